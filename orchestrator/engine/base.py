@@ -1,0 +1,116 @@
+"""What a container engine must do for us: one small Protocol, satisfied by Docker, Podman and the tests' fake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from orchestrator.errors import BuildStepError
+from orchestrator.events import Emit
+
+LABEL = "org.gevulot.orchestrator"
+"""Every image and container that we make carries this label; its value is the build's id. `clean` looks for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineInfo:
+    """Who answers. `kind` is docker|podman; `builder` is buildkit|classic|buildah; `private` = we started it.
+
+    `mounts` says whether `RUN --mount` works (not with the classic builder). `note` says why this engine was
+    taken when another was asked for or expected ("" otherwise).
+    """
+
+    kind: str
+    version: str
+    api_version: str
+    builder: str
+    endpoint: str
+    private: bool = False
+    mounts: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """One image build.
+
+    `context` yields the chunks of a tar that holds `containerfile` (its name inside the tar) and all that it
+    copies; it is called at most once. `target` is the stage to end at. `tag` names the result.
+    """
+
+    context: Iterable[bytes]
+    containerfile: str
+    tag: str
+    build_id: str
+    target: str = ""
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    no_cache: bool = False
+
+
+class StepFailed(BuildStepError):
+    """A build step failed: which stage and instruction (as far as the engine says), its status, its last lines."""
+
+    def __init__(self, message: str, *, stage: str, instruction: str, tail: str, status: int | None) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.instruction = instruction
+        self.tail = tail
+        self.status = status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftover:
+    """Something a build left in the engine. `kind` is container|image; `size` in bytes (0 = unknown)."""
+
+    kind: str
+    id: str
+    name: str
+    build_id: str
+    size: int = 0
+
+
+class Engine(Protocol):
+    """A container engine. All methods raise EngineError when the engine itself fails or goes away."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """Who answers."""
+        ...
+
+    def image_digest(self, reference: str) -> str | None:
+        """The repo digest, or else the image id, of a local image (`sha256:…`); None when it isn't there."""
+        ...
+
+    def pull(self, reference: str, emit: Emit) -> str:
+        """Pull, return the digest (`sha256:…`). InputError when the registry doesn't answer or refuses."""
+        ...
+
+    def import_rootfs(self, tar: Path, tag: str, labels: Mapping[str, str]) -> str:
+        """Make an image from a root file system's tar; returns the image id."""
+        ...
+
+    def build(self, request: BuildRequest, emit: Emit) -> str:
+        """Build and return the image id. Events come through `emit`. StepFailed when a step fails.
+
+        Interrupted (KeyboardInterrupt), it cancels the build in the engine before it re-raises.
+        """
+        ...
+
+    def open_archive(self, image: str, path: str, build_id: str) -> AbstractContextManager[BinaryIO]:
+        """A tar stream of `path` inside `image`, by way of a container that is created, never started, removed."""
+        ...
+
+    def leftovers(self) -> list[Leftover]:
+        """Containers and images with our label."""
+        ...
+
+    def remove(self, leftover: Leftover) -> None:
+        """Remove one leftover; one that is already gone is no error."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections; stop the service when it is private."""
+        ...

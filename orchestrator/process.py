@@ -1,0 +1,81 @@
+"""The one place that starts processes: list arguments, no shell, output captured, errors with their tail."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """A process that ended: exit status (negative = signal), stdout and stderr as text."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    def tail(self, lines: int = 12) -> str:
+        """The last lines it wrote, stderr last: what an error message should quote."""
+        return "\n".join((self.stdout.rstrip() + "\n" + self.stderr.rstrip()).strip().splitlines()[-lines:])
+
+
+def which(name: str) -> str | None:
+    """Absolute path of a program on PATH or in the system's sbin directories, or None."""
+    return shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
+
+
+def run(
+    arguments: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: IO[bytes] | None = None,
+    timeout: float | None = None,
+) -> Completed:
+    """Run to the end. `env` is added to this process's own.
+
+    Errors: FileNotFoundError when the program is missing, TimeoutError past `timeout` seconds.
+    """
+    try:
+        done = subprocess.run(
+            list(arguments),
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=stdin if stdin is not None else subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(f"{arguments[0]} did not end within {timeout:g} s") from error
+    return Completed(
+        status=done.returncode,
+        stdout=done.stdout.decode(errors="replace"),
+        stderr=done.stderr.decode(errors="replace"),
+    )
+
+
+def start(
+    arguments: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    log: Path,
+) -> subprocess.Popen[bytes]:
+    """Start a background process in its own session; everything that it prints goes to the file `log`.
+
+    Its own session keeps a Ctrl-C at the terminal from reaching it before we have said goodbye to it.
+    """
+    with log.open("ab") as sink:
+        return subprocess.Popen(
+            list(arguments),
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )

@@ -1,0 +1,229 @@
+"""The project model: what project.yaml says, validated and completed with defaults. Pure data."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+DEFAULT_BASE = "docker.io/library/rust:bookworm"
+DEFAULT_NANOS = "0.1.51"
+DEFAULT_OPS = "0.1.43"
+MINIMUM_OPS = (0, 1, 42)
+GEVULOT_GIT = "https://github.com/gevulotnetwork/gevulot"
+# facts/gevulot.md §0.1: the guide contradicts itself; the code says which branch is which.
+RUNTIME_REFS = {"devnet": "main", "local": "optional-file-based-task-to-shim"}
+SHIM_BOOTSTRAP_PACKAGES = (
+    "cargo-web", "rustc-web", "gcc", "libc6-dev", "protobuf-compiler", "pkg-config", "ca-certificates",
+)  # fmt: skip
+
+
+class Model(BaseModel):
+    """Base of every table in project.yaml: frozen, and no key that we don't know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def _inside(value: str) -> str:
+    if value.startswith("/") or ".." in Path(value).parts:
+        raise ValueError("must be a relative path without '..'")
+    return value
+
+
+def _one_line(value: str) -> str:
+    if any(ord(c) < 32 or ord(c) == 127 for c in value):
+        raise ValueError("must be one line without control characters")
+    return value
+
+
+Line = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
+"""A non-empty string that can't break out of a line of a Containerfile."""
+InsidePath = Annotated[Line, AfterValidator(_inside)]
+"""A relative path that stays inside its root."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.:=~_-]*$")]
+Version = Annotated[
+    str,
+    BeforeValidator(lambda v: str(v) if isinstance(v, int | float) and not isinstance(v, bool) else v),
+    Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+_-]*$"),
+]
+
+
+class Resources(Model):
+    """What the node gives the program. `memory` is MiB."""
+
+    cpus: Annotated[int, Field(ge=1, le=1024, strict=True)] = 2
+    memory: Annotated[int, Field(ge=16, le=16 * 1024 * 1024, strict=True)] = 512
+    gpus: Annotated[int, Field(ge=0, le=1, strict=True)] = 0  # the node's QEMU line takes 0 or 1
+
+
+class Bootstrap(Model):
+    """A base made from Debian packages when its image can't be pulled."""
+
+    debian: Annotated[str, Field(pattern=r"^[a-z]+$")] = "bookworm"
+    packages: tuple[PackageName, ...] = ()
+
+
+class Base(Model):
+    """An image reference, and how to make it where no registry answers."""
+
+    image: Annotated[Line, Field(pattern=r"^[^\s$'\"\\]+$")]
+    bootstrap: Bootstrap | None = None
+
+
+def _base(value: Any) -> Any:
+    return {"image": value} if isinstance(value, str) else value
+
+
+BaseField = Annotated[Base, BeforeValidator(_base)]
+
+
+class Gevulot(Model):
+    """Where the Gevulot shim comes from (exactly one of git, path, archive) and how it is built."""
+
+    git: Line | None = None
+    path: Line | None = None
+    archive: Line | None = None
+    sha256: Sha256 | None = None
+    ref: Line | None = None
+    workspace: bool = False  # build the whole workspace, as the guide does, not the FFI crate alone
+    base: BaseField = Base(
+        image=DEFAULT_BASE, bootstrap=Bootstrap(debian="bookworm", packages=SHIM_BOOTSTRAP_PACKAGES)
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Gevulot:
+        given = [k for k in ("git", "path", "archive") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"needs exactly one of git, path, archive (has {', '.join(given) if given else 'none'})"
+            )
+        if self.ref is not None and self.git is None:
+            raise ValueError("ref goes with git only")
+        if self.sha256 is not None and self.archive is None:
+            raise ValueError("sha256 goes with archive only")
+        return self
+
+
+class Secret(Model):
+    """A build secret: from an environment variable or a file of the host."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    env: Line | None = None
+    file: Line | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Secret:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("needs exactly one of env, file")
+        return self
+
+
+class Build(Model):
+    """The user's step. `program` is relative to the work directory /build."""
+
+    context: Line = "."
+    packages: tuple[PackageName, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    run: Annotated[str, Field(min_length=1)]
+    program: InsidePath
+
+
+class Stage(Model):
+    """What goes beside the program into the image."""
+
+    libraries: Literal["auto", "none"] = "auto"
+    extra: tuple[Line, ...] = ()
+    files: tuple[InsidePath, ...] = ()
+
+
+class Nanos(Model):
+    """The kernel: a release, a directory (kernel.img, boot.img, klibs/), or our own stub."""
+
+    version: Version | None = None
+    path: Line | None = None
+    kernel: Literal["stub"] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Nanos:
+        given = [k for k in ("version", "path", "kernel") if getattr(self, k) is not None]
+        if self.kernel is not None and len(given) > 1:
+            raise ValueError("kernel: stub stands alone; drop version and path")
+        if not given:
+            raise ValueError("needs one of version, path, kernel")
+        return self
+
+
+class Ops(Model):
+    """The packer's binary: a release, a file, or a URL with its checksum."""
+
+    version: Version | None = None
+    path: Line | None = None
+    url: Line | None = None
+    sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Ops:
+        given = [k for k in ("version", "path", "url") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs exactly one of version, path, url (has {', '.join(given) or 'none'})")
+        if self.url is not None and self.sha256 is None:
+            raise ValueError("url needs a sha256 beside it")
+        if self.version is not None and re.fullmatch(r"\d+\.\d+\.\d+", self.version):
+            number = tuple(int(part) for part in self.version.split("."))
+            if number < MINIMUM_OPS:
+                raise ValueError(
+                    f"ops {self.version} can't write the /workspace mount as the node expects it"
+                    " (older than 0.1.42); use 0.1.42 or newer"
+                )
+        return self
+
+
+class GpuAssets(Model):
+    """klib gpu_nvidia, NVIDIA's user libraries and firmware: an archive or a directory."""
+
+    url: Line | None = None
+    sha256: Sha256 | None = None
+    path: Line | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> GpuAssets:
+        if (self.url is None) == (self.path is None):
+            raise ValueError("needs exactly one of url, path")
+        return self
+
+
+class Network(Model):
+    """Proxies and certificates for the build steps; what isn't given comes from the host's environment."""
+
+    http_proxy: Line | None = Field(default=None, alias="http-proxy")
+    https_proxy: Line | None = Field(default=None, alias="https-proxy")
+    no_proxy: Line | None = Field(default=None, alias="no-proxy")
+    ca: Line | None = None
+
+
+class Project(Model):
+    """One project.yaml. Relative host paths are relative to `root`, the file's directory (set by the loader)."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
+    runtime: Literal["devnet", "local"] = "devnet"
+    resources: Resources = Resources()
+    gevulot: Gevulot | None = None
+    base: BaseField = Base(image=DEFAULT_BASE)
+    cuda: Version | None = None
+    build: Build
+    stage: Stage = Stage()
+    nanos: Nanos = Nanos(version=DEFAULT_NANOS)
+    ops: Ops = Ops(version=DEFAULT_OPS)
+    packer: Literal["ops", "native"] = "ops"
+    gpu_assets: GpuAssets | None = Field(default=None, alias="gpu-assets")
+    manifest: Line | dict[str, Any] | None = None
+    mirrors: dict[str, Line] = {}
+    network: Network = Network()
+
+    @property
+    def gpu(self) -> bool:
+        """A GPU project gets the CUDA base, the GPU assets and the GPU manifest."""
+        return self.cuda is not None or self.resources.gpus > 0

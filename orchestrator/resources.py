@@ -1,0 +1,18 @@
+"""Every path to data that ships with the program, named once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+# A wheel carries the data inside the package (pyproject: force-include); a checkout has it beside.
+_DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent
+
+CONTAINERFILES = _DATA / "containerfiles"
+"""Jinja2 templates, one file a stage."""
+
+SCRIPTS = CONTAINERFILES / "scripts"
+"""POSIX shell scripts that run inside the build container."""
+
+MANIFESTS = _DATA / "manifests"
+"""Default ops manifests, `cpu.json` and `gpu.json`, and the receipt's JSON schema."""
