@@ -20,9 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
     `.orchestrator-*.partial`, which the next build of the same directory and `clean` remove.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=f"{PARTIAL_PREFIX}{path.name}-", suffix=PARTIAL_SUFFIX, dir=path.parent
-    )
+    handle, name = tempfile.mkstemp(prefix=f"{PARTIAL_PREFIX}{path.name}-", suffix=PARTIAL_SUFFIX, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     temporary.chmod(0o666 & ~_umask())

@@ -1,0 +1,62 @@
+#!/bin/sh
+# Run `ops build` and believe only what can be seen: ops ends with status 0 on an unknown manifest key, a
+# missing klib or a failed release look-up. Arguments: IMAGE_NAME PROGRAM NANOS_VERSION MANIFEST.
+# Anything but a new image file, named on ops's own success line, fails this step.
+set -u
+
+name=$1 program=$2 nanos=$3 manifest=$4
+ops_home=/root/.ops
+log=/root/.ops/build.log
+
+fail() {
+    echo "pack-ops: $1: $2" >&2
+    exit 1
+}
+
+# ops asks the network at every start and takes any answer for a version; everything it needs is here already.
+offline() {
+    env -u OPS_DEFAULT_CONFIG -u ops_render_config HOME=/root OPS_HOME=/root \
+        HTTP_PROXY=http://127.0.0.1:9 HTTPS_PROXY=http://127.0.0.1:9 \
+        http_proxy=http://127.0.0.1:9 https_proxy=http://127.0.0.1:9 no_proxy= NO_PROXY= "$@"
+}
+
+older_than_0_1_42() {
+    old_ifs=$IFS
+    IFS=.
+    # shellcheck disable=SC2086 # splitting at the dots is the point
+    set -- $1
+    IFS=$old_ifs
+    [ "$1" -eq 0 ] && { [ "${2:-0}" -lt 1 ] || { [ "${2:-0}" -eq 1 ] && [ "${3:-0}" -lt 42 ]; }; }
+}
+
+rm -f /root/.opsrc
+chmod 755 /usr/local/bin/ops
+version=$(offline ops version 2>/dev/null | sed -n 's/.*[Oo]ps version:[[:space:]]*v\{0,1\}\([0-9][0-9.]*\).*/\1/p' | head -n 1)
+if [ -n "$version" ] && older_than_0_1_42 "$version"; then
+    fail ops-too-old "ops $version can't write the /workspace mount as the node expects it; use 0.1.42 or newer"
+fi
+echo "pack-ops: ops ${version:-of unknown version}, Nanos $nanos"
+
+mkdir -p "$ops_home/images"
+[ ! -e "$ops_home/images/$name" ] || fail stale-image "$ops_home/images/$name is there before ops ran"
+
+# ops finds libraries by the program's loader; the staged ones must win, and then land at their own place,
+# because ops strips its working directory from their paths.
+libraries=/stage/lib/x86_64-linux-gnu:/stage/lib64:/stage/lib
+LD_LIBRARY_PATH=$libraries offline ops build "$program" --nanos-version "$nanos" -c "$manifest" -i "$name" >"$log" 2>&1
+status=$?
+cat "$log"
+
+[ "$status" -eq 0 ] || fail ops-failed "ops build ended with status $status"
+if grep -q 'Klib .* not found' "$log"; then
+    fail klib-missing "$(grep 'Klib .* not found' "$log" | head -n 1)"
+fi
+image=$(tr -d '\033' <"$log" | sed -n 's/^\(\[0m\)*Bootable image file:[[:space:]]*//p' | tail -n 1)
+if [ -z "$image" ]; then
+    if grep -q 'unknown field' "$log"; then
+        fail unknown-key "$(grep 'unknown field' "$log" | head -n 1)"
+    fi
+    fail no-image "ops build ended with status 0 but named no image file"
+fi
+[ "$image" = "$ops_home/images/$name" ] || fail wrong-image "ops named $image instead of $ops_home/images/$name"
+[ -s "$image" ] || fail no-image "ops named $image but wrote no such file"

@@ -1,0 +1,50 @@
+"""Plan -> Containerfile text. Pure: templates, StrictUndefined, every value shell-quoted where a shell reads it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from orchestrator import __version__
+from orchestrator.plan.model import Plan
+from orchestrator.resources import CONTAINERFILES, SCRIPTS
+
+MOUNTED_SCRIPTS = ("stage-tree.sh", "pack-ops.sh")
+
+
+def render_containerfile(plan: Plan, *, mounts: bool = True) -> str:
+    """The multi-stage Containerfile. `mounts=False` is for Docker's classic builder (no `RUN --mount`)."""
+    environment = Environment(
+        loader=FileSystemLoader(CONTAINERFILES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters["sh"] = shlex.quote
+    text = environment.get_template("Containerfile.j2").render(plan=plan, mounts=mounts, version=__version__)
+    return _squeeze(text)
+
+
+def render_manifest(plan: Plan) -> str:
+    """The manifest that `ops build` reads in the container: JSON, two spaces, final newline."""
+    return json.dumps(plan.ops_manifest, indent=2, ensure_ascii=False) + "\n"
+
+
+def render_scripts(plan: Plan) -> dict[str, str]:
+    """The scripts of the build context's `scripts/` folder, by file name."""
+    script = plan.run_script if plan.run_script.endswith("\n") else plan.run_script + "\n"
+    scripts = {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in MOUNTED_SCRIPTS}
+    return {**scripts, "build.sh": script}
+
+
+def _squeeze(text: str) -> str:
+    """Templates compose with stray blank lines; a reader needs one at most."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if line.strip() or (lines and lines[-1].strip()):
+            lines.append(line.rstrip())
+    return "\n".join(lines).rstrip() + "\n"

@@ -1,0 +1,66 @@
+"""The plan: everything that the Containerfile and the packers need to know, decided. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShimPlan:
+    """Stage `gevulot`. `what` says in words where the source comes from; `base` is a FROM reference."""
+
+    what: str
+    base: str
+    packages: tuple[str, ...]
+    workspace: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuPlan:
+    """The GPU parts of stages `program` and `staging`. `driver_libraries` are names without `.so…`."""
+
+    driver_libraries: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagingPlan:
+    """Stage `staging`: the options of stage-tree.sh, in order, as (option, value)."""
+
+    libraries: str
+    arguments: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where in project.yaml a build step came from: dotted field, 1-based line (None = a default)."""
+
+    field: str
+    line: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One image's plan.
+
+    `program` is the guest path without its leading "/"; `ops_manifest` is what `ops build` is given (paths
+    relative to /stage); `origins` maps a step's key (see `plan.origins`) to its place in project.yaml.
+    """
+
+    name: str
+    packer: str
+    runtime: str
+    shim: ShimPlan | None
+    base: str
+    packages: tuple[str, ...]
+    gpu: GpuPlan | None
+    run_script: str
+    run_interpreter: str
+    staging: StagingPlan
+    program: str
+    klibs: tuple[str, ...]
+    nanos_version: str
+    ops_version: str
+    ops_manifest: Mapping[str, Any]
+    origins: Mapping[str, Origin] = field(default_factory=dict)

@@ -1,0 +1,42 @@
+"""Which part of project.yaml a failed build step came from. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from orchestrator.plan.model import Origin
+
+# (stage or "" for any, what the instruction contains, the field that it came from); the first match counts.
+_RULES = (
+    ("", "/orchestrator/build.sh", "build.run"),
+    ("", "stage-tree.sh", "stage"),
+    ("", "pack-ops.sh", "ops"),
+    ("gevulot", "FROM", "gevulot"),
+    ("gevulot", "", "gevulot"),
+    ("program", "apt-get install", "build.packages"),
+    ("program", "gpu-assets/", "gpu-assets"),
+    ("program", "FROM", "base"),
+    ("program", "", "build"),
+    ("staging", "", "stage"),
+    ("", "apt-get install", "build.packages"),
+    ("", "gpu-assets/", "gpu-assets"),
+    ("", "cargo build", "gevulot"),
+)
+
+
+def origin_of(stage: str, instruction: str, origins: Mapping[str, Origin]) -> Origin | None:
+    """The origin of a step that the engine names by its stage ("" when it doesn't say) and its instruction."""
+    for rule_stage, fragment, field in _RULES:
+        if rule_stage in ("", stage) and fragment in instruction:
+            return origins.get(field, Origin(field=field, line=None))
+    return None
+
+
+def line_in_script(tail: str) -> int | None:
+    """The 1-based line of build.sh that the shell complained about, when it said so.
+
+    dash writes `/orchestrator/build.sh: 3: cargo: not found`, bash `…build.sh: line 3: …`.
+    """
+    found = re.findall(r"/orchestrator/build\.sh: (?:line )?(\d+):", tail)
+    return int(found[-1]) if found else None
