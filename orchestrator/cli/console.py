@@ -1,0 +1,84 @@
+"""How every command ends: answers on stdout, everything else on stderr, one place that turns errors into exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
+
+import click
+
+from orchestrator.errors import ExitCode, Finding, OrchestratorError, Severity
+
+
+def answer(text: str) -> None:
+    """Print an answer (stdout)."""
+    click.echo(text)
+
+
+def answer_json(document: Any) -> None:
+    """Print exactly one JSON document (stdout)."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def say(text: str) -> None:
+    """Print anything that isn't the answer (stderr)."""
+    click.echo(text, err=True)
+
+
+def say_findings(findings: Iterable[Finding]) -> None:
+    """Findings as lines on stderr: errors as they are, the rest with their severity in front."""
+    for finding in findings:
+        prefix = "" if finding.severity is Severity.ERROR else f"{finding.severity}: "
+        say(f"{prefix}{finding}")
+
+
+def say_error(error: OrchestratorError) -> None:
+    """One to a few lines: what is wrong; what to do."""
+    if error.findings:
+        say_findings(error.findings)
+        return
+    say(f"error: {error.message}")
+    if error.remedy:
+        say(f"  {error.remedy}")
+
+
+def _on_terminate(_signal: int, _frame: FrameType | None) -> None:
+    # The same path as Ctrl-C: builds are cancelled in the engine, temporary files removed.
+    raise KeyboardInterrupt
+
+
+def exiting(run: Callable[[], None], *, debug: bool) -> int:
+    """Run a command; return its exit code (the contract's table). Tracebacks only with `debug`."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _on_terminate)
+    try:
+        run()
+    except OrchestratorError as error:
+        if debug:
+            traceback.print_exc()
+        say_error(error)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        if debug:
+            traceback.print_exc()
+        say("interrupted: nothing was written under a final name; `orchestrator clean` removes what is left")
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # `inspect ls | head`: the reader has gone; nothing to say, and no second error at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.OK)
+    except Exception as error:  # noqa: BLE001 - the last line of defence before the user
+        if debug:
+            traceback.print_exc()
+        say(f"error: {type(error).__name__}: {error}")
+        say("  this is a bug in orchestrator; run again with --debug and report what it prints")
+        return 1
+    return int(ExitCode.OK)

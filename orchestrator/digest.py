@@ -1,0 +1,47 @@
+"""The checksums that the network agrees on, as the node computes them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from blake3 import blake3
+
+CHUNK = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digests:
+    """Of one file: `size` in bytes, hex digests. `blake3` is what the node calls the image's checksum."""
+
+    size: int
+    blake3: str
+    sha256: str
+
+
+def file_digests(path: Path, progress: Callable[[int], None] | None = None) -> Digests:
+    """One pass over the file; `progress` is told the bytes done so far."""
+    fast, plain, done = blake3(max_threads=blake3.AUTO), hashlib.sha256(), 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            fast.update(chunk)
+            plain.update(chunk)
+            done += len(chunk)
+            if progress is not None:
+                progress(done)
+    return Digests(size=done, blake3=fast.hexdigest(), sha256=plain.hexdigest())
+
+
+def file_blake3(path: Path) -> str:
+    """BLAKE3-256 of a file, hex: `gevulot-cli calculate-hash`."""
+    return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
+
+
+def program_hash(*, name: str, image_file_name: str, image_url: str, checksum: str) -> str:
+    """The node's name for a deployed program, hex: SHA3-256(name, image file name, image URL, checksum in hex).
+
+    A program that is renamed or hosted elsewhere is another program (facts/gevulot.md §3).
+    """
+    return hashlib.sha3_256((name + image_file_name + image_url + checksum).encode()).hexdigest()

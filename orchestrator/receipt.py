@@ -1,0 +1,113 @@
+"""The receipt: what went into an image, what came out, and what was checked. Schema: manifests/receipt.schema.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator import __version__
+from orchestrator.digest import Digests
+from orchestrator.engine.base import EngineInfo
+from orchestrator.events import Event, StepFinished, StepStarted
+from orchestrator.inputs.model import Inputs
+from orchestrator.plan.model import Plan
+from orchestrator.project.model import Project
+from orchestrator.verify.model import Verification
+
+SCHEMA_VERSION = 1
+
+
+class StageTimes:
+    """Collects the times of a build's steps as they are emitted, for the receipt's `stages`."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, StepStarted] = {}
+        self.rows: list[dict[str, Any]] = []
+
+    def record(self, event: Event) -> None:
+        """Take note of one event."""
+        if isinstance(event, StepStarted):
+            self._started[event.id] = event
+        elif isinstance(event, StepFinished) and (started := self._started.get(event.id)):
+            self.rows.append(
+                {
+                    "stage": started.stage,
+                    "step": started.title,
+                    "seconds": round(event.seconds, 3),
+                    "cached": event.cached,
+                }
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What a finished build knows about itself; `stages` rows are those of `StageTimes`."""
+
+    project: Project
+    plan: Plan
+    inputs: Inputs
+    engine: EngineInfo
+    image_path: str
+    digests: Digests
+    containerfile: str
+    manifest: str
+    context_sha256: str
+    stages: Sequence[Mapping[str, Any]]
+    verification: Verification
+
+
+def receipt_document(built: Built) -> dict[str, Any]:
+    """The receipt as a JSON-able document."""
+    file_name = built.image_path.rsplit("/", 1)[-1]
+    return {
+        "schema": SCHEMA_VERSION,
+        "orchestrator": __version__,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "name": built.project.name,
+        "runtime": built.project.runtime,
+        "image": {
+            "path": built.image_path,
+            "size": built.digests.size,
+            "blake3": built.digests.blake3,
+            "sha256": built.digests.sha256,
+        },
+        "program_hash": {
+            "algorithm": "SHA3-256(name + image_file_name + image_url + checksum)",
+            "name": built.project.name,
+            "image_file_name": file_name,
+            "image_url": None,
+            "checksum": built.digests.blake3,
+        },
+        "packer": built.plan.packer,
+        "ops_version": built.plan.ops_version if built.plan.packer == "ops" else None,
+        "nanos_version": built.plan.nanos_version,
+        "bootable": built.verification.bootable,
+        "stand_ins": [stand_in.to_dict() for stand_in in built.verification.stand_ins],
+        "inputs": [one.to_dict() for one in built.inputs],
+        "containerfile_sha256": sha256_text(built.containerfile),
+        "manifest_sha256": sha256_text(built.manifest),
+        "context_sha256": built.context_sha256,
+        "engine": {
+            "kind": built.engine.kind,
+            "version": built.engine.version,
+            "builder": built.engine.builder,
+            "private": built.engine.private,
+        },
+        "stages": list(built.stages),
+        "verification": built.verification.to_dict(),
+        "resources": built.project.resources.model_dump(),
+    }
+
+
+def receipt_text(document: Mapping[str, Any]) -> str:
+    """Canonical text: two spaces, final newline."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def sha256_text(text: str) -> str:
+    """SHA-256 of a text's UTF-8, hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
