@@ -1,0 +1,91 @@
+"""The staged tree as it streams out of the resulting container: tar members -> guest entries."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from orchestrator.errors import BuildStepError, EngineError
+
+CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One entry of the guest's tree. `path` has no leading "/"; `kind` is file|directory|symlink|hardlink.
+
+    `target` is a symlink's text, or the guest path of the file that a hard link repeats.
+    """
+
+    path: str
+    kind: str
+    size: int = 0
+    target: str = ""
+    member: tarfile.TarInfo | None = None
+    archive: tarfile.TarFile | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Sort key: depth first, by path components, as engines walk a directory."""
+        return tuple(self.path.split("/"))
+
+    def chunks(self) -> Iterator[bytes]:
+        """A file's bytes, exactly `size` of them. Only once, and before the next entry is taken from a stream."""
+        if self.archive is None or self.member is None:
+            return
+        left, source = self.size, self.archive.extractfile(self.member)
+        while left and source is not None:
+            chunk = source.read(min(CHUNK, left))
+            if not chunk:
+                break
+            left -= len(chunk)
+            yield chunk
+        if left:
+            raise EngineError(
+                f"the engine's archive ended {left} bytes short in /{self.path}",
+                remedy="the engine or its disk failed; look at its log and run the build again",
+            )
+
+
+def read_entries(stream: BinaryIO, top: str, *, seekable: bool = False) -> Iterator[Entry]:
+    """The entries below `top` (the last component of the archived path) of an engine's archive stream.
+
+    A truncated or broken stream is an EngineError; devices and sockets are a BuildStepError.
+    """
+    mode = "r:" if seekable else "r|"
+    try:
+        with tarfile.open(fileobj=stream, mode=mode, bufsize=CHUNK) as archive:  # type: ignore[call-overload]
+            for member in archive:
+                entry = _entry(archive, member, top)
+                if entry is not None:
+                    yield entry
+    except tarfile.TarError as error:
+        raise EngineError(
+            f"the engine's archive of /{top} is broken: {error}",
+            remedy="the engine or its disk failed; look at its log and run the build again",
+        ) from error
+
+
+def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, top: str) -> Entry | None:
+    path = _below(member.name, top)
+    if not path:
+        return None
+    if member.isreg():
+        return Entry(path=path, kind="file", size=member.size, member=member, archive=archive)
+    if member.isdir():
+        return Entry(path=path, kind="directory")
+    if member.issym():
+        return Entry(path=path, kind="symlink", target=member.linkname)
+    if member.islnk():
+        return Entry(path=path, kind="hardlink", target=_below(member.linkname, top))
+    raise BuildStepError(
+        f"/{path} in the staged tree is a device, socket or FIFO; an image holds files, directories and links",
+        remedy="leave it out of stage.files and of the manifest's Dirs",
+    )
+
+
+def _below(name: str, top: str) -> str:
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    return "/".join(parts[1:] if parts and parts[0] == top else parts)
