@@ -1,0 +1,131 @@
+""".dockerignore / .containerignore, as Docker reads them: anchored at the root, last match wins, `!` re-includes.
+
+Not gitignore's rules (pattern `a` matches only the root's `a`), which is why pathspec doesn't serve.
+Source: Docker's documentation of the build context, "dockerignore files".
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import UsageError
+
+IGNORE_FILES = (".containerignore", ".dockerignore")
+"""Names looked for in a context's root; the first that exists counts (Podman's order)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pattern:
+    """One line: `regex` matches a whole path; `parts` are the pattern's components; `negated` for `!`."""
+
+    regex: re.Pattern[str]
+    parts: tuple[str, ...]
+    negated: bool
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The patterns of one file, in order. Paths are relative to the context, with '/', without a leading one."""
+
+    patterns: tuple[Pattern, ...] = ()
+
+    def ignored(self, path: str) -> bool:
+        """Whether `path` is left out: the last pattern that matches it, or a directory above it, decides."""
+        above = [path]
+        while "/" in above[-1]:
+            above.append(above[-1].rpartition("/")[0])
+        result = False
+        for pattern in self.patterns:
+            if pattern.negated == result and any(pattern.regex.fullmatch(each) for each in above):
+                result = not pattern.negated
+        return result
+
+    def may_keep_below(self, directory: str) -> bool:
+        """Whether some `!` pattern could re-include a path below an ignored `directory`."""
+        parts = directory.split("/")
+        return any(pattern.negated and _may_lie_below(pattern.parts, parts) for pattern in self.patterns)
+
+
+def load_rules(context: Path) -> tuple[Rules, Path | None]:
+    """The rules in force for a context directory, and the file they are from (None: no such file, all kept)."""
+    for name in IGNORE_FILES:
+        path = context / name
+        try:
+            text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise UsageError(f"{path} can't be read: {error.strerror}", remedy="make it readable") from error
+        return parse_rules(text, str(path)), path
+    return Rules(), None
+
+
+def parse_rules(text: str, file: str = ".dockerignore") -> Rules:
+    """Parse an ignore file's text. UsageError naming file and line for a pattern that means nothing."""
+    patterns = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.startswith("#") or not line.strip():
+            continue
+        pattern = line.strip()
+        negated = pattern.startswith("!")
+        if negated:
+            pattern = pattern[1:].strip()
+        # As Docker: "." and ".." are resolved first, and a leading "/" means the root that it means anyway.
+        cleaned = posixpath.normpath(pattern).lstrip("/") if pattern else ""
+        if not cleaned:
+            if negated and not pattern:
+                raise _bad(file, number, line)
+            continue
+        if cleaned == ".":
+            continue
+        try:
+            regex = re.compile(_regex(cleaned), re.DOTALL)
+        except re.error as error:
+            raise _bad(file, number, line) from error
+        patterns.append(Pattern(regex=regex, parts=tuple(cleaned.split("/")), negated=negated))
+    return Rules(tuple(patterns))
+
+
+def _bad(file: str, number: int, line: str) -> UsageError:
+    return UsageError(
+        f"{file}:{number}: {line.strip()!r} is not a pattern", remedy="close its brackets, or escape with '\\'"
+    )
+
+
+_TOKEN = re.compile(r"\*\*/?|\*|\?|\\.|\[\^?(?:\\.|[^\]\\])+\]|.", re.DOTALL)
+
+
+def _regex(pattern: str) -> str:
+    """`**` any number of directories, `*` and `?` within one name, `[a-z]` and `[^a-z]` one character of it."""
+    out = []
+    tokens = list(_TOKEN.finditer(pattern))
+    for token in tokens:
+        text = token.group()
+        if text.startswith("**"):
+            out.append(".*" if token.end() == len(pattern) else "(?:.*/)?")
+        elif text == "*":
+            out.append("[^/]*")
+        elif text == "?":
+            out.append("[^/]")
+        elif text == "[":
+            raise re.error("unclosed bracket")
+        elif text.startswith("["):
+            out.append("(?!/)" + text.replace("[[", "[\\["))
+        elif text.startswith("\\") and len(text) == 2:
+            out.append(re.escape(text[1]))
+        else:
+            out.append(re.escape(text))
+    return "".join(out)
+
+
+def _may_lie_below(pattern: tuple[str, ...], directory: list[str]) -> bool:
+    """Whether a path matching `pattern`, or below one that does, can lie under `directory`."""
+    for index, name in enumerate(directory):
+        if index >= len(pattern) or "**" in pattern[index]:
+            return True  # the pattern names a directory above, or any depth
+        if not re.fullmatch(_regex(pattern[index]), name, re.DOTALL):
+            return False
+    return True

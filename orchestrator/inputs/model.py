@@ -1,0 +1,102 @@
+"""What a resolved outside input is: where it came from, what pins it, where its bytes lie on this host."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+InputName = Literal["gevulot", "ops", "nanos", "nanos-common", "gpu-assets", "base", "gevulot-base"]
+InputKind = Literal["git", "archive", "directory", "file", "image", "bootstrap", "stub"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """One outside input, resolved.
+
+    `source` is what the user wrote (or the default), without credentials. `pin` identifies the content:
+    `commit` (40 hex) for git; `sha256` and `size` (bytes) for what was downloaded or is a file; `tree-sha256`
+    (see `trees.digest_tree`) for a directory; `digest` (`sha256:…`) for an image; for the kernel and ops also
+    `version` where it is known. `path` is the file or directory on this host (None for a pulled image).
+    `reference` is what a FROM line names (bases only). `note` is something the user should know about it.
+    """
+
+    name: InputName
+    kind: InputKind
+    source: str
+    pin: Mapping[str, str] = field(default_factory=dict)
+    path: Path | None = None
+    reference: str = ""
+    note: str = ""
+
+    @property
+    def version(self) -> str:
+        """The version as far as it is known, else ""."""
+        return self.pin.get("version", "")
+
+    @property
+    def local(self) -> Path:
+        """`path` of an input that always has one."""
+        if self.path is None:
+            raise ValueError(f"input {self.name} ({self.kind}) has no file on this host")
+        return self.path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """All inputs of one project. What a project doesn't use is None.
+
+    `nanos.path` is a directory with kernel.img and, as far as there, boot.img and klibs/. `ops` is None with
+    the native packer. `nanos_common` (ops's common.tar.gz) is None for the stub kernel, and for a local
+    kernel directory without one. `base` and `gevulot_base` are None when they were resolved without an
+    engine.
+    """
+
+    nanos: Input
+    nanos_common: Input | None = None
+    gevulot: Input | None = None
+    ops: Input | None = None
+    gpu_assets: Input | None = None
+    base: Input | None = None
+    gevulot_base: Input | None = None
+
+    def __iter__(self) -> Iterator[Input]:
+        """Every input that is there, in a fixed order."""
+        every = (
+            self.gevulot, self.gevulot_base, self.base, self.gpu_assets, self.nanos, self.nanos_common, self.ops,
+        )  # fmt: skip
+        return iter([each for each in every if each is not None])
+
+    def get(self, name: InputName) -> Input | None:
+        """The input of that name, or None."""
+        return next((each for each in self if each.name == name), None)
+
+
+def redact(text: str) -> str:
+    """`text` (a URL, or a message that quotes URLs) without the credentials in its URLs."""
+    return re.sub(r"(?<=://)[^/\s@'\"]+@", "***@", text)
+
+
+def redact_url(url: str) -> str:
+    """A URL that may be shown and recorded: no user information, and no query (signed URLs keep keys there)."""
+    parts = urlsplit(url)
+    if not parts.scheme or "://" not in url:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    # A bare user name (ssh://git@host) is no secret, and without it the URL says something else.
+    user = parts.netloc.rpartition("@")[0]
+    if user and ":" not in user and parts.scheme in {"ssh", "git+ssh"}:
+        host = f"{user}@{host}"
+    return urlunsplit((parts.scheme, host, parts.path, "***" if parts.query else "", ""))
+
+
+def redirect(url: str, mirrors: Mapping[str, str]) -> str:
+    """`url` (or an image reference) with its longest prefix in `mirrors` replaced."""
+    matches = [prefix for prefix in mirrors if prefix and url.startswith(prefix)]
+    if not matches:
+        return url
+    best = max(matches, key=len)
+    return mirrors[best] + url[len(best) :]

@@ -1,0 +1,328 @@
+"""The cache of outside inputs: entries by key, each fetched once, whole or not there.
+
+Layout under the root (ORCHESTRATOR_CACHE_DIR, else the user's cache directory):
+`entries/KEY/data` (a file or a directory), `entries/KEY/entry.json` (what it is), `names/NAME.json` (a name for
+a key: an unpinned URL, say), `locks/`, `tmp/`, `git/`. A temporary belongs to the holder of its key's lock, so one
+whose lock is free was left by a killed process and is removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
+
+from orchestrator.errors import InputError
+from orchestrator.events import Emit, Notice, ignore
+from orchestrator.files import PARTIAL_PREFIX, write_text
+from orchestrator.inputs import trees
+
+CACHE_VARIABLE = "ORCHESTRATOR_CACHE_DIR"
+_KEY = re.compile(r"[a-z0-9][a-z0-9.+_-]{0,180}")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+Fill = Callable[[Path], Mapping[str, str]]
+"""Makes an entry's content at the path given (which does not exist) and returns what is worth recording."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One cached input. `sha256` is of the file's bytes, or `trees.digest_tree` of a directory.
+
+    `size` in bytes, `created` in seconds since 1970, `info` free facts (source, version, …).
+    """
+
+    key: str
+    path: Path
+    sha256: str
+    size: int
+    created: float
+    stamp: str
+    info: Mapping[str, str] = field(default_factory=dict)
+
+
+def default_root() -> Path:
+    """Where the cache is: ORCHESTRATOR_CACHE_DIR, else the user's cache directory."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named).expanduser().absolute() if named else user_cache_path("gevulot-orchestrator")
+
+
+def key_of(kind: str, *parts: str) -> str:
+    """A key for something named by `parts` (a URL, a list of packages): `KIND-` and 40 hex digits."""
+    return f"{kind}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:40]}"
+
+
+class Store:
+    """The cache. Any number of threads and processes may use one root at a time."""
+
+    def __init__(self, root: Path | None = None, emit: Emit = ignore) -> None:
+        self.root = root or default_root()
+        self._emit = emit
+        try:
+            for name in ("entries", "names", "locks", "tmp", "git"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"the input cache {self.root} can't be used: {error.strerror}",
+                remedy=f"set {CACHE_VARIABLE} to a directory that you may write",
+            ) from error
+        self._sweep()
+
+    def get(self, key: str) -> Entry | None:
+        """The entry, checked cheaply (sizes and times as when it was made, else its hash); None if none or bad."""
+        entry = self._read(key)
+        if entry is None or _unchanged(entry):
+            return entry
+        with self.lock(key):
+            return self._rehashed(key)
+
+    def put(self, key: str, fill: Fill, *, expected: str | None = None) -> Entry:
+        """The entry; made with `fill` when it isn't there, by one process while the others wait.
+
+        For content that `key` alone determines (a commit, an archive's hash). `expected` is the SHA-256 that
+        it must have. Errors: InputError for a mismatch and for a full disk; whatever `fill` raises. Nothing
+        is left behind then.
+        """
+        entry = self._read(key)
+        if entry is not None and _unchanged(entry):
+            return entry
+        with self.lock(key):
+            entry = self._rehashed(key)
+            if entry is not None:
+                return entry
+            with self.temporary(key) as temporary:
+                return self._install(_filled(temporary, fill, expected), temporary, key)
+
+    def keep(self, name: str, fill: Fill, *, expected: str | None = None, refresh: bool = False) -> Entry:
+        """As `put`, for what may be other bytes another day (a URL): stored by its SHA-256, found by `name`.
+
+        So an entry that a build is reading never changes; with `refresh`, `name` comes to mean a new one.
+        """
+        entry = self.get(f"sha256-{expected}") if expected else self.kept(name)
+        if entry is not None and (expected or not refresh):
+            return entry
+        before = time.time()
+        with self.lock(name):
+            entry = self.get(f"sha256-{expected}") if expected else self.kept(name)
+            # Whoever we waited for may have fetched it meanwhile: new enough for a refresh too.
+            if entry is not None and (expected or not refresh or self._named_at(name) >= before):
+                return entry
+            with self.temporary(name) as temporary:
+                made = _filled(temporary, fill, expected)
+                key = f"sha256-{made.sha256}"
+                with self.lock(key):
+                    entry = self._rehashed(key) or self._install(made, temporary, key)
+            self.name(name, entry.key, {"fetched": f"{time.time():.3f}"})
+            return entry
+
+    def kept(self, name: str) -> Entry | None:
+        """The entry that `name` means, or None."""
+        record = self.named(name)
+        return None if record is None else self.get(record["key"])
+
+    def open(self, key: str) -> BinaryIO:
+        """The bytes of a file entry. InputError when it isn't there."""
+        entry = self.get(key)
+        if entry is None or not entry.path.is_file():
+            raise InputError(f"the input cache has no file {key}", remedy="run the command again to fetch it")
+        return entry.path.open("rb")
+
+    def list(self) -> list[Entry]:
+        """Every entry, sorted by key, unchecked."""
+        keys = sorted(path.name for path in (self.root / "entries").iterdir())
+        return [entry for entry in map(self._read, keys) if entry is not None]
+
+    def remove(self, key: str) -> bool:
+        """Remove an entry; whether there was one."""
+        with self.lock(key):
+            there = (self.root / "entries" / _checked(key)).exists()
+            self._discard(key)
+            return there
+
+    def name(self, name: str, key: str, info: Mapping[str, str] | None = None) -> None:
+        """Remember that `name` (itself a key, of a URL or a ref) is the entry `key`."""
+        record = {"key": _checked(key), **(info or {})}
+        write_text(self.root / "names" / f"{_checked(name)}.json", json.dumps(record, sort_keys=True))
+
+    def named(self, name: str) -> Mapping[str, str] | None:
+        """What `name` stands for: `key` and the facts given with it; None when unknown."""
+        record = _load(self.root / "names" / f"{_checked(name)}.json")
+        return record if record is not None and isinstance(record.get("key"), str) else None
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold the lock of `key` against other threads and processes; says so when it has to wait."""
+        lock = FileLock(self.root / "locks" / f"{_checked(key)}.lock", thread_local=False)
+        try:
+            lock.acquire(timeout=1.0)
+        except Timeout:
+            self._emit(Notice(text=f"waiting for another build that is fetching {key}"))
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def temporary(self, key: str) -> Iterator[Path]:
+        """A path for a temporary of `key`, whose lock the caller holds; what is there at the end is removed."""
+        path = self.root / "tmp" / f"{_checked(key)}.{secrets.token_hex(4)}.partial"
+        try:
+            yield path
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise disk_full(self.root, trees.tree_size(path) if path.exists() else 0) from error
+        finally:
+            trees.delete(path)
+
+    def _install(self, made: Entry, temporary: Path, key: str) -> Entry:
+        final = self.root / "entries" / key
+        entry = replace(made, key=key, path=final / "data")
+        write_text(temporary / "entry.json", _json(entry))
+        self._discard(key)
+        temporary.rename(final)
+        return entry
+
+    def _rehashed(self, key: str) -> Entry | None:
+        """The entry if its content is as its hash says; the caller holds the lock."""
+        entry = self._read(key)
+        if entry is None or _unchanged(entry):
+            return entry
+        try:
+            if _digest(entry.path)[0] != entry.sha256:
+                return None
+            entry = replace(entry, stamp=trees.stamp(entry.path))
+        except OSError:
+            return None
+        write_text(entry.path.parent / "entry.json", _json(entry))
+        return entry
+
+    def _named_at(self, name: str) -> float:
+        return float((self.named(name) or {}).get("fetched", 0.0))
+
+    def _read(self, key: str) -> Entry | None:
+        directory = self.root / "entries" / _checked(key)
+        record = _load(directory / "entry.json")
+        try:
+            return None if record is None else Entry(**{**record, "key": key, "path": directory / "data"})
+        except TypeError:
+            return None
+
+    def _discard(self, key: str) -> None:
+        """Rename away, then delete: a reader never sees half an entry."""
+        directory = self.root / "entries" / key
+        trash = self.root / "tmp" / f"{key}.{secrets.token_hex(4)}.trash"
+        if directory.exists():
+            directory.rename(trash)
+            trees.delete(trash)
+
+    def _sweep(self) -> None:
+        """Remove temporaries whose lock is free: their process is gone."""
+        for path in (self.root / "tmp").iterdir():
+            key = path.name.rsplit(".", 2)[0]
+            if not _KEY.fullmatch(key):
+                continue
+            lock = FileLock(self.root / "locks" / f"{key}.lock", thread_local=False)
+            try:
+                with lock.acquire(timeout=0):
+                    trees.delete(path)
+            except Timeout:
+                continue
+        for path in (self.root / "names").glob(f"{PARTIAL_PREFIX}*"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - 3600:
+                    path.unlink()
+
+
+def disk_full(where: Path, needed: int) -> InputError:
+    """The error for a full disk; `needed` in bytes, 0 = unknown."""
+    free = shutil.disk_usage(where).free
+    wanted = f"; at least {_mib(needed)} needed" if needed else ""
+    return InputError(
+        f"no space left for the input cache {where}: {_mib(free)} free{wanted}",
+        remedy=f"free some space (`cache gc` empties the cache), or set {CACHE_VARIABLE} to a larger disk",
+    )
+
+
+def mismatch(source: str, expected: str, found: str) -> InputError:
+    """The error for content that isn't what its pin says."""
+    return InputError(
+        f"{source}: sha256 is {found}, expected {expected}",
+        remedy="if the file was changed on purpose, put the new sha256 in project.yaml; else don't use it",
+    )
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
+
+
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"not a cache key: {key!r}")
+    return key
+
+
+def _digest(path: Path) -> tuple[str, int]:
+    if path.is_dir():
+        return trees.digest_tree(path), trees.tree_size(path)
+    return trees.file_digest(path)
+
+
+def _unchanged(entry: Entry) -> bool:
+    try:
+        return trees.stamp(entry.path) == entry.stamp
+    except OSError:
+        return False
+
+
+def _filled(temporary: Path, fill: Fill, expected: str | None) -> Entry:
+    """Make the directory `temporary` with `data` in it; the entry has no key yet."""
+    temporary.mkdir()
+    data = temporary / "data"
+    info = dict(fill(data))
+    digest, size = _digest(data)
+    if expected is not None and digest != expected:
+        raise mismatch(info.get("source", "the input"), expected, digest)
+    _sync(data)
+    return Entry(key="", path=data, sha256=digest, size=size, created=time.time(), stamp=trees.stamp(data), info=info)
+
+
+def _json(entry: Entry) -> str:
+    record = asdict(entry)
+    del record["path"]
+    return json.dumps(record, sort_keys=True, indent=1) + "\n"
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or every file of a directory, so that a crash can't leave a whole name on half a content."""
+    files = [path / name for name, _ in trees.walk(path)] if path.is_dir() else [path]
+    for each in [*files, path, path.parent]:
+        if each.is_symlink():
+            continue
+        descriptor = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
