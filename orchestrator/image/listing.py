@@ -1,0 +1,79 @@
+"""The decoded tree in a canonical form, for comparing images of different packers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+from .codec import encode_text
+from .errors import ImageError
+from .reader import Filesystem
+from .tree import Directory, File, Node, Symlink, Value
+
+_SPARSE_SLACK = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListingEntry:
+    """One node or root attribute.
+
+    `type` is directory, file, symlink, special or attribute. `size` and `sha256` are a file's; `target` is a link's,
+    a special's kind, or an attribute's value as canonical JSON. For an attribute `path` is its name.
+    """
+
+    type: str
+    path: str
+    size: int = 0
+    sha256: str = ""
+    target: str = ""
+
+
+def path_key(path: str) -> tuple[bytes, ...]:
+    """Sorts paths by their components' bytes, so that a directory comes right before what is in it."""
+    return tuple(encode_text(name) for name in path.split("/") if name)
+
+
+def attribute_entries(attributes: Mapping[str, Value]) -> list[ListingEntry]:
+    """Root attributes by name."""
+    return [
+        ListingEntry(type="attribute", path=name, target=json.dumps(attributes[name], sort_keys=True))
+        for name in sorted(attributes, key=encode_text)
+    ]
+
+
+def tree_listing(filesystem: Filesystem) -> list[ListingEntry]:
+    """Attributes by name, then nodes by path; every file is read and hashed."""
+    nodes = sorted(filesystem.walk(), key=lambda item: path_key(item[0]))
+    return [
+        *attribute_entries(filesystem.attributes),
+        *(_node_entry(filesystem, path, node) for path, node in nodes),
+    ]
+
+
+def _node_entry(filesystem: Filesystem, path: str, node: Node) -> ListingEntry:
+    if isinstance(node, Directory):
+        return ListingEntry(type="directory", path=path)
+    if isinstance(node, Symlink):
+        return ListingEntry(type="symlink", path=path, target=node.target)
+    if not isinstance(node, File):
+        return ListingEntry(type="special", path=path, target=node.kind)
+    if node.size > filesystem.length + _SPARSE_SLACK:
+        raise ImageError(
+            f"{path} claims {node.size} bytes in a file system of {filesystem.length}: it is nearly all holes",
+            remedy="read the part that you need; the whole can't be hashed in reasonable time",
+        )
+    digest = hashlib.sha256()
+    for chunk in filesystem.read(node):
+        digest.update(chunk)
+    return ListingEntry(type="file", path=path, size=node.size, sha256=digest.hexdigest())
+
+
+def tree_digest(entries: Iterable[ListingEntry]) -> str:
+    """SHA-256 (hex) over the listing, one JSON line an entry; equal for images with the same decoded tree."""
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(json.dumps(asdict(entry), sort_keys=True).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,196 @@
+"""From the tuples of a log to the checked tree: names, links, extents, root attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from .codec import Decoder, Encoder, Raw, damaged
+from .mbr import SECTOR
+from .tree import Directory, Extent, File, Node, Special, Symlink, Value
+
+MAX_DIRECTORIES: Final = 256  # one inside the other
+MAX_NUMBER: Final = 2**63 - 1
+_MAX_ATTRIBUTE_DEPTH: Final = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """The checked contents of a file system. `runs` are (start, end, name) of stored data, in bytes, sorted."""
+
+    root: Directory
+    attributes: dict[str, Value]
+    runs: list[tuple[int, int, str]]
+
+
+def build_tree(root: dict[str, Raw], version: int, length: int) -> Tree:
+    """Check the root tuple of a partition of `length` bytes and turn it into nodes. ImageError if it breaks a rule."""
+    builder = _Builder(length)
+    tree = builder.directories(root)
+    builder.runs.sort()
+    return Tree(root=tree, attributes=_attributes(root, version), runs=builder.runs)
+
+
+def attributes_as_read(attributes: Mapping[str, Value], version: int) -> dict[str, Value]:
+    """What a reader will see of root attributes: empty strings gone, in version 4 decimals for integers."""
+    encoder = Encoder(version)
+    encoder.value(dict(attributes))
+    decoder = Decoder()
+    decoder.decode(bytes(encoder.data), version)
+    return _attributes(decoder.root, version)
+
+
+def _attributes(root: dict[str, Raw], version: int) -> dict[str, Value]:
+    attributes = {name: value for name, value in root.items() if name not in ("children", ".", "..")}
+    _check_attributes(attributes)
+    if version == 4:
+        attributes = {name: _vectors(value) for name, value in attributes.items()}
+        if attributes.get("arguments") == {}:
+            attributes["arguments"] = []
+    return attributes
+
+
+class _Builder:
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._seen: set[int] = set()  # ids of directory tuples; the decoder keeps them alive
+        self._files: dict[int, File] = {}
+        self.runs: list[tuple[int, int, str]] = []
+
+    def directories(self, root: dict[str, Raw]) -> Directory:
+        """The whole tree, without recursion."""
+        top = Directory()
+        self._enter(root, "/")
+        pending = [(root, top, 1)]
+        while pending:
+            raw, directory, depth = pending.pop()
+            children = raw.get("children")
+            if not isinstance(children, dict):
+                raise damaged("the root of the file system has no directory in it")
+            for name, child in children.items():
+                check_name(name)
+                if not isinstance(child, dict):
+                    raise damaged(f"the entry {name!r} is not a node but a plain value")
+                node = self._node(name, child)
+                directory.children[name] = node
+                if isinstance(node, Directory):
+                    if depth >= MAX_DIRECTORIES:
+                        raise damaged(f"directories are nested deeper than {MAX_DIRECTORIES}")
+                    self._enter(child, name)
+                    pending.append((child, node, depth + 1))
+        return top
+
+    def _enter(self, raw: dict[str, Raw], name: str) -> None:
+        # A tuple can be referred to again: a directory in two places could make the tree endless or exponential.
+        for part in (raw, raw.get("children")):
+            if id(part) in self._seen:
+                raise damaged(f"the directory {name!r} is in the tree twice")
+            self._seen.add(id(part))
+
+    def _node(self, name: str, raw: dict[str, Raw]) -> Node:
+        kinds = [key for key in ("children", "extents", "linktarget") if key in raw]
+        if len(kinds) > 1:
+            raise damaged(f"{name!r} has {' and '.join(kinds)}: it can't be all of them")
+        if "children" in raw:
+            if not isinstance(raw["children"], dict):
+                raise damaged(f"the children of {name!r} are not a tuple")
+            return Directory()
+        if "extents" in raw:
+            file = self._files.get(id(raw))
+            if file is None:
+                file = self._files[id(raw)] = self._file(name, raw)
+            return file
+        if "linktarget" in raw:
+            target = raw["linktarget"]
+            if not isinstance(target, str) or not target or "\0" in target:
+                raise damaged(f"the symbolic link {name!r} has no usable target")
+            return Symlink(target=target)
+        return Special(kind="socket" if "socket" in raw else "unknown")
+
+    def _file(self, name: str, raw: dict[str, Raw]) -> File:
+        size = _number(raw.get("filelength", 0), f"the length of {name!r}")
+        extents = raw["extents"]
+        if not isinstance(extents, dict):
+            raise damaged(f"the extents of {name!r} are not a tuple")
+        stored = sorted(self._extent(name, key, value) for key, value in extents.items())
+        covered: list[Extent] = []
+        at = 0
+        end_before = 0
+        for start, length, position in stored:
+            if start < end_before:
+                raise damaged(f"two extents of {name!r} overlap at byte {start} of the file")
+            end_before = start + length
+            if start >= size:
+                continue  # allocated past the end: room the kernel keeps for growth
+            if start > at:
+                covered.append(Extent(offset=at, length=start - at, position=None))
+            shown = min(length, size - start)
+            if shown:
+                covered.append(Extent(offset=start, length=shown, position=None if position < 0 else position))
+            at = start + shown
+        if at < size:
+            covered.append(Extent(offset=at, length=size - at, position=None))
+        return File(size=size, extents=tuple(covered))
+
+    def _extent(self, name: str, key: str, value: Raw) -> tuple[int, int, int]:
+        """(file offset, length, position or -1 for zeros) in bytes; its storage is noted in `runs`."""
+        if not isinstance(value, dict):
+            raise damaged(f"an extent of {name!r} is not a tuple")
+        start = _number(key, f"the place of an extent of {name!r}") * SECTOR
+        length = _number(value.get("length"), f"the length of an extent of {name!r}") * SECTOR
+        position = _number(value.get("offset"), f"the offset of an extent of {name!r}") * SECTOR
+        allocated = _number(value.get("allocated"), f"the allocation of an extent of {name!r}") * SECTOR
+        if length > allocated:
+            raise damaged(f"an extent of {name!r} has {length} bytes but only {allocated} allocated")
+        if start + length > MAX_NUMBER:
+            raise damaged(f"an extent of {name!r} lies beyond the largest possible file")
+        if position + allocated > self._length:
+            raise damaged(
+                f"an extent of {name!r} ends at byte {position + allocated} of a partition of {self._length} bytes"
+            )
+        if allocated:
+            self.runs.append((position, position + allocated, name))
+        return start, length, -1 if "uninited" in value else position
+
+
+def check_name(name: str) -> None:
+    """ImageError unless `name` can be a directory entry."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise damaged(f"a file is named {name!r}")
+
+
+def _number(value: Raw, what: str) -> int:
+    """A number, which ops writes as decimals and the kernel and mkfs as an integer."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
+        value = int(value)
+    if not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
+        shown = value if isinstance(value, int | str) else type(value).__name__
+        raise damaged(f"{what} is no number from 0 to {MAX_NUMBER}: {str(shown)[:40]!r}")
+    return value
+
+
+def _check_attributes(attributes: dict[str, Value]) -> None:
+    """ImageError when a tuple or vector is used twice: whoever walks the values must come to an end soon."""
+    seen: set[int] = set()
+    pending: list[tuple[Value, int]] = [(value, 1) for value in attributes.values()]
+    while pending:
+        value, depth = pending.pop()
+        if not isinstance(value, dict | list):
+            continue
+        if id(value) in seen:
+            raise damaged("a value of the root tuple is used in two places")
+        if depth > _MAX_ATTRIBUTE_DEPTH:
+            raise damaged(f"values of the root tuple are nested deeper than {_MAX_ATTRIBUTE_DEPTH}")
+        seen.add(id(value))
+        pending.extend((item, depth + 1) for item in (value.values() if isinstance(value, dict) else value))
+
+
+def _vectors(value: Value) -> Value:
+    """`value` with tuples keyed "0", "1", … as vectors, which is how version 4 spells them."""
+    if not isinstance(value, dict):
+        return value
+    items = {name: _vectors(item) for name, item in value.items()}
+    if items and all(str(position) in items for position in range(len(items))):
+        return [items[str(position)] for position in range(len(items))]
+    return items
