@@ -36,19 +36,17 @@ def test_a_program_with_its_c_library_and_loader(workshop: Workshop) -> None:
 
 
 def test_transitive_needs_by_search_rpath_and_runpath(workshop: Workshop) -> None:
-    """prog -(RUNPATH $ORIGIN/../lib)-> liba -(RUNPATH absolute)-> libb -(--search)-> libc1 -> libd by the program's RPATH."""
+    """prog -(RUNPATH $ORIGIN)-> libtop -(RUNPATH, absolute)-> libmid -(--search, a glob)-> libdeep."""
     build = workshop.build
-    workshop.library("deep/libdeep.so.3.1", soname="libdeep.so.3")
-    shutil.copy(build / "deep/libdeep.so.3.1", build / "deep/libdeep.so.3")
-    workshop.library("search-1.2/libmid.so", "deep/libdeep.so.3", calls="deep")
-    link = ("-Wl,-rpath-link,deep", "-Wl,-rpath-link,search-1.2")
-    workshop.library(
-        "lib/libtop.so", "-Lsearch-1.2", "-lmid", *link, f"-Wl,--enable-new-dtags,-rpath,{build}/deep", calls="mid"
-    )
-    workshop.program(
-        "bin/prog", "-Llib", "-ltop", "-Wl,-rpath-link,search-1.2:deep", "-Wl,--enable-new-dtags,-rpath,$ORIGIN/../lib", calls="top"
-    )  # fmt: skip
-    staged = workshop.stage("--search", "search-*", "--search", f"{build}/deep", program="bin/prog")
+    workshop.library("search-1.2/libdeep.so.3.1", soname="libdeep.so.3")
+    shutil.copy(build / "search-1.2/libdeep.so.3.1", build / "search-1.2/libdeep.so.3")
+    workshop.library("mid/libmid.so", "search-1.2/libdeep.so.3", calls="deep")
+    link = "-Wl,-rpath-link,mid:search-1.2"
+    runpath = f"-Wl,--enable-new-dtags,-rpath,{build}/mid"
+    workshop.library("lib/libtop.so", "-Lmid", "-lmid", link, runpath, calls="mid")
+    runpath = "-Wl,--enable-new-dtags,-rpath,$ORIGIN/../lib"
+    workshop.program("bin/prog", "-Llib", "-ltop", link, runpath, calls="top")
+    staged = workshop.stage("--search", "search-*", program="bin/prog")
     assert staged.status == 0, staged.stderr
     mine = {path for path in staged.paths() if "libc.so" not in path and path != LOADER}
     assert mine == {"/prog", *(f"{LIBRARIES}/{name}" for name in ("libtop.so", "libmid.so", "libdeep.so.3"))}
