@@ -89,17 +89,13 @@ class Gevulot(Model):
     sha256: Sha256 | None = None
     ref: Line | None = None
     workspace: bool = False  # build the whole workspace, as the guide does, not the FFI crate alone
-    base: BaseField = Base(
-        image=DEFAULT_BASE, bootstrap=Bootstrap(debian="bookworm", packages=SHIM_BOOTSTRAP_PACKAGES)
-    )
+    base: BaseField = Base(image=DEFAULT_BASE, bootstrap=Bootstrap(debian="bookworm", packages=SHIM_BOOTSTRAP_PACKAGES))
 
     @model_validator(mode="after")
     def _one_source(self) -> Gevulot:
         given = [k for k in ("git", "path", "archive") if getattr(self, k) is not None]
         if len(given) != 1:
-            raise ValueError(
-                f"needs exactly one of git, path, archive (has {', '.join(given) if given else 'none'})"
-            )
+            raise ValueError(f"needs exactly one of git, path, archive (has {', '.join(given) if given else 'none'})")
         if self.ref is not None and self.git is None:
             raise ValueError("ref goes with git only")
         if self.sha256 is not None and self.archive is None:

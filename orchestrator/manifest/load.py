@@ -1,0 +1,48 @@
+"""A manifest file from disk: a JSON object with the line of every field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import Finding, Severity
+from orchestrator.manifest import json_reader
+from orchestrator.project.load import failure, read_text
+
+MAX_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedManifest:
+    """`data` in the file's own spelling; `lines`: dotted field -> 1-based line; `file` as the user would name it."""
+
+    data: Mapping[str, Any]
+    lines: Mapping[str, int]
+    file: str
+
+
+def load_manifest(path: Path) -> LoadedManifest:
+    """Read a manifest. UsageError (with every finding) when it can't be read or isn't a JSON object."""
+    text = read_text(path, what="a manifest", limit=MAX_BYTES, keep_bom=True)
+    file = str(path)
+    findings: list[Finding] = []
+    if text.startswith("\ufeff"):
+        text = text[1:]
+        findings.append(
+            _error(file, "json-bom", "begins with a byte order mark, which ops refuses", "save it as UTF-8 without BOM")
+        )
+    document = json_reader.read(text, file)
+    findings += document.findings
+    if not isinstance(document.data, dict):
+        if not findings:
+            findings.append(_error(file, "not-an-object", "isn't a JSON object", "write `{ … }` around the keys"))
+        raise failure(file, findings)
+    if findings:
+        raise failure(file, findings)
+    return LoadedManifest(data=document.data, lines=document.lines, file=file)
+
+
+def _error(file: str, code: str, message: str, remedy: str) -> Finding:
+    return Finding(severity=Severity.ERROR, code=code, message=message, remedy=remedy, file=file, line=1)

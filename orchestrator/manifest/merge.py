@@ -1,0 +1,141 @@
+"""Defaults + the user's manifest + project.yaml's resources = the manifest that is built with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from orchestrator import resources as data_files
+from orchestrator.errors import Finding, Severity
+from orchestrator.manifest import lint as linter
+from orchestrator.manifest.effective import EffectiveManifest, canonical_order
+from orchestrator.manifest.load import load_manifest
+from orchestrator.manifest.report import Report, Source
+from orchestrator.manifest.schema import CONFIG, RUN_CONFIG, canonical
+from orchestrator.project.load import LoadedProject, failure
+from orchestrator.project.model import DEFAULT_OPS, Project
+
+WORKSPACE = "/workspace"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Own:
+    """The user's manifest: data as written, lines of its fields, and how findings name it."""
+
+    data: Mapping[str, Any]
+    lines: Mapping[str, int]
+    file: str
+    prefix: str
+
+
+def effective_manifest(loaded: LoadedProject) -> EffectiveManifest:
+    """Merge and check. Raises UsageError with all errors of the manifest at once; warnings stay in `findings`."""
+    project = loaded.project
+    own = _own(loaded)
+    source = Source(file=own.file, prefix=own.prefix)
+    findings = linter.lint(
+        own.data,
+        own.lines,
+        ops_version=project.ops.version or DEFAULT_OPS,
+        gpu=project.gpu,
+        resources=project.resources,
+        source=source,
+    )
+    if any(f.severity is Severity.ERROR for f in findings):
+        raise failure(own.file, [f for f in findings if f.severity is Severity.ERROR])
+    data = merge(defaults(project), spelled(own.data))
+    if isinstance(project.manifest, str):
+        findings += _filled(own, source)
+    effective = EffectiveManifest(data=canonical_order(data), findings=tuple(findings), origin=own.lines, file=own.file)
+    findings += linter.lint_effective(effective, source, gpu=project.gpu, shim=project.gevulot is not None)
+    return EffectiveManifest(data=effective.data, findings=tuple(findings), origin=own.lines, file=own.file)
+
+
+def defaults(project: Project) -> dict[str, Any]:
+    """manifests/cpu.json or gpu.json, completed from project.yaml: Program and RunConfig."""
+    name = "gpu.json" if project.gpu else "cpu.json"
+    data: dict[str, Any] = json.loads((data_files.MANIFESTS / name).read_text(encoding="utf-8"))
+    given = project.resources
+    run: dict[str, Any] = {"CPUs": given.cpus, "Memory": f"{given.memory}m"}
+    if given.gpus:
+        run["GPUs"] = given.gpus
+    data["RunConfig"] = run
+    data["Program"] = PurePosixPath(project.build.program).name
+    return data
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on `base`: objects key by key, lists and scalars replaced, null removes. Neither is changed.
+
+    Mounts have one rule more: a mount of the user's at a guest directory takes the place of the default there.
+    """
+    merged = _merged(base, over)
+    mounts = merged.get("Mounts")
+    own = over.get("Mounts")
+    if isinstance(mounts, dict) and isinstance(own, dict):
+        taken = {_guest(path) for path in own.values() if isinstance(path, str)}
+        merged["Mounts"] = {k: v for k, v in mounts.items() if k in own or _guest(v) not in taken}
+    return merged
+
+
+def spelled(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with known keys in ops's own spelling (Go's decoder ignores letter case)."""
+    result: dict[str, Any] = {}
+    for key, value in data.items():
+        name = canonical(key, CONFIG) or key
+        if name == "RunConfig" and isinstance(value, dict):
+            result[name] = {canonical(k, RUN_CONFIG) or k: v for k, v in value.items()}
+        else:
+            result[name] = value
+    return result
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = {key: _copy(value) for key, value in base.items()}
+    for key, value in over.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict):
+            below = result.get(key)
+            result[key] = _merged(below if isinstance(below, dict) else {}, value)
+        else:
+            result[key] = _copy(value)
+    return result
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
+
+
+def _guest(path: str) -> str:
+    return "/" + path.partition(":")[0].strip("/")
+
+
+def _own(loaded: LoadedProject) -> _Own:
+    manifest = loaded.project.manifest
+    if isinstance(manifest, str):
+        file = load_manifest(loaded.path.parent / manifest)
+        return _Own(data=file.data, lines=file.lines, file=file.file, prefix="")
+    prefix = "manifest."
+    lines = {field.removeprefix(prefix): line for field, line in loaded.lines.items() if field.startswith(prefix)}
+    return _Own(data=manifest or {}, lines=lines, file=str(loaded.path), prefix=prefix)
+
+
+def _filled(own: _Own, source: Source) -> list[Finding]:
+    """Notes for what the node needs and the user's file lacks."""
+    report = Report(source=source, lines=own.lines)
+    data = spelled(own.data)
+    passthrough = data.get("ManifestPassthrough", {})
+    if passthrough is not None and "readonly_rootfs" not in passthrough:
+        message = "readonly_rootfs isn't set; it was filled in, since the node attaches the disk read-only"
+        report.note("filled-in", "ManifestPassthrough", message)
+    mounts = data.get("Mounts", {})
+    if mounts is not None and WORKSPACE not in {_guest(v) for v in mounts.values() if v is not None}:
+        message = f"nothing is mounted at {WORKSPACE}; it was filled in, since the node hands files over there"
+        report.note("filled-in", "Mounts", message)
+    return report.findings

@@ -1,0 +1,137 @@
+"""project.yaml from disk to a validated Project; every error of the file at once, each with its line and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import Finding, Severity, UsageError
+from orchestrator.project import yaml_reader
+from orchestrator.project.model import Project
+from orchestrator.project.validation import Checker
+
+MAX_BYTES = 256 * 1024
+"""A project.yaml is a page of text; more is a mistake (an image, an archive) and would keep the parser busy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedProject:
+    """A valid project and where it came from.
+
+    `path` is as the user gave it, `root` the file's directory (absolute): relative host paths are relative to it.
+    `lines`: dotted field in yaml's own names (`build.secrets[0].id`, `gpu-assets.url`, `manifest.Env.HOME`)
+    -> 1-based line. `run_line`: line of the first line of `build.run`'s own text.
+    """
+
+    project: Project
+    path: Path
+    root: Path
+    text: str
+    lines: Mapping[str, int]
+    run_line: int
+    warnings: tuple[Finding, ...] = ()
+
+    def line(self, field: str) -> int | None:
+        """The line of `field`, or of the nearest thing above it that the file has."""
+        return nearest_line(self.lines, field)
+
+
+def load_project(path: Path) -> LoadedProject:
+    """Read and validate `path`. Raises UsageError whose `findings` hold all that is wrong; reads nothing else."""
+    text = read_text(path, what="a project file", limit=MAX_BYTES)
+    shown = str(path)
+    document = yaml_reader.read(text, shown)
+    findings = list(document.findings)
+    project: Project | None = None
+    warnings: tuple[Finding, ...] = ()
+    if not isinstance(document.data, dict):
+        if not findings:
+            findings.append(_not_a_mapping(document.data, text, shown))
+    else:
+        checker = Checker(file=shown, document=document)
+        project = checker.check()
+        findings += checker.errors
+        warnings = tuple(checker.warnings)
+    if findings or project is None:
+        raise failure(shown, findings)
+    return LoadedProject(
+        project=project,
+        path=path,
+        root=path.absolute().parent,
+        text=text,
+        lines=document.lines,
+        run_line=document.content_lines.get("build.run", document.lines["build.run"]),
+        warnings=warnings,
+    )
+
+
+def failure(file: str, findings: list[Finding]) -> UsageError:
+    """One UsageError for all the findings of a file, in the order of their lines."""
+    ordered = tuple(sorted(findings, key=lambda f: (f.line or 0, f.field or "", f.message)))
+    count = len(ordered)
+    return UsageError(
+        f"{file} has {count} error{'s' if count != 1 else ''}",
+        remedy="correct what is listed and run again",
+        findings=ordered,
+    )
+
+
+def nearest_line(lines: Mapping[str, int], field: str) -> int | None:
+    """The line of `field` or of its nearest parent in `lines`."""
+    while field:
+        if field in lines:
+            return lines[field]
+        cut = max(field.rfind("."), field.rfind("["))
+        field = field[:cut] if cut > 0 else ""
+    return None
+
+
+def read_text(path: Path, *, what: str, limit: int, keep_bom: bool = False) -> str:
+    """The text of a small UTF-8 file, without a leading BOM. UsageError when it can't be had."""
+    try:
+        if path.is_dir():
+            raise _unreadable(path, "is a directory", f"give the path of {what} in it")
+        with path.open("rb") as handle:
+            data = handle.read(limit + 1)
+    except FileNotFoundError as error:
+        raise _unreadable(path, "does not exist", "check the path; `init` writes a new project") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise _unreadable(path, f"can't be read ({reason})", "check the path and its permissions") from error
+    if len(data) > limit:
+        raise _unreadable(path, f"is larger than {limit // 1024} KiB", f"give {what}, not the data it works on")
+    try:
+        return data.decode("utf-8" if keep_bom else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"isn't UTF-8 text (byte 0x{data[error.start]:02x})"
+        raise _unreadable(path, message, "save the file as UTF-8", line=line) from error
+
+
+def _unreadable(path: Path, message: str, remedy: str, line: int | None = None) -> UsageError:
+    finding = Finding(
+        severity=Severity.ERROR, code="unreadable", message=message, remedy=remedy, file=str(path), line=line
+    )
+    return UsageError(f"{path} {message}", remedy=remedy, findings=(finding,))
+
+
+def _not_a_mapping(data: Any, text: str, file: str) -> Finding:
+    empty = data is None
+    kind = "a list" if isinstance(data, list) else "a single value"
+    return Finding(
+        severity=Severity.ERROR,
+        code="empty-file" if empty else "not-a-mapping",
+        message="is empty" if empty else f"holds {kind} where `key: value` lines are expected",
+        remedy="`init` writes a commented project.yaml to start from",
+        file=file,
+        line=None if empty else _first_line(text),
+    )
+
+
+def _first_line(text: str) -> int:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip() and not line.lstrip().startswith(("#", "---", "%")):
+            return number
+    return 1

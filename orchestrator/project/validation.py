@@ -1,0 +1,212 @@
+"""Plain data to a Project. Unknown keys are found here; pydantic finds the rest, and is put into our words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from orchestrator.errors import Finding, Severity
+from orchestrator.project import schema
+from orchestrator.project.model import Project
+from orchestrator.project.yaml_reader import Document, join
+from orchestrator.suggest import did_you_mean, nearest, shown
+
+_VERSION_FIELDS = ("cuda", "nanos.version", "ops.version")
+
+
+@dataclass(kw_only=True)
+class Checker:
+    """Validates one document; `errors` and `warnings` fill as it goes."""
+
+    file: str
+    document: Document
+    errors: list[Finding] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
+
+    def check(self) -> Project | None:
+        """The Project, or None when `errors` says why there is none."""
+        data = self._known_keys(self.document.data, [Project], "")
+        self._versions()
+        try:
+            project = Project.model_validate(data)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                self._translate(detail, data)
+            return None
+        return project if not self.errors else None
+
+    def _add(self, code: str, field_name: str, message: str, remedy: str) -> None:
+        self.errors.append(self._finding(Severity.ERROR, code, field_name, message, remedy))
+
+    def _finding(self, severity: Severity, code: str, field_name: str, message: str, remedy: str) -> Finding:
+        return Finding(
+            severity=severity,
+            code=code,
+            message=message,
+            remedy=remedy,
+            file=self.file,
+            line=self._line(field_name),
+            field=field_name or None,
+        )
+
+    def _line(self, name: str) -> int | None:
+        lines = self.document.lines
+        while name:
+            if name in lines:
+                return lines[name]
+            cut = max(name.rfind("."), name.rfind("["))
+            name = name[:cut] if cut > 0 else ""
+        return 1
+
+    def _known_keys(self, data: Any, models: list[type[BaseModel]], path: str) -> Any:
+        """`data` without the keys that no model knows, each of which has become an error."""
+        if not isinstance(data, dict) or not models:
+            return data
+        known = {key: annotation for model in models for key, annotation in schema.keys(model).items()}
+        kept: dict[str, Any] = {}
+        for key, value in data.items():
+            if key not in known:
+                self._unknown(key, path, known)
+                continue
+            inner = join(path, key)
+            items = schema.item_models(known[key])
+            if items and isinstance(value, list):
+                kept[key] = [self._known_keys(v, items, f"{inner}[{i}]") for i, v in enumerate(value)]
+            else:
+                kept[key] = self._known_keys(value, schema.models_in(known[key]), inner)
+        return kept
+
+    def _unknown(self, key: str, path: str, known: Mapping[str, Any]) -> None:
+        elsewhere = [place for place in schema.places(key) if place != path]
+        where = f"under `{path}`" if path else "at the top level"
+        message = f"unknown key {where}"
+        other = schema.OTHER_NAMES.get(key.lower())
+        close = nearest(key, known)
+        if key.startswith("x-") and not path:
+            remedy = "remove it; keys of your own (`x-…`) aren't allowed, but anchors may stand on any known key"
+        elif elsewhere:
+            message = f"isn't a key {where}"
+            place = elsewhere[0]
+            remedy = f"it belongs under `{place}`" if place else "it belongs at the top level"
+        elif other is not None and (close is None or key.lower() != close):
+            remedy = f"write `{other}`" if ":" in other else f"did you mean {other}?"
+        else:
+            remedy = did_you_mean(key, known)
+        self._add("unknown-key", join(path, shown(key)), message, remedy)
+
+    def _versions(self) -> None:
+        """A version without quotes is a number to YAML: 12.10 would become 12.1."""
+        for name in _VERSION_FIELDS:
+            raw = self.document.raw.get(name)
+            value = self._at(name)
+            if raw is None or not isinstance(value, int | float) or isinstance(value, bool):
+                continue
+            if str(value) != raw:
+                message = f"YAML reads {shown(raw)} as the number {value}"
+                self._add("unquoted-version", name, message, f'quote it: "{shown(raw)}"')
+            else:
+                message = f"YAML reads {raw} as a number"
+                warning = self._finding(Severity.WARNING, "unquoted-version", name, message, f'quote it: "{raw}"')
+                self.warnings.append(warning)
+
+    def _at(self, name: str) -> Any:
+        value = self.document.data
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+    def _translate(self, detail: ErrorDetails, data: Any) -> None:
+        """One pydantic error as a finding."""
+        path, plain = _field(detail, data)
+        if any(e.field == path and e.code == "unquoted-version" for e in self.errors):
+            return  # said already, and better
+        message, remedy = self._words(detail, path, plain)
+        code = "missing-key" if detail["type"] == "missing" else "bad-value"
+        finding = self._finding(Severity.ERROR, code, path, message, remedy)
+        if finding not in self.errors:  # the branches of a union repeat themselves
+            self.errors.append(finding)
+
+    def _words(self, detail: ErrorDetails, path: str, plain: str) -> tuple[str, str]:
+        kind = detail["type"]
+        value = detail.get("input")
+        context = detail.get("ctx") or {}
+        example = schema.EXAMPLES.get(plain, "")
+        remedy = f"write `{example}`" if example else ""
+        if kind == "missing":
+            return "is missing", remedy or "add it"
+        if kind == "value_error":
+            message, _, hint = str(context.get("error", "isn't allowed")).partition("; ")
+            return message, hint or remedy
+        if kind == "literal_error":
+            return self._choice(str(context.get("expected", "")), value)
+        if kind == "string_pattern_mismatch":
+            last = plain.rsplit(".", 1)[-1]
+            must = schema.PATTERNS.get(plain) or schema.PATTERNS.get(last) or "of another form"
+            return f"`{shown(value)}` isn't allowed here", f"it must be {must}"
+        if kind in ("string_too_short", "too_short"):
+            return "is empty", remedy or "give it a value or remove the key"
+        if kind in ("greater_than_equal", "less_than_equal"):
+            bound = context.get("ge", context.get("le"))
+            word = "at least" if kind == "greater_than_equal" else "at most"
+            return f"{shown(value)} is out of range", f"it must be {word} {bound}"
+        return self._wrong_type(_EXPECTED.get(kind, "another kind of value"), value, path, remedy)
+
+    def _wrong_type(self, expected: str, value: Any, path: str, remedy: str) -> tuple[str, str]:
+        raw = self.document.raw.get(path)
+        if value is None:
+            return "is empty", remedy or f"give it {expected}, or remove the key"
+        if expected == "text" and raw is not None and isinstance(value, bool | int | float):
+            reads = f"{value}".lower() if isinstance(value, bool) else f"the number {value}"
+            return f"YAML reads {shown(raw)} as {reads}, not as text", f'quote it: "{shown(raw)}"'
+        if expected == "a whole number" and isinstance(value, str):
+            return f"must be a whole number, not the text `{shown(value)}`", "write digits only, without quotes or unit"
+        return f"must be {expected}, not {_kind(value)}", remedy or f"give it {expected}"
+
+    @staticmethod
+    def _choice(expected: str, value: Any) -> tuple[str, str]:
+        choices = [part.strip(" '") for part in expected.replace(" or ", ", ").split(",")]
+        close = nearest(value, choices) if isinstance(value, str) else None
+        names = " or ".join(f"`{c}`" for c in choices)
+        return f"must be {names}, not `{shown(value)}`", f"did you mean `{close}`?" if close else f"write {names}"
+
+
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a mapping (`key: value` lines)",
+    "model_type": "a mapping (`key: value` lines)",
+    "model_attributes_type": "a mapping (`key: value` lines)",
+}
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+    name = names.get(type(value), "nothing")
+    return f"{name} (`{shown(value)}`)" if isinstance(value, str | int | float) else name
+
+
+def _field(detail: ErrorDetails, data: Any) -> tuple[str, str]:
+    """Dotted field with list indexes, and the same without; a union's branch names in `loc` are dropped."""
+    path = plain = ""
+    value = data
+    location = detail["loc"]
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
+        if isinstance(part, int) and isinstance(value, list):
+            path, value = f"{path}[{part}]", value[part] if part < len(value) else None
+        elif isinstance(part, str) and isinstance(value, dict) and (part in value or detail["type"] == "missing"):
+            path, plain = join(path, part), join(plain, part)
+            value = value.get(part)
+        elif isinstance(part, str) and last and plain.endswith("base"):
+            plain = join(plain, part)  # `base: REF` stands for `base: {image: REF}`
+    return path, plain
