@@ -55,15 +55,20 @@ class Finding:
 
 
 class OrchestratorError(Exception):
-    """A failure the user can act on. `remedy` says what to do; `exit_code` is what the command exits with."""
+    """A failure the user can act on. `remedy` says what to do; `exit_code` is what the command exits with.
+
+    `findings` replace the message where there are several or their place in a file is known; `detail` is text to
+    show before either (the last lines of a failed step).
+    """
 
     exit_code = ExitCode.BUILD_STEP
 
-    def __init__(self, message: str, *, remedy: str = "", findings: Sequence[Finding] = ()) -> None:
+    def __init__(self, message: str, *, remedy: str = "", findings: Sequence[Finding] = (), detail: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
         self.findings = tuple(findings)
+        self.detail = detail
 
 
 class UsageError(OrchestratorError):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from orchestrator import __version__
 from orchestrator.digest import Digests
 from orchestrator.engine.base import EngineInfo
+from orchestrator.errors import UsageError
 from orchestrator.events import Event, StepFinished, StepStarted
-from orchestrator.inputs.model import Inputs
+from orchestrator.inputs.model import Input, Inputs
 from orchestrator.plan.model import Plan
 from orchestrator.project.model import Project
 from orchestrator.verify.model import Verification
@@ -87,7 +90,7 @@ def receipt_document(built: Built) -> dict[str, Any]:
         "nanos_version": built.plan.nanos_version,
         "bootable": built.verification.bootable,
         "stand_ins": [stand_in.to_dict() for stand_in in built.verification.stand_ins],
-        "inputs": [one.to_dict() for one in built.inputs],
+        "inputs": [_input(each) for each in built.inputs],
         "containerfile_sha256": sha256_text(built.containerfile),
         "manifest_sha256": sha256_text(built.manifest),
         "context_sha256": built.context_sha256,
@@ -103,6 +106,11 @@ def receipt_document(built: Built) -> dict[str, Any]:
     }
 
 
+def _input(given: Input) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": given.name, "kind": given.kind, "source": given.source, "pin": dict(given.pin)}
+    return {**row, "note": given.note} if given.note else row
+
+
 def receipt_text(document: Mapping[str, Any]) -> str:
     """Canonical text: two spaces, final newline."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
@@ -111,3 +119,49 @@ def receipt_text(document: Mapping[str, Any]) -> str:
 def sha256_text(text: str) -> str:
     """SHA-256 of a text's UTF-8, hex."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeployPart:
+    """What a deployment needs of one receipt. `memory` is MiB."""
+
+    image: str
+    blake3: str
+    bootable: bool
+    name: str
+    cpus: int
+    memory: int
+    gpus: int
+
+    @classmethod
+    def read(cls, path: Path) -> DeployPart:
+        """From a receipt file. UsageError when it isn't one."""
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            image, resources = document["image"], document["resources"]
+            return cls(
+                # The image lies beside its receipt, wherever both were moved to.
+                image=str(path.parent / Path(image["path"]).name),
+                blake3=image["blake3"],
+                bootable=document["bootable"],
+                name=document["name"],
+                cpus=resources["cpus"],
+                memory=resources["memory"],
+                gpus=resources["gpus"],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{path} is not a receipt ({error})", remedy="give the NAME.receipt.json that `build` wrote"
+            ) from error
+
+
+def deploy_command(
+    name: str, prover: DeployPart, verifier: DeployPart, *, prover_url: str | None, verifier_url: str | None
+) -> str:
+    """The `gevulot-cli deploy` line of a pair: by hash and URL where one is given, else the files themselves."""
+    words = ["gevulot-cli", "deploy", "--name", name]
+    for role, part, url in (("prover", prover, prover_url), ("verifier", verifier, verifier_url)):
+        words += [f"--{role}", part.blake3 if url else part.image, f"--{role}name", part.name]
+        words += [f"--{role}imgurl", url] if url else []
+        words += [f"--{role}cpus", str(part.cpus), f"--{role}mem", str(part.memory), f"--{role}gpus", str(part.gpus)]
+    return shlex.join(words)

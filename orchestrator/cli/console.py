@@ -17,6 +17,10 @@ import click
 from orchestrator.errors import ExitCode, Finding, OrchestratorError, Severity
 
 
+DETAIL_LINES = 30
+"""How much of a failed step's output an error repeats."""
+
+
 def answer(text: str) -> None:
     """Print an answer (stdout)."""
     click.echo(text)
@@ -41,6 +45,8 @@ def say_findings(findings: Iterable[Finding]) -> None:
 
 def say_error(error: OrchestratorError) -> None:
     """One to a few lines: what is wrong; what to do."""
+    if error.detail:
+        say("\n".join(f"  | {line}" for line in error.detail.splitlines()[-DETAIL_LINES:]))
     if error.findings:
         say_findings(error.findings)
         return

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from orchestrator.errors import BuildStepError, EngineError
+from orchestrator.image.listing import path_key
 
 CHUNK = 1024 * 1024
 
@@ -27,9 +28,9 @@ class Entry:
     archive: tarfile.TarFile | None = None
 
     @property
-    def key(self) -> tuple[str, ...]:
-        """Sort key: depth first, by path components, as engines walk a directory."""
-        return tuple(self.path.split("/"))
+    def key(self) -> tuple[bytes, ...]:
+        """Sort key: depth first, by path components, as engines walk a directory and as the writer wants it."""
+        return path_key(self.path)
 
     def chunks(self) -> Iterator[bytes]:
         """A file's bytes, exactly `size` of them. Only once, and before the next entry is taken from a stream."""

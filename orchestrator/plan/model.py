@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.image.tree import Value
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShimPlan:
@@ -33,6 +35,24 @@ class StagingPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuestPlan:
+    """What the native packer adds to the staged tree, as ops would: root tuple, files, directories, layout.
+
+    `attributes` is the root tuple without `children`; `extra_files` and `mount_points` are guest paths without
+    leading "/"; `minimum_size` is bytes (0 = as small as it can be).
+    """
+
+    attributes: Mapping[str, Value]
+    extra_files: Mapping[str, bytes]
+    mount_points: tuple[str, ...]
+    klibs: tuple[str, ...]
+    staged_klibs: bool
+    tfs_version: int
+    uefi: bool
+    minimum_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Origin:
     """Where in project.yaml a build step came from: dotted field, 1-based line (None = a default)."""
 
@@ -44,7 +64,7 @@ class Origin:
 class Plan:
     """One image's plan.
 
-    `program` is the guest path without its leading "/"; `ops_manifest` is what `ops build` is given (paths
+    `program` is the guest path without its leading "/" (and ops's argument); `ops_manifest` is what `ops build` is given (paths
     relative to /stage); `origins` maps a step's key (see `plan.origins`) to its place in project.yaml.
     """
 
@@ -59,7 +79,7 @@ class Plan:
     run_interpreter: str
     staging: StagingPlan
     program: str
-    klibs: tuple[str, ...]
+    guest: GuestPlan
     nanos_version: str
     ops_version: str
     ops_manifest: Mapping[str, Any]

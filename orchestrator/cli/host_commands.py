@@ -1,0 +1,73 @@
+"""Commands about this machine: doctor, clean."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from orchestrator.cli.console import answer, answer_json, say
+from orchestrator.cli.parameters import PATH, engine_option, json_option
+from orchestrator.cli.progress import size
+from orchestrator.errors import EngineError, ExitCode
+from orchestrator.events import ignore
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Engines, runtimes, tools, disk, proxies, certificates, QEMU: what works, and how to mend what doesn't."""
+    from orchestrator.doctor import examine
+
+    checks = examine()
+    usable = all(check.status != "error" for check in checks)
+    if as_json:
+        answer_json({"ok": usable, "checks": [asdict(check) for check in checks]})
+    for check in () if as_json else checks:
+        mark = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}[check.status]
+        answer(f"{mark} {check.name + ':':<22} {check.detail}")
+        if check.remedy:
+            answer(f"        {'':<22} {check.remedy}")
+    if not usable:
+        sys.exit(int(ExitCode.ENGINE))
+
+
+@click.command()
+@click.argument("directory", type=PATH, default=Path("target"), metavar="[DIR]")
+@engine_option
+@click.option("--all", "everything", is_flag=True, help="Also the bases made from Debian packages.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@json_option
+def clean(directory: Path, engine: str, everything: bool, dry_run: bool, as_json: bool) -> None:
+    """Remove what builds left in engines and, under temporary names, in DIR. Images and receipts stay."""
+    from orchestrator.clean import clean_directory, clean_engine
+    from orchestrator.engine.select import connect
+
+    files = clean_directory(directory, dry_run=dry_run)
+    leftovers = []
+    for spec in ("docker", "podman") if engine == "auto" else (engine,):
+        try:
+            with closing(connect(spec, emit=ignore)) as connected:
+                leftovers += clean_engine(connected, bases=everything, dry_run=dry_run)
+        except EngineError as error:
+            if engine != "auto":
+                raise
+            say(f"note: {spec}: {error.message}")
+    verb = "would remove" if dry_run else "removed"
+    if as_json:
+        answer_json(
+            {"removed": not dry_run, "files": [str(path) for path in files], "engine": [asdict(each) for each in leftovers]}
+        )
+        return
+    for path in files:
+        answer(f"{verb} {path}")
+    for leftover in leftovers:
+        amount = f" ({size(leftover.size)})" if leftover.size else ""
+        answer(f"{verb} {leftover.kind} {leftover.name or leftover.id}{amount}")
+    answer(f"{len(files) + len(leftovers)} things {verb}")
+
+
+COMMANDS = (doctor, clean)

@@ -1,0 +1,237 @@
+"""Commands that start at an image: inspect, verify, hash, deploy-command. No root, no mount, no engine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from orchestrator.cli.console import answer, answer_json, say, say_findings
+from orchestrator.cli.parameters import PATH, image_argument, json_option
+from orchestrator.cli.progress import size
+from orchestrator.digest import file_blake3, program_hash
+from orchestrator.errors import ExitCode, UsageError, VerificationError
+from orchestrator.image.reader import Image, open_image
+from orchestrator.inspection import differences, entries, extract_tree, file_at, summary, tree_lines
+from orchestrator.receipt import DeployPart, deploy_command
+
+
+@click.command()
+@image_argument
+@click.argument(
+    "action",
+    type=click.Choice(["summary", "ls", "tree", "cat", "extract", "manifest", "libs", "diff", "stand-ins"]),
+    default="summary",
+)
+@click.argument("arguments", nargs=-1, type=str, metavar="[ARGUMENTS]...")
+@json_option
+def inspect(image: Path, action: str, arguments: tuple[str, ...], as_json: bool) -> None:
+    """Look into any Nanos image, ours or real ops's.
+
+    \b
+    IMAGE                    what it is: kernel, program, size, partitions
+    IMAGE ls [PATH]          one directory (default /), with sizes
+    IMAGE tree [PATH]        everything below PATH
+    IMAGE cat PATH           a file's bytes
+    IMAGE extract DIR        the whole tree into an empty directory
+    IMAGE manifest           program, arguments, environment, mounts … as JSON
+    IMAGE libs               every ELF file's libraries and where the guest's loader finds them
+    IMAGE diff OTHER         how the decoded trees of two images differ (exit 1 when they do)
+    IMAGE stand-ins          what in it only stands in for the real thing
+    """
+    with _opened(image) as opened:
+        _ACTIONS[action](opened, image, arguments, as_json)
+
+
+def _opened(image: Path) -> Image:
+    if not image.is_file():
+        raise UsageError(f"{image}: no such image file", remedy="give the path of an image, as target/NAME.img")
+    return open_image(image)
+
+
+def _one(arguments: tuple[str, ...], what: str, default: str | None = None) -> str:
+    if len(arguments) == 1:
+        return arguments[0]
+    if not arguments and default is not None:
+        return default
+    raise UsageError(f"give one {what}", remedy="`inspect --help` shows how")
+
+
+def _summary(image: Image, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    if arguments:
+        raise UsageError("summary takes no arguments")
+    document = summary(image, path)
+    if as_json:
+        answer_json(document)
+        return
+    for key, value in document.items():
+        answer(f"{key + ':':<14} {value if isinstance(value, str | int) else json.dumps(value, ensure_ascii=False)}")
+
+
+def _ls(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    rows = entries(image.rootfs, _one(arguments, "path", "/"), recursive=False)
+    if as_json:
+        answer_json([asdict(row) for row in rows])
+        return
+    for row in rows:
+        answer(row.line())
+
+
+def _tree(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    top = _one(arguments, "path", "/")
+    if as_json:
+        answer_json([asdict(row) for row in entries(image.rootfs, top, recursive=True)])
+        return
+    for line in tree_lines(image.rootfs, top):
+        answer(line)
+
+
+def _cat(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    if as_json:
+        raise UsageError("cat writes a file's bytes; it has no --json")
+    for chunk in image.rootfs.read(file_at(image.rootfs, _one(arguments, "path"))):
+        sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
+
+
+def _extract(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    directory = Path(_one(arguments, "directory"))
+    count = extract_tree(image.rootfs, directory)
+    say(f"extracted {count} entries")
+    if as_json:
+        answer_json({"directory": str(directory), "entries": count})
+    else:
+        answer(str(directory))
+
+
+def _manifest(image: Image, _path: Path, arguments: tuple[str, ...], _as_json: bool) -> None:
+    if arguments:
+        raise UsageError("manifest takes no arguments")
+    answer_json(image.rootfs.attributes)
+
+
+def _libs(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    from orchestrator.verify.libs import library_report
+
+    if arguments:
+        raise UsageError("libs takes no arguments")
+    report = library_report(image)
+    if as_json:
+        answer_json([each.to_dict() for each in report])
+        return
+    for each in report:
+        answer(each.path)
+        for name, where in each.needed:
+            answer(f"    {name} => {where or 'NOT FOUND'}")
+
+
+def _diff(image: Image, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    with _opened(Path(_one(arguments, "other image"))) as other:
+        found = differences(image, other)
+    if as_json:
+        answer_json(found)
+    for row in () if as_json else found:
+        answer(f"{row['change']} {row['path']}" + (f" ({row['detail']})" if row["detail"] else ""))
+    if found:
+        sys.exit(1)
+    say(f"{path} and {arguments[0]} hold the same tree")
+
+
+def _stand_ins(_image: Image, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    from orchestrator.verify.image import verify_image
+
+    if arguments:
+        raise UsageError("stand-ins takes no arguments")
+    verification = verify_image(path)
+    found = [stand_in.to_dict() for stand_in in verification.stand_ins]
+    if as_json:
+        answer_json(found)
+        return
+    answer(f"{path}: {f'{len(found)} stand-ins' if found else 'no stand-in'}")
+    for row in found:
+        answer(f"  {row['path']}: {row['text']}")
+
+
+_ACTIONS: dict[str, Callable[[Image, Path, tuple[str, ...], bool], None]] = {
+    "summary": _summary,
+    "ls": _ls,
+    "tree": _tree,
+    "cat": _cat,
+    "extract": _extract,
+    "manifest": _manifest,
+    "libs": _libs,
+    "diff": _diff,
+    "stand-ins": _stand_ins,
+}
+
+
+@click.command()
+@image_argument
+@click.option("--runtime", type=click.Choice(["devnet", "local"]), help="Also check that the shim in it is for this.")
+@json_option
+def verify(image: Path, runtime: str | None, as_json: bool) -> None:
+    """Every check that can be made without booting; exit 0 only if all hold."""
+    from orchestrator.verify.image import verify_image
+
+    if not image.is_file():
+        raise UsageError(f"{image}: no such image file", remedy="give the path of an image, as target/NAME.img")
+    result = verify_image(image, project_runtime=runtime)
+    if as_json:
+        answer_json(result.to_dict())
+        sys.exit(int(ExitCode.OK if result.ok else ExitCode.VERIFICATION))
+    for check in result.checks:
+        detail = f": {check.detail}" if check.detail else ""
+        answer(f"{'ok  ' if check.ok else 'FAIL'} {check.title}{detail}")
+        say_findings(check.findings)
+    for stand_in in result.stand_ins:
+        answer(f"note: stand-in {stand_in.path}: {stand_in.text}")
+    if not result.bootable:
+        answer("note: not bootable as a program")
+    if not result.ok:
+        failed = sum(not check.ok for check in result.checks)
+        raise VerificationError(f"{image}: {failed} of {len(result.checks)} checks failed")
+    answer(f"{image}: all {len(result.checks)} checks hold")
+
+
+@click.command(name="hash")
+@image_argument
+@click.option("--program", nargs=2, metavar="NAME URL", help="The program hash, as NAME deployed from URL.")
+@json_option
+def hash_command(image: Path, program: tuple[str, str] | None, as_json: bool) -> None:
+    """BLAKE3-256 of the image as the node computes it, or the program hash."""
+    if not image.is_file():
+        raise UsageError(f"{image}: no such image file", remedy="give the path of an image, as target/NAME.img")
+    checksum = file_blake3(image)
+    hashed = None
+    if program is not None:
+        name, url = program
+        hashed = program_hash(name=name, image_file_name=image.name, image_url=url, checksum=checksum)
+    if as_json:
+        answer_json({"image": str(image), "size": image.stat().st_size, "blake3": checksum, "program": hashed})
+        return
+    answer(hashed or checksum)
+    if image.stat().st_size:
+        say(f"{image}: {size(image.stat().st_size)}")
+
+
+@click.command(name="deploy-command")
+@click.argument("receipts", type=PATH, metavar="PROVER.RECEIPT VERIFIER.RECEIPT", nargs=2)
+@click.option("--name", required=True, help="Name of the deployment.")
+@click.option("--prover-url", help="Where the prover's image will be fetched from (default: served from here).")
+@click.option("--verifier-url", help="Where the verifier's image will be fetched from.")
+def deploy_command_command(
+    receipts: tuple[Path, Path], name: str, prover_url: str | None, verifier_url: str | None
+) -> None:
+    """Print the `gevulot-cli deploy` line for a prover and a verifier."""
+    prover, verifier = (DeployPart.read(path) for path in receipts)
+    for part in (prover, verifier):
+        if not part.bootable:
+            say(f"warning: {part.image} is not bootable as a program (stub kernel); do not deploy it")
+    answer(deploy_command(name, prover, verifier, prover_url=prover_url, verifier_url=verifier_url))
+
+
+COMMANDS = (inspect, verify, hash_command, deploy_command_command)

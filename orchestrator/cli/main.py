@@ -1,0 +1,63 @@
+"""The command line: `python -m orchestrator …`. Options in, answers on stdout, exit codes out; no logic."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from orchestrator import __version__
+from orchestrator.cli import build_commands, host_commands, image_commands
+from orchestrator.cli.console import exiting
+
+COMMANDS = (
+    *build_commands.COMMANDS,
+    *image_commands.COMMANDS,
+    *host_commands.COMMANDS,
+)
+
+
+class Ordered(click.Group):
+    """Lists commands in the order of the work, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names as they were added."""
+        return list(self.commands)
+
+
+@click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="orchestrator")
+@click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
+def cli(debug: bool) -> None:  # noqa: ARG001 - read by `main` from the context
+    """From a program to a verified, bootable Nanos unikernel image for Gevulot.
+
+    \b
+    Exit codes: 0 done; 2 usage, project.yaml or manifest wrong; 3 engine missing or unusable; 4 an outside input
+    could not be had or did not match its pin; 5 a build step failed; 6 the image failed verification;
+    7 a program ran and failed; 130 interrupted.
+    """
+
+
+for command in COMMANDS:
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.exit(exiting(lambda: _invoke(given), debug="--debug" in given))
+
+
+def _invoke(arguments: list[str]) -> None:
+    # click's own error display stays, its exits go through ours.
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        cli.main(args=arguments, prog_name="orchestrator", standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.exceptions.Abort:
+        raise KeyboardInterrupt from None
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+

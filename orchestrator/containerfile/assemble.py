@@ -1,0 +1,93 @@
+"""Plan + inputs -> the build context: what the rendered Containerfile copies and mounts, by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.containerfile.context import BuildContext, Content, HostFile, HostTree, Part
+from orchestrator.containerfile.render import render_containerfile, render_manifest, render_scripts
+from orchestrator.events import Emit, ignore
+from orchestrator.network import ca_bundle
+from orchestrator.inputs.model import Inputs
+from orchestrator.plan.model import Plan
+from orchestrator.project.load import LoadedProject
+
+CONTAINERFILE = "Containerfile"
+# apt reads this beside its own configuration; the bundle is the one that every other tool is pointed to.
+APT_CONF = 'Acquire::https::CaInfo "/orchestrator/network/ca.crt";\nAcquire::Retries "3";\n'
+PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembled:
+    """The rendered texts and the context that holds them."""
+
+    containerfile: str
+    manifest: str
+    context: BuildContext
+
+
+def assemble(
+    loaded: LoadedProject, plan: Plan, inputs: Inputs, *, mounts: bool, exclude: Path, emit: Emit = ignore
+) -> Assembled:
+    """The context of one build. `exclude` is the output directory, left out of the user's sources."""
+    containerfile, manifest = render_containerfile(plan, mounts=mounts), render_manifest(plan)
+    sources = (loaded.root / loaded.project.build.context).resolve()
+    parts: list[Part] = [
+        Content(path=CONTAINERFILE, data=containerfile.encode()),
+        Content(path="manifest.json", data=manifest.encode()),
+        *(Content(path=f"scripts/{name}", data=text.encode()) for name, text in sorted(render_scripts(plan).items())),
+        Content(path="network/ca.crt", data=_certificates(loaded)),
+        Content(path="network/apt.conf", data=APT_CONF.encode()),
+        HostTree(prefix="src", source=sources, ignore_file=True, exclude=(exclude.resolve(),)),
+    ]
+    if inputs.gevulot is not None:
+        local = inputs.gevulot.local
+        # A checkout's own build products would make every build a different context.
+        parts.append(HostTree(prefix="gevulot", source=local, exclude=(local / "target", local / ".git")))
+    if inputs.gpu_assets is not None:
+        parts.append(HostTree(prefix="gpu-assets", source=inputs.gpu_assets.local))
+    if plan.packer == "ops":
+        parts += _ops_parts(plan, inputs)
+    return Assembled(containerfile=containerfile, manifest=manifest, context=BuildContext(parts=parts, emit=emit))
+
+
+def _ops_parts(plan: Plan, inputs: Inputs) -> list[Part]:
+    """ops, and its home as it would be after the downloads that it makes."""
+    if inputs.ops is None:
+        raise ValueError("the ops packer needs the ops binary among its inputs")
+    parts: list[Part] = [
+        HostFile(path="ops/ops", source=inputs.ops.local, executable=True),
+        Content(path="nanos/latest.txt", data=plan.nanos_version.encode()),
+        HostTree(prefix=f"nanos/{plan.nanos_version}", source=inputs.nanos.local),
+    ]
+    if inputs.nanos_common is not None:
+        parts.append(HostFile(path="nanos/common.tar.gz", source=inputs.nanos_common.local))
+    return parts
+
+
+def _certificates(loaded: LoadedProject) -> bytes:
+    """The host's CA bundle, and the project's own certificates after it."""
+    certificates = ca_bundle().read_bytes()
+    if loaded.project.network.ca is not None:
+        certificates += b"\n" + (loaded.root / loaded.project.network.ca).read_bytes()
+    return certificates
+
+
+def proxy_arguments(loaded: LoadedProject, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Proxies as build arguments, both spellings: engines know these names and keep them out of the image."""
+    network = loaded.project.network
+    given = {
+        "http_proxy": network.http_proxy,
+        "https_proxy": network.https_proxy,
+        "no_proxy": network.no_proxy,
+    }
+    arguments: dict[str, str] = {}
+    for name in PROXIES:
+        value = given[name] or environ.get(name) or environ.get(name.upper())
+        if value:
+            arguments |= {name: value, name.upper(): value}
+    return arguments

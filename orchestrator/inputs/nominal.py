@@ -1,0 +1,28 @@
+"""Inputs as project.yaml names them, with nothing fetched: enough to render the Containerfile. Pure."""
+
+from __future__ import annotations
+
+from orchestrator.inputs.model import Input, Inputs
+from orchestrator.project.load import LoadedProject
+
+
+def nominal_inputs(loaded: LoadedProject) -> Inputs:
+    """The inputs of a project without pins and without files on this host."""
+    project = loaded.project
+    nanos, ops, gevulot = project.nanos, project.ops, project.gevulot
+    version = "stub" if nanos.kernel == "stub" else nanos.version or "local"
+    gevulot_source = (gevulot.git or gevulot.path or gevulot.archive or "") if gevulot else ""
+    return Inputs(
+        nanos=Input(
+            name="nanos", kind="archive", source=nanos.path or nanos.version or "stub", pin={"version": version}
+        ),
+        gevulot=Input(name="gevulot", kind="directory", source=gevulot_source) if gevulot else None,
+        ops=Input(name="ops", kind="file", source=ops.path or ops.url or ops.version or "", pin=_ops_pin(ops.version))
+        if project.packer == "ops"
+        else None,
+        gpu_assets=Input(name="gpu-assets", kind="archive", source="gpu-assets") if project.gpu else None,
+    )
+
+
+def _ops_pin(version: str | None) -> dict[str, str]:
+    return {"version": version} if version else {}

@@ -1,0 +1,176 @@
+"""What `inspect` shows of an image's root file system, as data and as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import UsageError
+from orchestrator.image.listing import ListingEntry, tree_listing
+from orchestrator.image.reader import Filesystem, Image
+from orchestrator.image.tree import Directory, File, Node, Symlink
+from orchestrator.suggest import nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One node: guest path, type (file|directory|symlink|special), size in bytes, a link's target."""
+
+    path: str
+    type: str
+    size: int = 0
+    target: str = ""
+
+    def line(self) -> str:
+        """`ls -l` for a file system that stores no modes, owners or times."""
+        mark = {"directory": "d", "symlink": "l", "file": "-"}.get(self.type, "?")
+        return f"{mark} {self.size:>12} {self.path}" + (f" -> {self.target}" if self.target else "")
+
+
+def summary(image: Image, path: Path) -> dict[str, Any]:
+    """What an image is: sizes in bytes, offsets from its start."""
+    root = image.rootfs.attributes
+    return {
+        "image": str(path),
+        "size": image.size,
+        "kernel": "stub (a stand-in, not Nanos)" if image.is_stub else "Nanos",
+        "boot sector": "yes" if image.boot_sector else "no",
+        "uefi": "yes" if image.uefi else "no",
+        "format": f"TFS version {image.rootfs.version}",
+        "uuid": image.rootfs.uuid,
+        "program": root.get("program", ""),
+        "arguments": root.get("arguments", []),
+        "mounts": root.get("mounts", {}),
+        "partitions": {part.kind: {"offset": part.offset, "length": part.length} for part in image.partitions},
+        "log extensions": len(image.rootfs.extensions),
+    }
+
+
+def node_at(filesystem: Filesystem, path: str) -> Node:
+    """The node at a guest path (links followed); UsageError with the nearest name when there is none."""
+    node = filesystem.lookup(path)
+    if node is None:
+        near = nearest(path.strip("/"), [name.strip("/") for name, _ in filesystem.walk()])
+        raise UsageError(
+            f"the image has no {path}", remedy=f"did you mean /{near}?" if near else "`inspect IMAGE tree` lists all"
+        )
+    return node
+
+
+def file_at(filesystem: Filesystem, path: str) -> File:
+    """The regular file at a guest path."""
+    node = node_at(filesystem, path)
+    if not isinstance(node, File):
+        raise UsageError(f"{path} is not a regular file", remedy="`inspect IMAGE ls PATH` lists a directory")
+    return node
+
+
+def entries(filesystem: Filesystem, path: str, *, recursive: bool) -> list[Row]:
+    """The nodes below `path`, sorted; a file is its own only row."""
+    top = "/" + path.strip("/") if path.strip("/") else ""
+    node = node_at(filesystem, path or "/")
+    if not isinstance(node, Directory):
+        return [_row(top, node)]
+    return list(_below(node, top, recursive))
+
+
+def _below(directory: Directory, prefix: str, recursive: bool) -> Iterator[Row]:
+    for name in sorted(directory.children):
+        child = directory.children[name]
+        yield _row(f"{prefix}/{name}", child)
+        if recursive and isinstance(child, Directory):
+            yield from _below(child, f"{prefix}/{name}", recursive)
+
+
+def _row(path: str, node: Node) -> Row:
+    if isinstance(node, File):
+        return Row(path=path, type="file", size=node.size)
+    if isinstance(node, Symlink):
+        return Row(path=path, type="symlink", target=node.target)
+    return Row(path=path, type="directory" if isinstance(node, Directory) else "special")
+
+
+def tree_lines(filesystem: Filesystem, path: str) -> Iterator[str]:
+    """The tree below `path` as `tree` draws it, with sizes."""
+    node = node_at(filesystem, path or "/")
+    yield "/" + path.strip("/")
+    if isinstance(node, Directory):
+        yield from _branches(node, "")
+
+
+def _branches(directory: Directory, indent: str) -> Iterator[str]:
+    names = sorted(directory.children)
+    for name in names:
+        child, last = directory.children[name], name == names[-1]
+        row = _row(name, child)
+        more = f" -> {row.target}" if row.target else f"  ({row.size})" if row.type == "file" else ""
+        yield f"{indent}{'└── ' if last else '├── '}{name}{more}"
+        if isinstance(child, Directory):
+            yield from _branches(child, indent + ("    " if last else "│   "))
+
+
+def extract_tree(filesystem: Filesystem, directory: Path) -> int:
+    """Write the whole tree into an empty or new directory; returns how many entries.
+
+    Links are written as links and never followed, and the reader refuses names that would leave the tree.
+    """
+    if directory.exists() and any(directory.iterdir()):
+        raise UsageError(f"{directory} is not empty; nothing was written", remedy="give a new or empty directory")
+    directory.mkdir(parents=True, exist_ok=True)
+    count, links = 0, []
+    for path, node in filesystem.walk():
+        target = directory / path.lstrip("/")
+        count += 1
+        if isinstance(node, Directory):
+            target.mkdir(parents=True, exist_ok=True)
+        elif isinstance(node, File):
+            _write(filesystem, node, target)
+        elif isinstance(node, Symlink):
+            links.append((target, node.target))
+    # Last, so that no file is ever written through a link.
+    for target, text in links:
+        target.symlink_to(text)
+    return count
+
+
+def _write(filesystem: Filesystem, node: File, target: Path) -> None:
+    with target.open("xb") as sink:
+        for chunk in filesystem.read(node):
+            # Holes stay holes: a claimed size must not fill the disk.
+            if chunk.count(0) == len(chunk):
+                sink.seek(len(chunk), 1)
+            else:
+                sink.write(chunk)
+        sink.truncate(node.size)
+    # The file system has no modes; a program that was packed must be runnable where it is extracted.
+    with target.open("rb") as source:
+        if source.read(4) == b"\x7fELF":
+            target.chmod(0o755)
+
+
+def differences(one: Image, other: Image) -> list[dict[str, str]]:
+    """How two decoded trees differ, by path: `change` is -, + or ~ (only in one, only in other, different)."""
+    left = {(entry.type == "attribute", entry.path): entry for entry in tree_listing(one.rootfs)}
+    right = {(entry.type == "attribute", entry.path): entry for entry in tree_listing(other.rootfs)}
+    found = []
+    for key in sorted({*left, *right}):
+        mine, theirs = left.get(key), right.get(key)
+        if mine == theirs:
+            continue
+        change = "-" if theirs is None else "+" if mine is None else "~"
+        name = f"[{key[1]}]" if key[0] else key[1]
+        found.append({"change": change, "path": name, "detail": _difference(mine, theirs)})
+    return found
+
+
+def _difference(mine: ListingEntry | None, theirs: ListingEntry | None) -> str:
+    if mine is None or theirs is None:
+        only = mine or theirs
+        return only.type if only else ""
+    if mine.type != theirs.type:
+        return f"{mine.type} / {theirs.type}"
+    if mine.type == "file":
+        return "same size, other bytes" if mine.size == theirs.size else f"{mine.size} / {theirs.size} bytes"
+    return f"{mine.target} / {theirs.target}"

@@ -1,0 +1,30 @@
+"""How this host reaches the network: what the build steps need to reach it the same way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import certifi
+
+CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+CA_PATHS = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+    "/etc/ssl/cert.pem",  # Alpine, macOS
+)
+
+
+def ca_bundle(environ: Mapping[str, str] = os.environ) -> Path:
+    """The host's CA bundle: what its environment names, else the system's, else Mozilla's by certifi.
+
+    It holds the certificates of a company's intercepting proxy, when there is one.
+    """
+    named = [environ[name] for name in CA_VARIABLES if environ.get(name)]
+    for candidate in (*named, *CA_PATHS):
+        path = Path(candidate)
+        if path.is_file() and path.stat().st_size:
+            return path
+    return Path(certifi.where())

@@ -1,0 +1,118 @@
+"""The ops packer: take the image that `ops build` wrote out of the container, and say truly why there is none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO
+
+from orchestrator.engine.base import StepFailed
+from orchestrator.errors import BuildStepError
+from orchestrator.packers.staged import read_entries
+
+IMAGES = "/root/.ops/images"
+
+# What ops (or pack-ops.sh, with its own `pack-ops:` codes) prints -> (what it means, what to do).
+# Wording of ops 0.1.43; facts/ops-nanos.md §1, §2 and §5.
+_EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
+    (r"pack-ops: ops-too-old: (?P<what>.*)", "{what}", "set ops: {{version: 0.1.43}}"),
+    (
+        r"unknown field \"?(?P<what>[^\"\n]+)\"?",
+        "ops doesn't know the manifest key {what}",
+        "correct the key; `check` names the nearest one",
+    ),
+    (
+        r"Klib (?P<what>\S+) not found in directory (?P<where>\S+)",
+        "klib {what} is not in {where}; ops would have built an image without it",
+        "correct Klibs or KlibDir, or add the klib to the gpu-assets or the Nanos release",
+    ),
+    (
+        r"No local build found",
+        "ops has no Nanos release and could not look one up",
+        "check nanos.version and that its release can be downloaded",
+    ),
+    (
+        r"release '(?P<what>[^']+)' is not found",
+        "the Nanos release {what} does not exist",
+        "correct nanos.version",
+    ),
+    (
+        r"cannot write boot filesystem: (?P<what>[^\n]*)",
+        "the kernel and klibs don't fit into the boot file system ({what})",
+        "pack fewer or smaller klibs; it holds about 11.5 MiB",
+    ),
+    (
+        r"unknown type of value",
+        "ManifestPassthrough holds a number or a boolean",
+        'write the value as text, as "true"',
+    ),
+    (
+        r"Library: (?P<what>\S+) => not found",
+        "the program needs the library {what}, which was not staged",
+        "name it in stage.extra, or build.packages so that it is installed",
+    ),
+    (
+        r"directory (?P<what>\S+) is conflicting with an existing file",
+        "{what} is both a directory and a file in the image",
+        "correct stage.files and the manifest's Dirs",
+    ),
+    (r"only ELF binaries are supported", "the program is not an ELF file", "set build.program to the binary"),
+    (r"no space left on device", "the engine's disk is full", "free some room (`orchestrator clean`) and build again"),
+    (
+        r"stat %(?P<what>\d+): no such file or directory",
+        "this ops is older than 0.1.42: it can't write the mount %{what}",
+        "set ops: {{version: 0.1.43}}",
+    ),
+    (
+        r"pack-ops: no-image: (?P<what>.*)",
+        "{what}: ops ends with status 0 also when it failed",
+        "read its output above",
+    ),
+    (r"pack-ops: (?:wrong-image|stale-image): (?P<what>.*)", "{what}", "use an unmodified ops 0.1.42 or newer"),
+    (
+        r"pack-ops: ops-failed: (?P<what>.*)",
+        "{what}",
+        "read its output above",
+    ),
+)
+
+
+def explain(failure: StepFailed) -> BuildStepError:
+    """A failed `ops build` step, in true words."""
+    for pattern, meaning, remedy in _EXPLANATIONS:
+        if found := re.search(pattern, failure.tail):
+            words = found.groupdict()
+            return BuildStepError(
+                f"ops: {meaning.format(**words)}", remedy=remedy.format(**words), findings=failure.findings
+            )
+    return BuildStepError("ops build failed", remedy="read its output above", findings=failure.findings)
+
+
+def extract_image(
+    name: str,
+    open_archive: Callable[[str], AbstractContextManager[BinaryIO]],
+    target: Path,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Copy the image `name` out of the container to `target`, holes kept; `progress` is told (done, total) bytes.
+
+    Errors: BuildStepError when there is none, EngineError for a broken stream.
+    """
+    with open_archive(f"{IMAGES}/{name}") as stream, target.open("wb") as sink:
+        for entry in read_entries(stream, ""):
+            if entry.kind != "file":
+                continue
+            done = 0
+            for chunk in entry.chunks():
+                # Images are mostly padding; a hole costs no disk.
+                if chunk.count(0) == len(chunk):
+                    sink.seek(len(chunk), 1)
+                else:
+                    sink.write(chunk)
+                done += len(chunk)
+                progress(done, entry.size)
+            sink.truncate(entry.size)
+            return
+    raise BuildStepError(f"the container holds no image {IMAGES}/{name}", remedy="read what ops printed above")

@@ -1,0 +1,254 @@
+"""The order of the steps, from project.yaml to receipt. This module knows it, and nothing else does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, assemble, proxy_arguments
+from orchestrator.digest import file_digests
+from orchestrator.engine.base import BuildRequest, Engine, StepFailed
+from orchestrator.errors import BuildStepError, Finding, Severity, UsageError, VerificationError
+from orchestrator.events import Emit, Event, Notice, StepFinished, StepProgress, StepStarted
+from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, replacing
+from orchestrator.inputs.model import Inputs
+from orchestrator.inputs.nominal import nominal_inputs
+from orchestrator.inputs.resolve import resolve_inputs
+from orchestrator.manifest.effective import EffectiveManifest
+from orchestrator.manifest.merge import effective_manifest
+from orchestrator.packers.native import NativeJob, OpenArchive, pack_native
+from orchestrator.packers.ops import explain, extract_image
+from orchestrator.plan.make import make_plan
+from orchestrator.plan.model import Plan
+from orchestrator.plan.origins import line_in_script, origin_of
+from orchestrator.project.load import LoadedProject, load_project
+from orchestrator.project.paths import check_paths
+from orchestrator.receipt import Built, StageTimes, receipt_document, receipt_text
+from orchestrator.verify.image import verify_image
+from orchestrator.verify.model import Verification
+
+TARGET = "result"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A project whose own files are right: what `check` proves and every other command starts from."""
+
+    loaded: LoadedProject
+    manifest: EffectiveManifest
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A finished build: where the image and its receipt are, and the receipt's document."""
+
+    image: Path
+    receipt: Path
+    document: dict[str, object]
+
+
+def check_project(path: Path) -> Checked:
+    """Validate project.yaml, manifest and paths: no engine, no network, nothing written.
+
+    UsageError holds every error of all three; warnings and notes come back in `findings`.
+    """
+    loaded = load_project(path)
+    findings = [*loaded.warnings, *check_paths(loaded)]
+    manifest: EffectiveManifest | None = None
+    try:
+        manifest = effective_manifest(loaded)
+        findings += manifest.findings
+    except UsageError as error:
+        findings += error.findings or (
+            Finding(
+                severity=Severity.ERROR, code="manifest", message=error.message, remedy=error.remedy, file=str(path)
+            ),
+        )
+    if manifest is None or any(finding.severity is Severity.ERROR for finding in findings):
+        raise UsageError(f"{path} can't be built", findings=findings)
+    return Checked(loaded=loaded, manifest=manifest, findings=tuple(findings))
+
+
+def render_project(checked: Checked, *, output: Path, emit: Emit, fetch: bool) -> Assembled:
+    """The Containerfile and its context without an engine.
+
+    `fetch` gets the outside inputs that the context copies; without it only the texts of the result are of use.
+    """
+    inputs = resolve_inputs(checked.loaded, None, emit) if fetch else nominal_inputs(checked.loaded)
+    plan = make_plan(checked.loaded, checked.manifest, inputs)
+    return assemble(checked.loaded, plan, inputs, mounts=True, exclude=output, emit=emit)
+
+
+def build_project(checked: Checked, engine: Engine, *, output: Path, emit: Emit, no_cache: bool = False) -> Result:
+    """Build, verify and write `output/NAME.img` and `output/NAME.receipt.json`, or leave both as they were."""
+    loaded, name = checked.loaded, checked.loaded.project.name
+    output.mkdir(parents=True, exist_ok=True)
+    times = StageTimes()
+
+    def tell(event: Event) -> None:
+        times.record(event)
+        emit(event)
+
+    with _only_build_of(output, name, tell):
+        inputs = resolve_inputs(loaded, engine, tell)
+        plan = make_plan(loaded, checked.manifest, inputs)
+        made = assemble(loaded, plan, inputs, mounts=engine.info.mounts, exclude=output, emit=tell)
+        build_id = uuid4().hex
+        image_id = _run_containerfile(engine, made, loaded, plan, tell, build_id=build_id, no_cache=no_cache)
+        target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
+        with replacing(receipt) as receipt_part, replacing(target) as image_part:
+            open_archive = partial(_open_archive, engine, image_id, build_id)
+            _pack(plan, inputs, open_archive, image_part, tell)
+            verification = _verify(image_part, loaded, target, tell)
+            with phase(tell, "receipt", f"hash {target.name}") as key:
+                total = image_part.stat().st_size
+                digests = file_digests(image_part, lambda done: tell(StepProgress(id=key, done=done, total=total)))
+            document = receipt_document(
+                Built(
+                    project=loaded.project,
+                    plan=plan,
+                    inputs=inputs,
+                    engine=engine.info,
+                    image_path=str(target),
+                    digests=digests,
+                    containerfile=made.containerfile,
+                    manifest=made.manifest,
+                    context_sha256=made.context.digest(),
+                    stages=times.rows,
+                    verification=verification,
+                )
+            )
+            receipt_part.write_text(receipt_text(document), encoding="utf-8")
+    return Result(image=target, receipt=receipt, document=document)
+
+
+@contextmanager
+def phase(emit: Emit, stage: str, title: str) -> Iterator[str]:
+    """One of our own steps, as events; gives its id."""
+    key, began = f"{stage}-{uuid4().hex[:8]}", time.monotonic()
+    emit(StepStarted(id=key, stage=stage, title=title))
+    try:
+        yield key
+    except BaseException as error:
+        emit(StepFinished(id=key, seconds=time.monotonic() - began, error=str(error) or type(error).__name__))
+        raise
+    emit(StepFinished(id=key, seconds=time.monotonic() - began))
+
+
+@contextmanager
+def _only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
+    """One build of a name in a directory at a time; what killed builds left under temporary names goes first."""
+    lock = FileLock(output / f".orchestrator-{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        emit(Notice(text=f"another build of {name} is writing to {output}; waiting for it"))
+        lock.acquire()
+    try:
+        for final in (f"{name}.img", f"{name}.receipt.json"):
+            for partial_file in output.glob(f"{PARTIAL_PREFIX}{final}-*{PARTIAL_SUFFIX}"):
+                with suppress(FileNotFoundError):
+                    partial_file.unlink()
+        yield
+    finally:
+        lock.release()
+
+
+def _run_containerfile(
+    engine: Engine,
+    made: Assembled,
+    loaded: LoadedProject,
+    plan: Plan,
+    emit: Emit,
+    *,
+    build_id: str,
+    no_cache: bool,
+) -> str:
+    request = BuildRequest(
+        context=made.context.stream(),
+        containerfile=CONTAINERFILE,
+        tag=f"localhost/orchestrator/{plan.name.lower()}:{build_id[:12]}",
+        build_id=build_id,
+        target=TARGET,
+        build_args=proxy_arguments(loaded),
+        no_cache=no_cache,
+    )
+    try:
+        return engine.build(request, emit)
+    except StepFailed as failure:
+        raise _explained(failure, loaded, plan) from failure
+
+
+def _explained(failure: StepFailed, loaded: LoadedProject, plan: Plan) -> BuildStepError:
+    """A failed step in words: its last lines, where it came from in project.yaml, what to do."""
+    origin = origin_of(failure.stage, failure.instruction, plan.origins)
+    if origin is not None and origin.field == "ops":
+        base = explain(failure)
+        message, remedy = base.message, base.remedy
+    else:
+        status = f" with status {failure.status}" if failure.status is not None else ""
+        message = f"the build step failed{status}" if failure.instruction else failure.message
+        remedy = "its last lines are above; correct it and build again (finished steps are cached)"
+    line = origin.line if origin else None
+    if origin is not None and origin.field == "build.run":
+        inner = line_in_script(failure.tail)
+        line = loaded.run_line + inner - 1 if inner is not None else loaded.run_line
+    finding = Finding(
+        severity=Severity.ERROR,
+        code="build-step",
+        message=message,
+        remedy=remedy,
+        file=str(loaded.path),
+        line=line,
+        field=origin.field if origin else None,
+    )
+    return BuildStepError(message, remedy=remedy, findings=(finding,), detail=failure.tail)
+
+
+def _open_archive(engine: Engine, image: str, build_id: str, path: str) -> AbstractContextManager[BinaryIO]:
+    return engine.open_archive(image, path, build_id)
+
+
+def _pack(
+    plan: Plan,
+    inputs: Inputs,
+    open_archive: OpenArchive,
+    target: Path,
+    emit: Emit,
+) -> None:
+    if plan.packer == "native":
+        with phase(emit, "pack", "write the image from the staged tree"):
+            common = inputs.nanos_common.local if inputs.nanos_common else None
+            job = NativeJob(guest=plan.guest, nanos=inputs.nanos.local, common=common, spool=target.parent)
+            pack_native(job, open_archive, target)
+        return
+    with phase(emit, "pack", "copy the image out of the container") as key:
+        extract_image(
+            plan.name,
+            open_archive,
+            target,
+            lambda done, total: emit(StepProgress(id=key, done=done, total=total)),
+        )
+
+
+def _verify(image: Path, loaded: LoadedProject, target: Path, emit: Emit) -> Verification:
+    with phase(emit, "verify", f"verify {target.name}"):
+        verification = verify_image(image, project_runtime=loaded.project.runtime)
+    if verification.ok:
+        return verification
+    rejected = target.with_name(f"{target.name}.rejected")
+    image.replace(rejected)
+    named = tuple(replace(finding, file=str(rejected)) for check in verification.checks for finding in check.findings)
+    raise VerificationError(
+        f"the image failed verification; it is kept as {rejected} to be looked into (`inspect`, `verify`)",
+        findings=named,
+    )
