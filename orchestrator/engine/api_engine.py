@@ -1,0 +1,213 @@
+"""What Docker and Podman do alike through the Docker API: images, archives, leftovers. Builds are theirs."""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from orchestrator.engine.archive import ArchiveStream
+from orchestrator.engine.base import LABEL, EngineInfo, Leftover
+from orchestrator.engine.docker_api import Api, ApiError, GoneError, reference_path
+from orchestrator.engine.reasons import image_error
+from orchestrator.errors import BuildStepError, EngineError, InputError
+from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted
+
+PULL_IDLE = 120.0
+"""Seconds without a word during a pull, after which the registry counts as unreachable."""
+_CHUNK = 1024 * 1024
+
+
+class ApiEngine:
+    """The common part; `info` says who answers."""
+
+    def __init__(self, api: Api, info: EngineInfo) -> None:
+        self._api = api
+        self._info = info
+
+    @property
+    def info(self) -> EngineInfo:
+        """Who answers."""
+        return self._info
+
+    def image_digest(self, reference: str) -> str | None:
+        """The repo digest, or else the image id, of a local image; None when it isn't there."""
+        try:
+            image = self._api.json("GET", f"/images/{reference_path(reference)}/json")
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+        for digest in image.get("RepoDigests") or []:
+            return str(digest).rpartition("@")[2]
+        return _sha(str(image["Id"]))
+
+    def pull(self, reference: str, emit: Emit) -> str:
+        """Pull, return the digest. InputError when the registry doesn't answer or refuses."""
+        step, began = f"pull {reference}", time.monotonic()
+        emit(StepStarted(id=step, stage="pull", title=f"pull {reference}"))
+        try:
+            self._pull(reference, step, emit)
+        except BaseException as error:
+            emit(StepFinished(id=step, seconds=time.monotonic() - began, error=str(error) or "interrupted"))
+            raise
+        emit(StepFinished(id=step, seconds=time.monotonic() - began))
+        digest = self.image_digest(reference)
+        if digest is None:
+            raise EngineError(f"the engine pulled {reference} but does not have it", remedy="see its log")
+        return digest
+
+    def _pull(self, reference: str, step: str, emit: Emit) -> None:
+        name, tag = split_reference(reference)
+        layers: dict[str, tuple[int, int]] = {}
+        try:
+            with self._api.post_stream(
+                "/images/create",
+                params={"fromImage": name, "tag": tag},
+                headers=self._api.auth_header(reference),
+                idle=PULL_IDLE,
+            ) as messages:
+                for message in messages:
+                    if problem := error_text(message):
+                        raise image_error(reference, problem)
+                    detail = message.get("progressDetail") or {}
+                    if message.get("status") == "Downloading" and detail.get("total"):
+                        layers[str(message.get("id"))] = (int(detail["current"]), int(detail["total"]))
+                        done, total = (sum(values) for values in zip(*layers.values(), strict=True))
+                        emit(StepProgress(id=step, done=done, total=total))
+        except ApiError as error:
+            raise image_error(reference, error.message) from error
+        except GoneError as error:
+            if error.reason != "timeout":
+                raise
+            raise image_error(reference, f"timeout: nothing for {PULL_IDLE:g} s") from error
+
+    def import_rootfs(self, tar: Path, tag: str, labels: Mapping[str, str]) -> str:
+        """Make an image from a root file system's tar; returns the image id."""
+        changes = [f"LABEL {json.dumps(key)}={json.dumps(value)}" for key, value in labels.items()]
+        image = ""
+        with self._api.post_stream(
+            "/images/create", params={"fromSrc": "-", "changes": changes}, data=_file_chunks(tar)
+        ) as messages:
+            for message in messages:
+                if problem := error_text(message):
+                    raise EngineError(f"the engine can't import {tar.name}: {problem}", remedy="see its log")
+                status = str(message.get("status", ""))
+                image = status if status.startswith("sha256:") else image
+        if not image:
+            raise EngineError(f"the engine imported {tar.name} without naming the image", remedy="see its log")
+        # Named in a second step: the two engines read `repo` and `tag` of an import differently.
+        name, version = split_reference(tag)
+        self._api.json("POST", f"/images/{reference_path(image)}/tag", params={"repo": name, "tag": version})
+        return image
+
+    @contextmanager
+    def open_archive(self, image: str, path: str, build_id: str) -> Iterator[BinaryIO]:
+        """A tar stream of `path` inside `image`.
+
+        BuildStepError when the image has no such path; EngineError, from a read, when the stream was cut.
+        """
+        # Named by us, so that it can be removed even when we are interrupted before the engine has answered.
+        name = f"orchestrator-{secrets.token_hex(8)}"
+        # An image made from scratch has no command, and an engine creates no container without one.
+        body = {"Image": image, "Cmd": ["/never-started"], "Labels": {LABEL: build_id}}
+        try:
+            self._api.json("POST", "/containers/create", params={"name": name}, body=body)
+            with self._archive(name, path) as stream:
+                yield stream
+        finally:
+            with suppress(EngineError):  # an error on the way out must not hide the one on the way
+                self._remove("containers", name)
+
+    @contextmanager
+    def _archive(self, container: str, path: str) -> Iterator[BinaryIO]:
+        with ExitStack() as stack:
+            try:
+                chunks = stack.enter_context(
+                    self._api.get_stream(f"/containers/{container}/archive", params={"path": path})
+                )
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                raise BuildStepError(
+                    f"the built image has no {path}", remedy="check where the build puts it"
+                ) from error
+            reader = stack.enter_context(io.BufferedReader(ArchiveStream(chunks, path), _CHUNK))
+            yield cast(BinaryIO, reader)
+
+    def leftovers(self) -> list[Leftover]:
+        """Containers and images with our label."""
+        query = {"all": True, "filters": {"label": [LABEL]}}
+        found = [
+            Leftover(
+                kind="container",
+                id=str(item["Id"]),
+                name=str((item.get("Names") or [item["Id"][:12]])[0]).lstrip("/"),
+                build_id=str(item["Labels"][LABEL]),
+            )
+            for item in self._api.json("GET", "/containers/json", params=query) or []
+        ]
+        for item in self._api.json("GET", "/images/json", params={**query, "all": False}) or []:
+            names = [name for name in item.get("RepoTags") or [] if name != "<none>:<none>"]
+            found.append(
+                Leftover(
+                    kind="image",
+                    id=_sha(str(item["Id"])),
+                    name=names[0] if names else "",
+                    build_id=str((item.get("Labels") or {}).get(LABEL, "")),
+                    size=int(item.get("Size") or 0),
+                )
+            )
+        return found
+
+    def remove(self, leftover: Leftover) -> None:
+        """Remove one leftover; one that is already gone is no error."""
+        self._remove("containers" if leftover.kind == "container" else "images", leftover.id)
+
+    def _remove(self, kind: str, name: str) -> None:
+        params: dict[str, Any] = {"force": True, **({"v": True} if kind == "containers" else {})}
+        try:
+            self._api.json("DELETE", f"/{kind}/{reference_path(name)}", params=params)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._api.close()
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Name and tag (or digest) of an image reference: `a/b:1` → (`a/b`, `1`), `a/b` → (`a/b`, `latest`)."""
+    if "@" in reference:
+        name, _, digest = reference.partition("@")
+        return name, digest
+    name, colon, tag = reference.rpartition(":")
+    if not colon or "/" in tag:
+        return reference, "latest"
+    return name, tag
+
+
+def error_text(message: Mapping[str, Any]) -> str:
+    """The error that a message of a reply's stream carries, or ""."""
+    if detail := message.get("errorDetail"):
+        return str(detail.get("message") or message.get("error") or "unknown error").strip()
+    return str(message.get("error") or "").strip()
+
+
+def _sha(identity: str) -> str:
+    return identity if identity.startswith("sha256:") else f"sha256:{identity}"
+
+
+def _file_chunks(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+    except OSError as error:
+        raise InputError(f"can't read {path}: {error.strerror}", remedy="make it again") from error

@@ -1,0 +1,112 @@
+"""What every engine's build has in common: its query, the measured upload, and its errors."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
+
+from orchestrator.engine.base import BuildRequest, EngineInfo, StepFailed
+from orchestrator.engine.docker_api import GoneError
+from orchestrator.engine.reasons import image_error
+from orchestrator.engine.steps import Step
+from orchestrator.errors import BuildStepError, EngineError, InputError
+from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted
+
+CONTEXT_STEP = "context"
+_EXIT = re.compile(r"(?:exit code: |exit status |non-zero code: )(\d+)")
+_PARSE = re.compile(
+    r"parse error|unknown instruction|Dockerfile.*cannot be empty|no contents in|no FROM statement|"
+    r"no build stage in current context|target stage|build target|The target ",
+    re.IGNORECASE,
+)
+
+
+def build_parameters(request: BuildRequest) -> dict[str, Any]:
+    """The query that Docker and Podman read alike. `rm`/`forcerm`: no working container stays."""
+    return {
+        "t": request.tag,
+        "dockerfile": request.containerfile,
+        "target": request.target,
+        "buildargs": dict(request.build_args),
+        "nocache": request.no_cache,
+        "rm": True,
+        "forcerm": True,
+    }
+
+
+def counted(chunks: Iterable[bytes], emit: Emit) -> Iterator[bytes]:
+    """`chunks`, with events that say how much has been sent. The step begins when the engine takes the first."""
+    began, sent, told = time.monotonic(), 0, 0.0
+    emit(StepStarted(id=CONTEXT_STEP, stage="context", title="send the build context"))
+    error = "not sent whole"
+    try:
+        for chunk in chunks:
+            yield chunk
+            sent += len(chunk)
+            now = time.monotonic()
+            if now - told > 0.2:  # a terminal can't show more, and a log should not
+                told = now
+                emit(StepProgress(id=CONTEXT_STEP, done=sent, total=0))
+        emit(StepProgress(id=CONTEXT_STEP, done=sent, total=sent))
+        error = ""
+    finally:
+        emit(StepFinished(id=CONTEXT_STEP, seconds=time.monotonic() - began, error=error))
+
+
+def exit_status(text: str) -> int | None:
+    """The exit status that an engine's error names, if any."""
+    found = _EXIT.search(text)
+    return int(found[1]) if found else None
+
+
+def step_failed(step: Step, instruction: str, problem: str, status: int | None) -> StepFailed:
+    """A StepFailed for `step`. `problem` is what the engine said; shown when there is no status."""
+    where = f"stage {step.stage}: " if step.stage else ""
+    short = instruction if len(instruction) <= 160 else f"{instruction[:157]}..."
+    what = f"exit status {status}" if status is not None else problem
+    tail = step.text()
+    if step.shared:
+        others = ", ".join(sorted(step.shared))
+        tail = f"(the engine does not say which stage a line is from; some may be from stage {others})\n{tail}"
+    return StepFailed(
+        f"{where}{short} failed: {what}", stage=step.stage, instruction=instruction, tail=tail, status=status
+    )
+
+
+def build_error(problem: str) -> BuildStepError:
+    """The error of a build that failed outside of any step."""
+    if _PARSE.search(problem):
+        return BuildStepError(
+            f"the engine refuses the Containerfile: {problem}",
+            remedy="look at it with `orchestrator render`",
+        )
+    return BuildStepError(f"the build failed: {problem}", remedy="see the engine's log")
+
+
+def base_error(step: Step, problem: str) -> InputError:
+    """The error of a FROM whose image can't be had."""
+    words = [word for word in step.title.split() if not word.startswith("--")]
+    after = next((i for i, word in enumerate(words) if word in ("FROM", "for")), -1)
+    reference = words[after + 1] if 0 <= after < len(words) - 1 else step.title
+    return image_error(reference, problem)
+
+
+def engine_gone(info: EngineInfo, error: GoneError) -> EngineError:
+    """An engine that died, or was stopped, during a build."""
+    name = "the private Podman service" if info.private else f"{info.kind} at {info.endpoint}"
+    remedy = (
+        "build again: it is started anew"
+        if info.private
+        else "see whether it runs (`orchestrator doctor`) and look at its log, then build again"
+    )
+    return EngineError(f"{name} went away during the build ({error.message})", remedy=remedy)
+
+
+def no_image(info: EngineInfo) -> NoReturn:
+    """The stream of a build ended without an error and without an image."""
+    raise EngineError(
+        f"{info.kind} at {info.endpoint} ended the build without an image; it may have been stopped",
+        remedy="see whether it runs (`orchestrator doctor`) and look at its log, then build again",
+    )

@@ -1,0 +1,114 @@
+"""Docker: BuildKit through `POST /build?version=2`, the classic builder where the daemon has no BuildKit."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from orchestrator.engine.api_engine import ApiEngine, error_text
+from orchestrator.engine.base import LABEL, BuildRequest, EngineInfo
+from orchestrator.engine.build import build_parameters, counted, engine_gone, no_image
+from orchestrator.engine.buildkit import BuildKitLog
+from orchestrator.engine.classic import ClassicLog
+from orchestrator.engine.docker_api import Api, ApiError, GoneError
+from orchestrator.engine.steps import Steps
+from orchestrator.errors import EngineError, OrchestratorError
+from orchestrator.events import Emit
+
+BUILDKIT_API = (1, 39)
+"""The first API version whose daemon (18.09) has BuildKit behind `version=2`."""
+
+
+class DockerEngine(ApiEngine):
+    """A Docker daemon."""
+
+    def __init__(self, api: Api, *, note: str = "") -> None:
+        buildkit = _has_buildkit(api)
+        super().__init__(
+            api,
+            EngineInfo(
+                kind="docker",
+                version=api.version.version,
+                api_version=api.version.api_version,
+                builder="buildkit" if buildkit else "classic",
+                endpoint=api.endpoint,
+                mounts=buildkit,
+                note=note,
+            ),
+        )
+        self._network = os.environ.get("ORCHESTRATOR_BUILD_NETWORK", "") or _network(api)
+
+    def build(self, request: BuildRequest, emit: Emit) -> str:
+        """Build and return the image id; see `Engine.build`."""
+        steps = Steps(emit)
+        job = f"{request.build_id}-{secrets.token_hex(4)}"  # unique: one build_id may have several images
+        try:
+            return self._build(request, steps, emit, job)
+        except GoneError as error:
+            raise engine_gone(self._info, error) from error
+        except BaseException as error:
+            steps.close(error="interrupted" if not isinstance(error, Exception) else "stopped")
+            if not isinstance(error, OrchestratorError):
+                self._cancel(job)
+            raise
+
+    def _build(self, request: BuildRequest, steps: Steps, emit: Emit, job: str) -> str:
+        params: dict[str, Any] = {
+            **build_parameters(request),
+            "labels": {LABEL: request.build_id},
+            "networkmode": self._network,
+        }
+        log: BuildKitLog | ClassicLog
+        if self._info.builder == "buildkit":
+            params |= {"version": "2", "buildid": job}
+            log = BuildKitLog(steps)
+        else:
+            log = ClassicLog(steps)
+        try:
+            with self._api.post_stream("/build", params=params, data=counted(request.context, emit)) as reply:
+                image = _follow(reply, log)
+        except ApiError as error:
+            raise log.failure(error.message) from error
+        steps.close()
+        return image or no_image(self._info)
+
+    def _cancel(self, job: str) -> None:
+        """Closing the connection stops a build in time; asking as well stops BuildKit's at once."""
+        if self._info.builder == "buildkit":
+            with suppress(EngineError):
+                self._api.json("POST", "/build/cancel", params={"id": job}, timeout=10)
+
+
+def _follow(messages: Iterator[dict[str, Any]], log: BuildKitLog | ClassicLog) -> str:
+    """Feed the log, return the id of the image ("" when none was named)."""
+    image = ""
+    for message in messages:
+        if problem := error_text(message):
+            raise log.failure(problem, _code(message))
+        aux = message.get("aux")
+        if isinstance(aux, Mapping) and "ID" in aux:
+            image = str(aux["ID"])
+        else:
+            log.feed(message)
+    return image
+
+
+def _code(message: Mapping[str, Any]) -> int | None:
+    code = (message.get("errorDetail") or {}).get("code")
+    return code if isinstance(code, int) else None
+
+
+def _has_buildkit(api: Api) -> bool:
+    if os.environ.get("DOCKER_BUILDKIT") == "0":  # the docker command's own switch
+        return False
+    version = tuple(int(part) for part in api.version.api_version.split("."))
+    return api.version.os == "linux" and version >= BUILDKIT_API
+
+
+def _network(api: Api) -> str:
+    """ "" (the daemon's default) or "host" for a daemon that runs without its bridge."""
+    networks = api.json("GET", "/networks") or []
+    return "" if any(network.get("Name") == "bridge" for network in networks) else "host"

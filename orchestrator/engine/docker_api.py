@@ -1,0 +1,341 @@
+"""The Docker Engine API over a socket: requests, streams, authentication, and its failures in our words.
+
+The only module that imports docker-py. Podman's compatible API goes through it as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import docker
+import docker.auth
+import docker.errors
+import docker.tls
+import requests
+import urllib3.exceptions
+
+from orchestrator.errors import EngineError
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds for a request to begin to be answered, on a local socket or near it."""
+REQUEST_TIMEOUT = 120.0
+"""Seconds for a plain request: removing a large image on a slow disk takes tens of seconds."""
+MAX_MESSAGE = 96 * 1024 * 1024
+"""A line of a reply's stream may not be longer (a trace of BuildKit's is base64 of at most 64 MiB)."""
+_CHUNK = 64 * 1024
+_TRANSPORT = (
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+    docker.errors.DockerException,
+    OSError,
+)
+
+
+class ApiError(EngineError):
+    """The engine answered with an error. `status` is the HTTP status."""
+
+    def __init__(self, message: str, *, status: int, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
+
+
+class GoneError(EngineError):
+    """The connection to the engine failed or broke. `reason` is refused|missing|denied|timeout|broken."""
+
+    def __init__(self, message: str, *, reason: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """What /version says: `kind` is docker|podman."""
+
+    kind: str
+    version: str
+    api_version: str
+    os: str
+
+
+class Api:
+    """One engine at `endpoint` (unix://, tcp://, http://, https://); the API version is negotiated.
+
+    Errors: GoneError when nothing answers there, EngineError when what answers isn't a Docker API.
+    """
+
+    def __init__(self, endpoint: str, *, timeout: float = CONNECT_TIMEOUT) -> None:
+        self.endpoint = endpoint
+        with self._failures():
+            self._client = docker.APIClient(base_url=endpoint, version="auto", timeout=int(timeout), tls=_tls(endpoint))
+        self.version = _version(self.json("GET", "/version"), endpoint, self._client.api_version)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
+    def json(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> Any:
+        """A plain request; the decoded reply (None when it is empty). ApiError on a status of 400 or more."""
+        with self._failures():
+            reply = self._client.request(method, self._url(path), params=_query(params), json=body, timeout=timeout)
+            _check(reply)
+            return json.loads(reply.content) if reply.content.strip() else None
+
+    @contextmanager
+    def post_stream(
+        self,
+        path: str,
+        *,
+        params: Mapping[str, Any],
+        data: Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        idle: float | None = None,
+    ) -> Iterator[Iterator[dict[str, Any]]]:
+        """Post `data` (sent chunk by chunk as the engine takes it); gives the reply's JSON messages, one by one.
+
+        `idle` bounds the seconds between two messages. Leaving the context early closes the connection, which
+        is how an engine learns that nobody waits any more. What `data` itself raises comes out as it is.
+        """
+        body = _Body(data) if data is not None else None
+        try:
+            reply = self._open("POST", path, params, body, dict(headers or {}), idle)
+        except EngineError as error:
+            if body is not None and body.error is not None:
+                raise body.error from error
+            raise
+        try:
+            yield self._messages(reply)
+        finally:
+            reply.close()
+
+    @contextmanager
+    def get_stream(self, path: str, *, params: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
+        """The chunks of a reply's body, as sent."""
+        # Docker gzips an archive when it may, which costs more than a local socket does.
+        reply = self._open("GET", path, params, None, {"Accept-Encoding": "identity"}, None)
+        try:
+            yield self._chunks(reply)
+        finally:
+            reply.close()
+
+    def auth_header(self, reference: str) -> dict[str, str]:
+        """X-Registry-Auth for the registry of `reference`, from docker's or podman's auth files; {} if none."""
+        for path in _auth_files():
+            with suppress(docker.errors.DockerException, OSError, ValueError):
+                registry, _name = docker.auth.resolve_repository_name(reference)
+                known = docker.auth.load_config(config_path=path).resolve_authconfig(registry)
+                if known:
+                    return {"X-Registry-Auth": docker.auth.encode_header(known).decode("ascii")}
+        return {}
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any],
+        body: _Body | None,
+        headers: dict[str, str],
+        idle: float | None,
+    ) -> requests.Response:
+        if body is not None:
+            headers = {"Content-Type": "application/x-tar", **headers}
+        with self._failures():
+            reply = self._client.request(
+                method,
+                self._url(path),
+                params=_query(params),
+                data=body,
+                headers=headers,
+                stream=True,
+                # No limit on connecting: urllib3 uses it for each send as well, and an engine may rightly
+                # leave a context unread for as long as it pulls a base.
+                timeout=(None, idle),
+            )
+            try:
+                _check(reply)
+            except BaseException:
+                reply.close()
+                raise
+        return reply
+
+    def _chunks(self, reply: requests.Response) -> Iterator[bytes]:
+        chunks = reply.raw.stream(_CHUNK, decode_content=False)
+        while True:
+            with self._failures():
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
+    def _messages(self, reply: requests.Response) -> Iterator[dict[str, Any]]:
+        """JSON objects one after another: a line each (Docker) or run together (older Podman)."""
+        rest = b""
+        for chunk in self._chunks(reply):
+            *lines, rest = (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
+            for line in lines:
+                yield from _objects(line)
+            if len(rest) > MAX_MESSAGE:
+                raise EngineError(f"the engine at {self.endpoint} sent a message of over {MAX_MESSAGE} bytes")
+        yield from _objects(rest)
+
+    def _url(self, path: str) -> str:
+        base = f"{self._client.base_url}"
+        if path.startswith("/libpod/"):
+            return f"{base}/v4.0.0{path}"  # Podman's own API; any version from 4.0.0 on is accepted
+        return f"{base}/v{self._client.api_version}{path}"
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except EngineError:
+            raise
+        except _TRANSPORT as error:
+            raise _gone(error, self.endpoint) from error
+        except ValueError as error:  # JSON that isn't
+            raise EngineError(
+                f"what answers at {self.endpoint} is not a Docker-compatible engine: {error}",
+                remedy="check DOCKER_HOST / --engine",
+            ) from error
+
+
+class _Body:
+    """An upload whose own failure is told from the engine's."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for chunk in self._chunks:
+                if chunk:  # an empty chunk would end the chunked body
+                    yield chunk
+        except Exception as error:
+            self.error = error
+            raise
+
+
+def reference_path(reference: str) -> str:
+    """An image reference or id as part of a URL's path."""
+    return quote(reference, safe="/:@")
+
+
+def _query(params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Booleans as 1, mappings as JSON, empty values left out."""
+    query: dict[str, Any] = {}
+    for key, value in (params or {}).items():
+        if isinstance(value, bool):
+            query.update({key: "1"} if value else {})
+        elif isinstance(value, Mapping):
+            query.update({key: json.dumps(dict(value))} if value else {})
+        elif value not in ("", None):
+            query[key] = value
+    return query
+
+
+def _objects(line: bytes) -> Iterator[dict[str, Any]]:
+    text = line.decode("utf-8", errors="replace").strip()
+    decoder = json.JSONDecoder()
+    while text:
+        try:
+            value, end = decoder.raw_decode(text)
+        except ValueError as error:
+            raise EngineError(f"the engine's reply broke off: {text[:200]!r}") from error
+        if isinstance(value, dict):
+            yield value
+        text = text[end:].lstrip()
+
+
+def _check(reply: requests.Response) -> None:
+    if reply.status_code < 400:
+        return
+    try:
+        message = str(json.loads(reply.content)["message"])
+    except (ValueError, KeyError, TypeError):
+        message = reply.text[:500] or reply.reason
+    raise ApiError(message.strip(), status=reply.status_code)
+
+
+def _version(reply: Any, endpoint: str, api_version: str) -> Version:
+    if not isinstance(reply, dict) or "ApiVersion" not in reply:
+        raise EngineError(
+            f"what answers at {endpoint} is not a Docker-compatible engine", remedy="check DOCKER_HOST / --engine"
+        )
+    names = [str(part.get("Name", "")) for part in reply.get("Components") or []]
+    podman = any(name.startswith("Podman") for name in names)
+    return Version(
+        kind="podman" if podman else "docker",
+        version=str(reply.get("Version", "unknown")),
+        api_version=api_version,
+        os=str(reply.get("Os", "linux")),
+    )
+
+
+def _tls(endpoint: str) -> docker.tls.TLSConfig | bool:
+    """DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, as the docker command reads them; for tcp:// and https:// only."""
+    if not endpoint.startswith(("tcp://", "https://")):
+        return False
+    verify = bool(os.environ.get("DOCKER_TLS_VERIFY"))
+    path = os.environ.get("DOCKER_CERT_PATH", "")
+    if not verify and not path:
+        return False
+    folder = Path(path) if path else Path.home() / ".docker"
+    return docker.tls.TLSConfig(
+        client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
+        ca_cert=str(folder / "ca.pem") if verify else None,
+        verify=verify,
+    )
+
+
+def _auth_files() -> Iterator[str]:
+    """Where podman and docker keep logins, in podman's order of looking."""
+    candidates = [os.environ.get("REGISTRY_AUTH_FILE", "")]
+    if runtime := os.environ.get("XDG_RUNTIME_DIR", ""):
+        candidates.append(f"{runtime}/containers/auth.json")
+    candidates.append(str(Path.home() / ".config/containers/auth.json"))
+    candidates.append(f"{os.environ.get('DOCKER_CONFIG') or Path.home() / '.docker'}/config.json")
+    return (path for path in candidates if path and Path(path).is_file())
+
+
+def _gone(error: BaseException, endpoint: str) -> GoneError:
+    causes = list(_causes(error))
+    for kind, reason, message in (
+        (PermissionError, "denied", "may not be opened by this user"),
+        (FileNotFoundError, "missing", "does not exist"),
+        (ConnectionRefusedError, "refused", "refuses connections: nothing serves it"),
+        (ssl.SSLError, "broken", "can't be reached over TLS"),
+        (TimeoutError, "timeout", "does not answer"),
+        (requests.exceptions.Timeout, "timeout", "does not answer"),
+    ):
+        if any(isinstance(cause, kind) for cause in causes):
+            return GoneError(f"the engine's socket {endpoint} {message}", reason=reason)
+    return GoneError(f"the engine at {endpoint} went away: {causes[-1]}", reason="broken")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception and everything it wraps: requests and urllib3 nest the true one in `args` and `reason`."""
+    queue, seen = [error], set[int]()
+    while queue:
+        current = queue.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        inner = [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
+        queue += [item for item in inner if isinstance(item, BaseException)]

@@ -1,0 +1,122 @@
+"""Podman through its Docker-compatible API, with everything in which it differs from Docker."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from orchestrator.engine.api_engine import ApiEngine, error_text
+from orchestrator.engine.base import LABEL, BuildRequest, EngineInfo
+from orchestrator.engine.build import build_parameters, counted, engine_gone, no_image
+from orchestrator.engine.docker_api import Api, ApiError, GoneError
+from orchestrator.engine.podman_log import PodmanLog
+from orchestrator.engine.steps import Steps
+from orchestrator.events import Emit, Notice
+
+CANCEL_TIMEOUT = 15.0
+"""Seconds that a cancelled build gets to go away."""
+_SHM = 64 * 1024 * 1024
+_PAGE = 4096
+
+
+class PodmanEngine(ApiEngine):
+    """A Podman service, private or not."""
+
+    def __init__(self, api: Api, *, private: bool = False, note: str = "") -> None:
+        super().__init__(
+            api,
+            EngineInfo(
+                kind="podman",
+                version=api.version.version,
+                api_version=api.version.api_version,
+                builder="buildah",
+                endpoint=api.endpoint,
+                private=private,
+                note=note,
+            ),
+        )
+        self._network = os.environ.get("ORCHESTRATOR_BUILD_NETWORK", "")
+
+    def build(self, request: BuildRequest, emit: Emit) -> str:
+        """Build and return the image id; see `Engine.build`."""
+        steps, mark = Steps(emit), _Mark()
+        try:
+            return self._build(request, steps, emit, mark)
+        except BaseException as error:
+            steps.close(error="interrupted" if not isinstance(error, Exception) else "stopped")
+            self._cancel(mark, emit)
+            if isinstance(error, GoneError):
+                raise engine_gone(self._info, error) from error
+            raise
+
+    def _build(self, request: BuildRequest, steps: Steps, emit: Emit, mark: _Mark) -> str:
+        params: dict[str, Any] = {
+            **build_parameters(request),
+            "labels": {LABEL: request.build_id},
+            "networkmode": self._network,
+            "shmsize": mark.size,
+            "jobs": "0",  # stages in parallel, as many as there are
+            "layers": "1",
+        }
+        log = PodmanLog(steps)
+        image = ""
+        try:
+            with self._api.post_stream("/build", params=params, data=counted(request.context, emit)) as reply:
+                for message in reply:
+                    if problem := error_text(message):
+                        raise log.failure(problem)
+                    image = str((message.get("aux") or {}).get("ID", image))
+                    log.feed(message)
+        except ApiError as error:
+            raise log.failure(error.message) from error
+        steps.close()
+        return image or no_image(self._info)
+
+    def _cancel(self, mark: _Mark, emit: Emit) -> None:
+        """Stop what the build still runs.
+
+        Podman notices that we have gone, but lets the RUN step that runs come to its end first, and the stages
+        beside one that failed go on as well (4.3.1). Killing the step's processes makes it stop, and it removes
+        its working containers itself.
+        """
+        if not self._info.endpoint.startswith("unix://"):
+            emit(Notice(text="Podman is not on this machine: it ends the step that runs before it stops"))
+            return
+        until = time.monotonic() + CANCEL_TIMEOUT
+        quiet = 0
+        while quiet < 3 and time.monotonic() < until:
+            quiet = 0 if mark.kill() else quiet + 1
+            time.sleep(0.1)
+
+
+class _Mark:
+    """Finds the processes of one build on this machine: by the odd size of their /dev/shm, which we ask for.
+
+    Podman's build API names neither its containers nor their processes. Cgroups would serve, but rootless Podman
+    has none on many hosts.
+    """
+
+    def __init__(self) -> None:
+        self.size = _SHM + (1 + secrets.randbelow(8192)) * _PAGE
+
+    def kill(self) -> int:
+        """SIGKILL the build's processes; how many there were."""
+        sign = f"size={self.size // 1024}k"
+        killed = 0
+        for process in _processes():
+            with suppress(OSError):
+                mounts = (process / "mountinfo").read_text(encoding="utf-8", errors="replace")
+                if any(" /dev/shm " in line and sign in line for line in mounts.splitlines()):
+                    os.kill(int(process.name), signal.SIGKILL)
+                    killed += 1
+        return killed
+
+
+def _processes() -> Iterator[Path]:
+    return (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())

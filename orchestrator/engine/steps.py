@@ -1,0 +1,104 @@
+"""The steps of one running build: their state, their last lines, and the events that tell of them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from orchestrator.events import Emit, StepFinished, StepOutput, StepStarted
+
+TAIL_LINES = 200
+"""How many last lines of a step are kept. Ours, because engines clip: BuildKit drops a step's log past 1 MiB."""
+MAX_LINE = 16 * 1024
+"""A longer line is cut into lines of this many characters: a progress bar without newlines must not grow."""
+ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+
+@dataclass(kw_only=True)
+class Step:
+    """One step: `title` is the instruction as the engine prints it, `stage` its stage's name or number."""
+
+    id: str
+    stage: str
+    title: str
+    began: float
+    ended: bool = False
+    error: str = ""
+    partial: str = ""
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+    shared: set[str] = field(default_factory=set)
+    """Stages whose lines may be among `tail`, because the engine did not say whose they are."""
+
+    def text(self) -> str:
+        """The last lines, an unfinished one included."""
+        return "\n".join([*self.tail, *([self.partial] if self.partial else [])])
+
+
+class Steps:
+    """Turns what an engine's stream says into events; keeps the tails."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._steps: dict[str, Step] = {}
+
+    def __getitem__(self, key: str) -> Step:
+        return self._steps[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._steps
+
+    def running(self) -> list[Step]:
+        """Steps that have started and not ended, in the order in which they started."""
+        return [step for step in self._steps.values() if not step.ended]
+
+    def start(self, key: str, *, stage: str, title: str) -> Step:
+        """A step begins; one that is known already goes on."""
+        if key not in self._steps:
+            self._steps[key] = Step(id=key, stage=stage, title=title, began=time.monotonic())
+            self._emit(StepStarted(id=key, stage=stage, title=title))
+        return self._steps[key]
+
+    def output(self, key: str, text: str, also: tuple[Step, ...] = ()) -> None:
+        """`text` was written by step `key`, any number of lines and parts of lines.
+
+        `also` are steps that may have written it as well: it goes into their tails, but is shown once.
+        """
+        step = self._steps[key]
+        lines, step.partial = _split(step.partial + text.replace("\r\n", "\n"))
+        if lines:
+            self._emit(StepOutput(id=key, text="\n".join(lines)))
+        step.tail.extend(lines)
+        for other in also:
+            other.tail.extend(lines)
+            other.shared.add(step.stage)
+            step.shared.add(other.stage)
+
+    def finish(self, key: str, *, cached: bool = False, error: str = "", seconds: float | None = None) -> None:
+        """A step ends, once; `seconds` is the engine's own measure where it has one."""
+        step = self._steps[key]
+        if step.ended:
+            return
+        if step.partial:
+            self._emit(StepOutput(id=key, text=step.partial))
+            step.tail.append(step.partial)
+            step.partial = ""
+        step.ended, step.error = True, error
+        took = time.monotonic() - step.began if seconds is None else seconds
+        self._emit(StepFinished(id=key, seconds=max(took, 0.0), cached=cached, error=error))
+
+    def close(self, error: str = "") -> None:
+        """The build is over: whatever runs has ended."""
+        for step in self.running():
+            self.finish(step.id, error=error)
+
+
+def _split(text: str) -> tuple[list[str], str]:
+    """Whole lines without ANSI codes, and the unfinished rest. A carriage return rewrites its line."""
+    *lines, rest = text.split("\n")
+    if len(rest) > MAX_LINE:
+        lines += [rest[i : i + MAX_LINE] for i in range(0, len(rest) - MAX_LINE, MAX_LINE)]
+        rest = rest[-(len(rest) % MAX_LINE or MAX_LINE) :]
+    clean = [ANSI.sub("", line).rstrip("\r").rsplit("\r", 1)[-1] for line in lines]
+    return [line[:MAX_LINE] for line in clean], rest
