@@ -39,11 +39,18 @@ SYMLINK_HOPS: Final = 8  # as in Nanos and ops
 _STUB_SEARCH: Final = 64 * 1024
 
 
+class _Handle:
+    """The open file; -1 once it is closed, so that nobody reads from a descriptor that was given to another file."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+
 class _Device:
     """The image file, or a part of it, as bytes at offsets."""
 
-    def __init__(self, descriptor: int, offset: int, length: int) -> None:
-        self.descriptor = descriptor
+    def __init__(self, handle: _Handle, offset: int, length: int) -> None:
+        self._handle = handle
         self.offset = offset
         self.length = length
 
@@ -53,7 +60,7 @@ class _Device:
         missing = length
         while missing:
             try:
-                part = os.pread(self.descriptor, missing, self.offset + offset + length - missing)
+                part = os.pread(self._handle.descriptor, missing, self.offset + offset + length - missing)
             except OSError as error:
                 raise ImageError(f"cannot read the image: {error.strerror}") from error
             if not part:
@@ -207,7 +214,7 @@ class Image:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._handle = _Handle(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         except OSError as error:
             raise ImageError(f"cannot open the image {path}: {error.strerror}") from error
         try:
@@ -217,8 +224,8 @@ class Image:
             raise
 
     def _read(self) -> None:
-        self.size: int = os.lseek(self._descriptor, 0, os.SEEK_END)
-        device = _Device(self._descriptor, 0, self.size)
+        self.size: int = os.lseek(self._handle.descriptor, 0, os.SEEK_END)
+        device = _Device(self._handle, 0, self.size)
         if self.size < 2 * SECTOR:
             raise ImageError(
                 f"{self.path} has {self.size} bytes: no Nanos image is that small",
@@ -246,7 +253,7 @@ class Image:
         self.rootfs = Filesystem(self._part(places["rootfs"]))
 
     def _part(self, partition: Partition) -> _Device:
-        return _Device(self._descriptor, partition.offset, partition.length)
+        return _Device(self._handle, partition.offset, partition.length)
 
     def _read_boot_area(self, device: _Device, first: bytes) -> None:
         start = min(partition.offset for partition in self.partitions)
@@ -270,9 +277,9 @@ class Image:
 
     def close(self) -> None:
         """Close the file; streams from `open_file` end with it."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._handle.descriptor = self._handle.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def __enter__(self) -> Self:
         return self

@@ -6,19 +6,16 @@ UUIDs cut from SHA-256 sums of what the file system holds.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-from .codec import VERSIONS, Encoder, encode_text
+from .codec import VERSIONS, encode_text
 from .errors import ImageError
 from .esp import write_esp
-from .listing import ListingEntry, attribute_entries, path_key, tree_digest
-from .log import EXTENSION_SECTORS, FIRST_SECTORS, MAX_LABEL, LogHeader, lay_out_log
+from .listing import path_key
 from .mbr import (
     BOOTFS_SIZE,
     CRASH_LOG,
@@ -30,16 +27,10 @@ from .mbr import (
     is_mbr,
     stage2_length,
 )
-from .nodes import MAX_DIRECTORIES, attributes_as_read, check_name
+from .tfs import DATA_START, PIECE, OutOfOrder, Output, TfsWriter
 from .tree import Value
 
-DATA_START: Final = (FIRST_SECTORS + EXTENSION_SECTORS) * SECTOR
-_PIECE: Final = 64 * 1024
-_ZEROS: Final = bytes(_PIECE)
-
-
-class OutOfOrder(ValueError):
-    """An entry sorts before one that is already written; spool and sort by `path_key`."""
+__all__ = ["BootFiles", "ImageWriter", "OutOfOrder", "Written", "path_key"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,245 +60,6 @@ class Written:
     bytes_of_files: int
 
 
-@dataclass(kw_only=True)
-class _File:
-    size: int
-    position: int  # bytes from the partition's start; meaningless when empty
-    sha256: str
-
-
-@dataclass(kw_only=True)
-class _Link:
-    target: str
-
-
-_Dir = dict[str, "_Entry"]
-_Entry = _File | _Link | _Dir
-
-
-class _Output:
-    """The output file, with bytes at offsets; blocks of zeros become holes."""
-
-    def __init__(self, target: Path | int) -> None:
-        self._own = isinstance(target, Path)
-        if isinstance(target, Path):
-            target = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        self.descriptor = target
-        os.ftruncate(self.descriptor, 0)
-
-    def write(self, offset: int, data: bytes) -> None:
-        view = memoryview(data)
-        for start in range(0, len(view), _PIECE):
-            piece = view[start : start + _PIECE]
-            if piece == _ZEROS[: len(piece)]:
-                continue  # the file was emptied at the start, so what isn't written reads as zeros
-            written = 0
-            while written < len(piece):
-                written += os.pwrite(self.descriptor, piece[written:], offset + start + written)
-
-    def read(self, offset: int, length: int) -> bytes:
-        data = b""
-        while len(data) < length:
-            part = os.pread(self.descriptor, length - len(data), offset + len(data))
-            # Holes at the end of what is written so far have no bytes yet.
-            data += part or bytes(length - len(data))
-        return data
-
-    def set_size(self, size: int) -> None:
-        os.ftruncate(self.descriptor, size)
-
-    def close(self) -> None:
-        if self._own and self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
-
-
-class TfsWriter:
-    """One file system: file data goes out as it comes, the log at the end. `limit` is its size in bytes, if fixed."""
-
-    def __init__(
-        self, output: _Output, offset: int, *, version: int, label: str = "", limit: int | None = None
-    ) -> None:
-        if len(encode_text(label)) > MAX_LABEL or "\0" in label:
-            raise ImageError(f"the label {label!r} is longer than {MAX_LABEL} bytes", remedy="shorten it")
-        self._output = output
-        self._offset = offset
-        self._version = version
-        self._label = label
-        self._limit = limit
-        self._end = DATA_START
-        self._root: _Dir = {}
-        self._last: tuple[bytes, ...] = ()
-        self._listing: list[ListingEntry] = []
-
-    def add_directory(self, path: str) -> None:
-        """An empty directory (files in it make it by themselves)."""
-        names = self._advance(path)
-        self._parent(names)[names[-1]] = {}
-        self._list(ListingEntry(type="directory", path="/" + "/".join(names)))
-
-    def add_symlink(self, path: str, target: str) -> None:
-        """A symbolic link with `target` verbatim."""
-        if not target or "\0" in target:
-            raise ImageError(f"the symbolic link {path} has no usable target", remedy="remove it")
-        names = self._advance(path)
-        self._parent(names)[names[-1]] = _Link(target=target)
-        self._list(ListingEntry(type="symlink", path="/" + "/".join(names), target=target))
-
-    def add_file(self, path: str, size: int, chunks: Iterable[bytes]) -> str:
-        """A file of exactly `size` bytes out of `chunks`; its SHA-256 (hex)."""
-        names = self._advance(path)
-        parent = self._parent(names)
-        padded = -(-size // SECTOR) * SECTOR
-        if self._limit is not None and self._end + padded > self._limit:
-            raise ImageError(
-                f"available space ({self._limit - self._end} bytes) is too small for {path} ({size} bytes)"
-            )
-        digest = hashlib.sha256()
-        written = 0
-        for chunk in chunks:
-            if written + len(chunk) > size:
-                raise ImageError(f"{path} is larger than the {size} bytes that were announced")
-            digest.update(chunk)
-            self._output.write(self._offset + self._end + written, chunk)
-            written += len(chunk)
-        if written != size:
-            raise ImageError(f"{path} has {written} bytes, not the {size} that were announced")
-        file = _File(size=size, position=self._end, sha256=digest.hexdigest())
-        self._end += padded
-        parent[names[-1]] = file
-        self._list(ListingEntry(type="file", path="/" + "/".join(names), size=size, sha256=file.sha256))
-        return file.sha256
-
-    def copy_file(self, path: str, earlier_path: str) -> str:
-        """A second copy of a file that is already written (a hard link of an archive); its SHA-256."""
-        entry: _Entry | None = self._root
-        for name in [name for name in earlier_path.split("/") if name]:
-            entry = entry.get(name) if isinstance(entry, dict) else None
-        if not isinstance(entry, _File):
-            raise ImageError(f"{path} is a hard link to {earlier_path}, which is not a file of the image")
-        start = self._offset + entry.position
-        return self.add_file(path, entry.size, self._pieces(start, entry.size))
-
-    def _pieces(self, start: int, size: int) -> Iterator[bytes]:
-        for at in range(0, size, _PIECE):
-            yield self._output.read(start + at, min(_PIECE, size - at))
-
-    def finish(self, attributes: Mapping[str, Value]) -> tuple[str, str, int]:
-        """Write the log; (UUID, tree digest, size in bytes)."""
-        entries = [*attribute_entries(attributes_as_read(attributes, self._version)), *self._listing]
-        tree = tree_digest(entries)
-        uuid = _uuid(f"{tree}\n{self._version}\n{self._label}")
-        encoder = Encoder(self._version)
-        self._encode_root(encoder, attributes)
-        header = LogHeader(version=self._version, uuid=uuid, label=self._label)
-        pieces, end = lay_out_log(header, encoder, self._end)
-        if self._limit is not None and end > self._limit:
-            raise ImageError(
-                f"available space ({self._limit - self._end} bytes) is too small for the log ({end - self._end} bytes)"
-            )
-        for offset, data in pieces:
-            self._output.write(self._offset + offset, data)
-        digits = uuid.hex()
-        return (
-            "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])),
-            tree,
-            self._limit or end,
-        )
-
-    @property
-    def totals(self) -> tuple[int, int]:
-        """(files, bytes of files) so far."""
-        sizes = [entry.size for entry in self._listing if entry.type == "file"]
-        return len(sizes), sum(sizes)
-
-    def _advance(self, path: str) -> list[str]:
-        """The path's components, after the checks that don't need the tree."""
-        names = [name for name in path.split("/") if name]
-        if not names:
-            raise ImageError("the root directory can't be added: it is always there")
-        for name in names:
-            check_name(name)
-        if len(names) > MAX_DIRECTORIES:
-            raise ImageError(f"{path} lies deeper than {MAX_DIRECTORIES} directories")
-        key = path_key(path)
-        if key == self._last:
-            raise ImageError(f"{path} is in the image twice", remedy="two steps stage the same path; keep one")
-        if key < self._last:
-            raise OutOfOrder(f"{path} comes after an entry that sorts behind it")
-        self._last = key
-        return names
-
-    def _parent(self, names: list[str]) -> _Dir:
-        directory = self._root
-        for depth, name in enumerate(names[:-1], start=1):
-            entry = directory.get(name)
-            if entry is None:
-                entry = directory[name] = {}
-                self._list(ListingEntry(type="directory", path="/" + "/".join(names[:depth])))
-            if not isinstance(entry, dict):
-                raise ImageError(
-                    f"/{'/'.join(names)} lies below /{'/'.join(names[:depth])}, which is not a directory",
-                    remedy="two steps stage conflicting paths; keep one",
-                )
-            directory = entry
-        return directory
-
-    def _list(self, entry: ListingEntry) -> None:
-        self._listing.append(entry)
-
-    def _encode_root(self, encoder: Encoder, attributes: Mapping[str, Value]) -> None:
-        if "children" in attributes:
-            raise ImageError("the manifest has a root key `children`", remedy="that name is the file tree's; rename it")
-        encoder.tuple_header(len(attributes) + 1)
-        for name in sorted({*attributes, "children"}, key=encode_text):
-            encoder.symbol(name)
-            if name == "children":
-                _encode_children(encoder, self._root)
-            else:
-                encoder.value(attributes[name])
-
-
-def _encode_children(encoder: Encoder, directory: _Dir) -> None:
-    encoder.tuple_header(len(directory))
-    for name, entry in directory.items():
-        encoder.symbol(name)
-        if isinstance(entry, dict):
-            encoder.tuple_header(1)
-            encoder.symbol("children")
-            _encode_children(encoder, entry)
-        elif isinstance(entry, _Link):
-            encoder.tuple_header(1)
-            encoder.symbol("linktarget")
-            encoder.string(entry.target)
-        else:
-            _encode_file(encoder, entry)
-
-
-def _encode_file(encoder: Encoder, file: _File) -> None:
-    encoder.tuple_header(2)
-    encoder.symbol("extents")
-    encoder.tuple_header(1 if file.size else 0)
-    if file.size:
-        sectors = str(-(-file.size // SECTOR))
-        encoder.symbol("0")
-        encoder.tuple_header(3)
-        numbers = {"allocated": sectors, "length": sectors, "offset": str(file.position // SECTOR)}
-        for name, number in numbers.items():
-            encoder.symbol(name)
-            encoder.string(number)
-    encoder.symbol("filelength")
-    encoder.string(str(file.size))
-
-
-def _uuid(text: str) -> bytes:
-    """16 bytes of SHA-256 over `text`, marked as a version 8 (custom) UUID of RFC 9562."""
-    raw = bytearray(hashlib.sha256(b"gevulot-orchestrator tfs uuid\n" + encode_text(text)).digest()[:16])
-    raw[6] = 0x80 | (raw[6] & 0x0F)
-    raw[8] = 0x80 | (raw[8] & 0x3F)
-    return bytes(raw)
-
-
 class ImageWriter:
     """Writes an image to a path (emptied first) or an open descriptor (left open).
 
@@ -329,7 +81,7 @@ class ImageWriter:
             raise ValueError(f"TFS version {version}: only 4 and 5 exist")
         self._minimum = -(-minimum_size // SECTOR) * SECTOR
         self._sector = _boot_sector(boot)
-        self._output = _Output(target)
+        self._output = Output(target)
         try:
             self._partitions, self._bootfs_uuid = self._write_boot(boot, version)
             start = self._partitions[-1].offset + self._partitions[-1].length
@@ -406,7 +158,8 @@ def _write_bootfs(writer: TfsWriter, boot: BootFiles) -> str:
     files: list[tuple[str, Path | bytes]] = [("kernel", boot.kernel)]
     files += [(f"klib/{name}", boot.klibs[name]) for name in sorted(boot.klibs, key=encode_text)]
     for name in boot.klibs:
-        check_name(name)
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise ImageError(f"a klib can't be named {name!r}", remedy="give the klib's file name alone")
     sizes = {name: _size(source) for name, source in files}
     needed = sum(-(-size // SECTOR) * SECTOR for size in sizes.values())
     room = BOOTFS_SIZE - DATA_START
@@ -433,5 +186,5 @@ def _chunks(source: Path | bytes) -> Iterator[bytes]:
         yield source
         return
     with source.open("rb") as stream:
-        while chunk := stream.read(_PIECE):
+        while chunk := stream.read(PIECE):
             yield chunk
