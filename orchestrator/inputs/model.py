@@ -22,6 +22,7 @@ class Input:
     (see `trees.digest_tree`) for a directory; `digest` (`sha256:…`) for an image; for the kernel and ops also
     `version` where it is known. `path` is the file or directory on this host (None for a pulled image).
     `reference` is what a FROM line names (bases only). `note` is something the user should know about it.
+    `packages` (`name=version`) are what a base made from Debian packages holds.
     """
 
     name: InputName
@@ -31,6 +32,7 @@ class Input:
     path: Path | None = None
     reference: str = ""
     note: str = ""
+    packages: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:

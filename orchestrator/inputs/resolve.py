@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from orchestrator.engine.base import Engine
-from orchestrator.events import Emit, ignore
-from orchestrator.inputs.access import Limits
-from orchestrator.inputs.model import Inputs
+from orchestrator.errors import Finding, InputError, Severity
+from orchestrator.events import Emit, Event, ignore
+from orchestrator.inputs import bases, releases
+from orchestrator.inputs.access import Access, Limits
+from orchestrator.inputs.download import fetch
+from orchestrator.inputs.git import fetch_git
+from orchestrator.inputs.magic import expect_archive
+from orchestrator.inputs.model import Input, Inputs, redact_url
 from orchestrator.inputs.store import Store
 from orchestrator.project.load import LoadedProject
+from orchestrator.project.model import DEFAULT_NANOS, RUNTIME_REFS, Gevulot, Project
+
+GEVULOT_SKIP = (".git", "target")
+"""What a local gevulot tree holds at its top that is no source: neither pinned nor to be copied."""
+_WORKERS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,16 +32,148 @@ class Options:
     """How to resolve. `store` None = the user's cache; `refresh` asks again for what has no pin."""
 
     store: Store | None = None
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     refresh: bool = False
 
 
 def resolve_inputs(
     loaded: LoadedProject, engine: Engine | None, emit: Emit = ignore, options: Options | None = None
 ) -> Inputs:
-    """Every outside input of a project, fetched, checked and in the cache.
+    """Every outside input of a project, fetched, checked and in the cache. Independent ones come in parallel.
 
     Without an engine the bases stay None (enough for `render`). Errors: InputError whose findings name the
-    file, line and field of each input that could not be had.
+    file, line and field of each input that could not be had; EngineError from the engine.
     """
-    raise NotImplementedError
+    options = options or Options()
+    told = _in_turn(emit)
+    access = Access(
+        store=options.store or Store(emit=told),
+        emit=told,
+        mirrors=loaded.project.mirrors,
+        limits=options.limits,
+        refresh=options.refresh,
+    )
+    failures: list[Finding] = []
+    pool = ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="input")
+    try:
+        futures = {name: pool.submit(job) for name, job in _jobs(access, loaded).items()}
+        # Here, not in the pool: an engine's connection is not made for several threads.
+        found = {name: _base(access, loaded, engine, name, failures) for name in ("base", "gevulot-base")}
+        wait(futures.values())
+    except BaseException:
+        access.cancelled.set()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    results = {name: _result(future, loaded, name, failures) for name, future in futures.items()}
+    if failures:
+        raise _failed(failures)
+    nanos, common = results["nanos"]
+    return Inputs(
+        nanos=nanos,
+        nanos_common=common,
+        gevulot=results.get("gevulot"),
+        ops=results.get("ops"),
+        gpu_assets=results.get("gpu-assets"),
+        base=found["base"],
+        gevulot_base=found["gevulot-base"],
+    )
+
+
+def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]:
+    """What the project needs, by the field that asks for it."""
+    project, root = loaded.project, loaded.root
+    jobs: dict[str, Callable[[], Any]] = {"nanos": lambda: releases.nanos(access, project.nanos, root)}
+    if project.packer == "ops":
+        jobs["ops"] = lambda: releases.ops(access, project.ops, root)
+    if project.gpu or project.gpu_assets is not None:
+        version = project.nanos.version or DEFAULT_NANOS
+        jobs["gpu-assets"] = lambda: releases.gpu_assets(access, project.gpu_assets, version, root)
+    if (gevulot := project.gevulot) is not None:
+        jobs["gevulot"] = lambda: _gevulot(access, gevulot, project, root)
+    return jobs
+
+
+def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Input:
+    if spec.path is not None:
+        return releases.local("gevulot", spec.path, root, GEVULOT_SKIP)
+    if spec.archive is not None:
+        url = spec.archive
+        archive = fetch(
+            access, url, sha256=spec.sha256, title="download the Gevulot sources",
+            check=lambda path: expect_archive(path, redact_url(url)),
+        )  # fmt: skip
+        tree = releases.unpacked(access, archive, url)
+        pin = releases.file_pin(archive)
+        return Input(name="gevulot", kind="archive", source=redact_url(url), pin=pin, path=tree.path)
+    written = spec.git or ""
+    # A path of the host is relative to project.yaml; `host:path` and URLs are git's own.
+    url = written if ":" in written else str((root / written).absolute())
+    checkout = fetch_git(access, url, spec.ref or RUNTIME_REFS[project.runtime])
+    pin = {"commit": checkout.commit, "tree-sha256": checkout.entry.sha256}
+    return Input(name="gevulot", kind="git", source=redact_url(written), pin=pin, path=checkout.entry.path)
+
+
+def _base(
+    access: Access, loaded: LoadedProject, engine: Engine | None, name: str, failures: list[Finding]
+) -> Input | None:
+    gevulot = loaded.project.gevulot
+    if engine is None or (name == "gevulot-base" and gevulot is None):
+        return None
+    try:
+        if name == "gevulot-base" and gevulot is not None:
+            return bases.resolve_base(access, gevulot.base, engine, "gevulot-base")
+        return bases.resolve_base(access, bases.program_base(loaded.project), engine, "base")
+    except InputError as error:
+        failures.append(_finding(loaded, _base_field(loaded, name), error))
+        return None
+
+
+def _base_field(loaded: LoadedProject, name: str) -> str:
+    if name == "gevulot-base":
+        return "gevulot.base"
+    return "cuda" if "base" not in loaded.lines and "cuda" in loaded.lines else "base"
+
+
+def _result(future: Future[Any], loaded: LoadedProject, name: str, failures: list[Finding]) -> Any:
+    try:
+        return future.result()
+    except InputError as error:
+        failures.append(_finding(loaded, name, error))
+        return (None, None) if name == "nanos" else None
+
+
+def _finding(loaded: LoadedProject, name: str, error: InputError) -> Finding:
+    if error.findings:
+        return error.findings[0]
+    return Finding(
+        severity=Severity.ERROR,
+        code="input",
+        message=error.message,
+        remedy=error.remedy,
+        file=str(loaded.path),
+        line=loaded.line(name),
+        field=name,
+    )
+
+
+def _failed(failures: list[Finding]) -> InputError:
+    ordered = tuple(sorted(failures, key=lambda each: (each.line or 0, each.field or "")))
+    count = len(ordered)
+    what = "an input" if count == 1 else f"{count} inputs"
+    return InputError(
+        f"{what} could not be had: {ordered[0].message}" if count == 1 else f"{what} could not be had",
+        remedy=ordered[0].remedy if count == 1 else "mend what is listed and run again",
+        findings=ordered,
+    )
+
+
+def _in_turn(emit: Emit) -> Emit:
+    """`emit` for several threads: one event at a time."""
+    lock = threading.Lock()
+
+    def told(event: Event) -> None:
+        with lock:
+            emit(event)
+
+    return told

@@ -5,20 +5,26 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 CHUNK = 1024 * 1024
 
 
-def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """(relative path with '/', lstat) of everything under `root` but itself, sorted by path, links not followed."""
+def walk(root: Path, skip: Iterable[str] = ()) -> Iterator[tuple[str, os.stat_result]]:
+    """(relative path with '/', lstat) of everything under `root`, sorted, links not followed.
+
+    `skip` names entries at the top that are left out.
+    """
+    left_out = frozenset(skip)
 
     def visit(directory: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
         with os.scandir(directory) as entries:
             children = sorted(entries, key=lambda entry: entry.name)
         for child in children:
             name = prefix + child.name
+            if name in left_out:
+                continue
             status = child.stat(follow_symlinks=False)
             yield name, status
             if stat.S_ISDIR(status.st_mode):
@@ -34,14 +40,14 @@ def file_digest(path: Path) -> tuple[str, int]:
         return digest, stream.tell()
 
 
-def digest_tree(root: Path) -> str:
+def digest_tree(root: Path, skip: Iterable[str] = ()) -> str:
     """SHA-256 (hex) of a directory's content: names, kinds, the executable bit, link targets and bytes.
 
     Owners, times and other permission bits don't count, nor do sockets, pipes and devices: a context carries
     none of them.
     """
     whole = hashlib.sha256()
-    for name, status in walk(root):
+    for name, status in walk(root, skip):
         if stat.S_ISDIR(status.st_mode):
             line = "d"
         elif stat.S_ISLNK(status.st_mode):

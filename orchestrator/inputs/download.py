@@ -1,0 +1,340 @@
+"""Downloads: streamed, resumed after a break, retried, hashed while they arrive, and never kept when wrong."""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import os
+import random
+import shutil
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote, urljoin, urlsplit
+
+import httpx
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
+
+from orchestrator.errors import InputError
+from orchestrator.inputs.access import Access, Limits, Step
+from orchestrator.inputs.model import redact, redact_url
+from orchestrator.inputs.store import Entry, disk_full, key_of, mismatch
+
+CHUNK = 256 * 1024
+USER_AGENT = "gevulot-orchestrator"
+_LATER = {408, 425, 429}
+# Where distributions keep the bundle, for Pythons whose OpenSSL looks elsewhere.
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+_BUNDLE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+Check = Callable[[Path], None]
+"""Looks at a finished file; raises InputError when it is not what was asked for (an error page, say)."""
+
+
+class _Again(Exception):
+    """A try failed in a way that another may mend. `after` is the server's Retry-After in seconds, if any."""
+
+    def __init__(self, reason: str, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+def fetch(access: Access, url: str, *, sha256: str | None = None, check: Check | None = None, title: str = "") -> Entry:
+    """The file at `url` (http, https or file), from the cache or downloaded through the mirrors.
+
+    Errors: InputError when it can't be had, isn't `sha256`, or `check` refuses it; nothing is kept then.
+    """
+    real = access.redirected(url)
+    shown = redact_url(real)
+    scheme = urlsplit(real).scheme
+    if scheme not in {"http", "https", "file"}:
+        raise InputError(f"{shown}: {scheme or 'no'} scheme is not supported", remedy="use http, https or file")
+    with access.step(title or f"download {shown}") as step:
+        step.cached = True
+
+        def fill(target: Path) -> dict[str, str]:
+            step.cached = False
+            transfer = _Transfer(url=real, shown=shown, target=target, step=step, limits=access.limits)
+            digest = transfer.copy() if scheme == "file" else transfer.download()
+            if sha256 is not None and digest != sha256:
+                raise mismatch(shown, sha256, digest)
+            if check is not None:
+                check(target)
+            return {"source": redact_url(url), "from": shown}
+
+        return access.store.keep(key_of("url", real), fill, expected=sha256, refresh=access.refresh)
+
+
+@dataclass(kw_only=True)
+class _Transfer:
+    """One download with all its tries. `have` bytes are in the file and in `hash`."""
+
+    url: str
+    shown: str
+    target: Path
+    step: Step
+    limits: Limits
+    have: int = 0
+    total: int = 0
+    validator: str = ""
+    best: int = 0
+    fruitless: int = 0
+    deadline: float = 0.0
+    hash: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    def download(self) -> str:
+        """Fetch the whole file; returns its SHA-256."""
+        self.deadline = time.monotonic() + self.limits.total
+        retrying = Retrying(
+            retry=retry_if_exception_type(_Again), stop=self._stop, wait=self._wait, sleep=self._sleep, reraise=True
+        )
+        with _client(self.limits, self.url) as client, self.target.open("xb") as sink:
+            try:
+                retrying(self._attempt, client, sink)
+            except _Again as error:
+                raise InputError(
+                    f"{self.shown}: {error} (tried {self.fruitless} times)",
+                    remedy="check the network and the proxy settings, or name a copy of it under `mirrors:`",
+                ) from error
+        return self.hash.hexdigest()
+
+    def copy(self) -> str:
+        """Copy a file: URL; returns its SHA-256."""
+        parts = urlsplit(self.url)
+        source = Path(unquote(parts.path))
+        if parts.netloc not in {"", "localhost"}:
+            raise InputError(f"{self.shown}: a file URL of another host", remedy="write file:///PATH")
+        self.deadline = time.monotonic() + self.limits.total
+        try:
+            stream = source.open("rb")
+        except OSError as error:
+            raise InputError(f"{self.shown}: {error.strerror}", remedy="check the path") from error
+        with stream, self.target.open("xb") as sink:
+            self.total = os.fstat(stream.fileno()).st_size
+            self._check_room()
+            self._receive(iter(lambda: stream.read(CHUNK), b""), sink)
+        return self.hash.hexdigest()
+
+    def _attempt(self, client: httpx.Client, sink: BinaryIO) -> None:
+        try:
+            with client.stream("GET", self.url, headers=self._headers()) as reply:
+                self._begin(reply, sink)
+                self._receive(reply.iter_raw(CHUNK), sink)
+            if self.total and self.have != self.total:
+                if self.have > self.total:
+                    self._restart(sink)
+                raise _Again(f"the connection broke after {self.have} of {self.total} bytes")
+        except httpx.TooManyRedirects as error:
+            raise InputError(f"{self.shown}: more than {self.limits.redirects} redirects") from error
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError) as error:
+            raise InputError(f"{self.shown}: {error}", remedy="check the URL") from error
+        except httpx.TimeoutException as error:
+            raise _Again(f"no answer within {self.limits.stall:g} s") from error
+        except httpx.HTTPError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise _untrusted(self.shown, error) from error
+            raise _Again(str(error) or type(error).__name__) from error
+        finally:
+            # Only a try that got further than any before is progress; else a server that always breaks at
+            # the same byte would keep us for the whole time limit.
+            self.fruitless = 1 if self.have > self.best else self.fruitless + 1
+            self.best = max(self.best, self.have)
+
+    def _headers(self) -> dict[str, str]:
+        if not self.have:
+            return {}
+        return {"Range": f"bytes={self.have}-", "If-Range": self.validator}
+
+    def _begin(self, reply: httpx.Response, sink: BinaryIO) -> None:
+        """Judge status and headers; set `sink` and the hash to where the body continues."""
+        status = reply.status_code
+        if status in _LATER or status >= 500:
+            raise _Again(f"the server answered {status} {reply.reason_phrase}", _retry_after(reply))
+        if status == 416 or (status == 206 and not self._continues(reply)):
+            self._restart(sink)
+            raise _Again(f"the server could not continue a broken download ({status})")
+        if status not in {200, 206}:
+            raise InputError(
+                f"{self.shown}: the server answered {status} {reply.reason_phrase}".rstrip(),
+                remedy="check the URL and the version; a private server may need credentials in ~/.netrc",
+            )
+        if status == 200:
+            self._restart(sink)
+            self.total = _number(reply.headers.get("content-length"))
+        etag = reply.headers.get("etag", "")
+        # RFC 9110, If-Range: a weak ETag can't promise the same bytes.
+        self.validator = etag if etag and not etag.startswith("W/") else reply.headers.get("last-modified", "")
+        self._check_room()
+
+    def _continues(self, reply: httpx.Response) -> bool:
+        unit, _, rest = reply.headers.get("content-range", "").partition(" ")
+        span, _, total = rest.partition("/")
+        start = span.partition("-")[0]
+        if not self.have or unit != "bytes" or start != str(self.have):
+            return False
+        known = self.total
+        self.total = known or _number(total)
+        return not known or total in {"*", str(known)}
+
+    def _restart(self, sink: BinaryIO) -> None:
+        sink.seek(0)
+        sink.truncate()
+        self.have = self.total = 0
+        self.validator = ""
+        self.hash = hashlib.sha256()
+
+    def _receive(self, chunks: Iterator[bytes], sink: BinaryIO) -> None:
+        try:
+            for chunk in chunks:
+                if time.monotonic() > self.deadline:
+                    raise InputError(
+                        f"{self.shown}: not finished after {self.limits.total:g} s ({self.have} bytes arrived)",
+                        remedy="try again when the network is faster, or name a nearer copy under `mirrors:`",
+                    )
+                self._accept(chunk, sink)
+        except httpx.HTTPError:
+            # Without a validator nothing says that the rest would be of the same file.
+            if not self.validator:
+                self._restart(sink)
+            raise
+
+    def _accept(self, chunk: bytes, sink: BinaryIO) -> None:
+        sink.write(chunk)
+        self.hash.update(chunk)
+        self.have += len(chunk)
+        if self.have > self.limits.size:
+            raise self._too_large(self.have)
+        self.step.progress(self.have, self.total)
+
+    def _check_room(self) -> None:
+        if self.total > self.limits.size:
+            raise self._too_large(self.total)
+        if self.total - self.have > shutil.disk_usage(self.target.parent).free:
+            raise disk_full(self.target.parent, self.total - self.have)
+
+    def _too_large(self, size: int) -> InputError:
+        return InputError(
+            f"{self.shown}: {size} bytes or more, the limit is {self.limits.size}", remedy="check the URL"
+        )
+
+    def _stop(self, _state: RetryCallState) -> bool:
+        return self.fruitless >= self.limits.attempts or time.monotonic() >= self.deadline
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        after = error.after if isinstance(error, _Again) else None
+        backoff = min(self.limits.backoff * 2.0 ** max(self.fruitless - 1, 0), self.limits.backoff_max)
+        if after is None:
+            return backoff * random.uniform(0.5, 1.0)
+        if after > self.deadline - time.monotonic():
+            raise InputError(f"{self.shown}: {error}, and asks to wait {after:g} s", remedy="run the build again later")
+        return after
+
+    def _sleep(self, seconds: float) -> None:
+        if self.step.cancelled.wait(seconds):
+            raise InputError("stopped")
+
+
+@contextmanager
+def _client(limits: Limits, url: str) -> Iterator[httpx.Client]:
+    """An HTTP client for `url` with this host's proxies, certificates and ~/.netrc.
+
+    httpx takes the proxies from the environment, and drops credentials when a redirect leaves the host.
+    """
+    timeout = httpx.Timeout(limits.stall, connect=limits.connect)
+    # Bytes as they are: a .tar.gz sent with "Content-Encoding: gzip" must stay a .tar.gz.
+    headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+    # httpx would let ~/.netrc win over credentials in the URL.
+    auth = None if "@" in urlsplit(url).netloc else _netrc()
+    try:
+        client = httpx.Client(
+            auth=auth, verify=tls_context(), timeout=timeout, headers=headers, follow_redirects=True,
+            max_redirects=limits.redirects, event_hooks={"response": [_no_downgrade]},
+        )  # fmt: skip
+    except (ValueError, ImportError, httpx.InvalidURL) as error:
+        raise InputError(
+            f"the proxy settings of the environment can't be used: {redact(str(error))}",
+            remedy="set HTTPS_PROXY and HTTP_PROXY to http://HOST:PORT, or unset them (and ALL_PROXY)",
+        ) from error
+    with client:
+        yield client
+
+
+def _no_downgrade(reply: httpx.Response) -> None:
+    if not reply.has_redirect_location or reply.url.scheme != "https":
+        return
+    scheme = urlsplit(urljoin(str(reply.url), reply.headers["location"])).scheme
+    if scheme != "https":
+        raise InputError(
+            f"{redact_url(str(reply.url))}: the server redirects from https to {scheme}",
+            remedy="name the place that it redirects to under `mirrors:`, if you trust it",
+        )
+
+
+def _netrc() -> httpx.Auth | None:
+    import netrc
+
+    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    try:
+        return httpx.NetRCAuth(str(path)) if path.is_file() else None
+    except (OSError, netrc.NetrcParseError):
+        return None  # unreadable or malformed: as without one, which is what curl does
+
+
+def tls_context() -> ssl.SSLContext:
+    """TLS as this host is set up: SSL_CERT_FILE or REQUESTS_CA_BUNDLE, else the system's bundle.
+
+    Errors: InputError when the variable names a file that holds no certificates.
+    """
+    for variable in _BUNDLE_VARIABLES:
+        named = os.environ.get(variable)
+        if not named:
+            continue
+        try:
+            context = ssl.create_default_context()
+            path = Path(named)
+            context.load_verify_locations(**{"capath" if path.is_dir() else "cafile": named})
+        except (OSError, ssl.SSLError) as error:
+            raise InputError(
+                f"{variable} names {named}, which can't be used: {error.strerror or error}",
+                remedy="correct or unset the variable",
+            ) from error
+        return context
+    context = ssl.create_default_context()
+    if not context.get_ca_certs():
+        for bundle in filter(os.path.isfile, _BUNDLES):
+            context.load_verify_locations(cafile=bundle)
+            break
+    return context
+
+
+def _untrusted(shown: str, error: Exception) -> InputError:
+    return InputError(
+        f"{shown}: the server's certificate is not trusted ({error})",
+        remedy="if your network intercepts TLS, set SSL_CERT_FILE to a bundle that holds its certificate",
+    )
+
+
+def _retry_after(reply: httpx.Response) -> float | None:
+    """Retry-After in seconds: a number, or an HTTP date (RFC 9110)."""
+    value = reply.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        date = email.utils.parsedate_to_datetime(value)
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, date.timestamp() - time.time())
+
+
+def _number(value: str | None) -> int:
+    return int(value) if value and value.isascii() and value.isdigit() else 0

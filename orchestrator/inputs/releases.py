@@ -1,0 +1,191 @@
+"""The vendor's releases: the Nanos kernel, ops and its common files, the GPU assets; or what stands in for them.
+
+Addresses and layouts: facts measured on ops 0.1.43 and Nanos 0.1.51 (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from orchestrator.errors import InputError
+from orchestrator.events import Notice
+from orchestrator.inputs import magic, trees
+from orchestrator.inputs.access import Access
+from orchestrator.inputs.archives import extract
+from orchestrator.inputs.download import fetch
+from orchestrator.inputs.model import Input, InputKind, InputName, redact_url
+from orchestrator.inputs.store import Entry, key_of
+from orchestrator.project.model import DEFAULT_NANOS, GpuAssets, Nanos, Ops
+
+NANOS_URL = "https://storage.googleapis.com/nanos/release/{version}/nanos-release-linux-{version}.tar.gz"
+COMMON_URL = "https://storage.googleapis.com/nanos/common/common.tar.gz"
+OPS_URL = "https://storage.googleapis.com/cli/linux/release/{version}/ops"
+OPS_MD5_URL = "https://storage.googleapis.com/cli/linux/release/{version}/ops-linux-{version}.md5"
+GPU_URL = "https://storage.googleapis.com/gevulot-static-assets/nanos-{version}-gpu.tar.gz"
+STUB_VERSION = "stub"
+
+
+def nanos(access: Access, spec: Nanos, root: Path) -> tuple[Input, Input | None]:
+    """The kernel's directory (kernel.img, boot.img?, klibs/?) and ops's common.tar.gz (None: there is none)."""
+    if spec.kernel == "stub":
+        return _stub(access), None
+    if spec.path is not None:
+        return _local_nanos(access, root / spec.path, spec)
+    version = spec.version or DEFAULT_NANOS
+    url = NANOS_URL.format(version=version)
+    archive = fetch(access, url, check=_gzip(access, url), title=f"download Nanos {version}")
+    tree = unpacked(access, archive, url)
+    _require(tree.path / "kernel.img", url)
+    pin = {"version": version, **file_pin(archive)}
+    kernel = Input(name="nanos", kind="archive", source=redact_url(url), pin=pin, path=tree.path)
+    return kernel, common(access)
+
+
+def common(access: Access) -> Input:
+    """ops's common.tar.gz: libnss_dns and the certificates of every image."""
+    entry = fetch(access, COMMON_URL, check=_gzip(access, COMMON_URL), title="download Nanos common files")
+    return Input(name="nanos-common", kind="file", source=COMMON_URL, pin=file_pin(entry), path=entry.path)
+
+
+def ops(access: Access, spec: Ops, root: Path) -> Input:
+    """The ops program: a release (checked against its md5 where that can be had), a URL, or a file."""
+    if spec.path is not None:
+        path = root / spec.path
+        _require(path, str(path))
+        magic.expect_program(path, str(path))
+        return _file_input("ops", spec.path, path)
+    if spec.url is not None:
+        entry = fetch(access, spec.url, sha256=spec.sha256, check=_program(access, spec.url), title="download ops")
+        return Input(name="ops", kind="file", source=redact_url(spec.url), pin=file_pin(entry), path=entry.path)
+    version = spec.version or ""
+    url = OPS_URL.format(version=version)
+    known = access.store.kept(key_of("url", access.redirected(url))) if not access.refresh else None
+    entry = fetch(access, url, check=_program(access, url), title=f"download ops {version}")
+    note = "" if known else _check_md5(access, version, entry)
+    pin = {"version": version, **file_pin(entry)}
+    return Input(name="ops", kind="file", source=redact_url(url), pin=pin, path=entry.path, note=note)
+
+
+def gpu_assets(access: Access, spec: GpuAssets | None, nanos_version: str, root: Path) -> Input:
+    """The GPU assets' directory: klib gpu_nvidia, NVIDIA's libraries, the firmware under nvidia/."""
+    if spec is not None and spec.path is not None:
+        return local("gpu-assets", spec.path, root, ())
+    url = spec.url if spec is not None and spec.url is not None else GPU_URL.format(version=nanos_version)
+    archive = fetch(access, url, sha256=spec.sha256 if spec else None, check=_archive(access, url))
+    tree = unpacked(access, archive, url)
+    return Input(name="gpu-assets", kind="archive", source=redact_url(url), pin=file_pin(archive), path=tree.path)
+
+
+def local(name: InputName, written: str, root: Path, skip: Iterable[str]) -> Input:
+    """A directory of the user's, pinned by its content. `skip` names what doesn't count at its top."""
+    path = (root / written).absolute()
+    if not path.is_dir():
+        raise InputError(f"{path} is not a directory", remedy="correct the path")
+    pin = {"tree-sha256": trees.digest_tree(path, skip)}
+    return Input(name=name, kind="directory", source=written, pin=pin, path=path)
+
+
+def unpacked(access: Access, archive: Entry, url: str) -> Entry:
+    """The directory that an archive of the cache holds; a damaged archive is dropped from the cache."""
+    shown = redact_url(url)
+
+    def fill(target: Path) -> dict[str, str]:
+        extract(archive.path, target, name=shown)
+        return {"source": shown, "archive": archive.sha256}
+
+    try:
+        return access.store.put(f"tree-{archive.sha256}", fill)
+    except InputError:
+        access.store.remove(archive.key)
+        raise
+
+
+def file_pin(entry: Entry) -> dict[str, str]:
+    """The pin of a file: `sha256` and `size`."""
+    return {"sha256": entry.sha256, "size": str(entry.size)}
+
+
+def _stub(access: Access) -> Input:
+    from orchestrator.image import stub
+
+    boot, kernel = stub.stub_boot_image(), stub.stub_kernel()
+    digest = hashlib.sha256(boot + b"\0" + kernel).hexdigest()
+
+    def fill(target: Path) -> dict[str, str]:
+        target.mkdir()
+        (target / "boot.img").write_bytes(boot)
+        (target / "kernel.img").write_bytes(kernel)
+        return {"source": "kernel stub"}
+
+    entry = access.store.put(f"stub-{digest}", fill)
+    return Input(
+        name="nanos", kind="stub", source="kernel: stub", path=entry.path,
+        pin={"version": STUB_VERSION, "tree-sha256": entry.sha256},
+        note="the kernel is a stand-in that prints one line and stops; the image can't run the program",
+    )  # fmt: skip
+
+
+def _local_nanos(access: Access, path: Path, spec: Nanos) -> tuple[Input, Input | None]:
+    _require(path / "kernel.img", str(path))
+    found = local("nanos", spec.path or "", path, ())
+    pin = {**({"version": spec.version} if spec.version else {}), **found.pin}
+    kernel = Input(name="nanos", kind="directory", source=found.source, pin=pin, path=path.absolute())
+    archive = path / "common.tar.gz"
+    if not archive.is_file():
+        access.emit(
+            Notice(
+                text=f"{path} has no common.tar.gz: the image gets no certificates and no libnss_dns.so.2",
+                level="warning",
+            )
+        )
+        return kernel, None
+    magic.expect_gzip(archive, str(archive))
+    return kernel, _file_input("nanos-common", str(Path(spec.path or "") / "common.tar.gz"), archive)
+
+
+def _file_input(name: InputName, written: str, path: Path, kind: InputKind = "file") -> Input:
+    digest, size = trees.file_digest(path)
+    pin = {"sha256": digest, "size": str(size)}
+    return Input(name=name, kind=kind, source=written, pin=pin, path=path.absolute())
+
+
+def _check_md5(access: Access, version: str, entry: Entry) -> str:
+    """Compare a fresh ops with the md5 that the vendor keeps beside it. Returns a note when there is none."""
+    url = OPS_MD5_URL.format(version=version)
+    try:
+        text = fetch(access, url, title=f"download the md5 of ops {version}").path.read_text(errors="replace")
+    except InputError as error:
+        return f"the vendor's md5 of ops {version} could not be had ({error.message})"
+    match = re.search(r"\b[0-9a-fA-F]{32}\b", text)
+    if match is None:
+        return f"the vendor's md5 file of ops {version} holds no md5"
+    with entry.path.open("rb") as stream:
+        found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != match.group().lower():
+        access.store.remove(entry.key)
+        raise InputError(
+            f"{redact_url(access.redirected(OPS_URL.format(version=version)))}: md5 is {found},"
+            f" the vendor's md5 file says {match.group().lower()}",
+            remedy="run the command again; if it stays, the download is not what the vendor published",
+        )
+    return ""
+
+
+def _require(path: Path, source: str) -> None:
+    if not path.is_file():
+        raise InputError(f"{source}: there is no {path.name}", remedy="check the path or the version")
+
+
+def _gzip(access: Access, url: str) -> Callable[[Path], None]:
+    return lambda path: magic.expect_gzip(path, redact_url(access.redirected(url)))
+
+
+def _archive(access: Access, url: str) -> Callable[[Path], None]:
+    return lambda path: magic.expect_archive(path, redact_url(access.redirected(url)))
+
+
+def _program(access: Access, url: str) -> Callable[[Path], None]:
+    return lambda path: magic.expect_program(path, redact_url(access.redirected(url)))
