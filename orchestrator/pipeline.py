@@ -6,9 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
@@ -24,7 +23,7 @@ from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.inputs.resolve import resolve_inputs
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.manifest.merge import effective_manifest
-from orchestrator.packers.native import NativeJob, OpenArchive, pack_native
+from orchestrator.packers.native import NativeJob, pack_native
 from orchestrator.packers.ops import explain, extract_image
 from orchestrator.plan.make import make_plan
 from orchestrator.plan.model import Plan
@@ -48,12 +47,24 @@ class Checked:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One build under way."""
+
+    engine: Engine
+    loaded: LoadedProject
+    inputs: Inputs
+    plan: Plan
+    emit: Emit
+    build_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """A finished build: where the image and its receipt are, and the receipt's document."""
 
     image: Path
     receipt: Path
-    document: dict[str, object]
+    document: dict[str, Any]
 
 
 def check_project(path: Path) -> Checked:
@@ -101,34 +112,40 @@ def build_project(checked: Checked, engine: Engine, *, output: Path, emit: Emit,
     with _only_build_of(output, name, tell):
         inputs = resolve_inputs(loaded, engine, tell)
         plan = make_plan(loaded, checked.manifest, inputs)
+        job = _Job(engine=engine, loaded=loaded, inputs=inputs, plan=plan, emit=tell, build_id=uuid4().hex)
         made = assemble(loaded, plan, inputs, mounts=engine.info.mounts, exclude=output, emit=tell)
-        build_id = uuid4().hex
-        image_id = _run_containerfile(engine, made, loaded, plan, tell, build_id=build_id, no_cache=no_cache)
+        image_id = _run_containerfile(job, made, no_cache=no_cache)
         target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
+        # The inner one is renamed first: a receipt never speaks of an image that isn't there yet.
         with replacing(receipt) as receipt_part, replacing(target) as image_part:
-            open_archive = partial(_open_archive, engine, image_id, build_id)
-            _pack(plan, inputs, open_archive, image_part, tell)
+            _pack(job, image_id, image_part)
             verification = _verify(image_part, loaded, target, tell)
-            with phase(tell, "receipt", f"hash {target.name}") as key:
-                total = image_part.stat().st_size
-                digests = file_digests(image_part, lambda done: tell(StepProgress(id=key, done=done, total=total)))
-            document = receipt_document(
-                Built(
-                    project=loaded.project,
-                    plan=plan,
-                    inputs=inputs,
-                    engine=engine.info,
-                    image_path=str(target),
-                    digests=digests,
-                    containerfile=made.containerfile,
-                    manifest=made.manifest,
-                    context_sha256=made.context.digest(),
-                    stages=times.rows,
-                    verification=verification,
-                )
-            )
+            document = _receipt(job, made, verification, image_part, target, times)
             receipt_part.write_text(receipt_text(document), encoding="utf-8")
     return Result(image=target, receipt=receipt, document=document)
+
+
+def _receipt(
+    job: _Job, made: Assembled, verification: Verification, image: Path, target: Path, times: StageTimes
+) -> dict[str, Any]:
+    with phase(job.emit, "receipt", f"hash {target.name}") as key:
+        total = image.stat().st_size
+        digests = file_digests(image, lambda done: job.emit(StepProgress(id=key, done=done, total=total)))
+    return receipt_document(
+        Built(
+            project=job.loaded.project,
+            plan=job.plan,
+            inputs=job.inputs,
+            engine=job.engine.info,
+            image_path=str(target),
+            digests=digests,
+            containerfile=made.containerfile,
+            manifest=made.manifest,
+            context_sha256=made.context.digest(),
+            stages=times.rows,
+            verification=verification,
+        )
+    )
 
 
 @contextmanager
@@ -163,29 +180,20 @@ def _only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
         lock.release()
 
 
-def _run_containerfile(
-    engine: Engine,
-    made: Assembled,
-    loaded: LoadedProject,
-    plan: Plan,
-    emit: Emit,
-    *,
-    build_id: str,
-    no_cache: bool,
-) -> str:
+def _run_containerfile(job: _Job, made: Assembled, *, no_cache: bool) -> str:
     request = BuildRequest(
         context=made.context.stream(),
         containerfile=CONTAINERFILE,
-        tag=f"localhost/orchestrator/{plan.name.lower()}:{build_id[:12]}",
-        build_id=build_id,
+        tag=f"localhost/orchestrator/{job.plan.name.lower()}:{job.build_id[:12]}",
+        build_id=job.build_id,
         target=TARGET,
-        build_args=proxy_arguments(loaded),
+        build_args=proxy_arguments(job.loaded),
         no_cache=no_cache,
     )
     try:
-        return engine.build(request, emit)
+        return job.engine.build(request, job.emit)
     except StepFailed as failure:
-        raise _explained(failure, loaded, plan) from failure
+        raise _explained(failure, job.loaded, job.plan) from failure
 
 
 def _explained(failure: StepFailed, loaded: LoadedProject, plan: Plan) -> BuildStepError:
@@ -214,30 +222,22 @@ def _explained(failure: StepFailed, loaded: LoadedProject, plan: Plan) -> BuildS
     return BuildStepError(message, remedy=remedy, findings=(finding,), detail=failure.tail)
 
 
-def _open_archive(engine: Engine, image: str, build_id: str, path: str) -> AbstractContextManager[BinaryIO]:
-    return engine.open_archive(image, path, build_id)
+def _pack(job: _Job, image_id: str, target: Path) -> None:
+    def open_archive(path: str) -> AbstractContextManager[BinaryIO]:
+        return job.engine.open_archive(image_id, path, job.build_id)
 
-
-def _pack(
-    plan: Plan,
-    inputs: Inputs,
-    open_archive: OpenArchive,
-    target: Path,
-    emit: Emit,
-) -> None:
-    if plan.packer == "native":
-        with phase(emit, "pack", "write the image from the staged tree"):
-            common = inputs.nanos_common.local if inputs.nanos_common else None
-            job = NativeJob(guest=plan.guest, nanos=inputs.nanos.local, common=common, spool=target.parent)
-            pack_native(job, open_archive, target)
+    if job.plan.packer == "native":
+        with phase(job.emit, "pack", "write the image from the staged tree"):
+            common = job.inputs.nanos_common.local if job.inputs.nanos_common else None
+            native = NativeJob(guest=job.plan.guest, nanos=job.inputs.nanos.local, common=common, spool=target.parent)
+            pack_native(native, open_archive, target)
         return
-    with phase(emit, "pack", "copy the image out of the container") as key:
-        extract_image(
-            plan.name,
-            open_archive,
-            target,
-            lambda done, total: emit(StepProgress(id=key, done=done, total=total)),
-        )
+    with phase(job.emit, "pack", "copy the image out of the container") as key:
+
+        def progress(done: int, total: int) -> None:
+            job.emit(StepProgress(id=key, done=done, total=total))
+
+        extract_image(job.plan.name, open_archive, target, progress)
 
 
 def _verify(image: Path, loaded: LoadedProject, target: Path, emit: Emit) -> Verification:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.console import answer, answer_json, say, say_findings
 from orchestrator.cli.parameters import PATH, PROJECT, engine_option, json_option, progress_option, project_argument
 from orchestrator.cli.progress import make_progress, size
-from orchestrator.errors import OrchestratorError, Severity, UsageError
+from orchestrator.errors import Severity, UsageError
 from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
@@ -84,9 +84,7 @@ def render(project: Path, output: Path | None, progress: str) -> None:
 @progress_option
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @json_option
-def build(
-    projects: tuple[Path, ...], output: Path, engine: str, progress: str, no_cache: bool, as_json: bool
-) -> None:
+def build(projects: tuple[Path, ...], output: Path, engine: str, progress: str, no_cache: bool, as_json: bool) -> None:
     """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project."""
     from orchestrator.engine.select import connect
     from orchestrator.pipeline import build_project, check_project
@@ -113,15 +111,12 @@ def build(
             answer(str(result.image))
 
 
-def _say_built(document: dict[str, object]) -> None:
+def _say_built(document: dict[str, Any]) -> None:
     image = document["image"]
-    if not isinstance(image, dict):
-        raise OrchestratorError("the receipt has no image")
-    say(f"{image['path']}: {size(int(image['size']))}, BLAKE3 {image['blake3']}")
+    say(f"{image['path']}: {size(image['size'])}, BLAKE3 {image['blake3']}")
     if not document["bootable"]:
-        say("  NOT BOOTABLE as a program: its kernel is the stub, which only prints a line")
-    stand_ins = document["stand_ins"]
-    for stand_in in stand_ins if isinstance(stand_ins, list) else ():
+        say("  not bootable as a program: its kernel is the stub, which only prints a line")
+    for stand_in in document["stand_ins"]:
         say(f"  stand-in in the image: {stand_in['path']}: {stand_in['text']}")
 
 

@@ -16,7 +16,6 @@ import click
 
 from orchestrator.errors import ExitCode, Finding, OrchestratorError, Severity
 
-
 DETAIL_LINES = 30
 """How much of a failed step's output an error repeats."""
 

@@ -12,6 +12,7 @@ import click
 from orchestrator.cli.console import answer, answer_json, say
 from orchestrator.cli.parameters import PATH, engine_option, json_option
 from orchestrator.cli.progress import size
+from orchestrator.engine.base import Leftover
 from orchestrator.errors import EngineError, ExitCode
 from orchestrator.events import ignore
 
@@ -47,7 +48,7 @@ def clean(directory: Path, engine: str, everything: bool, dry_run: bool, as_json
     from orchestrator.engine.select import connect
 
     files = clean_directory(directory, dry_run=dry_run)
-    leftovers = []
+    leftovers: list[Leftover] = []
     for spec in ("docker", "podman") if engine == "auto" else (engine,):
         try:
             with closing(connect(spec, emit=ignore)) as connected:
@@ -59,7 +60,11 @@ def clean(directory: Path, engine: str, everything: bool, dry_run: bool, as_json
     verb = "would remove" if dry_run else "removed"
     if as_json:
         answer_json(
-            {"removed": not dry_run, "files": [str(path) for path in files], "engine": [asdict(each) for each in leftovers]}
+            {
+                "removed": not dry_run,
+                "files": [str(path) for path in files],
+                "engine": [asdict(each) for each in leftovers],
+            }
         )
         return
     for path in files:

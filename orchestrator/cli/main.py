@@ -20,7 +20,7 @@ COMMANDS = (
 class Ordered(click.Group):
     """Lists commands in the order of the work, not of the alphabet."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Names as they were added."""
         return list(self.commands)
 
@@ -28,7 +28,7 @@ class Ordered(click.Group):
 @click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="orchestrator")
 @click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
-def cli(debug: bool) -> None:  # noqa: ARG001 - read by `main` from the context
+def cli(debug: bool) -> None:
     """From a program to a verified, bootable Nanos unikernel image for Gevulot.
 
     \b
@@ -60,4 +60,3 @@ def _invoke(arguments: list[str]) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-

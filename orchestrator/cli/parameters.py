@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 
-class ProjectPath(click.ParamType):
+class ProjectPath(click.ParamType[Path]):
     """A project.yaml; a directory means the project.yaml in it."""
 
     name = "project.yaml"

@@ -64,8 +64,8 @@ class Origin:
 class Plan:
     """One image's plan.
 
-    `program` is the guest path without its leading "/" (and ops's argument); `ops_manifest` is what `ops build` is given (paths
-    relative to /stage); `origins` maps a step's key (see `plan.origins`) to its place in project.yaml.
+    `program` is the guest path without its leading "/" (and ops's argument); `ops_manifest` is what `ops build` is
+    given (paths relative to /stage); `origins` maps a step's key (see `plan.origins`) to its place in project.yaml.
     """
 
     name: str

@@ -1,0 +1,98 @@
+"""Rendering: golden files a person can read, no undefined values, nothing that a value can break out of."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.containerfile.render import render_containerfile, render_manifest, render_scripts
+from orchestrator.inputs.nominal import nominal_inputs
+from orchestrator.manifest.merge import effective_manifest
+from orchestrator.plan.make import make_plan
+from orchestrator.plan.model import Plan
+from orchestrator.project.load import load_project
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+EXAMPLES = {
+    "my-prover": "examples/my-prover/project.yaml",
+    "my-prover-ops": "examples/my-prover/project.ops.yaml",
+    "my-verifier": "examples/my-verifier/project.yaml",
+    "hello": "examples/hello/project.yaml",
+    "device-query": "examples/device-query/project.yaml",
+}
+
+
+def plan_of(path: Path) -> Plan:
+    loaded = load_project(path)
+    return make_plan(loaded, effective_manifest(loaded), nominal_inputs(loaded))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_render_as_their_golden_files(name: str) -> None:
+    """Set UPDATE_GOLDEN=1 to write them anew; the diff is then the review."""
+    plan = plan_of(ROOT / EXAMPLES[name])
+    rendered = {
+        "Containerfile": render_containerfile(plan),
+        "classic.Containerfile": render_containerfile(plan, mounts=False),
+        "manifest.json": render_manifest(plan),
+    }
+    for kind, text in rendered.items():
+        golden = GOLDEN / f"{name}.{kind}"
+        if os.environ.get("UPDATE_GOLDEN"):
+            golden.write_text(text)
+        assert text == golden.read_text(), f"{golden.name} differs; UPDATE_GOLDEN=1 writes it anew"
+
+
+def test_classic_builder_gets_no_mounts_and_copies_the_same_scripts() -> None:
+    plan = plan_of(ROOT / EXAMPLES["my-prover"])
+    with_mounts, without = render_containerfile(plan), render_containerfile(plan, mounts=False)
+    assert "--mount" not in without
+    mounted = set(re.findall(r"source=scripts/([\w.-]+),", with_mounts))
+    assert mounted == set(re.findall(r"COPY scripts/([\w.-]+) ", without)) == {"build.sh", "stage-tree.sh"}
+
+
+def test_scripts_of_the_context_hold_the_users_step() -> None:
+    plan = plan_of(ROOT / EXAMPLES["my-prover"])
+    assert render_scripts(plan)["build.sh"] == plan.run_script
+
+
+arguments = st.text(
+    alphabet=st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=40
+)
+
+
+@given(st.lists(arguments, min_size=1, max_size=5))
+def test_any_one_line_value_reaches_the_script_as_it_is(values: list[str]) -> None:
+    """The project model refuses control characters; everything else must survive Containerfile and shell."""
+    plan = plan_of(ROOT / EXAMPLES["hello"])
+    staging = replace(plan.staging, arguments=tuple(("--file", value) for value in values))
+    text = render_containerfile(replace(plan, staging=staging))
+    run = text[text.index("sh /orchestrator/stage-tree.sh") :].split("\n\n", 1)[0]
+    words = shlex.split(run.replace("\\\n", ""))
+    assert words[2:] == [word for value in values for word in ("--file", value)]
+
+
+def test_a_run_script_with_an_interpreter_line_is_run_by_it(tmp_path: Path) -> None:
+    project = tmp_path / "project.yaml"
+    project.write_text("name: x\nbuild:\n  run: |\n    #!/bin/bash -eu\n    echo hi\n  program: x\n")
+    assert "/bin/bash -eu /orchestrator/build.sh" in render_containerfile(plan_of(project))
+
+
+def test_user_text_can_add_no_instruction(tmp_path: Path) -> None:
+    """The user's script is shown as a comment; no line of it may become an instruction."""
+    project = tmp_path / "project.yaml"
+    project.write_text(
+        'name: x\nbuild:\n  run: "true\\nFROM evil\\rRUN evil\\u2028RUN evil \\\\\\nRUN evil"\n  program: x\n'
+    )
+    text = render_containerfile(plan_of(project))
+    instructions = [line for line in re.split(r"[\r\n\u2028]", text) if "evil" in line]
+    assert instructions
+    assert all(line.startswith("#") for line in instructions)
