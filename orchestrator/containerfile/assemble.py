@@ -10,8 +10,8 @@ from pathlib import Path
 from orchestrator.containerfile.context import BuildContext, Content, HostFile, HostTree, Part
 from orchestrator.containerfile.render import render_containerfile, render_manifest, render_scripts
 from orchestrator.events import Emit, ignore
-from orchestrator.network import ca_bundle
 from orchestrator.inputs.model import Inputs
+from orchestrator.network import ca_bundle
 from orchestrator.plan.model import Plan
 from orchestrator.project.load import LoadedProject
 

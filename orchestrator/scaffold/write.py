@@ -41,7 +41,7 @@ def init_project(directory: Path, *, language: str, gpu: bool) -> list[Path]:
         undefined=StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - source code, and the name is checked
+        autoescape=False,
     )
     for path, source in targets.items():
         path.parent.mkdir(parents=True, exist_ok=True)
