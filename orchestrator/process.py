@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+Background = subprocess.Popen[bytes]
+"""A process that `start` started."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
@@ -79,3 +82,13 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def stop(background: Background, *, grace: float = 10.0) -> None:
+    """SIGTERM, and SIGKILL after `grace` seconds; returns when it has ended."""
+    background.terminate()
+    try:
+        background.wait(timeout=grace)
+    except subprocess.TimeoutExpired:
+        background.kill()
+        background.wait()

@@ -24,6 +24,10 @@ import urllib3.exceptions
 
 from orchestrator.errors import EngineError
 
+NEWEST_API = "1.44"
+"""The newest API version that this was written against (and docker-py's own)."""
+PODMAN = "Podman"
+"""How Podman's component is called in /version; Docker's is "Engine"."""
 CONNECT_TIMEOUT = 10.0
 """Seconds for a request to begin to be answered, on a local socket or near it."""
 REQUEST_TIMEOUT = 120.0
@@ -73,9 +77,14 @@ class Api:
 
     def __init__(self, endpoint: str, *, timeout: float = CONNECT_TIMEOUT) -> None:
         self.endpoint = endpoint
+        self._prefix = ""
         with self._failures():
-            self._client = docker.APIClient(base_url=endpoint, version="auto", timeout=int(timeout), tls=_tls(endpoint))
-        self.version = _version(self.json("GET", "/version"), endpoint, self._client.api_version)
+            # The version here is docker-py's own; ours, in `_url`, is negotiated with one request.
+            self._client = docker.APIClient(
+                base_url=endpoint, version=NEWEST_API, timeout=int(timeout), tls=_tls(endpoint)
+            )
+        self.version = self._ask_version(timeout)
+        self._prefix = f"/v{self.version.api_version}"
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -143,6 +152,16 @@ class Api:
                     return {"X-Registry-Auth": docker.auth.encode_header(known).decode("ascii")}
         return {}
 
+    def _ask_version(self, timeout: float) -> Version:
+        """From the headers of /_ping where Podman answers: its /version asks dpkg, which takes most of a second."""
+        with self._failures():
+            reply = self._client.get(self._url("/_ping"), timeout=timeout)
+        headers = reply.headers
+        if reply.status_code == 200 and "Libpod-Api-Version" in headers and "Api-Version" in headers:
+            known = {"ApiVersion": headers["Api-Version"], "Version": headers["Libpod-Api-Version"]}
+            return _version({**known, "Components": [{"Name": PODMAN}]}, self.endpoint)
+        return _version(self.json("GET", "/version", timeout=timeout), self.endpoint)
+
     def _open(
         self,
         method: str,
@@ -197,7 +216,7 @@ class Api:
         base = f"{self._client.base_url}"
         if path.startswith("/libpod/"):
             return f"{base}/v4.0.0{path}"  # Podman's own API; any version from 4.0.0 on is accepted
-        return f"{base}/v{self._client.api_version}{path}"
+        return f"{base}{self._prefix}{path}"
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -272,19 +291,32 @@ def _check(reply: requests.Response) -> None:
     raise ApiError(message.strip(), status=reply.status_code)
 
 
-def _version(reply: Any, endpoint: str, api_version: str) -> Version:
+def _version(reply: Any, endpoint: str) -> Version:
+    """The newest version that both sides know. A later daemon may have dropped ours: then the oldest that it has."""
     if not isinstance(reply, dict) or "ApiVersion" not in reply:
         raise EngineError(
             f"what answers at {endpoint} is not a Docker-compatible engine", remedy="check DOCKER_HOST / --engine"
         )
+    theirs = _numbers(str(reply["ApiVersion"]))
+    oldest = _numbers(str(reply.get("MinAPIVersion", "1.24")))
+    if not theirs:
+        raise EngineError(f"the engine at {endpoint} names API version {reply['ApiVersion']!r}", remedy="update it")
     names = [str(part.get("Name", "")) for part in reply.get("Components") or []]
-    podman = any(name.startswith("Podman") for name in names)
+    podman = any(name.startswith(PODMAN) for name in names)
     return Version(
         kind="podman" if podman else "docker",
         version=str(reply.get("Version", "unknown")),
-        api_version=api_version,
+        api_version=_text(min(theirs, max(_numbers(NEWEST_API), oldest))),
         os=str(reply.get("Os", "linux")),
     )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _text(version: tuple[int, ...]) -> str:
+    return ".".join(str(part) for part in version)
 
 
 def _tls(endpoint: str) -> docker.tls.TLSConfig | bool:
@@ -325,7 +357,7 @@ def _gone(error: BaseException, endpoint: str) -> GoneError:
     ):
         if any(isinstance(cause, kind) for cause in causes):
             return GoneError(f"the engine's socket {endpoint} {message}", reason=reason)
-    return GoneError(f"the engine at {endpoint} went away: {causes[-1]}", reason="broken")
+    return GoneError(f"the connection to the engine at {endpoint} failed: {causes[-1]}", reason="broken")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -1,0 +1,158 @@
+"""A Podman service of our own: nothing to install as a daemon, nothing left running."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from orchestrator import process
+from orchestrator.engine.docker_api import Api, GoneError
+from orchestrator.engine.podman import PodmanEngine
+from orchestrator.engine.settings import Settings
+from orchestrator.errors import EngineError
+
+IDLE = 30
+"""Seconds without a connection after which the service ends by itself, as when we were killed outright."""
+START_TIMEOUT = 30.0
+_PREFIX = "orchestrator-podman-"
+INSTALL = "install it (Debian: apt-get install podman runc), or start Docker"
+
+
+class PrivatePodman:
+    """`podman system service` on a socket in a directory of its own. `storage` = images kept apart from the user's.
+
+    Errors: EngineError when Podman is missing or does not come up (with the end of its log).
+    """
+
+    def __init__(self, settings: Settings, *, storage: Path | None = None) -> None:
+        podman = process.which("podman")
+        if podman is None:
+            raise EngineError("podman is not installed", remedy=INSTALL)
+        _sweep()
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_runtime_dir()))
+        (self.folder / "owner").write_text(str(os.getpid()), encoding="ascii")
+        self.endpoint = f"unix://{self.folder}/podman.sock"
+        self._service: process.Background | None = None
+        self._hold: socket.socket | None = None
+        try:
+            self._service = self._start(podman, settings, storage)
+            self._wait()
+            self._hold = self._hold_open()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The service's process."""
+        return self._service.pid if self._service is not None else 0
+
+    def close(self) -> None:
+        """Stop the service, remove its directory."""
+        if self._hold is not None:
+            self._hold.close()
+        if self._service is not None:
+            process.stop(self._service)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def log_tail(self) -> str:
+        """The last lines of the service's log."""
+        with suppress(OSError):
+            return "\n".join((self.folder / "log").read_text(errors="replace").strip().splitlines()[-12:])
+        return ""
+
+    def _start(self, podman: str, settings: Settings, storage: Path | None) -> process.Background:
+        environment = {}
+        if conf := settings.conf():
+            path = self.folder / "containers.conf"
+            path.write_text(conf, encoding="utf-8")
+            environment["CONTAINERS_CONF"] = str(path)
+        # With CONTAINER_HOST in its environment, even empty, podman is a client and knows no `service`.
+        command = ["env", "-u", "CONTAINER_HOST", podman, *settings.arguments(storage)]
+        command += ["system", "service", f"--time={IDLE}", self.endpoint]
+        return process.start(command, env=environment, log=self.folder / "log")
+
+    def _wait(self) -> None:
+        until = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < until:
+            with suppress(OSError), _connection(self.folder / "podman.sock"):
+                return
+            if self._service is None or self._service.poll() is not None:
+                break
+            time.sleep(0.01)
+        raise EngineError(
+            f"the private Podman service did not come up:\n{self.log_tail()}",
+            remedy="run `podman info` to see what is wrong with Podman on this machine, or start Docker",
+        )
+
+    def _hold_open(self) -> socket.socket:
+        """A request that lasts: while it does, the service isn't idle. Of idle connections it takes no notice.
+
+        The kernel closes it when we die, however we die.
+        """
+        held = _connection(self.folder / "podman.sock")
+        nothing = "filters=%7B%22label%22%3A%5B%22org.gevulot.orchestrator.no-such-event%22%5D%7D"
+        held.sendall(f"GET /v1.40/events?{nothing} HTTP/1.1\r\nHost: podman\r\n\r\n".encode())
+        return held
+
+
+class PrivateEngine(PodmanEngine):
+    """The engine on a private service; closing it stops the service."""
+
+    def __init__(self, service: PrivatePodman, *, note: str = "", network: str = "") -> None:
+        try:
+            super().__init__(Api(service.endpoint), private=True, note=note)
+        except GoneError as error:
+            raise EngineError(
+                f"the private Podman service does not answer: {error.message}\n{service.log_tail()}",
+                remedy="run `podman info` to see what is wrong with Podman on this machine",
+            ) from error
+        self._network = self._network or network
+        self.service = service
+
+    def close(self) -> None:
+        """Let go of connections, stop the service."""
+        super().close()
+        self.service.close()
+
+
+def _connection(path: Path) -> socket.socket:
+    opened = socket.socket(socket.AF_UNIX)
+    try:
+        opened.connect(str(path))
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _runtime_dir() -> str:
+    """Short, private and on tmpfs where there is such a place: a socket's path may have 107 bytes."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    return runtime if runtime and len(runtime) < 60 and os.access(runtime, os.W_OK) else tempfile.gettempdir()
+
+
+def _sweep() -> None:
+    """Remove the directories of services whose owner was killed; the services ended by themselves."""
+    for folder in _stale():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stale() -> Iterator[Path]:
+    for folder in Path(_runtime_dir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError, ValueError):
+            if folder.stat().st_uid != os.getuid():
+                continue
+            owner = int((folder / "owner").read_text(encoding="ascii"))
+            if Path(f"/proc/{owner}").exists():
+                continue
+            try:
+                _connection(folder / "podman.sock").close()
+            except OSError:
+                yield folder

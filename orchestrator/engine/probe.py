@@ -1,0 +1,177 @@
+"""Finding settings with which Podman really runs a build step here, and remembering them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import secrets
+import tarfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from orchestrator import process
+from orchestrator.engine.base import BuildRequest
+from orchestrator.engine.private import INSTALL, PrivateEngine, PrivatePodman
+from orchestrator.engine.settings import Settings, alternatives
+from orchestrator.errors import EngineError, OrchestratorError
+from orchestrator.events import Emit, Notice, ignore
+from orchestrator.files import write_text
+
+PROBE_ID = "probe"
+# The smallest static program, exit(0): machine code, ELF machine number.
+_EXIT_0 = {
+    "x86_64": (bytes.fromhex("31ffb83c0000000f05"), 62),  # xor edi,edi; mov eax,60; syscall
+    "aarch64": (bytes.fromhex("000080d2a80b80d2010000d4"), 183),  # mov x0,0; mov x8,93; svc 0
+}
+_NETWORK = ("netavark", "cni", "network", "netns", "slirp", "pasta")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """Settings that were tried and what went wrong ("" = they work)."""
+
+    settings: Settings
+    problem: str
+
+
+def start_private(emit: Emit = ignore, *, storage: Path | None = None, note: str = "") -> PrivateEngine:
+    """A private Podman that works on this machine. EngineError when none of the settings does.
+
+    The first time after a boot or an upgrade it tries settings with a tiny build (seconds); later it remembers.
+    """
+    if process.which("podman") is None:
+        raise EngineError("podman is not installed", remedy=INSTALL)
+    known = _remembered(storage)
+    if known is not None:
+        with suppress(EngineError):
+            return _engine(known, storage, note)
+    emit(Notice(text="trying out Podman on this machine (once after each boot)"))
+    attempts: list[Attempt] = []
+    for settings in _worth_trying(attempts):
+        engine, problem = _try(settings, storage, note)
+        attempts.append(Attempt(settings=settings, problem=problem))
+        if engine is not None:
+            _remember(settings, storage)
+            return engine
+    tried = "\n".join(f"- {a.settings.note() or 'as configured'}: {a.problem}" for a in attempts)
+    raise EngineError(
+        f"Podman can't run a build step on this machine:\n{tried}",
+        remedy="try `podman run` by hand to see what it lacks, or start Docker",
+    )
+
+
+def _worth_trying(attempts: list[Attempt]) -> Iterator[Settings]:
+    """`alternatives`, less those that the last problem says will fail the same way."""
+    for settings in alternatives():
+        last = attempts[-1].problem.lower() if attempts else ""
+        if settings.network and not any(word in last for word in _NETWORK):
+            continue
+        if settings.runtime and any(_same_runtime(settings, attempt) for attempt in attempts):
+            continue
+        yield settings
+
+
+def _same_runtime(settings: Settings, attempt: Attempt) -> bool:
+    """This runtime itself failed before: another storage driver won't mend it."""
+    return not settings.network and f"/{settings.runtime} " in attempt.problem and "cgroup" in attempt.problem
+
+
+def _engine(settings: Settings, storage: Path | None, note: str) -> PrivateEngine:
+    service = PrivatePodman(settings, storage=storage)
+    try:
+        notes = "; ".join(part for part in (note, settings.note()) if part)
+        return PrivateEngine(service, note=notes, network=settings.network)
+    except BaseException:
+        service.close()
+        raise
+
+
+def _try(settings: Settings, storage: Path | None, note: str) -> tuple[PrivateEngine | None, str]:
+    try:
+        engine = _engine(settings, storage, note)
+    except EngineError as error:
+        return None, error.message
+    try:
+        _probe(engine)
+    except OrchestratorError as error:
+        engine.close()
+        return None, error.message
+    except BaseException:
+        engine.close()
+        raise
+    return engine, ""
+
+
+def _probe(engine: PrivateEngine) -> None:
+    """A build from scratch with one RUN; leaves nothing."""
+    tag = f"localhost/orchestrator-probe:{secrets.token_hex(6)}"
+    request = BuildRequest(
+        context=_probe_context(), containerfile="Containerfile", tag=tag, build_id=PROBE_ID, no_cache=True
+    )
+    engine.build(request, ignore)
+    for leftover in engine.leftovers():
+        if leftover.kind == "image" and leftover.name == tag:
+            engine.remove(leftover)
+
+
+def _probe_context() -> list[bytes]:
+    # Mounted, not copied: a step that fails leaves no layer of an earlier one behind.
+    step = 'RUN --mount=type=bind,source=probe,target=/probe ["/probe"]'
+    if platform.machine() not in _EXIT_0:
+        step = "COPY probe /probe"
+    files = {"Containerfile": f"FROM scratch\n{step}\n".encode(), "probe": _program()}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o755
+            tar.addfile(member, io.BytesIO(data))
+    return [buffer.getvalue()]
+
+
+def _program() -> bytes:
+    code, machine = _EXIT_0.get(platform.machine(), (b"", 0))
+    base, header = 0x400000, 64 + 56
+    size = header + len(code)
+    elf = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)  # 64 bits, little-endian, version 1
+    for value, width in ((2, 2), (machine, 2), (1, 4), (base + header, 8), (64, 8), (0, 8), (0, 4)):
+        elf += value.to_bytes(width, "little")  # executable, machine, version, entry, phoff, shoff, flags
+    for value in (64, 56, 1, 64, 0, 0):  # sizes and counts of headers: one segment, no sections
+        elf += value.to_bytes(2, "little")
+    for value, width in ((1, 4), (5, 4), (0, 8), (base, 8), (base, 8), (size, 8), (size, 8), (0x1000, 8)):
+        elf += value.to_bytes(width, "little")  # PT_LOAD, readable and executable, the whole file
+    return elf + code
+
+
+def _memory() -> Path:
+    return platformdirs.user_cache_path("gevulot-orchestrator") / "podman-settings.json"
+
+
+def _key(storage: Path | None) -> str:
+    """Changes with every boot, kernel, user, and version of Podman or a runtime."""
+    parts = [platform.release(), str(os.geteuid()), str(storage or "")]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+    for name in ("podman", "runc", "crun", "fuse-overlayfs"):
+        if path := process.which(name):
+            stat = Path(path).stat()
+            parts.append(f"{path}:{stat.st_size}:{stat.st_mtime_ns}")
+    parts += [os.environ.get(name, "") for name in ("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF")]
+    return "|".join(parts)
+
+
+def _remembered(storage: Path | None) -> Settings | None:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return Settings.from_json(json.loads(_memory().read_text(encoding="utf-8"))[_key(storage)])
+    return None
+
+
+def _remember(settings: Settings, storage: Path | None) -> None:
+    with suppress(OSError):  # a cache: where it can't be written, the next start probes again
+        write_text(_memory(), json.dumps({_key(storage): settings.to_json()}, indent=1) + "\n")

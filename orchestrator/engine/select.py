@@ -1,0 +1,231 @@
+"""Which engine builds: the one that was asked for, or the first that answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import process
+from orchestrator.engine.base import Engine
+from orchestrator.engine.docker import DockerEngine
+from orchestrator.engine.docker_api import Api, GoneError
+from orchestrator.engine.podman import PodmanEngine
+from orchestrator.engine.probe import start_private
+from orchestrator.errors import EngineError, Finding, Severity
+from orchestrator.events import Emit, ignore
+
+DOCKER_SOCKET = "unix:///var/run/docker.sock"
+SCHEMES = ("unix://", "tcp://", "http://", "https://")
+ANSWER_TIMEOUT = 5.0
+"""Seconds in which an engine must say who it is, before the next one is tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A place that was tried: `what` in a user's words, `endpoint`, and why it is of no use."""
+
+    what: str
+    endpoint: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"- {self.what}: {self.problem}; {self.remedy}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    what: str
+    endpoint: str
+    kind: str
+
+
+def connect(spec: str = "auto", *, emit: Emit = ignore) -> Engine:
+    """The engine that `spec` asks for.
+
+    `auto`: Docker if it answers, else a running Podman, else a private Podman. `docker`; `podman` (a running one,
+    else private); `private` (a private Podman even where one runs); or a URL (unix://, tcp://, http://, https://).
+    EngineError names every place that was tried, why each failed, and the remedy.
+    """
+    attempts: list[Attempt] = []
+    for place in _places(spec):
+        engine = _open(place, attempts)
+        if engine is not None:
+            return engine
+    if spec in ("auto", "podman", "private"):
+        try:
+            return start_private(emit, note=_why_private(spec, attempts))
+        except EngineError as error:
+            attempts.append(Attempt(what="private Podman", endpoint="", problem=error.message, remedy=error.remedy))
+    raise _none(spec, attempts)
+
+
+def candidates() -> list[Finding]:
+    """Every engine that `auto` would look at and whether it is of use, for `doctor`.
+
+    A private Podman is started, to see whether that works, and ended.
+
+    Codes: engine-docker, engine-podman-socket, engine-podman-private, runtime-crun, runtime-runc. NOTE = usable (or
+    not needed), WARNING = not usable, with the remedy; when no engine at all is usable the last finding is an
+    ERROR with code engine-none.
+    """
+    findings: list[Finding] = []
+    usable = False
+    for place in _places("auto"):
+        attempts: list[Attempt] = []
+        engine = _open(place, attempts)
+        code = "engine-docker" if place.kind == "docker" else "engine-podman-socket"
+        if engine is not None:
+            usable = True
+            info = engine.info
+            engine.close()
+            text = f"{place.what}: {info.kind} {info.version}, API {info.api_version}, builder {info.builder}"
+            findings.append(Finding(severity=Severity.NOTE, code=code, message=text))
+        else:
+            failed = attempts[0]
+            text = f"{failed.what}: {failed.problem}"
+            severity = Severity.NOTE if "does not exist" in failed.problem else Severity.WARNING
+            findings.append(Finding(severity=severity, code=code, message=text, remedy=failed.remedy))
+    private = _private_finding()
+    findings += [private, *_runtime_findings()]
+    if not usable and private.severity is not Severity.NOTE:
+        findings.append(
+            Finding(
+                severity=Severity.ERROR,
+                code="engine-none",
+                message="no container engine can be used",
+                remedy="install podman and runc (Debian: apt-get install podman runc), or start Docker",
+            )
+        )
+    return findings
+
+
+def _places(spec: str) -> Iterator[_Place]:
+    if spec.startswith(SCHEMES):
+        yield _Place(what=spec, endpoint=spec, kind="")
+        return
+    if spec not in ("auto", "docker", "podman", "private"):
+        raise EngineError(
+            f"unknown engine {spec!r}",
+            remedy="use auto, docker, podman, private or a URL (unix:///path, tcp://host:port)",
+        )
+    if spec in ("auto", "docker"):
+        host = os.environ.get("DOCKER_HOST", "")
+        what = "Docker (DOCKER_HOST)" if host else "Docker"
+        yield _Place(what=what, endpoint=host or DOCKER_SOCKET, kind="docker")
+    if spec in ("auto", "podman"):
+        yield from _podman_places()
+
+
+def _podman_places() -> Iterator[_Place]:
+    if host := os.environ.get("CONTAINER_HOST", ""):
+        yield _Place(what="Podman (CONTAINER_HOST)", endpoint=host, kind="podman")
+    sockets = ["/run/podman/podman.sock"] if os.geteuid() == 0 else []
+    if runtime := os.environ.get("XDG_RUNTIME_DIR", ""):
+        sockets.insert(0, f"{runtime}/podman/podman.sock")
+    for path in sockets:
+        yield _Place(what="running Podman", endpoint=f"unix://{path}", kind="podman")
+
+
+def _open(place: _Place, attempts: list[Attempt]) -> Engine | None:
+    """The engine at `place`, or None and one more attempt."""
+
+    def failed(problem: str, remedy: str) -> None:
+        attempts.append(Attempt(what=place.what, endpoint=place.endpoint, problem=problem, remedy=remedy))
+
+    if not place.endpoint.startswith(SCHEMES):
+        failed(f"{place.endpoint} is of a kind that is not supported", "use unix:// or tcp://, or forward its socket")
+        return None
+    try:
+        api = Api(place.endpoint, timeout=ANSWER_TIMEOUT)
+        make: Callable[[Api], Engine] = PodmanEngine if api.version.kind == "podman" else DockerEngine
+        return make(api)
+    except GoneError as error:
+        failed(error.message, _remedy(place, error.reason))
+    except EngineError as error:
+        failed(error.message, error.remedy or "check its URL")
+    return None
+
+
+def _remedy(place: _Place, reason: str) -> str:
+    podman = place.kind == "podman"
+    if reason == "denied":
+        return (
+            "run as the user that owns the socket"
+            if podman
+            else "add yourself to the group docker (usermod -aG docker $USER, then log in again) or use --engine podman"
+        )
+    if reason in ("missing", "refused"):
+        if place.kind == "":
+            return "start the engine that serves it, or check the URL"
+        return (
+            "start it (systemctl start podman.socket) or leave it: a private one can be used"
+            if podman
+            else "start it (systemctl start docker) or use --engine podman"
+        )
+    return "see whether the engine runs and look at its log"
+
+
+def _why_private(spec: str, attempts: list[Attempt]) -> str:
+    """What to say of engines that are there and can't be used; one that isn't installed needs no word."""
+    if spec == "private":
+        return ""
+    found = [a for a in attempts if "does not exist" not in a.problem]
+    return "; ".join(f"{attempt.what} not used: {attempt.problem}" for attempt in found)
+
+
+def _none(spec: str, attempts: list[Attempt]) -> EngineError:
+    if len(attempts) == 1:
+        only = attempts[0]
+        return EngineError(f"{only.what} can't be used: {only.problem}", remedy=only.remedy)
+    tried = "\n".join(str(attempt) for attempt in attempts)
+    return EngineError(
+        f"no container engine can be used (asked for: {spec}). Tried:\n{tried}",
+        remedy="`orchestrator doctor` shows more",
+    )
+
+
+def _private_finding() -> Finding:
+    path = process.which("podman")
+    if path is None:
+        return Finding(
+            severity=Severity.WARNING,
+            code="engine-podman-private",
+            message="private Podman: podman is not installed",
+            remedy="apt-get install podman runc",
+        )
+    try:
+        engine = start_private()
+    except EngineError as error:
+        return Finding(
+            severity=Severity.WARNING,
+            code="engine-podman-private",
+            message=f"private Podman: {error.message}",
+            remedy=error.remedy,
+        )
+    info = engine.info
+    engine.close()
+    note = f" ({info.note})" if info.note else ""
+    return Finding(
+        severity=Severity.NOTE,
+        code="engine-podman-private",
+        message=f"private Podman: podman {info.version}, API {info.api_version}, runs build steps{note}",
+    )
+
+
+def _runtime_findings() -> Iterator[Finding]:
+    hybrid = Path("/sys/fs/cgroup/unified").is_dir()
+    for name in ("crun", "runc"):
+        path = process.which(name)
+        if path is None:
+            text, remedy = f"{name}: not installed", f"apt-get install {name} (one of crun, runc is enough)"
+            other = process.which("runc" if name == "crun" else "crun")
+            severity = Severity.NOTE if other and not (name == "runc" and hybrid) else Severity.WARNING
+        else:
+            lines = process.run([path, "--version"], timeout=30).stdout.split("\n")
+            text, remedy, severity = f"{name}: {lines[0].strip()}", "", Severity.NOTE
+            if name == "crun" and hybrid:
+                text += " (refuses this machine's hybrid cgroups; runc is used)"
+        yield Finding(severity=severity, code=f"runtime-{name}", message=text, remedy=remedy)

@@ -1,0 +1,106 @@
+"""Settings that a private Podman may need on this machine, from the plainest to the most cautious."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from orchestrator import process
+
+CAP_SYS_RESOURCE = 24
+MAX_NPROC = 32768
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What differs from Podman's own configuration. `runtime` "" and `driver` "" = as configured.
+
+    `driver` is "", "fuse-overlayfs" or "vfs"; `network` is the build query's networkmode.
+    """
+
+    runtime: str = ""
+    driver: str = ""
+    network: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether Podman runs with its own configuration."""
+        return self == Settings()
+
+    def conf(self) -> str:
+        """The text of a containers.conf, "" when none is needed."""
+        if self.plain:
+            return ""
+        lines = []
+        if not _can_raise_limits():
+            # Podman asks for 1048576 files and 32768 processes or more, which fails without CAP_SYS_RESOURCE.
+            files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            tasks = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+            tasks = MAX_NPROC if tasks == resource.RLIM_INFINITY else min(tasks, MAX_NPROC)
+            files = 1048576 if files == resource.RLIM_INFINITY else files
+            lines += ["[containers]", f'default_ulimits = ["nofile={files}:{files}", "nproc={tasks}:{tasks}"]']
+        lines += ["[engine]", 'cgroup_manager = "cgroupfs"', 'events_logger = "file"']
+        if self.runtime:
+            lines.append(f'runtime = "{self.runtime}"')
+        return "\n".join(lines) + "\n"
+
+    def arguments(self, storage: Path | None) -> list[str]:
+        """Podman's global options. Another driver needs a store of its own: a store knows one driver only."""
+        if self.driver and storage is None:
+            storage = platformdirs.user_data_path("gevulot-orchestrator") / f"storage-{self.driver}"
+        if storage is None:
+            return []
+        options = ["--root", str(storage / "root"), "--runroot", str(storage / "run")]
+        if self.driver == "vfs":
+            options += ["--storage-driver", "vfs"]
+        elif self.driver == "fuse-overlayfs":
+            options += ["--storage-driver", "overlay"]
+            options += ["--storage-opt", f"overlay.mount_program={process.which('fuse-overlayfs')}"]
+        return options
+
+    def note(self) -> str:
+        """What a user should know of them, "" when nothing."""
+        parts = [
+            f"runtime {self.runtime}" if self.runtime else "",
+            f"storage driver {self.driver}" if self.driver else "",
+            "the host's network in build steps" if self.network else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def to_json(self) -> dict[str, str]:
+        """For the cache file."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Any) -> Settings:
+        """Of `to_json`. TypeError when it is something else."""
+        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+            raise TypeError("not settings")
+        return Settings(**value)
+
+
+def alternatives() -> Iterator[Settings]:
+    """Settings to try in turn: Podman's own, then each installed runtime, for each storage driver."""
+    runtimes = [name for name in ("runc", "crun") if process.which(name)]
+    yield Settings()
+    for driver in ("", "fuse-overlayfs", "vfs"):
+        if driver == "fuse-overlayfs" and process.which(driver) is None:
+            continue
+        for runtime in [*runtimes, *([] if runtimes else [""])]:
+            yield Settings(runtime=runtime, driver=driver)
+            yield Settings(runtime=runtime, driver=driver, network="host")
+
+
+def _can_raise_limits() -> bool:
+    if os.geteuid() != 0:
+        return False
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> CAP_SYS_RESOURCE & 1)
+    return True
