@@ -22,6 +22,10 @@ Lookup = Callable[[str], BinaryIO | None]
 # musl answers to these names itself (ldso/dynlink.c, `reserved`): it is the C library.
 _MUSL_OWN: Final = frozenset({"libc", "libpthread", "librt", "libm", "libdl", "libutil", "libxnet"})
 _HWCAPS: Final = ("", "glibc-hwcaps/x86-64-v2", "glibc-hwcaps/x86-64-v3", "glibc-hwcaps/x86-64-v4")
+# A static program has no loader to ask: what it opens by name may lie in any of the usual places.
+_ANY_DIRECTORIES: Final = (
+    "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib",
+)  # fmt: skip
 _CACHE: Final = "/etc/ld.so.cache"
 _MAX_PATH_FILE: Final = 64 * 1024
 
@@ -102,7 +106,7 @@ class GuestLoader:
 
     def _default_directories(self) -> tuple[str, ...]:
         if self.interpreter is None:
-            return ()
+            return _ANY_DIRECTORIES
         if self.musl:
             name = posixpath.basename(self.interpreter).split(".so")[0]
             stream = self._lookup(f"/etc/{name}.path")

@@ -1,0 +1,209 @@
+"""Checks of what the machine and the kernel need: boot sector, kernel, klibs, GPU firmware, root attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO, cast
+
+from orchestrator.elf.facts import ElfError, read_elf
+from orchestrator.errors import Finding
+from orchestrator.image.reader import Filesystem
+from orchestrator.image.tree import Directory, File, Special, Value
+from orchestrator.verify.model import error, note, warning
+from orchestrator.verify.subject import Subject
+
+GPU_KLIB = "gpu_nvidia"
+WORKSPACE = "/workspace"
+NODE_LABEL = "%0"
+_READ_ONLY = "readonly_rootfs"
+
+
+def boot(subject: Subject) -> Iterator[Finding]:
+    """The boot sector, and the kernel in the boot file system."""
+    image = subject.image
+    if image.bootfs is None:
+        yield error(
+            "bootfs-missing", "the image is a bare file system, without a kernel", "give the image that build wrote"
+        )
+        return
+    if not image.boot_sector and not image.uefi:
+        yield warning(
+            "no-boot-sector",
+            "there is no boot code: no machine can boot this image",
+            "take a Nanos release that has boot.img",
+        )
+    kernel = image.bootfs.lookup("/kernel")
+    if not isinstance(kernel, File) or kernel.size == 0:
+        yield error("kernel-missing", "the boot file system holds no kernel", "build the image again")
+    elif image.is_stub:
+        yield warning(
+            "kernel-is-stub",
+            "the kernel is this project's stub, which prints one line and stops: the program will not run",
+            "set nanos.version or nanos.path for an image to deploy",
+        )
+    else:
+        yield from _native(image.bootfs, kernel, "kernel", "the kernel")
+
+
+def _native(filesystem: Filesystem, file: File, code: str, what: str) -> Iterator[Finding]:
+    remedy = "take it from the Nanos release for x86-64"
+    with filesystem.open_file(file) as stream:
+        try:
+            facts = read_elf(cast("BinaryIO", stream))
+        except ElfError as problem:
+            yield error(f"{code}-not-elf", f"{what}: {problem.message}", remedy)
+            return
+    if not facts.native:
+        yield error(f"{code}-wrong-machine", f"{what} is for {facts.machine}, {facts.bits} bits", remedy)
+
+
+def klibs(subject: Subject) -> Iterator[Finding]:
+    """Kernel libraries: all files in /klib are loaded, and one that fails stops the kernel."""
+    wanted = "klibs" in subject.attributes
+    if wanted and subject.attributes["klibs"] != "bootfs":
+        yield warning("klibs-elsewhere", f"klibs are loaded from {subject.attributes['klibs']!r}, not from bootfs")
+    elif wanted and not subject.klibs:
+        yield error(
+            "klibs-missing",
+            "the manifest asks for klibs, but the image holds none (ops prints a line and goes on)",
+            "check Klibs and KlibDir in the manifest, and gpu-assets",
+        )
+    elif subject.klibs and not wanted:
+        yield warning("klibs-not-loaded", f"klibs are packed but not loaded: {', '.join(subject.klibs)}")
+    for name, file in subject.klibs.items():
+        if subject.image.bootfs is not None:
+            yield from _native(subject.image.bootfs, file, "klib", f"klib {name}")
+
+
+def gpu(subject: Subject) -> Iterator[Finding]:
+    """The GPU klib, its firmware and the driver's user library go together."""
+    firmware = subject.firmware
+    if GPU_KLIB in subject.klibs and not firmware:
+        yield error(
+            "gpu-firmware-missing",
+            "klib gpu_nvidia is packed, but no firmware /nvidia/VERSION/gsp_*.bin",
+            "add the gpu-assets' nvidia directory to the manifest's Dirs",
+        )
+    if firmware and GPU_KLIB not in subject.klibs:
+        yield error(
+            "gpu-klib-missing",
+            f"GPU firmware {', '.join(sorted(firmware))} is packed, but not klib gpu_nvidia",
+            'put "gpu_nvidia" into the manifest\'s Klibs, at the top level (not in RunConfig)',
+        )
+    if GPU_KLIB not in subject.klibs or subject.program_facts is None:
+        return
+    drivers = [path for path, _ in subject.rootfs.walk() if path.rpartition("/")[2] == "libcuda.so.1"]
+    if not drivers:
+        yield warning(
+            "gpu-driver-library-missing",
+            "no libcuda.so.1 is packed: a CUDA program finds no device without it",
+            "add libcuda.so.1 to stage.extra",
+        )
+    stand_ins = {each.path for each in subject.marks.stand_ins}
+    for path in drivers:
+        if path not in stand_ins and firmware and not any(subject.contains(path, v.encode()) for v in firmware):
+            yield warning(
+                "gpu-version-mismatch",
+                f"{path} does not mention the firmware's driver version ({', '.join(sorted(firmware))}):"
+                " the driver refuses a library of another version",
+                "take both from the same gpu-assets; never CUDA's stubs",
+            )
+
+
+def mounts(subject: Subject) -> Iterator[Finding]:
+    """Every mount has its directory, and /workspace has the label of the node's share."""
+    value = subject.attributes.get("mounts", {})
+    if not isinstance(value, dict):
+        yield error(
+            "mounts-not-a-table", "root attribute mounts is not a table", 'write "Mounts": {"%0": "/workspace"}'
+        )
+        return
+    for label, target in value.items():
+        path = target.partition(":")[0].rstrip("/") if isinstance(target, str) else ""
+        if not path.startswith("/"):
+            yield error(
+                "mount-target", f"mount {label}: {target!r} is no absolute path", "name a directory as /workspace"
+            )
+            continue
+        node = subject.rootfs.lookup(path)
+        if not isinstance(node, Directory):
+            what = "does not exist" if node is None else "is no directory"
+            yield error(
+                "mount-directory-missing",
+                f"mount {label}: {path} {what}: Nanos says 'mount point not found'",
+                "let ops or the native packer make it: put the mount into the manifest's Mounts",
+            )
+        if path == WORKSPACE and label != NODE_LABEL:
+            yield _wrong_label(label)
+    if WORKSPACE not in [str(target).partition(":")[0].rstrip("/") for target in value.values()]:
+        report = error if subject.project_runtime or subject.marks.shims else warning
+        yield report(
+            "workspace-not-mounted",
+            "nothing is mounted at /workspace, where the node puts a task's files",
+            'add "Mounts": {"%1": "/workspace"} to the manifest (ops 0.1.42 and newer write it as %0)',
+        )
+
+
+def _wrong_label(label: str) -> Finding:
+    if label == "%1":
+        return error(
+            "mount-label",
+            "/workspace is mounted from %1, but the node and shim-executor share it as %0 (since May 2024):"
+            " the directory would stay empty",
+            "build with ops 0.1.42 or newer, or the native packer, which write %0",
+        )
+    return error(
+        "mount-label", f"/workspace is mounted from {label}; the node shares it as %0", 'use the key "%1" in Mounts'
+    )
+
+
+def environment(subject: Subject) -> Iterator[Finding]:
+    """Variables that would not reach the program."""
+    value = subject.attributes.get("environment", {})
+    if not isinstance(value, dict):
+        yield error("environment-not-a-table", "root attribute environment is not a table", "write Env as a table")
+        return
+    for name, text in value.items():
+        if text is None or text == "":
+            yield warning("environment-empty", f"variable {name} is empty: Nanos 0.1.51 drops it", "give it a value")
+        elif not isinstance(text, str):
+            yield error("environment-not-text", f"variable {name} is not text", "quote its value in the manifest")
+
+
+def root(subject: Subject) -> Iterator[Finding]:
+    """Arguments, working directory and the read-only flag."""
+    yield from _arguments(subject.attributes.get("arguments"))
+    if _READ_ONLY not in subject.attributes:
+        yield warning(
+            "rootfs-writable",
+            "readonly_rootfs is not set, yet the node attaches the disk read-only: writes outside /workspace fail late",
+            'add "ManifestPassthrough": {"readonly_rootfs": "true"} to the manifest',
+        )
+    cwd = subject.attributes.get("cwd")
+    if cwd is not None:
+        if not isinstance(cwd, str) or not isinstance(subject.rootfs.lookup(cwd), Directory):
+            yield error("cwd-not-found", f"cwd {cwd!r} is no directory of the image", "make it with Dirs, or drop cwd")
+        elif subject.program_facts is not None and subject.program_facts.interpreter is not None:
+            yield warning("cwd-ignored", "Nanos 0.1.51 honours cwd only for static programs; this one is dynamic")
+
+
+def _arguments(value: Value) -> Iterator[Finding]:
+    if value is None:
+        yield warning("arguments-missing", "no arguments: Nanos passes the program's path as the only one")
+        return
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        yield error("arguments-not-a-list", "root attribute arguments is no list of texts", 'write "Args": ["…"]')
+    elif not value:
+        yield warning("arguments-missing", "no arguments: Nanos passes the program's path as the only one")
+    elif "" in value:
+        yield warning("argument-empty", "an argument is empty: Nanos drops it", "give it a value")
+
+
+def history(subject: Subject) -> Iterator[Finding]:
+    """Whether the image has run: then its bytes are no longer what was built."""
+    crash = subject.image.crash_log
+    if crash is not None:
+        yield note("ran-before", f"the image ran before: exit code {crash.exit_code}, {len(crash.text)} bytes of log")
+    special = [path for path, node in subject.rootfs.walk() if isinstance(node, Special)]
+    if special:
+        yield note("ran-before", f"the image ran before: it holds {special[0]} ({len(special)} such nodes)")

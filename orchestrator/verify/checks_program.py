@@ -1,0 +1,156 @@
+"""Checks of the program and its libraries: what the guest's kernel and loader would say at start-up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestrator.elf.closure import Link
+from orchestrator.elf.facts import ElfFacts
+from orchestrator.errors import Finding
+from orchestrator.image.tree import File
+from orchestrator.verify.model import error, note, warning
+from orchestrator.verify.subject import Subject
+
+_SHOWN_DIRECTORIES = 6
+
+
+def program(subject: Subject) -> Iterator[Finding]:
+    """There, a file, and a program for the node's machine."""
+    path = subject.program
+    if not path:
+        yield error("program-missing", "the manifest names no program: Nanos halts at once", "set build.program")
+        return
+    node = subject.rootfs.lookup(path)
+    if not isinstance(node, File):
+        what = "is not in the image" if node is None else "is no regular file"
+        yield error("program-not-found", f"program {path} {what}", "let Program and the path given to ops agree")
+        return
+    start = subject.rootfs.read_at(node, 0, 2)
+    facts = subject.loader.facts(path)
+    if start == b"#!":
+        yield error("program-is-script", f"program {path} is a script", "Nanos runs ELF programs only")
+    elif not isinstance(facts, ElfFacts):
+        yield error("program-not-elf", f"program {path}: {facts}", "Nanos runs ELF programs only")
+    elif not facts.native:
+        yield error(
+            "program-wrong-machine",
+            f"program {path} is for {facts.machine}, {facts.bits} bits",
+            "compile it for x86-64: Gevulot's nodes are",
+        )
+    elif facts.type not in ("ET_EXEC", "ET_DYN"):
+        yield error("program-not-linked", f"program {path} is of type {facts.type}, not a linked program")
+    elif facts.exec_stack:
+        yield warning("program-exec-stack", f"program {path} asks for an executable stack", "link with -z noexecstack")
+
+
+def interpreter(subject: Subject) -> Iterator[Finding]:
+    """The loader, at the very path that the program names."""
+    path = subject.loader.interpreter
+    if path is None:
+        return
+    facts = subject.loader.facts(path)
+    if facts is None:
+        yield error(
+            "interpreter-missing",
+            f"the program's loader {path} is not in the image: Nanos says 'couldn't find program interpreter'",
+            "set stage.libraries: auto",
+        )
+    elif not isinstance(facts, ElfFacts) or not facts.native:
+        yield error("interpreter-not-elf", f"the program's loader {path} is no x86-64 ELF file", "stage the base's own")
+
+
+def all_links(subject: Subject) -> Iterator[Link]:
+    """The needs of the program, and then those of every packed ELF file that it does not reach by itself."""
+    loader = subject.loader
+    yield from loader.program_links
+    reached = {subject.real_path(link.path) for link in loader.program_links if link.path is not None}
+    reached.add(subject.real_path(subject.program))
+    for path in subject.elf_paths:
+        if path in reached:
+            continue
+        facts = loader.facts(path)
+        # GSP firmware, for one, is ELF for another machine; object files are nothing a loader sees.
+        if isinstance(facts, ElfFacts) and facts.native and facts.type in ("ET_DYN", "ET_EXEC"):
+            yield from loader.open_by_name(path)
+
+
+def libraries(subject: Subject) -> Iterator[Finding]:
+    """Every DT_NEEDED of every packed ELF file resolves inside the image."""
+    missing: dict[str, dict[str, Link]] = {}
+    for link in all_links(subject):
+        if link.path is None:
+            missing.setdefault(link.name, {}).setdefault(link.by, link)
+    for name, askers in sorted(missing.items()):
+        first = next(iter(askers.values()))
+        needed_by = ", ".join(sorted(askers))
+        if first.broken:
+            yield error(
+                "library-broken",
+                f"{name}, needed by {needed_by}: {first.broken} is no library the loader could take",
+                "stage the library itself, not a linker script or a program",
+            )
+            continue
+        places = ", ".join(first.searched[:_SHOWN_DIRECTORIES]) or "nowhere: the program has no loader"
+        yield error(
+            "library-missing",
+            f"{name}, needed by {needed_by}, is not where the guest's loader looks ({places})",
+            _library_remedy(subject, name),
+        )
+
+
+def _library_remedy(subject: Subject, name: str) -> str:
+    elsewhere = sorted(path for path, _ in subject.rootfs.walk() if path.rpartition("/")[2] == name)
+    if elsewhere and subject.loader.directories:
+        return f"it is at {elsewhere[0]}; stage it in {subject.loader.directories[0]}, or set LD_LIBRARY_PATH in Env"
+    if name.startswith(("libcuda.so", "libnvidia-ml.so")):
+        return "it belongs to the driver: it comes from gpu-assets"
+    return "set stage.libraries: auto, or add it to stage.extra"
+
+
+def versions(subject: Subject) -> Iterator[Finding]:
+    """Every symbol version that is asked of a packed library is defined by it, as with `GLIBC_2.38 not found`."""
+    loader = subject.loader
+    told: set[tuple[str, str, str]] = set()
+    for link in all_links(subject):
+        asker = loader.facts(link.by)
+        library = loader.facts(link.path) if link.path is not None else None
+        if not isinstance(asker, ElfFacts) or not isinstance(library, ElfFacts) or not library.versions_defined:
+            continue  # a library without versions satisfies any
+        absent = [v for v in asker.versions_needed.get(link.name, ()) if v not in library.versions_defined]
+        key = (link.by, link.name, " ".join(absent))
+        if not absent or key in told:
+            continue
+        told.add(key)
+        yield error(
+            "symbol-version-missing",
+            f"version {', '.join(absent)} not found in {link.path} (required by {link.by})",
+            "take the library and what needs it from the same base, or build the program on an older base",
+        )
+
+
+def shim(subject: Subject) -> Iterator[Finding]:
+    """Which kind of Gevulot shim is packed, and whether the project's runtime speaks to it."""
+    wanted = subject.project_runtime
+    shims = subject.marks.shims
+    if not shims:
+        yield note("shim-none", "no Gevulot shim was found in the program or beside it: a node can't hand it tasks")
+    for path, kinds in sorted(shims.items()):
+        if len(kinds) > 1:
+            yield note("shim-both", f"{path} holds both kinds of the Gevulot shim")
+            continue
+        (kind,) = kinds
+        speaks = "vsock, for a Devnet node" if kind == "devnet" else "task files, for shim-executor"
+        if wanted is not None and kind != wanted:
+            yield error(
+                "shim-runtime-mismatch",
+                f"the shim in {path} speaks {speaks}, but the project's runtime is {wanted}",
+                "let gevulot.ref follow runtime (leave it out), or change runtime",
+            )
+        else:
+            yield note(f"shim-{kind}", f"the shim in {path} speaks {speaks}")
+
+
+def stand_ins(subject: Subject) -> Iterator[Finding]:
+    """Files that say of themselves that they only stand in for the real ones."""
+    for each in subject.marks.stand_ins:
+        yield warning("stand-in", f"{each.path} is a stand-in{f': {each.text}' if each.text else ''}")

@@ -1,0 +1,112 @@
+"""All checks that can be made of an image without booting it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import Finding, Severity
+from orchestrator.image.errors import ImageError
+from orchestrator.image.reader import open_image
+from orchestrator.image.tree import File
+from orchestrator.verify import checks_boot, checks_program
+from orchestrator.verify.model import Check, Verification, error
+from orchestrator.verify.subject import Subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rule:
+    """A check by name. `needs_loader`: it can say nothing where the program or its loader can't be read."""
+
+    id: str
+    title: str
+    run: Callable[[Subject], Iterator[Finding]]
+    needs_loader: bool = False
+    detail: Callable[[Subject], str] = lambda _subject: ""
+
+
+_RULES = (
+    _Rule(id="boot", title="Boot code and kernel", run=checks_boot.boot),
+    _Rule(id="program", title="Program", run=checks_program.program, detail=lambda s: s.program),
+    _Rule(
+        id="interpreter",
+        title="Program's loader at its path",
+        run=checks_program.interpreter,
+        detail=lambda s: s.loader.interpreter or ("static program" if s.program_facts else "no program"),
+    ),
+    _Rule(
+        id="libraries",
+        title="Every library that a packed ELF file needs",
+        run=checks_program.libraries,
+        needs_loader=True,
+        detail=lambda s: f"{len(s.elf_paths)} ELF files",
+    ),
+    _Rule(id="versions", title="Symbol versions", run=checks_program.versions, needs_loader=True),
+    _Rule(id="mounts", title="Mounts", run=checks_boot.mounts),
+    _Rule(id="klibs", title="Kernel libraries", run=checks_boot.klibs, detail=lambda s: ", ".join(s.klibs) or "none"),
+    _Rule(id="gpu", title="GPU driver and firmware", run=checks_boot.gpu, detail=lambda s: ", ".join(s.firmware)),
+    _Rule(id="environment", title="Environment", run=checks_boot.environment),
+    _Rule(id="root", title="Arguments and root attributes", run=checks_boot.root),
+    _Rule(id="shim", title="Gevulot shim", run=checks_program.shim),
+    _Rule(
+        id="stand-ins",
+        title="Stand-ins",
+        run=checks_program.stand_ins,
+        detail=lambda s: f"{len(s.marks.stand_ins)} found" if s.marks.stand_ins else "none",
+    ),
+    _Rule(id="history", title="As it was built", run=checks_boot.history),
+)
+
+
+_NOT_CHECKED = "not checked: the program or its loader can't be read"
+
+
+def verify_image(path: Path, *, project_runtime: str | None = None) -> Verification:
+    """Check the image at `path`; `project_runtime` (devnet, local) is what its shim must speak, if known.
+
+    What is wrong with the image is in the result; nothing about it raises. An image that can't be read at all has
+    the one check `format`.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = 0
+    try:
+        with open_image(path) as image:
+            subject = Subject(image, project_runtime)
+            checks = tuple(_checks(subject))
+            return Verification(
+                image=path,
+                size=image.size,
+                checks=checks,
+                stand_ins=subject.marks.stand_ins,
+                bootable=_bootable(subject),
+            )
+    except ImageError as problem:
+        finding = error("image-unreadable", problem.message, problem.remedy or "build the image again")
+        return Verification(image=path, size=size, checks=(_format((finding,)),))
+
+
+def _format(findings: tuple[Finding, ...] = (), detail: str = "") -> Check:
+    return Check(id="format", title="Partitions, logs and extents", ok=not findings, findings=findings, detail=detail)
+
+
+def _checks(subject: Subject) -> Iterator[Check]:
+    rootfs = subject.rootfs
+    yield _format(detail=f"TFS version {rootfs.version}, {rootfs.used_end} of {rootfs.length} bytes used")
+    for rule in _RULES:
+        if rule.needs_loader and not subject.loadable:
+            yield Check(id=rule.id, title=rule.title, ok=False, detail=_NOT_CHECKED)
+            continue
+        findings = tuple(rule.run(subject))
+        failed = any(finding.severity is Severity.ERROR for finding in findings)
+        yield Check(id=rule.id, title=rule.title, ok=not failed, findings=findings, detail=rule.detail(subject))
+
+
+def _bootable(subject: Subject) -> bool:
+    image = subject.image
+    if image.bootfs is None or image.is_stub:
+        return False
+    kernel = image.bootfs.lookup("/kernel")
+    return isinstance(kernel, File) and kernel.size > 0 and (image.boot_sector or image.uefi)

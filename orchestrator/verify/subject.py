@@ -1,0 +1,172 @@
+"""The image as the checks see it: its ELF files, its loader, its attributes, and the marks found in its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import BinaryIO, Final, cast
+
+from orchestrator.elf.closure import GuestLoader
+from orchestrator.elf.facts import ElfFacts, is_elf
+from orchestrator.image.reader import Filesystem, Image
+from orchestrator.image.tree import Directory, File
+from orchestrator.verify.model import StandIn
+
+STAND_IN_MARK: Final = b"GEVULOT-ORCHESTRATOR-STAND-IN"
+# The shim's two kinds, by what only one of them contains (facts of the Gevulot sources: a gRPC service, a file name).
+DEVNET_MARK: Final = b"vm_service.VMService"
+LOCAL_MARK: Final = b"task_result.json"
+_TEXT: Final = 200
+_CHUNK: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """What a look at every stored byte found. `shims` maps an ELF file's path to devnet, local or both."""
+
+    stand_ins: tuple[StandIn, ...] = ()
+    shims: dict[str, frozenset[str]] = field(default_factory=dict)
+
+
+class Subject:
+    """An open image with everything the checks ask for, computed once."""
+
+    def __init__(self, image: Image, project_runtime: str | None = None) -> None:
+        self.image = image
+        self.rootfs = image.rootfs
+        self.attributes = image.rootfs.attributes
+        self.project_runtime = project_runtime
+
+    @cached_property
+    def program(self) -> str:
+        """The program's guest path ("" when the manifest names none)."""
+        value = self.attributes.get("program")
+        return value if isinstance(value, str) else ""
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """The guest's environment, as far as it is text."""
+        value = self.attributes.get("environment")
+        return {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, dict) else {}
+
+    def open(self, path: str) -> BinaryIO | None:
+        """The regular file at a guest path, links followed."""
+        node = self.rootfs.lookup(path)
+        return cast("BinaryIO", self.rootfs.open_file(node)) if isinstance(node, File) else None
+
+    def real_path(self, path: str) -> str:
+        """`path` without symbolic links; as it is where there is nothing."""
+        found = self.rootfs.resolve(path)
+        return path if found is None else found[0]
+
+    def contains(self, path: str, text: bytes) -> bool:
+        """Whether the file at a guest path holds these bytes."""
+        node = self.rootfs.lookup(path)
+        return isinstance(node, File) and bool(_search(self.rootfs, node, (text,)))
+
+    @cached_property
+    def elf_paths(self) -> tuple[str, ...]:
+        """Every packed file that starts as an ELF file does, sorted."""
+        return tuple(
+            sorted(
+                path
+                for path, node in self.rootfs.walk()
+                if isinstance(node, File) and is_elf(self.rootfs.read_at(node, 0, 4))
+            )
+        )
+
+    @cached_property
+    def loader(self) -> GuestLoader:
+        """The guest's dynamic loader over the packed tree."""
+        return GuestLoader(self.open, program=self.program, environment=self.environment)
+
+    @cached_property
+    def program_facts(self) -> ElfFacts | None:
+        """The program's ELF facts, or None when it is not there or can't be read."""
+        facts = self.loader.facts(self.program) if self.program else None
+        return facts if isinstance(facts, ElfFacts) else None
+
+    @cached_property
+    def loadable(self) -> bool:
+        """Whether libraries can be looked for at all: a program of the node's machine, and its loader if it has one."""
+        program = self.program_facts
+        if program is None or not program.native or program.type not in ("ET_EXEC", "ET_DYN"):
+            return False
+        loader = self.loader.facts(program.interpreter) if program.interpreter is not None else program
+        return isinstance(loader, ElfFacts) and loader.native
+
+    @cached_property
+    def firmware(self) -> dict[str, tuple[str, ...]]:
+        """NVIDIA driver version → its GSP firmware files below /nvidia/VERSION."""
+        top = self.rootfs.lookup("/nvidia")
+        versions = top.children if isinstance(top, Directory) else {}
+        found = {
+            version: tuple(sorted(name for name in node.children if name.startswith("gsp_") and name.endswith(".bin")))
+            for version, node in versions.items()
+            if isinstance(node, Directory)
+        }
+        return {version: names for version, names in found.items() if names}
+
+    @cached_property
+    def klibs(self) -> dict[str, File]:
+        """The files in the boot file system's /klib, all of which the kernel loads."""
+        directory = self.image.bootfs.lookup("/klib") if self.image.bootfs is not None else None
+        nodes = directory.children if isinstance(directory, Directory) else {}
+        return {name: node for name, node in sorted(nodes.items()) if isinstance(node, File)}
+
+    @cached_property
+    def marks(self) -> Marks:
+        """One look at every stored byte of both file systems."""
+        stand_ins: list[StandIn] = []
+        shims: dict[str, frozenset[str]] = {}
+        elves = set(self.elf_paths)
+        for filesystem, prefix in ((self.image.bootfs, "boot:"), (self.rootfs, "")):
+            if filesystem is None:
+                continue
+            for path, node in sorted(filesystem.walk(), key=lambda each: each[0]):
+                if not isinstance(node, File):
+                    continue
+                wanted = _WANTED if not prefix and path in elves else _WANTED[:1]
+                found = _search(filesystem, node, wanted)
+                if STAND_IN_MARK in found:
+                    stand_ins.append(StandIn(path=prefix + path, text=_own_words(found[STAND_IN_MARK])))
+                kinds = frozenset(kind for mark, kind in _KINDS.items() if mark in found)
+                if kinds:
+                    shims[path] = kinds
+        return Marks(stand_ins=tuple(stand_ins), shims=shims)
+
+
+_KINDS: Final = {DEVNET_MARK: "devnet", LOCAL_MARK: "local"}
+_WANTED: Final = (STAND_IN_MARK, *_KINDS)
+
+
+def _search(filesystem: Filesystem, file: File, wanted: tuple[bytes, ...]) -> dict[bytes, bytes]:
+    """Mark → the bytes that follow its first occurrence."""
+    found: dict[bytes, bytes] = {}
+    overlap = max(map(len, wanted)) + _TEXT
+    tail = b""
+    for piece in _stored(filesystem, file):
+        data = tail + piece
+        for mark in wanted:
+            # A mark at the very end is found again, with all its text, at the start of the next window.
+            at = data.find(mark)
+            if at >= 0 and len(found.get(mark, b"")) < _TEXT:
+                found[mark] = data[at + len(mark) : at + len(mark) + _TEXT]
+        tail = data[-overlap:]
+    return found
+
+
+def _stored(filesystem: Filesystem, file: File) -> Iterator[bytes]:
+    """The stored bytes in order; holes, which may be of any size, leave one NUL each."""
+    for extent in file.extents:
+        if extent.position is None:
+            yield b"\0"
+            continue
+        for offset in range(0, extent.length, _CHUNK):
+            yield filesystem.read_at(file, extent.offset + offset, min(_CHUNK, extent.length - offset))
+
+
+def _own_words(data: bytes) -> str:
+    line = data.replace(b"\n", b"\0").split(b"\0")[0]
+    return "".join(c for c in line.decode("utf-8", "replace") if c.isprintable()).lstrip(": ").strip()
