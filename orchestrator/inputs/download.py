@@ -23,18 +23,11 @@ from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access, Limits, Step
 from orchestrator.inputs.model import redact, redact_url
 from orchestrator.inputs.store import Entry, disk_full, key_of, mismatch
+from orchestrator.network import CA_VARIABLES, ca_bundle
 
 CHUNK = 256 * 1024
 USER_AGENT = "gevulot-orchestrator"
 _LATER = {408, 425, 429}
-# Where distributions keep the bundle, for Pythons whose OpenSSL looks elsewhere.
-_BUNDLES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
-_BUNDLE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 Check = Callable[[Path], None]
 """Looks at a finished file; raises InputError when it is not what was asked for (an error page, say)."""
@@ -55,7 +48,10 @@ def fetch(access: Access, url: str, *, sha256: str | None = None, check: Check |
     """
     real = access.redirected(url)
     shown = redact_url(real)
-    scheme = urlsplit(real).scheme
+    try:
+        scheme = urlsplit(real).scheme
+    except ValueError as error:
+        raise InputError(f"{shown}: {error}", remedy="check the URL") from error
     if scheme not in {"http", "https", "file"}:
         raise InputError(f"{shown}: {scheme or 'no'} scheme is not supported", remedy="use http, https or file")
     with access.step(title or f"download {shown}") as step:
@@ -128,7 +124,8 @@ class _Transfer:
         try:
             with client.stream("GET", self.url, headers=self._headers()) as reply:
                 self._begin(reply, sink)
-                self._receive(reply.iter_raw(CHUNK), sink)
+                # As it arrives: with a chunk size httpx would hold bytes back, and a break would lose them.
+                self._receive(reply.iter_raw(), sink)
             if self.total and self.have != self.total:
                 if self.have > self.total:
                     self._restart(sink)
@@ -295,7 +292,7 @@ def tls_context() -> ssl.SSLContext:
 
     Errors: InputError when the variable names a file that holds no certificates.
     """
-    for variable in _BUNDLE_VARIABLES:
+    for variable in CA_VARIABLES:
         named = os.environ.get(variable)
         if not named:
             continue
@@ -311,9 +308,7 @@ def tls_context() -> ssl.SSLContext:
         return context
     context = ssl.create_default_context()
     if not context.get_ca_certs():
-        for bundle in filter(os.path.isfile, _BUNDLES):
-            context.load_verify_locations(cafile=bundle)
-            break
+        context.load_verify_locations(cafile=ca_bundle())  # this Python's OpenSSL looks elsewhere
     return context
 
 

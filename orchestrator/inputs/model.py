@@ -84,7 +84,10 @@ def redact(text: str) -> str:
 
 def redact_url(url: str) -> str:
     """A URL that may be shown and recorded: no user information, and no query (signed URLs keep keys there)."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return redact(url.partition("?")[0])
     if not parts.scheme or "://" not in url:
         return url
     host = parts.netloc.rpartition("@")[2]
