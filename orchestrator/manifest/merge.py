@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from orchestrator import resources as data_files
-from orchestrator.errors import Finding, Severity
+from orchestrator.errors import Finding, Severity, UsageError
 from orchestrator.manifest import lint as linter
 from orchestrator.manifest.effective import EffectiveManifest, canonical_order
 from orchestrator.manifest.load import load_manifest
@@ -17,6 +18,7 @@ from orchestrator.manifest.report import Report, Source
 from orchestrator.manifest.schema import CONFIG, RUN_CONFIG, canonical
 from orchestrator.project.load import LoadedProject, failure
 from orchestrator.project.model import DEFAULT_OPS, Project
+from orchestrator.suggest import shown
 
 WORKSPACE = "/workspace"
 
@@ -119,11 +121,23 @@ def _guest(path: str) -> str:
 def _own(loaded: LoadedProject) -> _Own:
     manifest = loaded.project.manifest
     if isinstance(manifest, str):
-        file = load_manifest(loaded.path.parent / manifest)
+        path = loaded.path.parent / manifest
+        if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
+            raise _no_manifest(loaded, manifest)
+        file = load_manifest(path)
         return _Own(data=file.data, lines=file.lines, file=file.file, prefix="")
     prefix = "manifest."
     lines = {field.removeprefix(prefix): line for field, line in loaded.lines.items() if field.startswith(prefix)}
     return _Own(data=manifest or {}, lines=lines, file=str(loaded.path), prefix=prefix)
+
+
+def _no_manifest(loaded: LoadedProject, name: str) -> UsageError:
+    """Said of project.yaml's own line: that is where the name stands."""
+    report = Report(source=Source(file=str(loaded.path)), lines=loaded.lines)
+    directory = os.path.isdir(loaded.path.parent / name)  # noqa: PTH112
+    message = f"`{shown(name)}` is a directory" if directory else f"there is no file `{shown(name)}`"
+    report.error("path", "manifest", message, "give a JSON file, relative to project.yaml, or write the keys here")
+    return failure(str(loaded.path), report.findings)
 
 
 def _filled(own: _Own, source: Source) -> list[Finding]:

@@ -122,7 +122,7 @@ def _program(report: Report, values: Values) -> None:
         report.error("program-path", where, "names no file", "leave `Program` out: it follows `build.program`")
     elif program.startswith("/"):
         message = "is absolute; ops would take it from the build container's root"
-        report.error("program-path", where, message, f"write `{shown(program.lstrip('/'))}`, relative to /build")
+        report.warning("program-path", where, message, f"write `{shown(program.lstrip('/'))}`; it is read as that")
     elif ".." in program.split("/"):
         report.error("program-path", where, "holds `..`", "write a path inside /build")
     elif program.endswith("/"):
@@ -137,7 +137,7 @@ def _files(report: Report, values: Values) -> None:
             continue
         if path.startswith("/"):
             message = f"is absolute, but ops looks for it under its own directory: /build{shown(path)}"
-            report.warning("files-absolute", where, message, f"stage it there and write `{shown(path.lstrip('/'))}`")
+            report.note("files-absolute", where, message, f"write `{shown(path.lstrip('/'))}` to say so")
         elif path.endswith("/"):
             report.error("files-directory", where, "names a directory", "put it into `Dirs`")
 

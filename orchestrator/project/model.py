@@ -32,6 +32,18 @@ def _inside(value: str) -> str:
     return value
 
 
+def _names_a_file(value: str) -> str:
+    if value.endswith("/") or Path(value).name == "":
+        raise ValueError("must name a file, not a directory")
+    return value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty")
+    return value
+
+
 def _one_line(value: str) -> str:
     if any(ord(c) < 32 or ord(c) == 127 for c in value):
         raise ValueError("must be one line without control characters")
@@ -42,6 +54,8 @@ Line = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
 """A non-empty string that can't break out of a line of a Containerfile."""
 InsidePath = Annotated[Line, AfterValidator(_inside)]
 """A relative path that stays inside its root."""
+InsideFile = Annotated[InsidePath, AfterValidator(_names_a_file)]
+"""The same for a path that can't be a directory."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.:=~_-]*$")]
 Version = Annotated[
@@ -123,8 +137,8 @@ class Build(Model):
     context: Line = "."
     packages: tuple[PackageName, ...] = ()
     secrets: tuple[Secret, ...] = ()
-    run: Annotated[str, Field(min_length=1)]
-    program: InsidePath
+    run: Annotated[str, AfterValidator(_not_blank)]
+    program: InsideFile
 
 
 class Stage(Model):

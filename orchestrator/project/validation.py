@@ -26,6 +26,8 @@ class Checker:
     document: Document
     errors: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
+    # Fields that an unknown key was probably meant to be: to call them missing too would say one thing twice.
+    meant: set[str] = field(default_factory=set)
 
     def check(self) -> Project | None:
         """The Project, or None when `errors` says why there is none."""
@@ -92,10 +94,12 @@ class Checker:
             message = f"isn't a key {where}"
             place = elsewhere[0]
             remedy = f"it belongs under `{place}`" if place else "it belongs at the top level"
+            self.meant.add(join(place, key))
         elif other is not None and (close is None or key.lower() != close):
             remedy = f"write `{other}`" if ":" in other else f"did you mean {other}?"
         else:
             remedy = did_you_mean(key, known)
+            self.meant.add(join(path, close or ""))
         self._add("unknown-key", join(path, shown(key)), message, remedy)
 
     def _versions(self) -> None:
@@ -124,7 +128,12 @@ class Checker:
         path, plain = _field(detail, data)
         if any(e.field == path and e.code == "unquoted-version" for e in self.errors):
             return  # said already, and better
+        if detail["type"] == "missing" and path in self.meant:
+            return
         message, remedy = self._words(detail, path, plain)
+        if path == "manifest":  # a union: pydantic reports each branch
+            message = f"must be the path of a manifest or a mapping of ops's keys, not {_kind(detail.get('input'))}"
+            remedy = "write `manifest: manifest.json`, or the keys below it"
         code = "missing-key" if detail["type"] == "missing" else "bad-value"
         finding = self._finding(Severity.ERROR, code, path, message, remedy)
         if finding not in self.errors:  # the branches of a union repeat themselves

@@ -129,7 +129,7 @@ class _Reader:
                 self.too_many = True
                 self.add(
                     code="yaml-size",
-                    line=_line(node),
+                    line=self.lines.get(path, _line(node)),
                     field=path,
                     message=f"is more than {MAX_VALUES} values, or {MAX_DEPTH} levels deep, once aliases are followed",
                     remedy="write it out without aliases to aliases",
@@ -138,7 +138,7 @@ class _Reader:
         if id(node) in above:
             self.add(
                 code="yaml-loop",
-                line=_line(node),
+                line=self.lines.get(path, _line(node)),
                 field=path,
                 message="an alias points to what it is part of",
                 remedy="write the value out instead of the alias",
@@ -176,6 +176,7 @@ class _Reader:
                 continue
             if key_node.tag == _MERGE:
                 continue
+            self.clean(key_node, path)
             key = key_node.value
             field_name = join(path, key)
             if key in first:
@@ -214,6 +215,7 @@ class _Reader:
     def scalar(self, node: yaml.ScalarNode, path: str) -> Any:
         if node.style in ("|", ">"):
             self.content_lines[path] = node.start_mark.line + 2
+        self.clean(node, path)
         plain = node.style is None
         tag = node.tag.removeprefix(_TAG)
         if tag in ("str", "timestamp", "value"):  # a date in a version or a path is text to us
@@ -236,6 +238,12 @@ class _Reader:
             return value
         self.known_tag(node, path, f"{_TAG}str")
         return None
+
+    def clean(self, node: yaml.ScalarNode, path: str) -> None:
+        """Escapes in double quotes can make what no file, image or terminal takes."""
+        if "\0" in node.value or any("\ud800" <= c <= "\udfff" for c in node.value):
+            message = "holds a NUL character or half of a surrogate pair"
+            self.add(code="yaml-character", line=_line(node), field=path, message=message, remedy="remove the escape")
 
     def known_tag(self, node: yaml.Node, path: str, expected: str) -> None:
         if node.tag != expected:
@@ -270,11 +278,18 @@ def _syntax(error: yaml.YAMLError, text: str) -> dict[str, Any]:
     if not isinstance(error, yaml.MarkedYAMLError):
         return {"code": "yaml-syntax", "line": None, "message": "isn't YAML", "remedy": "see the example of `init`"}
     mark = error.problem_mark or error.context_mark
+    if error.context_mark is not None and _begins_earlier(error):
+        mark = error.context_mark  # where the quote or the key begins, not where the parser gave up
     line = mark.line + 1 if mark else None
     column = mark.column + 1 if mark else 0
     message, remedy = _words(error, text, line)
     where = f" (column {column})" if column else ""
     return {"code": "yaml-syntax", "line": line, "message": message + where, "remedy": remedy}
+
+
+def _begins_earlier(error: yaml.MarkedYAMLError) -> bool:
+    whole = f"{error.context or ''} {error.problem or ''}"
+    return ("quoted scalar" in whole and "end of stream" in whole) or "could not find expected ':'" in whole
 
 
 def _codepoint(error: yaml.reader.ReaderError) -> int:
@@ -300,13 +315,15 @@ def _words(error: yaml.MarkedYAMLError, text: str, line: int | None) -> tuple[st
         ),
         "while scanning a quoted scalar": ("a quoted text isn't closed", "add the closing quote"),
         "expected <block end>": ("the indentation doesn't match the lines above", "align it with its neighbours"),
-        "expected ',' or": ("a bracket isn't closed, or a comma is missing", "check the brackets and commas"),
         "cannot start any token": ("a value begins with a character that YAML reserves", "quote the value"),
         "expected a comment or a line break": ("text stands after `|` or `>`", "move it to the next line"),
         "unknown escape character": ("a backslash in double quotes isn't a known escape", "use single quotes"),
         "undefined tag handle": ("a YAML tag isn't allowed here", "quote the value if it begins with `!`"),
     }
     whole = f"{error.context or ''} {problem}"
+    if "expected ',' or" in problem and error.context_mark is not None:
+        message = f"the bracket of line {error.context_mark.line + 1} isn't closed, or a comma is missing"
+        return message, "check the brackets and commas"
     for part, words in table.items():
         if part in whole:
             return words

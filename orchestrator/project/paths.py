@@ -1,0 +1,197 @@
+"""project.yaml against this machine's disk, and fields against each other. Reads names and sizes, never contents."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.errors import Finding, Severity
+from orchestrator.project.load import LoadedProject
+from orchestrator.project.model import RUNTIME_REFS
+
+SHIM_CRATE = Path("crates/shim-ffi/Cargo.toml")
+# Nanos 0.1.53 is the first release in which a file of a 9P share can be unlinked while it is open.
+FIRST_NANOS_WITH_UNLINK = (0, 1, 53)
+
+
+def check_paths(loaded: LoadedProject, ignored: Callable[[str], bool] | None = None) -> list[Finding]:
+    """Findings about host paths and about fields that don't fit each other; errors are for the caller to raise.
+
+    The manifest's own file is for `effective_manifest` to read, and to miss.
+    `ignored` says of a path relative to the context whether .dockerignore leaves it out.
+    """
+    checker = _Checker(loaded=loaded, ignored=ignored or (lambda _path: False))
+    checker.context()
+    checker.gevulot()
+    checker.nanos()
+    checker.tools()
+    checker.secrets()
+    checker.gpu()
+    checker.stage()
+    return checker.findings
+
+
+@dataclass(kw_only=True)
+class _Checker:
+    loaded: LoadedProject
+    ignored: Callable[[str], bool]
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, severity: Severity, name: str, message: str, remedy: str) -> None:
+        self.findings.append(
+            Finding(
+                severity=severity,
+                code="path" if severity is Severity.ERROR else "check",
+                message=message,
+                remedy=remedy,
+                file=str(self.loaded.path),
+                line=self.loaded.line(name),
+                field=name,
+            )
+        )
+
+    def error(self, name: str, message: str, remedy: str) -> None:
+        self.add(Severity.ERROR, name, message, remedy)
+
+    def warning(self, name: str, message: str, remedy: str) -> None:
+        self.add(Severity.WARNING, name, message, remedy)
+
+    def directory(self, name: str, value: str) -> Path | None:
+        """The directory `value` names, or None after saying why there is none."""
+        path = self.loaded.root / value
+        if _is_dir(path):
+            return path
+        message = f"`{value}` is a file" if _is_file(path) else f"there is no directory `{value}`"
+        self.error(name, message, self._hint(value, "give a directory"))
+        return None
+
+    def file(self, name: str, value: str) -> Path | None:
+        """The file `value` names, or None after saying why there is none."""
+        path = self.loaded.root / value
+        if _is_file(path):
+            return path
+        message = f"`{value}` is a directory" if _is_dir(path) else f"there is no file `{value}`"
+        self.error(name, message, self._hint(value, "give a file"))
+        return None
+
+    def _hint(self, value: str, what: str) -> str:
+        if value.startswith("~"):
+            return "`~` isn't expanded here; write the whole path"
+        return f"{what}, relative to {self.loaded.path.parent} or absolute"
+
+    def context(self) -> None:
+        value = self.loaded.project.build.context
+        path = self.directory("build.context", value)
+        if path is not None and path.resolve() == Path("/"):
+            self.error("build.context", "is the whole machine", "give the directory of the sources")
+
+    def gevulot(self) -> None:
+        project = self.loaded.project
+        given = project.gevulot
+        if given is None:
+            return
+        if given.path is not None:
+            path = self.directory("gevulot.path", given.path)
+            if path is not None and not _is_file(path / SHIM_CRATE):
+                message = f"`{given.path}` has no {SHIM_CRATE}"
+                self.error("gevulot.path", message, "give the root of a checkout of the Gevulot workspace")
+        others = {ref: runtime for runtime, ref in RUNTIME_REFS.items() if runtime != project.runtime}
+        if given.ref in others:
+            message = f"`{given.ref}` is the shim for runtime {others[given.ref]}, but runtime is {project.runtime}"
+            remedy = f"remove ref: it follows runtime (`{RUNTIME_REFS[project.runtime]}`)"
+            self.warning("gevulot.ref", message, remedy)
+
+    def nanos(self) -> None:
+        nanos = self.loaded.project.nanos
+        if nanos.path is not None:
+            path = self.directory("nanos.path", nanos.path)
+            if path is not None and not _is_file(path / "kernel.img"):
+                self.error("nanos.path", f"`{nanos.path}` has no kernel.img", "give an unpacked Nanos release")
+            elif path is not None and not _is_file(path / "boot.img"):
+                message = f"`{nanos.path}` has no boot.img, so the image won't boot by BIOS, as the node does"
+                self.warning("nanos.path", message, "add boot.img of the same release")
+        number = _numbers(nanos.version)
+        if number is not None and number < FIRST_NANOS_WITH_UNLINK and "nanos.version" in self.loaded.lines:
+            message = f"Nanos {nanos.version} can't create and then unlink a temporary file in /workspace"
+            self.add(Severity.NOTE, "nanos.version", message, "use 0.1.53 or newer if the program does so")
+
+    def tools(self) -> None:
+        project = self.loaded.project
+        if project.ops.path is not None:
+            path = self.file("ops.path", project.ops.path)
+            if path is not None and not os.access(path, os.X_OK):
+                self.error("ops.path", f"`{project.ops.path}` isn't executable", "make it so: chmod +x")
+        if project.packer == "native" and "ops" in self.loaded.lines:
+            self.warning("ops", "isn't used by the native packer", "remove it, or set `packer: ops`")
+        if project.network.ca is not None:
+            self.file("network.ca", project.network.ca)
+
+    def secrets(self) -> None:
+        seen: set[str] = set()
+        for index, secret in enumerate(self.loaded.project.build.secrets):
+            name = f"build.secrets[{index}]"
+            if secret.id in seen:
+                self.error(f"{name}.id", f"`{secret.id}` is used twice", "give each secret its own id")
+            seen.add(secret.id)
+            if secret.env is not None and not os.environ.get(secret.env):
+                self.warning(f"{name}.env", f"the variable {secret.env} isn't set", "set it before `build`")
+            elif secret.file is not None and not _is_file(self.loaded.root / secret.file):
+                self.warning(f"{name}.file", f"there is no file `{secret.file}`", "put it there before `build`")
+
+    def gpu(self) -> None:
+        project = self.loaded.project
+        assets = project.gpu_assets
+        if project.resources.gpus and project.cuda is None:
+            message = "a GPU is asked for, but `cuda` isn't set, so the base has no CUDA toolkit of ours"
+            self.warning("resources.gpus", message, 'set `cuda: "12.3.0"`, unless your base brings CUDA')
+        if project.cuda is not None and not project.resources.gpus:
+            message = "the program is built with CUDA, but the node is asked for no GPU"
+            self.warning("cuda", message, "set `resources: {gpus: 1}`")
+        if assets is None:
+            return
+        if not project.gpu:
+            self.warning("gpu-assets", "isn't used: this is no GPU project", "set `cuda` and `resources: {gpus: 1}`")
+        if assets.path is not None:
+            path = self.directory("gpu-assets.path", assets.path)
+            if path is not None and not _is_file(path / "gpu_nvidia"):
+                message = f"`{assets.path}` has no klib gpu_nvidia"
+                self.error("gpu-assets.path", message, "give a directory with gpu_nvidia, nvidia/ and the libraries")
+
+    def stage(self) -> None:
+        project = self.loaded.project
+        if project.stage.libraries == "none" and project.stage.extra:
+            message = "with `libraries: none`, only these names are packed, not the libraries that they need"
+            self.warning("stage.extra", message, "set `libraries: auto`, or list those too")
+        context = self.loaded.root / project.build.context
+        for index, name in enumerate(project.stage.files):
+            where = f"stage.files[{index}]"
+            if self.ignored(os.path.normpath(name)) and _exists(context / name):
+                self.warning(where, f"`{name}` is left out by .dockerignore", f"add `!{name}` to it")
+            elif not _exists(context / name):
+                message = f"`{name}` isn't in the context; it is looked for after `build.run`"
+                self.warning(where, message, "check the name, unless `build.run` makes it")
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long, a loop of links
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _exists(path: Path) -> bool:
+    return _is_dir(path) or _is_file(path)
+
+
+def _numbers(version: str | None) -> tuple[int, ...] | None:
+    parts = (version or "").split(".")
+    return tuple(map(int, parts)) if len(parts) == 3 and all(p.isascii() and p.isdigit() for p in parts) else None
