@@ -57,8 +57,8 @@ def counted(chunks: Iterable[bytes], emit: Emit) -> Iterator[bytes]:
 
 def exit_status(text: str) -> int | None:
     """The exit status that an engine's error names, if any."""
-    found = _EXIT.search(text)
-    return int(found[1]) if found else None
+    found = _EXIT.findall(text)
+    return int(found[-1]) if found else None  # the last: the step's own text, which may say the same, comes first
 
 
 def step_failed(step: Step, instruction: str, problem: str, status: int | None) -> StepFailed:

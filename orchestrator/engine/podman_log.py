@@ -31,7 +31,7 @@ _CACHED = re.compile(r"--> Using cache ([0-9a-f]{64})\n")
 _LAYER = re.compile(r"--> [0-9a-f]{10,64}\n")
 _END = re.compile(r"(?:\[\d+/\d+\] )?COMMIT .*\n|Successfully (?:tagged|built) .*\n|[0-9a-f]{64}\n")
 _NEEDS = re.compile(r"(?:--from=|[, ]from=)([^\s,]+)")
-_FAILED_AT = re.compile(r'building at STEP "(?P<title>.*)": (?P<problem>.*)', re.DOTALL)
+_FAILED_AT = re.compile(r'building at STEP "(?P<title>.*?)": (?P<problem>.*)', re.DOTALL)
 _RUNTIME = re.compile(r"^error running container: (?:from|did not get) .*", re.DOTALL)
 _NOT_THERE = re.compile(r"exec(?:utable file)?:? .*(?:no such file|not found|permission denied)", re.DOTALL)
 

@@ -33,7 +33,8 @@ class Step:
 
     def text(self) -> str:
         """The last lines, an unfinished one included."""
-        return "\n".join([*self.tail, *([self.partial] if self.partial else [])])
+        rest = _clean(self.partial)
+        return "\n".join([*self.tail, *([rest] if rest else [])])
 
 
 class Steps:
@@ -80,10 +81,10 @@ class Steps:
         step = self._steps[key]
         if step.ended:
             return
-        if step.partial:
-            self._emit(StepOutput(id=key, text=step.partial))
-            step.tail.append(step.partial)
-            step.partial = ""
+        if rest := _clean(step.partial):
+            self._emit(StepOutput(id=key, text=rest))
+            step.tail.append(rest)
+        step.partial = ""
         step.ended, step.error = True, error
         took = time.monotonic() - step.began if seconds is None else seconds
         self._emit(StepFinished(id=key, seconds=max(took, 0.0), cached=cached, error=error))
@@ -97,8 +98,11 @@ class Steps:
 def _split(text: str) -> tuple[list[str], str]:
     """Whole lines without ANSI codes, and the unfinished rest. A carriage return rewrites its line."""
     *lines, rest = text.split("\n")
-    if len(rest) > MAX_LINE:
-        lines += [rest[i : i + MAX_LINE] for i in range(0, len(rest) - MAX_LINE, MAX_LINE)]
-        rest = rest[-(len(rest) % MAX_LINE or MAX_LINE) :]
-    clean = [ANSI.sub("", line).rstrip("\r").rsplit("\r", 1)[-1] for line in lines]
-    return [line[:MAX_LINE] for line in clean], rest
+    while len(rest) > MAX_LINE:
+        lines.append(rest[:MAX_LINE])
+        rest = rest[MAX_LINE:]
+    return [_clean(line) for line in lines], rest
+
+
+def _clean(line: str) -> str:
+    return ANSI.sub("", line[:MAX_LINE]).rstrip("\r").rsplit("\r", 1)[-1]
