@@ -1,0 +1,64 @@
+"""The stub kernel's bytes: what its assembly says, and what a boot image must be."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import orchestrator.image
+from orchestrator.image import stub
+from orchestrator.image.mbr import REGION_AT, TABLE_AT
+from orchestrator.image.reader import open_image
+from orchestrator.image.writer import BootFiles, ImageWriter
+
+SOURCES = Path(orchestrator.image.__file__).parent
+
+
+def assemble(source: Path, directory: Path) -> bytes:
+    nasm = shutil.which("nasm")
+    assert nasm, "nasm is missing; `make test` installs it (apt: nasm)"
+    out = directory / "out.bin"
+    subprocess.run([nasm, "-f", "bin", "-o", out, source], check=True)
+    return out.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("source", "code"), [("stub.asm", stub.stub_boot_image()), ("stub_kernel.asm", stub.stub_kernel())]
+)
+def test_the_table_is_what_the_assembly_says(tmp_path: Path, source: str, code: bytes) -> None:
+    assert assemble(SOURCES / source, tmp_path) == code
+
+
+def test_boot_image_tells_its_length() -> None:
+    image = stub.stub_boot_image()
+    _, length, kind = struct.unpack_from("<QQI", image, REGION_AT)
+    assert (kind, 512 + length) == (12, len(image))
+    assert image[TABLE_AT:512] == bytes(64) + b"\x55\xaa"
+    assert stub.MESSAGE.encode() in image[:REGION_AT]
+
+
+def test_kernel_is_a_valid_executable() -> None:
+    from elftools.elf.elffile import ELFFile
+
+    kernel = stub.stub_kernel()
+    from io import BytesIO
+
+    elf = ELFFile(BytesIO(kernel))
+    assert (elf.get_machine_arch(), elf.elfclass, elf["e_type"]) == ("x64", 64, "ET_EXEC")
+    (segment,) = elf.iter_segments()
+    assert segment["p_filesz"] == len(kernel)
+    entry = elf["e_entry"] - segment["p_vaddr"]
+    assert kernel[entry : entry + 4] == b"\xfa\xf4\xeb\xfd"  # cli; hlt; jump back
+
+
+def test_an_image_with_it_is_recognised(tmp_path: Path) -> None:
+    for kernel, expected in ((stub.stub_kernel(), True), (b"\x7fELF another kernel", False)):
+        with ImageWriter(tmp_path / "i", BootFiles(boot_img=stub.stub_boot_image(), kernel=kernel)) as writer:
+            writer.finish({})
+        with open_image(tmp_path / "i") as image:
+            assert image.is_stub is expected
+            assert image.boot_sector
