@@ -116,7 +116,7 @@ class _Reader:
     def value(self, path: str, depth: int) -> Any:
         self.values += 1
         if depth > MAX_DEPTH or self.values > MAX_VALUES:
-            self.stop("is nested too deeply or has too many values", "a manifest is a small file; check it", path)
+            self.stop("is nested too deeply or has too many values", "a manifest is a small file; check it")
         first = self.text[self.at : self.at + 1]
         if first == "{":
             return self.object(path, depth)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -46,14 +46,20 @@ def effective_manifest(loaded: LoadedProject) -> EffectiveManifest:
         resources=project.resources,
         source=source,
     )
-    if any(f.severity is Severity.ERROR for f in findings):
-        raise failure(own.file, [f for f in findings if f.severity is Severity.ERROR])
+    _raise_errors(own.file, findings)
     data = merge(defaults(project), spelled(own.data))
     if isinstance(project.manifest, str):
         findings += _filled(own, source)
-    effective = EffectiveManifest(data=canonical_order(data), findings=tuple(findings), origin=own.lines, file=own.file)
+    effective = EffectiveManifest(data=canonical_order(data), origin=own.lines, file=own.file)
     findings += linter.lint_effective(effective, source, gpu=project.gpu, shim=project.gevulot is not None)
-    return EffectiveManifest(data=effective.data, findings=tuple(findings), origin=own.lines, file=own.file)
+    _raise_errors(own.file, findings)
+    return replace(effective, findings=tuple(findings))
+
+
+def _raise_errors(file: str, findings: list[Finding]) -> None:
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if errors:
+        raise failure(file, errors)
 
 
 def defaults(project: Project) -> dict[str, Any]:

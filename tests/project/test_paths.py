@@ -1,0 +1,133 @@
+"""project.yaml against the disk, and fields against each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import Finding, Severity
+from orchestrator.project.load import load_project
+from orchestrator.project.paths import check_paths
+
+BUILD = "name: x\nbuild:\n  run: make\n  program: x\n"
+
+
+def check(directory: Path, extra: str, text: str = BUILD) -> list[Finding]:
+    path = directory / "project.yaml"
+    path.write_text(text + extra)
+    return check_paths(load_project(path))
+
+
+def one(findings: list[Finding], severity: Severity, field: str) -> Finding:
+    assert [(f.severity, f.field) for f in findings] == [(severity, field)], [str(f) for f in findings]
+    assert findings[0].remedy
+    assert findings[0].line
+    return findings[0]
+
+
+def touch(path: Path, mode: int = 0o644) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    path.chmod(mode)
+
+
+def test_nothing_to_say(tmp_path: Path) -> None:
+    assert check(tmp_path, "") == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "field", "words"),
+    [
+        ("gevulot: {path: absent}\n", "gevulot.path", "there is no directory `absent`"),
+        ("gevulot: {path: here}\n", "gevulot.path", "has no crates/shim-ffi/Cargo.toml"),
+        ("gevulot: {path: ~/gevulot}\n", "gevulot.path", "`~` isn't expanded"),
+        ("gevulot: {path: file}\n", "gevulot.path", "`file` is a file"),
+        ("nanos: {path: absent}\n", "nanos.path", "there is no directory"),
+        ("nanos: {path: here}\n", "nanos.path", "has no kernel.img"),
+        ("ops: {path: absent}\n", "ops.path", "there is no file"),
+        ("ops: {path: here}\n", "ops.path", "`here` is a directory"),
+        ("ops: {path: file}\n", "ops.path", "chmod +x"),
+        ("network: {ca: no.pem}\n", "network.ca", "there is no file"),
+        (f"nanos: {{path: {'x' * 300}}}\n", "nanos.path", "there is no directory"),
+    ],
+)
+def test_paths_that_are_wrong(tmp_path: Path, extra: str, field: str, words: str) -> None:
+    (tmp_path / "here").mkdir()
+    touch(tmp_path / "file")
+    found = one(check(tmp_path, extra), Severity.ERROR, field)
+    assert found.line == BUILD.count("\n") + 1
+    assert words in str(found)
+
+
+def test_context(tmp_path: Path) -> None:
+    text = "name: x\nbuild:\n  context: {}\n  run: make\n  program: x\n"
+    found = one(check(tmp_path, "", text.format("absent")), Severity.ERROR, "build.context")
+    assert found.line == 3
+    assert "whole machine" in str(one(check(tmp_path, "", text.format("/")), Severity.ERROR, "build.context"))
+
+
+def test_paths_that_are_right(tmp_path: Path) -> None:
+    touch(tmp_path / "gevulot/crates/shim-ffi/Cargo.toml")
+    touch(tmp_path / "nanos/kernel.img")
+    touch(tmp_path / "nanos/boot.img")
+    touch(tmp_path / "bin/ops", 0o755)
+    touch(tmp_path / "ca.pem")
+    extra = "gevulot: {path: gevulot}\nnanos: {path: nanos}\nops: {path: bin/ops}\nnetwork: {ca: ca.pem}\n"
+    assert check(tmp_path, extra) == []
+
+
+def test_nanos_without_boot_sector_and_old_nanos(tmp_path: Path) -> None:
+    touch(tmp_path / "nanos/kernel.img")
+    assert "boot.img" in str(one(check(tmp_path, "nanos: {path: nanos}\n"), Severity.WARNING, "nanos.path"))
+    one(check(tmp_path, "nanos: {version: 0.1.51}\n"), Severity.NOTE, "nanos.version")
+    assert check(tmp_path, "nanos: {version: 0.1.53}\n") == []
+
+
+def test_ref_of_the_other_runtime(tmp_path: Path) -> None:
+    git = "gevulot: {{git: https://example.org/g, ref: {}}}\nruntime: {}\n"
+    branch = "optional-file-based-task-to-shim"
+    assert "ref: it follows runtime" in str(
+        one(check(tmp_path, git.format("main", "local")), Severity.WARNING, "gevulot.ref")
+    )
+    one(check(tmp_path, git.format(branch, "devnet")), Severity.WARNING, "gevulot.ref")
+    assert check(tmp_path, git.format("main", "devnet")) == []
+    assert check(tmp_path, git.format("a3844163", "local")) == []
+
+
+def test_gpu_fields_that_do_not_fit(tmp_path: Path) -> None:
+    one(check(tmp_path, 'cuda: "12.3.0"\n'), Severity.WARNING, "cuda")
+    one(check(tmp_path, "resources: {gpus: 1}\n"), Severity.WARNING, "resources.gpus")
+    touch(tmp_path / "assets/gpu_nvidia")
+    one(check(tmp_path, "gpu-assets: {path: assets}\n"), Severity.WARNING, "gpu-assets")
+    gpu = 'cuda: "12.3.0"\nresources: {gpus: 1}\n'
+    assert check(tmp_path, gpu + "gpu-assets: {path: assets}\n") == []
+    (tmp_path / "empty").mkdir()
+    one(check(tmp_path, gpu + "gpu-assets: {path: empty}\n"), Severity.ERROR, "gpu-assets.path")
+
+
+def test_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = BUILD + "  secrets: [{id: a, env: A_TOKEN}, {id: b, file: token}]\n"
+    monkeypatch.delenv("A_TOKEN", raising=False)
+    assert [f.field for f in check(tmp_path, "", secrets)] == ["build.secrets[0].env", "build.secrets[1].file"]
+    monkeypatch.setenv("A_TOKEN", "x")
+    touch(tmp_path / "token")
+    assert check(tmp_path, "", secrets) == []
+    twice = BUILD + "  secrets: [{id: a, env: A_TOKEN}, {id: a, env: A_TOKEN}]\n"
+    one(check(tmp_path, "", twice), Severity.ERROR, "build.secrets[1].id")
+
+
+def test_staged_files(tmp_path: Path) -> None:
+    touch(tmp_path / "params/kzg.srs")
+    path = tmp_path / "project.yaml"
+    path.write_text(BUILD + "stage: {files: [params/kzg.srs, made/later]}\n")
+    found = one(check_paths(load_project(path)), Severity.WARNING, "stage.files[1]")
+    assert "isn't in the context" in str(found)
+    found = check_paths(load_project(path), ignored=lambda name: name.startswith("params"))[0]
+    assert found.field == "stage.files[0]"
+    assert "left out by .dockerignore" in str(found)
+
+
+def test_fields_without_effect(tmp_path: Path) -> None:
+    one(check(tmp_path, "stage: {libraries: none, extra: [libcuda.so.1]}\n"), Severity.WARNING, "stage.extra")
+    one(check(tmp_path, "packer: native\nops: {version: 0.1.43}\n"), Severity.WARNING, "ops")
