@@ -41,7 +41,7 @@ def boot(subject: Subject) -> Iterator[Finding]:
             "the kernel is this project's stub, which prints one line and stops: the program will not run",
             "set nanos.version or nanos.path for an image to deploy",
         )
-    else:
+    elif not subject.is_stand_in("boot:/kernel"):
         yield from _native(image.bootfs, kernel, "kernel", "the kernel")
 
 
@@ -71,7 +71,7 @@ def klibs(subject: Subject) -> Iterator[Finding]:
     elif subject.klibs and not wanted:
         yield warning("klibs-not-loaded", f"klibs are packed but not loaded: {', '.join(subject.klibs)}")
     for name, file in subject.klibs.items():
-        if subject.image.bootfs is not None:
+        if subject.image.bootfs is not None and not subject.is_stand_in(f"boot:/klib/{name}"):
             yield from _native(subject.image.bootfs, file, "klib", f"klib {name}")
 
 
@@ -99,9 +99,10 @@ def gpu(subject: Subject) -> Iterator[Finding]:
             "no libcuda.so.1 is packed: a CUDA program finds no device without it",
             "add libcuda.so.1 to stage.extra",
         )
-    stand_ins = {each.path for each in subject.marks.stand_ins}
     for path in drivers:
-        if path not in stand_ins and firmware and not any(subject.contains(path, v.encode()) for v in firmware):
+        if subject.is_stand_in(path) or not firmware:
+            continue
+        if not any(subject.contains(path, version.encode()) for version in firmware):
             yield warning(
                 "gpu-version-mismatch",
                 f"{path} does not mention the firmware's driver version ({', '.join(sorted(firmware))}):"

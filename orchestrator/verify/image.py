@@ -106,7 +106,7 @@ def _checks(subject: Subject) -> Iterator[Check]:
 
 def _bootable(subject: Subject) -> bool:
     image = subject.image
-    if image.bootfs is None or image.is_stub:
+    if image.bootfs is None or image.is_stub or subject.is_stand_in("boot:/kernel"):
         return False
     kernel = image.bootfs.lookup("/kernel")
     return isinstance(kernel, File) and kernel.size > 0 and (image.boot_sector or image.uefi)

@@ -38,7 +38,10 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class StandIn:
-    """A packed file that only stands in for the real one: its path in the image, and what it says of itself."""
+    """A packed file that only stands in for the real one: its path, and what it says of itself.
+
+    The path is a guest path, or `boot:` and a path in the boot file system.
+    """
 
     path: str
     text: str

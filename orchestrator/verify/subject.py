@@ -65,6 +65,10 @@ class Subject:
         node = self.rootfs.lookup(path)
         return isinstance(node, File) and bool(_search(self.rootfs, node, (text,)))
 
+    def is_stand_in(self, path: str) -> bool:
+        """Whether the file says of itself that it is a stand-in; files of the boot file system are `boot:PATH`."""
+        return any(each.path == path for each in self.marks.stand_ins)
+
     @cached_property
     def elf_paths(self) -> tuple[str, ...]:
         """Every packed file that starts as an ELF file does, sorted."""
