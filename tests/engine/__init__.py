@@ -1,0 +1,1 @@
+"""Engines: stream parsers (no engine needed) and scenarios on real ones."""

@@ -1,0 +1,290 @@
+"""Container engines for the tests: a dockerd and a private Podman, started by hand where none answers.
+
+By hand, for anyone who wants a Docker daemon for a while (it stays until it is stopped):
+
+    python -m tests.support.engines start-docker     # prints its socket, for --engine or DOCKER_HOST
+    python -m tests.support.engines stop-docker
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator import process
+from orchestrator.engine.base import BuildRequest, Engine
+from orchestrator.engine.probe import start_private
+from orchestrator.engine.select import connect
+from orchestrator.errors import EngineError
+from orchestrator.events import Event, StepFinished, StepOutput, StepStarted
+
+FOLDER = Path(tempfile.gettempdir()) / f"orchestrator-tests-{os.getuid()}"
+"""Where test engines keep their images: fixed, so that a second run finds its caches."""
+BASE = "localhost/orchestrator-test-base:1"
+"""An image with nothing but a static busybox and its applets; `base_image` makes it."""
+INSTALL = "install what the tests need: apt-get install docker.io podman runc busybox-static"
+_APPLETS = """
+    sh cat echo sleep ls wget seq touch ln mkdir dd yes head tail ip id mount truncate chmod env date ps cp mv rm
+    test true false sync grep sed sha256sum find stat printf kill od tr
+"""
+
+
+class EngineMissing(AssertionError):
+    """An engine that the tests need isn't there: a failure, not a skip."""
+
+
+def need(program: str) -> str:
+    """The path of an installed program. EngineMissing when it isn't."""
+    path = process.which(program)
+    if path is None:
+        raise EngineMissing(f"{program} is not installed; {INSTALL}")
+    return path
+
+
+class Dockerd:
+    """A Docker daemon in `folder`, on `socket`. `network=False`: no bridge, so that it disturbs no other daemon."""
+
+    def __init__(self, folder: Path, *, network: bool = True) -> None:
+        self.folder = folder
+        self.socket = f"unix://{folder}/docker.sock"
+        self._network = network
+
+    def start(self) -> None:
+        """Start it and wait until it answers; other storage drivers and no bridge where the first choice fails."""
+        dockerd = need("dockerd")
+        if os.geteuid() != 0:
+            raise EngineMissing("dockerd needs root; start Docker and set DOCKER_HOST")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        no_bridge = ["--bridge=none", "--iptables=false", "--ip6tables=false"]
+        networks = [[f"--mtu={_mtu()}"], no_bridge] if self._network else [no_bridge]
+        for driver in ("overlay2", "vfs"):
+            for network in networks:
+                if self._try(dockerd, ["--storage-driver", driver, *network]):
+                    return
+        raise EngineMissing(f"dockerd does not start here:\n{self.log_tail()}")
+
+    def stop(self, *, kill: bool = False) -> None:
+        """End it (SIGKILL with `kill`) and what it started."""
+        pid = self.pid()
+        if pid is None:
+            return
+        os.kill(pid, signal.SIGKILL if kill else signal.SIGTERM)
+        for _ in range(300):
+            if self.pid() is None:
+                return
+            time.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)
+
+    def pid(self) -> int | None:
+        """Its process, while it lives."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int((self.folder / "pid").read_text())
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            return pid if b"dockerd" in command and state != "Z" else None
+        return None
+
+    def answers(self) -> bool:
+        """Whether an engine answers on the socket."""
+        try:
+            connect(self.socket).close()
+        except EngineError:
+            return False
+        return True
+
+    def log_tail(self) -> str:
+        """The end of its log."""
+        with contextlib.suppress(OSError):
+            return "\n".join((self.folder / "log").read_text(errors="replace").splitlines()[-15:])
+        return ""
+
+    def _try(self, dockerd: str, options: list[str]) -> bool:
+        for name in ("pid", "docker.sock"):
+            (self.folder / name).unlink(missing_ok=True)
+        command = [dockerd, "-H", self.socket, "--data-root", f"{self.folder}/data"]
+        command += ["--exec-root", f"{self.folder}/exec", "--pidfile", f"{self.folder}/pid", *options]
+        with (self.folder / "log").open("wb") as log:
+            daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        for _ in range(600):
+            if daemon.poll() is not None:
+                return False
+            if (self.folder / "docker.sock").exists() and self.answers():
+                daemon.returncode = 0  # it outlives this object: no ResourceWarning for a process still running
+                return True
+            time.sleep(0.05)
+        daemon.kill()
+        daemon.wait()
+        return False
+
+
+@contextlib.contextmanager
+def docker_engine() -> Iterator[Engine]:
+    """The Docker that answers, else the tests' own dockerd, shared by test sessions that run at once."""
+    with contextlib.suppress(EngineError):
+        engine = connect("docker")
+        try:
+            yield engine
+        finally:
+            engine.close()
+        return
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    dockerd = Dockerd(FOLDER / "docker")
+    with (FOLDER / "docker.lock").open("a") as lock:
+        _ensure(dockerd, lock.fileno())
+        engine = connect(dockerd.socket)
+        try:
+            yield engine
+        finally:
+            engine.close()
+            _stop_if_last(dockerd, lock.fileno())
+
+
+@contextlib.contextmanager
+def podman_engine() -> Iterator[Engine]:
+    """A private Podman whose images lie apart from the user's."""
+    need("podman")
+    engine = start_private(storage=FOLDER / "podman")
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def ensure_base(engine: Engine) -> str:
+    """`BASE`, imported where the engine hasn't it."""
+    if engine.image_digest(BASE) is None:
+        with tempfile.TemporaryDirectory() as folder:
+            tar = Path(folder) / "base.tar"
+            tar.write_bytes(_base_tar())
+            engine.import_rootfs(tar, BASE, {"org.gevulot.orchestrator.test": "base"})
+    return BASE
+
+
+def context(files: Mapping[str, str | bytes]) -> list[bytes]:
+    """A build context's tar, as `BuildRequest.context` wants it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o755
+            tar.addfile(member, io.BytesIO(data))
+    return [buffer.getvalue()]
+
+
+def request(
+    containerfile: str, build_id: str, *, files: Mapping[str, str | bytes] | None = None, no_cache: bool = False
+) -> BuildRequest:
+    """A build of `containerfile` with `files` beside it, tagged by its build id."""
+    return BuildRequest(
+        context=context({"Containerfile": containerfile, **(files or {})}),
+        containerfile="Containerfile",
+        tag=f"localhost/orchestrator-test:{build_id}",
+        build_id=build_id,
+        no_cache=no_cache,
+    )
+
+
+@dataclass
+class Events:
+    """An `Emit` that keeps what it is told."""
+
+    seen: list[Event] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        self.seen.append(event)
+
+    def step(self, title: str) -> StepStarted:
+        """The step whose title contains `title`."""
+        found = [event for event in self.seen if isinstance(event, StepStarted) and title in event.title]
+        assert len(found) == 1, f"{len(found)} steps with {title!r} in {self.seen}"
+        return found[0]
+
+    def finish(self, title: str) -> StepFinished:
+        """How that step ended."""
+        identity = self.step(title).id
+        return next(e for e in self.seen if isinstance(e, StepFinished) and e.id == identity)
+
+    def output(self, title: str = "") -> str:
+        """What that step wrote, or with "" everything."""
+        identity = self.step(title).id if title else None
+        texts = [e.text for e in self.seen if isinstance(e, StepOutput) and identity in (None, e.id)]
+        return "\n".join(texts)
+
+
+def _ensure(dockerd: Dockerd, lock: int) -> None:
+    """Start it unless another session has; afterwards hold the lock shared, as a sign that it is in use."""
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not dockerd.answers():
+        dockerd.start()
+    fcntl.flock(lock, fcntl.LOCK_SH)
+
+
+def _stop_if_last(dockerd: Dockerd, lock: int) -> None:
+    if (dockerd.folder / "keep").exists():
+        return
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        dockerd.stop()
+
+
+def _mtu() -> int:
+    """Of the interface with the default route: a bridge with a larger one loses packets."""
+    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+        name, destination = line.split()[:2]
+        if destination == "00000000":
+            return int(Path(f"/sys/class/net/{name}/mtu").read_text())
+    return 1500
+
+
+def _base_tar() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in ("bin", "dev", "etc", "proc", "root", "sys", "tmp"):
+            member = tarfile.TarInfo(name)
+            member.type, member.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
+            tar.addfile(member)
+        busybox = Path(need("busybox")).read_bytes()
+        member = tarfile.TarInfo("bin/busybox")
+        member.size, member.mode = len(busybox), 0o755
+        tar.addfile(member, io.BytesIO(busybox))
+        for name in _APPLETS.split():
+            member = tarfile.TarInfo(f"bin/{name}")
+            member.type, member.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(member)
+    return buffer.getvalue()
+
+
+def main(arguments: list[str]) -> int:
+    """start-docker | stop-docker."""
+    dockerd = Dockerd(FOLDER / "docker")
+    if arguments == ["start-docker"]:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        with (FOLDER / "docker.lock").open("a") as lock:
+            _ensure(dockerd, lock.fileno())
+        (dockerd.folder / "keep").touch()
+        print(dockerd.socket)
+        return 0
+    if arguments == ["stop-docker"]:
+        (dockerd.folder / "keep").unlink(missing_ok=True)
+        dockerd.stop()
+        shutil.rmtree(dockerd.folder / "exec", ignore_errors=True)
+        return 0
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
