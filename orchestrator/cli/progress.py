@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections import deque
@@ -77,7 +78,7 @@ class PlainProgress(Progress):
     def _lines(self, event: Event) -> list[str]:
         match event:
             case StepStarted():
-                return [f"#{self._number(event.id)} [{event.stage}] {event.title}"]
+                return [f"#{self._number(event.id)} [{event.stage}] {_title(event.title)}"]
             case StepOutput():
                 return [f"#{self._number(event.id)} {line}" for line in event.text.splitlines()]
             case StepFinished():
@@ -134,7 +135,7 @@ class TtyProgress(Progress):
         mark, style = ("✗", "red") if event.error else ("✓", "green")
         took = "cached" if event.cached else seconds(event.seconds)
         line = Text.assemble(
-            (mark, style), f" [{started[0].stage}] ", _short(started[0].title, 90), (f"  {took}", "dim")
+            (mark, style), f" [{started[0].stage}] ", _short(_title(started[0].title), 90), (f"  {took}", "dim")
         )
         self._console.print(line, soft_wrap=True)
 
@@ -146,7 +147,7 @@ class TtyProgress(Progress):
                 took = seconds(time.monotonic() - since)
                 rows.append(
                     Text.assemble(
-                        ("•", "blue"), f" [{started.stage}] ", _short(started.title, 80), (f"  {took}", "dim")
+                        ("•", "blue"), f" [{started.stage}] ", _short(_title(started.title), 80), (f"  {took}", "dim")
                     )
                 )
                 if progress := self._done.get(key):
@@ -158,6 +159,11 @@ class TtyProgress(Progress):
 def _amount(progress: StepProgress) -> str:
     show = size if progress.unit == "B" else lambda n: f"{n:.0f} {progress.unit}"
     return f"{show(progress.done)} of {show(progress.total)}" if progress.total else show(progress.done)
+
+
+def _title(text: str) -> str:
+    """A step's instruction without the mounts that every RUN has, and on one line."""
+    return " ".join(re.sub(r"--mount=\S+\s+", "", text).split())
 
 
 def _short(text: str, width: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from orchestrator.inputs.bases import program_base
 from orchestrator.inputs.model import Inputs
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.manifest.image_root import extra_files, root_attributes
@@ -22,7 +23,6 @@ DRIVER_LIBRARIES = ("libnvidia-ml", "libcuda", "libnvidia-ptxjitcompiler")
 SHIM_LIBRARY = "/build/gevulot/target/release"
 GUEST_LIBRARIES = "/build/lib/x86_64-linux-gnu"
 CUDA_LIBRARIES = "/usr/local/cuda*/targets/x86_64-linux/lib"
-CUDA_IMAGE = "docker.io/nvidia/cuda:{version}-devel-ubuntu22.04"
 STAGED_KLIBS = "/klibs"
 LIBRARY_DIRECTORIES = ("lib", "lib64")
 
@@ -39,7 +39,7 @@ def make_plan(loaded: LoadedProject, manifest: EffectiveManifest, inputs: Inputs
         packer=project.packer,
         runtime=project.runtime,
         shim=_shim(project.gevulot, inputs, project.runtime) if project.gevulot else None,
-        base=inputs.base.reference if inputs.base else base_reference(project),
+        base=inputs.base.reference if inputs.base else program_base(project).image,
         packages=project.build.packages,
         gpu=GpuPlan(driver_libraries=DRIVER_LIBRARIES) if inputs.gpu_assets else None,
         run_script=script,
@@ -70,13 +70,6 @@ def _program_inside(manifest: EffectiveManifest) -> EffectiveManifest:
     if not manifest.program_argument.startswith("/"):
         return manifest
     return replace(manifest, data={**manifest.data, "Program": manifest.program})
-
-
-def base_reference(project: Project) -> str:
-    """The image that the program is built in: `base`, or the CUDA devel image that `cuda` names."""
-    if project.cuda is not None and "base" not in project.model_fields_set:
-        return CUDA_IMAGE.format(version=project.cuda)
-    return project.base.image
 
 
 def _shim(gevulot: Gevulot, inputs: Inputs, runtime: str) -> ShimPlan:
