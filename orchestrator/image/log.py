@@ -15,6 +15,7 @@ MAGIC: Final = b"NVMTFS"
 FIRST_SECTORS: Final = 1
 EXTENSION_SECTORS: Final = 1024
 MAX_LABEL: Final = 31  # bytes
+MAX_LOG: Final = 256 * 1024 * 1024  # bytes of tuples: millions of files; decoded, they take up to 100 times that
 END, TUPLE, CONTINUATION, NO_OP, LINK = 1, 2, 3, 4, 5
 
 # The room that ops and the kernel keep free at the end of an extension, so that a link always fits, and the least
@@ -101,6 +102,7 @@ class _LogReader:
         self._decoder = Decoder()
         self._starts: list[tuple[int, int]] = []  # (start, end) of extensions, sorted, to find loops
         self._segments = bytearray()
+        self._total = 0  # bytes of segments so far
         self._missing = 0  # bytes of the tuple that is being collected
         self.extensions: list[Extension] = []
         self.uuid = b""
@@ -187,6 +189,9 @@ class _LogReader:
         length = cursor.varint()
         if length > self._missing:
             raise damaged(f"a segment of {length} bytes is longer than the rest of its tuple ({self._missing})")
+        self._total += length
+        if self._total > MAX_LOG:
+            raise damaged(f"the file system's log holds more than {MAX_LOG} bytes")
         self._segments += cursor.take(length)
         self._missing -= length
         if not self._missing:

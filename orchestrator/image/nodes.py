@@ -173,17 +173,17 @@ def _number(value: Raw, what: str) -> int:
 def _check_attributes(attributes: dict[str, Value]) -> None:
     """ImageError when a tuple or vector is used twice: whoever walks the values must come to an end soon."""
     seen: set[int] = set()
-    pending: list[tuple[Value, int]] = [(value, 1) for value in attributes.values()]
+    pending: list[tuple[dict[str, Value] | list[Value], int]] = [(attributes, 0)]
     while pending:
         value, depth = pending.pop()
-        if not isinstance(value, dict | list):
-            continue
         if id(value) in seen:
             raise damaged("a value of the root tuple is used in two places")
         if depth > _MAX_ATTRIBUTE_DEPTH:
             raise damaged(f"values of the root tuple are nested deeper than {_MAX_ATTRIBUTE_DEPTH}")
         seen.add(id(value))
-        pending.extend((item, depth + 1) for item in (value.values() if isinstance(value, dict) else value))
+        for item in value.values() if isinstance(value, dict) else value:
+            if item and isinstance(item, dict | list):  # sharing empty ones does no harm
+                pending.append((item, depth + 1))
 
 
 def _vectors(value: Value) -> Value:

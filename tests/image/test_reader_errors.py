@@ -179,7 +179,7 @@ def test_a_tree_that_would_double_at_every_level(tmp_path: Path) -> None:
 
 def test_values_that_would_double_at_every_level(tmp_path: Path) -> None:
     # 1 root, 2 children, 3 tuple, 4 x, 5 vector, 6 y: the same vector under two names.
-    root = tree(attributes=[sym("x") + vector(), sym("y") + b"\x20\x05"])
+    root = tree(attributes=[sym("x") + vector(number(1)), sym("y") + b"\x20\x05"])
     fails(tmp_path, disk(filesystem(root)), "used in two places")
 
 
