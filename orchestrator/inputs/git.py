@@ -6,7 +6,8 @@ import difflib
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -186,8 +187,17 @@ class _Repository:
             "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*",
         )  # fmt: skip
 
-    def _locked(self) -> _Held:
-        return _Held(self)
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of the repository's copy, which is made if there is none."""
+        with self.access.store.lock(self.key):
+            if not (self.path / "HEAD").is_file():
+                # What `git init --bare` makes, without its templates, hooks and the caller's settings.
+                for name in ("objects", "refs"):
+                    (self.path / name).mkdir(parents=True, exist_ok=True)
+                (self.path / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = true\n")
+                (self.path / "HEAD").write_text("ref: refs/heads/main\n")
+            yield
 
     def _remote(self, *arguments: str) -> process.Completed:
         """Run git against the remote, with retries. InputError when final, _Transient when all tries failed."""
@@ -229,26 +239,6 @@ class _Repository:
             f"{self.shown} could not be read: {reason}",
             remedy="check the URL and your access to it (git ls-remote), or name a copy under `mirrors:`",
         )
-
-
-class _Held:
-    """The lock of a repository's copy, which is made if there is none or if it is damaged."""
-
-    def __init__(self, repository: _Repository) -> None:
-        self._repository = repository
-        self._lock = repository.access.store.lock(repository.key)
-
-    def __enter__(self) -> None:
-        self._lock.__enter__()
-        path = self._repository.path
-        if not (path / "HEAD").is_file():
-            done = process.run(["git", "init", "--quiet", "--bare", str(path)], env=_environment(path))
-            if done.status != 0:
-                self._lock.__exit__(None, None, None)
-                raise InputError(f"git could not make {path}: {done.tail(3)}", remedy="check the disk")
-
-    def __exit__(self, *details: object) -> None:
-        self._lock.__exit__(None, None, None)
 
 
 def _environment(repository: Path) -> dict[str, str]:

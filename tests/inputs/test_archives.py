@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import stat
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.errors import InputError
+from orchestrator.inputs import trees
+from orchestrator.inputs.archives import ArchiveLimits, extract
+
+Members = list[tuple[str, bytes | str | tuple[str, str]]]
+"""(name, bytes = a file, "dir", or (kind, target))."""
+
+
+def tar(members: Members) -> bytes:
+    kinds = {"link": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE, "device": tarfile.CHRTYPE, "pipe": tarfile.FIFOTYPE}
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, what in members:
+            info = tarfile.TarInfo(name)
+            if isinstance(what, bytes):
+                info.size = len(what)
+                info.mode = 0o6755 if "tool" in name else 0o600
+                archive.addfile(info, io.BytesIO(what))
+                continue
+            info.type = tarfile.DIRTYPE if isinstance(what, str) else kinds[what[0]]
+            info.linkname = "" if isinstance(what, str) else what[1]
+            info.mode = 0o000
+            archive.addfile(info)
+    return out.getvalue()
+
+
+HONEST: Members = [
+    ("top", "dir"),
+    ("top/file", b"data"),
+    ("top/bin/tool", b"\x7fELF"),
+    ("top/link", ("link", "bin/tool")),
+    ("top/up/link", ("link", "../file")),
+    ("top/same", ("hard", "top/file")),
+]
+
+
+def unpack(data: bytes, where: Path, **limits: int) -> Path:
+    archive = where / "archive"
+    archive.write_bytes(data)
+    target = where / "out"
+    extract(archive, target, limits=ArchiveLimits(**limits))
+    return target
+
+
+def contents(root: Path) -> dict[str, str]:
+    return {name: oct(status.st_mode) for name, status in trees.walk(root)}
+
+
+def zipped(members: dict[str, bytes], link: tuple[str, str] | None = None) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+        if link:
+            info = zipfile.ZipInfo(link[0])
+            info.external_attr = (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(info, link[1])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_tars(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    out = unpack(pack(tar(HONEST)), tmp_path)
+    assert contents(out) == {
+        "bin": "0o40755", "bin/tool": "0o100755", "file": "0o100644", "link": "0o120777", "same": "0o100644",
+        "up": "0o40755", "up/link": "0o120777",
+    }  # fmt: skip
+    assert (out / "same").read_bytes() == (out / "up/link").read_bytes() == b"data"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "out"]
+
+
+def test_zip(tmp_path: Path) -> None:
+    out = unpack(zipped({"top/a/file": b"data", "top/empty/": b""}, ("top/link", "a/file")), tmp_path)
+    assert (out / "link").read_bytes() == b"data"
+    assert (out / "empty").is_dir()
+
+
+def test_top_folder_is_kept_when_it_is_not_alone(tmp_path: Path) -> None:
+    out = unpack(tar([("kernel.img", b"k"), ("klibs/a", b"1")]), tmp_path)
+    assert sorted(contents(out)) == ["kernel.img", "klibs", "klibs/a"]
+
+
+def test_single_file_is_no_top_folder(tmp_path: Path) -> None:
+    assert sorted(contents(unpack(tar([("kernel.img", b"k")]), tmp_path))) == ["kernel.img"]
+
+
+ATTACKS: dict[str, Members] = {
+    "absolute": [("/etc/evil", b"x")],
+    "parent": [("../evil", b"x")],
+    "inner-parent": [("a/../../evil", b"x")],
+    "link-absolute": [("l", ("link", "/etc/passwd"))],
+    "link-out": [("a/l", ("link", "../../x"))],
+    "through-link": [("d", "dir"), ("l", ("link", "d")), ("l/evil", b"x")],
+    "link-then-directory": [("l", ("link", "d")), ("l/sub", "dir")],
+    "hard-out": [("h", ("hard", "../archive"))],
+    "hard-absolute": [("h", ("hard", "/etc/passwd"))],
+    "hard-nothing": [("h", ("hard", "none"))],
+    "hard-to-link": [("l", ("link", "f")), ("h", ("hard", "l"))],
+    "device": [("d", ("device", ""))],
+    "pipe": [("p", ("pipe", ""))],
+    "file-over-directory": [("d/f", b"x"), ("d", b"x")],
+    "below-file": [("f", b"x"), ("f/g", b"y")],
+    "deep": [("d/" * 200 + "f", b"x")],
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks_are_refused(tmp_path: Path, name: str) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    with pytest.raises(InputError, match="refused"):
+        unpack(tar(ATTACKS[name]), work)
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
+    assert [path.name for path in work.iterdir()] == ["archive"]
+
+
+@pytest.mark.parametrize("name", ["/evil", "../evil", "a/../../evil"])
+def test_zip_attacks_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="refused"):
+        unpack(zipped({name: b"x"}), tmp_path)
+    with pytest.raises(InputError, match="refused"):
+        unpack(zipped({}, ("l", "/etc/passwd")), tmp_path)
+
+
+def test_bombs_are_refused(tmp_path: Path) -> None:
+    zeros = gzip.compress(tar([("f", bytes(5_000_000))]))
+    with pytest.raises(InputError, match="refused"):
+        unpack(zeros, tmp_path, ratio_from=100_000)
+    with pytest.raises(InputError, match="refused"):
+        unpack(zeros, tmp_path, size=1_000_000)
+    with pytest.raises(InputError, match="refused"):
+        unpack(tar([(f"f{n}", b"") for n in range(20)]), tmp_path, members=10)
+
+
+def test_later_member_wins(tmp_path: Path) -> None:
+    out = unpack(tar([("a", b"1"), ("l", ("link", "a")), ("l", b"2")]), tmp_path)
+    assert (out / "a").read_bytes() == b"1"
+    assert (out / "l").read_bytes() == b"2"
+    assert not (out / "l").is_symlink()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_cut_off_anywhere_is_an_error(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    # Random content, so that the packed archive is cut inside members too, not only in its zeros.
+    plain = tar([("a", bytes(range(256)) * 20), ("b", b"x" * 600)])
+    end = len(plain.rstrip(b"\0")) + 512 if pack is bytes else len(pack(plain)) - 1
+    data = pack(plain)
+    for cut in [0, 1, 5, 100, 512, 1024, end // 2, end - 600, end - 1]:
+        if not 0 <= cut < end:
+            continue
+        with pytest.raises(InputError):
+            unpack(data[:cut], tmp_path)
+        assert not (tmp_path / "out").exists()
+
+
+def test_cut_between_members_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cut off"):
+        unpack(tar([("a", b"1" * 512), ("b", b"2")])[:1024], tmp_path)
+
+
+def test_checksum_damage_is_an_error(tmp_path: Path) -> None:
+    data = bytearray(gzip.compress(tar(HONEST)))
+    data[-6] ^= 1  # the CRC at gzip's end
+    with pytest.raises(InputError, match="not a whole"):
+        unpack(bytes(data), tmp_path)
+    damaged = bytearray(zipped({"a": b"hello" * 100, "b": b"x"}))
+    damaged[45] ^= 0xFF
+    with pytest.raises(InputError):
+        unpack(bytes(damaged), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"<html>", b"PK", b"\x1f\x8b", b"\x28\xb5\x2f\xfd0000", bytes(10_240), b"x" * 600]
+)
+def test_no_archive(tmp_path: Path, data: bytes) -> None:
+    if data == bytes(10_240):
+        assert contents(unpack(data, tmp_path)) == {}  # an empty tar is one
+        return
+    with pytest.raises(InputError):
+        unpack(data, tmp_path)
+
+
+names = st.text("ab./l\0", min_size=1, max_size=8)
+what = st.one_of(
+    st.binary(max_size=20),
+    st.just("dir"),
+    st.tuples(st.sampled_from(["link", "hard", "device"]), names),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(members=st.lists(st.tuples(names, what), max_size=8))
+def test_nothing_lands_or_points_outside(members: Members) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory) / "work"
+        work.mkdir()
+        try:
+            out = unpack(tar(members), work)
+        except InputError:
+            assert [path.name for path in work.iterdir()] == ["archive"]
+        else:
+            inside = out.resolve()
+            for name, status in trees.walk(out):
+                if not stat.S_ISLNK(status.st_mode):
+                    continue
+                try:
+                    end = (out / name).resolve()
+                except (RuntimeError, OSError):
+                    continue  # a loop leads nowhere
+                assert end.is_relative_to(inside.parent)
+        assert [path.name for path in Path(directory).iterdir()] == ["work"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_damaged_archives_give_our_error_only(data: st.DataObject) -> None:
+    source = data.draw(
+        st.sampled_from([tar(HONEST), gzip.compress(tar(HONEST)), zipped({"a/b": b"c" * 50, "d": b"e"})])
+    )
+    damaged = bytearray(source)
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            unpack(bytes(damaged), Path(directory))
+        except InputError:
+            assert not (Path(directory) / "out").exists()
