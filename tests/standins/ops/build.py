@@ -102,7 +102,7 @@ def _compose(job: _Job, scratch: Path) -> Guest:
     if job.behaviour != "missing-common":
         for path, host in job.home.common_files().items():
             guest.add_file(path, str(host))
-    program = os.path.normpath("/" + job.program.removeprefix("./"))
+    program = "/" + os.path.normpath("/" + job.program).lstrip("/")
     guest.add_file(program, job.program)
     guest.attributes["program"] = program
     _add_system_files(job, guest, scratch)

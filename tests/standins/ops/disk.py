@@ -3,16 +3,14 @@
 Placing and encoding are done here, apart from `orchestrator.image.writer`; only the format's smallest pieces (value
 encoding, the log's layout, the partition table) are shared with it.
 """
-# Without pathlib: host paths are the text that ops would print.
-# ruff: noqa: PTH123
 
 from __future__ import annotations
 
 import os
 import random
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from orchestrator.image.codec import Encoder
 from orchestrator.image.esp import write_esp
@@ -21,7 +19,7 @@ from orchestrator.image.mbr import BOOTFS_SIZE, CRASH_LOG, ESP_SIZE, SECTOR, SIG
 from orchestrator.image.tree import Value
 
 from .console import BuildFailure
-from .guest import Folder, Guest, Link
+from .guest import Folder, Guest, Link, reason
 from .home import Release
 
 _PIECE = 1 << 20
@@ -40,7 +38,7 @@ class Settings:
 class _Filesystem:
     """One file system at byte `start`; `limit` is its size when that is fixed."""
 
-    out: BinaryIO
+    out: FileIO
     start: int
     encoder: Encoder
     limit: int = 0
@@ -61,8 +59,7 @@ class _Filesystem:
         header = LogHeader(version=self.encoder.version, uuid=os.urandom(16), label="")
         pieces, end = lay_out_log(header, self.encoder, self.end)
         for offset, data in pieces:
-            self.out.seek(self.start + offset)
-            self.out.write(data)
+            _put(self.out, self.start + offset, data)
         return self.limit or end
 
     def _children(self, folder: Folder) -> None:
@@ -83,13 +80,13 @@ class _Filesystem:
 
     def _file(self, host: str) -> Value:
         try:
-            with open(host, "rb") as stream:
+            with FileIO(host) as stream:
                 size = os.fstat(stream.fileno()).st_size
                 return {"filelength": str(size), "extents": self._extent(stream, size)}
         except IsADirectoryError as error:
             raise BuildFailure(f"cannot read file {host}: read {host}: is a directory") from error
 
-    def _extent(self, stream: BinaryIO, size: int) -> Value:
+    def _extent(self, stream: FileIO, size: int) -> Value:
         if not size:
             return {}
         sectors = -(-size // SECTOR)
@@ -97,9 +94,13 @@ class _Filesystem:
             raise BuildFailure(
                 f"available space ({self.limit - self.end} bytes) too small, required {sectors * SECTOR}"
             )
-        self.out.seek(self.start + self.end)
+        at = self.start + self.end
         while piece := stream.read(_PIECE):
-            self.out.write(piece)
+            try:
+                _put(self.out, at, piece)
+            except OSError as error:
+                raise BuildFailure(f"cannot write image file: {reason(error, 'write', str(self.out.name))}") from error
+            at += len(piece)
         extent: Value = {"allocated": str(sectors), "length": str(sectors), "offset": str(self.end // SECTOR)}
         self.end += sectors * SECTOR
         return {"0": extent}
@@ -114,8 +115,8 @@ def write_image(path: Path, guest: Guest, release: Release, settings: Settings) 
         )
     boot = release.boot.read_bytes() if release.boot else bytes(SECTOR - 2) + SIGNATURE
     partitions: list[Partition] = []
-    with path.open("wb") as out:
-        out.write(boot)
+    with FileIO(path, "wb") as out:
+        _put(out, 0, boot)
         at = len(boot) + CRASH_LOG
         if settings.uefi and release.efi:
             write_esp(lambda offset, data: _put(out, offset, data), at, release.efi.read_bytes())
@@ -139,9 +140,10 @@ def write_image(path: Path, guest: Guest, release: Release, settings: Settings) 
         _put(out, 0, build_table(boot[:SECTOR], tuple(partitions)))
 
 
-def _put(out: BinaryIO, offset: int, data: bytes) -> None:
-    out.seek(offset)
-    out.write(data)
+def _put(out: FileIO, offset: int, data: bytes) -> None:
+    while data:  # unbuffered, so that a full disk shows where it happens; the last write before may be short
+        written = os.pwrite(out.fileno(), data, offset)
+        data, offset = data[written:], offset + written
 
 
 class _blaming:
@@ -159,7 +161,7 @@ class _blaming:
         if isinstance(error, BuildFailure):
             raise BuildFailure(f"{start}{error}") from error
         if isinstance(error, OSError):
-            raise BuildFailure(f"{start}write {self._path}: {(error.strerror or '').lower()}") from error
+            raise BuildFailure(f"{start}{reason(error, 'write', str(self._path))}") from error
 
 
 def _check_values(value: object) -> None:

@@ -90,11 +90,13 @@ def _extract(archive: Path, folder: Path) -> None:
         bare("unexpected EOF" if raw else "EOF")
     if raw[:2] != b"\x1f\x8b":
         bare("gzip: invalid header")
+    target = folder
     try:
         with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as members:
             for member in members:
                 source = members.extractfile(member) if member.isreg() and "/" not in member.name else None
+                target = folder / member.name
                 if source is not None:
-                    (folder / member.name).write_bytes(source.read())
+                    target.write_bytes(source.read())
     except (EOFError, OSError, tarfile.TarError, zlib.error):
-        bare(f"Failed tar file {folder}, error is unexpected EOF")
+        bare(f"Failed tar file {target}, error is unexpected EOF")
