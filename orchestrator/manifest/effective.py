@@ -14,6 +14,8 @@ from orchestrator.errors import Finding
 from orchestrator.manifest.schema import CONFIG, RUN_CONFIG
 
 DEFAULT_NAME_SERVERS = ("8.8.8.8",)
+NET_MASK = "255.255.255.0"
+"""What `ops build` always writes beside a static address: its own --netmask default wins over the manifest's."""
 _SIZE = re.compile(r"([0-9]{1,18})([kKmMgG]?)")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from orchestrator.image.tree import Value
-from orchestrator.manifest.effective import EffectiveManifest, guest_program, is_address
+from orchestrator.manifest.effective import NET_MASK, EffectiveManifest, guest_program, is_address
 
 # What ops writes, byte for byte: two spaces after `nameserver`, no newline at the end of the other two.
 _PASSWD = b"root:x:0:0:root:/root:/bin/nobash"
@@ -81,7 +81,7 @@ def _network(run_config: dict[str, Any]) -> dict[str, Value]:
     if address or address6:
         found = {
             "ipaddr": address,
-            "netmask": _address(run_config, "NetMask"),
+            "netmask": NET_MASK,
             "gateway": _address(run_config, "Gateway"),
             "ip6addr": address6,
         }

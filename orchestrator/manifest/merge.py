@@ -15,7 +15,7 @@ from orchestrator.manifest import lint as linter
 from orchestrator.manifest.effective import EffectiveManifest, canonical_order
 from orchestrator.manifest.load import load_manifest
 from orchestrator.manifest.report import Report, Source
-from orchestrator.manifest.schema import CONFIG, RUN_CONFIG, canonical
+from orchestrator.manifest.schema import CONFIG, Key, canonical
 from orchestrator.project.load import LoadedProject, failure
 from orchestrator.project.model import DEFAULT_OPS, Project
 from orchestrator.suggest import shown
@@ -89,16 +89,20 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def spelled(data: Mapping[str, Any]) -> dict[str, Any]:
+def spelled(data: Mapping[str, Any], keys: Mapping[str, Key] = CONFIG) -> dict[str, Any]:
     """The same with known keys in ops's own spelling (Go's decoder ignores letter case)."""
     result: dict[str, Any] = {}
     for key, value in data.items():
-        name = canonical(key, CONFIG) or key
-        if name == "RunConfig" and isinstance(value, dict):
-            result[name] = {canonical(k, RUN_CONFIG) or k: v for k, v in value.items()}
-        else:
-            result[name] = value
+        name = canonical(key, keys)
+        below = keys[name].keys if name is not None else None
+        result[name or key] = _spelled_below(value, below) if below is not None else value
     return result
+
+
+def _spelled_below(value: Any, keys: Mapping[str, Key]) -> Any:
+    if isinstance(value, dict):
+        return spelled(value, keys)
+    return [_spelled_below(item, keys) for item in value] if isinstance(value, list) else value
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def _map_dirs(report: Report, values: Values) -> None:
     for where, key, guest in values.table("MapDirs"):
         base = key.rsplit("/", 1)[-1]
         if not _GLOB.search(base):
-            message = "has no pattern in its last part, so it makes only an empty directory"
+            message = "has no pattern in its last part, so none of its files are packed"
             report.error("map-glob", where, message, f"write `{shown(key.rstrip('/'))}/*` to copy the tree")
         elif ".." in key.split("/"):
             report.error("map-glob", where, "holds `..`", "write a path inside /build")

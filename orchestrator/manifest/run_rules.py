@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.manifest.effective import is_address
+from orchestrator.manifest.effective import NET_MASK, is_address
 from orchestrator.manifest.report import Report
 from orchestrator.manifest.schema import RUN_CONFIG, canonical
 from orchestrator.project.model import Resources
@@ -21,6 +21,10 @@ def check(report: Report, run: Mapping[str, Any], field: str, resources: Resourc
     for name in ("IPAddress", "Gateway", "NetMask", "IPv6Address"):
         where, value = spelled.get(name, ("", None))
         _address(report, where, value)
+    where, mask = spelled.get("NetMask", ("", None))
+    if isinstance(mask, str) and is_address(mask) and mask != NET_MASK:
+        message = f"is ignored: `ops build` always writes {NET_MASK}"
+        report.warning("net-mask", where, message, "put the address into `Nics`, whose NetMask is written")
     where, nics = spelled.get("Nics", ("", None))
     for index, nic in enumerate(nics if isinstance(nics, list) else []):
         for key, value in nic.items() if isinstance(nic, dict) else ():

@@ -171,7 +171,7 @@ class _Checker:
                 self.warning(where, f"`{name}` is left out by .dockerignore", f"add `!{name}` to it")
             elif not _exists(context / name):
                 message = f"`{name}` isn't in the context; it is looked for after `build.run`"
-                self.warning(where, message, "check the name, unless `build.run` makes it")
+                self.add(Severity.NOTE, where, message, "check the name, unless `build.run` makes it")
 
 
 def _is_dir(path: Path) -> bool:

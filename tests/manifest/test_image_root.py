@@ -77,8 +77,9 @@ def test_radar(tmp_path: Path) -> None:
 def test_static_addresses(tmp_path: Path) -> None:
     assert "ipaddr" not in root(tmp_path, {"RunConfig": {"Gateway": "10.0.0.1"}})
     written = root(tmp_path, {"RunConfig": {"IPAddress": "10.0.0.2", "Gateway": "10.0.0.1"}})
-    assert [written[k] for k in ("ipaddr", "gateway", "netmask", "ip6addr")] == ["10.0.0.2", "10.0.0.1", "", ""]
-    written = root(tmp_path, {"RunConfig": {"Nics": [{"IPAddress": "10.0.0.2"}, {"IPAddress": "10.0.1.2"}]}})
+    assert [written[k] for k in ("ipaddr", "gateway", "ip6addr")] == ["10.0.0.2", "10.0.0.1", ""]
+    assert written["netmask"] == "255.255.255.0"  # ops's flag default, whatever the manifest says
+    written = root(tmp_path, {"runconfig": {"nics": [{"ipaddress": "10.0.0.2"}, {"IPAddress": "10.0.1.2"}]}})
     assert written["ipaddr"] == "10.0.0.2"
     assert written["en2"] == {"ipaddr": "10.0.1.2", "netmask": "", "gateway": ""}
 

@@ -108,6 +108,7 @@ def test_resources_that_differ_are_a_warning(tmp_path: Path) -> None:
         ({"Dirs": ["./lib"]}, "warning", "write `lib`"),
         ({"Dirs": ["/lib"]}, "warning", "relative to /build"),
         ({"Klibs": ["gpu_nvidia"]}, "warning", "the project has no GPU"),
+        ({"RunConfig": {"IPAddress": "10.0.0.2", "NetMask": "255.0.0.0"}}, "warning", "always writes 255.255.255.0"),
         ({"TargetRoot": "root"}, "warning", "the loader won't look"),
         ({"Files": ["/lib/x86_64-linux-gnu/libdl.so.2"]}, "note", "/build/lib/x86_64-linux-gnu/libdl.so.2"),
         ({"CloudConfig": {"Platform": "gcp"}}, "note", "counts only for cloud providers"),
