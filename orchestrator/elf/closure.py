@@ -28,6 +28,7 @@ _ANY_DIRECTORIES: Final = (
 )  # fmt: skip
 _CACHE: Final = "/etc/ld.so.cache"
 _MAX_PATH_FILE: Final = 64 * 1024
+_MAX_DIRECTORIES: Final = 256  # of one path list; keeps a hostile file from making the search endless
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,4 +205,5 @@ def _files(directories: list[str], name: str) -> list[str]:
 
 def _split(text: str) -> tuple[str, ...]:
     """The directories of a path list; empty parts mean the working directory, which is / in the guest."""
-    return tuple(posixpath.normpath(posixpath.join("/", part)) for part in text.split(":")) if text else ()
+    parts = text.split(":")[:_MAX_DIRECTORIES] if text else []
+    return tuple(posixpath.normpath(posixpath.join("/", part)) for part in parts)

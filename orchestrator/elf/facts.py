@@ -22,6 +22,7 @@ _READ_BUDGET: Final = 4 * 1024 * 1024  # bytes of headers and tables; a real lib
 _LOADER_SIZE: Final = 8 * 1024 * 1024
 _MAX_STRING: Final = 4096
 _MAX_ENTRIES: Final = 16384
+_MAX_NEEDED: Final = 1024
 _FLAG_NODEFLIB: Final = 0x800
 _FLAG_PIE: Final = 0x08000000
 _VERSION_WEAK: Final = 0x2
@@ -201,7 +202,10 @@ class _Reader:
         return self._text(self._offset(table + index), _MAX_STRING)
 
     def _strings(self, tag: str) -> list[str]:
-        return [self._string(index) for index in self._tags.get(tag, [])]
+        indices = self._tags.get(tag, [])
+        if len(indices) > _MAX_NEEDED:
+            raise ElfError(f"damaged ELF file: it has {len(indices)} entries {tag}")
+        return [self._string(index) for index in indices]
 
     def _text(self, offset: int, limit: int) -> str:
         self._stream.seek(offset)

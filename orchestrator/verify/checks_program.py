@@ -59,25 +59,10 @@ def interpreter(subject: Subject) -> Iterator[Finding]:
         yield error("interpreter-not-elf", f"the program's loader {path} is no x86-64 ELF file", "stage the base's own")
 
 
-def all_links(subject: Subject) -> Iterator[Link]:
-    """The needs of the program, and then those of every packed ELF file that it does not reach by itself."""
-    loader = subject.loader
-    yield from loader.program_links
-    reached = {subject.real_path(link.path) for link in loader.program_links if link.path is not None}
-    reached.add(subject.real_path(subject.program))
-    for path in subject.elf_paths:
-        if path in reached:
-            continue
-        facts = loader.facts(path)
-        # GSP firmware, for one, is ELF for another machine; object files are nothing a loader sees.
-        if isinstance(facts, ElfFacts) and facts.native and facts.type in ("ET_DYN", "ET_EXEC"):
-            yield from loader.open_by_name(path)
-
-
 def libraries(subject: Subject) -> Iterator[Finding]:
     """Every DT_NEEDED of every packed ELF file resolves inside the image."""
     missing: dict[str, dict[str, Link]] = {}
-    for link in all_links(subject):
+    for link in subject.links:
         if link.path is None:
             missing.setdefault(link.name, {}).setdefault(link.by, link)
     for name, askers in sorted(missing.items()):
@@ -111,7 +96,7 @@ def versions(subject: Subject) -> Iterator[Finding]:
     """Every symbol version that is asked of a packed library is defined by it, as with `GLIBC_2.38 not found`."""
     loader = subject.loader
     told: set[tuple[str, str, str]] = set()
-    for link in all_links(subject):
+    for link in subject.links:
         asker = loader.facts(link.by)
         library = loader.facts(link.path) if link.path is not None else None
         if not isinstance(asker, ElfFacts) or not isinstance(library, ElfFacts) or not library.versions_defined:

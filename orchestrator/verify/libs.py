@@ -7,7 +7,6 @@ from typing import Any
 
 from orchestrator.elf.facts import ElfFacts
 from orchestrator.image.reader import Image
-from orchestrator.verify.checks_program import all_links
 from orchestrator.verify.subject import Subject
 
 
@@ -32,7 +31,7 @@ def library_report(image: Image) -> tuple[LibraryRow, ...]:
     """A row for every packed ELF file of the node's machine, the program first, then by path."""
     subject = Subject(image)
     found: dict[str, dict[str, str | None]] = {}
-    for link in all_links(subject):
+    for link in subject.links:
         found.setdefault(subject.real_path(link.by), {}).setdefault(link.name, link.path)
     program = subject.real_path(subject.program)
     rows = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import BinaryIO, Final, cast
 
-from orchestrator.elf.closure import GuestLoader
+from orchestrator.elf.closure import GuestLoader, Link
 from orchestrator.elf.facts import ElfFacts, is_elf
 from orchestrator.image.reader import Filesystem, Image
 from orchestrator.image.tree import Directory, File
@@ -99,6 +99,19 @@ class Subject:
             return False
         loader = self.loader.facts(program.interpreter) if program.interpreter is not None else program
         return isinstance(loader, ElfFacts) and loader.native
+
+    @cached_property
+    def links(self) -> tuple[Link, ...]:
+        """The needs of the program, and then those of every packed ELF file that it does not reach by itself."""
+        found = list(self.loader.program_links)
+        reached = {self.real_path(link.path) for link in found if link.path is not None}
+        reached.add(self.real_path(self.program))
+        for path in self.elf_paths:
+            facts = self.loader.facts(path)
+            # GSP firmware, for one, is ELF for another machine; object files are nothing a loader sees.
+            if path not in reached and isinstance(facts, ElfFacts) and facts.native and facts.type != "ET_REL":
+                found += self.loader.open_by_name(path)
+        return tuple(found)
 
     @cached_property
     def firmware(self) -> dict[str, tuple[str, ...]]:

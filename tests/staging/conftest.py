@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +13,11 @@ import pytest
 from orchestrator.resources import SCRIPTS
 
 SHELLS = {"dash": ("dash",), "busybox": ("busybox", "sh")}
+# What the script may use; with busybox, as on Alpine, these are busybox's own, and readelf alone is added.
+TOOLS = (
+    "awk", "basename", "cat", "chmod", "cmp", "cp", "cut", "dirname", "find", "grep", "head", "ls", "mkdir", "mktemp",
+    "od", "readlink", "rm", "sed", "sort", "tr", "wc",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,7 @@ class Workshop:
 
     build: Path
     shell: tuple[str, ...]
+    path: str
 
     def compile(self, name: str, source: str, *flags: str, compiler: str = "gcc") -> Path:
         """Compile C text to `name` below the work directory."""
@@ -67,12 +73,17 @@ class Workshop:
     def stage(self, *arguments: str, program: str = "prog", name: str = "prog") -> Staged:
         """Run the script as the Containerfile does, into directories of the test."""
         out, klibs = self.build.parent / "stage", self.build.parent / "klibs"
-        environment = {key: value for key, value in os.environ.items() if key != "LD_LIBRARY_PATH"}
+        environment = {"PATH": self.path, "HOME": str(self.build)}
+        shell = [shutil.which(self.shell[0]) or self.shell[0], *self.shell[1:]]
+        options = ["--program", program, "--as", name, *arguments, "--out", str(out), "--klib-out", str(klibs)]
         done = subprocess.run(
-            [*self.shell, str(SCRIPTS / "stage-tree.sh"), "--program", program, "--as", name, *arguments,
-             "--out", str(out), "--klib-out", str(klibs)],
-            cwd=self.build, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            [*shell, str(SCRIPTS / "stage-tree.sh"), *options],
+            cwd=self.build,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         return Staged(status=done.returncode, stdout=done.stdout, stderr=done.stderr, root=out, klibs=klibs)
 
 
@@ -81,7 +92,13 @@ def workshop(tmp_path: Path, request: pytest.FixtureRequest) -> Workshop:
     """An empty work directory, and one of the shells."""
     build = tmp_path / "build dir"  # a space, on purpose
     build.mkdir()
-    return Workshop(build=build, shell=SHELLS[request.param])
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in (*TOOLS, "readelf"):
+        program = shutil.which("busybox" if request.param == "busybox" and name != "readelf" else name)
+        assert program is not None
+        (tools / name).symlink_to(program)
+    return Workshop(build=build, shell=SHELLS[request.param], path=str(tools))
 
 
 Write = Callable[[str, str], Path]
