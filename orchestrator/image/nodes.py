@@ -12,6 +12,8 @@ from .tree import Directory, Extent, File, Node, Special, Symlink, Value
 
 MAX_DIRECTORIES: Final = 256  # one inside the other
 MAX_NUMBER: Final = 2**63 - 1
+MAX_NAME: Final = 255  # Linux's limits, which Nanos shares and no host tool exceeds; they also keep the paths of a
+MAX_PATH: Final = 4095  # hostile tree from taking far more memory than the tree itself
 _MAX_ATTRIBUTE_DEPTH: Final = 64
 
 
@@ -61,15 +63,18 @@ class _Builder:
     def directories(self, root: dict[str, Raw]) -> Directory:
         """The whole tree, without recursion."""
         top = Directory()
-        self._enter(root, "/")
-        pending = [(root, top, 1)]
+        self._enter("directory", "/", root, root.get("children"))
+        pending = [(root, top, 1, 0)]
         while pending:
-            raw, directory, depth = pending.pop()
+            raw, directory, depth, above = pending.pop()
             children = raw.get("children")
             if not isinstance(children, dict):
                 raise damaged("the root of the file system has no directory in it")
             for name, child in children.items():
                 check_name(name)
+                length = above + 1 + len(name)
+                if length > MAX_PATH:
+                    raise damaged(f"a path that ends in {name!r} is longer than {MAX_PATH} characters")
                 if not isinstance(child, dict):
                     raise damaged(f"the entry {name!r} is not a node but a plain value")
                 node = self._node(name, child)
@@ -77,15 +82,16 @@ class _Builder:
                 if isinstance(node, Directory):
                     if depth >= MAX_DIRECTORIES:
                         raise damaged(f"directories are nested deeper than {MAX_DIRECTORIES}")
-                    self._enter(child, name)
-                    pending.append((child, node, depth + 1))
+                    self._enter("directory", name, child, child["children"])
+                    pending.append((child, node, depth + 1, length))
         return top
 
-    def _enter(self, raw: dict[str, Raw], name: str) -> None:
-        # A tuple can be referred to again: a directory in two places could make the tree endless or exponential.
-        for part in (raw, raw.get("children")):
+    def _enter(self, what: str, name: str, *parts: Raw) -> None:
+        # A tuple can be referred to again. A directory in two places could make the tree endless or exponential, and
+        # many files with the same extents, quadratic.
+        for part in parts:
             if id(part) in self._seen:
-                raise damaged(f"the directory {name!r} is in the tree twice")
+                raise damaged(f"the {what} {name!r} is in the tree twice")
             self._seen.add(id(part))
 
     def _node(self, name: str, raw: dict[str, Raw]) -> Node:
@@ -103,7 +109,7 @@ class _Builder:
             return file
         if "linktarget" in raw:
             target = raw["linktarget"]
-            if not isinstance(target, str) or not target or "\0" in target:
+            if not isinstance(target, str) or not target or "\0" in target or len(target) > MAX_PATH:
                 raise damaged(f"the symbolic link {name!r} has no usable target")
             return Symlink(target=target)
         return Special(kind="socket" if "socket" in raw else "unknown")
@@ -113,6 +119,8 @@ class _Builder:
         extents = raw["extents"]
         if not isinstance(extents, dict):
             raise damaged(f"the extents of {name!r} are not a tuple")
+        if extents:
+            self._enter("storage of", name, extents)
         stored = sorted(self._extent(name, key, value) for key, value in extents.items())
         covered: list[Extent] = []
         at = 0
@@ -156,6 +164,8 @@ class _Builder:
 
 def check_name(name: str) -> None:
     """ImageError unless `name` can be a directory entry."""
+    if len(name) > MAX_NAME:
+        raise damaged(f"a file's name is longer than {MAX_NAME} characters: {name[:40]!r}…")
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise damaged(f"a file is named {name!r}")
 

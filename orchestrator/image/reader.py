@@ -263,9 +263,7 @@ class Image:
                 f"{stage2} bytes of boot code and the crash log don't fit before the first partition at {start}"
             )
         self.crash_log = parse_crash_log(device.read_at(start - CRASH_LOG, CRASH_LOG))
-        self.boot_sector = any(
-            any(device.read_at(SECTOR + at, min(CHUNK, stage2 - at))) for at in range(0, stage2, CHUNK)
-        )
+        self.boot_sector = any(device.read_at(SECTOR, min(stage2, CHUNK)))
 
     @property
     def is_stub(self) -> bool:

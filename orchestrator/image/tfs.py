@@ -14,7 +14,7 @@ from .errors import ImageError
 from .listing import ListingEntry, attribute_entries, path_key, tree_digest
 from .log import EXTENSION_SECTORS, FIRST_SECTORS, MAX_LABEL, LogHeader, lay_out_log
 from .mbr import SECTOR
-from .nodes import MAX_DIRECTORIES, attributes_as_read
+from .nodes import MAX_DIRECTORIES, MAX_NAME, MAX_PATH, attributes_as_read
 from .tree import Value
 
 DATA_START: Final = (FIRST_SECTORS + EXTENSION_SECTORS) * SECTOR
@@ -103,8 +103,8 @@ class TfsWriter:
 
     def add_symlink(self, path: str, target: str) -> None:
         """A symbolic link with `target` verbatim."""
-        if not target or "\0" in target:
-            raise ImageError(f"the symbolic link {path} has no usable target", remedy="remove it")
+        if not target or "\0" in target or len(encode_text(target)) > MAX_PATH:
+            raise ImageError(f"the symbolic link {path} has no usable target", remedy="remove or shorten it")
         names = self._advance(path)
         self._parent(names)[names[-1]] = _Link(target=target)
         self._list(ListingEntry(type="symlink", path="/" + "/".join(names), target=target))
@@ -186,6 +186,11 @@ class TfsWriter:
         if len(names) >= MAX_DIRECTORIES:
             raise ImageError(f"{path} lies deeper than {MAX_DIRECTORIES - 1} directories", remedy="use a flatter tree")
         key = path_key(path)
+        if max(map(len, key)) > MAX_NAME or sum(map(len, key)) + len(key) > MAX_PATH:
+            raise ImageError(
+                f"{path[:60]}… is too long: a name can have {MAX_NAME} bytes, a path {MAX_PATH}",
+                remedy="shorten it",
+            )
         if key == self._last:
             raise ImageError(f"{path} is in the image twice", remedy="two steps stage the same path; keep one")
         if key < self._last:

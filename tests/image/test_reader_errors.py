@@ -58,6 +58,8 @@ ROOTS: list[tuple[str, bytes, str]] = [
     ("name with NUL", tree(file_node("a\0", 0, [])), r"named 'a\\x00'"),
     ("name .", tree(file_node(".", 0, [])), r"named '\.'"),
     ("name ..", tree(file_node("..", 0, [])), r"named '\.\.'"),
+    ("long name", tree(file_node("n" * 256, 0, [])), "longer than 255"),
+    ("long target", tree(sym("l") + tup(sym("linktarget") + text("x" * 4096))), "no usable target"),
     ("child is text", tree(sym("a") + text("x")), "not a node"),
     ("child is null", tree(sym("a") + b"\x81\x00"), "not a node"),
     ("no children", tup(sym("program") + text("/x")), "no directory"),
@@ -181,6 +183,25 @@ def test_values_that_would_double_at_every_level(tmp_path: Path) -> None:
     # 1 root, 2 children, 3 tuple, 4 x, 5 vector, 6 y: the same vector under two names.
     root = tree(attributes=[sym("x") + vector(number(1)), sym("y") + b"\x20\x05"])
     fails(tmp_path, disk(filesystem(root)), "used in two places")
+
+
+def test_files_that_share_their_extents(tmp_path: Path) -> None:
+    # 1 root, 2 children, 3 its tuple, 4 f, 5 its node, 6 filelength, 7 extents, 8 the tuple of extents.
+    shared = sym("g") + tup(sym("extents") + merge(8))
+    root = tree(file_node("f", 0, [extent("0", 20, 0)]), shared)
+    fails(tmp_path, disk(filesystem(root)), "storage of 'g' is in the tree twice")
+
+
+def test_long_paths(tmp_path: Path) -> None:
+    def nested(levels: int) -> bytes:
+        value = empty()
+        for _ in range(levels):
+            value = tup(sym("children") + tup(sym("n" * 255) + value))
+        return value
+
+    with open_image(put(tmp_path, disk(filesystem(nested(15))))) as image:
+        assert max(len(path) for path, _ in image.rootfs.walk()) == 15 * 256
+    fails(tmp_path, disk(filesystem(nested(16))), "longer than 4095")
 
 
 def test_nesting(tmp_path: Path) -> None:

@@ -261,6 +261,9 @@ def test_conflicts(tmp_path: Path) -> None:
                 writer.add_file(path, 0, [])
         with pytest.raises(ImageError, match="deeper"):
             writer.add_directory("/x" * 300)
+        for path in ("/" + "ü" * 128, "/" + "/".join(["n" * 250] * 17)):
+            with pytest.raises(ImageError, match="too long"):
+                writer.add_directory(path)
         with pytest.raises(ImageError, match="target"):
             writer.add_symlink("/y", "")
         with pytest.raises(ImageError, match="hard link to /none"):
