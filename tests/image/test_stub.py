@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 import orchestrator.image
 from orchestrator.image import stub
 from orchestrator.image.mbr import REGION_AT, TABLE_AT
 from orchestrator.image.reader import open_image
+from orchestrator.image.tree import File
 from orchestrator.image.writer import BootFiles, ImageWriter
 
 SOURCES = Path(orchestrator.image.__file__).parent
@@ -42,11 +45,7 @@ def test_boot_image_tells_its_length() -> None:
 
 
 def test_kernel_is_a_valid_executable() -> None:
-    from elftools.elf.elffile import ELFFile
-
     kernel = stub.stub_kernel()
-    from io import BytesIO
-
     elf = ELFFile(BytesIO(kernel))
     assert (elf.get_machine_arch(), elf.elfclass, elf["e_type"]) == ("x64", 64, "ET_EXEC")
     (segment,) = elf.iter_segments()
@@ -62,3 +61,14 @@ def test_an_image_with_it_is_recognised(tmp_path: Path) -> None:
         with open_image(tmp_path / "i") as image:
             assert image.is_stub is expected
             assert image.boot_sector
+
+
+def test_elf_files_are_read_where_they_lie(tmp_path: Path) -> None:
+    with ImageWriter(tmp_path / "i", BootFiles(boot_img=None, kernel=stub.stub_kernel())) as writer:
+        writer.finish({})
+    with open_image(tmp_path / "i") as image:
+        assert image.bootfs is not None
+        kernel = image.bootfs.lookup("/kernel")
+        assert isinstance(kernel, File)
+        with image.bootfs.open_file(kernel) as stream:
+            assert ELFFile(stream)["e_entry"] == 0x400078
