@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -42,27 +43,41 @@ _Dir = dict[str, "_Entry"]
 _Entry = _File | _Link | _Dir
 
 
+@contextmanager
+def _explaining() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ImageError(
+            f"cannot write the image: {error.strerror}", remedy="check the output directory's free space and rights"
+        ) from error
+
+
 class Output:
     """The output file, with bytes at offsets; blocks of zeros become holes."""
 
     def __init__(self, target: Path | int) -> None:
         self._own = isinstance(target, Path)
-        if isinstance(target, Path):
-            target = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        self.descriptor = target
-        os.ftruncate(self.descriptor, 0)
+        with _explaining():
+            if isinstance(target, Path):
+                target = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            self.descriptor = target
+            os.ftruncate(self.descriptor, 0)
 
     def write(self, offset: int, data: bytes) -> None:
+        """Write `data` at `offset`; what isn't written is zeros."""
         view = memoryview(data)
         for start in range(0, len(view), PIECE):
             piece = view[start : start + PIECE]
             if piece == _ZEROS[: len(piece)]:
                 continue  # the file was emptied at the start, so what isn't written reads as zeros
             written = 0
-            while written < len(piece):
-                written += os.pwrite(self.descriptor, piece[written:], offset + start + written)
+            with _explaining():
+                while written < len(piece):
+                    written += os.pwrite(self.descriptor, piece[written:], offset + start + written)
 
     def read(self, offset: int, length: int) -> bytes:
+        """Bytes that were written before."""
         data = b""
         while len(data) < length:
             part = os.pread(self.descriptor, length - len(data), offset + len(data))
@@ -71,9 +86,12 @@ class Output:
         return data
 
     def set_size(self, size: int) -> None:
-        os.ftruncate(self.descriptor, size)
+        """Give the file its final size."""
+        with _explaining():
+            os.ftruncate(self.descriptor, size)
 
     def close(self) -> None:
+        """Close the file if we opened it."""
         if self._own and self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -277,6 +278,18 @@ def test_announced_sizes_are_held_to(tmp_path: Path) -> None:
             pytest.raises(ImageError, match="announced"),
         ):
             writer.add_file("/f", 5, chunks)
+
+
+def test_a_full_disk_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="cannot write the image: No such file"):
+        ImageWriter(tmp_path / "none" / "a", BOOT)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, before[1]))
+    try:
+        with ImageWriter(tmp_path / "a", BOOT) as writer, pytest.raises(ImageError, match="cannot write the image"):
+            writer.add_file("/f", 8_000_000, [b"x" * 8_000_000])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_klibs_that_do_not_fit(tmp_path: Path) -> None:
