@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 import threading
 import time
@@ -133,7 +134,7 @@ def debian_rootfs(access: Access, bootstrap: Bootstrap) -> Entry:
 def _mmdebstrap(access: Access, suite: str, packages: list[str], target: Path) -> None:
     include = (f"--include={','.join(packages)}",) if packages else ()
     arguments = [
-        "mmdebstrap", "--variant=minbase", "--format=tar", "--skip=output/dev", *include,
+        *_contained(), "mmdebstrap", "--variant=minbase", "--format=tar", "--skip=output/dev", *include,
         f"--customize-hook={_FORGET_HOST}", "--", suite, str(target),
     ]  # fmt: skip
     try:
@@ -151,6 +152,19 @@ def _mmdebstrap(access: Access, suite: str, packages: list[str], target: Path) -
         raise InputError(f"the Debian base could not be made:\n{tail}", remedy=_mend(done.stderr))
     if not target.is_file():
         raise InputError("mmdebstrap wrote no file", remedy="run it by hand to see why")
+
+
+def _contained() -> list[str]:
+    """As root, a command prefix that gives mmdebstrap namespaces of its own, where the system allows.
+
+    It mounts /proc, /sys and the host's /dev/shm in its work directory under /tmp. Killed (our time limit, SIGKILL),
+    it would leave them mounted there, and who then clears /tmp clears the host's /dev/shm. So the mounts are to go
+    with the process, and its children with it. (Not as root, mmdebstrap does this itself.)
+    """
+    prefix = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if os.geteuid() != 0 or process.which("unshare") is None or process.run([*prefix, "true"]).status != 0:
+        return []
+    return [*prefix, "--"]
 
 
 def _mend(output: str) -> str:

@@ -33,7 +33,7 @@ def nanos(access: Access, spec: Nanos, root: Path) -> tuple[Input, Input | None]
     if spec.kernel == "stub":
         return _stub(access), None
     if spec.path is not None:
-        return _local_nanos(access, root / spec.path, spec)
+        return _local_nanos(access, root, spec)
     version = spec.version or DEFAULT_NANOS
     url = NANOS_URL.format(version=version)
     archive = fetch(access, url, check=_gzip(access, url), title=f"download Nanos {version}")
@@ -62,9 +62,11 @@ def ops(access: Access, spec: Ops, root: Path) -> Input:
         return Input(name="ops", kind="file", source=redact_url(spec.url), pin=file_pin(entry), path=entry.path)
     version = spec.version or ""
     url = OPS_URL.format(version=version)
-    known = access.store.kept(key_of("url", access.redirected(url))) if not access.refresh else None
     entry = fetch(access, url, check=_program(access, url), title=f"download ops {version}")
-    note = "" if known else _check_md5(access, version, entry)
+    checked = key_of("md5", version, entry.sha256)
+    known = None if access.refresh else access.store.named(checked)
+    note = _check_md5(access, version, entry) if known is None else known["note"]
+    access.store.name(checked, entry.key, {"note": note})
     pin = {"version": version, **file_pin(entry)}
     return Input(name="ops", kind="file", source=redact_url(url), pin=pin, path=entry.path, note=note)
 
@@ -128,9 +130,10 @@ def _stub(access: Access) -> Input:
     )  # fmt: skip
 
 
-def _local_nanos(access: Access, path: Path, spec: Nanos) -> tuple[Input, Input | None]:
+def _local_nanos(access: Access, root: Path, spec: Nanos) -> tuple[Input, Input | None]:
+    path = root / (spec.path or "")
     _require(path / "kernel.img", str(path))
-    found = local("nanos", spec.path or "", path, ())
+    found = local("nanos", spec.path or "", root, ())
     pin = {**({"version": spec.version} if spec.version else {}), **found.pin}
     kernel = Input(name="nanos", kind="directory", source=found.source, pin=pin, path=path.absolute())
     archive = path / "common.tar.gz"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.containerfile.context import MTIME, BuildContext, Content, HostFile, HostTree
+from orchestrator.containerfile.context import MTIME, BuildContext, Content, HostFile, HostTree, Part
 from orchestrator.errors import UsageError
 from orchestrator.events import Event, Notice
 
@@ -45,7 +45,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_same_content_same_bytes_on_any_day_and_owner(tree: Path, tmp_path: Path) -> None:
-    parts = [Content(path="Containerfile", data=b"FROM x\n"), HostTree(prefix="src", source=tree)]
+    parts: list[Part] = [Content(path="Containerfile", data=b"FROM x\n"), HostTree(prefix="src", source=tree)]
     first = b"".join(BuildContext(parts=parts).stream())
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", "--no-dereference", str(tree), str(copy)], check=True)

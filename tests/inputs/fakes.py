@@ -1,0 +1,59 @@
+"""The least engine that bases and resolution need. Satisfies the Protocol where they use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO
+
+from orchestrator.engine.base import BuildRequest, EngineInfo, Leftover
+from orchestrator.errors import InputError
+from orchestrator.events import Emit
+
+
+class ImageEngine:
+    """`local` and `registry`: reference -> digest. A pull that isn't in the registry fails."""
+
+    def __init__(
+        self, local: Mapping[str, str] | None = None, registry: Mapping[str, str] | None = None, endpoint: str = "fake"
+    ) -> None:
+        self.local = dict(local or {})
+        self.registry = dict(registry or {})
+        self.pulls: list[str] = []
+        self.imports: list[tuple[Path, str, dict[str, str]]] = []
+        self.endpoint = endpoint
+
+    @property
+    def info(self) -> EngineInfo:
+        return EngineInfo(kind="podman", version="0", api_version="0", builder="buildah", endpoint=self.endpoint)
+
+    def image_digest(self, reference: str) -> str | None:
+        return self.local.get(reference)
+
+    def pull(self, reference: str, emit: Emit) -> str:
+        self.pulls.append(reference)
+        if reference not in self.registry:
+            raise InputError(f"{reference}: connection refused\nlong story")
+        self.local[reference] = self.registry[reference]
+        return self.registry[reference]
+
+    def import_rootfs(self, tar: Path, tag: str, labels: Mapping[str, str]) -> str:
+        self.imports.append((tar, tag, dict(labels)))
+        self.local[tag] = "sha256:imported"
+        return "sha256:imported"
+
+    def build(self, request: BuildRequest, emit: Emit) -> str:
+        raise NotImplementedError
+
+    def open_archive(self, image: str, path: str, build_id: str) -> AbstractContextManager[BinaryIO]:
+        raise NotImplementedError
+
+    def leftovers(self) -> list[Leftover]:
+        return []
+
+    def remove(self, leftover: Leftover) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass

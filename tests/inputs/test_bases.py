@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import stat
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.engine.base import LABEL
+from orchestrator.errors import InputError
+from orchestrator.events import Event, Notice
+from orchestrator.inputs.access import Access
+from orchestrator.inputs.bases import debian_rootfs, packages_of, program_base, resolve_base
+from orchestrator.project.model import Base, Bootstrap, Build, Project
+from tests.inputs.fakes import ImageEngine
+
+REF = "docker.io/library/rust:bookworm"
+BOOTSTRAP = Bootstrap(debian="bookworm", packages=("gcc", "ca-certificates"))
+
+# A stand-in for mmdebstrap: the interface that we use (options, suite, target), a tar with dpkg's status file.
+STAND_IN = r"""#!/bin/sh
+[ "$1" = --version ] && { echo "mmdebstrap 1.3.5"; exit 0; }
+echo "$SOURCE_DATE_EPOCH $*" >>"$STAND_IN_LOG"
+case "$*" in *nosuchpackage*) echo "I: start" >&2; echo "E: Unable to locate package nosuchpackage" >&2; exit 25;; esac
+for target; do :; done
+work=$(mktemp -d)
+mkdir -p "$work/var/lib/dpkg"
+status=$work/var/lib/dpkg/status
+printf 'Package: gcc\nStatus: install ok installed\nVersion: 4:12.2.0-3\nDescription: x\n  y: z\n\n' >"$status"
+printf 'Package: old\nStatus: deinstall ok config-files\nVersion: 1\n' >>"$status"
+tar -C "$work" --sort=name --mtime=@0 --owner=0 --group=0 -cf "$target" .
+rm -r "$work"
+"""
+
+
+@pytest.fixture
+def mmdebstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    tools, log = tmp_path / "tools", tmp_path / "mmdebstrap.log"
+    tools.mkdir()
+    log.write_text("")
+    (tools / "mmdebstrap").write_text(STAND_IN)
+    (tools / "mmdebstrap").chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin:/usr/sbin:/sbin")
+    monkeypatch.setenv("STAND_IN_LOG", str(log))
+    return log
+
+
+def engine(tmp_path: Path, **images: dict[str, str]) -> ImageEngine:
+    """A fake with an endpoint of its own: failed pulls are remembered by endpoint."""
+    return ImageEngine(endpoint=str(tmp_path), **images)
+
+
+def notices(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Notice)]
+
+
+def test_local_image_is_used_as_it_is(access: Access, tmp_path: Path) -> None:
+    fake = engine(tmp_path, local={REF: "sha256:1"}, registry={REF: "sha256:2"})
+    base = resolve_base(access, Base(image=REF), fake)
+    assert (base.kind, base.reference, base.pin, base.path) == ("image", REF, {"digest": "sha256:1"}, None)
+    assert fake.pulls == []
+    assert resolve_base(replace(access, refresh=True), Base(image=REF), fake).pin == {"digest": "sha256:2"}
+
+
+def test_image_is_pulled_through_its_mirror(access: Access, tmp_path: Path) -> None:
+    mirrored = replace(access, mirrors={"docker.io/library/": "mirror.local/"})
+    fake = engine(tmp_path, registry={"mirror.local/rust:bookworm": "sha256:2"})
+    base = resolve_base(mirrored, Base(image=REF), fake, "gevulot-base")
+    assert (base.name, base.source, base.reference) == ("gevulot-base", REF, "mirror.local/rust:bookworm")
+
+
+def test_refresh_without_a_registry_keeps_the_local_image_and_says_so(
+    access: Access, tmp_path: Path, events: list[Event]
+) -> None:
+    fake = engine(tmp_path, local={REF: "sha256:1"})
+    assert resolve_base(replace(access, refresh=True), Base(image=REF), fake).pin == {"digest": "sha256:1"}
+    assert any("could not be pulled" in text for text in notices(events))
+
+
+def test_no_bootstrap_is_an_error_with_the_remedy(access: Access, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="connection refused") as caught:
+        resolve_base(access, Base(image=REF), engine(tmp_path))
+    assert "bootstrap" in caught.value.remedy
+
+
+def test_bootstrap_where_the_pull_fails(access: Access, tmp_path: Path, mmdebstrap: Path, events: list[Event]) -> None:
+    fake = engine(tmp_path)
+    base = resolve_base(access, Base(image=REF, bootstrap=BOOTSTRAP), fake)
+    assert base.kind == "bootstrap"
+    assert base.reference == f"localhost/orchestrator/base:{base.pin['sha256'][:12]}"
+    assert base.packages == ("gcc=4:12.2.0-3",)
+    assert "connection refused" in base.note
+    assert "long story" not in base.note
+    assert any("Debian bookworm packages" in text and REF in text for text in notices(events))
+    (imported,) = fake.imports
+    assert imported == (base.path, base.reference, {LABEL: "base"})
+    (call,) = mmdebstrap.read_text().splitlines()
+    assert call.startswith("1577836800 --variant=minbase")
+    assert "--include=ca-certificates,gcc" in call
+    assert call.split(" -- ")[1].split()[0] == "bookworm"
+    assert len(call.split(" -- ")[1].split()) == 2  # suite and target: the mirror is mmdebstrap's own
+
+
+def test_second_build_reuses_tar_image_and_the_failed_pull(access: Access, tmp_path: Path, mmdebstrap: Path) -> None:
+    fake, base = engine(tmp_path), Base(image=REF, bootstrap=BOOTSTRAP)
+    first = resolve_base(access, base, fake)
+    assert resolve_base(access, base, fake, "gevulot-base").reference == first.reference
+    assert len(fake.pulls) == 1
+    assert len(fake.imports) == 1
+    other = ImageEngine(endpoint=str(tmp_path) + "-other")
+    assert resolve_base(access, base, other).reference == first.reference
+    assert len(mmdebstrap.read_text().splitlines()) == 1
+
+
+def test_other_packages_are_another_base(access: Access, mmdebstrap: Path) -> None:
+    debian_rootfs(access, Bootstrap(packages=("gcc",)))
+    debian_rootfs(access, Bootstrap(packages=("gcc", "make")))
+    debian_rootfs(access, Bootstrap(packages=("make", "gcc", "gcc")))
+    assert len(mmdebstrap.read_text().splitlines()) == 2
+
+
+def test_failing_mmdebstrap_gives_its_words_and_a_remedy(access: Access, mmdebstrap: Path) -> None:
+    with pytest.raises(InputError, match="Unable to locate package nosuchpackage") as caught:
+        debian_rootfs(access, Bootstrap(packages=("nosuchpackage",)))
+    assert "bootstrap.packages" in caught.value.remedy
+    assert access.store.list() == []
+
+
+def command_lines() -> Iterator[bytes]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # ended meanwhile
+            yield path.read_bytes()
+
+
+HANGING = r"""#!/bin/sh
+[ "$1" = --version ] && { echo "mmdebstrap 1.3.5"; exit 0; }
+mkdir "$STAND_IN_LOG.mounted"
+mount -t tmpfs none "$STAND_IN_LOG.mounted"
+exec sleep 61.5
+"""
+
+
+def test_killed_mmdebstrap_leaves_no_mounts_and_no_processes(access: Access, mmdebstrap: Path) -> None:
+    (mmdebstrap.parent / "tools/mmdebstrap").write_text(HANGING)
+    started = time.monotonic()
+    with pytest.raises(InputError, match="did not end within"):
+        debian_rootfs(replace(access, limits=replace(access.limits, total=0.7)), BOOTSTRAP)
+    assert time.monotonic() - started < 20
+    assert (mmdebstrap.parent / "mmdebstrap.log.mounted").is_dir()  # it came that far
+    assert str(mmdebstrap.parent) not in Path("/proc/self/mountinfo").read_text()
+    assert b"sleep\x0061.5\x00" not in set(command_lines())
+
+
+def test_missing_mmdebstrap(access: Access, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="mmdebstrap is not installed"):
+        debian_rootfs(access, BOOTSTRAP)
+
+
+def test_tar_without_packages(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "empty.tar", "w"):
+        pass
+    with pytest.raises(InputError, match="no list of packages"):
+        packages_of(tmp_path / "empty.tar")
+
+
+def test_cuda_picks_the_base() -> None:
+    build = Build(run="make", program="p")
+    assert program_base(Project(name="p", build=build, cuda="12.3.0")).image.endswith("cuda:12.3.0-devel-ubuntu22.04")
+    mine = Project(name="p", build=build, cuda="12.3.0", base=Base(image="mine"))
+    assert program_base(mine).image == "mine"
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_real_mmdebstrap_gives_the_same_bytes_twice(access: Access) -> None:
+    patient = replace(access, limits=replace(access.limits, total=600))
+    first = debian_rootfs(patient, Bootstrap(packages=("ca-certificates",)))
+    names = {each.split("=")[0] for each in packages_of(first.path)}
+    assert {"apt", "dpkg", "ca-certificates"} <= names
+    with tarfile.open(first.path) as tar:
+        assert "./etc/hostname" not in tar.getnames()
+    again = debian_rootfs(replace(patient, refresh=True), Bootstrap(packages=("ca-certificates",)))
+    assert again.sha256 == first.sha256
