@@ -56,7 +56,8 @@ class BuildKitLog:
                 self._vertex(vertex)
         for log in trace.logs:
             if log.vertex in self._steps:
-                self._steps.output(log.vertex, log.data.decode("utf-8", errors="replace"))
+                text = log.data.decode("utf-8", errors="replace")
+                self._steps.output(log.vertex, text, stream=log.stream)
         # Completions last: a step's last lines may come in the message that ends it.
         for vertex in trace.vertices:
             if vertex.completed is not None and vertex.started is not None:

@@ -43,10 +43,11 @@ class Status:
 
 @dataclass(frozen=True, kw_only=True)
 class Log:
-    """Bytes that a step wrote."""
+    """Bytes that a step wrote to its stdout (`stream` 1) or stderr (2)."""
 
     vertex: str
     data: bytes
+    stream: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,11 @@ def _status(data: bytes) -> Status:
 
 def _log(data: bytes) -> Log:
     fields = dict(_fields(data))
-    return Log(vertex=_text(fields.get(1, b"")), data=_bytes(fields.get(4, b"")))
+    return Log(
+        vertex=_text(fields.get(1, b"")),
+        data=_bytes(fields.get(4, b"")),
+        stream=_number(fields.get(3, 0)),
+    )
 
 
 def _time(value: int | bytes | None) -> float | None:

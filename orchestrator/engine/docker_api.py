@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -101,6 +102,7 @@ class Api:
     ) -> Any:
         """A plain request; the decoded reply (None when it is empty). ApiError on a status of 400 or more."""
         with self._failures():
+            self._knock()
             reply = self._client.request(method, self._url(path), params=_query(params), json=body, timeout=timeout)
             _check(reply)
             return json.loads(reply.content) if reply.content.strip() else None
@@ -155,6 +157,7 @@ class Api:
     def _ask_version(self, timeout: float) -> Version:
         """From the headers of /_ping where Podman answers: its /version asks dpkg, which takes most of a second."""
         with self._failures():
+            self._knock()
             reply = self._client.get(self._url("/_ping"), timeout=timeout)
         headers = reply.headers
         if reply.status_code == 200 and "Libpod-Api-Version" in headers and "Api-Version" in headers:
@@ -174,6 +177,7 @@ class Api:
         if body is not None:
             headers = {"Content-Type": "application/x-tar", **headers}
         with self._failures():
+            self._knock()
             reply = self._client.request(
                 method,
                 self._url(path),
@@ -191,6 +195,12 @@ class Api:
                 reply.close()
                 raise
         return reply
+
+    def _knock(self) -> None:
+        """OSError when nothing serves the socket. docker-py would leave its own socket open in that case."""
+        if self.endpoint.startswith("unix://"):
+            with socket.socket(socket.AF_UNIX) as knocking:
+                knocking.connect(self.endpoint.removeprefix("unix://"))
 
     def _chunks(self, reply: requests.Response) -> Iterator[bytes]:
         chunks = reply.raw.stream(_CHUNK, decode_content=False)

@@ -17,7 +17,7 @@ from orchestrator.engine.podman import PodmanEngine
 from orchestrator.engine.settings import Settings
 from orchestrator.errors import EngineError
 
-IDLE = 30
+IDLE = 10
 """Seconds without a connection after which the service ends by itself, as when we were killed outright."""
 START_TIMEOUT = 30.0
 _PREFIX = "orchestrator-podman-"
@@ -132,10 +132,11 @@ def _connection(path: Path) -> socket.socket:
     return opened
 
 
-def _runtime_dir() -> str:
+def _runtime_dir() -> Path:
     """Short, private and on tmpfs where there is such a place: a socket's path may have 107 bytes."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    return runtime if runtime and len(runtime) < 60 and os.access(runtime, os.W_OK) else tempfile.gettempdir()
+    fits = runtime and len(runtime) < 60 and os.access(runtime, os.W_OK)
+    return Path(runtime if fits else tempfile.gettempdir())
 
 
 def _sweep() -> None:
@@ -145,7 +146,7 @@ def _sweep() -> None:
 
 
 def _stale() -> Iterator[Path]:
-    for folder in Path(_runtime_dir()).glob(f"{_PREFIX}*"):
+    for folder in _runtime_dir().glob(f"{_PREFIX}*"):
         with suppress(OSError, ValueError):
             if folder.stat().st_uid != os.getuid():
                 continue

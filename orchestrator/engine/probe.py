@@ -47,7 +47,7 @@ def start_private(emit: Emit = ignore, *, storage: Path | None = None, note: str
     """
     if process.which("podman") is None:
         raise EngineError("podman is not installed", remedy=INSTALL)
-    known = _remembered(storage)
+    known = _remembered()
     if known is not None:
         with suppress(EngineError):
             return _engine(known, storage, note)
@@ -57,7 +57,7 @@ def start_private(emit: Emit = ignore, *, storage: Path | None = None, note: str
         engine, problem = _try(settings, storage, note)
         attempts.append(Attempt(settings=settings, problem=problem))
         if engine is not None:
-            _remember(settings, storage)
+            _remember(settings)
             return engine
     tried = "\n".join(f"- {a.settings.note() or 'as configured'}: {a.problem}" for a in attempts)
     raise EngineError(
@@ -153,9 +153,9 @@ def _memory() -> Path:
     return platformdirs.user_cache_path("gevulot-orchestrator") / "podman-settings.json"
 
 
-def _key(storage: Path | None) -> str:
+def _key() -> str:
     """Changes with every boot, kernel, user, and version of Podman or a runtime."""
-    parts = [platform.release(), str(os.geteuid()), str(storage or "")]
+    parts = [platform.release(), str(os.geteuid())]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
     for name in ("podman", "runc", "crun", "fuse-overlayfs"):
@@ -166,12 +166,12 @@ def _key(storage: Path | None) -> str:
     return "|".join(parts)
 
 
-def _remembered(storage: Path | None) -> Settings | None:
+def _remembered() -> Settings | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
-        return Settings.from_json(json.loads(_memory().read_text(encoding="utf-8"))[_key(storage)])
+        return Settings.from_json(json.loads(_memory().read_text(encoding="utf-8"))[_key()])
     return None
 
 
-def _remember(settings: Settings, storage: Path | None) -> None:
+def _remember(settings: Settings) -> None:
     with suppress(OSError):  # a cache: where it can't be written, the next start probes again
-        write_text(_memory(), json.dumps({_key(storage): settings.to_json()}, indent=1) + "\n")
+        write_text(_memory(), json.dumps({_key(): settings.to_json()}, indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import platformdirs
 
 from orchestrator import process
+from orchestrator.errors import EngineError
 
 CAP_SYS_RESOURCE = 24
 MAX_NPROC = 32768
@@ -56,7 +58,7 @@ class Settings:
             storage = platformdirs.user_data_path("gevulot-orchestrator") / f"storage-{self.driver}"
         if storage is None:
             return []
-        options = ["--root", str(storage / "root"), "--runroot", str(storage / "run")]
+        options = ["--root", str(storage / "root"), "--runroot", str(_run_root(storage))]
         if self.driver == "vfs":
             options += ["--storage-driver", "vfs"]
         elif self.driver == "fuse-overlayfs":
@@ -95,6 +97,19 @@ def alternatives() -> Iterator[Settings]:
         for runtime in [*runtimes, *([] if runtimes else [""])]:
             yield Settings(runtime=runtime, driver=driver)
             yield Settings(runtime=runtime, driver=driver, network="host")
+
+
+def _run_root(storage: Path) -> Path:
+    """One for each store, and always the same: a store refuses another one later, so the environment has no say.
+
+    Not below the store, because Podman allows it 50 characters.
+    """
+    name = hashlib.sha256(str(storage.absolute()).encode()).hexdigest()[:8]
+    path = Path(f"/tmp/orchestrator-run-{os.getuid()}-{name}")
+    path.mkdir(mode=0o700, exist_ok=True)
+    if path.stat().st_uid != os.getuid():
+        raise EngineError(f"{path} belongs to another user", remedy="remove it")
+    return path
 
 
 def _can_raise_limits() -> bool:

@@ -26,15 +26,19 @@ class Step:
     began: float
     ended: bool = False
     error: str = ""
-    partial: str = ""
+    partial: dict[int, str] = field(default_factory=dict)
+    """Unfinished lines, by output stream where the engine tells them apart."""
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
     shared: set[str] = field(default_factory=set)
     """Stages whose lines may be among `tail`, because the engine did not say whose they are."""
 
     def text(self) -> str:
         """The last lines, an unfinished one included."""
-        rest = _clean(self.partial)
-        return "\n".join([*self.tail, *([rest] if rest else [])])
+        return "\n".join([*self.tail, *self.unfinished()])
+
+    def unfinished(self) -> list[str]:
+        """What stands in lines that have no end yet."""
+        return [line for line in map(_clean, self.partial.values()) if line]
 
 
 class Steps:
@@ -61,13 +65,13 @@ class Steps:
             self._emit(StepStarted(id=key, stage=stage, title=title))
         return self._steps[key]
 
-    def output(self, key: str, text: str, also: tuple[Step, ...] = ()) -> None:
-        """`text` was written by step `key`, any number of lines and parts of lines.
+    def output(self, key: str, text: str, also: tuple[Step, ...] = (), *, stream: int = 0) -> None:
+        """`text` was written by step `key`, any number of lines and parts of lines, to output `stream`.
 
         `also` are steps that may have written it as well: it goes into their tails, but is shown once.
         """
         step = self._steps[key]
-        lines, step.partial = _split(step.partial + text.replace("\r\n", "\n"))
+        lines, step.partial[stream] = _split(step.partial.get(stream, "") + text.replace("\r\n", "\n"))
         if lines:
             self._emit(StepOutput(id=key, text="\n".join(lines)))
         step.tail.extend(lines)
@@ -81,10 +85,10 @@ class Steps:
         step = self._steps[key]
         if step.ended:
             return
-        if rest := _clean(step.partial):
+        for rest in step.unfinished():
             self._emit(StepOutput(id=key, text=rest))
             step.tail.append(rest)
-        step.partial = ""
+        step.partial.clear()
         step.ended, step.error = True, error
         took = time.monotonic() - step.began if seconds is None else seconds
         self._emit(StepFinished(id=key, seconds=max(took, 0.0), cached=cached, error=error))

@@ -1,0 +1,206 @@
+"""Builds that are stopped, and engines that die: nothing runs on, nothing stays but what is labelled."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.engine.base import Engine
+from orchestrator.engine.docker_api import Api
+from orchestrator.engine.private import PrivateEngine
+from orchestrator.engine.probe import start_private
+from orchestrator.engine.select import connect
+from orchestrator.errors import EngineError
+from orchestrator.events import Event, StepOutput, ignore
+from tests.support.engines import Dockerd, ensure_base, request
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder for an engine that is killed. Not tmp_path: pytest can't remove what is still mounted."""
+    path = Path(tempfile.mkdtemp(prefix="orchestrator-engine-"))
+    yield path
+    _kill_below(path)
+    _unmount(path)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def running(word: str) -> list[int]:
+    """Processes with `word` among their arguments, those of containers included; not ourselves."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if word.encode() in arguments:
+            found.append(int(entry.name))
+    return found
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> bool:
+    """Whether `condition` comes true in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return bool(condition())
+
+
+def containers(engine: Engine) -> list[str]:
+    """Every container, Podman's working containers included."""
+    api = Api(engine.info.endpoint)
+    try:
+        if engine.info.kind == "podman":
+            found = api.json("GET", "/libpod/containers/json", params={"all": "true", "external": "true"})
+        else:
+            found = api.json("GET", "/containers/json", params={"all": True})
+        return [item["Id"] for item in found or []]
+    finally:
+        api.close()
+
+
+class When:
+    """An `Emit` that calls `action` once, when `word` is printed by a step."""
+
+    def __init__(self, word: str, action: Callable[[], object]) -> None:
+        self._word = word
+        self._action = action
+        self.done = False
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepOutput) and self._word in event.text and not self.done:
+            self.done = True
+            self._action()
+
+
+def test_interrupted_build_leaves_nothing(engine: Engine, base_image: str) -> None:
+    build_id = f"test-{secrets.token_hex(6)}"
+    length = f"{secrets.randbelow(10**6) + 10**6}.5"
+    before, images = containers(engine), {item.id for item in engine.leftovers()}
+    text = f"FROM {base_image}\nRUN echo begun; sleep {length} & sleep {length}; wait\nRUN echo never\n"
+    emit = When("begun", lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        engine.build(request(text, build_id), emit)
+    assert emit.done
+    assert until(lambda: not running(length)), "the step's processes run on"
+    assert until(lambda: containers(engine) == before), "a working container stays"
+    assert {item.id for item in engine.leftovers()} == images
+    # The engine is as good as before.
+    image = engine.build(request(f"FROM {base_image}\nRUN echo {build_id}\n", build_id), ignore)
+    engine.remove(next(item for item in engine.leftovers() if item.id == image))
+
+
+def test_interrupted_while_the_context_is_sent(engine: Engine, base_image: str) -> None:
+    build_id = f"test-{secrets.token_hex(6)}"
+    before = containers(engine)
+    asked = request(f"FROM {base_image}\nRUN true\n", build_id)
+
+    def chunks() -> Iterator[bytes]:
+        yield b"".join(asked.context)[:1024]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.build(dataclasses.replace(asked, context=chunks()), ignore)
+    assert until(lambda: containers(engine) == before)
+    assert build_id not in {item.build_id for item in engine.leftovers()}
+
+
+def test_podman_service_killed_in_mid_build(folder: Path) -> None:
+    engine = start_private(storage=folder / "storage")
+    length = f"{secrets.randbelow(10**6) + 10**6}.5"
+    try:
+        base = ensure_base(engine)
+        emit = When("begun", lambda: os.kill(engine.service.pid, signal.SIGKILL))
+        with pytest.raises(EngineError) as caught:
+            engine.build(request(f"FROM {base}\nRUN echo begun; sleep {length}\n", "test-dies"), emit)
+        assert "went away" in caught.value.message
+        assert caught.value.remedy
+        assert until(lambda: not running(length)), "the step's processes run on"
+        with pytest.raises(EngineError):
+            engine.leftovers()
+    finally:
+        engine.close()
+
+
+def test_dockerd_killed_in_mid_build(folder: Path) -> None:
+    dockerd = Dockerd(folder / "docker", network=False)
+    dockerd.start()
+    engine = connect(dockerd.socket)
+    length = f"{secrets.randbelow(10**6) + 10**6}.5"
+    try:
+        base = ensure_base(engine)
+        emit = When("begun", lambda: dockerd.stop(kill=True))
+        with pytest.raises(EngineError) as caught:
+            engine.build(request(f"FROM {base}\nRUN echo begun; sleep {length}\n", "test-dies"), emit)
+        assert "docker" in caught.value.message
+        assert caught.value.remedy
+    finally:
+        engine.close()
+        dockerd.stop(kill=True)
+        for pid in running(length):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_private_service_ends_with_its_owner(folder: Path) -> None:
+    code = (
+        "import sys, time, pathlib\n"
+        "from orchestrator.engine.probe import start_private\n"
+        "engine = start_private(storage=pathlib.Path(sys.argv[1]))\n"
+        "print(engine.service.pid, engine.service.folder, flush=True)\n"
+        "time.sleep(1000)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(folder / "storage")], stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        pid, service_folder = owner.stdout.readline().split()
+        time.sleep(1)
+        owner.kill()
+    gone = Path(f"/proc/{pid}/cmdline")
+    assert until(lambda: not gone.exists() or gone.read_bytes() == b"", seconds=60), "the service stays"
+    engine = start_private(storage=folder / "storage")  # starting the next one sweeps
+    assert not Path(service_folder).exists()
+    engine.close()
+    assert not engine.service.folder.exists()
+
+
+def test_private_service_outlives_its_idle_time(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr("orchestrator.engine.private.IDLE", 2)
+    engine: PrivateEngine = start_private(storage=folder / "storage")
+    try:
+        time.sleep(5)
+        assert engine.leftovers() == []
+    finally:
+        engine.close()
+
+
+def _kill_below(folder: Path) -> None:
+    """What a killed daemon left running (containerd and such): its arguments name the folder."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if str(folder).encode() in (entry / "cmdline").read_bytes():
+                    os.kill(int(entry.name), signal.SIGKILL)
+
+
+def _unmount(folder: Path) -> None:
+    """What a killed engine left mounted keeps pytest from removing the folder."""
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for mount in reversed([mount for mount in mounts if mount.startswith(f"{folder}/")]):
+        subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
