@@ -13,6 +13,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, assemble, proxy_arguments
+from orchestrator.containerfile.render import render_containerfile
 from orchestrator.digest import file_digests
 from orchestrator.engine.base import BuildRequest, Engine, StepFailed
 from orchestrator.errors import BuildStepError, Finding, Severity, UsageError, VerificationError
@@ -89,14 +90,17 @@ def check_project(path: Path) -> Checked:
     return Checked(loaded=loaded, manifest=manifest, findings=tuple(findings))
 
 
-def render_project(checked: Checked, *, output: Path, emit: Emit, fetch: bool) -> Assembled:
-    """The Containerfile and its context without an engine.
+def render_text(checked: Checked) -> str:
+    """The Containerfile alone: nothing is fetched, bases and sources are named as in project.yaml."""
+    return render_containerfile(make_plan(checked.loaded, checked.manifest, nominal_inputs(checked.loaded)))
 
-    `fetch` gets the outside inputs that the context copies; without it only the texts of the result are of use.
-    """
-    inputs = resolve_inputs(checked.loaded, None, emit) if fetch else nominal_inputs(checked.loaded)
+
+def render_context(checked: Checked, *, output: Path, emit: Emit) -> None:
+    """Write the Containerfile and all that it copies into `output`; outside inputs are fetched, no engine is asked."""
+    inputs = resolve_inputs(checked.loaded, None, emit)
     plan = make_plan(checked.loaded, checked.manifest, inputs)
-    return assemble(checked.loaded, plan, inputs, mounts=True, exclude=output, emit=emit)
+    made = assemble(checked.loaded, plan, inputs, mounts=True, exclude=output, emit=emit)
+    made.context.write_to(output)
 
 
 def build_project(checked: Checked, engine: Engine, *, output: Path, emit: Emit, no_cache: bool = False) -> Result:
@@ -208,8 +212,7 @@ def _explained(failure: StepFailed, loaded: LoadedProject, plan: Plan) -> BuildS
         remedy = "its last lines are above; correct it and build again (finished steps are cached)"
     line = origin.line if origin else None
     if origin is not None and origin.field == "build.run":
-        inner = line_in_script(failure.tail)
-        line = loaded.run_line + inner - 1 if inner is not None else loaded.run_line
+        line = _line_of_run(loaded, failure.tail)
     finding = Finding(
         severity=Severity.ERROR,
         code="build-step",
@@ -220,6 +223,18 @@ def _explained(failure: StepFailed, loaded: LoadedProject, plan: Plan) -> BuildS
         field=origin.field if origin else None,
     )
     return BuildStepError(message, remedy=remedy, findings=(finding,), detail=failure.tail)
+
+
+def _line_of_run(loaded: LoadedProject, tail: str) -> int:
+    """The line of project.yaml at which the user's script failed, as far as the shell said; else where it begins."""
+    inner = line_in_script(tail)
+    script, text = loaded.project.build.run.splitlines(), loaded.text.splitlines()
+    if inner is None or inner > len(script):
+        return loaded.run_line
+    line = loaded.run_line + inner - 1
+    # Only a block scalar keeps the script's lines; in any other style they can't be told apart.
+    as_written = line <= len(text) and text[line - 1].strip() == script[inner - 1].strip()
+    return line if as_written else loaded.run_line
 
 
 def _pack(job: _Job, image_id: str, target: Path) -> None:

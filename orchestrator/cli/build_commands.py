@@ -59,17 +59,15 @@ def check(project: Path, as_json: bool) -> None:
 @progress_option
 def render(project: Path, output: Path | None, progress: str) -> None:
     """Print the Containerfile; with -o, write it with its whole context, to be built by hand."""
-    from orchestrator.pipeline import check_project, render_project
+    from orchestrator.pipeline import check_project, render_context, render_text
 
     checked = check_project(project)
     say_findings(finding for finding in checked.findings if finding.severity is not Severity.NOTE)
-    with make_progress(progress) as shown:
-        made = render_project(checked, output=output or Path("target"), emit=shown.emit, fetch=output is not None)
-        if output is not None:
-            made.context.write_to(output)
     if output is None:
-        answer(made.containerfile.rstrip("\n"))
+        answer(render_text(checked).rstrip("\n"))
         return
+    with make_progress(progress) as shown:
+        render_context(checked, output=output, emit=shown.emit)
     say(f"wrote the build context; build it by hand with: podman build --file {output}/Containerfile {output}")
     say("bases are named as in project.yaml: pull them, or give images of your own")
     answer(str(output / "Containerfile"))

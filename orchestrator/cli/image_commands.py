@@ -187,8 +187,6 @@ def verify(image: Path, runtime: str | None, as_json: bool) -> None:
         detail = f": {check.detail}" if check.detail else ""
         answer(f"{'ok  ' if check.ok else 'FAIL'} {check.title}{detail}")
         say_findings(check.findings)
-    for stand_in in result.stand_ins:
-        answer(f"note: stand-in {stand_in.path}: {stand_in.text}")
     if not result.bootable:
         answer("note: not bootable as a program")
     if not result.ok:

@@ -163,7 +163,7 @@ def _amount(progress: StepProgress) -> str:
 
 def _title(text: str) -> str:
     """A step's instruction without the mounts that every RUN has, and on one line."""
-    return " ".join(re.sub(r"--mount=\S+\s+", "", text).split())
+    return _short(re.sub(r"--mount=\S+\s+", "", text), 160)
 
 
 def _short(text: str, width: int) -> str:

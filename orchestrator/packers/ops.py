@@ -66,6 +66,13 @@ _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
         "set ops: {{version: 0.1.43}}",
     ),
     (
+        r"file \"(?P<what>[^\"]+)\" is missing|lstat (?P<what2>[^:\n]+): no such file",
+        "ops misses {what}{what2} in the staged tree",
+        "correct Program, Files and Dirs of the manifest",
+    ),
+    (r"gzip: invalid header", "common.tar.gz of the Nanos release is damaged", "fetch the release again"),
+    (r"^panic: (?P<what>.*)", "ops crashed ({what})", "use another version of ops, and report it to its makers"),
+    (
         r"pack-ops: no-image: (?P<what>.*)",
         "{what}: ops ends with status 0 also when it failed",
         "read its output above",
@@ -82,8 +89,8 @@ _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
 def explain(failure: StepFailed) -> BuildStepError:
     """A failed `ops build` step, in true words."""
     for pattern, meaning, remedy in _EXPLANATIONS:
-        if found := re.search(pattern, failure.tail):
-            words = found.groupdict()
+        if found := re.search(pattern, failure.tail, re.MULTILINE):
+            words = {name: text or "" for name, text in found.groupdict().items()}
             return BuildStepError(
                 f"ops: {meaning.format(**words)}", remedy=remedy.format(**words), findings=failure.findings
             )

@@ -1,0 +1,136 @@
+"""What this machine can do for a build, and how to mend what it can't."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import process
+from orchestrator.engine.select import candidates
+from orchestrator.errors import Finding, Severity
+from orchestrator.inputs.store import default_root
+from orchestrator.network import ca_bundle
+
+ROOM = 10 * 1024**3
+"""Free bytes below which a build with a compiler in it may well fail."""
+PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostCheck:
+    """One thing looked at: `status` is ok|warning|error, `remedy` "" when there is nothing to do."""
+
+    name: str
+    status: str
+    detail: str
+    remedy: str = ""
+
+
+def examine() -> list[HostCheck]:
+    """Every check, engines first. A private Podman may be started for a moment to see whether it works."""
+    checks = [_engine(finding) for finding in candidates()]
+    for look in (_python, _tools, _disk, _proxies, _certificates, _qemu):
+        checks += look()
+    return checks
+
+
+def _engine(finding: Finding) -> HostCheck:
+    status = {Severity.NOTE: "ok", Severity.WARNING: "warning", Severity.ERROR: "error"}[finding.severity]
+    return HostCheck(
+        name=finding.code.replace("-", " "),
+        status=status,
+        detail=finding.message,
+        remedy=finding.remedy if status != "ok" else "",
+    )
+
+
+def _python() -> Iterator[HostCheck]:
+    yield HostCheck(name="python", status="ok", detail=".".join(str(part) for part in sys.version_info[:3]))
+
+
+# Program, its Debian package, and what is not possible without it.
+_TOOLS = (
+    ("git", "git", "the Gevulot shim can't be fetched from git"),
+    ("mmdebstrap", "mmdebstrap", "a base with `bootstrap:` can't be made where no registry answers"),
+)
+
+
+def _tools() -> Iterator[HostCheck]:
+    for name, package, loss in _TOOLS:
+        path = process.which(name)
+        if path is None:
+            yield HostCheck(
+                name=name, status="warning", detail=f"not installed: {loss}", remedy=f"apt-get install {package}"
+            )
+        else:
+            yield HostCheck(name=name, status="ok", detail=_version([path, "--version"]))
+
+
+def _version(arguments: list[str]) -> str:
+    try:
+        done = process.run(arguments, timeout=10)
+    except (OSError, TimeoutError):
+        return arguments[0]
+    return (done.stdout or done.stderr).strip().split("\n")[0] or arguments[0]
+
+
+def _disk() -> Iterator[HostCheck]:
+    for name, path in (("disk, cache", default_root()), ("disk, here", Path.cwd())):
+        there = next(each for each in (path, *path.parents) if each.exists())
+        free = shutil.disk_usage(there).free
+        low = free < ROOM
+        yield HostCheck(
+            name=name,
+            status="warning" if low else "ok",
+            detail=f"{free / 1024**3:.1f} GiB free at {path}",
+            remedy="free some room: `orchestrator clean`, and the engine's own `system prune`" if low else "",
+        )
+
+
+def _proxies() -> Iterator[HostCheck]:
+    found = [name for each in PROXIES for name in (each, each.upper()) if os.environ.get(name)]
+    local = [name for name in found if any(host in os.environ[name] for host in ("localhost", "127.0.0.1", "[::1]"))]
+    local = [name for name in local if "no_proxy" not in name.lower()]
+    if local:
+        yield HostCheck(
+            name="proxies",
+            status="warning",
+            detail=f"{', '.join(local)} names this machine itself, which build steps can't reach by that name",
+            remedy="set network.http-proxy and network.https-proxy in project.yaml to an address they can reach",
+        )
+    else:
+        yield HostCheck(name="proxies", status="ok", detail=f"from {', '.join(found)}" if found else "none set")
+
+
+def _certificates() -> Iterator[HostCheck]:
+    path = ca_bundle()
+    count = path.read_bytes().count(b"BEGIN CERTIFICATE")
+    if count:
+        yield HostCheck(name="certificates", status="ok", detail=f"{count} in {path}, given to every build step")
+    else:
+        yield HostCheck(
+            name="certificates",
+            status="warning",
+            detail=f"{path} holds no certificate",
+            remedy="apt-get install ca-certificates, or set SSL_CERT_FILE to your bundle",
+        )
+
+
+def _qemu() -> Iterator[HostCheck]:
+    path = process.which("qemu-system-x86_64")
+    if path is None:
+        yield HostCheck(
+            name="qemu",
+            status="warning",
+            detail="not installed: images can't be booted here",
+            remedy="apt-get install qemu-system-x86",
+        )
+        return
+    kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
+    yield HostCheck(
+        name="qemu", status="ok", detail=f"{_version([path, '--version'])}; {'KVM' if kvm else 'no KVM: emulated'}"
+    )

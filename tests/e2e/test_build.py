@@ -1,0 +1,166 @@
+"""`build` on real engines, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from orchestrator.engine.base import Engine
+from tests.e2e.projects import COMPILE, write_project
+from tests.support import engines
+from tests.support.cli import ROOT, orchestrator
+
+EXAMPLES = ROOT / "examples"
+
+
+def build(project: Path, out: Path, engine: str, *more: str) -> Path:
+    """Build one project; the image's path, which is the last line of stdout."""
+    done = orchestrator("build", project, "-o", out, "--engine", engine, *more)
+    assert done.code == 0, done.stderr
+    return Path(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.engine
+def test_same_bytes_from_both_engines_and_without_cache(tmp_path: Path) -> None:
+    project = write_project(tmp_path / "p", stage={"files": ["program.c"]}, manifest={"Args": ["x"], "Klibs": None})
+    with engines.docker_engine() as docker, engines.podman_engine() as podman:
+        images = [
+            build(project, tmp_path / f"{number}", engine.info.endpoint, *more).read_bytes()
+            for number, (engine, more) in enumerate(
+                [(docker, []), (podman, []), (docker, ["--no-cache"]), (podman, ["--no-cache"])]
+            )
+        ]
+    assert len(set(images)) == 1
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_prover_and_verifier_are_the_same_on_both_engines(tmp_path: Path) -> None:
+    """The real examples: Groth16 in Rust, linked to the stand-in shim, from a base made of Debian packages."""
+    projects = [EXAMPLES / name / "project.yaml" for name in ("my-prover", "my-verifier")]
+    digests = []
+    with engines.docker_engine() as docker, engines.podman_engine() as podman:
+        for engine in (docker, podman):
+            out = tmp_path / engine.info.kind
+            done = orchestrator("build", *projects, "-o", out, "--engine", engine.info.endpoint, timeout=1800)
+            assert done.code == 0, done.stderr[-4000:]
+            assert done.stdout.splitlines() == [str(out / "my-prover.img"), str(out / "my-verifier.img")]
+            digests.append(
+                [blake3((out / f"{name}.img").read_bytes()).hexdigest() for name in ("my-prover", "my-verifier")]
+            )
+            tree = orchestrator("inspect", out / "my-prover.img", "tree").stdout
+            assert "libgevulot_shim_ffi.so" in tree
+            assert "proving.key" in tree
+    assert digests[0] == digests[1]
+
+
+def test_receipt_says_what_happened(engine: Engine, tmp_path: Path) -> None:
+    project = write_project(tmp_path / "p", resources={"cpus": 3, "memory": 640})
+    image = build(project, tmp_path / "out", engine.info.endpoint)
+    receipt = json.loads(image.with_suffix(".receipt.json").read_text())
+    assert receipt["image"]["size"] == image.stat().st_size
+    assert receipt["image"]["blake3"] == blake3(image.read_bytes()).hexdigest()
+    assert receipt["bootable"] is False
+    assert receipt["resources"] == {"cpus": 3, "memory": 640, "gpus": 0}
+    assert receipt["engine"]["kind"] == engine.info.kind
+    assert receipt["verification"]["ok"] is True
+    assert {row["name"]: row["kind"] for row in receipt["inputs"]} == {"base": "bootstrap", "nanos": "stub"}
+    assert any("gcc" in row["step"] or "build.sh" in row["step"] for row in receipt["stages"])
+    assert orchestrator("hash", image).stdout.strip() == receipt["image"]["blake3"]
+    # The stub kernel is never passed over in silence.
+    assert "stub" in orchestrator("inspect", image).stdout
+    assert "not bootable" in orchestrator("verify", image).stdout
+
+
+def test_a_failing_step_ends_with_its_place_and_its_last_lines(engine: Engine, tmp_path: Path) -> None:
+    run = f"{COMPILE}\necho the last words >&2\nno-such-command --now\n"
+    project = write_project(tmp_path / "p", build={"run": run, "program": "program"})
+    done = orchestrator("build", project, "-o", tmp_path / "out", "--engine", engine.info.endpoint)
+    assert done.code == 5
+    line = project.read_text().splitlines().index("    no-such-command --now") + 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"{project}:{line}: build.run: ")
+    assert "127" in last
+    assert "the last words" in done.stderr
+    assert not list((tmp_path / "out").glob("*.img"))
+
+
+def test_a_missing_library_fails_with_who_needs_it(engine: Engine, tmp_path: Path) -> None:
+    run = "echo 'int f(void){return 1;}' > f.c\ngcc -shared -fPIC -o libgone.so f.c\n"
+    run += "echo 'int f(void); int main(void){return f();}' > m.c\ngcc -o program m.c -L. -lgone\nrm libgone.so\n"
+    project = write_project(tmp_path / "p", build={"run": run, "program": "program"})
+    done = orchestrator("build", project, "-o", tmp_path / "out", "--engine", engine.info.endpoint)
+    assert done.code == 5
+    assert "libgone.so" in done.stderr
+    assert not list((tmp_path / "out").iterdir()) or not list((tmp_path / "out").glob("program*"))
+
+
+def test_a_program_that_is_not_there_names_candidates(engine: Engine, tmp_path: Path) -> None:
+    project = write_project(tmp_path / "p", build={"run": COMPILE + "\n", "program": "target/release/prog"})
+    done = orchestrator("build", project, "-o", tmp_path / "out", "--engine", engine.info.endpoint)
+    assert done.code == 5
+    assert "target/release/prog" in done.stderr
+    assert "program" in done.stderr
+
+
+def test_the_containers_are_gone_and_clean_removes_the_rest(engine: Engine, tmp_path: Path) -> None:
+    project = write_project(tmp_path / "p")
+    build(project, tmp_path / "out", engine.info.endpoint)
+    assert [left for left in engine.leftovers() if left.kind == "container"] == []
+    done = orchestrator("clean", tmp_path / "out", "--engine", engine.info.endpoint)
+    assert done.code == 0
+    assert [left for left in engine.leftovers() if not left.name.startswith("localhost/orchestrator/base")] == []
+    assert (tmp_path / "out" / "program.img").exists()
+
+
+def test_two_builds_of_one_name_at_once_wait_for_each_other(engine: Engine, tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    project = write_project(tmp_path / "p", build={"run": COMPILE + "\nsleep 2\n", "program": "program"})
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: build(project, tmp_path / "out", engine.info.endpoint), range(2)))
+    assert both[0] == both[1]
+    assert orchestrator("verify", both[0]).code == 0
+    receipt = json.loads(both[0].with_suffix(".receipt.json").read_text())
+    assert receipt["image"]["blake3"] == blake3(both[0].read_bytes()).hexdigest()
+
+
+@pytest.mark.engine
+def test_a_program_that_needs_a_newer_glibc_than_packed_is_not_called_verified(tmp_path: Path) -> None:
+    """The image is built, looked into, and refused: nothing under the final name, the rejected one kept."""
+    run = f"{COMPILE}\nprintf 'no loader' > ld\n"
+    project = write_project(
+        tmp_path / "p",
+        build={"run": run, "program": "program"},
+        manifest={"Env": {"X": "y"}, "ManifestPassthrough": {"mounts": {"%7": "/workspace"}}},
+    )
+    with engines.podman_engine() as podman:
+        done = orchestrator("build", project, "-o", tmp_path / "out", "--engine", podman.info.endpoint)
+    assert done.code == 6, done.stderr
+    assert not (tmp_path / "out" / "program.img").exists()
+    assert not (tmp_path / "out" / "program.receipt.json").exists()
+    assert (tmp_path / "out" / "program.img.rejected").exists()
+
+
+def test_without_any_engine_it_says_what_was_tried(tmp_path: Path) -> None:
+    project = write_project(tmp_path / "p")
+    done = orchestrator("build", project, "-o", tmp_path / "out", "--engine", f"unix://{tmp_path}/none.sock")
+    assert done.code == 3
+    assert "none.sock" in done.stderr
+    assert not list((tmp_path / "out").glob("*.img"))
+
+
+@pytest.mark.engine
+def test_nothing_of_the_host_ca_bundle_stays_in_the_image(tmp_path: Path) -> None:
+    from orchestrator.network import ca_bundle
+
+    project = write_project(tmp_path / "p")
+    with engines.podman_engine() as podman:
+        image = build(project, tmp_path / "out", podman.info.endpoint)
+    certificate = ca_bundle().read_bytes().split(b"-----BEGIN CERTIFICATE-----\n")[1][:64]
+    assert certificate not in image.read_bytes()
+    assert os.fsencode("/orchestrator/network") not in image.read_bytes()

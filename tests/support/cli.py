@@ -1,0 +1,84 @@
+"""The program as a user runs it: `python -m orchestrator …` in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A command that ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    def json(self) -> Any:
+        """Its stdout, which must be exactly one JSON document."""
+        return json.loads(self.stdout)
+
+
+def orchestrator(
+    *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 1200
+) -> Run:
+    """Run a command to its end."""
+    done = subprocess.run(
+        _command(arguments),
+        cwd=cwd or ROOT,
+        env=_environment(env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Run(code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def interrupted(
+    arguments: Sequence[str | Path], when: Callable[[dict[str, Any]], bool], sign: signal.Signals, delay: float = 0.0
+) -> Run:
+    """Run a build with `--progress json`; send `sign` `delay` seconds after the first event that `when` accepts."""
+    running = subprocess.Popen(
+        _command([*arguments, "--progress", "json"]),
+        cwd=ROOT,
+        env=_environment(None),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    seen, sent = [], False
+    assert running.stderr is not None
+    assert running.stdout is not None
+    for line in running.stderr:
+        seen.append(line)
+        if not sent and line.startswith("{") and when(json.loads(line)):
+            time.sleep(delay)
+            running.send_signal(sign)
+            sent = True
+    out = running.stdout.read()
+    code = running.wait(timeout=120)
+    running.stdout.close()
+    running.stderr.close()
+    assert sent, "the event never came:\n" + "".join(seen[-20:])
+    return Run(code=code, stdout=out, stderr="".join(seen))
+
+
+def _command(arguments: Sequence[str | Path]) -> list[str]:
+    return [sys.executable, "-m", "orchestrator", *(str(argument) for argument in arguments)]
+
+
+def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), **(extra or {})}
