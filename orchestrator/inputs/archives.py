@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -19,6 +20,9 @@ from orchestrator.errors import InputError
 from orchestrator.inputs import trees
 
 CHUNK = 1024 * 1024
+# Errors of the system that an archive's own headers cause: bz2's "Invalid data stream" has no number, zipfile seeks
+# to negative offsets, names can be too long for the file system.
+_NONSENSE = {None, errno.EINVAL, errno.ENAMETOOLONG, errno.ELOOP}
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
@@ -53,9 +57,9 @@ def extract(archive: Path, target: Path, *, name: str = "", limits: ArchiveLimit
             except (ValueError, NotImplementedError, RuntimeError, UnicodeError) as e:
                 raise _damaged(shown, e) from e  # zipfile and tarfile: nonsense in headers, encryption
             except OSError as e:
-                if e.errno is not None:
+                if e.errno not in _NONSENSE:
                     raise
-                raise _damaged(shown, e) from e  # bz2: "Invalid data stream"
+                raise _damaged(shown, e) from e
         _only_child(staging).rename(target)
     finally:
         trees.delete(staging)

@@ -86,6 +86,19 @@ def test_tars(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "out"]
 
 
+def test_names_that_no_file_system_has(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a whole"):
+        unpack(tar([("a" * 300, b"x")]), tmp_path)
+
+
+def test_zip_directory_at_a_negative_offset(tmp_path: Path) -> None:
+    data = bytearray(zipped({"a": b"x", "b": b"y"}))
+    # The end record's offset of the directory (at -6): zipfile corrects every member by the difference.
+    data[-6:-2] = (0x7FFFFF).to_bytes(4, "little")
+    with pytest.raises(InputError):
+        unpack(bytes(data), tmp_path)
+
+
 def test_zip(tmp_path: Path) -> None:
     out = unpack(zipped({"top/a/file": b"data", "top/empty/": b""}, ("top/link", "a/file")), tmp_path)
     assert (out / "link").read_bytes() == b"data"
@@ -228,7 +241,7 @@ def test_nothing_lands_or_points_outside(members: Members) -> None:
         assert [path.name for path in Path(directory).iterdir()] == ["work"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(data=st.data())
 def test_damaged_archives_give_our_error_only(data: st.DataObject) -> None:
     source = data.draw(
