@@ -15,6 +15,7 @@ from orchestrator.errors import BuildStepError, EngineError, InputError
 from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted
 
 CONTEXT_STEP = "context"
+_FAULT = re.compile(r"failed to create endpoint|could not find bridge|container networking|cgroup|rlimit|netns", re.I)
 _EXIT = re.compile(r"(?:exit code: |exit status |non-zero code: )(\d+)")
 _PARSE = re.compile(
     r"parse error|unknown instruction|Dockerfile.*cannot be empty|no contents in|no FROM statement|"
@@ -59,6 +60,17 @@ def exit_status(text: str) -> int | None:
     """The exit status that an engine's error names, if any."""
     found = _EXIT.findall(text)
     return int(found[-1]) if found else None  # the last: the step's own text, which may say the same, comes first
+
+
+def engine_fault(engine: str, problem: str) -> EngineError | None:
+    """The error for a step that the engine could not even begin to run, else None."""
+    if not _FAULT.search(problem):
+        return None
+    return EngineError(
+        f"{engine} can't run a container here: {problem}",
+        remedy="see `orchestrator doctor`, and the engine's log; --engine private starts a Podman with settings"
+        " that work on this machine",
+    )
 
 
 def step_failed(step: Step, instruction: str, problem: str, status: int | None) -> StepFailed:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.engine.build import base_error, build_error, exit_status, step_failed
+from orchestrator.engine.build import base_error, build_error, engine_fault, exit_status, step_failed
 from orchestrator.engine.buildkit_trace import Trace, TraceError, Vertex, decode
 from orchestrator.engine.steps import Step, Steps
 from orchestrator.errors import EngineError, OrchestratorError
@@ -48,7 +48,10 @@ class BuildKitLog:
         step = guilty[0]
         if _METADATA in step.title or step.title.startswith("FROM "):
             return base_error(step, step.error)
-        return step_failed(step, step.title, step.error, exit_status(step.error))
+        status = exit_status(step.error)
+        if status is None and (fault := engine_fault("Docker", step.error)):
+            return fault
+        return step_failed(step, step.title, step.error, status)
 
     def _trace(self, trace: Trace) -> None:
         for vertex in trace.vertices:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.engine.build import base_error, build_error, exit_status, step_failed
+from orchestrator.engine.build import base_error, build_error, engine_fault, exit_status, step_failed
 from orchestrator.engine.steps import Step, Steps
 from orchestrator.errors import OrchestratorError
 
@@ -43,7 +43,10 @@ class ClassicLog:
         self._steps.finish(step.id, error=problem)
         if step.title.upper().startswith("FROM "):
             return base_error(step, problem)
-        return step_failed(step, step.title, problem, code if code is not None else exit_status(problem))
+        status = code if code is not None else exit_status(problem)
+        if status is None and (fault := engine_fault("Docker", problem)):
+            return fault
+        return step_failed(step, step.title, problem, status)
 
     def _begin(self, number: str, title: str) -> None:
         self._end()

@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.engine.build import base_error, build_error, exit_status, step_failed
+from orchestrator.engine.build import base_error, build_error, engine_fault, exit_status, step_failed
 from orchestrator.engine.steps import Step, Steps
-from orchestrator.errors import EngineError, OrchestratorError
+from orchestrator.errors import OrchestratorError
 
 _STEP = re.compile(
     r"(?:\[(?P<stage>\d+)/(?P<stages>\d+)\] )?STEP (?P<step>\d+)/(?P<steps>\d+): (?P<title>.*)\n?", re.DOTALL
@@ -33,7 +33,6 @@ _END = re.compile(r"(?:\[\d+/\d+\] )?COMMIT .*\n|Successfully (?:tagged|built) .
 _NEEDS = re.compile(r"(?:--from=|[, ]from=)([^\s,]+)")
 _FAILED_AT = re.compile(r'building at STEP "(?P<title>.*?)": (?P<problem>.*)', re.DOTALL)
 _RUNTIME = re.compile(r"^error running container: (?:from|did not get) .*", re.DOTALL)
-_NOT_THERE = re.compile(r"exec(?:utable file)?:? .*(?:no such file|not found|permission denied)", re.DOTALL)
 
 
 @dataclass(kw_only=True)
@@ -86,8 +85,8 @@ class PodmanLog:
         if step is None:
             return build_error(problem)
         status = exit_status(at["problem"])
-        if self._runtime_error and not _NOT_THERE.search(self._runtime_error):
-            return _runtime_broken(self._runtime_error)
+        if self._runtime_error and (fault := engine_fault("Podman", self._runtime_error)):
+            return fault
         self._steps.finish(step.id, error=problem)
         return step_failed(step, step.title, at["problem"], status)
 
@@ -150,11 +149,3 @@ class PodmanLog:
 def _plain(title: str) -> str:
     """An instruction without its flags and spacing: the error line and the STEP line differ in both."""
     return " ".join(word for word in title.split() if not word.startswith("--"))
-
-
-def _runtime_broken(problem: str) -> EngineError:
-    return EngineError(
-        f"Podman's runtime can't run a container here: {problem}",
-        remedy="see `orchestrator doctor`; --engine podman without a running socket starts a private Podman"
-        " with settings that work on this machine",
-    )

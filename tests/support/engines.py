@@ -54,7 +54,10 @@ def need(program: str) -> str:
 
 
 class Dockerd:
-    """A Docker daemon in `folder`, on `socket`. `network=False`: no bridge, so that it disturbs no other daemon."""
+    """A Docker daemon in `folder`, on `socket`. `network=False`: in a network namespace of its own.
+
+    A daemon without a bridge removes docker0 when it starts, which another daemon may be using.
+    """
 
     def __init__(self, folder: Path, *, network: bool = True) -> None:
         self.folder = folder
@@ -113,7 +116,8 @@ class Dockerd:
     def _try(self, dockerd: str, options: list[str]) -> bool:
         for name in ("pid", "docker.sock"):
             (self.folder / name).unlink(missing_ok=True)
-        command = [dockerd, "-H", self.socket, "--data-root", f"{self.folder}/data"]
+        command = [] if self._network else [need("unshare"), "--net", "--"]
+        command += [dockerd, "-H", self.socket, "--data-root", f"{self.folder}/data"]
         command += ["--exec-root", f"{self.folder}/exec", "--pidfile", f"{self.folder}/pid", *options]
         with (self.folder / "log").open("wb") as log:
             daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
