@@ -8,6 +8,7 @@ import gzip
 import lzma
 import os
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -54,7 +55,7 @@ def extract(archive: Path, target: Path, *, name: str = "", limits: ArchiveLimit
                 _unpack(stream, writer)
             except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, gzip.BadGzipFile) as e:
                 raise _damaged(shown, e) from e
-            except (ValueError, NotImplementedError, RuntimeError, UnicodeError) as e:
+            except (ValueError, RuntimeError, LookupError, ArithmeticError, struct.error) as e:
                 raise _damaged(shown, e) from e  # zipfile and tarfile: nonsense in headers, encryption
             except OSError as e:
                 if e.errno not in _NONSENSE:

@@ -67,7 +67,7 @@ def zipped(members: dict[str, bytes], link: tuple[str, str] | None = None) -> by
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members.items():
-            archive.writestr(name, data)
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # a fixed date
         if link:
             info = zipfile.ZipInfo(link[0])
             info.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -89,6 +89,15 @@ def test_tars(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
 def test_names_that_no_file_system_has(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a whole"):
         unpack(tar([("a" * 300, b"x")]), tmp_path)
+
+
+def test_zip_member_without_a_name(tmp_path: Path) -> None:
+    data = zipped({"d": b"x"})
+    central = bytearray(data[data.index(b"PK\x01\x02") :])
+    central[28:30] = b"\0\0"  # the name's length; the name becomes the extra field
+    central[30:32] = b"\1\0"
+    with pytest.raises(InputError):
+        unpack(data[: data.index(b"PK\x01\x02")] + bytes(central), tmp_path)
 
 
 def test_zip_directory_at_a_negative_offset(tmp_path: Path) -> None:
