@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, assemble, proxy_arguments
 from orchestrator.containerfile.render import render_containerfile
-from orchestrator.digest import file_digests
+from orchestrator.digest import Digests, file_digests
 from orchestrator.engine.base import BuildRequest, Engine, StepFailed
 from orchestrator.errors import BuildStepError, Finding, Severity, UsageError, VerificationError
 from orchestrator.events import Emit, Event, Notice, StepFinished, StepProgress, StepStarted
@@ -25,7 +25,7 @@ from orchestrator.inputs.resolve import resolve_inputs
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.manifest.merge import effective_manifest
 from orchestrator.packers.native import NativeJob, pack_native
-from orchestrator.packers.ops import explain, extract_image
+from orchestrator.packers.ops import explain, extract_image, ops_version
 from orchestrator.plan.make import make_plan
 from orchestrator.plan.model import Plan
 from orchestrator.plan.origins import line_in_script, origin_of
@@ -34,6 +34,7 @@ from orchestrator.project.paths import check_paths
 from orchestrator.receipt import Built, StageTimes, receipt_document, receipt_text
 from orchestrator.verify.image import verify_image
 from orchestrator.verify.model import Verification
+from orchestrator.verify.subject import stand_in_file
 
 TARGET = "result"
 
@@ -122,34 +123,33 @@ def build_project(checked: Checked, engine: Engine, *, output: Path, emit: Emit,
         target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
         # The inner one is renamed first: a receipt never speaks of an image that isn't there yet.
         with replacing(receipt) as receipt_part, replacing(target) as image_part:
-            _pack(job, image_id, image_part)
-            verification = _verify(image_part, loaded, target, tell)
-            document = _receipt(job, made, verification, image_part, target, times)
+            made_by = _pack(job, image_id, image_part)
+            verification = _with_stand_ins(_verify(image_part, loaded, target, tell), inputs)
+            digests = _digests(image_part, target, tell)
+            document = receipt_document(
+                Built(
+                    project=loaded.project,
+                    plan=plan,
+                    inputs=inputs,
+                    engine=engine.info,
+                    image_path=str(target),
+                    digests=digests,
+                    ops_version=made_by,
+                    containerfile=made.containerfile,
+                    manifest=made.manifest,
+                    context_sha256=made.context.digest(),
+                    stages=times.rows,
+                    verification=verification,
+                )
+            )
             receipt_part.write_text(receipt_text(document), encoding="utf-8")
     return Result(image=target, receipt=receipt, document=document)
 
 
-def _receipt(
-    job: _Job, made: Assembled, verification: Verification, image: Path, target: Path, times: StageTimes
-) -> dict[str, Any]:
-    with phase(job.emit, "receipt", f"hash {target.name}") as key:
+def _digests(image: Path, target: Path, emit: Emit) -> Digests:
+    with phase(emit, "receipt", f"hash {target.name}") as key:
         total = image.stat().st_size
-        digests = file_digests(image, lambda done: job.emit(StepProgress(id=key, done=done, total=total)))
-    return receipt_document(
-        Built(
-            project=job.loaded.project,
-            plan=job.plan,
-            inputs=job.inputs,
-            engine=job.engine.info,
-            image_path=str(target),
-            digests=digests,
-            containerfile=made.containerfile,
-            manifest=made.manifest,
-            context_sha256=made.context.digest(),
-            stages=times.rows,
-            verification=verification,
-        )
-    )
+        return file_digests(image, lambda done: emit(StepProgress(id=key, done=done, total=total)))
 
 
 @contextmanager
@@ -237,7 +237,9 @@ def _line_of_run(loaded: LoadedProject, tail: str) -> int:
     return line if as_written else loaded.run_line
 
 
-def _pack(job: _Job, image_id: str, target: Path) -> None:
+def _pack(job: _Job, image_id: str, target: Path) -> str | None:
+    """Write the image to `target`; the version of the ops that made it, None with the native packer."""
+
     def open_archive(path: str) -> AbstractContextManager[BinaryIO]:
         return job.engine.open_archive(image_id, path, job.build_id)
 
@@ -246,13 +248,20 @@ def _pack(job: _Job, image_id: str, target: Path) -> None:
             common = job.inputs.nanos_common.local if job.inputs.nanos_common else None
             native = NativeJob(guest=job.plan.guest, nanos=job.inputs.nanos.local, common=common, spool=target.parent)
             pack_native(native, open_archive, target)
-        return
+        return None
     with phase(job.emit, "pack", "copy the image out of the container") as key:
 
         def progress(done: int, total: int) -> None:
             job.emit(StepProgress(id=key, done=done, total=total))
 
         extract_image(job.plan.name, open_archive, target, progress)
+        return ops_version(open_archive)
+
+
+def _with_stand_ins(verification: Verification, inputs: Inputs) -> Verification:
+    """Also what only the build used: an image made by a stand-in ops looks like the real one's."""
+    found = stand_in_file(inputs.ops.local, "input:ops") if inputs.ops is not None else None
+    return replace(verification, stand_ins=(*verification.stand_ins, found)) if found else verification
 
 
 def _verify(image: Path, loaded: LoadedProject, target: Path, emit: Emit) -> Verification:

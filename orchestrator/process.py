@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -40,26 +42,32 @@ def run(
     stdin: IO[bytes] | None = None,
     timeout: float | None = None,
 ) -> Completed:
-    """Run to the end. `env` is added to this process's own.
+    """Run to the end. `env` is added to this process's own. Interrupted or late, its whole group is killed.
 
     Errors: FileNotFoundError when the program is missing, TimeoutError past `timeout` seconds.
     """
-    try:
-        done = subprocess.run(
-            list(arguments),
-            cwd=cwd,
-            env={**os.environ, **(env or {})},
-            stdin=stdin if stdin is not None else subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise TimeoutError(f"{arguments[0]} did not end within {timeout:g} s") from error
+    # A group of its own, so that what the program itself started ends with it.
+    with subprocess.Popen(
+        list(arguments),
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=stdin if stdin is not None else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as running:
+        try:
+            stdout, stderr = running.communicate(timeout=timeout)
+        except BaseException as error:
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise TimeoutError(f"{arguments[0]} did not end within {timeout:g} s") from error
+            raise
     return Completed(
-        status=done.returncode,
-        stdout=done.stdout.decode(errors="replace"),
-        stderr=done.stderr.decode(errors="replace"),
+        status=running.returncode,
+        stdout=stdout.decode(errors="replace"),
+        stderr=stderr.decode(errors="replace"),
     )
 
 

@@ -48,7 +48,10 @@ class StageTimes:
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """What a finished build knows about itself; `stages` rows are those of `StageTimes`."""
+    """What a finished build knows about itself.
+
+    `ops_version` is None with the native packer; `stages` rows are those of `StageTimes`.
+    """
 
     project: Project
     plan: Plan
@@ -56,6 +59,7 @@ class Built:
     engine: EngineInfo
     image_path: str
     digests: Digests
+    ops_version: str | None
     containerfile: str
     manifest: str
     context_sha256: str
@@ -86,7 +90,7 @@ def receipt_document(built: Built) -> dict[str, Any]:
             "checksum": built.digests.blake3,
         },
         "packer": built.plan.packer,
-        "ops_version": built.plan.ops_version if built.plan.packer == "ops" else None,
+        "ops_version": built.ops_version,
         "nanos_version": built.plan.nanos_version,
         "bootable": built.verification.bootable,
         "stand_ins": [stand_in.to_dict() for stand_in in built.verification.stand_ins],

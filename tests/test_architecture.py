@@ -62,7 +62,9 @@ def test_data_flows_one_way() -> None:
         if name in ("orchestrator", "orchestrator.__main__", "orchestrator.pipeline") or top(name) == "cli":
             continue
         allowed = ALLOWED[top(name)] | {top(name)}
-        wrong += [f"{name} imports {each}" for each in imports(name, path) if top(each) not in allowed | {"__version__"}]
+        wrong += [
+            f"{name} imports {each}" for each in imports(name, path) if top(each) not in allowed | {"__version__"}
+        ]
     assert not wrong
 
 

@@ -31,13 +31,17 @@ older_than_0_1_42() {
 
 rm -f /root/.opsrc
 chmod 755 /usr/local/bin/ops
-version=$(offline ops version 2>/dev/null | sed -n 's/.*[Oo]ps version:[[:space:]]*v\{0,1\}\([0-9][0-9.]*\).*/\1/p' | head -n 1)
+# The version look-up has no time limit of its own.
+answer=$(offline timeout 60 ops version 2>/dev/null) || [ $? -ne 124 ] || fail ops-hangs "ops gave no answer within 60 s"
+version=$(printf '%s\n' "$answer" | sed -n 's/.*[Oo]ps version:[[:space:]]*v\{0,1\}\([0-9][0-9.]*\).*/\1/p' | head -n 1)
 if [ -n "$version" ] && older_than_0_1_42 "$version"; then
     fail ops-too-old "ops $version can't write the /workspace mount as the node expects it; use 0.1.42 or newer"
 fi
 echo "pack-ops: ops ${version:-of unknown version}, Nanos $nanos"
+echo "${version:-unknown}" >"$ops_home/ops-version"
 
 mkdir -p "$ops_home/images"
+touch "$ops_home/before"
 [ ! -e "$ops_home/images/$name" ] || fail stale-image "$ops_home/images/$name is there before ops ran"
 
 # ops finds libraries by the program's loader; the staged ones must win, and then land at their own place,
@@ -60,3 +64,4 @@ if [ -z "$image" ]; then
 fi
 [ "$image" = "$ops_home/images/$name" ] || fail wrong-image "ops named $image instead of $ops_home/images/$name"
 [ -s "$image" ] || fail no-image "ops named $image but wrote no such file"
+[ "$image" -nt "$ops_home/before" ] || fail stale-image "ops named $image, which is older than this build"

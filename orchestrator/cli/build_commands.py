@@ -115,7 +115,7 @@ def _say_built(document: dict[str, Any]) -> None:
     if not document["bootable"]:
         say("  not bootable as a program: its kernel is the stub, which only prints a line")
     for stand_in in document["stand_ins"]:
-        say(f"  stand-in in the image: {stand_in['path']}: {stand_in['text']}")
+        say(f"  stand-in: {stand_in['path']}: {stand_in['text']}")
 
 
 COMMANDS = (init, check, render, build)

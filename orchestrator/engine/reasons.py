@@ -50,7 +50,7 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
     (
         r"no space left on device",
         "the engine's disk is full",
-        "free space (`orchestrator clean`, `orchestrator cache gc`)",
+        "free space (`orchestrator clean`, and the engine's own prune)",
     ),
     (
         r"invalid reference|invalid status code|http: server gave HTTP response",
@@ -65,5 +65,5 @@ def image_error(reference: str, text: str) -> InputError:
     said = text.strip()
     for pattern, reason, remedy in _REASONS:
         if re.search(pattern, said, re.IGNORECASE):
-            return InputError(f"image {reference} can't be had: {reason} ({said})", remedy=remedy)
+            return InputError(f"image {reference} can't be had: {reason}", remedy=remedy, detail=said)
     return InputError(f"image {reference} can't be had: {said}", remedy="check the name and the network")

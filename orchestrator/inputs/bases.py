@@ -48,10 +48,9 @@ def resolve_base(access: Access, base: Base, engine: Engine, name: InputName = "
     failure = _failed_pulls.reason(engine, reference)
     if failure is None:
         try:
-            with access.step(f"pull {reference}"):
-                return _image(name, base, reference, engine.pull(reference, access.emit))
+            return _image(name, base, reference, engine.pull(reference, access.emit))
         except InputError as error:
-            failure = error.message
+            failure = error.message.removeprefix(f"image {reference} can't be had: ")
             _failed_pulls.remember(engine, reference, failure)
     if digest is not None:
         access.emit(Notice(text=f"{reference} could not be pulled; using the one that is here", level="warning"))

@@ -55,7 +55,10 @@ def ops(access: Access, spec: Ops, root: Path) -> Input:
     if spec.path is not None:
         path = root / spec.path
         _require(path, str(path))
-        magic.expect_program(path, str(path))
+        with path.open("rb") as stream:
+            script = stream.read(2) == b"#!"
+        if not script:  # one's own wrapper is one's own business
+            magic.expect_program(path, str(path))
         return _file_input("ops", spec.path, path)
     if spec.url is not None:
         entry = fetch(access, spec.url, sha256=spec.sha256, check=_program(access, spec.url), title="download ops")

@@ -9,15 +9,13 @@ from __future__ import annotations
 import heapq
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from orchestrator.errors import BuildStepError, InputError
 from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrder, Written
-from orchestrator.packers.staged import CHUNK, Entry, read_entries
+from orchestrator.packers.staged import CHUNK, Entry, OpenArchive, read_entries
 from orchestrator.plan.model import GuestPlan
 
 # facts/ops-nanos.md §2.5: the two files that ops takes out of its common.tar.gz, and where they go.
@@ -25,10 +23,6 @@ COMMON_FILES = {
     "libnss_dns.so.2": "lib/x86_64-linux-gnu/libnss_dns.so.2",
     "ca-certificates.crt": "etc/ssl/certs/ca-certificates.crt",
 }
-
-
-OpenArchive = Callable[[str], AbstractContextManager[BinaryIO]]
-"""Opens a tar stream of a directory of the resulting container, from its start each time it is called."""
 
 
 @dataclass(frozen=True, kw_only=True)

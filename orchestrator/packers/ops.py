@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO
 
 from orchestrator.engine.base import StepFailed
 from orchestrator.errors import BuildStepError
-from orchestrator.packers.staged import read_entries
+from orchestrator.packers.staged import OpenArchive, read_entries
 
 IMAGES = "/root/.ops/images"
+VERSION_FILE = "/root/.ops/ops-version"
 
 # What ops (or pack-ops.sh, with its own `pack-ops:` codes) prints -> (what it means, what to do).
 # Wording of ops 0.1.43; facts/ops-nanos.md §1, §2 and §5.
@@ -77,7 +76,11 @@ _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
         "{what}: ops ends with status 0 also when it failed",
         "read its output above",
     ),
-    (r"pack-ops: (?:wrong-image|stale-image): (?P<what>.*)", "{what}", "use an unmodified ops 0.1.42 or newer"),
+    (
+        r"pack-ops: (?:wrong-image|stale-image|ops-hangs): (?P<what>.*)",
+        "{what}",
+        "use an unmodified ops 0.1.42 or newer",
+    ),
     (
         r"pack-ops: ops-failed: (?P<what>.*)",
         "{what}",
@@ -97,9 +100,18 @@ def explain(failure: StepFailed) -> BuildStepError:
     return BuildStepError("ops build failed", remedy="read its output above", findings=failure.findings)
 
 
+def ops_version(open_archive: OpenArchive) -> str:
+    """What the ops in the container called itself, as `0.1.43`, or `unknown`."""
+    with open_archive(VERSION_FILE) as stream:
+        for entry in read_entries(stream, ""):
+            if entry.kind == "file":
+                return b"".join(entry.chunks()).decode(errors="replace").strip()
+    return "unknown"
+
+
 def extract_image(
     name: str,
-    open_archive: Callable[[str], AbstractContextManager[BinaryIO]],
+    open_archive: OpenArchive,
     target: Path,
     progress: Callable[[int, int], None],
 ) -> None:

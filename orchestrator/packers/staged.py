@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -11,6 +12,8 @@ from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.image.listing import path_key
 
 CHUNK = 1024 * 1024
+OpenArchive = Callable[[str], AbstractContextManager[BinaryIO]]
+"""Opens a tar stream of a path in the resulting container, from its start each time it is called."""
 
 
 @dataclass(frozen=True, kw_only=True)

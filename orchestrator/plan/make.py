@@ -59,7 +59,6 @@ def make_plan(loaded: LoadedProject, manifest: EffectiveManifest, inputs: Inputs
             minimum_size=manifest.base_volume_size or 0,
         ),
         nanos_version=nanos_version,
-        ops_version=ops_version,
         ops_manifest=_ops_manifest(project, manifest),
         origins=_origins(loaded),
     )

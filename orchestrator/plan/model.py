@@ -81,6 +81,5 @@ class Plan:
     program: str
     guest: GuestPlan
     nanos_version: str
-    ops_version: str
     ops_manifest: Mapping[str, Any]
     origins: Mapping[str, Origin] = field(default_factory=dict)

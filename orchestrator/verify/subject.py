@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from orchestrator.elf.closure import GuestLoader, Link
@@ -63,7 +64,7 @@ class Subject:
     def contains(self, path: str, text: bytes) -> bool:
         """Whether the file at a guest path holds these bytes."""
         node = self.rootfs.lookup(path)
-        return isinstance(node, File) and bool(_search(self.rootfs, node, (text,)))
+        return isinstance(node, File) and bool(_search(_stored(self.rootfs, node), (text,)))
 
     def is_stand_in(self, path: str) -> bool:
         """Whether the file says of itself that it is a stand-in; files of the boot file system are `boot:PATH`."""
@@ -145,7 +146,7 @@ class Subject:
                 if not isinstance(node, File):
                     continue
                 wanted = _WANTED if not prefix and path in elves else _WANTED[:1]
-                found = _search(filesystem, node, wanted)
+                found = _search(_stored(filesystem, node), wanted)
                 if STAND_IN_MARK in found:
                     stand_ins.append(StandIn(path=prefix + path, text=_own_words(found[STAND_IN_MARK])))
                 kinds = frozenset(kind for mark, kind in _KINDS.items() if mark in found)
@@ -158,12 +159,22 @@ _KINDS: Final = {DEVNET_MARK: "devnet", LOCAL_MARK: "local"}
 _WANTED: Final = (STAND_IN_MARK, *_KINDS)
 
 
-def _search(filesystem: Filesystem, file: File, wanted: tuple[bytes, ...]) -> dict[bytes, bytes]:
+def stand_in_file(path: Path, shown: str) -> StandIn | None:
+    """What a file of this host says of itself if it only stands in for the real one; `shown` is its path for people.
+
+    For what goes into a build without going into the image: the ops binary.
+    """
+    with path.open("rb") as stream:
+        found = _search(iter(lambda: stream.read(_CHUNK), b""), (STAND_IN_MARK,))
+    return StandIn(path=shown, text=_own_words(found[STAND_IN_MARK])) if found else None
+
+
+def _search(pieces: Iterable[bytes], wanted: tuple[bytes, ...]) -> dict[bytes, bytes]:
     """Mark → the bytes that follow its first occurrence."""
     found: dict[bytes, bytes] = {}
     overlap = max(map(len, wanted)) + _TEXT
     tail = b""
-    for piece in _stored(filesystem, file):
+    for piece in pieces:
         data = tail + piece
         for mark in wanted:
             # A mark at the very end is found again, with all its text, at the start of the next window.

@@ -11,7 +11,7 @@ import yaml
 # A C compiler, and a Python for the stand-in ops. No machine can pull the reference: `.invalid` has no hosts.
 BASE = {
     "image": "registry.invalid/orchestrator-tests:1",
-    "bootstrap": {"debian": "bookworm", "packages": ["binutils", "gcc", "libc6-dev", "python3-minimal"]},
+    "bootstrap": {"debian": "bookworm", "packages": ["binutils", "gcc", "libc6-dev", "python3"]},
 }
 SOURCE = """\
 #include <stdio.h>

@@ -64,9 +64,7 @@ def test_scripts_of_the_context_hold_the_users_step() -> None:
     assert render_scripts(plan)["build.sh"] == plan.run_script
 
 
-arguments = st.text(
-    alphabet=st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=40
-)
+arguments = st.text(alphabet=st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=40)
 
 
 @given(st.lists(arguments, min_size=1, max_size=5))

@@ -12,6 +12,7 @@ import orchestrator
 from tests.standins.ops.behaviour import BEHAVIOURS, BUILT_IN
 
 PACKAGE = "ops_standin"
+MARKER = "GEVULOT-ORCHESTRATOR-STAND-IN: ops"
 _SOURCES = Path(__file__).parent / "ops"
 _ORCHESTRATOR = Path(orchestrator.__file__).parent
 _MAIN = f"import sys\nfrom {PACKAGE}.cli import main\nsys.exit(main(sys.argv[1:]))\n"
@@ -59,7 +60,8 @@ def make_ops(
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, members[name])
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(f"#!{interpreter}\n".encode() + body.getvalue())
+    # Compressed, the marker inside would not be found by who looks for stand-ins.
+    out.write_bytes(f"#!{interpreter}\n# {MARKER} of 0.1.43\n".encode() + body.getvalue())
     out.chmod(out.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
     return out
 

@@ -1,0 +1,102 @@
+"""The `ops` packer with a stand-in ops: its good image is taken, each of its quiet failures is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.engine.base import Engine
+from tests.e2e.projects import write_project
+from tests.standins.make_ops import make_ops
+from tests.standins.nanos_release import make_release
+from tests.support.cli import Run, orchestrator
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_release(tmp_path_factory.mktemp("nanos"))
+
+
+def ops_project(folder: Path, release: Path, behaviour: str, **changes: Any) -> Path:
+    ops = make_ops(folder / "ops", behaviour=behaviour, interpreter="/usr/bin/python3")
+    return write_project(
+        folder / "project", packer="ops", nanos={"path": str(release)}, ops={"path": str(ops)}, **changes
+    )
+
+
+def build(project: Path, out: Path, engine: Engine) -> Run:
+    return orchestrator("build", project, "-o", out, "--engine", engine.info.endpoint)
+
+
+def test_both_packers_give_the_same_tree(engine: Engine, tmp_path: Path, release: Path) -> None:
+    manifest = {
+        "Args": ["--k=1"], "Env": {"A": "b"}, "Files": ["data/one.txt"], "Dirs": ["tree"], "Klibs": ["tls"],
+        "MapDirs": {"maps/*": "/mapped"},
+    }  # fmt: skip
+    files = {"data/one.txt": "1", "tree/a/b.txt": "2", "tree/c.txt": "3", "maps/d.txt": "4"}
+    images = []
+    for packer in ("ops", "native"):
+        folder = tmp_path / packer
+        project = ops_project(folder, release, "good", manifest=manifest, files=files, stage={"extra": ["libdl.so.2"]})
+        project.write_text(project.read_text().replace("packer: ops", f"packer: {packer}"))
+        done = build(project, folder / "out", engine)
+        assert done.code == 0, done.stderr
+        images.append(Path(done.stdout.splitlines()[-1]))
+    compared = orchestrator("inspect", images[0], "diff", images[1])
+    assert compared.code == 0, compared.stdout
+    assert orchestrator("inspect", images[0], "cat", "/mapped/d.txt").stdout == "4"
+
+
+def test_a_stand_in_is_named_in_the_receipt_and_the_output(engine: Engine, tmp_path: Path, release: Path) -> None:
+    done = build(ops_project(tmp_path, release, "good"), tmp_path / "out", engine)
+    assert done.code == 0, done.stderr
+    assert "stand-in" in done.stderr
+    receipt = (tmp_path / "out" / "program.receipt.json").read_text()
+    assert '"path": "input:ops"' in receipt
+    assert "GEVULOT-ORCHESTRATOR-STAND-IN" not in receipt  # its words, not its marker
+
+
+# Behaviour of the stand-in (each is one of the real ops 0.1.43's) -> what the message must say.
+FAILURES = {
+    "unknown-key": "manifest key",
+    "missing-klib": "klib",
+    "no-network": "Nanos release",
+    "release-not-found": "does not exist",
+    "partial-file": "",
+    "killed": "",
+    "panic": "crashed",
+    "no-success-line": "named no image",
+    "success-line-without-file": "no such file",
+    "success-line-for-old-file": "",
+    "exit1-after-success": "status 1",
+    "version-0.1.41": "0.1.42 or newer",
+    "bad-common": "common.tar.gz",
+    "missing-library": "library",
+}
+
+
+@pytest.mark.parametrize("behaviour", FAILURES)
+def test_each_failure_of_ops_is_one_of_the_build(engine: Engine, tmp_path: Path, release: Path, behaviour: str) -> None:
+    manifest = {"Klibs": ["tls"]} if behaviour == "missing-klib" else {}
+    done = build(ops_project(tmp_path, release, behaviour, manifest=manifest), tmp_path / "out", engine)
+    assert done.code == 5, done.stderr
+    assert FAILURES[behaviour] in done.stderr.splitlines()[-1]
+    assert not list((tmp_path / "out").glob("program*"))
+
+
+def test_a_klib_that_is_nowhere_stops_both_packers(engine: Engine, tmp_path: Path, release: Path) -> None:
+    for packer in ("ops", "native"):
+        project = ops_project(tmp_path / packer, release, "good", manifest={"Klibs": ["no_such_klib"]})
+        project.write_text(project.read_text().replace("packer: ops", f"packer: {packer}"))
+        done = build(project, tmp_path / packer / "out", engine)
+        assert done.code == 5, done.stderr
+        assert "no_such_klib" in "".join(done.stderr.splitlines()[-2:])
+
+
+def test_an_old_ops_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    project = write_project(tmp_path, packer="ops", ops={"version": "0.1.41"})
+    done = orchestrator("check", project)
+    assert done.code == 2
+    assert "0.1.42" in done.stderr
