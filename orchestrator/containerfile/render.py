@@ -11,7 +11,7 @@ from orchestrator import __version__
 from orchestrator.plan.model import Plan
 from orchestrator.resources import CONTAINERFILES, SCRIPTS
 
-MOUNTED_SCRIPTS = ("stage-tree.sh", "pack-ops.sh")
+COPIED_SCRIPTS = ("stage-tree.sh", "pack-ops.sh")
 
 
 def render_containerfile(plan: Plan, *, mounts: bool = True) -> str:
@@ -37,7 +37,7 @@ def render_manifest(plan: Plan) -> str:
 def render_scripts(plan: Plan) -> dict[str, str]:
     """The scripts of the build context's `scripts/` folder, by file name."""
     script = plan.run_script if plan.run_script.endswith("\n") else plan.run_script + "\n"
-    scripts = {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in MOUNTED_SCRIPTS}
+    scripts = {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in COPIED_SCRIPTS}
     return {**scripts, "build.sh": script}
 
 

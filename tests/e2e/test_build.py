@@ -89,6 +89,20 @@ def test_a_failing_step_ends_with_its_place_and_its_last_lines(engine: Engine, t
     assert not list((tmp_path / "out").glob("*.img"))
 
 
+def test_a_changed_step_is_run_also_when_nothing_else_changed(engine: Engine, tmp_path: Path) -> None:
+    """Podman's layer cache doesn't look into bind mounts: the script must reach it as content."""
+    kept: set[bytes] = set()
+    for word in ("one", "two"):
+        run = f"{COMPILE}\necho {word} > word\n"
+        project = write_project(
+            tmp_path / "p", build={"run": run, "program": "program"}, stage={"files": ["word"]}
+        )
+        image = build(project, tmp_path / "out", engine.info.endpoint)
+        assert orchestrator("inspect", image, "cat", "/word").stdout == f"{word}\n"
+        kept.add(image.read_bytes())
+    assert len(kept) == 2
+
+
 def test_a_missing_library_fails_with_who_needs_it(engine: Engine, tmp_path: Path) -> None:
     run = "echo 'int f(void){return 1;}' > f.c\ngcc -shared -fPIC -o libgone.so f.c\n"
     run += "echo 'int f(void); int main(void){return f();}' > m.c\ngcc -o program m.c -L. -lgone\nrm libgone.so\n"

@@ -161,6 +161,8 @@ def test_ops_that_is_none(vendor: Access, server: FileServer, tmp_path: Path, da
     with pytest.raises(InputError, match=message):
         releases.ops(vendor, Ops(version="0.1.43"), tmp_path)
     (tmp_path / "ops").write_bytes(data)
+    if data.startswith(b"#!"):
+        return  # a script of one's own may wrap ops; none can come from a URL
     with pytest.raises(InputError, match=message):
         releases.ops(vendor, Ops(path="ops"), tmp_path)
 

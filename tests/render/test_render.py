@@ -51,12 +51,19 @@ def test_examples_render_as_their_golden_files(name: str) -> None:
         assert text == golden.read_text(), f"{golden.name} differs; UPDATE_GOLDEN=1 writes it anew"
 
 
-def test_classic_builder_gets_no_mounts_and_copies_the_same_scripts() -> None:
+def test_classic_builder_gets_the_same_steps_without_mounts() -> None:
     plan = plan_of(ROOT / EXAMPLES["my-prover"])
     with_mounts, without = render_containerfile(plan), render_containerfile(plan, mounts=False)
     assert "--mount" not in without
-    mounted = set(re.findall(r"source=scripts/([\w.-]+),", with_mounts))
-    assert mounted == set(re.findall(r"COPY scripts/([\w.-]+) ", without)) == {"build.sh", "stage-tree.sh"}
+    stripped = re.sub(r"--mount=\S+ \\\n\s+", "", with_mounts)
+    assert stripped == without.replace("COPY network/ /orchestrator/network/\n", "")
+
+
+def test_nothing_that_decides_the_result_is_mounted() -> None:
+    """Podman 4.3 keeps a layer when only the content of a bind mount changed."""
+    for name in EXAMPLES:
+        mounted = re.findall(r"--mount=type=bind,source=([^,]+),", render_containerfile(plan_of(ROOT / EXAMPLES[name])))
+        assert set(mounted) == {"network"}
 
 
 def test_scripts_of_the_context_hold_the_users_step() -> None:
@@ -73,7 +80,7 @@ def test_any_one_line_value_reaches_the_script_as_it_is(values: list[str]) -> No
     plan = plan_of(ROOT / EXAMPLES["hello"])
     staging = replace(plan.staging, arguments=tuple(("--file", value) for value in values))
     text = render_containerfile(replace(plan, staging=staging))
-    run = text[text.index("sh /orchestrator/stage-tree.sh") :].split("\n\n", 1)[0]
+    run = text[text.index("    sh /orchestrator/stage-tree.sh") :].split("\n\n", 1)[0]
     words = shlex.split(run.replace("\\\n", ""))
     assert words[2:] == [word for value in values for word in ("--file", value)]
 
