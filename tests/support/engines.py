@@ -143,16 +143,13 @@ def docker_engine() -> Iterator[Engine]:
         finally:
             engine.close()
         return
-    FOLDER.mkdir(parents=True, exist_ok=True)
     dockerd = Dockerd(FOLDER / "docker")
-    with (FOLDER / "docker.lock").open("a") as lock:
-        _ensure(dockerd, lock.fileno())
+    with _in_use(dockerd):
         engine = connect(dockerd.socket)
         try:
             yield engine
         finally:
             engine.close()
-            _stop_if_last(dockerd, lock.fileno())
 
 
 @contextlib.contextmanager
@@ -228,20 +225,24 @@ class Events:
         return "\n".join(texts)
 
 
-def _ensure(dockerd: Dockerd, lock: int) -> None:
-    """Start it unless another session has; afterwards hold the lock shared, as a sign that it is in use."""
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    if not dockerd.answers():
-        dockerd.start()
-    fcntl.flock(lock, fcntl.LOCK_SH)
-
-
-def _stop_if_last(dockerd: Dockerd, lock: int) -> None:
-    if (dockerd.folder / "keep").exists():
-        return
-    with contextlib.suppress(BlockingIOError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        dockerd.stop()
+@contextlib.contextmanager
+def _in_use(dockerd: Dockerd) -> Iterator[None]:
+    """Start it unless another session has; at the end stop it unless another session uses it."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / "docker.users").open("a") as users:
+        with (FOLDER / "docker.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(users, fcntl.LOCK_SH)
+            if not dockerd.answers():
+                dockerd.start()
+        try:
+            yield
+        finally:
+            with (FOLDER / "docker.lock").open("a") as lock, contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not (dockerd.folder / "keep").exists():
+                    dockerd.stop()
 
 
 def _mtu() -> int:
@@ -275,10 +276,8 @@ def main(arguments: list[str]) -> int:
     """start-docker | stop-docker."""
     dockerd = Dockerd(FOLDER / "docker")
     if arguments == ["start-docker"]:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        with (FOLDER / "docker.lock").open("a") as lock:
-            _ensure(dockerd, lock.fileno())
-        (dockerd.folder / "keep").touch()
+        with _in_use(dockerd):
+            (dockerd.folder / "keep").touch()
         print(dockerd.socket)
         return 0
     if arguments == ["stop-docker"]:

@@ -1,0 +1,68 @@
+"""Settings of the private Podman, and the selection with a real one."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from orchestrator.engine import probe
+from orchestrator.engine.private import PrivatePodman
+from orchestrator.engine.probe import start_private
+from orchestrator.engine.select import candidates
+from orchestrator.engine.settings import Settings, alternatives
+from orchestrator.errors import EngineError
+from tests.support.engines import FOLDER, need
+
+pytestmark = pytest.mark.engine
+
+
+def test_settings_that_work_are_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    need("podman")
+    memory = tmp_path / "settings.json"
+    monkeypatch.setattr(probe, "_memory", lambda: memory)
+    first = start_private(storage=FOLDER / "podman")
+    assert first.info.private
+    assert not [item for item in first.leftovers() if item.build_id == probe.PROBE_ID], "the probe left something"
+    first.close()
+    written = memory.read_text()
+    began = time.monotonic()
+    second = start_private(storage=FOLDER / "podman")
+    took = time.monotonic() - began
+    second.close()
+    assert second.info.note == first.info.note
+    assert memory.read_text() == written
+    assert took < 5, "it probed again"
+    memory.write_text("{broken")
+    third = start_private(storage=FOLDER / "podman")
+    third.close()
+    assert memory.read_text() == written
+
+
+def test_service_that_does_not_come_up_shows_its_log(tmp_path: Path) -> None:
+    need("podman")
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(EngineError) as caught:
+        PrivatePodman(Settings(), storage=blocked / "storage")
+    assert "did not come up" in caught.value.message
+    assert "not a directory" in caught.value.message
+    assert caught.value.remedy
+
+
+def test_doctor_finds_the_private_podman() -> None:
+    need("podman")
+    private = next(finding for finding in candidates() if finding.code == "engine-podman-private")
+    assert "runs build steps" in private.message
+
+
+def test_settings_are_written_as_podman_reads_them() -> None:
+    assert Settings().conf() == ""
+    for settings in alternatives():
+        if not settings.plain:
+            parsed = tomllib.loads(settings.conf())
+            assert parsed["engine"]["cgroup_manager"] == "cgroupfs"
+            assert parsed["engine"].get("runtime", "") == settings.runtime
+        assert Settings.from_json(settings.to_json()) == settings

@@ -1,0 +1,156 @@
+"""Which engine is taken, and what is said when none is. Sockets are real; what serves them is not an engine."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from orchestrator.engine import select
+from orchestrator.engine.select import candidates, connect
+from orchestrator.errors import EngineError, ExitCode, Severity
+
+
+@pytest.fixture(autouse=True)
+def nothing_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine without engines: no sockets where they would be, nothing on PATH."""
+    monkeypatch.setattr(select, "DOCKER_SOCKET", f"unix://{tmp_path}/no-docker.sock")
+    for name in ("DOCKER_HOST", "CONTAINER_HOST", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("orchestrator.process.which", lambda name: None)
+
+
+@contextmanager
+def serving(replies: dict[str, tuple[int, dict[str, str], str]]) -> Iterator[str]:
+    """An HTTP server with fixed replies by path; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, headers, body = replies.get(self.path, (404, {}, "no"))
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"tcp://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_nothing_at_all_names_every_place() -> None:
+    with pytest.raises(EngineError) as caught:
+        connect("auto")
+    error = caught.value
+    assert error.exit_code is ExitCode.ENGINE
+    assert "no-docker.sock does not exist" in error.message
+    assert "podman is not installed" in error.message
+    assert "systemctl start docker" in error.message
+    assert "apt-get install podman" in error.message
+
+
+def test_stale_socket(tmp_path: Path) -> None:
+    path = tmp_path / "stale.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    with pytest.raises(EngineError, match="nothing serves it") as caught:
+        connect(f"unix://{path}")
+    assert "start the engine" in caught.value.remedy
+
+
+def test_forbidden_docker_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: socket.socket, address: object) -> None:
+        raise PermissionError(13, "Permission denied")  # tests run as root, whom no socket refuses
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    with pytest.raises(EngineError, match="may not be opened") as caught:
+        connect("docker")
+    assert "group docker" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        {},
+        {"/_ping": (200, {}, "OK"), "/version": (200, {}, "<html>")},
+        {"/_ping": (200, {}, "OK"), "/version": (200, {}, '{"Version": "1"}')},
+        {"/_ping": (200, {}, "OK"), "/version": (200, {}, '{"ApiVersion": "x"}')},
+    ],
+)
+def test_something_else_answers(replies: dict[str, tuple[int, dict[str, str], str]]) -> None:
+    with serving(replies) as url, pytest.raises(EngineError) as caught:
+        connect(url)
+    assert url in caught.value.message
+    assert caught.value.remedy
+
+
+def test_socket_that_never_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(select, "ANSWER_TIMEOUT", 1.0)
+    path = tmp_path / "mute.sock"
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(path))
+        mute.listen()
+        with pytest.raises(EngineError, match="does not answer"):
+            connect(f"unix://{path}")
+
+
+def test_kind_comes_from_what_answers() -> None:
+    docker = (
+        '{"Version":"27.1","ApiVersion":"1.46","MinAPIVersion":"1.24","Os":"linux","Components":[{"Name":"Engine"}]}'
+    )
+    networks = '[{"Name":"bridge"}]'
+    with serving(
+        {"/_ping": (200, {}, "OK"), "/version": (200, {}, docker), "/v1.44/networks": (200, {}, networks)}
+    ) as url:
+        engine = connect(url)
+        assert (engine.info.kind, engine.info.version, engine.info.api_version) == ("docker", "27.1", "1.44")
+        assert engine.info.builder == "buildkit"
+        engine.close()
+    headers = {"Libpod-Api-Version": "5.2.0", "Api-Version": "1.41"}
+    with serving({"/_ping": (200, headers, "OK")}) as url:
+        engine = connect(url)
+        assert (engine.info.kind, engine.info.version, engine.info.private) == ("podman", "5.2.0", False)
+        engine.close()
+
+
+def test_old_daemon_gets_the_classic_builder() -> None:
+    old = '{"Version":"17.05","ApiVersion":"1.29","Os":"linux"}'
+    with serving({"/_ping": (200, {}, "OK"), "/version": (200, {}, old), "/v1.29/networks": (200, {}, "[]")}) as url:
+        engine = connect(url)
+        assert (engine.info.builder, engine.info.mounts) == ("classic", False)
+        engine.close()
+
+
+@pytest.mark.parametrize("spec", ["dokcer", "", "ssh://host", "npipe://x"])
+def test_unknown_engine(spec: str) -> None:
+    with pytest.raises(EngineError, match="unknown engine") as caught:
+        connect(spec)
+    assert "unix://" in caught.value.remedy
+
+
+def test_docker_host_of_a_kind_that_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "ssh://me@host")
+    with pytest.raises(EngineError, match="not supported"):
+        connect("docker")
+
+
+def test_candidates_of_an_empty_machine() -> None:
+    findings = {finding.code: finding for finding in candidates()}
+    assert findings["engine-none"].severity is Severity.ERROR
+    assert "apt-get install podman" in findings["engine-none"].remedy
+    assert findings["engine-podman-private"].severity is Severity.WARNING
+    assert findings["engine-docker"].remedy

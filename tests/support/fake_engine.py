@@ -1,0 +1,147 @@
+"""An engine for unit tests: builds are scripted, archives come out of a dict. It starts nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from orchestrator.engine.base import LABEL, BuildRequest, Engine, EngineInfo, Leftover
+from orchestrator.errors import BuildStepError, EngineError, InputError
+from orchestrator.events import Emit, Event
+
+INFO = EngineInfo(kind="docker", version="0.0", api_version="1.41", builder="buildkit", endpoint="unix:///fake.sock")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scripted:
+    """What one build does: emits `events`, then raises `error`, or else makes an image holding `files`.
+
+    `files` maps an absolute path to content, or to a `tarfile.TarInfo` for what is no plain file.
+    """
+
+    files: Mapping[str, bytes | tarfile.TarInfo] = field(default_factory=dict)
+    events: Sequence[Event] = ()
+    error: BaseException | None = None
+
+
+@dataclass(kw_only=True)
+class FakeEngine:
+    """Satisfies `Engine`. `builds` are taken in order, the last one again and again.
+
+    `images` maps references that are there locally to digests; `registry` the same for those that can be pulled.
+    What was asked for is kept: `requests` (contexts read into `contexts`), `pulled`, `imported`, `opened`.
+    """
+
+    builds: list[Scripted] = field(default_factory=lambda: [Scripted()])
+    info: EngineInfo = INFO
+    images: dict[str, str] = field(default_factory=dict)
+    registry: dict[str, str] = field(default_factory=dict)
+    requests: list[BuildRequest] = field(default_factory=list)
+    contexts: list[bytes] = field(default_factory=list)
+    pulled: list[str] = field(default_factory=list)
+    imported: list[tuple[Path, str]] = field(default_factory=list)
+    opened: list[tuple[str, str]] = field(default_factory=list)
+    closed: bool = False
+    _files: dict[str, Mapping[str, bytes | tarfile.TarInfo]] = field(default_factory=dict)
+    _leftovers: list[Leftover] = field(default_factory=list)
+
+    def image_digest(self, reference: str) -> str | None:
+        """From `images`."""
+        self._alive()
+        return self.images.get(reference)
+
+    def pull(self, reference: str, emit: Emit) -> str:
+        """From `registry`, else InputError."""
+        self._alive()
+        self.pulled.append(reference)
+        if reference not in self.registry:
+            raise InputError(f"image {reference} can't be had: no registry", remedy="this is a fake")
+        self.images[reference] = self.registry[reference]
+        return self.images[reference]
+
+    def import_rootfs(self, tar: Path, tag: str, labels: Mapping[str, str]) -> str:
+        """An image whose id is the digest of the tar."""
+        self._alive()
+        self.imported.append((tar, tag))
+        image = _digest(tar.read_bytes())
+        self.images[tag] = image
+        self._leave(image, tag, labels.get(LABEL))
+        return image
+
+    def build(self, request: BuildRequest, emit: Emit) -> str:
+        """The next of `builds`."""
+        self._alive()
+        self.requests.append(request)
+        self.contexts.append(b"".join(request.context))
+        scripted = self.builds.pop(0) if len(self.builds) > 1 else self.builds[0]
+        for event in scripted.events:
+            emit(event)
+        if scripted.error is not None:
+            raise scripted.error
+        image = _digest(repr((request.tag, len(self.requests))).encode())
+        self.images[request.tag] = self.images[image] = image
+        self._files[image] = self._files[request.tag] = scripted.files
+        self._leave(image, request.tag, request.build_id)
+        return image
+
+    @contextmanager
+    def open_archive(self, image: str, path: str, build_id: str) -> Iterator[BinaryIO]:
+        """A tar of the scripted files at or below `path`, named as an engine names them: from `path`'s last part."""
+        self._alive()
+        self.opened.append((image, path))
+        wanted, files = path.rstrip("/"), self._files.get(image, {})
+        inside = {name: item for name, item in files.items() if name == wanted or name.startswith(f"{wanted}/")}
+        if not inside and wanted:
+            raise BuildStepError(f"the built image has no {path}", remedy="check where the build puts it")
+        root = wanted.rpartition("/")[2]
+        yield io.BytesIO(_tar({f"{root}{name[len(wanted) :]}": item for name, item in inside.items()}))
+
+    def leftovers(self) -> list[Leftover]:
+        """Images built or imported with our label and not removed."""
+        self._alive()
+        return list(self._leftovers)
+
+    def remove(self, leftover: Leftover) -> None:
+        """Forget it."""
+        self._alive()
+        self._leftovers = [item for item in self._leftovers if item.id != leftover.id]
+        self.images = {name: image for name, image in self.images.items() if image != leftover.id}
+
+    def close(self) -> None:
+        """No further call is answered."""
+        self.closed = True
+
+    def _leave(self, image: str, tag: str, build_id: str | None) -> None:
+        if build_id is not None:
+            self._leftovers.append(Leftover(kind="image", id=image, name=tag, build_id=build_id, size=1))
+
+    def _alive(self) -> None:
+        if self.closed:
+            raise EngineError("the fake engine is closed", remedy="keep it open")
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _tar(files: Mapping[str, bytes | tarfile.TarInfo]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, item in sorted(files.items()):
+            if isinstance(item, tarfile.TarInfo):
+                item.name = name.lstrip("/")
+                tar.addfile(item)
+            else:
+                member = tarfile.TarInfo(name.lstrip("/"))
+                member.size, member.mode = len(item), 0o755
+                tar.addfile(member, io.BytesIO(item))
+    return buffer.getvalue()
+
+
+_satisfies: type[Engine] = FakeEngine  # checked by mypy
