@@ -58,7 +58,7 @@ class Settings:
             storage = platformdirs.user_data_path("gevulot-orchestrator") / f"storage-{self.driver}"
         if storage is None:
             return []
-        options = ["--root", str(storage / "root"), "--runroot", str(_run_root(storage))]
+        options = ["--root", str(storage / "root"), "--runroot", str(run_root(storage))]
         if self.driver == "vfs":
             options += ["--storage-driver", "vfs"]
         elif self.driver == "fuse-overlayfs":
@@ -99,7 +99,7 @@ def alternatives() -> Iterator[Settings]:
             yield Settings(runtime=runtime, driver=driver, network="host")
 
 
-def _run_root(storage: Path) -> Path:
+def run_root(storage: Path) -> Path:
     """One for each store, and always the same: a store refuses another one later, so the environment has no say.
 
     Not below the store, because Podman allows it 50 characters.

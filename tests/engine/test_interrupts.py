@@ -22,6 +22,7 @@ from orchestrator.engine.docker_api import Api
 from orchestrator.engine.private import PrivateEngine
 from orchestrator.engine.probe import start_private
 from orchestrator.engine.select import connect
+from orchestrator.engine.settings import run_root
 from orchestrator.errors import EngineError
 from orchestrator.events import Event, StepOutput, ignore
 from tests.support.engines import Dockerd, ensure_base, request
@@ -33,8 +34,9 @@ def folder() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="orchestrator-engine-"))
     yield path
     _kill_below(path)
-    _unmount(path)
-    shutil.rmtree(path, ignore_errors=True)
+    for left in (path, run_root(path / "storage")):
+        _unmount(left)
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def running(word: str) -> list[int]:
