@@ -151,13 +151,12 @@ COPY --from=bad /bad /bad
 
 def test_huge_output_keeps_its_end(engine: Engine, base_image: str, build_id: str) -> None:
     text = f"FROM {base_image}\nRUN seq 400000; echo the end {build_id}; exit 2\n"
-    events = Events()
     with pytest.raises(StepFailed) as caught:
-        engine.build(request(text, build_id), events)
+        engine.build(request(text, build_id), ignore)
     tail = caught.value.tail.splitlines()
     assert 100 <= len(tail) <= 220
-    if not (engine.info.builder == "buildkit" and "clipped" in events.output()):
-        assert tail[-1] == f"the end {build_id}"
+    # BuildKit clips past 1 MiB, but sends the last lines of a step that failed.
+    assert tail[-2:] == ["400000", f"the end {build_id}"]
 
 
 @pytest.mark.parametrize("text", ["", "RUNN true\n", "FROM scratch\nFOO bar\n", "RUN true\n"])
