@@ -19,7 +19,7 @@ check: setup-check
 	@.venv/bin/mypy
 
 fuzz: setup-test
-	@.venv/bin/pip install --quiet atheris
+	@.venv/bin/pip install --quiet -e '.[fuzz]'
 	@$(PYTHON) tests/fuzz/fuzz_image.py -max_total_time=600
 
 bench: setup-demo
