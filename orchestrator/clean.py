@@ -6,26 +6,42 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.engine.base import Engine, Leftover
+from orchestrator.errors import EngineError
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX
 
-BASES = "localhost/orchestrator/base"
+BASE = "base"
+"""The build id of bases that were made from Debian packages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cleaned:
-    """What was (or with a dry run would be) removed."""
+    """What was removed from an engine (or with a dry run would be), and what could not be, with the reason."""
 
-    leftovers: tuple[Leftover, ...]
-    files: tuple[Path, ...]
+    removed: tuple[Leftover, ...]
+    kept: tuple[tuple[Leftover, str], ...] = ()
 
 
-def clean_engine(engine: Engine, *, bases: bool, dry_run: bool) -> tuple[Leftover, ...]:
-    """Remove containers first, then the images they were made of. `bases` takes bootstrapped bases too."""
+def clean_engine(engine: Engine, *, bases: bool, dry_run: bool) -> Cleaned:
+    """Remove containers, then images, the ones that others are made of last. `bases` takes bootstrapped bases too."""
     found = sorted(engine.leftovers(), key=lambda leftover: leftover.kind != "container")
-    chosen = tuple(leftover for leftover in found if bases or not leftover.name.startswith(BASES))
-    for leftover in () if dry_run else chosen:
-        engine.remove(leftover)
-    return chosen
+    waiting = [leftover for leftover in found if bases or leftover.build_id != BASE]
+    if dry_run:
+        return Cleaned(removed=tuple(waiting))
+    removed: list[Leftover] = []
+    refused: dict[Leftover, str] = {}
+    while waiting:
+        refused.clear()
+        for leftover in waiting:
+            try:
+                engine.remove(leftover)
+            except EngineError as error:
+                refused[leftover] = error.message
+            else:
+                removed.append(leftover)
+        if len(refused) == len(waiting):
+            break  # what is left is in use
+        waiting = list(refused)
+    return Cleaned(removed=tuple(removed), kept=tuple(refused.items()))
 
 
 def clean_directory(directory: Path, *, dry_run: bool) -> tuple[Path, ...]:

@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, assemble, proxy_arguments
 from orchestrator.containerfile.render import render_containerfile
 from orchestrator.digest import Digests, file_digests
-from orchestrator.engine.base import BuildRequest, Engine, StepFailed
-from orchestrator.errors import BuildStepError, Finding, Severity, UsageError, VerificationError
+from orchestrator.engine.base import BuildRequest, Engine, Leftover, StepFailed
+from orchestrator.errors import BuildStepError, EngineError, Finding, Severity, UsageError, VerificationError
 from orchestrator.events import Emit, Event, Notice, StepFinished, StepProgress, StepStarted
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, replacing
 from orchestrator.inputs.model import Inputs
@@ -124,6 +124,9 @@ def build_project(checked: Checked, engine: Engine, *, output: Path, emit: Emit,
         # The inner one is renamed first: a receipt never speaks of an image that isn't there yet.
         with replacing(receipt) as receipt_part, replacing(target) as image_part:
             made_by = _pack(job, image_id, image_part)
+            # What it held is in the image file now; its layers stay as the engine's cache.
+            with suppress(EngineError):
+                engine.remove(Leftover(kind="image", id=image_id, name="", build_id=job.build_id))
             verification = _with_stand_ins(_verify(image_part, loaded, target, tell), inputs)
             digests = _digests(image_part, target, tell)
             document = receipt_document(

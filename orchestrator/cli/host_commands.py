@@ -48,31 +48,37 @@ def clean(directory: Path, engine: str, everything: bool, dry_run: bool, as_json
     from orchestrator.engine.select import connect
 
     files = clean_directory(directory, dry_run=dry_run)
-    leftovers: list[Leftover] = []
+    removed: list[Leftover] = []
+    kept: list[tuple[Leftover, str]] = []
     for spec in ("docker", "podman") if engine == "auto" else (engine,):
         try:
             with closing(connect(spec, emit=ignore)) as connected:
-                leftovers += clean_engine(connected, bases=everything, dry_run=dry_run)
+                cleaned = clean_engine(connected, bases=everything, dry_run=dry_run)
         except EngineError as error:
             if engine != "auto":
                 raise
             say(f"note: {spec}: {error.message}")
-    verb = "would remove" if dry_run else "removed"
+            continue
+        removed += cleaned.removed
+        kept += cleaned.kept
+    for leftover, reason in kept:
+        say(f"warning: {leftover.kind} {leftover.name or leftover.id} stays: {reason}")
     if as_json:
-        answer_json(
-            {
-                "removed": not dry_run,
-                "files": [str(path) for path in files],
-                "engine": [asdict(each) for each in leftovers],
-            }
-        )
+        rows = [asdict(each) for each in removed]
+        answer_json({"dry_run": dry_run, "files": [str(path) for path in files], "engine": rows})
         return
+    verb = "would remove" if dry_run else "removed"
     for path in files:
         answer(f"{verb} {path}")
-    for leftover in leftovers:
-        amount = f" ({size(leftover.size)})" if leftover.size else ""
-        answer(f"{verb} {leftover.kind} {leftover.name or leftover.id}{amount}")
-    answer(f"{len(files) + len(leftovers)} things {verb}")
+    layers = [leftover for leftover in removed if leftover.kind == "image" and not leftover.name]
+    for leftover in removed:
+        if leftover not in layers:
+            amount = f" ({size(leftover.size)})" if leftover.size else ""
+            answer(f"{verb} {leftover.kind} {leftover.name or leftover.id}{amount}")
+    if layers:
+        answer(f"{verb} {len(layers)} cached layers")
+    if not files and not removed:
+        answer("nothing to remove")
 
 
 COMMANDS = (doctor, clean)

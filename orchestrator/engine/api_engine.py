@@ -141,7 +141,7 @@ class ApiEngine:
             yield cast(BinaryIO, reader)
 
     def leftovers(self) -> list[Leftover]:
-        """Containers and images with our label."""
+        """Containers and images with our label, layers that builds keep as a cache included, newest first."""
         query = {"all": True, "filters": {"label": [LABEL]}}
         found = [
             Leftover(
@@ -152,7 +152,7 @@ class ApiEngine:
             )
             for item in self._api.json("GET", "/containers/json", params=query) or []
         ]
-        for item in self._api.json("GET", "/images/json", params={**query, "all": False}) or []:
+        for item in self._api.json("GET", "/images/json", params=query) or []:
             names = [name for name in item.get("RepoTags") or [] if name != "<none>:<none>"]
             found.append(
                 Leftover(
@@ -166,11 +166,14 @@ class ApiEngine:
         return found
 
     def remove(self, leftover: Leftover) -> None:
-        """Remove one leftover; one that is already gone is no error."""
+        """Remove one leftover, and nothing that it is made of; one that is already gone is no error.
+
+        EngineError for an image that another one is made of.
+        """
         self._remove("containers" if leftover.kind == "container" else "images", leftover.id)
 
     def _remove(self, kind: str, name: str) -> None:
-        params: dict[str, Any] = {"force": True, **({"v": True} if kind == "containers" else {})}
+        params: dict[str, Any] = {"force": True, **({"v": True} if kind == "containers" else {"noprune": True})}
         try:
             self._api.json("DELETE", f"/{kind}/{reference_path(name)}", params=params)
         except ApiError as error:

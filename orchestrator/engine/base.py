@@ -12,7 +12,8 @@ from orchestrator.errors import BuildStepError
 from orchestrator.events import Emit
 
 LABEL = "org.gevulot.orchestrator"
-"""Every image and container that we make carries this label; its value is the build's id. `clean` looks for it."""
+"""Every image and container that we make carries this label: the build's id, `base`, or `cache` for the layers that an
+engine keeps (set in containerfiles/). `clean` looks for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +105,11 @@ class Engine(Protocol):
         ...
 
     def leftovers(self) -> list[Leftover]:
-        """Containers and images with our label."""
+        """Containers and images with our label, newest first; layers kept as a cache have the build id `cache`."""
         ...
 
     def remove(self, leftover: Leftover) -> None:
-        """Remove one leftover; one that is already gone is no error."""
+        """Remove one leftover and nothing that it is made of; one that is already gone is no error."""
         ...
 
     def close(self) -> None:
