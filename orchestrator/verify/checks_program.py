@@ -9,7 +9,7 @@ from orchestrator.elf.facts import ElfFacts
 from orchestrator.errors import Finding
 from orchestrator.image.tree import File
 from orchestrator.verify.model import error, note, warning
-from orchestrator.verify.subject import Subject
+from orchestrator.verify.subject import DNS_MODULE, Subject
 
 _SHOWN_DIRECTORIES = 6
 
@@ -62,7 +62,7 @@ def interpreter(subject: Subject) -> Iterator[Finding]:
 def libraries(subject: Subject) -> Iterator[Finding]:
     """Every DT_NEEDED of every packed ELF file resolves inside the image."""
     missing: dict[str, dict[str, Link]] = {}
-    for link in subject.links:
+    for link in subject.required_links:
         if link.path is None:
             missing.setdefault(link.name, {}).setdefault(link.by, link)
     for name, askers in sorted(missing.items()):
@@ -81,6 +81,20 @@ def libraries(subject: Subject) -> Iterator[Finding]:
             f"{name}, needed by {needed_by}, is not where the guest's loader looks ({places})",
             _library_remedy(subject, name),
         )
+    yield from _dns_module(subject)
+
+
+def _dns_module(subject: Subject) -> Iterator[Finding]:
+    """A DNS module that can't be loaded costs name lookups, which a node without a network doesn't offer anyway."""
+    lost = {link.name for link in subject.links if link.path is None} - {
+        link.name for link in subject.required_links if link.path is None
+    }
+    if lost:
+        yield note(
+            "dns-module-unusable",
+            f"{DNS_MODULE}, from Nanos's common files, needs {', '.join(sorted(lost))}, not packed:"
+            " the program can't look up host names",
+        )
 
 
 def _library_remedy(subject: Subject, name: str) -> str:
@@ -96,7 +110,7 @@ def versions(subject: Subject) -> Iterator[Finding]:
     """Every symbol version that is asked of a packed library is defined by it, as with `GLIBC_2.38 not found`."""
     loader = subject.loader
     told: set[tuple[str, str, str]] = set()
-    for link in subject.links:
+    for link in subject.required_links:
         asker = loader.facts(link.by)
         library = loader.facts(link.path) if link.path is not None else None
         if not isinstance(asker, ElfFacts) or not isinstance(library, ElfFacts) or not library.versions_defined:

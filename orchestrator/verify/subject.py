@@ -18,6 +18,9 @@ STAND_IN_MARK: Final = b"GEVULOT-ORCHESTRATOR-STAND-IN"
 # The shim's two kinds, by what only one of them contains (facts of the Gevulot sources: a gRPC service, a file name).
 DEVNET_MARK: Final = b"vm_service.VMService"
 LOCAL_MARK: Final = b"task_result.json"
+# ops puts glibc's DNS module, from Nanos's common files, into every image: static ones and musl's as well, and it may
+# come from another glibc than the base's. Only glibc's own name lookups ever open it.
+DNS_MODULE: Final = "/lib/x86_64-linux-gnu/libnss_dns.so.2"
 _TEXT: Final = 200
 _CHUNK: Final = 1024 * 1024
 
@@ -113,6 +116,12 @@ class Subject:
             if path not in reached and isinstance(facts, ElfFacts) and facts.native and facts.type != "ET_REL":
                 found += self.loader.open_by_name(path)
         return tuple(found)
+
+    @cached_property
+    def required_links(self) -> tuple[Link, ...]:
+        """`links` without those of the DNS module that ops adds by itself, unless the program is linked to it."""
+        wanted = {link.path for link in self.loader.program_links}
+        return tuple(link for link in self.links if link.by != DNS_MODULE or DNS_MODULE in wanted)
 
     @cached_property
     def firmware(self) -> dict[str, tuple[str, ...]]:

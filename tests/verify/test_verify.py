@@ -265,6 +265,25 @@ def test_a_static_program_needs_no_loader(verify: Verify, good: Recipe, compile_
     assert {f.code for f in result.findings} == {"shim-none"}
 
 
+def test_the_dns_module_that_ops_adds_fails_no_image(verify: Verify, good: Recipe, compile_c: Compile) -> None:
+    """It comes from Nanos's common files into every image, whatever C library the program has."""
+    resolver = compile_c("libresolv.so.2", "int resolve(void) { return 0; }", "-shared", "-fPIC")
+    source = "int resolve(void); int puts(const char *); int dns(void) { return puts(0) + resolve(); }"
+    module = compile_c("libnss_dns.so.2", source, "-shared", "-fPIC", str(resolver))
+    path = f"{LIBRARIES}/libnss_dns.so.2"
+    static = compile_c("static", "int main(void) { return 0; }", "-static")
+    for recipe in (
+        good.but(files={path: module}),
+        replace(good, files={"/prog": static, "/workspace": DIRECTORY, path: module}),
+    ):
+        result = verify(recipe)
+        assert result.ok, failed(result)
+        (finding,) = (f for f in result.findings if f.code == "dns-module-unusable")
+        assert "libresolv.so.2" in finding.message
+    linked = compile_c("linked", "int dns(void); int main(void) { return dns(); }", str(module), str(resolver))
+    assert failed(verify(good.but(files={"/prog": linked, path: module}))) == {"libraries": {"library-missing"}}
+
+
 def test_a_library_behind_links_is_found(verify: Verify, good: Recipe) -> None:
     """usr-merged trees: /lib and /lib64 are links to directories."""
     moved = {f"/usr{path}" if path.startswith("/lib") else path: content for path, content in good.files.items()}
