@@ -14,19 +14,19 @@ test: setup-test
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
 
 check: setup-check
-	@.venv/bin/ruff check .
-	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
 
 fuzz: setup-test
-	@.venv/bin/pip install --quiet -e '.[fuzz]'
+	@$(PYTHON) -m pip install --quiet -e '.[fuzz]'
 	@$(PYTHON) tests/fuzz/fuzz_image.py -max_total_time=600
 
 bench: setup-demo
 	@for bench in bench/bench_*.py; do $(PYTHON) "$$bench" || exit 1; done
 
 format: setup-check
-	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
+	@$(PYTHON) -m ruff check --fix . && $(PYTHON) -m ruff format .
 
 clean:
 	@if [ -x $(PYTHON) ]; then $(ORCHESTRATOR) clean || true; fi
