@@ -192,12 +192,22 @@ def _arguments(value: Value) -> Iterator[Finding]:
     if value is None:
         yield warning("arguments-missing", "no arguments: Nanos passes the program's path as the only one")
         return
+    value = _as_list(value)
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         yield error("arguments-not-a-list", "root attribute arguments is no list of texts", 'write "Args": ["…"]')
     elif not value:
         yield warning("arguments-missing", "no arguments: Nanos passes the program's path as the only one")
     elif "" in value:
         yield warning("argument-empty", "an argument is empty: Nanos drops it", "give it a value")
+
+
+def _as_list(value: Value) -> Value:
+    """TFS 4 has no lists: there they are tables keyed "0", "1", …, and an empty text leaves a gap; then "" is last."""
+    if not isinstance(value, dict) or not all(key.isascii() and key.isdigit() and len(key) < 10 for key in value):
+        return value
+    places = sorted(value, key=int)
+    gap = bool(places) and int(places[-1]) >= len(places)
+    return [*(value[place] for place in places), *([""] if gap else [])]
 
 
 def history(subject: Subject) -> Iterator[Finding]:

@@ -227,6 +227,10 @@ WARNINGS: dict[str, tuple[Callable[[Recipe], Recipe], set[str]]] = {
         lambda r: r.but(files={FIRMWARE: RISCV}, klibs=KLIB),
         {"klibs-not-loaded", "gpu-driver-library-missing"},
     ),
+    "an argument dropped by TFS 4": (
+        lambda r: r.but(attributes={"arguments": {"0": "prog", "1": "-v", "3": "-x"}}),
+        {"argument-empty"},
+    ),
     "no arguments": (lambda r: r.but(no_attributes=("arguments",)), {"arguments-missing"}),
     "cwd of a dynamic program": (lambda r: r.but(attributes={"cwd": "/workspace"}), {"cwd-ignored"}),
     "null variable": (lambda r: r.but(attributes={"environment": {"A": None}}), {"environment-empty"}),
