@@ -44,6 +44,15 @@ mkdir -p "$ops_home/images"
 touch "$ops_home/before"
 [ ! -e "$ops_home/images/$name" ] || fail stale-image "$ops_home/images/$name is there before ops ran"
 
+# ops packs what Dirs and Files name. Anything else at the top of the staged tree, as by a MapDirs to "/", would
+# quietly stay out. The manifest is one entry a line.
+for entry in * .[!.]*; do
+    if [ ! -e "$entry" ] || [ "$entry" = "${program%%/*}" ]; then continue; fi
+    quoted=\"$(printf '%s' "$entry" | sed 's/[\\"]/\\&/g')\"
+    grep -qxF -e "    $quoted" -e "    $quoted," "$manifest" ||
+        fail not-packed "/$entry is staged, but no top-level entry of Dirs or Files, so ops would leave it out"
+done
+
 # ops finds libraries by the program's loader; the staged ones must win, and then land at their own place,
 # because ops strips its working directory from their paths.
 libraries=/stage/lib/x86_64-linux-gnu:/stage/lib64:/stage/lib
