@@ -22,7 +22,10 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
 @dataclass(frozen=True, kw_only=True)
 class HostCheck:
-    """One thing looked at: `status` is ok|warning|error, `remedy` "" when there is nothing to do."""
+    """One thing looked at: `status` is ok|absent|warning|error, `remedy` "" when there is nothing to do.
+
+    absent: it isn't there, and nothing needs it.
+    """
 
     name: str
     status: str
@@ -39,12 +42,14 @@ def examine() -> list[HostCheck]:
 
 
 def _engine(finding: Finding) -> HostCheck:
-    status = {Severity.NOTE: "ok", Severity.WARNING: "warning", Severity.ERROR: "error"}[finding.severity]
+    # A note with a remedy is about an engine that isn't there, beside one that is (or can be started).
+    fine = "absent" if finding.remedy else "ok"
+    status = {Severity.NOTE: fine, Severity.WARNING: "warning", Severity.ERROR: "error"}[finding.severity]
     return HostCheck(
         name=finding.code.replace("-", " "),
         status=status,
         detail=finding.message,
-        remedy=finding.remedy if status != "ok" else "",
+        remedy=finding.remedy if status in ("warning", "error") else "",
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.amounts import size
 from orchestrator.errors import UsageError
 from orchestrator.image.listing import ListingEntry, tree_listing
 from orchestrator.image.reader import Filesystem, Image
@@ -30,22 +32,63 @@ class Row:
 
 
 def summary(image: Image, path: Path) -> dict[str, Any]:
-    """What an image is: sizes in bytes, offsets from its start."""
-    root = image.rootfs.attributes
+    """What an image is: sizes in bytes, offsets from its start. `boot` lists the ways a machine can start it.
+
+    `kernel` is stub, nanos or none; `nanos_version` is what the image's environment claims.
+    """
+    root, rootfs = image.rootfs.attributes, image.rootfs
+    environment = root.get("environment", {})
+    kernel = "stub" if image.is_stub else "nanos" if image.bootfs and image.bootfs.lookup("/kernel") else "none"
     return {
         "image": str(path),
         "size": image.size,
-        "kernel": "stub (a stand-in, not Nanos)" if image.is_stub else "Nanos",
-        "boot sector": "yes" if image.boot_sector else "no",
-        "uefi": "yes" if image.uefi else "no",
-        "format": f"TFS version {image.rootfs.version}",
-        "uuid": image.rootfs.uuid,
+        "kernel": kernel,
+        "nanos_version": environment.get("NANOS_VERSION") if isinstance(environment, dict) else None,
+        "boot": [name for name, there in (("bios", image.boot_sector), ("uefi", image.uefi)) if there],
         "program": root.get("program", ""),
         "arguments": root.get("arguments", []),
         "mounts": root.get("mounts", {}),
+        "format": f"TFS version {rootfs.version}",
+        "uuid": rootfs.uuid,
+        "files": sum(isinstance(node, File) for _, node in rootfs.walk()),
         "partitions": {part.kind: {"offset": part.offset, "length": part.length} for part in image.partitions},
-        "log extensions": len(image.rootfs.extensions),
+        "log_extensions": len(rootfs.extensions),
     }
+
+
+def summary_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """A summary for people."""
+    version = f" {document['nanos_version']}" if document["nanos_version"] else ""
+    kernel = {
+        "stub": "stub: a stand-in that prints one line and stops; not bootable as a program",
+        "nanos": f"Nanos{version}",
+    }.get(document["kernel"], "none: not bootable")
+    partitions = document["partitions"].items()
+    rows = {
+        "image": document["image"],
+        "size": f"{size(document['size'])} ({document['size']} bytes)",
+        "kernel": kernel,
+        "boot": " and ".join(name.upper() for name in document["boot"]) or "no boot code",
+        "program": document["program"] or "none named",
+        "arguments": _words(document["arguments"]),
+        "mounts": _places(document["mounts"]),
+        "files": document["files"],
+        "file system": f"{document['format']}, UUID {document['uuid']}, {document['log_extensions']} log extensions",
+        "partitions": "; ".join(f"{kind} {size(part['length'])} at byte {part['offset']}" for kind, part in partitions),
+    }
+    yield from (f"{name + ':':<13} {value}" for name, value in rows.items())
+
+
+def _words(arguments: Any) -> str:
+    """Arguments as a shell would take them; anything else (the image may hold any value) as it is."""
+    texts = isinstance(arguments, list) and all(isinstance(each, str) for each in arguments)
+    return shlex.join(arguments) if texts else str(arguments)
+
+
+def _places(mounts: Any) -> str:
+    if not isinstance(mounts, dict):
+        return str(mounts)
+    return ", ".join(f"{label} at {where}" for label, where in mounts.items()) or "none"
 
 
 def node_at(filesystem: Filesystem, path: str) -> Node:

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, assemble, proxy_arguments
 from orchestrator.containerfile.render import render_containerfile
+from orchestrator.containerfile.rendered import check_room, clear_earlier
 from orchestrator.digest import Digests, file_digests
 from orchestrator.engine.base import BuildRequest, Engine, Leftover, StepFailed
 from orchestrator.errors import BuildStepError, EngineError, Finding, Severity, UsageError, VerificationError
@@ -98,9 +99,11 @@ def render_text(checked: Checked) -> str:
 
 def render_context(checked: Checked, *, output: Path, emit: Emit) -> None:
     """Write the Containerfile and all that it copies into `output`; outside inputs are fetched, no engine is asked."""
+    check_room(output)
     inputs = resolve_inputs(checked.loaded, None, emit)
     plan = make_plan(checked.loaded, checked.manifest, inputs)
     made = assemble(checked.loaded, plan, inputs, mounts=True, exclude=output, emit=emit)
+    clear_earlier(output)
     made.context.write_to(output)
 
 

@@ -22,6 +22,7 @@ from orchestrator.project.model import Project
 from orchestrator.verify.model import Verification
 
 SCHEMA_VERSION = 1
+_GIVE_RECEIPT = "give the NAME.receipt.json that `build` wrote"
 
 
 class StageTimes:
@@ -153,10 +154,10 @@ class DeployPart:
                 memory=resources["memory"],
                 gpus=resources["gpus"],
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f"{path} is not a receipt ({error})", remedy="give the NAME.receipt.json that `build` wrote"
-            ) from error
+        except OSError as error:
+            raise UsageError(f"{path}: {(error.strerror or 'unreadable').lower()}", remedy=_GIVE_RECEIPT) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path} is not a receipt", remedy=_GIVE_RECEIPT) from error
 
 
 def deploy_command(

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "orchestrator"
 
 # What a package may import besides itself; single modules at the top are listed by their own name.
-BASIS = {"errors", "events", "files", "process", "resources", "suggest", "network", "digest"}
+BASIS = {"amounts", "errors", "events", "files", "process", "resources", "suggest", "network", "digest"}
 ALLOWED = {
     **{name: {"errors", "events"} for name in BASIS},
     "image": {"errors"},

@@ -2,48 +2,57 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.console import answer, answer_json, say, say_findings
-from orchestrator.cli.parameters import PATH, PROJECT, engine_option, json_option, progress_option, project_argument
-from orchestrator.cli.progress import make_progress, size
-from orchestrator.errors import Severity, UsageError
+from orchestrator.amounts import seconds, size
+from orchestrator.cli.console import answer, answer_json, as_user_error, failure_document, say, say_findings
+from orchestrator.cli.parameters import (
+    DIRECTORY,
+    PROJECT,
+    engine_option,
+    json_failures,
+    json_option,
+    progress_option,
+    project_argument,
+)
+from orchestrator.cli.progress import make_progress
+from orchestrator.errors import ExitCode, Finding, OrchestratorError, Severity, UsageError
 from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
-    from orchestrator.pipeline import Result
+    from orchestrator.pipeline import Checked, Result
 
 
-@click.command()
-@click.argument("directory", type=PATH, metavar="[DIR]", default=Path())
+@click.command(short_help="Write a commented project.yaml and a sample program.")
+@click.argument("directory", type=DIRECTORY, metavar="[DIR]", default=Path())
 @click.option("--gpu", is_flag=True, help="A CUDA C++ program.")
 @click.option("--language", type=click.Choice(LANGUAGES), default="rust", show_default=True)
 def init(directory: Path, gpu: bool, language: str) -> None:
-    """Write a commented project.yaml and a sample program into DIR."""
+    """Write a commented project.yaml and a sample program into DIR (default: here)."""
     written = init_project(directory, language=language, gpu=gpu)
     for path in written:
         say(f"wrote {path}")
-    say(f"next: python -m orchestrator build {written[0]}")
+    say(f"next: python -m orchestrator build {shlex.quote(str(written[0]))}")
     answer(str(written[0]))
 
 
-@click.command()
+@click.command(short_help="Validate project.yaml, manifest and paths; no engine, no network.")
 @project_argument
 @json_option
+@json_failures
 def check(project: Path, as_json: bool) -> None:
     """Validate project.yaml, the manifest and the paths they name. No engine, no network, nothing written."""
     from orchestrator.pipeline import check_project
 
-    try:
-        findings = check_project(project).findings
-    except UsageError as error:
-        if as_json:
-            answer_json({"ok": False, "findings": [vars(finding) for finding in error.findings]})
-        raise
+    findings = check_project(project).findings
     if as_json:
         answer_json({"ok": True, "findings": [vars(finding) for finding in findings]})
         return
@@ -51,10 +60,10 @@ def check(project: Path, as_json: bool) -> None:
     answer(f"{project}: ok")
 
 
-@click.command()
+@click.command(short_help="Print the Containerfile, or write all it takes to build by hand.")
 @project_argument
 @click.option(
-    "-o", "--output", type=PATH, metavar="DIR", help="Write Containerfile and context here, outside inputs included."
+    "-o", "--output", type=DIRECTORY, metavar="DIR", help="Write Containerfile and context here, outside inputs too."
 )
 @progress_option
 def render(project: Path, output: Path | None, progress: str) -> None:
@@ -62,21 +71,39 @@ def render(project: Path, output: Path | None, progress: str) -> None:
     from orchestrator.pipeline import check_project, render_context, render_text
 
     checked = check_project(project)
-    say_findings(finding for finding in checked.findings if finding.severity is not Severity.NOTE)
+    say_findings(_worth_saying(checked.findings))
     if output is None:
         answer(render_text(checked).rstrip("\n"))
         return
     with make_progress(progress) as shown:
         render_context(checked, output=output, emit=shown.emit)
-    say(f"wrote the build context; build it by hand with: podman build --file {output}/Containerfile {output}")
-    say("bases are named as in project.yaml: pull them, or give images of your own")
+    say("wrote the build context; build it by hand with:")
+    folder = shlex.quote(str(output))
+    say(f"  podman build --file {shlex.quote(str(output / 'Containerfile'))} {folder}")
+    for line in _bases_by_hand(checked):
+        say(line)
     answer(str(output / "Containerfile"))
 
 
-@click.command()
+def _bases_by_hand(checked: Checked) -> Iterator[str]:
+    """How to have each base that can be made from Debian packages, for someone whom no registry answers."""
+    from orchestrator.inputs.bases import program_base
+
+    project = checked.loaded.project
+    bases = [project.gevulot.base] if project.gevulot is not None else []
+    for base in dict.fromkeys([*bases, program_base(project)]):
+        if base.bootstrap is None:
+            continue
+        packages = f" --include={','.join(sorted(base.bootstrap.packages))}" if base.bootstrap.packages else ""
+        yield f"where {base.image} can't be pulled, make it first:"
+        made = f"mmdebstrap --variant=minbase{packages} {base.bootstrap.debian} -"
+        yield f"  {made} | podman import - {shlex.quote(base.image)}"
+
+
+@click.command(short_help="Build, verify and write each project's image and receipt.")
 @click.argument("projects", type=PROJECT, metavar="PROJECT.YAML...", nargs=-1, required=True)
 @click.option(
-    "-o", "--output", type=PATH, metavar="DIR", default=Path("target"), show_default=True, help="Where images go."
+    "-o", "--output", type=DIRECTORY, metavar="DIR", default=Path("target"), show_default=True, help="Where images go."
 )
 @engine_option
 @progress_option
@@ -85,37 +112,95 @@ def render(project: Path, output: Path | None, progress: str) -> None:
 def build(projects: tuple[Path, ...], output: Path, engine: str, progress: str, no_cache: bool, as_json: bool) -> None:
     """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project."""
     from orchestrator.engine.select import connect
-    from orchestrator.pipeline import build_project, check_project
+    from orchestrator.pipeline import build_project
 
-    # All files are read before anything runs: a typo in the last project costs no build of the first.
-    checked = [check_project(path) for path in projects]
-    names = [each.loaded.project.name for each in checked]
-    if len(set(names)) != len(names):
-        raise UsageError("two of the projects have the same name", remedy="they would write the same image; rename one")
-    for each in checked:
-        say_findings(finding for finding in each.findings if finding.severity is not Severity.NOTE)
-    results: list[Result] = []
-    try:
+    done: list[_Done] = []
+    # What is finished is finished, also when a later project fails.
+    with _answering(done, as_json=as_json):
+        ready = _checked(projects)
         with make_progress(progress) as shown, closing(connect(engine, emit=shown.emit)) as connected:
-            for each in checked:
-                results.append(build_project(each, connected, output=output, emit=shown.emit, no_cache=no_cache))
+            for each in ready:
+                began = time.monotonic()
+                result = build_project(each, connected, output=output, emit=shown.emit, no_cache=no_cache)
+                done.append(_Done(result=result, seconds=time.monotonic() - began))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    """A finished build and how long it took."""
+
+    result: Result
+    seconds: float
+
+
+def _checked(projects: Sequence[Path]) -> list[Checked]:
+    """All files are read before anything runs: a typo in the last project costs no build of the first."""
+    from orchestrator.pipeline import check_project
+
+    ready: list[Checked] = []
+    wrong: list[UsageError] = []
+    for path in projects:
+        try:
+            ready.append(check_project(path))
+        except UsageError as error:
+            wrong.append(error)
+    if wrong:
+        findings = [finding for error in wrong for finding in error.findings]
+        raise UsageError(wrong[0].message, remedy=wrong[0].remedy, findings=findings) from wrong[0]
+    first: dict[str, Path] = {}
+    for each in ready:
+        name, path = each.loaded.project.name, each.loaded.path
+        if name in first:
+            message = f"{first[name]} and {path} have the same name, {name}"
+            raise UsageError(message, remedy="they would write the same image; rename one")
+        first[name] = path
+    for each in ready:
+        say_findings(_worth_saying(each.findings))
+    return ready
+
+
+def _worth_saying(findings: Sequence[Finding]) -> list[Finding]:
+    """What every command repeats of `check`'s findings: notes are for `check` alone."""
+    return [finding for finding in findings if finding.severity is not Severity.NOTE]
+
+
+@contextmanager
+def _answering(done: Sequence[_Done], *, as_json: bool) -> Iterator[None]:
+    """Say what was built, however it ends; with --json one document also of a failure."""
+    document: dict[str, object] = {"ok": True}
+    try:
+        yield
+    except (OrchestratorError, OSError) as error:
+        known = as_user_error(error) if isinstance(error, OSError) else error
+        document = failure_document(known) if known is not None else {"ok": False, "error": str(error)}
+        raise
+    except KeyboardInterrupt:
+        document = {"ok": False, "exit_code": int(ExitCode.INTERRUPTED), "error": "interrupted"}
+        say("no image was written for the build that was interrupted; `orchestrator clean` removes what it left")
+        raise
     finally:
-        # What is finished is finished, also when a later project fails.
-        for result in results:
-            _say_built(result.document)
+        for each in done:
+            _say_built(each)
         if as_json:
-            answer_json([result.document for result in results])
-        for result in () if as_json else results:
-            answer(str(result.image))
+            answer_json({**document, "built": [each.result.document for each in done]})
+        for each in () if as_json else done:
+            answer(str(each.result.image))
 
 
-def _say_built(document: dict[str, Any]) -> None:
+def _say_built(done: _Done) -> None:
+    document = done.result.document
     image = document["image"]
-    say(f"{image['path']}: {size(image['size'])}, BLAKE3 {image['blake3']}")
+    say(f"{document['name']}: built and verified in {seconds(done.seconds)}")
+    say(f"  image     {image['path']} ({size(image['size'])})")
+    say(f"  BLAKE3    {image['blake3']}")
+    say(f"  receipt   {done.result.receipt}")
     if not document["bootable"]:
-        say("  not bootable as a program: its kernel is the stub, which only prints a line")
+        say("  NOT BOOTABLE as a program: its kernel is a stand-in")
     for stand_in in document["stand_ins"]:
-        say(f"  stand-in: {stand_in['path']}: {stand_in['text']}")
+        say(f"  stand-in  {stand_in['path']}: {stand_in['text']}")
+    for row in document["inputs"]:
+        if row["kind"] == "bootstrap":
+            say(f"  {row['name']:<9} {row['note']}")
 
 
 COMMANDS = (init, check, render, build)

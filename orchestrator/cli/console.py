@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from typing import Any
 
 import click
 
-from orchestrator.errors import ExitCode, Finding, OrchestratorError, Severity
+from orchestrator.errors import BuildStepError, ExitCode, Finding, OrchestratorError, Severity, UsageError
 
 DETAIL_LINES = 30
 """How much of a failed step's output an error repeats."""
@@ -59,6 +60,38 @@ def _on_terminate(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def failure_document(error: OrchestratorError) -> dict[str, Any]:
+    """What `--json` answers when a command fails: `ok` is false, the rest as on stderr."""
+    return {
+        "ok": False,
+        "exit_code": int(error.exit_code),
+        "error": error.message,
+        "remedy": error.remedy,
+        "findings": [vars(finding) for finding in error.findings],
+    }
+
+
+# What a path given by the user can be wrong in; and what a disk can be.
+_PATH_ERRNOS = {
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP,
+    errno.ENAMETOOLONG, errno.EXDEV, errno.ETXTBSY,
+}  # fmt: skip
+_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def as_user_error(error: OSError) -> OrchestratorError | None:
+    """A failure of the host's file system in a user's words; None for anything else (that is a bug of ours)."""
+    named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    where = f"{named}: " if named else ""
+    reason = error.strerror or type(error).__name__
+    if error.errno in _FULL_ERRNOS:
+        remedy = "free some room there; `orchestrator clean` removes what builds left"
+        return BuildStepError(f"{where}{reason[0].lower()}{reason[1:]}", remedy=remedy)
+    if error.errno in _PATH_ERRNOS and named:
+        return UsageError(f"{where}{reason[0].lower()}{reason[1:]}", remedy="check the path and its permissions")
+    return None
+
+
 def exiting(run: Callable[[], None], *, debug: bool) -> int:
     """Run a command; return its exit code (the contract's table). Tracebacks only with `debug`."""
     if threading.current_thread() is threading.main_thread():
@@ -66,24 +99,27 @@ def exiting(run: Callable[[], None], *, debug: bool) -> int:
             signal.signal(number, _on_terminate)
     try:
         run()
-    except OrchestratorError as error:
-        if debug:
-            traceback.print_exc()
-        say_error(error)
-        return int(error.exit_code)
-    except KeyboardInterrupt:
-        if debug:
-            traceback.print_exc()
-        say("interrupted: nothing was written under a final name; `orchestrator clean` removes what is left")
-        return int(ExitCode.INTERRUPTED)
+        sys.stdout.flush()
     except BrokenPipeError:
         # `inspect ls | head`: the reader has gone; nothing to say, and no second error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(ExitCode.OK)
+    except KeyboardInterrupt:
+        if debug:
+            traceback.print_exc()
+        say("interrupted")
+        return int(ExitCode.INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the last line of defence before the user
         if debug:
             traceback.print_exc()
-        say(f"error: {type(error).__name__}: {error}")
-        say("  this is a bug in orchestrator; run again with --debug and report what it prints")
-        return 1
+        return _failed(error)
     return int(ExitCode.OK)
+
+
+def _failed(error: Exception) -> int:
+    known = as_user_error(error) if isinstance(error, OSError) else error
+    if isinstance(known, OrchestratorError):
+        say_error(known)
+        return int(known.exit_code)
+    say(f"error: {type(error).__name__}: {error}")
+    say("  this is a bug in orchestrator; run again with --debug and report what it prints")
+    return 1

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import click
 
+from orchestrator.amounts import size
 from orchestrator.cli.console import answer, answer_json, say
-from orchestrator.cli.parameters import PATH, engine_option, json_option
-from orchestrator.cli.progress import size
+from orchestrator.cli.parameters import DIRECTORY, engine_option, json_failures, json_option
 from orchestrator.engine.base import Leftover
 from orchestrator.errors import EngineError, ExitCode
 from orchestrator.events import ignore
 
 
-@click.command()
+@click.command(short_help="What works on this machine, and how to mend what doesn't.")
 @json_option
+@json_failures
 def doctor(as_json: bool) -> None:
     """Engines, runtimes, tools, disk, proxies, certificates, QEMU: what works, and how to mend what doesn't."""
     from orchestrator.doctor import examine
@@ -28,20 +29,21 @@ def doctor(as_json: bool) -> None:
     if as_json:
         answer_json({"ok": usable, "checks": [asdict(check) for check in checks]})
     for check in () if as_json else checks:
-        mark = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}[check.status]
-        answer(f"{mark} {check.name + ':':<22} {check.detail}")
+        mark = {"ok": "ok", "absent": "-", "warning": "warning", "error": "ERROR"}[check.status]
+        answer(f"{mark:<7} {check.name + ':':<22} {check.detail}")
         if check.remedy:
             answer(f"        {'':<22} {check.remedy}")
     if not usable:
         sys.exit(int(ExitCode.ENGINE))
 
 
-@click.command()
-@click.argument("directory", type=PATH, default=Path("target"), metavar="[DIR]")
+@click.command(short_help="Remove what builds left in engines and under temporary names.")
+@click.argument("directory", type=DIRECTORY, default=Path("target"), metavar="[DIR]")
 @engine_option
 @click.option("--all", "everything", is_flag=True, help="Also the bases made from Debian packages.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @json_option
+@json_failures
 def clean(directory: Path, engine: str, everything: bool, dry_run: bool, as_json: bool) -> None:
     """Remove what builds left in engines and, under temporary names, in DIR. Images and receipts stay."""
     from orchestrator.clean import clean_directory, clean_engine

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -10,25 +9,28 @@ from pathlib import Path
 
 import click
 
+from orchestrator.amounts import size
 from orchestrator.cli.console import answer, answer_json, say, say_findings
-from orchestrator.cli.parameters import PATH, image_argument, json_option
-from orchestrator.cli.progress import size
+from orchestrator.cli.parameters import PATH, existing_image, image_argument, json_failures, json_option
 from orchestrator.digest import file_blake3, program_hash
 from orchestrator.errors import ExitCode, UsageError, VerificationError
+from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import Image, open_image
-from orchestrator.inspection import differences, entries, extract_tree, file_at, summary, tree_lines
+from orchestrator.inspection import differences, entries, extract_tree, file_at, summary, summary_lines, tree_lines
 from orchestrator.receipt import DeployPart, deploy_command
 
 
-@click.command()
+@click.command(short_help="Look into any Nanos image, ours or real ops's: files, libraries, manifest.")
 @image_argument
 @click.argument(
     "action",
+    metavar="[ACTION]",
     type=click.Choice(["summary", "ls", "tree", "cat", "extract", "manifest", "libs", "diff", "stand-ins"]),
     default="summary",
 )
 @click.argument("arguments", nargs=-1, type=str, metavar="[ARGUMENTS]...")
 @json_option
+@json_failures
 def inspect(image: Path, action: str, arguments: tuple[str, ...], as_json: bool) -> None:
     """Look into any Nanos image, ours or real ops's.
 
@@ -48,9 +50,12 @@ def inspect(image: Path, action: str, arguments: tuple[str, ...], as_json: bool)
 
 
 def _opened(image: Path) -> Image:
-    if not image.is_file():
-        raise UsageError(f"{image}: no such image file", remedy="give the path of an image, as target/NAME.img")
-    return open_image(image)
+    try:
+        return open_image(existing_image(image))
+    except ImageError as error:
+        if str(image) in error.message:
+            raise
+        raise ImageError(f"{image}: {error.message}", remedy=error.remedy) from error
 
 
 def _one(arguments: tuple[str, ...], what: str, default: str | None = None) -> str:
@@ -68,8 +73,8 @@ def _summary(image: Image, path: Path, arguments: tuple[str, ...], as_json: bool
     if as_json:
         answer_json(document)
         return
-    for key, value in document.items():
-        answer(f"{key + ':':<14} {value if isinstance(value, str | int) else json.dumps(value, ensure_ascii=False)}")
+    for line in summary_lines(document):
+        answer(line)
 
 
 def _ls(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
@@ -151,7 +156,8 @@ def _stand_ins(_image: Image, path: Path, arguments: tuple[str, ...], as_json: b
     if as_json:
         answer_json(found)
         return
-    answer(f"{path}: {f'{len(found)} stand-ins' if found else 'no stand-in'}")
+    count = {0: "no stand-in", 1: "1 stand-in"}.get(len(found), f"{len(found)} stand-ins")
+    answer(f"{path}: {count}")
     for row in found:
         answer(f"  {row['path']}: {row['text']}")
 
@@ -169,17 +175,16 @@ _ACTIONS: dict[str, Callable[[Image, Path, tuple[str, ...], bool], None]] = {
 }
 
 
-@click.command()
+@click.command(short_help="Make every check that needs no booting; exit 0 only if all hold.")
 @image_argument
 @click.option("--runtime", type=click.Choice(["devnet", "local"]), help="Also check that the shim in it is for this.")
 @json_option
+@json_failures
 def verify(image: Path, runtime: str | None, as_json: bool) -> None:
     """Every check that can be made without booting; exit 0 only if all hold."""
     from orchestrator.verify.image import verify_image
 
-    if not image.is_file():
-        raise UsageError(f"{image}: no such image file", remedy="give the path of an image, as target/NAME.img")
-    result = verify_image(image, project_runtime=runtime)
+    result = verify_image(existing_image(image), project_runtime=runtime)
     if as_json:
         answer_json(result.to_dict())
         sys.exit(int(ExitCode.OK if result.ok else ExitCode.VERIFICATION))
@@ -195,15 +200,14 @@ def verify(image: Path, runtime: str | None, as_json: bool) -> None:
     answer(f"{image}: all {len(result.checks)} checks hold")
 
 
-@click.command(name="hash")
+@click.command(name="hash", short_help="BLAKE3-256 as the node computes it, or the program hash.")
 @image_argument
 @click.option("--program", nargs=2, metavar="NAME URL", help="The program hash, as NAME deployed from URL.")
 @json_option
+@json_failures
 def hash_command(image: Path, program: tuple[str, str] | None, as_json: bool) -> None:
     """BLAKE3-256 of the image as the node computes it, or the program hash."""
-    if not image.is_file():
-        raise UsageError(f"{image}: no such image file", remedy="give the path of an image, as target/NAME.img")
-    checksum = file_blake3(image)
+    checksum = file_blake3(existing_image(image))
     hashed = None
     if program is not None:
         name, url = program
@@ -216,7 +220,7 @@ def hash_command(image: Path, program: tuple[str, str] | None, as_json: bool) ->
         say(f"{image}: {size(image.stat().st_size)}")
 
 
-@click.command(name="deploy-command")
+@click.command(name="deploy-command", short_help="Print the `gevulot-cli deploy` line of a pair.")
 @click.argument("receipts", type=PATH, metavar="PROVER.RECEIPT VERIFIER.RECEIPT", nargs=2)
 @click.option("--name", required=True, help="Name of the deployment.")
 @click.option("--prover-url", help="Where the prover's image will be fetched from (default: served from here).")
@@ -226,9 +230,13 @@ def deploy_command_command(
 ) -> None:
     """Print the `gevulot-cli deploy` line for a prover and a verifier."""
     prover, verifier = (DeployPart.read(path) for path in receipts)
-    for part in (prover, verifier):
+    if prover.blake3 == verifier.blake3:
+        say("warning: prover and verifier are the same image; give the prover's receipt, then the verifier's")
+    for part, url in dict.fromkeys([(prover, prover_url), (verifier, verifier_url)]):
         if not part.bootable:
-            say(f"warning: {part.image} is not bootable as a program (stub kernel); do not deploy it")
+            say(f"warning: {part.image} is not bootable as a program (its kernel is a stand-in); do not deploy it")
+        if url is None and not Path(part.image).is_file():
+            say(f"warning: {part.image} isn't there; put it beside its receipt, or give its URL")
     answer(deploy_command(name, prover, verifier, prover_url=prover_url, verifier_url=verifier_url))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 
 import click
@@ -27,7 +29,7 @@ class Ordered(click.Group):
 
 @click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="orchestrator")
-@click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
+@click.option("--debug", is_flag=True, help="Show tracebacks of errors; may stand anywhere.")
 def cli(debug: bool) -> None:
     """From a program to a verified, bootable Nanos unikernel image for Gevulot.
 
@@ -45,12 +47,23 @@ for command in COMMANDS:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
     given = sys.argv[1:] if arguments is None else arguments
-    sys.exit(exiting(lambda: _invoke(given), debug="--debug" in given))
+    # `--debug` counts anywhere, as the user adds it to a line that failed; after `--` it is an argument.
+    options = given[: given.index("--")] if "--" in given else given
+    wanted = [argument for argument in options if argument != "--debug"] + given[len(options) :]
+    _tolerate_any_name()
+    sys.exit(exiting(lambda: _invoke(wanted), debug="--debug" in options))
+
+
+def _tolerate_any_name() -> None:
+    """File names that aren't text in the terminal's encoding must not end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            utf8 = codecs.lookup(stream.encoding).name == "utf-8"
+            stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
 
 
 def _invoke(arguments: list[str]) -> None:
     # click's own error display stays, its exits go through ours.
-    arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         cli.main(args=arguments, prog_name="orchestrator", standalone_mode=False)
     except click.exceptions.Exit as ended:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+
+from orchestrator.cli.console import answer_json, as_user_error, failure_document
+from orchestrator.errors import OrchestratorError, UsageError
 
 
 class ProjectPath(click.ParamType[Path]):
@@ -19,8 +24,48 @@ class ProjectPath(click.ParamType[Path]):
         return path / "project.yaml" if path.is_dir() else path
 
 
+def existing_image(path: Path) -> Path:
+    """`path`, a file that is there. UsageError says what it is instead, and which image may be meant."""
+    remedy = "give the path of an image, as target/NAME.img"
+    if path.is_file():
+        return path
+    if path.is_dir():
+        images = sorted(path.glob("*.img"))
+        raise UsageError(f"{path} is a directory", remedy=f"did you mean {images[0]}?" if images else remedy)
+    if path.exists():
+        raise UsageError(f"{path} is not a regular file", remedy=remedy)
+    with_suffix = path.with_name(f"{path.name}.img")
+    raise UsageError(
+        f"there is no file {path}", remedy=f"did you mean {with_suffix}?" if with_suffix.is_file() else remedy
+    )
+
+
+def _engine(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    known = ("auto", "docker", "podman", "private")
+    if value in known or value.startswith(("unix://", "tcp://", "http://", "https://")):
+        return value
+    raise click.BadParameter(f"{value!r} is none of {', '.join(known)}, nor a URL (unix:///path, tcp://host:port)")
+
+
+def json_failures(command: Callable[..., None]) -> Callable[..., None]:
+    """With --json a command that fails answers one JSON document as well."""
+
+    @functools.wraps(command)
+    def wrapped(*arguments: Any, as_json: bool, **named: Any) -> None:
+        try:
+            command(*arguments, as_json=as_json, **named)
+        except (OrchestratorError, OSError) as error:
+            known = as_user_error(error) if isinstance(error, OSError) else error
+            if as_json and known is not None:
+                answer_json(failure_document(known))
+            raise
+
+    return wrapped
+
+
 PROJECT = ProjectPath()
 PATH = click.Path(path_type=Path)
+DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 project_argument = click.argument("project", type=PROJECT, metavar="PROJECT.YAML")
 image_argument = click.argument("image", type=PATH, metavar="IMAGE")
@@ -30,6 +75,7 @@ engine_option = click.option(
     default="auto",
     show_default=True,
     metavar="auto|docker|podman|URL",
+    callback=_engine,
     help="Which container engine. auto: Docker, else Podman, else a Podman service of our own.",
 )
 progress_option = click.option(

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
 from collections import deque
-from dataclasses import asdict
-from threading import Lock
+from dataclasses import asdict, dataclass, field
+from threading import Event as Flag
+from threading import Lock, Thread
 from typing import TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from orchestrator.amounts import seconds, size
 from orchestrator.events import Event, Notice, StepFinished, StepOutput, StepProgress, StepStarted
 
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-
-
-def size(number: float) -> str:
-    """A byte count for people: `13.2 MiB`."""
-    unit = 0
-    while number >= 1024 and unit < len(UNITS) - 1:
-        number /= 1024
-        unit += 1
-    return f"{number:.0f} B" if unit == 0 else f"{number:.1f} {UNITS[unit]}"
-
-
-def seconds(number: float) -> str:
-    """A duration for people: `0.4s`, `12.0s`, `3m07s`."""
-    return f"{number:.1f}s" if number < 60 else f"{int(number) // 60}m{int(number) % 60:02d}s"
+# Instructions that only set the scene. One that takes long (a FROM that pulls) or fails is shown all the same.
+_SCENERY = re.compile(r"(?:FROM|LABEL|ENV|ARG|WORKDIR|USER)\b")
+_SCENERY_SECONDS = 1.0
 
 
 class Progress:
@@ -59,35 +50,124 @@ class JsonProgress(Progress):
             print(json.dumps({"event": type(event).__name__, **asdict(event)}), file=self._stream, flush=True)
 
 
+@dataclass(kw_only=True)
+class _Tally:
+    """What a run has seen so far, for its last line; and the notices, each of which is shown once."""
+
+    began: float = field(default_factory=time.monotonic)
+    steps: int = 0
+    cached: int = 0
+    notices: set[str] = field(default_factory=set)
+
+    def finished(self, event: StepFinished) -> None:
+        self.steps += 1
+        self.cached += event.cached
+
+    def news(self, notice: Notice) -> bool:
+        """Whether this was not said before (two bases may lack the same registry)."""
+        known = notice.text in self.notices
+        self.notices.add(notice.text)
+        return not known
+
+    def __str__(self) -> str:
+        cached = f", {self.cached} cached" if self.cached else ""
+        return f"{self.steps} step{'s' if self.steps != 1 else ''}{cached}, {seconds(time.monotonic() - self.began)}"
+
+
+def _dull(started: StepStarted, event: StepFinished) -> bool:
+    """Whether the end of a step that showed nothing is worth no line: cached ones are counted instead."""
+    if event.error:
+        return False
+    return event.cached or (event.seconds < _SCENERY_SECONDS and _SCENERY.match(started.title) is not None)
+
+
+@dataclass(kw_only=True)
+class _PlainStep:
+    started: StepStarted
+    since: float
+    number: int = 0
+    """0 while its first line is held back."""
+    told: float = 0.0
+
+
 class PlainProgress(Progress):
-    """A line for everything, for logs: starts, output, ends with their times."""
+    """Lines for logs: a step's start, output and end, numbered; one line for a short step, none for a cached one."""
+
+    HOLD = 0.5
+    """Seconds for which a step's first line waits, in case the step ends at once."""
+    AMOUNTS = 10.0
+    """Seconds between two lines on how far a transfer is."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._lock = Lock()
-        self._numbers: dict[str, int] = {}
+        self._steps: dict[str, _PlainStep] = {}
+        self._numbered = 0
+        self._tally = _Tally()
+        self._over = Flag()
+        self._clock = Thread(target=self._tick, daemon=True)
 
-    def _number(self, step: str) -> int:
-        return self._numbers.setdefault(step, len(self._numbers) + 1)
+    def __enter__(self) -> PlainProgress:
+        self._clock.start()
+        return self
+
+    def __exit__(self, kind: object = None, *_: object) -> None:
+        self._over.set()
+        self._clock.join()
+        if kind is None and self._tally.steps:
+            self._print(str(self._tally))
 
     def emit(self, event: Event) -> None:
         with self._lock:
-            for line in self._lines(event):
-                print(line, file=self._stream, flush=True)
+            match event:
+                case StepStarted():
+                    self._steps[event.id] = _PlainStep(started=event, since=time.monotonic())
+                case StepOutput():
+                    self._output(event)
+                case StepProgress():
+                    self._amount(event)
+                case StepFinished():
+                    self._finish(event)
+                case Notice() if self._tally.news(event):
+                    self._print(f"{event.level}: {event.text}")
 
-    def _lines(self, event: Event) -> list[str]:
-        match event:
-            case StepStarted():
-                return [f"#{self._number(event.id)} [{event.stage}] {_title(event.title)}"]
-            case StepOutput():
-                return [f"#{self._number(event.id)} {line}" for line in event.text.splitlines()]
-            case StepFinished():
-                what = "CACHED" if event.cached else f"ERROR: {event.error}" if event.error else "done"
-                return [f"#{self._number(event.id)} {what} {seconds(event.seconds)}"]
-            case Notice():
-                return [f"{event.level}: {event.text}"]
-            case StepProgress():
-                return []
+    def _print(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+    def _tick(self) -> None:
+        while not self._over.wait(self.HOLD / 2):
+            with self._lock:
+                late = time.monotonic() - self.HOLD
+                for step in [step for step in self._steps.values() if not step.number and step.since < late]:
+                    self._print(self._head(step))
+
+    def _head(self, step: _PlainStep) -> str:
+        self._numbered += 1
+        step.number = self._numbered
+        return f"#{step.number} [{step.started.stage}] {_title(step.started.title)}"
+
+    def _output(self, event: StepOutput) -> None:
+        if (step := self._steps.get(event.id)) is None:
+            return
+        if not step.number:
+            self._print(self._head(step))
+        for line in event.text.splitlines():
+            self._print(f"#{step.number} {line}")
+
+    def _amount(self, event: StepProgress) -> None:
+        step, now = self._steps.get(event.id), time.monotonic()
+        if step is not None and step.number and now - max(step.told, step.since) > self.AMOUNTS:
+            step.told = now
+            self._print(f"#{step.number} {_amount(event)}")
+
+    def _finish(self, event: StepFinished) -> None:
+        step = self._steps.pop(event.id, None)
+        self._tally.finished(event)
+        if step is None or (not step.number and _dull(step.started, event)):
+            return
+        what = "cached" if event.cached else f"ERROR: {_short(event.error, 300)}" if event.error else "done"
+        head = f"#{step.number}" if step.number else f"{self._head(step)}:"
+        self._print(f"{head} {what} {seconds(event.seconds)}")
 
 
 class TtyProgress(Progress):
@@ -97,18 +177,27 @@ class TtyProgress(Progress):
 
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False)
-        self._live = Live(console=self._console, refresh_per_second=8, transient=True, get_renderable=self._view)
+        self._live = Live(
+            console=self._console,
+            refresh_per_second=8,
+            transient=True,
+            redirect_stdout=False,  # answers stay on stdout
+            get_renderable=self._view,
+        )
         self._lock = Lock()
         self._running: dict[str, tuple[StepStarted, float]] = {}
         self._tails: dict[str, deque[str]] = {}
         self._done: dict[str, StepProgress] = {}
+        self._tally = _Tally()
 
     def __enter__(self) -> TtyProgress:
         self._live.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object = None, *_: object) -> None:
         self._live.stop()
+        if kind is None and self._tally.steps:
+            self._console.print(Text.assemble(("✓", "green"), f" {self._tally}"))
 
     def emit(self, event: Event) -> None:
         with self._lock:
@@ -122,37 +211,38 @@ class TtyProgress(Progress):
                     self._done[event.id] = event
                 case StepFinished():
                     self._finish(event)
-                case Notice():
+                case Notice() if self._tally.news(event):
                     style = "yellow" if event.level == "warning" else "cyan"
                     self._console.print(Text(f"{event.level}: {event.text}", style=style))
 
     def _finish(self, event: StepFinished) -> None:
-        started = self._running.pop(event.id, None)
+        self._tally.finished(event)
+        started, _ = self._running.pop(event.id, (None, 0.0))
         self._tails.pop(event.id, None)
         self._done.pop(event.id, None)
-        if started is None:
+        if started is None or _dull(started, event):
             return
-        mark, style = ("✗", "red") if event.error else ("✓", "green")
-        took = "cached" if event.cached else seconds(event.seconds)
-        line = Text.assemble(
-            (mark, style), f" [{started[0].stage}] ", _short(_title(started[0].title), 90), (f"  {took}", "dim")
-        )
-        self._console.print(line, soft_wrap=True)
+        mark = ("✗", "red") if event.error else ("✓", "green")
+        self._console.print(self._row(mark, started, event.seconds))
+
+    def _row(self, mark: tuple[str, str], started: StepStarted, took: float) -> Text:
+        """One line, cut to the width of the terminal with the time kept."""
+        end = f"  {seconds(took)}"
+        room = self._console.width - len(started.stage) - len(end) - 5
+        title = _short(_title(started.title), max(room, 12))
+        return Text.assemble(mark, f" [{started.stage}] ", title, (end, "dim"), no_wrap=True, overflow="ellipsis")
 
     def _view(self) -> Group:
         # rich calls this from its own thread
         with self._lock:
             rows: list[Text] = []
             for key, (started, since) in self._running.items():
-                took = seconds(time.monotonic() - since)
-                rows.append(
-                    Text.assemble(
-                        ("•", "blue"), f" [{started.stage}] ", _short(_title(started.title), 80), (f"  {took}", "dim")
-                    )
-                )
-                if progress := self._done.get(key):
-                    rows.append(Text(f"    {_amount(progress)}", style="dim"))
-                rows.extend(Text(f"    {_short(line, 110)}", style="dim") for line in self._tails.get(key, ()))
+                rows.append(self._row(("•", "blue"), started, time.monotonic() - since))
+                told = [_amount(self._done[key])] if key in self._done else []
+                for line in [*told, *self._tails.get(key, ())]:
+                    rows.append(Text(f"    {' '.join(line.split())}", style="dim", no_wrap=True, overflow="ellipsis"))
+            if self._tally.steps:
+                rows.append(Text(f"  {self._tally}", style="dim", no_wrap=True, overflow="ellipsis"))
             return Group(*rows)
 
 
@@ -172,10 +262,10 @@ def _short(text: str, width: int) -> str:
 
 
 def make_progress(kind: str, stream: TextIO | None = None) -> Progress:
-    """`kind` is auto|tty|plain|json|quiet; auto is tty on a terminal and plain elsewhere."""
+    """`kind` is auto|tty|plain|json|quiet; auto is tty on a terminal that can move its cursor and plain elsewhere."""
     stream = stream or sys.stderr
     if kind == "auto":
-        kind = "tty" if stream.isatty() else "plain"
+        kind = "tty" if stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb") else "plain"
     match kind:
         case "json":
             return JsonProgress(stream)

@@ -4,8 +4,8 @@ The stream is text: `STEP 2/5: RUN …` (`[1/3] STEP 2/5: …` with several stag
 step's layer is there, and what the steps write, without any prefix. Stages run in parallel, so `-->` lines and
 output may belong to any of the steps that run. What can be told for certain:
 
-- a step has ended when its stage's next step begins, when it runs alone at its `-->`, and when a step that copies
-  from its stage has ended;
+- a step has ended when its stage's next step begins, when it runs alone at its `-->`, when a step that copies from
+  its stage has ended, and, the only last step of a stage, when another stage begins on an image's id;
 - a line is from a RUN step that has begun and not ended.
 
 With one such step its output is exact. With several, a line is shown under the step that began last and is kept
@@ -30,6 +30,7 @@ _FROM = re.compile(r"FROM\s+(?:--\S+\s+)*(?P<base>\S+)(?:\s+AS\s+(?P<name>\S+))?
 _CACHED = re.compile(r"--> Using cache ([0-9a-f]{64})\n")
 _LAYER = re.compile(r"--> [0-9a-f]{10,64}\n")
 _END = re.compile(r"(?:\[\d+/\d+\] )?COMMIT .*\n|Successfully (?:tagged|built) .*\n|[0-9a-f]{64}\n")
+_STAGE_IMAGE = re.compile(r"[0-9a-f]{64}")
 _NEEDS = re.compile(r"(?:--from=|[, ]from=)([^\s,]+)")
 _FAILED_AT = re.compile(r'building at STEP "(?P<title>.*?)": (?P<problem>.*)', re.DOTALL)
 _RUNTIME = re.compile(r"^error running container: (?:from|did not get) .*", re.DOTALL)
@@ -43,6 +44,8 @@ class _Stage:
     current: Step | None = None
     needs: set[str] = field(default_factory=set)
     """Stages that the current step copies from."""
+    last: bool = False
+    """Whether the current step is the stage's last: no further step of the stage will say that it has ended."""
 
 
 class PodmanLog:
@@ -99,8 +102,11 @@ class PodmanLog:
             stage.label = base["name"] or f"stage-{stage.number - 1}"
             stage.names = {stage.label.lower(), str(stage.number - 1)}
             stage.needs = {base["base"].lower()}
+            if _STAGE_IMAGE.fullmatch(base["base"]):
+                self._end_of_base()
         else:
             stage.needs = {name.lower() for name in _NEEDS.findall(title)}
+        stage.last = found["step"] == found["steps"]
         key = f"{stage.number}.{found['step']}"
         stage.current = self._steps.start(key, stage=stage.label, title=title)
 
@@ -116,6 +122,12 @@ class PodmanLog:
         for other in self._stages.values():
             if other.names & stage.needs and other is not stage:
                 self._end(other)
+
+    def _end_of_base(self) -> None:
+        """A stage begins on what another made, which Podman names by its image's id: the other one has ended."""
+        ended = [stage for stage in self._stages.values() if stage.current is not None and stage.last]
+        if len(ended) == 1:
+            self._end(ended[0])
 
     def _layer(self) -> None:
         self._layers.append(self._cached)

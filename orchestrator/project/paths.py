@@ -129,16 +129,11 @@ class _Checker:
             self.file("network.ca", project.network.ca)
 
     def secrets(self) -> None:
-        seen: set[str] = set()
-        for index, secret in enumerate(self.loaded.project.build.secrets):
-            name = f"build.secrets[{index}]"
-            if secret.id in seen:
-                self.error(f"{name}.id", f"`{secret.id}` is used twice", "give each secret its own id")
-            seen.add(secret.id)
-            if secret.env is not None and not os.environ.get(secret.env):
-                self.warning(f"{name}.env", f"the variable {secret.env} isn't set", "set it before `build`")
-            elif secret.file is not None and not _is_file(self.loaded.root / secret.file):
-                self.warning(f"{name}.file", f"there is no file `{secret.file}`", "put it there before `build`")
+        if self.loaded.project.build.secrets:
+            message = "build secrets don't reach the build steps yet"
+            self.error(
+                "build.secrets", message, "remove them; fetch what needs them before the build, into the context"
+            )
 
     def gpu(self) -> None:
         project = self.loaded.project

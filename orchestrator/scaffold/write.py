@@ -12,18 +12,21 @@ from orchestrator.files import write_text
 from orchestrator.project.model import DEFAULT_NANOS, DEFAULT_OPS
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+IGNORE = ".dockerignore"
 LANGUAGES = ("rust", "c", "cpp")
 
 
 def init_project(directory: Path, *, language: str, gpu: bool) -> list[Path]:
-    """Write project.yaml and a sample program; return the files written, project.yaml first.
+    """Write project.yaml, .dockerignore and a sample program; return the files written, project.yaml first.
 
     `language` is rust|c|cpp; `gpu` gives a CUDA C++ program whatever the language. Errors: UsageError when
-    any of the files exists, before anything is written.
+    any of the files exists, before anything is written; a .dockerignore that is there is left as it is.
     """
     flavour = "cuda" if gpu else language
     name = _name(directory)
     sources = {"project.yaml": "project.yaml.j2"}
+    if not (directory / IGNORE).exists():
+        sources[IGNORE] = "dockerignore"
     sources |= {
         path.relative_to(TEMPLATES / flavour).as_posix(): path.relative_to(TEMPLATES).as_posix()
         for path in sorted((TEMPLATES / flavour).rglob("*"))
@@ -45,14 +48,20 @@ def init_project(directory: Path, *, language: str, gpu: bool) -> list[Path]:
     )
     for path, source in targets.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = environment.get_template(source).render(
-            name=name, flavour=flavour, nanos=DEFAULT_NANOS, ops=DEFAULT_OPS
-        )
+        text = environment.get_template(source).render(name=name, flavour=flavour, nanos=DEFAULT_NANOS, ops=DEFAULT_OPS)
         write_text(path, text)
     return list(targets)
 
 
+# Names that are taken in the work directory /build (the shim's sources, GPU assets), or that cargo refuses.
+_TAKEN = {"build", "deps", "examples", "gevulot", "incremental", "lib", "lib64", "nvidia"}
+
+
 def _name(directory: Path) -> str:
-    """An image name made of the directory's: letters, digits, "-", starting with a letter or digit."""
-    name = re.sub(r"[^A-Za-z0-9-]+", "-", directory.resolve().name).strip("-").lower()
-    return name[:64] or "my-prover"
+    """An image name made of the directory's: letters, digits, "-", "_", as cargo wants the name of a package."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", directory.resolve().name.lower()).strip("-_")[:64].rstrip("-_")
+    if not name:
+        return "my-prover"
+    if name in _TAKEN:
+        return f"{name}-prover"
+    return name if name[0].isalpha() else f"p-{name}"

@@ -21,6 +21,8 @@ LOCAL_MARK: Final = b"task_result.json"
 # ops puts glibc's DNS module, from Nanos's common files, into every image: static ones and musl's as well, and it may
 # come from another glibc than the base's. Only glibc's own name lookups ever open it.
 DNS_MODULE: Final = "/lib/x86_64-linux-gnu/libnss_dns.so.2"
+KERNEL: Final = "boot:/kernel"
+"""Where the kernel lies, as `StandIn.path` says it."""
 _TEXT: Final = 200
 _CHUNK: Final = 1024 * 1024
 
@@ -161,6 +163,8 @@ class Subject:
                 kinds = frozenset(kind for mark, kind in _KINDS.items() if mark in found)
                 if kinds:
                     shims[path] = kinds
+        if self.image.is_stub and not any(each.path == KERNEL for each in stand_ins):
+            stand_ins.insert(0, StandIn(path=KERNEL, text="a stub kernel, which prints one line and stops"))
         return Marks(stand_ins=tuple(stand_ins), shims=shims)
 
 

@@ -1,0 +1,39 @@
+"""The directory that `render -o` writes into: new, empty, or an earlier render, whose files are replaced."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from orchestrator.errors import UsageError
+
+MARK = "rendered by gevulot-orchestrator"
+"""What the first line of every Containerfile of ours says."""
+_OURS = ("Containerfile", "manifest.json", "gevulot", "gpu-assets", "nanos", "network", "ops", "scripts", "src")
+
+
+def check_room(directory: Path) -> None:
+    """UsageError when `directory` holds anything but an earlier render."""
+    if directory.exists() and any(directory.iterdir()) and not _is_rendered(directory):
+        raise UsageError(
+            f"{directory} is not empty, and what it holds is no earlier `render`; nothing was written",
+            remedy="give a new or empty directory",
+        )
+
+
+def clear_earlier(directory: Path) -> None:
+    """Remove an earlier render's files, so that what has left the project since isn't built again."""
+    for name in _OURS if _is_rendered(directory) else ():
+        path = directory / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_rendered(directory: Path) -> bool:
+    try:
+        with (directory / "Containerfile").open(encoding="utf-8", errors="replace") as stream:
+            return MARK in stream.readline()
+    except OSError:
+        return False
