@@ -25,6 +25,7 @@ from orchestrator.cli.parameters import (
 )
 from orchestrator.cli.progress import make_progress
 from orchestrator.errors import ExitCode, Finding, OrchestratorError, Severity, UsageError
+from orchestrator.events import Notice
 from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
@@ -119,7 +120,9 @@ def build(projects: tuple[Path, ...], output: Path, engine: str, progress: str, 
     with _answering(done, as_json=as_json):
         ready = _checked(projects)
         with make_progress(progress) as shown, closing(connect(engine, emit=shown.emit)) as connected:
-            for each in ready:
+            for number, each in enumerate(ready, start=1):
+                if len(ready) > 1:
+                    shown.emit(Notice(text=f"building {each.loaded.project.name} ({number} of {len(ready)})"))
                 began = time.monotonic()
                 result = build_project(each, connected, output=output, emit=shown.emit, no_cache=no_cache)
                 done.append(_Done(result=result, seconds=time.monotonic() - began))

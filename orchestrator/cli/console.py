@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -67,6 +67,7 @@ def failure_document(error: OrchestratorError) -> dict[str, Any]:
         "exit_code": int(error.exit_code),
         "error": error.message,
         "remedy": error.remedy,
+        "detail": error.detail,
         "findings": [vars(finding) for finding in error.findings],
     }
 
@@ -99,7 +100,7 @@ def exiting(run: Callable[[], None], *, debug: bool) -> int:
             signal.signal(number, _on_terminate)
     try:
         run()
-        sys.stdout.flush()
+        _flush()
     except BrokenPipeError:
         # `inspect ls | head`: the reader has gone; nothing to say, and no second error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -113,6 +114,13 @@ def exiting(run: Callable[[], None], *, debug: bool) -> int:
             traceback.print_exc()
         return _failed(error)
     return int(ExitCode.OK)
+
+
+def _flush() -> None:
+    """Find out now whether the answer could be written, and not while the interpreter ends."""
+    stream: TextIO | None = sys.stdout  # None when it was closed by who started us
+    if stream is not None:
+        stream.flush()
 
 
 def _failed(error: Exception) -> int:

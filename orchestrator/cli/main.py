@@ -68,6 +68,11 @@ def _invoke(arguments: list[str]) -> None:
         cli.main(args=arguments, prog_name="orchestrator", standalone_mode=False)
     except click.exceptions.Exit as ended:
         sys.exit(ended.exit_code)
+    except SystemExit as ended:
+        # click ends with 1 when the reader of a pipe has gone; that is no failure.
+        if isinstance(ended.__context__, BrokenPipeError):
+            raise ended.__context__ from None
+        raise
     except click.exceptions.Abort:
         raise KeyboardInterrupt from None
     except click.ClickException as error:

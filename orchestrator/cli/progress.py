@@ -23,6 +23,8 @@ from orchestrator.events import Event, Notice, StepFinished, StepOutput, StepPro
 # Instructions that only set the scene. One that takes long (a FROM that pulls) or fails is shown all the same.
 _SCENERY = re.compile(r"(?:FROM|LABEL|ENV|ARG|WORKDIR|USER)\b")
 _SCENERY_SECONDS = 1.0
+_ENDED_BY_OTHERS = ("stopped", "interrupted")
+"""What the engines say of a step that another's failure, or the user, ended."""
 
 
 class Progress:
@@ -165,7 +167,8 @@ class PlainProgress(Progress):
         self._tally.finished(event)
         if step is None or (not step.number and _dull(step.started, event)):
             return
-        what = "cached" if event.cached else f"ERROR: {_short(event.error, 300)}" if event.error else "done"
+        ended = event.error or ("cached" if event.cached else "done")
+        what = ended if ended in ("cached", "done", *_ENDED_BY_OTHERS) else f"ERROR: {_short(ended, 300)}"
         head = f"#{step.number}" if step.number else f"{self._head(step)}:"
         self._print(f"{head} {what} {seconds(event.seconds)}")
 
@@ -176,7 +179,13 @@ class TtyProgress(Progress):
     TAIL = 3
 
     def __init__(self, stream: TextIO) -> None:
+        self._lock = Lock()
+        self._running: dict[str, tuple[StepStarted, float]] = {}
+        self._tails: dict[str, deque[str]] = {}
+        self._done: dict[str, StepProgress] = {}
+        self._tally = _Tally()
         self._console = Console(file=stream, highlight=False)
+        # Live asks for the view at once.
         self._live = Live(
             console=self._console,
             refresh_per_second=8,
@@ -184,11 +193,6 @@ class TtyProgress(Progress):
             redirect_stdout=False,  # answers stay on stdout
             get_renderable=self._view,
         )
-        self._lock = Lock()
-        self._running: dict[str, tuple[StepStarted, float]] = {}
-        self._tails: dict[str, deque[str]] = {}
-        self._done: dict[str, StepProgress] = {}
-        self._tally = _Tally()
 
     def __enter__(self) -> TtyProgress:
         self._live.start()
@@ -222,7 +226,8 @@ class TtyProgress(Progress):
         self._done.pop(event.id, None)
         if started is None or _dull(started, event):
             return
-        mark = ("✗", "red") if event.error else ("✓", "green")
+        failed = event.error and event.error not in _ENDED_BY_OTHERS
+        mark = ("✗", "red") if failed else ("-", "dim") if event.error else ("✓", "green")
         self._console.print(self._row(mark, started, event.seconds))
 
     def _row(self, mark: tuple[str, str], started: StepStarted, took: float) -> Text:

@@ -90,7 +90,7 @@ class PodmanLog:
         status = exit_status(at["problem"])
         if self._runtime_error and (fault := engine_fault("Podman", self._runtime_error)):
             return fault
-        self._steps.finish(step.id, error=problem)
+        self._steps.finish(step.id, error=at["problem"])
         return step_failed(step, step.title, at["problem"], status)
 
     def _begin(self, found: re.Match[str]) -> None:

@@ -93,6 +93,7 @@ def _bootstrapped(access: Access, base: Base, bootstrap: Bootstrap, engine: Engi
             with access.step(f"import {tag}"):
                 engine.import_rootfs(entry.path, tag, {LABEL: "base"})
     days = int((time.time() - entry.created) // 86400)
+    when = {0: "today", 1: "a day ago"}.get(days, f"{days} days ago")
     return Input(
         name=asked.name,
         kind="bootstrap",
@@ -101,8 +102,7 @@ def _bootstrapped(access: Access, base: Base, bootstrap: Bootstrap, engine: Engi
         path=entry.path,
         reference=tag,
         packages=packages_of(entry.path),
-        note=f"made from Debian {bootstrap.debian} packages {days} days ago, because {base.image}"
-        f" could not be pulled: {short}",
+        note=f"made from Debian {bootstrap.debian} packages {when}, because {base.image} could not be pulled: {short}",
     )
 
 
