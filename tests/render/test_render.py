@@ -66,6 +66,14 @@ def test_nothing_that_decides_the_result_is_mounted() -> None:
         assert set(mounted) == {"network"}
 
 
+def test_no_two_stages_begin_alike() -> None:
+    """Podman would take one's layer for the other's and miss its cache from there on: my-verifier built all anew."""
+    for name in EXAMPLES:
+        stages = re.split(r"^FROM .*$", render_containerfile(plan_of(ROOT / EXAMPLES[name])), flags=re.M)[1:]
+        first = [next(line for line in stage.splitlines() if line and not line.startswith("#")) for stage in stages]
+        assert len(set(first)) == len(first), first
+
+
 def test_scripts_of_the_context_hold_the_users_step() -> None:
     plan = plan_of(ROOT / EXAMPLES["my-prover"])
     assert render_scripts(plan)["build.sh"] == plan.run_script
