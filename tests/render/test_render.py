@@ -61,15 +61,15 @@ def test_classic_builder_gets_the_same_steps_without_mounts() -> None:
 
 def test_nothing_that_decides_the_result_is_mounted() -> None:
     """Podman 4.3 keeps a layer when only the content of a bind mount changed."""
-    for name in EXAMPLES:
-        mounted = re.findall(r"--mount=type=bind,source=([^,]+),", render_containerfile(plan_of(ROOT / EXAMPLES[name])))
+    for example in EXAMPLES.values():
+        mounted = re.findall(r"--mount=type=bind,source=([^,]+),", render_containerfile(plan_of(ROOT / example)))
         assert set(mounted) == {"network"}
 
 
 def test_no_two_stages_begin_alike() -> None:
     """Podman would take one's layer for the other's and miss its cache from there on: my-verifier built all anew."""
-    for name in EXAMPLES:
-        stages = re.split(r"^FROM .*$", render_containerfile(plan_of(ROOT / EXAMPLES[name])), flags=re.M)[1:]
+    for example in EXAMPLES.values():
+        stages = re.split(r"^FROM .*$", render_containerfile(plan_of(ROOT / example)), flags=re.M)[1:]
         first = [next(line for line in stage.splitlines() if line and not line.startswith("#")) for stage in stages]
         assert len(set(first)) == len(first), first
 
