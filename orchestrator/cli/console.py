@@ -22,13 +22,21 @@ DETAIL_LINES = 30
 
 
 def answer(text: str) -> None:
-    """Print an answer (stdout)."""
-    click.echo(text)
+    """Print an answer (stdout). A reader that has gone (`| head`) changes nothing about how the command ends."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        _silence_stdout()
 
 
 def answer_json(document: Any) -> None:
     """Print exactly one JSON document (stdout)."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    answer(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _silence_stdout() -> None:
+    """What is still written goes nowhere, and the interpreter has nothing to complain of at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str) -> None:
@@ -102,8 +110,8 @@ def exiting(run: Callable[[], None], *, debug: bool) -> int:
         run()
         _flush()
     except BrokenPipeError:
-        # `inspect ls | head`: the reader has gone; nothing to say, and no second error at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # `inspect cat | head`: the reader has gone, which is no failure.
+        _silence_stdout()
     except KeyboardInterrupt:
         if debug:
             traceback.print_exc()

@@ -64,15 +64,17 @@ def _tolerate_any_name() -> None:
 
 def _invoke(arguments: list[str]) -> None:
     # click's own error display stays, its exits go through ours.
+    stdout, stderr = sys.stdout, sys.stderr
     try:
         cli.main(args=arguments, prog_name="orchestrator", standalone_mode=False)
     except click.exceptions.Exit as ended:
         sys.exit(ended.exit_code)
-    except SystemExit as ended:
-        # click ends with 1 when the reader of a pipe has gone; that is no failure.
-        if isinstance(ended.__context__, BrokenPipeError):
-            raise ended.__context__ from None
-        raise
+    except SystemExit:
+        # When the reader of a pipe has gone, click swaps the streams and ends with 1; for us that is no failure.
+        if sys.stdout is stdout:
+            raise
+        sys.stdout, sys.stderr = stdout, stderr
+        raise BrokenPipeError from None
     except click.exceptions.Abort:
         raise KeyboardInterrupt from None
     except click.ClickException as error:
