@@ -20,6 +20,7 @@ from orchestrator.engine.base import BuildRequest, Engine, Leftover, StepFailed
 from orchestrator.errors import BuildStepError, EngineError, Finding, Severity, UsageError, VerificationError
 from orchestrator.events import Emit, Event, Notice, StepFinished, StepProgress, StepStarted
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, replacing
+from orchestrator.image.errors import ImageError
 from orchestrator.inputs.model import Inputs
 from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.inputs.resolve import resolve_inputs
@@ -253,7 +254,11 @@ def _pack(job: _Job, image_id: str, target: Path) -> str | None:
         with phase(job.emit, "pack", "write the image from the staged tree"):
             common = job.inputs.nanos_common.local if job.inputs.nanos_common else None
             native = NativeJob(guest=job.plan.guest, nanos=job.inputs.nanos.local, common=common, spool=target.parent)
-            pack_native(native, open_archive, target)
+            try:
+                pack_native(native, open_archive, target)
+            except ImageError as error:
+                # The format's own error says "not verified" (6); here a step of the build failed, on a full disk say.
+                raise BuildStepError(error.message, remedy=error.remedy) from error
         return None
     with phase(job.emit, "pack", "copy the image out of the container") as key:
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -148,7 +149,7 @@ def _mmdebstrap(access: Access, suite: str, packages: list[str], target: Path) -
     if done.status != 0:
         lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:", "Err:"))]
         tail = "\n".join(lines[-8:]) or done.tail(8)
-        raise InputError(f"the Debian base could not be made:\n{tail}", remedy=_mend(done.stderr))
+        raise InputError(f"the Debian base could not be made:\n{tail}", remedy=_mend(done.stderr, access.store.root))
     if not target.is_file():
         raise InputError("mmdebstrap wrote no file", remedy="run it by hand to see why")
 
@@ -166,7 +167,9 @@ def _contained() -> list[str]:
     return [*prefix, "--"]
 
 
-def _mend(output: str) -> str:
+def _mend(output: str, cache: Path) -> str:
+    if "No space left on device" in output:
+        return f"free some room in {tempfile.gettempdir()} and in {cache}"
     if "Unable to locate package" in output:
         return "correct the names under bootstrap.packages"
     if any(word in output for word in ("subuid", "unshare", "CLONE_NEWUSER", "newuidmap")):

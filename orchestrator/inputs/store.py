@@ -254,7 +254,7 @@ def disk_full(where: Path, needed: int) -> InputError:
     wanted = f"; at least {_mib(needed)} needed" if needed else ""
     return InputError(
         f"no space left for the input cache {where}: {_mib(free)} free{wanted}",
-        remedy=f"free some space (`cache gc` empties the cache), or set {CACHE_VARIABLE} to a larger disk",
+        remedy=f"free some space there, or set {CACHE_VARIABLE} to a larger disk",
     )
 
 
