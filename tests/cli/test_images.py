@@ -1,0 +1,172 @@
+"""`inspect`, `verify`, `hash` and `deploy-command` on good images and on what isn't one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from tests.cli.conftest import FILES, cli, unchanged
+
+READ_ONLY = [("inspect",), ("inspect", "--json"), ("verify",), ("verify", "--json"), ("hash",), ("hash", "--json")]
+
+
+def test_summary(image: Path) -> None:
+    text = cli("inspect", image).text
+    rows = dict(line.split(":", 1) for line in text.splitlines())
+    assert rows["size"].split()[-2:] == [f"({image.stat().st_size}", "bytes)"]
+    assert rows["kernel"].strip().startswith("stub")
+    assert "not bootable" in rows["kernel"]
+    assert rows["boot"].strip() == "BIOS"
+    assert rows["arguments"].strip() == "prog 'two words'"
+    assert rows["mounts"].strip() == "%0 at /workspace"
+    assert rows["files"].strip() == str(len(FILES))
+    document = cli("inspect", image, "--json").json()
+    assert (document["kernel"], document["boot"], document["program"]) == ("stub", ["bios"], "/prog")
+    assert document["size"] == image.stat().st_size
+
+
+def test_listing_and_contents(image: Path) -> None:
+    assert [line.split()[-1] for line in cli("inspect", image, "ls").text.splitlines()] == ["/etc", "/prog", "/zeros"]
+    assert cli("inspect", image, "ls", "/etc").text.split()[-2:] == ["6", "/etc/motd"]
+    assert "└── motd  (6)" in cli("inspect", image, "tree").text
+    assert {row["path"] for row in cli("inspect", image, "tree", "--json").json()} == {*FILES, "/etc"}
+    for name, data in FILES.items():
+        assert cli("inspect", image, "cat", name).out == data
+    assert cli("inspect", image, "manifest").json()["arguments"] == ["prog", "two words"]
+    assert "boot:/kernel" in cli("inspect", image, "stand-ins").text
+
+
+def test_extract(image: Path) -> None:
+    ended = cli("inspect", image, "extract", "tree")
+    assert (ended.code, ended.text) == (0, "tree\n")
+    assert {
+        f"/{path.relative_to('tree')}": path.read_bytes() for path in Path("tree").rglob("*") if path.is_file()
+    } == FILES
+    with unchanged(Path()):
+        again = cli("inspect", image, "extract", "tree")
+    assert again.code == 2
+    assert "not empty" in again.err
+
+
+def test_diff(image: Path) -> None:
+    assert cli("inspect", image, "diff", image).code == 0
+    assert cli("inspect", image, "diff", image, "--json").json() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("ls", "/nope"), "the image has no /nope"),
+        (("cat", "/prgo"), "did you mean /prog?"),
+        (("cat", "/etc"), "not a regular file"),
+        (("cat",), "give one path"),
+        (("ls", "/a", "/b"), "give one path"),
+        (("diff",), "give one other image"),
+        (("diff", "nope.img"), "there is no file nope.img"),
+        (("extract", "x.img"), "x.img: "),
+        (("manifest", "x"), "takes no arguments"),
+        (("cat", "/prog", "--json"), "no --json"),
+    ],
+)
+def test_wrong_paths_and_arguments(image: Path, arguments: tuple[str, ...], words: str) -> None:
+    with unchanged(Path()):
+        ended = cli("inspect", image, *arguments)
+    assert ended.code == 2
+    assert words in ended.err
+    assert len(ended.err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("command", READ_ONLY, ids=" ".join)
+def test_what_is_no_file(image: Path, command: tuple[str, ...]) -> None:
+    for path, words in (("nope", "there is no file nope"), (".", "did you mean x.img?"), ("x", "did you mean x.img?")):
+        ended = cli(command[0], path, *command[1:])
+        assert ended.code == 2
+        assert words in ended.err
+    assert cli(command[0], "/dev/null", *command[1:]).code == 2
+
+
+@pytest.mark.parametrize("command", READ_ONLY[:4], ids=" ".join)
+@pytest.mark.parametrize("damage", ["empty", "text", "cut", "elf"])
+def test_what_is_no_image(image: Path, command: tuple[str, ...], damage: str) -> None:
+    data = image.read_bytes()
+    damaged = {
+        "empty": b"",
+        "text": b"hello\n" * 1000,
+        "cut": data[: len(data) - 4096],
+        "elf": b"\x7fELF" + bytes(9000),
+    }
+    Path("bad.img").write_bytes(damaged[damage])
+    with unchanged(Path()):
+        ended = cli(command[0], "bad.img", *command[1:])
+    assert ended.code == 6
+    assert "bad.img" in ended.err + ended.text
+    if "--json" in command:
+        assert ended.json()["ok"] is False
+    else:
+        assert len(ended.err.splitlines()) <= 2
+
+
+def test_verify_counts_what_failed(image: Path) -> None:
+    ended = cli("verify", image)
+    assert ended.code == 6  # its program is no ELF file
+    assert ended.err.splitlines()[-1].startswith("error: x.img: ")
+    failed = [line for line in ended.text.splitlines() if line.startswith("FAIL")]
+    assert f"{len(failed)} of 14 checks failed" in ended.err
+    document = cli("verify", image, "--json").json()
+    assert document["ok"] is False
+    assert sum(not check["ok"] for check in document["checks"]) == len(failed)
+
+
+def test_hash(image: Path) -> None:
+    expected = blake3(image.read_bytes()).hexdigest()
+    assert cli("hash", image).text == f"{expected}\n"
+    document = cli("hash", image, "--json").json()
+    assert document == {"image": "x.img", "size": image.stat().st_size, "blake3": expected, "program": None}
+    one = cli("hash", image, "--program", "p", "http://h/x.img").text
+    assert len(one.strip()) == 64
+    assert one != cli("hash", image, "--program", "p", "http://other/x.img").text
+
+
+def receipt(name: str, **changes: object) -> str:
+    document = {
+        "image": {"path": f"elsewhere/{name}.img", "blake3": blake3(name.encode()).hexdigest()},
+        "bootable": True,
+        "name": name,
+        "resources": {"cpus": 2, "memory": 512, "gpus": 0},
+    }
+    Path(f"{name}.img").touch()
+    Path(f"{name}.receipt.json").write_text(json.dumps(document | changes))
+    return f"{name}.receipt.json"
+
+
+def test_deploy_command(here: Path) -> None:
+    prover, verifier = receipt("prover"), receipt("verifier", resources={"cpus": 1, "memory": 256, "gpus": 1})
+    ended = cli("deploy-command", prover, verifier, "--name", "a pair")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.text.startswith("gevulot-cli deploy --name 'a pair' --prover prover.img --provername prover ")
+    assert "--verifiercpus 1 --verifiermem 256 --verifiergpus 1" in ended.text
+    ended = cli("deploy-command", prover, verifier, "--name", "n", "--prover-url", "http://h/p.img")
+    assert f"--prover {blake3(b'prover').hexdigest()} --provername prover --proverimgurl http://h/p.img" in ended.text
+
+
+def test_deploy_command_warns(here: Path) -> None:
+    prover, verifier = receipt("prover", bootable=False), receipt("verifier")
+    Path("verifier.img").unlink()
+    ended = cli("deploy-command", prover, verifier, "--name", "n")
+    assert ended.code == 0
+    assert "prover.img is not bootable" in ended.err
+    assert "verifier.img isn't there" in ended.err
+    assert "same image" in cli("deploy-command", verifier, verifier, "--name", "n").err
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"[1]", b"\xff\xfe", b'{"image": 3}'])
+def test_deploy_command_with_what_is_no_receipt(here: Path, content: bytes | None) -> None:
+    if content is not None:
+        Path("r.json").write_bytes(content)
+    ended = cli("deploy-command", "r.json", "r.json", "--name", "n")
+    assert ended.code == 2
+    assert ended.err.startswith("error: r.json")
+    assert len(ended.err.splitlines()) == 2

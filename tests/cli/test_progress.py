@@ -1,0 +1,167 @@
+"""What a build shows: short, each warning once, cached steps counted, fitted to the terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import re
+import struct
+import termios
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+import pytest
+
+from orchestrator.cli.progress import PlainProgress, make_progress
+from orchestrator.events import Event, Notice, StepFinished, StepOutput, StepProgress, StepStarted
+
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+WARNING = Notice(text="registry.example could not be reached", level="warning")
+
+
+def step(key: str, title: str = "", *, cached: bool = False, error: str = "", output: str = "") -> list[Event]:
+    events: list[Event] = [StepStarted(id=key, stage="program", title=title or f"RUN {key}")]
+    events += [StepOutput(id=key, text=output)] if output else []
+    return [*events, StepFinished(id=key, seconds=0.2, cached=cached, error=error)]
+
+
+def plain(events: Sequence[Event]) -> list[str]:
+    stream = io.StringIO()
+    with make_progress("plain", stream) as shown:
+        for event in events:
+            shown.emit(event)
+    return stream.getvalue().splitlines()
+
+
+def on_terminal(events: Sequence[Event], columns: int, pause: Callable[[], None] = lambda: None) -> str:
+    """All that a terminal of so many columns receives."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    pieces: list[bytes] = []
+
+    def read() -> None:
+        try:
+            while data := os.read(master, 65536):
+                pieces.append(data)
+        except OSError:
+            return  # a closed terminal
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with os.fdopen(slave, "w") as stream, make_progress("tty", stream) as shown:
+        for event in events:
+            shown.emit(event)
+            pause()
+    reader.join()
+    os.close(master)
+    return b"".join(pieces).decode()
+
+
+def test_plain_numbers_steps_and_gives_a_short_one_a_single_line() -> None:
+    lines = plain([*step("a"), *step("b", output="one\ntwo")])
+    assert lines[:5] == [
+        "#1 [program] RUN a: done 0.2s",
+        "#2 [program] RUN b",
+        "#2 one",
+        "#2 two",
+        "#2 done 0.2s",
+    ]
+    assert re.fullmatch(r"2 steps, \d+\.\ds", lines[5])
+
+
+def test_cached_steps_are_one_count() -> None:
+    lines = plain([event for number in range(30) for event in step(str(number), cached=True)])
+    assert len(lines) == 1
+    assert lines[0].startswith("30 steps, 30 cached, ")
+
+
+def test_what_only_sets_the_scene_is_left_out_unless_it_fails() -> None:
+    assert len(plain(step("a", "FROM debian AS program") + step("b", "ENV A=b"))) == 1
+    assert "ERROR: no such image" in plain(step("a", "FROM debian AS program", error="no such image"))[0]
+
+
+def test_a_warning_is_shown_once() -> None:
+    assert plain([WARNING, WARNING, WARNING]) == ["warning: registry.example could not be reached"]
+
+
+def test_mounts_are_not_shown() -> None:
+    assert plain(step("a", "RUN --mount=type=bind,source=x,target=/y   sh -e   z"))[0].startswith(
+        "#1 [program] RUN sh -e z:"
+    )
+
+
+def test_a_silent_step_is_announced_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PlainProgress, "HOLD", 0.02)
+    stream = io.StringIO()
+    with make_progress("plain", stream) as shown:
+        shown.emit(StepStarted(id="a", stage="program", title="RUN sleep 1000"))
+        for _ in range(500):
+            if stream.getvalue():
+                break
+            time.sleep(0.01)
+        assert stream.getvalue() == "#1 [program] RUN sleep 1000\n"
+
+
+def test_a_failed_build_has_no_total() -> None:
+    stream = io.StringIO()
+    with pytest.raises(ValueError, match="stop"), make_progress("plain", stream) as shown:
+        for event in step("a", error="exit status 1"):
+            shown.emit(event)
+        raise ValueError("stop")
+    assert stream.getvalue() == "#1 [program] RUN a: ERROR: exit status 1 0.2s\n"
+
+
+def test_json_is_one_object_a_line() -> None:
+    stream = io.StringIO()
+    with make_progress("json", stream) as shown:
+        for event in [*step("a", output="x\ny"), WARNING, WARNING]:
+            shown.emit(event)
+    rows = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [row["event"] for row in rows] == ["StepStarted", "StepOutput", "StepFinished", "Notice", "Notice"]
+
+
+@pytest.mark.parametrize("columns", [40, 100])
+def test_a_terminal_gets_finished_steps_that_fit(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))  # rich asks the process's own stdin, stdout or stderr
+    long = "x" * 300
+    events = [
+        *step("a", "RUN gcc " + long), *step("b", cached=True), WARNING, WARNING,
+        *step("c", error="exit status 1"), *step("d", error="stopped"),
+    ]  # fmt: skip
+    lines = [line for line in re.split(r"\r?\n", ANSI.sub("", on_terminal(events, columns))) if line.strip()]
+    assert all(len(line.split("\r")[-1]) <= columns for line in lines)
+    text = "\n".join(lines)
+    assert "✓ [program] RUN gcc xxx" in text
+    assert "…  0.2s" in text
+    assert "RUN b" not in text
+    assert "✗ [program] RUN c  0.2s" in text
+    assert "- [program] RUN d  0.2s" in text
+    assert "4 steps, 1 cached" in text
+    assert "".join(text.split()).count("couldnotbereached") == 1
+
+
+def test_a_terminal_shows_what_runs() -> None:
+    events: list[Event] = [StepStarted(id=str(key), stage="program", title=f"RUN {key}") for key in range(3)]
+    events += [StepOutput(id="0", text="first\n" + "y" * 500), StepProgress(id="1", done=1024, total=2048)]
+    text = ANSI.sub("", on_terminal(events, 60, pause=lambda: time.sleep(0.3)))
+    for expected in ("• [program] RUN 0", "• [program] RUN 2", "    first", "yyy…", "1.0 KiB of 2.0 KiB"):
+        assert expected in text
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("terminal", "name", "kind"),
+    [(True, "xterm", "TtyProgress"), (True, "dumb", "PlainProgress"), (False, "xterm", "PlainProgress")],
+)
+def test_auto(monkeypatch: pytest.MonkeyPatch, terminal: bool, name: str, kind: str) -> None:
+    monkeypatch.setenv("TERM", name)
+    stream: TextIO = _Terminal() if terminal else io.StringIO()
+    assert type(make_progress("auto", stream)).__name__ == kind

@@ -1,0 +1,57 @@
+"""`render -o`: a context that can be built by hand, again and again, and that replaces nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import cli, unchanged
+
+PROJECT = """\
+name: hello
+base: {image: "docker.io/library/debian:bookworm", bootstrap: {debian: bookworm, packages: [gcc, libc6-dev]}}
+build: {run: make hello, program: hello}
+nanos: {kernel: stub}
+packer: native
+"""
+
+
+@pytest.fixture
+def project(here: Path) -> Path:
+    (here / "hello.c").write_text("int main(void) { return 0; }\n")
+    (here / "project.yaml").write_text(PROJECT)
+    return here
+
+
+def test_what_is_printed_is_what_is_written(project: Path) -> None:
+    ended = cli("render", ".", "-o", "ctx")
+    assert (ended.code, ended.text) == (0, "ctx/Containerfile\n")
+    assert cli("render", ".").text == Path("ctx/Containerfile").read_text()
+    assert Path("ctx/src/hello.c").is_file()
+    assert not Path("ctx/src/ctx").exists()
+    assert "podman build --file ctx/Containerfile ctx" in ended.err
+    by_hand = "mmdebstrap --variant=minbase --include=gcc,libc6-dev bookworm - | podman import - "
+    assert by_hand + "docker.io/library/debian:bookworm" in ended.err
+
+
+def test_again_without_a_file_that_has_gone(project: Path) -> None:
+    Path("old.c").touch()
+    assert cli("render", ".", "-o", "ctx").code == 0
+    assert Path("ctx/src/old.c").exists()
+    Path("old.c").unlink()
+    Path("ctx/notes.txt").write_text("mine")
+    assert cli("render", ".", "-o", "ctx").code == 0
+    assert not Path("ctx/src/old.c").exists()
+    assert Path("ctx/notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("output", [".", "full"])
+def test_other_files_are_never_touched(project: Path, output: str) -> None:
+    Path("full/src").mkdir(parents=True)
+    Path("full/src/main.rs").write_text("mine")
+    Path("full/Containerfile").write_text("FROM scratch\n")
+    with unchanged(project):
+        ended = cli("render", ".", "-o", output)
+    assert ended.code == 2
+    assert "not empty" in ended.err
