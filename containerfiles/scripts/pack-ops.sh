@@ -44,13 +44,29 @@ mkdir -p "$ops_home/images"
 touch "$ops_home/before"
 [ ! -e "$ops_home/images/$name" ] || fail stale-image "$ops_home/images/$name is there before ops ran"
 
-# ops packs what Dirs and Files name. Anything else at the top of the staged tree, as by a MapDirs to "/", would
-# quietly stay out. The manifest is one entry a line.
+# To find libraries, ops starts the program with a variable that only glibc's loader knows; musl's would run it.
+for loader in lib/ld-musl-*; do
+    [ ! -e "$loader" ] || fail musl "ops would run a program of musl's, /$program, instead of asking its loader"
+done
+
+# name_in LIST: adds $quoted to a list of the manifest, which is JSON with two spaces a level, an entry a line.
+name_in() {
+    list="  \"$1\": [" quoted=$quoted awk '
+        FNR == NR { if ($0 == ENVIRON["list"]) there = 1; next }
+        { print }
+        there && $0 == ENVIRON["list"] { print "    " ENVIRON["quoted"] "," }
+        !there && FNR == 1 { print ENVIRON["list"]; print "    " ENVIRON["quoted"]; print "  ]," }' "$manifest" "$manifest" >"$manifest.new"
+    mv "$manifest.new" "$manifest"
+    echo "pack-ops: $1: added $quoted, which was staged"
+}
+
+# ops packs what Dirs and Files name. Only now is known what else is at the top of the staged tree, as by a MapDirs
+# to "/"; it would quietly stay out.
 for entry in * .[!.]*; do
-    if [ ! -e "$entry" ] || [ "$entry" = "${program%%/*}" ]; then continue; fi
+    if [ ! -e "$entry" ] || [ "$entry" = "$program" ]; then continue; fi
     quoted=\"$(printf '%s' "$entry" | sed 's/[\\"]/\\&/g')\"
-    grep -qxF -e "    $quoted" -e "    $quoted," "$manifest" ||
-        fail not-packed "/$entry is staged, but no top-level entry of Dirs or Files, so ops would leave it out"
+    if grep -qxF -e "    $quoted" -e "    $quoted," "$manifest"; then continue; fi
+    if [ -d "$entry" ]; then name_in Dirs; else name_in Files; fi
 done
 
 # ops finds libraries by the program's loader; the staged ones must win, and then land at their own place,

@@ -18,6 +18,16 @@ VERSION_FILE = "/root/.ops/ops-version"
 _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
     (r"pack-ops: ops-too-old: (?P<what>.*)", "{what}", "set ops: {{version: 0.1.43}}"),
     (
+        r"pack-ops: musl: (?P<what>.*)",
+        "{what}",
+        "set packer: native, or link the program statically",
+    ),
+    (
+        r"fork/exec (?P<what>\S+): no such file or directory",
+        "ops starts the program to find its libraries, and the base has not the loader that it names",
+        "set packer: native, or link the program statically",
+    ),
+    (
         r"unknown field \"?(?P<what>[^\"\n]+)\"?",
         "ops doesn't know the manifest key {what}",
         "correct the key; `check` names the nearest one",

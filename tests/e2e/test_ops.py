@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,37 @@ def test_a_klib_that_is_nowhere_stops_both_packers(engine: Engine, tmp_path: Pat
         done = build(project, tmp_path / packer / "out", engine)
         assert done.code == 5, done.stderr
         assert "no_such_klib" in "".join(done.stderr.splitlines()[-2:])
+
+
+def test_what_only_the_build_shows_at_the_top_is_packed(engine: Engine, tmp_path: Path, release: Path) -> None:
+    """A MapDirs to "/" puts names there that no plan can know; ops packs only what it is told."""
+    files = {"maps/sub/d.txt": "4", "maps/top.txt": "5", 'maps/é "a"/e.txt': "6", "tree/f.txt": "7"}
+    for number, stage in enumerate(({}, {"libraries": "none"})):
+        static = {"run": "gcc -static -o program program.c -lm", "program": "program"}
+        manifest = {"MapDirs": {"maps/*": "/"}, **({} if stage else {"Dirs": ["tree"]})}
+        folder = tmp_path / str(number)
+        project = ops_project(folder, release, "good", manifest=manifest, files=files, stage=stage, build=static)
+        for packer in ("ops", "native"):
+            project.write_text(re.sub("packer: .*", f"packer: {packer}", project.read_text()))
+            done = build(project, folder / "out" / packer, engine)
+            assert done.code == 0, done.stderr
+        images = [folder / "out" / packer / "program.img" for packer in ("ops", "native")]
+        compared = orchestrator("inspect", images[0], "diff", images[1])
+        assert compared.code == 0, compared.stdout
+        assert orchestrator("inspect", images[0], "cat", '/é "a"/e.txt').stdout == "6"
+        assert orchestrator("inspect", images[0], "cat", "/top.txt").stdout == "5"
+
+
+def test_ops_is_not_let_run_a_program_of_musls(engine: Engine, tmp_path: Path, release: Path) -> None:
+    run = """\
+echo 'int main(void) { return 0; }' > musl.c
+cp /lib64/ld-linux-x86-64.so.2 /lib/ld-musl-x86_64.so.1
+gcc -nostdlib -pie -fPIE -Wl,-e,main -Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1 -o program musl.c
+"""
+    project = ops_project(tmp_path, release, "good", build={"run": run, "program": "program"})
+    done = build(project, tmp_path / "out", engine)
+    assert done.code == 5, done.stderr
+    assert "musl" in done.stderr.splitlines()[-1] and "packer: native" in done.stderr.splitlines()[-1]
 
 
 def test_an_old_ops_is_refused_before_anything_runs(tmp_path: Path) -> None:
