@@ -1,0 +1,62 @@
+"""Builds whose disks are full: a true message, the right code, nothing left behind."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.projects import write_project
+from tests.support import engines
+from tests.support.cli import orchestrator
+
+pytestmark = pytest.mark.engine
+
+
+def _unmount(folder: Path) -> None:
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes file systems of so little room (tmpfs; needs root), gone at the end."""
+    with ExitStack() as stack:
+
+        def make(room: str) -> Path:
+            folder = tmp_path / f"small-{room}"
+            folder.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", folder], check=True)
+            stack.callback(_unmount, folder)
+            return folder
+
+        yield make
+
+
+def test_output(tmp_path: Path, small: Callable[[str], Path]) -> None:
+    project, disk = write_project(tmp_path / "p"), small("1m")
+    with engines.podman_engine() as podman:
+        done = orchestrator("build", project, "-o", disk / "out", "--engine", podman.info.endpoint)
+        assert done.code == 5
+        assert "no space left on device" in done.stderr.lower()
+        assert "free space" in done.stderr
+        assert not [path for path in (disk / "out").iterdir() if not path.name.endswith(".lock")]
+        assert orchestrator("build", project, "-o", tmp_path / "out", "--engine", podman.info.endpoint).code == 0
+
+
+@pytest.mark.slow
+def test_cache(tmp_path: Path, small: Callable[[str], Path]) -> None:
+    project, disk = write_project(tmp_path / "p"), small("8m")
+    with engines.podman_engine() as podman:
+        done = orchestrator(
+            "build", project, "-o", tmp_path / "out", "--engine", podman.info.endpoint,
+            env={"ORCHESTRATOR_CACHE_DIR": str(disk / "cache")},
+        )  # fmt: skip
+    assert done.code == 4
+    assert "no space left on device" in done.stderr.lower()
+    assert f"free some room in /tmp and in {disk}/cache" in done.stderr
+    assert not list(tmp_path.glob("out/*.img"))
+    assert not list((disk / "cache/tmp").iterdir())
+    assert not [path for path in (disk / "cache/entries").iterdir() if path.name.startswith("bootstrap")]
