@@ -37,6 +37,7 @@ def test_init_then_build(tmp_path: Path, language: str) -> None:
         done = orchestrator("build", "first", "--engine", podman.info.endpoint, cwd=tmp_path, timeout=1800)
         assert done.code == 0, done.stderr[-4000:]
         again = orchestrator("build", "first", "--json", "--engine", podman.info.endpoint, cwd=tmp_path)
+    assert again.code == 0, again.stderr[-4000:]
     assert done.stdout == "target/first.img\n"
     summary = done.stderr[done.stderr.index("first: built and verified in ") :]
     document = again.json()
@@ -68,6 +69,6 @@ def test_a_second_project_that_fails_leaves_the_first(tmp_path: Path) -> None:
     assert done.code == 5
     assert done.stdout == "out/good.img\n"
     assert "good: built and verified" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("bad.yaml:7: build.run: the build step failed with status 127")
+    assert done.stderr.splitlines()[-1].startswith("bad.yaml:8: build.run: the build step failed with status 127")
     assert orchestrator("verify", tmp_path / "out/good.img").code == 0
     assert not list((tmp_path / "out").glob("bad*"))
