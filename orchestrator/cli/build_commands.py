@@ -23,7 +23,6 @@ from orchestrator.cli.parameters import (
     progress_option,
     project_argument,
 )
-from orchestrator.cli.progress import make_progress
 from orchestrator.errors import ExitCode, Finding, OrchestratorError, Severity, UsageError
 from orchestrator.events import Notice
 from orchestrator.scaffold.write import LANGUAGES, init_project
@@ -69,6 +68,7 @@ def check(project: Path, as_json: bool) -> None:
 @progress_option
 def render(project: Path, output: Path | None, progress: str) -> None:
     """Print the Containerfile; with -o, write it with its whole context, to be built by hand."""
+    from orchestrator.cli.progress import make_progress
     from orchestrator.pipeline import check_project, render_context, render_text
 
     checked = check_project(project)
@@ -112,6 +112,7 @@ def _bases_by_hand(checked: Checked) -> Iterator[str]:
 @json_option
 def build(projects: tuple[Path, ...], output: Path, engine: str, progress: str, no_cache: bool, as_json: bool) -> None:
     """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project."""
+    from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
     from orchestrator.pipeline import build_project
 

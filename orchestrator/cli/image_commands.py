@@ -17,7 +17,6 @@ from orchestrator.errors import ExitCode, UsageError, VerificationError
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import Image, open_image
 from orchestrator.inspection import differences, entries, extract_tree, file_at, summary, summary_lines, tree_lines
-from orchestrator.receipt import DeployPart, deploy_command
 
 
 @click.command(short_help="Look into any Nanos image, ours or real ops's: files, libraries, manifest.")
@@ -229,6 +228,8 @@ def deploy_command_command(
     receipts: tuple[Path, Path], name: str, prover_url: str | None, verifier_url: str | None
 ) -> None:
     """Print the `gevulot-cli deploy` line for a prover and a verifier."""
+    from orchestrator.receipt import DeployPart, deploy_command
+
     prover, verifier = (DeployPart.read(path) for path in receipts)
     if prover.blake3 == verifier.blake3:
         say("warning: prover and verifier are the same image; give the prover's receipt, then the verifier's")

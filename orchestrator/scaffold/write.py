@@ -5,11 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from orchestrator.errors import UsageError
 from orchestrator.files import write_text
-from orchestrator.project.model import DEFAULT_NANOS, DEFAULT_OPS
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 IGNORE = ".dockerignore"
@@ -22,6 +19,11 @@ def init_project(directory: Path, *, language: str, gpu: bool) -> list[Path]:
     `language` is rust|c|cpp; `gpu` gives a CUDA C++ program whatever the language. Errors: UsageError when
     any of the files exists, before anything is written; a .dockerignore that is there is left as it is.
     """
+    # Here, not above: the command line wants LANGUAGES alone, and these take longer than most commands.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from orchestrator.project.model import DEFAULT_NANOS, DEFAULT_OPS
+
     flavour = "cuda" if gpu else language
     name = _name(directory)
     sources = {"project.yaml": "project.yaml.j2"}
