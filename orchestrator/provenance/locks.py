@@ -14,6 +14,9 @@ from orchestrator.inputs.model import redact_url
 
 MOST: Final = 50_000
 _TEXT: Final = 400
+_PINNED: Final = re.compile(
+    r"\s*([A-Za-z0-9][A-Za-z0-9._-]{0,127})\s*(?:\[[^\]]{0,200}\])?\s*==\s*([^\s;,#\\*]{1,100})"
+)
 _HEX256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -105,7 +108,9 @@ def npm(text: str) -> Iterator[Locked]:
 def pypi(text: str) -> Iterator[Locked]:
     """requirements.txt: only what is pinned by `==` is known."""
     for line in text.split("\n"):
-        found = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]{0,127})\s*(?:\[[^\]]{0,200}\])?\s*==\s*([^\s;,#\\*]{1,100})", line)
+        found = re.match(
+            r"\s*([A-Za-z0-9][A-Za-z0-9._-]{0,127})\s*(?:\[[^\]]{0,200}\])?\s*==\s*([^\s;,#\\*]{1,100})", line
+        )
         if found:
             name = re.sub(r"[-_.]+", "-", found[1]).lower()
             yield Locked(kind="pypi", name=name, version=found[2])
