@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -31,8 +32,9 @@ class Attachments:
     parts: dict[str, Path]
     key: SigningKey | None
 
-    def write(self, built: Built, image: Path, records: Records, times: Times) -> tuple[Attachment, ...]:
+    def write(self, built: Built, image: Path, records: Records, started: datetime) -> tuple[Attachment, ...]:
         """Fill them; `image` is where the image's bytes are now. Gives what the receipt says of them."""
+        times = Times(started=started, finished=datetime.now(UTC))
         files = packed_files(image, built.verification.stand_ins)
         packed = Packed(
             name=f"{self.name}.img",
