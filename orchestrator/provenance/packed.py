@@ -10,6 +10,7 @@ from orchestrator.image.listing import tree_listing
 from orchestrator.image.reader import Image, open_image
 from orchestrator.verify.model import StandIn
 
+STUB = "the stub kernel, which prints one line and stops: it runs no program"
 BOOT = "boot:"
 """Prefix of paths in the boot file system, as `verify` writes them."""
 
@@ -33,6 +34,8 @@ def packed_files(image: Path, stand_ins: Iterable[StandIn] = ()) -> tuple[Packed
     """Every file of both file systems, sorted by path. ImageError when the image can't be read."""
     words = {each.path: each.text for each in stand_ins}
     with open_image(image) as opened:
+        if opened.is_stub:
+            words.setdefault(f"{BOOT}/kernel", STUB)
         return tuple(sorted(_files(opened, words), key=lambda each: each.path))
 
 

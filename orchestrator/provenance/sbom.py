@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
@@ -52,19 +52,23 @@ class Packed:
 def sbom_text(packed: Packed) -> str:
     """The document, two spaces, final newline. Its serial number is derived from the rest of it."""
     bill = _Bill(packed)
-    document = _render(
-        Bom(
-            metadata=BomMetaData(component=bill.root, tools=ToolRepository(components=[_tool()]), properties=bill.notes)
-        )
-    )
+    tools = ToolRepository(components=[_tool()])
+    head = _render(Bom(metadata=BomMetaData(component=bill.root, tools=tools, properties=bill.notes)))
     # The library always writes the time of writing; nothing here depends on when it was made.
-    document["metadata"].pop("timestamp", None)
-    document["components"] = _rendered(bill.components.values())
-    document["dependencies"] = [
-        {"ref": ref, "dependsOn": sorted(bill.needs[ref])} if ref in bill.needs else {"ref": ref}
-        for ref in [ROOT, *sorted(bill.components)]
-    ]
-    document["serialNumber"] = ""
+    metadata = {key: value for key, value in head["metadata"].items() if key != "timestamp"}
+    document = {
+        "$schema": head["$schema"],
+        "bomFormat": head["bomFormat"],
+        "specVersion": head["specVersion"],
+        "serialNumber": "",
+        "version": 1,
+        "metadata": metadata,
+        "components": _rendered(bill.components.values()),
+        "dependencies": [
+            {"ref": ref, "dependsOn": sorted(bill.needs[ref])} if ref in bill.needs else {"ref": ref}
+            for ref in [ROOT, *sorted(bill.components)]
+        ],
+    }
     content = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
     document["serialNumber"] = uuid5(NAMESPACE_URL, f"urn:{PREFIX}:sbom:{content}").urn
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
@@ -228,5 +232,5 @@ def _rendered(components: Iterable[Component]) -> list[dict[str, Any]]:
 
 def _render(bom: Bom) -> dict[str, Any]:
     text = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string()
-    document: Mapping[str, Any] = json.loads(text)
-    return dict(document)
+    document: dict[str, Any] = json.loads(text)
+    return document

@@ -146,8 +146,7 @@ def _dependency(given: Input) -> dict[str, Any]:
         found["uri"] = uri
     if digest:
         found["digest"] = digest
-    if given.note:
-        annotations["note"] = given.note
+    # Notes stay in the receipt: they speak of the day and of this machine.
     return {**found, "annotations": {**annotations, **({"packages": list(given.packages)} if given.packages else {})}}
 
 
