@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
@@ -103,3 +104,20 @@ def test_names_that_are_no_text_and_many_files(packed: Packed) -> None:
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     names = {each["name"] for each in json.loads(text)["components"]}
     assert {"/a\\xff", "/b\u0001", "/many/499"} <= names
+
+
+@pytest.mark.parametrize("name", ["/", "a//b", "@x/", "a b?#%", "\u00e9", "."])
+def test_any_name_in_a_lock_file_makes_a_valid_bill(packed: Packed, name: str) -> None:
+    lock = json.dumps({"packages": {"node_modules/x": {"name": name, "version": name}}}).encode()
+    records = replace(packed.records, locks={"package-lock.json": lock, "requirements.txt": b"a==1\n"})
+    text = sbom_text(replace(packed, records=records))
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    assert name in {each["name"] for each in json.loads(text)["components"]}
+
+
+def test_two_lock_files_that_name_the_same_crate_give_one_component(packed: Packed) -> None:
+    lock = packed.records.locks["Cargo.lock"]
+    records = replace(packed.records, locks={"Cargo.lock": lock, "gevulot/Cargo.lock": lock})
+    crate = components(replace(packed, records=records))["pkg:cargo/blake2@0.10.6"]
+    found = [each["value"] for each in crate["properties"] if each["name"].endswith(":lock-file")]
+    assert found == ["Cargo.lock", "gevulot/Cargo.lock"]
