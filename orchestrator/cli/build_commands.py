@@ -16,6 +16,7 @@ from orchestrator.amounts import seconds, size
 from orchestrator.cli.console import answer, answer_json, as_user_error, failure_document, say, say_findings
 from orchestrator.cli.parameters import (
     DIRECTORY,
+    PATH,
     PROJECT,
     engine_option,
     json_failures,
@@ -135,9 +136,7 @@ def build(  # noqa: PLR0913, PLR0917 - click gives every option as an argument
                 if len(ready) > 1:
                     shown.emit(Notice(text=f"building {each.loaded.project.name} ({number} of {len(ready)})"))
                 began = time.monotonic()
-                result = build_project(
-                    each, connected, output=output, emit=shown.emit, no_cache=no_cache, sign=key
-                )
+                result = build_project(each, connected, output=output, emit=shown.emit, no_cache=no_cache, sign=key)
                 done.append(_Done(result=result, seconds=time.monotonic() - began))
 
 
