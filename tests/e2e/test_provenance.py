@@ -101,8 +101,8 @@ def test_the_bill_is_the_same_from_both_engines(tmp_path: Path) -> None:
 
 
 def test_both_packers_are_told_of_alike(engine: Engine, tmp_path: Path) -> None:
-    release = make_release(tmp_path / "nanos")
-    ops = make_ops(tmp_path / "ops", behaviour="good", interpreter="/usr/bin/python3")
+    release = make_release(tmp_path / "release")
+    ops = make_ops(tmp_path / "stand-in", behaviour="good", interpreter="/usr/bin/python3")
     found = {}
     for packer in ("ops", "native"):
         changes = {"packer": packer, "nanos": {"path": str(release)}, "manifest": {"Klibs": ["tls"]}}
