@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from orchestrator.packers.staged import OpenArchive, read_entries
 
 RECORDS = "/sbom"
+SHIM_LOCK = "gevulot/Cargo.lock"
 LARGEST_FILE = 16 * 1024 * 1024
 LARGEST_TOTAL = 64 * 1024 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -84,6 +86,23 @@ def parse_records(files: Mapping[str, bytes], *, left_out: tuple[str, ...] = ())
         locks={path.removeprefix("locks/"): data for path, data in sorted(files.items()) if path.startswith("locks/")},
         left_out=tuple(sorted({*left_out, *missed})),
     )
+
+
+def with_shim_lock(records: Records, shim: Path | None) -> Records:
+    """The records, and the Cargo.lock of the shim's sources on this host where the container had none.
+
+    A finished shim is taken without its sources; one that was built may have had its Cargo.lock brought up to date.
+    """
+    if shim is None or SHIM_LOCK in records.locks or SHIM_LOCK in records.left_out:
+        return records
+    try:
+        with (shim / "Cargo.lock").open("rb") as stream:
+            data = stream.read(LARGEST_FILE + 1)
+    except OSError:
+        return records
+    if len(data) > LARGEST_FILE:
+        return replace(records, left_out=tuple(sorted({*records.left_out, SHIM_LOCK})))
+    return replace(records, locks={**records.locks, SHIM_LOCK: data})
 
 
 def _text(files: Mapping[str, bytes], name: str) -> str:

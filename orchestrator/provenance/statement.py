@@ -30,6 +30,7 @@ PUBLISHED: Final = frozenset(
     {"name", "runtime", "resources", "gevulot", "base", "cuda", "build", "stage", "nanos", "ops", "packer",
      "gpu_assets", "manifest"}
 )  # fmt: skip
+PUBLISHED_OF_BUILD: Final = frozenset({"context", "packages", "program", "run", "secrets", "ssh"})
 WITHHELD: Final = frozenset({"mirrors", "network"})
 """A company's own hosts. They say where bytes came from, not which: every input has its pin."""
 
@@ -90,7 +91,8 @@ def external_parameters(project: Project) -> dict[str, Any]:
     id, URLs without credentials and queries, `WITHHELD` keys not at all.
     """
     document = project.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(PUBLISHED))
-    build: dict[str, Any] = document["build"]
+    build = {key: value for key, value in document["build"].items() if key in PUBLISHED_OF_BUILD}
+    document["build"] = build
     build["run"] = {"sha256": sha256_text(project.build.run)}
     build["secrets"] = [each.id for each in project.build.secrets]
     if isinstance(project.manifest, dict):

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.packers.staged import OpenArchive
-from orchestrator.provenance.records import LARGEST_FILE, Records, parse_records, read_records
+from orchestrator.provenance.records import LARGEST_FILE, Records, parse_records, read_records, with_shim_lock
 from orchestrator.resources import SCRIPTS
 from tests.provenance.conftest import sha256
 
@@ -206,6 +206,17 @@ def test_too_large_a_record_is_left_out_and_named() -> None:
     found = read_records(archive({"locks/Cargo.lock": bytes(LARGEST_FILE + 1), "os-release": b"ID=debian\n"}))
     assert found.left_out == ("Cargo.lock",)
     assert found.system == "debian"
+
+
+def test_the_shims_lock_file_is_the_containers_or_the_sources(tmp_path: Path) -> None:
+    """A finished shim comes without its sources; what the container says is nearer to what was built."""
+    (tmp_path / "Cargo.lock").write_bytes(b"of the sources")
+    of_container = Records(locks={"gevulot/Cargo.lock": b"of the container"})
+    assert with_shim_lock(of_container, tmp_path) == of_container
+    assert with_shim_lock(Records(), tmp_path).locks == {"gevulot/Cargo.lock": b"of the sources"}
+    assert with_shim_lock(Records(), tmp_path / "none") == with_shim_lock(Records(), None) == Records()
+    (tmp_path / "Cargo.lock").write_bytes(bytes(LARGEST_FILE + 1))
+    assert with_shim_lock(Records(), tmp_path).left_out == ("gevulot/Cargo.lock",)
 
 
 words = st.text(max_size=12)

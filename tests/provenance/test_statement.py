@@ -9,8 +9,15 @@ from typing import Any
 
 import pytest
 
-from orchestrator.project.model import Project
-from orchestrator.provenance.statement import PUBLISHED, WITHHELD, Times, statement_document, statement_text
+from orchestrator.project.model import Build, Project
+from orchestrator.provenance.statement import (
+    PUBLISHED,
+    PUBLISHED_OF_BUILD,
+    WITHHELD,
+    Times,
+    statement_document,
+    statement_text,
+)
 from orchestrator.receipt import Attachment, Built
 
 NOON = datetime(2025, 1, 2, 12, 0, tzinfo=UTC)
@@ -72,6 +79,7 @@ def test_the_users_step_is_told_apart_all_the_same(built: Built) -> None:
 def test_every_key_of_a_project_is_published_or_withheld_on_purpose() -> None:
     """A new key in project.yaml is decided on here: does it belong in a document for strangers?"""
     assert set(Project.model_fields) == PUBLISHED | WITHHELD
+    assert set(Build.model_fields) <= PUBLISHED_OF_BUILD
 
 
 def test_only_the_times_change(built: Built) -> None:
