@@ -17,6 +17,8 @@ _TEXT: Final = 400
 _PINNED: Final = re.compile(
     r"\s*([A-Za-z0-9][A-Za-z0-9._-]{0,127})\s*(?:\[[^\]]{0,200}\])?\s*==\s*([^\s;,#\\*]{1,100})"
 )
+# Cargo writes its default registry by the name of its old index, however the crates were fetched.
+_USUAL_CRATES: Final = re.compile(r"registry\+https://github\.com/rust-lang/crates[a-z.]*-index")
 _HEX256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -70,8 +72,7 @@ def cargo(text: str) -> Iterator[Locked]:
             continue
         old = metadata.get(f"checksum {name} {version} ({source})") if isinstance(metadata, dict) else None
         checksum = _word(row.get("checksum")) or _word(old)
-        registry = source.startswith(("registry+", "sparse+"))
-        usual = registry and "crates.io" in source
+        usual = _USUAL_CRATES.fullmatch(source) is not None
         yield Locked(
             kind="cargo",
             name=name,

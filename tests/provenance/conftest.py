@@ -23,6 +23,7 @@ from orchestrator.provenance.sbom import Packed
 from orchestrator.receipt import Built
 from orchestrator.verify.model import StandIn, Verification
 
+LOCK = Path(__file__).resolve().parents[2] / "examples/groth16/Cargo.lock"
 FILES = {
     "lib/libc.so.6": b"the C library",
     "lib/libm.so.6": b"the maths library",
@@ -76,8 +77,8 @@ def packed(image: Path) -> Packed:
         f"{sha256(FILES[name])}\tmd5\tlibc6:amd64\t/{name}\n" for name in ("lib/libc.so.6", "lib/libm.so.6")
     ]  # fmt: skip
     checksum = "ab" * 32
-    registry = "registry+https://github.com/rust-lang/crates.io-index"
-    crate = f'[[package]]\nname = "blake2"\nversion = "0.10.6"\nsource = "{registry}"\nchecksum = "{checksum}"\n'
+    source = next(line for line in LOCK.read_text().splitlines() if line.startswith("source = "))
+    crate = f'[[package]]\nname = "blake2"\nversion = "0.10.6"\n{source}\nchecksum = "{checksum}"\n'
     records = parse_records(
         {
             "os-release": b'ID=debian\nVERSION_CODENAME="bookworm"\n',

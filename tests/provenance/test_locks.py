@@ -13,7 +13,8 @@ from orchestrator.provenance import locks
 from orchestrator.provenance.locks import Locked, UnreadableLock, read_lock
 
 ROOT = Path(__file__).resolve().parents[2]
-CRATES_IO = "registry+https://github.com/rust-lang/crates.io-index"
+REAL = ROOT / "examples/groth16/Cargo.lock"
+CRATES_IO = next(line for line in REAL.read_text().splitlines() if line.startswith("source = ")).split('"')[1]
 
 
 def named(path: str, text: str) -> set[tuple[str, str]]:
@@ -21,13 +22,13 @@ def named(path: str, text: str) -> set[tuple[str, str]]:
 
 
 def test_a_real_cargo_lock() -> None:
-    found = read_lock("Cargo.lock", (ROOT / "examples/groth16/Cargo.lock").read_bytes())
+    found = read_lock("Cargo.lock", REAL.read_bytes())
     crates = {each.name: each for each in found}
     assert crates["ark-groth16"].registry
     assert len(crates["ark-groth16"].sha256) == 64
     assert not crates["my-prover"].registry
     assert crates["my-prover"].source == ""
-    assert len(found) == (ROOT / "examples/groth16/Cargo.lock").read_text().count("[[package]]")
+    assert len(found) == REAL.read_text().count("[[package]]")
 
 
 def test_version_1_keeps_checksums_apart() -> None:
@@ -42,6 +43,19 @@ def test_git_crates_say_where_they_are_from_without_credentials() -> None:
     (found,) = read_lock("gevulot/Cargo.lock", text.encode())
     assert not found.registry
     assert found.source == "git+https://example.org/a#0123"
+
+
+def test_a_company_registry_is_not_the_usual_one() -> None:
+    """Else a private crate would be looked up, and be answered for, under a public one's name."""
+    for source in (
+        f"{CRATES_IO}.example",
+        "sparse+https://me:hunter2@example.org/index/",
+        "registry+https://example.org/i",
+    ):
+        (found,) = read_lock("Cargo.lock", f'[[package]]\nname = "a"\nversion = "1"\nsource = "{source}"\n'.encode())
+        assert not found.registry
+        assert found.source
+        assert "hunter2" not in found.source
 
 
 def test_go_sum_counts_what_was_taken() -> None:
