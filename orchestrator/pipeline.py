@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
@@ -28,6 +29,7 @@ from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.manifest.merge import effective_manifest
 from orchestrator.packers.native import NativeJob, pack_native
 from orchestrator.packers.ops import explain, extract_image, ops_version
+from orchestrator.packers.staged import OpenArchive
 from orchestrator.plan.make import make_plan
 from orchestrator.plan.model import Plan
 from orchestrator.plan.origins import line_in_script, origin_of
@@ -37,6 +39,10 @@ from orchestrator.receipt import Built, StageTimes, receipt_document, receipt_te
 from orchestrator.verify.image import verify_image
 from orchestrator.verify.model import Verification
 from orchestrator.verify.subject import stand_in_file
+
+if TYPE_CHECKING:
+    from orchestrator.provenance.dsse import SigningKey
+    from orchestrator.provenance.records import Records
 
 TARGET = "result"
 
@@ -108,11 +114,21 @@ def render_context(checked: Checked, *, output: Path, emit: Emit) -> None:
     made.context.write_to(output)
 
 
-def build_project(checked: Checked, engine: Engine, *, output: Path, emit: Emit, no_cache: bool = False) -> Result:
-    """Build, verify and write `output/NAME.img` and `output/NAME.receipt.json`, or leave both as they were."""
+def build_project(
+    checked: Checked,
+    engine: Engine,
+    *,
+    output: Path,
+    emit: Emit,
+    no_cache: bool = False,
+    sign: SigningKey | None = None,
+) -> Result:
+    """Build, verify and write `output/NAME.img`, its receipt and what it names, or leave all as they were."""
+    from orchestrator.provenance.attach import attaching
+
     loaded, name = checked.loaded, checked.loaded.project.name
     output.mkdir(parents=True, exist_ok=True)
-    times = StageTimes()
+    times, started = StageTimes(), datetime.now(UTC)
 
     def tell(event: Event) -> None:
         times.record(event)
@@ -125,30 +141,35 @@ def build_project(checked: Checked, engine: Engine, *, output: Path, emit: Emit,
         made = assemble(loaded, plan, inputs, mounts=engine.info.mounts, exclude=output, emit=tell)
         image_id = _run_containerfile(job, made, no_cache=no_cache)
         target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
-        # The inner one is renamed first: a receipt never speaks of an image that isn't there yet.
-        with replacing(receipt) as receipt_part, replacing(target) as image_part:
-            made_by = _pack(job, image_id, image_part)
+        # The inner ones are renamed first: a receipt never speaks of a file that isn't there yet.
+        with (
+            replacing(receipt) as receipt_part,
+            attaching(output, name, sign) as attachments,
+            replacing(target) as image_part,
+        ):
+            made_by, records = _pack(job, image_id, image_part)
             # What it held is in the image file now; its layers stay as the engine's cache.
             with suppress(EngineError):
                 engine.remove(Leftover(kind="image", id=image_id, name="", build_id=job.build_id))
             verification = _with_stand_ins(_verify(image_part, loaded, target, tell), inputs)
             digests = _digests(image_part, target, tell)
-            document = receipt_document(
-                Built(
-                    project=loaded.project,
-                    plan=plan,
-                    inputs=inputs,
-                    engine=engine.info,
-                    image_path=str(target),
-                    digests=digests,
-                    ops_version=made_by,
-                    containerfile=made.containerfile,
-                    manifest=made.manifest,
-                    context_sha256=made.context.digest(),
-                    stages=times.rows,
-                    verification=verification,
-                )
+            built = Built(
+                project=loaded.project,
+                plan=plan,
+                inputs=inputs,
+                engine=engine.info,
+                image_path=str(target),
+                digests=digests,
+                ops_version=made_by,
+                containerfile=made.containerfile,
+                manifest=made.manifest,
+                context_sha256=made.context.digest(),
+                stages=times.rows,
+                verification=verification,
             )
+            with phase(tell, "receipt", "write provenance and bill of materials"):
+                attached = attachments.write(built, image_part, records, started)
+            document = receipt_document(built, attached)
             receipt_part.write_text(receipt_text(document), encoding="utf-8")
     return Result(image=target, receipt=receipt, document=document)
 
@@ -182,10 +203,10 @@ def _only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
         emit(Notice(text=f"another build of {name} is writing to {output}; waiting for it"))
         lock.acquire()
     try:
-        for final in (f"{name}.img", f"{name}.receipt.json"):
-            for partial_file in output.glob(f"{PARTIAL_PREFIX}{final}-*{PARTIAL_SUFFIX}"):
-                with suppress(FileNotFoundError):
-                    partial_file.unlink()
+        # The dot ends the name: another project's may go on after it.
+        for partial_file in output.glob(f"{PARTIAL_PREFIX}{name}.*-*{PARTIAL_SUFFIX}"):
+            with suppress(FileNotFoundError):
+                partial_file.unlink()
         yield
     finally:
         lock.release()
@@ -244,12 +265,18 @@ def _line_of_run(loaded: LoadedProject, tail: str) -> int:
     return line if as_written else loaded.run_line
 
 
-def _pack(job: _Job, image_id: str, target: Path) -> str | None:
-    """Write the image to `target`; the version of the ops that made it, None with the native packer."""
+def _pack(job: _Job, image_id: str, target: Path) -> tuple[str | None, Records]:
+    """Write the image to `target`; the version of the ops that made it (None: native), and where its files are from."""
+    from orchestrator.provenance.records import read_records
 
     def open_archive(path: str) -> AbstractContextManager[BinaryIO]:
         return job.engine.open_archive(image_id, path, job.build_id)
 
+    made_by = _write_image(job, open_archive, target)
+    return made_by, read_records(open_archive)
+
+
+def _write_image(job: _Job, open_archive: OpenArchive, target: Path) -> str | None:
     if job.plan.packer == "native":
         with phase(job.emit, "pack", "write the image from the staged tree"):
             common = job.inputs.nanos_common.local if job.inputs.nanos_common else None

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,16 @@ class Built:
     verification: Verification
 
 
-def receipt_document(built: Built) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Attachment:
+    """A file beside the image: `kind` is provenance, sbom or signature; `sha256` of its bytes, hex."""
+
+    kind: str
+    file: str
+    sha256: str
+
+
+def receipt_document(built: Built, attachments: Sequence[Attachment] = ()) -> dict[str, Any]:
     """The receipt as a JSON-able document."""
     file_name = built.image_path.rsplit("/", 1)[-1]
     return {
@@ -108,6 +117,7 @@ def receipt_document(built: Built) -> dict[str, Any]:
         "stages": list(built.stages),
         "verification": built.verification.to_dict(),
         "resources": built.project.resources.model_dump(),
+        "attachments": [asdict(each) for each in attachments],
     }
 
 

@@ -25,6 +25,7 @@ ALLOWED = {
     "packers": BASIS | {"plan", "engine", "image"},
     "verify": BASIS | {"image", "elf", "manifest"},
     "receipt": BASIS | {"project", "plan", "inputs", "engine", "verify"},
+    "provenance": BASIS | {"project", "plan", "inputs", "engine", "packers", "image", "verify", "receipt"},
     "scaffold": BASIS | {"project"},
     "inspection": BASIS | {"image"},
     "clean": BASIS | {"engine"},

@@ -16,6 +16,7 @@ from orchestrator.amounts import seconds, size
 from orchestrator.cli.console import answer, answer_json, as_user_error, failure_document, say, say_findings
 from orchestrator.cli.parameters import (
     DIRECTORY,
+    PATH,
     PROJECT,
     engine_option,
     json_failures,
@@ -109,23 +110,34 @@ def _bases_by_hand(checked: Checked) -> Iterator[str]:
 @engine_option
 @progress_option
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
+@click.option("--sign", type=PATH, metavar="KEY.PEM", help="Sign the provenance with this ed25519 private key.")
 @json_option
-def build(projects: tuple[Path, ...], output: Path, engine: str, progress: str, no_cache: bool, as_json: bool) -> None:
+def build(  # noqa: PLR0913, PLR0917 - click gives every option as an argument
+    projects: tuple[Path, ...],
+    output: Path,
+    engine: str,
+    progress: str,
+    no_cache: bool,
+    sign: Path | None,
+    as_json: bool,
+) -> None:
     """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project."""
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
     from orchestrator.pipeline import build_project
+    from orchestrator.provenance.dsse import load_signing_key
 
     done: list[_Done] = []
     # What is finished is finished, also when a later project fails.
     with _answering(done, as_json=as_json):
         ready = _checked(projects)
+        key = None if sign is None else load_signing_key(sign)
         with make_progress(progress) as shown, closing(connect(engine, emit=shown.emit)) as connected:
             for number, each in enumerate(ready, start=1):
                 if len(ready) > 1:
                     shown.emit(Notice(text=f"building {each.loaded.project.name} ({number} of {len(ready)})"))
                 began = time.monotonic()
-                result = build_project(each, connected, output=output, emit=shown.emit, no_cache=no_cache)
+                result = build_project(each, connected, output=output, emit=shown.emit, no_cache=no_cache, sign=key)
                 done.append(_Done(result=result, seconds=time.monotonic() - began))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -17,6 +17,11 @@ from orchestrator.errors import ExitCode, UsageError, VerificationError
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import Image, open_image
 from orchestrator.inspection import differences, entries, extract_tree, file_at, summary, summary_lines, tree_lines
+<<<<<<< HEAD
+=======
+from orchestrator.receipt import DeployPart, deploy_command
+from orchestrator.verify.model import Check
+>>>>>>> d1f5051b903eaa747e2f5d0bca96ab66c76c690f
 
 
 @click.command(short_help="Look into any Nanos image, ours or real ops's: files, libraries, manifest.")
@@ -177,13 +182,22 @@ _ACTIONS: dict[str, Callable[[Image, Path, tuple[str, ...], bool], None]] = {
 @click.command(short_help="Make every check that needs no booting; exit 0 only if all hold.")
 @image_argument
 @click.option("--runtime", type=click.Choice(["devnet", "local"]), help="Also check that the shim in it is for this.")
+@click.option("--key", type=PATH, metavar="PUBLIC.PEM", help="Also check that this key signed its provenance.")
 @json_option
 @json_failures
-def verify(image: Path, runtime: str | None, as_json: bool) -> None:
+def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) -> None:
     """Every check that can be made without booting; exit 0 only if all hold."""
     from orchestrator.verify.image import verify_image
 
-    result = verify_image(existing_image(image), project_runtime=runtime)
+    existing_image(image)
+    signature: tuple[Check, ...] = ()
+    if key is not None:
+        from orchestrator.provenance.check import signature_check
+        from orchestrator.provenance.dsse import load_public_key
+
+        signature = (signature_check(image, load_public_key(key)),)
+    result = verify_image(image, project_runtime=runtime)
+    result = replace(result, checks=(*result.checks, *signature))
     if as_json:
         answer_json(result.to_dict())
         sys.exit(int(ExitCode.OK if result.ok else ExitCode.VERIFICATION))

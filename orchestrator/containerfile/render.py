@@ -11,7 +11,7 @@ from orchestrator import __version__
 from orchestrator.plan.model import Plan
 from orchestrator.resources import CONTAINERFILES, SCRIPTS
 
-COPIED_SCRIPTS = ("stage-tree.sh", "pack-ops.sh")
+COPIED_SCRIPTS = ("stage-tree.sh", "sbom-records.sh", "pack-ops.sh")
 
 
 def render_containerfile(plan: Plan, *, mounts: bool = True) -> str:

@@ -11,6 +11,7 @@ from orchestrator.plan.model import Origin
 _RULES = (
     ("", "/orchestrator/build.sh", "build.run"),
     ("", "stage-tree.sh", "stage"),
+    ("", "sbom-records.sh", "stage"),
     ("", "pack-ops.sh", "ops"),
     ("gevulot", "FROM", "gevulot"),
     ("gevulot", "", "gevulot"),

@@ -94,9 +94,7 @@ def test_a_changed_step_is_run_also_when_nothing_else_changed(engine: Engine, tm
     kept: set[bytes] = set()
     for word in ("one", "two"):
         run = f"{COMPILE}\necho {word} > word\n"
-        project = write_project(
-            tmp_path / "p", build={"run": run, "program": "program"}, stage={"files": ["word"]}
-        )
+        project = write_project(tmp_path / "p", build={"run": run, "program": "program"}, stage={"files": ["word"]})
         image = build(project, tmp_path / "out", engine.info.endpoint)
         assert orchestrator("inspect", image, "cat", "/word").stdout == f"{word}\n"
         kept.add(image.read_bytes())

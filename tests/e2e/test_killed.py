@@ -67,7 +67,9 @@ def test_the_next_build_works_and_sweeps(engine: Engine, project: Path, tmp_path
     interrupted(arguments, packing, sign)
     done = orchestrator(*arguments)
     assert done.code == 0, done.stderr
-    assert {name for name in files(tmp_path) if not name.endswith(".lock")} == {"program.img", "program.receipt.json"}
+    assert {name for name in files(tmp_path) if not name.endswith(".lock")} == {
+        "program.img", "program.provenance.json", "program.receipt.json", "program.sbom.cdx.json",
+    }  # fmt: skip
     assert orchestrator("verify", tmp_path / "program.img").code == 0
     assert orchestrator("clean", tmp_path, "--engine", engine.info.endpoint).code == 0
     assert [left for left in engine.leftovers() if left.kind == "container"] == []

@@ -1,0 +1,72 @@
+"""What lies beside an image: NAME.provenance.json, NAME.sbom.cdx.json, and NAME.provenance.dsse.json when signed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from orchestrator.files import replacing
+from orchestrator.provenance.dsse import SigningKey, envelope_text
+from orchestrator.provenance.packed import packed_files
+from orchestrator.provenance.records import Records, with_shim_lock
+from orchestrator.provenance.sbom import Packed, sbom_text
+from orchestrator.provenance.statement import Times, statement_document, statement_text
+from orchestrator.receipt import Attachment, Built
+
+PROVENANCE: Final = "provenance.json"
+SBOM: Final = "sbom.cdx.json"
+ENVELOPE: Final = "provenance.dsse.json"
+SUFFIXES: Final = (SBOM, PROVENANCE, ENVELOPE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attachments:
+    """Temporary files, by suffix, of what will lie beside image `name`."""
+
+    name: str
+    parts: dict[str, Path]
+    key: SigningKey | None
+
+    def write(self, built: Built, image: Path, records: Records, started: datetime) -> tuple[Attachment, ...]:
+        """Fill them; `image` is where the image's bytes are now. Gives what the receipt says of them."""
+        times = Times(started=started, finished=datetime.now(UTC))
+        files = packed_files(image, built.verification.stand_ins)
+        shim = built.inputs.gevulot.path if built.inputs.gevulot is not None else None
+        packed = Packed(
+            name=f"{self.name}.img",
+            digests=built.digests,
+            nanos_version=built.plan.nanos_version,
+            files=files,
+            records=with_shim_lock(records, shim),
+            stand_ins=built.verification.stand_ins,
+        )
+        sbom = self._put(SBOM, "sbom", sbom_text(packed))
+        statement = statement_text(statement_document(built, times, (sbom,)))
+        written = (self._put(PROVENANCE, "provenance", statement), sbom)
+        if self.key is None:
+            return written
+        return (*written, self._put(ENVELOPE, "signature", envelope_text(statement.encode(), self.key)))
+
+    def _put(self, suffix: str, kind: str, text: str) -> Attachment:
+        data = text.encode()
+        self.parts[suffix].write_bytes(data)
+        return Attachment(kind=kind, file=f"{self.name}.{suffix}", sha256=hashlib.sha256(data).hexdigest())
+
+
+@contextmanager
+def attaching(directory: Path, name: str, key: SigningKey | None = None) -> Iterator[Attachments]:
+    """Temporary files that get their final names together, on a clean exit; on an error nothing is changed.
+
+    Without a key, the envelope of an earlier build goes: it speaks of another image.
+    """
+    with ExitStack() as stack:
+        wanted = [suffix for suffix in SUFFIXES if suffix != ENVELOPE or key is not None]
+        parts = {suffix: stack.enter_context(replacing(directory / f"{name}.{suffix}")) for suffix in wanted}
+        yield Attachments(name=name, parts=parts, key=key)
+        if key is None:
+            (directory / f"{name}.{ENVELOPE}").unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""`verify IMAGE --key`: whether the envelope beside an image was signed by a key and speaks of these bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from orchestrator.digest import Digests, file_digests
+from orchestrator.errors import VerificationError
+from orchestrator.provenance.attach import ENVELOPE
+from orchestrator.provenance.dsse import LARGEST, PublicKey, open_envelope
+from orchestrator.provenance.statement import PREDICATE_TYPE, STATEMENT_TYPE
+from orchestrator.verify.model import Check, error
+
+
+def signature_check(image: Path, key: PublicKey) -> Check:
+    """One more check of `verify`. What is wrong with signature or statement is in it; nothing about them raises."""
+    envelope = image.with_name(f"{image.name.removesuffix('.img')}.{ENVELOPE}")
+    title = "Signed provenance"
+    try:
+        signed_subject(_read(envelope), key, image.name, file_digests(image))
+    except VerificationError as problem:
+        finding = error("signature", f"{envelope}: {problem.message}", problem.remedy)
+        return Check(id="signature", title=title, ok=False, findings=(finding,))
+    return Check(id="signature", title=title, ok=True, detail=f"by key {key.id[:16]}…")
+
+
+def signed_subject(envelope: bytes, key: PublicKey, name: str, digests: Digests) -> None:
+    """VerificationError unless `key` signed a provenance statement about a file with these digests.
+
+    By its bytes, not by its name: an image may be renamed.
+    """
+    statement = _statement(open_envelope(envelope, key))
+    subjects = list(_subjects(statement))
+    actual = {"sha256": digests.sha256, "blake3": digests.blake3}
+    if not any(subject == actual for subject in subjects):
+        said = ", ".join(subject.get("sha256", "")[:16] + "…" for subject in subjects) or "none"
+        raise VerificationError(
+            f"{name} is not the image that was signed: its SHA-256 is {digests.sha256[:16]}…, the statement's {said}",
+            remedy="get the image and its signature again from whoever built them",
+        )
+
+
+def _read(envelope: Path) -> bytes:
+    try:
+        with envelope.open("rb") as stream:
+            data = stream.read(LARGEST + 1)
+    except OSError as problem:
+        raise VerificationError(
+            f"no signature can be read: {problem.strerror}",
+            remedy="keep it beside the image; `build --sign KEY` writes it",
+        ) from problem
+    if len(data) > LARGEST:
+        raise VerificationError("the signature file is too large to be one")
+    return data
+
+
+def _statement(payload: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(payload)
+    except (ValueError, RecursionError) as problem:
+        raise VerificationError("what was signed is not a statement") from problem
+    if (
+        not isinstance(document, dict)
+        or document.get("_type") != STATEMENT_TYPE
+        or document.get("predicateType") != PREDICATE_TYPE
+    ):
+        raise VerificationError("what was signed is not a statement of SLSA provenance")
+    return document
+
+
+def _subjects(statement: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """The digests that we can compute, of every subject that has both."""
+    rows = statement.get("subject")
+    for row in rows if isinstance(rows, list) else ():
+        digest = row.get("digest") if isinstance(row, dict) else None
+        if isinstance(digest, dict) and all(isinstance(digest.get(name), str) for name in ("sha256", "blake3")):
+            yield {name: digest[name] for name in ("sha256", "blake3")}

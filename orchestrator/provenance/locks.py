@@ -1,0 +1,145 @@
+"""Lock files of the sources -> the packages that they name. The bytes are the user's: anything may be in them."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from orchestrator.inputs.model import redact_url
+
+MOST: Final = 50_000
+_TEXT: Final = 400
+_PINNED: Final = re.compile(
+    r"\s*([A-Za-z0-9][A-Za-z0-9._-]{0,127})\s*(?:\[[^\]]{0,200}\])?\s*==\s*([^\s;,#\\*]{1,100})"
+)
+# Cargo writes its default registry by the name of its old index, however the crates were fetched.
+_USUAL_CRATES: Final = re.compile(r"registry\+https://github\.com/rust-lang/crates[a-z.]*-index")
+_HEX256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Locked:
+    """One package of a lock file.
+
+    `kind` is a package URL's type: cargo, golang, npm, pypi. `registry`: it is from the ecosystem's usual registry.
+    `source` is where else it is from (a URL without credentials; "" for the project's own). `sha256` is hex, ""
+    where the file has none.
+    """
+
+    kind: str
+    name: str
+    version: str
+    registry: bool = True
+    source: str = ""
+    sha256: str = ""
+
+
+class UnreadableLock(ValueError):
+    """A lock file that can't be understood; the message says why."""
+
+
+def read_lock(path: str, data: bytes) -> tuple[Locked, ...]:
+    """The packages of a lock file, sorted, each once. `path` decides the format. UnreadableLock when it has none."""
+    parser = _PARSERS.get(PurePosixPath(path).name)
+    if parser is None:
+        raise UnreadableLock("its format is not known")
+    try:
+        found = set()
+        for package in parser(data.decode("utf-8")):
+            found.add(package)
+            if len(found) > MOST:
+                raise UnreadableLock(f"it names more than {MOST} packages")
+    # The nesting of TOML and JSON is only bounded by the interpreter's stack.
+    except (ValueError, RecursionError) as error:
+        raise error if isinstance(error, UnreadableLock) else UnreadableLock(str(error)[:_TEXT]) from error
+    return tuple(sorted(found))
+
+
+def cargo(text: str) -> Iterator[Locked]:
+    """Cargo.lock, every version of it."""
+    document = tomllib.loads(text)
+    packages = document.get("package", [])
+    # Version 1 keeps checksums in a table of their own.
+    metadata = document.get("metadata", {})
+    for row in _rows(packages):
+        name, version, source = _word(row.get("name")), _word(row.get("version")), _word(row.get("source"))
+        if not name or not version:
+            continue
+        old = metadata.get(f"checksum {name} {version} ({source})") if isinstance(metadata, dict) else None
+        checksum = _word(row.get("checksum")) or _word(old)
+        usual = _USUAL_CRATES.fullmatch(source) is not None
+        yield Locked(
+            kind="cargo",
+            name=name,
+            version=version,
+            registry=usual,
+            source="" if usual else _shown(source),
+            sha256=checksum if _HEX256.fullmatch(checksum) else "",
+        )
+
+
+def go(text: str) -> Iterator[Locked]:
+    """go.sum: `MODULE VERSION h1:…`; lines that only vouch for a go.mod are passed over."""
+    for line in text.split("\n"):
+        words = line.split()
+        if len(words) == 3 and words[2].startswith("h1:") and not words[1].endswith("/go.mod"):
+            name, version = _word(words[0]), _word(words[1])
+            if name and version:
+                yield Locked(kind="golang", name=name, version=version)
+
+
+def npm(text: str) -> Iterator[Locked]:
+    """package-lock.json of lockfileVersion 2 and 3: table `packages`, by place of installation."""
+    document = json.loads(text)
+    packages = document.get("packages", {}) if isinstance(document, dict) else {}
+    for place, row in packages.items() if isinstance(packages, dict) else ():
+        if not isinstance(row, dict) or "node_modules/" not in place or row.get("link") is True:
+            continue
+        name = _word(row.get("name")) or _word(place.rpartition("node_modules/")[2])
+        version = _word(row.get("version"))
+        if name and version:
+            yield Locked(kind="npm", name=name, version=version)
+
+
+def pypi(text: str) -> Iterator[Locked]:
+    """requirements.txt: only what is pinned by `==` is known."""
+    for line in text.split("\n"):
+        found = re.match(
+            r"\s*([A-Za-z0-9][A-Za-z0-9._-]{0,127})\s*(?:\[[^\]]{0,200}\])?\s*==\s*([^\s;,#\\*]{1,100})", line
+        )
+        if found:
+            name = re.sub(r"[-_.]+", "-", found[1]).lower()
+            yield Locked(kind="pypi", name=name, version=found[2])
+
+
+def _rows(value: Any) -> Iterator[Mapping[str, Any]]:
+    for row in value if isinstance(value, list) else ():
+        if isinstance(row, dict):
+            yield row
+
+
+def _word(value: Any) -> str:
+    """Text of one printable line, "" for everything else."""
+    return value if isinstance(value, str) and len(value) <= _TEXT and value.isprintable() else ""
+
+
+def _shown(source: str) -> str:
+    """`git+https://host/repo?rev=…#COMMIT` -> the URL without credentials or query, and the commit."""
+    url, _, commit = source.partition("#")
+    if not url:
+        return ""
+    shown = redact_url(url).partition("?")[0]
+    return f"{shown}#{commit}" if commit else shown
+
+
+_PARSERS: Final[Mapping[str, Callable[[str], Iterator[Locked]]]] = {
+    "Cargo.lock": cargo,
+    "go.sum": go,
+    "package-lock.json": npm,
+    "requirements.txt": pypi,
+}

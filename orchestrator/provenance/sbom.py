@@ -1,0 +1,236 @@
+"""The bill of materials of a packed tree, as CycloneDX 1.6 JSON. Same image, same bytes: it has no time in it.
+
+What it lists: every file of both file systems by its hash; the Debian packages that own files; the kernel; and what the
+sources' lock files name, which may be more than what was linked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import NAMESPACE_URL, uuid5
+
+from cyclonedx.model import HashAlgorithm, HashType, Property
+from cyclonedx.model.bom import Bom, BomMetaData
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.model.tool import ToolRepository
+from cyclonedx.output import make_outputter
+from cyclonedx.schema import OutputFormat, SchemaVersion
+from packageurl import PackageURL
+
+from orchestrator import __version__
+from orchestrator.digest import Digests
+from orchestrator.provenance.locks import Locked, UnreadableLock, read_lock
+from orchestrator.provenance.packed import BOOT, PackedFile
+from orchestrator.provenance.records import DebianPackage, Records
+from orchestrator.verify.model import StandIn
+
+PREFIX: Final = "gevulot-orchestrator"
+"""Namespace of our properties: path, role, size, stand-in, evidence, source-package, lock-file, source, left-out."""
+ROOT: Final = "image"
+_BATCH: Final = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What the bill is of: the image's name and digests, its files, and the records of the build.
+
+    `stand_ins` are all that `verify` and the build found, those outside the image too (`input:ops`).
+    """
+
+    name: str
+    digests: Digests
+    nanos_version: str
+    files: tuple[PackedFile, ...]
+    records: Records = field(default_factory=Records)
+    stand_ins: tuple[StandIn, ...] = ()
+
+
+def sbom_text(packed: Packed) -> str:
+    """The document, two spaces, final newline. Its serial number is derived from the rest of it."""
+    bill = _Bill(packed)
+    tools = ToolRepository(components=[_tool()])
+    head = _render(Bom(metadata=BomMetaData(component=bill.root, tools=tools, properties=bill.notes)))
+    # The library always writes the time of writing; nothing here depends on when it was made.
+    metadata = {key: value for key, value in head["metadata"].items() if key != "timestamp"}
+    document = {
+        "$schema": head["$schema"],
+        "bomFormat": head["bomFormat"],
+        "specVersion": head["specVersion"],
+        "serialNumber": "",
+        "version": 1,
+        "metadata": metadata,
+        "components": _rendered(bill.components.values()),
+        "dependencies": [
+            {"ref": ref, "dependsOn": sorted(bill.needs[ref])} if ref in bill.needs else {"ref": ref}
+            for ref in [ROOT, *sorted(bill.components)]
+        ],
+    }
+    content = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    document["serialNumber"] = uuid5(NAMESPACE_URL, f"urn:{PREFIX}:sbom:{content}").urn
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+class _Bill:
+    """Components by their reference, and what each is made of or needs."""
+
+    def __init__(self, packed: Packed) -> None:
+        self.components: dict[str, Component] = {}
+        self.needs: dict[str, set[str]] = {ROOT: set()}
+        self.notes: list[Property] = []
+        outside = [each for each in packed.stand_ins if each.path.startswith("input:")]
+        self.root = Component(
+            type=ComponentType.APPLICATION,
+            name=packed.name,
+            bom_ref=ROOT,
+            hashes=[_sha256(packed.digests.sha256), HashType(alg=HashAlgorithm.BLAKE3, content=packed.digests.blake3)],
+            properties=_properties(
+                size=str(packed.digests.size), stand_in=[f"{each.path}: {each.text}" for each in outside]
+            ),
+        )
+        self._add_kernel(packed)
+        for file in packed.files:
+            self._add_file(file, packed.records)
+        self._add_locked(packed.records)
+
+    def _add(self, component: Component, *, under: str = ROOT) -> None:
+        ref = component.bom_ref.value or ""
+        self.components.setdefault(ref, component)
+        self.needs.setdefault(under, set()).add(ref)
+
+    def _add_kernel(self, packed: Packed) -> None:
+        kernel = next((file for file in packed.files if file.role == "kernel"), None)
+        if kernel is not None:
+            self._add(
+                Component(
+                    type=ComponentType.OPERATING_SYSTEM,
+                    name="nanos",
+                    version=packed.nanos_version,
+                    bom_ref="nanos",
+                    hashes=[_sha256(kernel.sha256)],
+                    properties=_properties(stand_in=kernel.stand_in),
+                )
+            )
+
+    def _add_file(self, file: PackedFile, records: Records) -> None:
+        owner = records.owners.get(file.sha256)
+        name = _shown(file.path)
+        component = Component(
+            type=ComponentType.FILE,
+            name=name,
+            bom_ref=f"file:{name}",
+            hashes=[_sha256(file.sha256)],
+            properties=_properties(
+                size=str(file.size),
+                role=file.role,
+                stand_in=file.stand_in,
+                path_in_package=owner.path if owner else "",
+                evidence=f"dpkg, by {owner.evidence}" if owner else "",
+            ),
+        )
+        if owner is not None:
+            package = _debian(owner.package, records)
+            self._add(package)
+            self._add(component, under=package.bom_ref.value or "")
+        else:
+            self._add(component, under="nanos" if file.path.startswith(BOOT) and "nanos" in self.components else ROOT)
+
+    def _add_locked(self, records: Records) -> None:
+        named: dict[Locked, list[str]] = {}
+        for path, data in records.locks.items():
+            try:
+                for package in read_lock(path, data):
+                    named.setdefault(package, []).append(path)
+            except UnreadableLock as problem:
+                self.notes.append(Property(name=f"{PREFIX}:left-out", value=f"{_shown(path)}: {problem}"))
+        for path in records.left_out:
+            self.notes.append(Property(name=f"{PREFIX}:left-out", value=f"{_shown(path)}: too large"))
+        for package, paths in sorted(named.items()):
+            self._add(_locked(package, paths))
+
+
+def _debian(package: DebianPackage, records: Records) -> Component:
+    qualifiers = {"arch": package.architecture, "distro": records.codename}
+    purl = PackageURL(
+        type="deb",
+        namespace=records.system or "debian",
+        name=package.name,
+        version=package.version,
+        qualifiers={key: value for key, value in qualifiers.items() if value},
+    )
+    return Component(
+        type=ComponentType.LIBRARY,
+        name=package.name,
+        version=package.version,
+        purl=purl,
+        bom_ref=purl.to_string(),
+        properties=_properties(source_package=f"{package.source}@{package.source_version}"),
+    )
+
+
+def _locked(package: Locked, paths: Iterable[str]) -> Component:
+    """A package of a lock file. One that is from no registry gets no package URL: the name there may be another's."""
+    purl = _package_url(package) if package.registry else None
+    from_elsewhere = f"{package.kind}:{package.name}@{package.version}:{package.source or 'local'}"
+    return Component(
+        type=ComponentType.LIBRARY,
+        name=package.name,
+        version=package.version,
+        purl=purl,
+        bom_ref=purl.to_string() if purl else from_elsewhere,
+        hashes=[_sha256(package.sha256)] if package.sha256 else [],
+        properties=_properties(
+            lock_file=sorted(paths),
+            evidence="named by a lock file; not every such package is linked into the program",
+            source="" if package.registry else package.source or "the project's own",
+        ),
+    )
+
+
+def _package_url(package: Locked) -> PackageURL | None:
+    namespace, _, name = package.name.rpartition("/")
+    try:
+        return PackageURL(type=package.kind, namespace=namespace or None, name=name, version=package.version)
+    except ValueError:  # a lock file may hold any text as a name
+        return None
+
+
+def _tool() -> Component:
+    return Component(type=ComponentType.APPLICATION, name="gevulot-orchestrator", version=__version__)
+
+
+def _sha256(content: str) -> HashType:
+    return HashType(alg=HashAlgorithm.SHA_256, content=content)
+
+
+def _properties(**values: str | list[str]) -> list[Property]:
+    """`gevulot-orchestrator:NAME`, underscores as hyphens; empty ones left out."""
+    return [
+        Property(name=f"{PREFIX}:{name.replace('_', '-')}", value=_shown(value))
+        for name, given in values.items()
+        for value in ([given] if isinstance(given, str) else given)
+        if value
+    ]
+
+
+def _shown(text: str) -> str:
+    """Text that JSON can carry: a name's bytes that are no UTF-8 become `\\xNN`."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _rendered(components: Iterable[Component]) -> list[dict[str, Any]]:
+    """In batches: the library looks at every pair of a document's components (3.7 s for 2000 of them)."""
+    every = sorted(components, key=lambda each: each.bom_ref.value or "")
+    found: list[dict[str, Any]] = []
+    for start in range(0, len(every), _BATCH):
+        found += _render(Bom(components=every[start : start + _BATCH])).get("components", [])
+    return sorted(found, key=lambda each: str(each["bom-ref"]))
+
+
+def _render(bom: Bom) -> dict[str, Any]:
+    text = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string()
+    document: dict[str, Any] = json.loads(text)
+    return document

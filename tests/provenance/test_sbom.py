@@ -1,0 +1,123 @@
+"""The bill of materials of a small image."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from orchestrator.image.stub import stub_kernel
+from orchestrator.provenance.packed import PackedFile
+from orchestrator.provenance.sbom import PREFIX, Packed, sbom_text
+from tests.provenance.conftest import FILES, sha256
+
+LIBC = "pkg:deb/debian/libc6@2.36-9%2Bdeb12u10?arch=amd64&distro=bookworm"
+
+
+def components(packed: Packed) -> dict[str, dict[str, Any]]:
+    return {each["bom-ref"]: each for each in json.loads(sbom_text(packed))["components"]}
+
+
+def properties(component: dict[str, Any]) -> dict[str, str]:
+    return {each["name"].removeprefix(f"{PREFIX}:"): each["value"] for each in component.get("properties", [])}
+
+
+def test_it_follows_the_schema(packed: Packed) -> None:
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(sbom_text(packed)) is None
+
+
+def test_every_packed_file_is_there_by_its_hash(packed: Packed) -> None:
+    found = {
+        each["name"]: each["hashes"][0]["content"] for each in components(packed).values() if each["type"] == "file"
+    }
+    wanted = {f"/{name}": sha256(data) for name, data in FILES.items()}
+    wanted |= {"boot:/kernel": sha256(stub_kernel()), "boot:/klib/tls": sha256(b"a klib")}
+    assert found == wanted
+
+
+def test_packages_own_their_files(packed: Packed) -> None:
+    document = json.loads(sbom_text(packed))
+    package = components(packed)[LIBC]
+    assert (package["name"], package["version"], package["purl"]) == ("libc6", "2.36-9+deb12u10", LIBC)
+    assert properties(package) == {"source-package": "glibc@2.36-9+deb12u10"}
+    needs = {each["ref"]: each.get("dependsOn", []) for each in document["dependencies"]}
+    assert needs[LIBC] == ["file:/lib/libc.so.6", "file:/lib/libm.so.6"]
+    assert not any(each["name"] == "other" for each in document["components"])  # installed, and not packed
+
+
+def test_everything_hangs_on_the_image(packed: Packed) -> None:
+    document = json.loads(sbom_text(packed))
+    needs = {each["ref"]: each.get("dependsOn", []) for each in document["dependencies"]}
+    reached, waiting = set(), [document["metadata"]["component"]["bom-ref"]]
+    while waiting:
+        reached.add(ref := waiting.pop())
+        waiting += [each for each in needs[ref] if each not in reached]
+    assert reached - {"image"} == {each["bom-ref"] for each in document["components"]}
+
+
+def test_crates_have_their_checksum(packed: Packed) -> None:
+    crate = components(packed)["pkg:cargo/blake2@0.10.6"]
+    assert crate["hashes"] == [{"alg": "SHA-256", "content": "ab" * 32}]
+    assert properties(crate)["lock-file"] == "Cargo.lock"
+
+
+def test_what_only_stands_in_says_so(packed: Packed) -> None:
+    found = components(packed)
+    assert properties(found["file:/shim.so"])["stand-in"] == "not the real shim"
+    assert "stub" in properties(found["file:boot:/kernel"])["stand-in"]
+    assert "stub" in properties(found["nanos"])["stand-in"]
+    assert "stand-in" not in properties(found["file:/prog"])
+    root = json.loads(sbom_text(packed))["metadata"]["component"]
+    assert properties(root)["stand-in"] == "input:ops: not ops"
+
+
+def test_roles(packed: Packed) -> None:
+    roles = {name: properties(each).get("role") for name, each in components(packed).items()}
+    assert roles["file:/prog"] == "program"
+    assert roles["file:boot:/klib/tls"] == "klib"
+    assert roles["file:/lib/libc.so.6"] is None
+
+
+def test_same_content_same_bytes_and_other_content_another_number(packed: Packed) -> None:
+    text = sbom_text(packed)
+    assert text == sbom_text(packed)
+    assert "timestamp" not in text
+    other = replace(packed, nanos_version="0.1.51")
+    assert json.loads(text)["serialNumber"] != json.loads(sbom_text(other))["serialNumber"]
+
+
+def test_what_is_missing_from_it_is_said(packed: Packed) -> None:
+    records = replace(packed.records, locks={"Cargo.lock": b"[[package"})
+    noted = json.loads(sbom_text(replace(packed, records=records)))["metadata"]["properties"]
+    assert {each["value"].split(":")[0] for each in noted} == {"Cargo.lock", "gevulot/go.sum"}
+
+
+def test_names_that_are_no_text_and_many_files(packed: Packed) -> None:
+    """Bytes that are no UTF-8, control characters, and more files than the library takes in one document."""
+    odd = [PackedFile(path=f"/{name}", size=1, sha256="0" * 64) for name in ("a\udcff", "b\u0001", 'c"\\', "d\u2028")]
+    many = [PackedFile(path=f"/many/{number}", size=1, sha256="1" * 64) for number in range(500)]
+    text = sbom_text(replace(packed, files=(*packed.files, *odd, *many)))
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    names = {each["name"] for each in json.loads(text)["components"]}
+    assert {"/a\\xff", "/b\u0001", "/many/499"} <= names
+
+
+@pytest.mark.parametrize("name", ["/", "a//b", "@x/", "a b?#%", "\u00e9", "."])
+def test_any_name_in_a_lock_file_makes_a_valid_bill(packed: Packed, name: str) -> None:
+    lock = json.dumps({"packages": {"node_modules/x": {"name": name, "version": name}}}).encode()
+    records = replace(packed.records, locks={"package-lock.json": lock, "requirements.txt": b"a==1\n"})
+    text = sbom_text(replace(packed, records=records))
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    assert name in {each["name"] for each in json.loads(text)["components"]}
+
+
+def test_two_lock_files_that_name_the_same_crate_give_one_component(packed: Packed) -> None:
+    lock = packed.records.locks["Cargo.lock"]
+    records = replace(packed.records, locks={"Cargo.lock": lock, "gevulot/Cargo.lock": lock})
+    crate = components(replace(packed, records=records))["pkg:cargo/blake2@0.10.6"]
+    found = [each["value"] for each in crate["properties"] if each["name"].endswith(":lock-file")]
+    assert found == ["Cargo.lock", "gevulot/Cargo.lock"]

@@ -1,0 +1,107 @@
+"""The statement: SLSA's fields, every input by its pin, nothing secret, the same bytes but for the times."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from orchestrator.project.model import Build, Project
+from orchestrator.provenance.statement import (
+    PUBLISHED,
+    PUBLISHED_OF_BUILD,
+    WITHHELD,
+    Times,
+    statement_document,
+    statement_text,
+)
+from orchestrator.receipt import Attachment, Built
+
+NOON = datetime(2025, 1, 2, 12, 0, tzinfo=UTC)
+TIMES = Times(started=NOON, finished=NOON + timedelta(seconds=90))
+
+
+def document(built: Built, times: Times = TIMES) -> Any:
+    return json.loads(statement_text(statement_document(built, times)))
+
+
+def test_subject_is_the_image(built: Built) -> None:
+    statement = document(built)
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    assert statement["predicateType"] == "https://slsa.dev/provenance/v1"
+    digest = {"sha256": built.digests.sha256, "blake3": built.digests.blake3}
+    assert statement["subject"] == [{"name": "prog.img", "digest": digest}]
+
+
+def test_every_input_is_a_dependency_by_its_pin(built: Built) -> None:
+    found = {each["name"]: each for each in document(built)["predicate"]["buildDefinition"]["resolvedDependencies"]}
+    assert set(found) == {each.name for each in built.inputs}
+    assert found["gevulot"]["uri"] == "git+https://example.org/gevulot"
+    assert found["gevulot"]["digest"] == {"gitCommit": "2" * 40}
+    assert found["base"]["uri"] == "docker://debian:bookworm"
+    assert found["base"]["digest"] == {"sha256": "3" * 64}
+    assert found["nanos"]["digest"] == {"gevulotTreeSha256": "1" * 64}
+    assert found["gevulot-base"]["digest"] == {"sha256": "4" * 64}
+    assert found["gevulot-base"]["annotations"]["packages"] == ["libc6=2.36"]
+
+
+def test_parameters_say_what_was_asked_for(built: Built) -> None:
+    definition = document(built)["predicate"]["buildDefinition"]
+    asked = definition["externalParameters"]
+    assert asked["resources"] == {"cpus": 3, "memory": 640, "gpus": 0}
+    assert asked["runtime"] == "local"
+    assert asked["packer"] == "native"
+    assert asked["build"]["secrets"] == ["git-token"]
+    assert asked["gevulot"]["git"].startswith("https://example.org/gevulot")
+    assert definition["internalParameters"]["engine"]["kind"] == "podman"
+    assert definition["internalParameters"]["standIns"] == [{"path": "/shim.so", "text": "no shim"}]
+
+
+def test_nothing_secret_is_in_it(built: Built) -> None:
+    text = json.dumps(document(built))
+    for word in ("hunter2", "HUNTER2", "proxy.example", "mirror.example", "a day old"):
+        assert word not in text
+
+
+def test_the_users_step_is_told_apart_all_the_same(built: Built) -> None:
+    project = built.project
+    changed = project.model_copy(update={"build": project.build.model_copy(update={"run": "true\n"})})
+    runs = [
+        document(replace(built, project=each))["predicate"]["buildDefinition"]["externalParameters"]["build"]["run"]
+        for each in (project, changed)
+    ]
+    assert runs[0] != runs[1]
+
+
+def test_every_key_of_a_project_is_published_or_withheld_on_purpose() -> None:
+    """A new key in project.yaml is decided on here: does it belong in a document for strangers?"""
+    assert set(Project.model_fields) == PUBLISHED | WITHHELD
+    assert set(Build.model_fields) <= PUBLISHED_OF_BUILD
+
+
+def test_only_the_times_change(built: Built) -> None:
+    later = Times(started=NOON + timedelta(days=1), finished=NOON + timedelta(days=1, seconds=1))
+    one, again, other = document(built), document(built), document(built, later)
+    assert one == again
+    metadata = one["predicate"]["runDetails"].pop("metadata"), other["predicate"]["runDetails"].pop("metadata")
+    assert one == other
+    assert metadata[0]["startedOn"] == "2025-01-02T12:00:00Z"
+    assert metadata[0]["finishedOn"] == "2025-01-02T12:01:30Z"
+    assert metadata[0]["invocationId"] != metadata[1]["invocationId"]
+
+
+@pytest.mark.parametrize("hours", [-5, 0, 9])
+def test_times_are_in_utc(built: Built, hours: int) -> None:
+    from datetime import timezone
+
+    local = NOON.astimezone(timezone(timedelta(hours=hours)))
+    assert document(built, Times(started=local, finished=local)) == document(built, Times(started=NOON, finished=NOON))
+
+
+def test_what_lies_beside_is_named(built: Built) -> None:
+    sbom = Attachment(kind="sbom", file="prog.sbom.cdx.json", sha256="6" * 64)
+    details = statement_document(built, TIMES, (sbom,))["predicate"]["runDetails"]
+    assert details["byproducts"] == [{"name": "prog.sbom.cdx.json", "digest": {"sha256": "6" * 64}}]
