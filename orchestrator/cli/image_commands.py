@@ -17,11 +17,6 @@ from orchestrator.errors import ExitCode, UsageError, VerificationError
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import Image, open_image
 from orchestrator.inspection import differences, entries, extract_tree, file_at, summary, summary_lines, tree_lines
-<<<<<<< HEAD
-=======
-from orchestrator.receipt import DeployPart, deploy_command
-from orchestrator.verify.model import Check
->>>>>>> d1f5051b903eaa747e2f5d0bca96ab66c76c690f
 
 
 @click.command(short_help="Look into any Nanos image, ours or real ops's: files, libraries, manifest.")
@@ -190,14 +185,15 @@ def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) ->
     from orchestrator.verify.image import verify_image
 
     existing_image(image)
-    signature: tuple[Check, ...] = ()
+    public_key = None
     if key is not None:
         from orchestrator.provenance.check import signature_check
         from orchestrator.provenance.dsse import load_public_key
 
-        signature = (signature_check(image, load_public_key(key)),)
+        public_key = load_public_key(key)  # a wrong key is said before the image is read
     result = verify_image(image, project_runtime=runtime)
-    result = replace(result, checks=(*result.checks, *signature))
+    if public_key is not None:
+        result = replace(result, checks=(*result.checks, signature_check(image, public_key)))
     if as_json:
         answer_json(result.to_dict())
         sys.exit(int(ExitCode.OK if result.ok else ExitCode.VERIFICATION))
