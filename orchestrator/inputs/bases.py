@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tarfile
 import tempfile
@@ -102,7 +103,7 @@ def _bootstrapped(access: Access, base: Base, bootstrap: Bootstrap, engine: Engi
         pin={"sha256": entry.sha256, "size": str(entry.size), "suite": bootstrap.debian},
         path=entry.path,
         reference=tag,
-        packages=packages_of(entry.path),
+        packages=_packages_in(entry.path, entry.sha256),
         note=f"made from Debian {bootstrap.debian} packages {when}, because {base.image} could not be pulled: {short}",
     )
 
@@ -117,7 +118,7 @@ def debian_rootfs(access: Access, bootstrap: Bootstrap) -> Entry:
             "mmdebstrap is not installed, and the base has to be made from Debian packages",
             remedy="install the package mmdebstrap",
         )
-    version = process.run(["mmdebstrap", "--version"]).stdout.strip()
+    version = _tool_version()
     packages = sorted(set(bootstrap.packages))
     with access.step(f"make a Debian {bootstrap.debian} base") as step:
         step.cached = True
@@ -175,6 +176,17 @@ def _mend(output: str, cache: Path) -> str:
     if any(word in output for word in ("subuid", "unshare", "CLONE_NEWUSER", "newuidmap")):
         return "run as root, or give your user a range in /etc/subuid and /etc/subgid and install uidmap"
     return "check the network and the proxy settings (apt must reach a Debian mirror), and the packages' names"
+
+
+# Asked for every base of every project; each answer takes a good part of a second.
+@functools.cache
+def _tool_version() -> str:
+    return process.run(["mmdebstrap", "--version"]).stdout.strip()
+
+
+@functools.lru_cache(maxsize=16)
+def _packages_in(tar: Path, sha256: str) -> tuple[str, ...]:  # noqa: ARG001 - the key: a path's content changes
+    return packages_of(tar)
 
 
 def packages_of(tar: Path) -> tuple[str, ...]:
