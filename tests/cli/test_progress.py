@@ -124,6 +124,15 @@ def test_json_is_one_object_a_line() -> None:
     assert [row["event"] for row in rows] == ["StepStarted", "StepOutput", "StepFinished", "Notice", "Notice"]
 
 
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build runner's environment names no terminal; these tests bring one."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("columns", [40, 100])
 def test_a_terminal_gets_finished_steps_that_fit(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))  # rich asks the process's own stdin, stdout or stderr
@@ -144,6 +153,7 @@ def test_a_terminal_gets_finished_steps_that_fit(columns: int, monkeypatch: pyte
     assert "".join(text.split()).count("couldnotbereached") == 1
 
 
+@pytest.mark.usefixtures("terminal")
 def test_a_terminal_shows_what_runs() -> None:
     events: list[Event] = [StepStarted(id=str(key), stage="program", title=f"RUN {key}") for key in range(3)]
     events += [StepOutput(id="0", text="first\n" + "y" * 500), StepProgress(id="1", done=1024, total=2048)]
