@@ -66,3 +66,18 @@ def test_settings_are_written_as_podman_reads_them() -> None:
             assert parsed["engine"]["cgroup_manager"] == "cgroupfs"
             assert parsed["engine"].get("runtime", "") == settings.runtime
         assert Settings.from_json(settings.to_json()) == settings
+
+
+@pytest.mark.parametrize(("store", "first"), [("vfs 0", "overlay"), ("vfs 3", ""), ("overlay 0", "")])
+def test_rootless_overlay_before_an_empty_vfs_store(
+    store: str, first: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    podman = tmp_path / "podman"
+    podman.write_text(f"#!/bin/sh\necho {store}\n")
+    podman.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    settings = next(iter(alternatives()))
+    assert settings.driver == first
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert next(iter(alternatives())).plain
