@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from orchestrator.engine.base import Engine
 from tests.support import engines
+
+# A shell starts what runs in its background with SIGINT ignored, and so do some runners of CI: the tests of
+# interrupts, and the programs that they interrupt, would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(
