@@ -7,6 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -25,6 +26,8 @@ _CHUNK = 1024 * 1024
 
 class ApiEngine:
     """The common part; `info` says who answers."""
+
+    _containers = "/containers/json"
 
     def __init__(self, api: Api, info: EngineInfo) -> None:
         self._api = api
@@ -117,7 +120,7 @@ class ApiEngine:
         # An image made from scratch has no command, and an engine creates no container without one.
         body = {"Image": image, "Cmd": ["/never-started"], "Labels": {LABEL: build_id}}
         try:
-            self._api.json("POST", "/containers/create", params={"name": name}, body=body)
+            self._finish("POST", "/containers/create", {"name": name}, body)
             with self._archive(name, path) as stream:
                 yield stream
         finally:
@@ -150,7 +153,7 @@ class ApiEngine:
                 name=str((item.get("Names") or [item["Id"][:12]])[0]).lstrip("/"),
                 build_id=str(item["Labels"][LABEL]),
             )
-            for item in self._api.json("GET", "/containers/json", params=query) or []
+            for item in self._api.json("GET", self._containers, params=query) or []
         ]
         for item in self._api.json("GET", "/images/json", params=query) or []:
             names = [name for name in item.get("RepoTags") or [] if name != "<none>:<none>"]
@@ -175,10 +178,19 @@ class ApiEngine:
     def _remove(self, kind: str, name: str) -> None:
         params: dict[str, Any] = {"force": True, **({"v": True} if kind == "containers" else {"noprune": True})}
         try:
-            self._api.json("DELETE", f"/{kind}/{reference_path(name)}", params=params)
+            self._finish("DELETE", f"/{kind}/{reference_path(name)}", params)
         except ApiError as error:
             if error.status != 404:
                 raise
+
+    def _finish(self, method: str, path: str, params: Mapping[str, Any], body: Any = None) -> None:
+        """A request during which an interrupt waits until the engine has answered.
+
+        Podman that is told to remove a container while it creates it takes its storage away and keeps the rest:
+        from then on its list of containers is an error (4.3.1).
+        """
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            pool.submit(self._api.json, method, path, params=params, body=body).result()
 
     def close(self) -> None:
         """Let go of connections."""

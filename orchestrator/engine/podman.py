@@ -28,6 +28,10 @@ _PAGE = 4096
 class PodmanEngine(ApiEngine):
     """A Podman service, private or not."""
 
+    # Not the compatible list, which is an error as long as one container has lost its storage: when a service is
+    # killed while it removes one, say. In this list it can be found, and removed.
+    _containers = "/libpod/containers/json"
+
     def __init__(self, api: Api, *, private: bool = False, note: str = "") -> None:
         super().__init__(
             api,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.engine.base import Engine
+from orchestrator.engine.base import LABEL, Engine
 from orchestrator.engine.docker_api import Api
 from orchestrator.engine.private import PrivateEngine
 from orchestrator.engine.probe import start_private
@@ -25,7 +25,7 @@ from orchestrator.engine.select import connect
 from orchestrator.engine.settings import run_root
 from orchestrator.errors import EngineError
 from orchestrator.events import Event, StepOutput, ignore
-from tests.support.engines import Dockerd, ensure_base, request
+from tests.support.engines import BASE, Dockerd, ensure_base, request
 
 
 @pytest.fixture
@@ -121,6 +121,54 @@ def test_interrupted_while_the_context_is_sent(engine: Engine, base_image: str) 
         engine.build(dataclasses.replace(asked, context=chunks()), ignore)
     assert until(lambda: containers(engine) == before)
     assert build_id not in {item.build_id for item in engine.leftovers()}
+
+
+def test_interrupted_while_an_archive_is_read(engine: Engine, base_image: str) -> None:
+    """At every moment from the container's creation to its removal."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before, interrupted = containers(engine), 0
+    handler = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for delay in range(1, 60):
+            with contextlib.suppress(KeyboardInterrupt):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, delay * 0.004)
+                    with engine.open_archive(base_image, "/bin", "test-archive") as stream:
+                        stream.read()
+                except KeyboardInterrupt:
+                    interrupted += 1
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            assert containers(engine) == before
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+    assert interrupted > 5
+
+
+def test_podman_container_without_its_storage(folder: Path) -> None:
+    """What a service that is killed while it removes a container leaves: it can be found, and removed."""
+    engine = start_private(storage=folder / "storage")
+    ensure_base(engine)
+    api = Api(engine.info.endpoint)
+    body = {"Image": BASE, "Cmd": ["/none"], "Labels": {LABEL: "test-broken"}}
+    identity = api.json("POST", "/containers/create", body=body)["Id"]
+    api.close()
+    engine.close()
+    (stored,) = (folder / "storage").glob("root/*-containers/containers.json")
+    assert identity in stored.read_text()
+    stored.write_text("[]")
+    engine = start_private(storage=folder / "storage")
+    try:
+        (left,) = (item for item in engine.leftovers() if item.kind == "container")
+        assert (left.id, left.build_id) == (identity, "test-broken")
+        engine.remove(left)
+        assert not [item for item in engine.leftovers() if item.kind == "container"]
+        assert containers(engine) == []
+    finally:
+        engine.close()
 
 
 def test_podman_service_killed_in_mid_build(folder: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import io
 import os
 import shutil
@@ -22,6 +23,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from orchestrator import process
 from orchestrator.engine.base import BuildRequest, Engine
@@ -135,7 +137,8 @@ class Dockerd:
 
 @contextlib.contextmanager
 def docker_engine() -> Iterator[Engine]:
-    """The Docker that answers, else the tests' own dockerd, shared by test sessions that run at once."""
+    """The Docker that answers, else the tests' own dockerd."""
+    _one_session()
     with contextlib.suppress(EngineError):
         engine = connect("docker")
         try:
@@ -156,6 +159,7 @@ def docker_engine() -> Iterator[Engine]:
 def podman_engine() -> Iterator[Engine]:
     """A private Podman whose images lie apart from the user's."""
     need("podman")
+    _one_session()
     engine = start_private(storage=FOLDER / "podman")
     try:
         yield engine
@@ -225,10 +229,25 @@ class Events:
         return "\n".join(texts)
 
 
+@functools.cache
+def _one_session() -> TextIO:
+    """Wait until no other test session on this machine uses the engines; they are then ours until we end.
+
+    `clean` in one would remove what another has just built.
+    """
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    lock = (FOLDER / "session.lock").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("waiting for another test session to end", file=sys.__stderr__, flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
 @contextlib.contextmanager
 def _in_use(dockerd: Dockerd) -> Iterator[None]:
-    """Start it unless another session has; at the end stop it unless another session uses it."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    """Start it unless it runs; at the end stop it unless it is still used."""
     with (FOLDER / "docker.users").open("a") as users:
         with (FOLDER / "docker.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
