@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 from orchestrator.engine.base import BuildRequest, EngineInfo, StepFailed
 from orchestrator.engine.docker_api import GoneError
+from orchestrator.engine.logins import Login, find_login
+from orchestrator.engine.mask import Mask
 from orchestrator.engine.reasons import image_error
 from orchestrator.engine.steps import Step
 from orchestrator.errors import BuildStepError, EngineError, InputError
@@ -54,6 +56,17 @@ def counted(chunks: Iterable[bytes], emit: Emit) -> Iterator[bytes]:
         error = ""
     finally:
         emit(StepFinished(id=CONTEXT_STEP, seconds=time.monotonic() - began, error=error))
+
+
+def mask_of(request: BuildRequest) -> Mask:
+    """What hides the request's secrets."""
+    return Mask(secret.data for secret in request.secrets if secret.hide)
+
+
+def logins_of(request: BuildRequest) -> dict[str, Login]:
+    """Logins for the registries of the request's images, by registry."""
+    found = (find_login(image) for image in request.images)
+    return {login.registry: login for login in found if login is not None}
 
 
 def exit_status(text: str) -> int | None:
