@@ -13,11 +13,11 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, assemble, proxy_arguments
+from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, Dialect, assemble, proxy_arguments
 from orchestrator.containerfile.render import render_containerfile
 from orchestrator.containerfile.rendered import check_room, clear_earlier
 from orchestrator.digest import Digests, file_digests
-from orchestrator.engine.base import BuildRequest, Engine, Leftover, StepFailed
+from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, Leftover, StepFailed
 from orchestrator.errors import BuildStepError, EngineError, Finding, Severity, UsageError, VerificationError
 from orchestrator.events import Emit, Event, Notice, StepFinished, StepProgress, StepStarted
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, replacing
@@ -27,6 +27,7 @@ from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.inputs.resolve import resolve_inputs
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.manifest.merge import effective_manifest
+from orchestrator.network import CA_SECRET, ca_bundle
 from orchestrator.packers.native import NativeJob, pack_native
 from orchestrator.packers.ops import explain, extract_image, ops_version
 from orchestrator.packers.staged import OpenArchive
@@ -35,6 +36,7 @@ from orchestrator.plan.model import Plan
 from orchestrator.plan.origins import line_in_script, origin_of
 from orchestrator.project.load import LoadedProject, load_project
 from orchestrator.project.paths import check_paths
+from orchestrator.project.secrets import ProjectSecrets, read_secrets
 from orchestrator.receipt import Built, StageTimes, receipt_document, receipt_text
 from orchestrator.verify.image import verify_image
 from orchestrator.verify.model import Verification
@@ -64,6 +66,7 @@ class _Job:
     loaded: LoadedProject
     inputs: Inputs
     plan: Plan
+    secrets: ProjectSecrets
     emit: Emit
     build_id: str
 
@@ -104,14 +107,32 @@ def render_text(checked: Checked) -> str:
     return render_containerfile(make_plan(checked.loaded, checked.manifest, nominal_inputs(checked.loaded)))
 
 
-def render_context(checked: Checked, *, output: Path, emit: Emit) -> None:
-    """Write the Containerfile and all that it copies into `output`; outside inputs are fetched, no engine is asked."""
+def render_context(checked: Checked, *, output: Path, emit: Emit) -> tuple[str, ...]:
+    """Write the Containerfile and all that it copies into `output`; the command that builds it by hand.
+
+    Outside inputs are fetched, no engine is asked.
+    """
     check_room(output)
     inputs = resolve_inputs(checked.loaded, None, emit)
     plan = make_plan(checked.loaded, checked.manifest, inputs)
-    made = assemble(checked.loaded, plan, inputs, mounts=True, exclude=output, emit=emit)
+    made = assemble(checked.loaded, plan, inputs, dialect=Dialect(), exclude=output, emit=emit)
     clear_earlier(output)
     made.context.write_to(output)
+    return _by_hand(checked.loaded, made, output)
+
+
+def _by_hand(loaded: LoadedProject, made: Assembled, output: Path) -> tuple[str, ...]:
+    """The command that builds what was written. The CA bundle is the host's own file, or one beside the context."""
+    bundle = ca_bundle()
+    if loaded.project.network.ca is not None:
+        bundle = output.with_name(f"{output.resolve().name}.ca.crt")
+        bundle.write_bytes(made.certificates)
+    words = ["podman", "build", "--file", str(output / CONTAINERFILE), "--secret", f"id={CA_SECRET},src={bundle}"]
+    for secret in loaded.project.build.secrets:
+        place = f"type=env,src={secret.env}" if secret.env else f"src={loaded.root / str(secret.file)}"
+        words += ["--secret", f"id={secret.id},{place}"]
+    words += ["--ssh", "default"] if loaded.project.build.ssh else []
+    return (*words, str(output))
 
 
 def build_project(
@@ -134,11 +155,16 @@ def build_project(
         times.record(event)
         emit(event)
 
+    secrets = read_secrets(loaded)
+    _require(engine, loaded)
     with _only_build_of(output, name, tell):
         inputs = resolve_inputs(loaded, engine, tell)
         plan = make_plan(loaded, checked.manifest, inputs)
-        job = _Job(engine=engine, loaded=loaded, inputs=inputs, plan=plan, emit=tell, build_id=uuid4().hex)
-        made = assemble(loaded, plan, inputs, mounts=engine.info.mounts, exclude=output, emit=tell)
+        job = _Job(
+            engine=engine, loaded=loaded, inputs=inputs, plan=plan, secrets=secrets, emit=tell, build_id=uuid4().hex
+        )
+        dialect = Dialect(mounts=engine.info.mounts, ssh=engine.info.ssh)
+        made = assemble(loaded, plan, inputs, dialect=dialect, exclude=output, emit=tell)
         image_id = _run_containerfile(job, made, no_cache=no_cache)
         target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
         # The inner ones are renamed first: a receipt never speaks of a file that isn't there yet.
@@ -172,6 +198,25 @@ def build_project(
             document = receipt_document(built, attached)
             receipt_part.write_text(receipt_text(document), encoding="utf-8")
     return Result(image=target, receipt=receipt, document=document)
+
+
+def require_secrets(checked: Checked) -> None:
+    """UsageError, with lines, when a secret of the project isn't there. `build_project` says the same, but later."""
+    read_secrets(checked.loaded)
+
+
+def _require(engine: Engine, loaded: LoadedProject) -> None:
+    """EngineError when the engine can't give steps what the project asks for."""
+    build, info = loaded.project.build, engine.info
+    for name, asked, can in (("secrets", bool(build.secrets), info.mounts), ("ssh", build.ssh, bool(info.ssh))):
+        if asked and not can:
+            message = f"{info.kind} {info.version} ({info.builder}) at {info.endpoint} can't give it to a build step"
+            remedy = "use Docker with BuildKit (unset DOCKER_BUILDKIT), or a Podman of this machine (--engine podman)"
+            finding = Finding(
+                severity=Severity.ERROR, code="engine", message=message, remedy=remedy, file=str(loaded.path),
+                line=loaded.line(f"build.{name}"), field=f"build.{name}",
+            )  # fmt: skip
+            raise EngineError(message, remedy=remedy, findings=(finding,))
 
 
 def _digests(image: Path, target: Path, emit: Emit) -> Digests:
@@ -213,6 +258,9 @@ def _only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
 
 
 def _run_containerfile(job: _Job, made: Assembled, *, no_cache: bool) -> str:
+    secrets = [BuildSecret(id=name, data=value) for name, value in job.secrets.values.items()]
+    if job.engine.info.mounts:
+        secrets.append(BuildSecret(id=CA_SECRET, data=made.certificates, hide=False))
     request = BuildRequest(
         context=made.context.stream(),
         containerfile=CONTAINERFILE,
@@ -221,6 +269,9 @@ def _run_containerfile(job: _Job, made: Assembled, *, no_cache: bool) -> str:
         target=TARGET,
         build_args=proxy_arguments(job.loaded),
         no_cache=no_cache,
+        images=tuple(base.reference for base in (job.inputs.base, job.inputs.gevulot_base) if base is not None),
+        secrets=tuple(secrets),
+        ssh=job.secrets.agent,
     )
     try:
         return job.engine.build(request, job.emit)

@@ -36,10 +36,6 @@ class EngineInfo:
     note: str = ""
 
 
-SSH_MOUNT = "type=ssh"
-"""How a Containerfile asks for the ssh agent, where the engine has a way of its own for that."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class BuildSecret:
     """Bytes for `RUN --mount=type=secret,id=…`: in no layer and no context. `hide`: they are hidden in the output."""
