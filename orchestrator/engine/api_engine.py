@@ -154,7 +154,7 @@ class ApiEngine:
             )
             for item in self._api.json("GET", "/containers/json", params=query) or []
         ]
-        for item in self._api.json("GET", "/images/json", params=query) or []:
+        for item in self._images(query):
             names = [name for name in item.get("RepoTags") or [] if name != "<none>:<none>"]
             found.append(
                 Leftover(
@@ -166,6 +166,14 @@ class ApiEngine:
                 )
             )
         return found
+
+    def _images(self, query: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Podman fails to list its images when one of them goes meanwhile, as when another build ends: again then."""
+        for _ in range(5):
+            with suppress(ApiError):
+                return list(self._api.json("GET", "/images/json", params=query) or [])
+            time.sleep(0.2)
+        return list(self._api.json("GET", "/images/json", params=query) or [])
 
     def remove(self, leftover: Leftover) -> None:
         """Remove one leftover, and nothing that it is made of; one that is already gone is no error.

@@ -30,7 +30,7 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
         f"log in to it, wait, {_MIRROR}",
     ),
     (
-        r"unauthorized|authentication required|denied|no basic auth|\b40[13]\b",
+        r"unauthorized|authentication required|denied|no basic auth|no active session|\b40[13]\b",
         f"{_REFUSED}: it doesn't exist there, or a login is needed",
         "check the name; log in with `docker login` or `podman login`",
     ),

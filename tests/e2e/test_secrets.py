@@ -56,14 +56,15 @@ class Canaries:
         return [line.encode() for line in lines]
 
 
-def project_of(folder: Path, canaries: Canaries, run: str, **build: object) -> Path:
+def project_of(folder: Path, canaries: Canaries, run: str, mark: str = "") -> Path:
+    """A project with all three. Its script is unlike any other, or the step would come from an engine's cache."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder.parent / "key.pem").write_text(canaries.key)
     (folder.parent / "ca.pem").write_text(canaries.certificate)
     named = [{"id": "token", "env": "CANARY_TOKEN"}, {"id": "key", "file": "../key.pem"}]
     return write_project(
         folder,
-        build={"secrets": named, "run": run, "program": "program", **build},
+        build={"secrets": named, "run": f"{run}# {mark or secrets.token_hex(8)}\n", "program": "program"},
         stage={"files": ["sums"]},
         network={"ca": "../ca.pem"},
     )
@@ -149,14 +150,13 @@ def test_a_failing_step_does_not_tell_them(engine: Engine, tmp_path: Path) -> No
 
 def test_a_second_build_is_cached_whatever_the_secrets(engine: Engine, tmp_path: Path) -> None:
     def steps(canaries: Canaries) -> dict[str, bool]:
-        project = project_of(tmp_path / "p", canaries, f"{COMPILE}\nwc -c < /run/secrets/token > sums\n")
+        project = project_of(tmp_path / "p", canaries, f"{COMPILE}\nwc -c < /run/secrets/token > sums\n", mark)
         done = build(project, tmp_path / "out", engine, canaries)
         assert done.code == 0, done.stderr
         receipt = json.loads((tmp_path / "out" / "program.receipt.json").read_text())
         return {row["step"]: row["cached"] for row in receipt["stages"] if row["step"].startswith("RUN")}
 
-    (tmp_path / "p").mkdir()
-    (tmp_path / "p" / "unique").write_text(secrets.token_hex(8))
+    mark = secrets.token_hex(8)
     first, second = steps(Canaries.new()), steps(Canaries.new())
     assert not all(first.values())
     assert first.keys() == second.keys()
