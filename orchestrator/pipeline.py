@@ -17,7 +17,7 @@ from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, Dialec
 from orchestrator.containerfile.render import render_containerfile
 from orchestrator.containerfile.rendered import check_room, clear_earlier
 from orchestrator.digest import Digests, file_digests
-from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, Leftover, StepFailed
+from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLost, Leftover, StepFailed
 from orchestrator.errors import BuildStepError, EngineError, Finding, Severity, UsageError, VerificationError
 from orchestrator.events import Emit, Event, Notice, StepFinished, StepProgress, StepStarted
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, replacing
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from orchestrator.provenance.records import Records
 
 TARGET = "result"
+BUILD_ATTEMPTS = 3
+"""Builds of others that end at the same time can take a layer away: twice in a row is bad luck enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,7 +264,7 @@ def _run_containerfile(job: _Job, made: Assembled, *, no_cache: bool) -> str:
     if job.engine.info.mounts:
         secrets.append(BuildSecret(id=CA_SECRET, data=made.certificates, hide=False))
     request = BuildRequest(
-        context=made.context.stream(),
+        context=(),
         containerfile=CONTAINERFILE,
         tag=f"localhost/orchestrator/{job.plan.name.lower()}:{job.build_id[:12]}",
         build_id=job.build_id,
@@ -273,10 +275,16 @@ def _run_containerfile(job: _Job, made: Assembled, *, no_cache: bool) -> str:
         secrets=tuple(secrets),
         ssh=job.secrets.agent,
     )
-    try:
-        return job.engine.build(request, job.emit)
-    except StepFailed as failure:
-        raise _explained(failure, job.loaded, job.plan) from failure
+    for attempt in range(1, BUILD_ATTEMPTS + 1):
+        try:
+            return job.engine.build(replace(request, context=made.context.stream()), job.emit)
+        except LayerLost as lost:
+            if attempt == BUILD_ATTEMPTS:
+                raise
+            job.emit(Notice(text=f"{lost.message}; the build begins again"))
+        except StepFailed as failure:
+            raise _explained(failure, job.loaded, job.plan) from failure
+    raise AssertionError("unreachable")
 
 
 def _explained(failure: StepFailed, loaded: LoadedProject, plan: Plan) -> BuildStepError:

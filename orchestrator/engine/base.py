@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from orchestrator.errors import BuildStepError
+from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit
 
 LABEL = "org.gevulot.orchestrator"
@@ -78,6 +78,11 @@ class StepFailed(BuildStepError):
         self.status = status
 
 
+class LayerLost(EngineError):
+    """A layer that the build was about to take from the cache was removed meanwhile, by another build's end or by
+    `clean`. The same build, begun again, works."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Leftover:
     """Something a build left in the engine. `kind` is container|image; `size` in bytes (0 = unknown)."""
@@ -110,7 +115,8 @@ class Engine(Protocol):
         ...
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
-        """Build and return the image id. Events come through `emit`. StepFailed when a step fails.
+        """Build and return the image id. Events come through `emit`. StepFailed when a step fails,
+        LayerLost when the same build may be begun again.
 
         The values of secrets are hidden in events and errors.
         Interrupted (KeyboardInterrupt), it cancels the build in the engine before it re-raises.

@@ -12,14 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from orchestrator.containerfile.assemble import Dialect, assemble
 from orchestrator.engine.api_engine import ApiEngine
-from orchestrator.engine.base import BuildRequest, BuildSecret, Engine
+from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLost
 from orchestrator.events import ignore
 from orchestrator.inputs.resolve import resolve_inputs
 from orchestrator.network import CA_SECRET, ca_bundle
@@ -285,7 +285,7 @@ def stage_image(engine: Engine, project: Path, canaries: Canaries, target: str) 
     made = assemble(checked.loaded, plan, inputs, dialect=dialect, exclude=project.parent / "out")
     identity = f"test-secrets-{secrets.token_hex(4)}"
     request = BuildRequest(
-        context=made.context.stream(),
+        context=(),
         containerfile="Containerfile",
         tag=f"localhost/orchestrator-test/{target}:{identity}",
         build_id=identity,
@@ -296,7 +296,10 @@ def stage_image(engine: Engine, project: Path, canaries: Canaries, target: str) 
             BuildSecret(id=CA_SECRET, data=made.certificates, hide=False),
         ),
     )
-    image = engine.build(request, ignore)
+    image = ""
+    while not image:
+        with suppress(LayerLost):  # another session's build, on the same Podman, ended just then
+            image = engine.build(replace(request, context=made.context.stream()), ignore)
     try:
         yield image
     finally:
