@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -345,6 +346,8 @@ def search(engine: Engine, since: float, needles: list[bytes]) -> tuple[int, lis
     """Every file that changed since then below the engine's own folders: how many, and those with a needle."""
     assert isinstance(engine, ApiEngine)
     places = [Path("/var/tmp"), Path("/var/log"), Path("/run")]
+    for own in ("libpod*", "buildah*", "containers*", "orchestrator-s*", "orchestrator-podman*"):
+        places += Path(tempfile.gettempdir()).glob(own)
     if engine.info.kind == "docker":
         places.append(Path(engine._api.json("GET", "/info")["DockerRootDir"]))
     else:

@@ -64,7 +64,6 @@ def test_nothing_that_decides_the_result_is_mounted() -> None:
     for example in EXAMPLES.values():
         mounted = re.findall(r"--mount=type=bind,source=([^,]+),", render_containerfile(plan_of(ROOT / example)))
         assert set(mounted) == {"network/apt.conf"}
-        assert set(mounted) == {"network/apt.conf"}
 
 
 def test_no_two_stages_begin_alike() -> None:
