@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, Dialect, assemble, proxy_arguments
 from orchestrator.containerfile.render import render_containerfile
-from orchestrator.containerfile.rendered import check_room, clear_earlier
+from orchestrator.containerfile.rendered import check_room, clear_earlier, command_by_hand
 from orchestrator.digest import Digests, file_digests
 from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLost, Leftover, StepFailed
 from orchestrator.errors import BuildStepError, EngineError, Finding, Severity, UsageError, VerificationError
@@ -27,7 +27,7 @@ from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.inputs.resolve import resolve_inputs
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.manifest.merge import effective_manifest
-from orchestrator.network import CA_SECRET, ca_bundle
+from orchestrator.network import CA_SECRET
 from orchestrator.packers.native import NativeJob, pack_native
 from orchestrator.packers.ops import explain, extract_image, ops_version
 from orchestrator.packers.staged import OpenArchive
@@ -120,21 +120,7 @@ def render_context(checked: Checked, *, output: Path, emit: Emit) -> tuple[str, 
     made = assemble(checked.loaded, plan, inputs, dialect=Dialect(), exclude=output, emit=emit)
     clear_earlier(output)
     made.context.write_to(output)
-    return _by_hand(checked.loaded, made, output)
-
-
-def _by_hand(loaded: LoadedProject, made: Assembled, output: Path) -> tuple[str, ...]:
-    """The command that builds what was written. The CA bundle is the host's own file, or one beside the context."""
-    bundle = ca_bundle()
-    if loaded.project.network.ca is not None:
-        bundle = output.with_name(f"{output.resolve().name}.ca.crt")
-        bundle.write_bytes(made.certificates)
-    words = ["podman", "build", "--file", str(output / CONTAINERFILE), "--secret", f"id={CA_SECRET},src={bundle}"]
-    for secret in loaded.project.build.secrets:
-        place = f"type=env,src={secret.env}" if secret.env else f"src={loaded.root / str(secret.file)}"
-        words += ["--secret", f"id={secret.id},{place}"]
-    words += ["--ssh", "default"] if loaded.project.build.ssh else []
-    return (*words, str(output))
+    return command_by_hand(checked.loaded, made, output)
 
 
 def build_project(
@@ -150,6 +136,7 @@ def build_project(
     from orchestrator.provenance.attach import attaching
 
     loaded, name = checked.loaded, checked.loaded.project.name
+    secrets = _secrets(loaded, engine)
     output.mkdir(parents=True, exist_ok=True)
     times, started = StageTimes(), datetime.now(UTC)
 
@@ -157,8 +144,6 @@ def build_project(
         times.record(event)
         emit(event)
 
-    secrets = read_secrets(loaded)
-    _require(engine, loaded)
     with _only_build_of(output, name, tell):
         inputs = resolve_inputs(loaded, engine, tell)
         plan = make_plan(loaded, checked.manifest, inputs)
@@ -207,8 +192,8 @@ def require_secrets(checked: Checked) -> None:
     read_secrets(checked.loaded)
 
 
-def _require(engine: Engine, loaded: LoadedProject) -> None:
-    """EngineError when the engine can't give steps what the project asks for."""
+def _secrets(loaded: LoadedProject, engine: Engine) -> ProjectSecrets:
+    """What `read_secrets` reads; EngineError when the engine can't give it to a build step."""
     build, info = loaded.project.build, engine.info
     for name, asked, can in (("secrets", bool(build.secrets), info.mounts), ("ssh", build.ssh, bool(info.ssh))):
         if asked and not can:
@@ -219,6 +204,7 @@ def _require(engine: Engine, loaded: LoadedProject) -> None:
                 line=loaded.line(f"build.{name}"), field=f"build.{name}",
             )  # fmt: skip
             raise EngineError(message, remedy=remedy, findings=(finding,))
+    return read_secrets(loaded)
 
 
 def _digests(image: Path, target: Path, emit: Emit) -> Digests:
