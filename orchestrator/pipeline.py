@@ -137,7 +137,6 @@ def build_project(
 
     loaded, name = checked.loaded, checked.loaded.project.name
     secrets = _secrets(loaded, engine)
-    output.mkdir(parents=True, exist_ok=True)
     times, started = StageTimes(), datetime.now(UTC)
 
     def tell(event: Event) -> None:
@@ -150,8 +149,7 @@ def build_project(
         job = _Job(
             engine=engine, loaded=loaded, inputs=inputs, plan=plan, secrets=secrets, emit=tell, build_id=uuid4().hex
         )
-        dialect = Dialect(mounts=engine.info.mounts, ssh=engine.info.ssh)
-        made = assemble(loaded, plan, inputs, dialect=dialect, exclude=output, emit=tell)
+        made = _assemble(job, output)
         image_id = _run_containerfile(job, made, no_cache=no_cache)
         target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
         # The inner ones are renamed first: a receipt never speaks of a file that isn't there yet.
@@ -229,6 +227,7 @@ def phase(emit: Emit, stage: str, title: str) -> Iterator[str]:
 @contextmanager
 def _only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
     """One build of a name in a directory at a time; what killed builds left under temporary names goes first."""
+    output.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output / f".orchestrator-{name}.lock")
     try:
         lock.acquire(timeout=0)
@@ -243,6 +242,11 @@ def _only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _assemble(job: _Job, output: Path) -> Assembled:
+    dialect = Dialect(mounts=job.engine.info.mounts, ssh=job.engine.info.ssh)
+    return assemble(job.loaded, job.plan, job.inputs, dialect=dialect, exclude=output, emit=job.emit)
 
 
 def _run_containerfile(job: _Job, made: Assembled, *, no_cache: bool) -> str:
