@@ -8,6 +8,10 @@ from pathlib import Path
 
 import certifi
 
+CA_SECRET = "orchestrator-ca"
+"""The CA bundle's id as a build secret: so it reaches every step and stays in none."""
+SSH_MOUNT = "type=ssh"
+"""How a Containerfile asks for the ssh agent, unless the engine has another way."""
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 CA_PATHS = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch

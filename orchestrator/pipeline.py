@@ -13,11 +13,11 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, assemble, proxy_arguments
+from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, Dialect, assemble, proxy_arguments
 from orchestrator.containerfile.render import render_containerfile
-from orchestrator.containerfile.rendered import check_room, clear_earlier
+from orchestrator.containerfile.rendered import check_room, clear_earlier, command_by_hand
 from orchestrator.digest import Digests, file_digests
-from orchestrator.engine.base import BuildRequest, Engine, Leftover, StepFailed
+from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLost, Leftover, StepFailed
 from orchestrator.errors import BuildStepError, EngineError, Finding, Severity, UsageError, VerificationError
 from orchestrator.events import Emit, Event, Notice, StepFinished, StepProgress, StepStarted
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, replacing
@@ -27,6 +27,7 @@ from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.inputs.resolve import resolve_inputs
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.manifest.merge import effective_manifest
+from orchestrator.network import CA_SECRET
 from orchestrator.packers.native import NativeJob, pack_native
 from orchestrator.packers.ops import explain, extract_image, ops_version
 from orchestrator.packers.staged import OpenArchive
@@ -35,6 +36,7 @@ from orchestrator.plan.model import Plan
 from orchestrator.plan.origins import line_in_script, origin_of
 from orchestrator.project.load import LoadedProject, load_project
 from orchestrator.project.paths import check_paths
+from orchestrator.project.secrets import ProjectSecrets, read_secrets
 from orchestrator.receipt import Built, StageTimes, receipt_document, receipt_text
 from orchestrator.verify.image import verify_image
 from orchestrator.verify.model import Verification
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from orchestrator.provenance.records import Records
 
 TARGET = "result"
+BUILD_ATTEMPTS = 3
+"""Builds of others that end at the same time can take a layer away: twice in a row is bad luck enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,7 @@ class _Job:
     loaded: LoadedProject
     inputs: Inputs
     plan: Plan
+    secrets: ProjectSecrets
     emit: Emit
     build_id: str
 
@@ -104,14 +109,18 @@ def render_text(checked: Checked) -> str:
     return render_containerfile(make_plan(checked.loaded, checked.manifest, nominal_inputs(checked.loaded)))
 
 
-def render_context(checked: Checked, *, output: Path, emit: Emit) -> None:
-    """Write the Containerfile and all that it copies into `output`; outside inputs are fetched, no engine is asked."""
+def render_context(checked: Checked, *, output: Path, emit: Emit) -> tuple[str, ...]:
+    """Write the Containerfile and all that it copies into `output`; the command that builds it by hand.
+
+    Outside inputs are fetched, no engine is asked.
+    """
     check_room(output)
     inputs = resolve_inputs(checked.loaded, None, emit)
     plan = make_plan(checked.loaded, checked.manifest, inputs)
-    made = assemble(checked.loaded, plan, inputs, mounts=True, exclude=output, emit=emit)
+    made = assemble(checked.loaded, plan, inputs, dialect=Dialect(), exclude=output, emit=emit)
     clear_earlier(output)
     made.context.write_to(output)
+    return command_by_hand(checked.loaded, made, output)
 
 
 def build_project(
@@ -127,7 +136,7 @@ def build_project(
     from orchestrator.provenance.attach import attaching
 
     loaded, name = checked.loaded, checked.loaded.project.name
-    output.mkdir(parents=True, exist_ok=True)
+    secrets = _secrets(loaded, engine)
     times, started = StageTimes(), datetime.now(UTC)
 
     def tell(event: Event) -> None:
@@ -137,8 +146,10 @@ def build_project(
     with _only_build_of(output, name, tell):
         inputs = resolve_inputs(loaded, engine, tell)
         plan = make_plan(loaded, checked.manifest, inputs)
-        job = _Job(engine=engine, loaded=loaded, inputs=inputs, plan=plan, emit=tell, build_id=uuid4().hex)
-        made = assemble(loaded, plan, inputs, mounts=engine.info.mounts, exclude=output, emit=tell)
+        job = _Job(
+            engine=engine, loaded=loaded, inputs=inputs, plan=plan, secrets=secrets, emit=tell, build_id=uuid4().hex
+        )
+        made = _assemble(job, output)
         image_id = _run_containerfile(job, made, no_cache=no_cache)
         target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
         # The inner ones are renamed first: a receipt never speaks of a file that isn't there yet.
@@ -174,6 +185,26 @@ def build_project(
     return Result(image=target, receipt=receipt, document=document)
 
 
+def require_secrets(checked: Checked) -> None:
+    """UsageError, with lines, when a secret of the project isn't there. `build_project` says the same, but later."""
+    read_secrets(checked.loaded)
+
+
+def _secrets(loaded: LoadedProject, engine: Engine) -> ProjectSecrets:
+    """What `read_secrets` reads; EngineError when the engine can't give it to a build step."""
+    build, info = loaded.project.build, engine.info
+    for name, asked, can in (("secrets", bool(build.secrets), info.mounts), ("ssh", build.ssh, bool(info.ssh))):
+        if asked and not can:
+            message = f"{info.kind} {info.version} ({info.builder}) at {info.endpoint} can't give it to a build step"
+            remedy = "use Docker with BuildKit (unset DOCKER_BUILDKIT), or a Podman of this machine (--engine podman)"
+            finding = Finding(
+                severity=Severity.ERROR, code="engine", message=message, remedy=remedy, file=str(loaded.path),
+                line=loaded.line(f"build.{name}"), field=f"build.{name}",
+            )  # fmt: skip
+            raise EngineError(message, remedy=remedy, findings=(finding,))
+    return read_secrets(loaded)
+
+
 def _digests(image: Path, target: Path, emit: Emit) -> Digests:
     with phase(emit, "receipt", f"hash {target.name}") as key:
         total = image.stat().st_size
@@ -196,6 +227,7 @@ def phase(emit: Emit, stage: str, title: str) -> Iterator[str]:
 @contextmanager
 def _only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
     """One build of a name in a directory at a time; what killed builds left under temporary names goes first."""
+    output.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output / f".orchestrator-{name}.lock")
     try:
         lock.acquire(timeout=0)
@@ -212,20 +244,37 @@ def _only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
         lock.release()
 
 
+def _assemble(job: _Job, output: Path) -> Assembled:
+    dialect = Dialect(mounts=job.engine.info.mounts, ssh=job.engine.info.ssh)
+    return assemble(job.loaded, job.plan, job.inputs, dialect=dialect, exclude=output, emit=job.emit)
+
+
 def _run_containerfile(job: _Job, made: Assembled, *, no_cache: bool) -> str:
+    secrets = [BuildSecret(id=name, data=value) for name, value in job.secrets.values.items()]
+    if job.engine.info.mounts:
+        secrets.append(BuildSecret(id=CA_SECRET, data=made.certificates, hide=False))
     request = BuildRequest(
-        context=made.context.stream(),
+        context=(),
         containerfile=CONTAINERFILE,
         tag=f"localhost/orchestrator/{job.plan.name.lower()}:{job.build_id[:12]}",
         build_id=job.build_id,
         target=TARGET,
         build_args=proxy_arguments(job.loaded),
         no_cache=no_cache,
+        images=tuple(base.reference for base in (job.inputs.base, job.inputs.gevulot_base) if base is not None),
+        secrets=tuple(secrets),
+        ssh=job.secrets.agent,
     )
-    try:
-        return job.engine.build(request, job.emit)
-    except StepFailed as failure:
-        raise _explained(failure, job.loaded, job.plan) from failure
+    for attempt in range(1, BUILD_ATTEMPTS + 1):
+        try:
+            return job.engine.build(replace(request, context=made.context.stream()), job.emit)
+        except LayerLost as lost:
+            if attempt == BUILD_ATTEMPTS:
+                raise
+            job.emit(Notice(text=f"{lost.message}; the build begins again"))
+        except StepFailed as failure:
+            raise _explained(failure, job.loaded, job.plan) from failure
+    raise AssertionError("unreachable")
 
 
 def _explained(failure: StepFailed, loaded: LoadedProject, plan: Plan) -> BuildStepError:

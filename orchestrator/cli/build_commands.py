@@ -78,10 +78,9 @@ def render(project: Path, output: Path | None, progress: str) -> None:
         answer(render_text(checked).rstrip("\n"))
         return
     with make_progress(progress) as shown:
-        render_context(checked, output=output, emit=shown.emit)
+        by_hand = render_context(checked, output=output, emit=shown.emit)
     say("wrote the build context; build it by hand with:")
-    folder = shlex.quote(str(output))
-    say(f"  podman build --file {shlex.quote(str(output / 'Containerfile'))} {folder}")
+    say(f"  {shlex.join(by_hand)}")
     for line in _bases_by_hand(checked):
         say(line)
     answer(str(output / "Containerfile"))
@@ -151,13 +150,15 @@ class _Done:
 
 def _checked(projects: Sequence[Path]) -> list[Checked]:
     """All files are read before anything runs: a typo in the last project costs no build of the first."""
-    from orchestrator.pipeline import check_project
+    from orchestrator.pipeline import check_project, require_secrets
 
     ready: list[Checked] = []
     wrong: list[UsageError] = []
     for path in projects:
         try:
-            ready.append(check_project(path))
+            checked = check_project(path)
+            require_secrets(checked)
+            ready.append(checked)
         except UsageError as error:
             wrong.append(error)
     if wrong:

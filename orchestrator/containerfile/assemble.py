@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.containerfile.context import BuildContext, Content, HostFile, HostTree, Part
 from orchestrator.containerfile.render import render_containerfile, render_manifest, render_scripts
 from orchestrator.events import Emit, ignore
 from orchestrator.inputs.model import Inputs
-from orchestrator.network import ca_bundle
+from orchestrator.network import SSH_MOUNT, ca_bundle
 from orchestrator.plan.model import Plan
 from orchestrator.project.load import LoadedProject
 
@@ -22,28 +22,43 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """What the engine's RUN understands: see `EngineInfo.mounts` and `EngineInfo.ssh`."""
+
+    mounts: bool = True
+    ssh: str = SSH_MOUNT
+
+
+@dataclass(frozen=True, kw_only=True)
 class Assembled:
-    """The rendered texts and the context that holds them."""
+    """The rendered texts and the context that holds them.
+
+    `certificates` is the CA bundle, which steps get as the secret `network.CA_SECRET`; it is in the context only for
+    an engine without mounts.
+    """
 
     containerfile: str
     manifest: str
     context: BuildContext
+    certificates: bytes = field(repr=False)
 
 
 def assemble(
-    loaded: LoadedProject, plan: Plan, inputs: Inputs, *, mounts: bool, exclude: Path, emit: Emit = ignore
+    loaded: LoadedProject, plan: Plan, inputs: Inputs, *, dialect: Dialect, exclude: Path, emit: Emit = ignore
 ) -> Assembled:
     """The context of one build. `exclude` is the output directory, left out of the user's sources."""
-    containerfile, manifest = render_containerfile(plan, mounts=mounts), render_manifest(plan)
+    containerfile = render_containerfile(plan, mounts=dialect.mounts, ssh=dialect.ssh)
+    manifest, certificates = render_manifest(plan), _certificates(loaded)
     sources = (loaded.root / loaded.project.build.context).resolve()
     parts: list[Part] = [
         Content(path=CONTAINERFILE, data=containerfile.encode()),
         Content(path="manifest.json", data=manifest.encode()),
         *(Content(path=f"scripts/{name}", data=text.encode()) for name, text in sorted(render_scripts(plan).items())),
-        Content(path="network/ca.crt", data=_certificates(loaded)),
         Content(path="network/apt.conf", data=APT_CONF.encode()),
         HostTree(prefix="src", source=sources, ignore_file=True, exclude=(exclude.resolve(),)),
     ]
+    if not dialect.mounts:
+        parts.append(Content(path="network/ca.crt", data=certificates))
     if inputs.gevulot is not None:
         local = inputs.gevulot.local
         # A checkout's own build products would make every build a different context.
@@ -52,7 +67,12 @@ def assemble(
         parts.append(HostTree(prefix="gpu-assets", source=inputs.gpu_assets.local))
     if plan.packer == "ops":
         parts += _ops_parts(plan, inputs)
-    return Assembled(containerfile=containerfile, manifest=manifest, context=BuildContext(parts=parts, emit=emit))
+    return Assembled(
+        containerfile=containerfile,
+        manifest=manifest,
+        context=BuildContext(parts=parts, emit=emit),
+        certificates=certificates,
+    )
 
 
 def _ops_parts(plan: Plan, inputs: Inputs) -> list[Part]:

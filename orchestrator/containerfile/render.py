@@ -8,14 +8,18 @@ import shlex
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from orchestrator import __version__
+from orchestrator.network import CA_SECRET, SSH_MOUNT
 from orchestrator.plan.model import Plan
 from orchestrator.resources import CONTAINERFILES, SCRIPTS
 
 COPIED_SCRIPTS = ("stage-tree.sh", "sbom-records.sh", "pack-ops.sh")
 
 
-def render_containerfile(plan: Plan, *, mounts: bool = True) -> str:
-    """The multi-stage Containerfile. `mounts=False` is for Docker's classic builder (no `RUN --mount`)."""
+def render_containerfile(plan: Plan, *, mounts: bool = True, ssh: str = SSH_MOUNT) -> str:
+    """The multi-stage Containerfile. `mounts=False` is for Docker's classic builder (no `RUN --mount`).
+
+    `ssh` is the engine's own mount of the ssh agent (`EngineInfo.ssh`).
+    """
     environment = Environment(
         loader=FileSystemLoader(CONTAINERFILES),
         undefined=StrictUndefined,
@@ -25,7 +29,9 @@ def render_containerfile(plan: Plan, *, mounts: bool = True) -> str:
         autoescape=False,
     )
     environment.filters["sh"] = shlex.quote
-    text = environment.get_template("Containerfile.j2").render(plan=plan, mounts=mounts, version=__version__)
+    text = environment.get_template("Containerfile.j2").render(
+        plan=plan, mounts=mounts, ssh=ssh, ca_secret=CA_SECRET, version=__version__
+    )
     return _squeeze(text)
 
 

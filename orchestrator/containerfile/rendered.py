@@ -5,7 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled
 from orchestrator.errors import UsageError
+from orchestrator.network import CA_SECRET, ca_bundle
+from orchestrator.project.load import LoadedProject
 
 MARK = "rendered by gevulot-orchestrator"
 """What the first line of every Containerfile of ours says."""
@@ -29,6 +32,23 @@ def clear_earlier(directory: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def command_by_hand(loaded: LoadedProject, made: Assembled, directory: Path) -> tuple[str, ...]:
+    """The words of the command that builds what was written into `directory`.
+
+    The CA bundle is the host's own file; with `network.ca`, one that is written beside the directory.
+    """
+    bundle = ca_bundle()
+    if loaded.project.network.ca is not None:
+        bundle = directory.with_name(f"{directory.resolve().name}.ca.crt")
+        bundle.write_bytes(made.certificates)
+    words = ["podman", "build", "--file", str(directory / CONTAINERFILE), "--secret", f"id={CA_SECRET},src={bundle}"]
+    for secret in loaded.project.build.secrets:
+        place = f"type=env,src={secret.env}" if secret.env else f"src={loaded.root / str(secret.file)}"
+        words += ["--secret", f"id={secret.id},{place}"]
+    words += ["--ssh", "default"] if loaded.project.build.ssh else []
+    return (*words, str(directory))
 
 
 def _is_rendered(directory: Path) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, cast
 from orchestrator.engine.archive import ArchiveStream
 from orchestrator.engine.base import LABEL, EngineInfo, Leftover
 from orchestrator.engine.docker_api import Api, ApiError, GoneError, reference_path
+from orchestrator.engine.logins import auth_header, find_login
 from orchestrator.engine.reasons import image_error
 from orchestrator.errors import BuildStepError, EngineError, InputError
 from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted
@@ -67,24 +68,25 @@ class ApiEngine:
 
     def _pull(self, reference: str, step: str, emit: Emit) -> None:
         name, tag = split_reference(reference)
+        login = find_login(reference)
         layers: dict[str, tuple[int, int]] = {}
         try:
             with self._api.post_stream(
                 "/images/create",
                 params={"fromImage": name, "tag": tag},
-                headers=self._api.auth_header(reference),
+                headers=auth_header(login),
                 idle=PULL_IDLE,
             ) as messages:
                 for message in messages:
                     if problem := error_text(message):
-                        raise image_error(reference, problem)
+                        raise image_error(reference, problem, login)
                     detail = message.get("progressDetail") or {}
                     if message.get("status") == "Downloading" and detail.get("total"):
                         layers[str(message.get("id"))] = (int(detail["current"]), int(detail["total"]))
                         done, total = (sum(values) for values in zip(*layers.values(), strict=True))
                         emit(StepProgress(id=step, done=done, total=total))
         except ApiError as error:
-            raise image_error(reference, error.message) from error
+            raise image_error(reference, error.message, login) from error
         except GoneError as error:
             if error.reason != "timeout":
                 raise
@@ -155,7 +157,7 @@ class ApiEngine:
             )
             for item in self._api.json("GET", self._containers, params=query) or []
         ]
-        for item in self._api.json("GET", "/images/json", params=query) or []:
+        for item in self._images(query):
             names = [name for name in item.get("RepoTags") or [] if name != "<none>:<none>"]
             found.append(
                 Leftover(
@@ -167,6 +169,14 @@ class ApiEngine:
                 )
             )
         return found
+
+    def _images(self, query: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Podman fails to list its images when one of them goes meanwhile, as when another build ends: again then."""
+        for _ in range(5):
+            with suppress(ApiError):
+                return list(self._api.json("GET", "/images/json", params=query) or [])
+            time.sleep(0.2)
+        return list(self._api.json("GET", "/images/json", params=query) or [])
 
     def remove(self, leftover: Leftover) -> None:
         """Remove one leftover, and nothing that it is made of; one that is already gone is no error.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from orchestrator.errors import BuildStepError
+from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit
 
 LABEL = "org.gevulot.orchestrator"
@@ -20,7 +20,8 @@ engine keeps (set in containerfiles/). `clean` looks for it."""
 class EngineInfo:
     """Who answers. `kind` is docker|podman; `builder` is buildkit|classic|buildah; `private` = we started it.
 
-    `mounts` says whether `RUN --mount` works (not with the classic builder). `note` says why this engine was
+    `mounts` says whether `RUN --mount` works, and so build secrets (not with the classic builder). `ssh` is the start
+    of the `RUN --mount=` that gives a step the ssh agent, "" where it can't have it. `note` says why this engine was
     taken when another was asked for or expected ("" otherwise).
     """
 
@@ -31,7 +32,17 @@ class EngineInfo:
     endpoint: str
     private: bool = False
     mounts: bool = True
+    ssh: str = ""
     note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSecret:
+    """Bytes for `RUN --mount=type=secret,id=…`: in no layer and no context. `hide`: they are hidden in the output."""
+
+    id: str
+    data: bytes = field(repr=False)
+    hide: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +50,9 @@ class BuildRequest:
     """One image build.
 
     `context` yields the chunks of a tar that holds `containerfile` (its name inside the tar) and all that it
-    copies; it is called at most once. `target` is the stage to end at. `tag` names the result.
+    copies; it is called at most once. `target` is the stage to end at. `tag` names the result. `images` are those of
+    its FROM lines for whose registries a login may be looked up. `ssh` is the path of an ssh agent's socket on this
+    machine ("" = none). Secrets and ssh need an engine whose `info` says that it can; else EngineError.
     """
 
     context: Iterable[bytes]
@@ -49,6 +62,9 @@ class BuildRequest:
     target: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
+    images: tuple[str, ...] = ()
+    secrets: tuple[BuildSecret, ...] = ()
+    ssh: str = ""
 
 
 class StepFailed(BuildStepError):
@@ -60,6 +76,11 @@ class StepFailed(BuildStepError):
         self.instruction = instruction
         self.tail = tail
         self.status = status
+
+
+class LayerLost(EngineError):
+    """A layer that the build was about to take from the cache was removed meanwhile, by another build's end or by
+    `clean`. The same build, begun again, works."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +115,10 @@ class Engine(Protocol):
         ...
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
-        """Build and return the image id. Events come through `emit`. StepFailed when a step fails.
+        """Build and return the image id. Events come through `emit`. StepFailed when a step fails,
+        LayerLost when the same build may be begun again.
 
+        The values of secrets are hidden in events and errors.
         Interrupted (KeyboardInterrupt), it cancels the build in the engine before it re-raises.
         """
         ...

@@ -7,8 +7,10 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
-from orchestrator.engine.base import BuildRequest, EngineInfo, StepFailed
+from orchestrator.engine.base import BuildRequest, EngineInfo, LayerLost, StepFailed
 from orchestrator.engine.docker_api import GoneError
+from orchestrator.engine.logins import Login, find_login
+from orchestrator.engine.mask import Mask
 from orchestrator.engine.reasons import image_error
 from orchestrator.engine.steps import Step
 from orchestrator.errors import BuildStepError, EngineError, InputError
@@ -16,6 +18,7 @@ from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted
 
 CONTEXT_STEP = "context"
 _FAULT = re.compile(r"failed to create endpoint|could not find bridge|container networking|cgroup|rlimit|netns", re.I)
+_LOST = re.compile(r"\b(?:layer|image) not known")  # Podman, whose builds lock nothing that they take from the cache
 _EXIT = re.compile(r"(?:exit code: |exit status |non-zero code: )(\d+)")
 _PARSE = re.compile(
     r"parse error|unknown instruction|Dockerfile.*cannot be empty|no contents in|no FROM statement|"
@@ -56,6 +59,17 @@ def counted(chunks: Iterable[bytes], emit: Emit) -> Iterator[bytes]:
         emit(StepFinished(id=CONTEXT_STEP, seconds=time.monotonic() - began, error=error))
 
 
+def mask_of(request: BuildRequest) -> Mask:
+    """What hides the request's secrets."""
+    return Mask(secret.data for secret in request.secrets if secret.hide)
+
+
+def logins_of(request: BuildRequest) -> dict[str, Login]:
+    """Logins for the registries of the request's images, by registry."""
+    found = (find_login(image) for image in request.images)
+    return {login.registry: login for login in found if login is not None}
+
+
 def exit_status(text: str) -> int | None:
     """The exit status that an engine's error names, if any."""
     found = _EXIT.findall(text)
@@ -85,6 +99,13 @@ def step_failed(step: Step, instruction: str, problem: str, status: int | None) 
     return StepFailed(
         f"{where}{short} failed: {what}", stage=step.stage, instruction=instruction, tail=tail, status=status
     )
+
+
+def lost_layer(problem: str) -> LayerLost | None:
+    """The error for a layer that went while the build began to use it, else None."""
+    if exit_status(problem) is not None or not _LOST.search(problem):
+        return None
+    return LayerLost(f"a layer of the build was removed meanwhile: {problem}", remedy="build again")
 
 
 def build_error(problem: str) -> BuildStepError:

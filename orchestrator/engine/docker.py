@@ -10,13 +10,17 @@ from typing import Any
 
 from orchestrator.engine.api_engine import ApiEngine, error_text
 from orchestrator.engine.base import LABEL, BuildRequest, EngineInfo
-from orchestrator.engine.build import build_parameters, counted, engine_gone, no_image
+from orchestrator.engine.build import build_parameters, counted, engine_gone, logins_of, mask_of, no_image
 from orchestrator.engine.buildkit import BuildKitLog
 from orchestrator.engine.classic import ClassicLog
 from orchestrator.engine.docker_api import Api, ApiError, GoneError
+from orchestrator.engine.logins import config_header
+from orchestrator.engine.mask import Mask
+from orchestrator.engine.session import Offer, open_session
 from orchestrator.engine.steps import Steps
 from orchestrator.errors import EngineError, OrchestratorError
 from orchestrator.events import Emit
+from orchestrator.network import SSH_MOUNT
 
 BUILDKIT_API = (1, 39)
 """The first API version whose daemon (18.09) has BuildKit behind `version=2`."""
@@ -36,6 +40,7 @@ class DockerEngine(ApiEngine):
                 builder="buildkit" if buildkit else "classic",
                 endpoint=api.endpoint,
                 mounts=buildkit,
+                ssh=SSH_MOUNT if buildkit else "",
                 note=note,
             ),
         )
@@ -43,7 +48,7 @@ class DockerEngine(ApiEngine):
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
         """Build and return the image id; see `Engine.build`."""
-        steps = Steps(emit)
+        steps = Steps(emit, mask_of(request))
         job = f"{request.build_id}-{secrets.token_hex(4)}"  # unique: one build_id may have several images
         try:
             return self._build(request, steps, emit, job)
@@ -61,19 +66,54 @@ class DockerEngine(ApiEngine):
             "labels": {LABEL: request.build_id},
             "networkmode": self._network,
         }
-        log: BuildKitLog | ClassicLog
         if self._info.builder == "buildkit":
-            params |= {"version": "2", "buildid": job}
-            log = BuildKitLog(steps)
+            image = self._with_buildkit(request, params | {"version": "2", "buildid": job}, steps, emit)
+        elif request.secrets or request.ssh:
+            raise EngineError(
+                "Docker's classic builder has neither build secrets nor an ssh agent",
+                remedy="unset DOCKER_BUILDKIT, update Docker, or use --engine podman",
+            )
         else:
-            log = ClassicLog(steps)
-        try:
-            with self._api.post_stream("/build", params=params, data=counted(request.context, emit)) as reply:
-                image = _follow(reply, log)
-        except ApiError as error:
-            raise log.failure(error.message) from error
+            headers = config_header(logins_of(request))
+            image = self._post(request, params, headers, ClassicLog(steps), emit)
         steps.close()
         return image or no_image(self._info)
+
+    def _with_buildkit(self, request: BuildRequest, params: dict[str, Any], steps: Steps, emit: Emit) -> str:
+        offer = Offer(
+            secrets={secret.id: secret.data for secret in request.secrets},
+            logins=logins_of(request),
+            ssh=request.ssh,
+        )
+        if not offer:
+            return self._post(request, params, {}, BuildKitLog(steps), emit)
+        with open_session(self._api.endpoint, self._api.path("/session"), offer) as session:
+            try:
+                return self._post(request, params | {"session": session.id}, {}, BuildKitLog(steps), emit)
+            except OrchestratorError as error:
+                if session.broken and not isinstance(error, GoneError):
+                    raise EngineError(
+                        f"the BuildKit session with {self._info.endpoint} broke off during the build",
+                        remedy="see whether the daemon runs (`orchestrator doctor`), look at its log, and build again",
+                        detail=error.message,
+                    ) from error
+                raise
+
+    def _post(
+        self,
+        request: BuildRequest,
+        params: dict[str, Any],
+        headers: Mapping[str, str],
+        log: BuildKitLog | ClassicLog,
+        emit: Emit,
+    ) -> str:
+        mask = mask_of(request)
+        data = counted(request.context, emit)
+        try:
+            with self._api.post_stream("/build", params=params, data=data, headers=headers) as reply:
+                return _follow(reply, log, mask)
+        except ApiError as error:
+            raise log.failure(mask(error.message)) from error
 
     def _cancel(self, job: str) -> None:
         """Closing the connection stops a build in time; asking as well stops BuildKit's at once."""
@@ -82,12 +122,12 @@ class DockerEngine(ApiEngine):
                 self._api.json("POST", "/build/cancel", params={"id": job}, timeout=10)
 
 
-def _follow(messages: Iterator[dict[str, Any]], log: BuildKitLog | ClassicLog) -> str:
+def _follow(messages: Iterator[dict[str, Any]], log: BuildKitLog | ClassicLog, mask: Mask) -> str:
     """Feed the log, return the id of the image ("" when none was named)."""
     image = ""
     for message in messages:
         if problem := error_text(message):
-            raise log.failure(problem, _code(message))
+            raise log.failure(mask(problem), _code(message))
         aux = message.get("aux")
         if isinstance(aux, Mapping) and "ID" in aux:
             image = str(aux["ID"])

@@ -10,14 +10,13 @@ import os
 import socket
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import docker
-import docker.auth
 import docker.errors
 import docker.tls
 import requests
@@ -144,15 +143,9 @@ class Api:
         finally:
             reply.close()
 
-    def auth_header(self, reference: str) -> dict[str, str]:
-        """X-Registry-Auth for the registry of `reference`, from docker's or podman's auth files; {} if none."""
-        for path in _auth_files():
-            with suppress(docker.errors.DockerException, OSError, ValueError):
-                registry, _name = docker.auth.resolve_repository_name(reference)
-                known = docker.auth.load_config(config_path=path).resolve_authconfig(registry)
-                if known:
-                    return {"X-Registry-Auth": docker.auth.encode_header(known).decode("ascii")}
-        return {}
+    def path(self, path: str) -> str:
+        """`path` as it stands in a URL, with the API version that was agreed on."""
+        return f"{self._prefix}{path}"
 
     def _ask_version(self, timeout: float) -> Version:
         """From the headers of /_ping where Podman answers: its /version asks dpkg, which takes most of a second."""
@@ -235,7 +228,7 @@ class Api:
         except EngineError:
             raise
         except _TRANSPORT as error:
-            raise _gone(error, self.endpoint) from error
+            raise gone(error, self.endpoint) from error
         except ValueError as error:  # JSON that isn't
             raise EngineError(
                 f"what answers at {self.endpoint} is not a Docker-compatible engine: {error}",
@@ -345,17 +338,8 @@ def _tls(endpoint: str) -> docker.tls.TLSConfig | bool:
     )
 
 
-def _auth_files() -> Iterator[str]:
-    """Where podman and docker keep logins, in podman's order of looking."""
-    candidates = [os.environ.get("REGISTRY_AUTH_FILE", "")]
-    if runtime := os.environ.get("XDG_RUNTIME_DIR", ""):
-        candidates.append(f"{runtime}/containers/auth.json")
-    candidates.append(str(Path.home() / ".config/containers/auth.json"))
-    candidates.append(f"{os.environ.get('DOCKER_CONFIG') or Path.home() / '.docker'}/config.json")
-    return (path for path in candidates if path and Path(path).is_file())
-
-
-def _gone(error: BaseException, endpoint: str) -> GoneError:
+def gone(error: BaseException, endpoint: str) -> GoneError:
+    """The failure of a connection in words."""
     causes = list(_causes(error))
     for kind, reason, message in (
         (PermissionError, "denied", "may not be opened by this user"),

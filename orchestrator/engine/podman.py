@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
+import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,16 +15,20 @@ from typing import Any
 
 from orchestrator.engine.api_engine import ApiEngine, error_text
 from orchestrator.engine.base import LABEL, BuildRequest, EngineInfo
-from orchestrator.engine.build import build_parameters, counted, engine_gone, no_image
+from orchestrator.engine.build import build_parameters, counted, engine_gone, logins_of, mask_of, no_image
 from orchestrator.engine.docker_api import Api, ApiError, GoneError
+from orchestrator.engine.logins import config_header
 from orchestrator.engine.podman_log import PodmanLog
 from orchestrator.engine.steps import Steps
+from orchestrator.errors import EngineError
 from orchestrator.events import Emit, Notice
 
 CANCEL_TIMEOUT = 15.0
 """Seconds that a cancelled build gets to go away."""
 _SHM = 64 * 1024 * 1024
 _PAGE = 4096
+_SSH_CONTEXT = "orchestrator-ssh"
+_SSH = f"type=bind,from={_SSH_CONTEXT}"
 
 
 class PodmanEngine(ApiEngine):
@@ -42,6 +48,7 @@ class PodmanEngine(ApiEngine):
                 builder="buildah",
                 endpoint=api.endpoint,
                 private=private,
+                ssh=_SSH if api.endpoint.startswith("unix://") else "",
                 note=note,
             ),
         )
@@ -49,7 +56,7 @@ class PodmanEngine(ApiEngine):
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
         """Build and return the image id; see `Engine.build`."""
-        steps, mark = Steps(emit), _Mark()
+        steps, mark = Steps(emit, mask_of(request)), _Mark()
         try:
             return self._build(request, steps, emit, mark)
         except BaseException as error:
@@ -68,17 +75,23 @@ class PodmanEngine(ApiEngine):
             "jobs": "0",  # stages in parallel, as many as there are
             "layers": "1",
         }
-        log = PodmanLog(steps)
-        image = ""
+        sent = _Sent(request)
+        if request.ssh and not self._info.ssh:
+            raise EngineError(
+                f"Podman at {self._info.endpoint} is not on this machine and can't reach its ssh agent",
+                remedy="build on this machine (--engine private), or with Docker",
+            )
+        log, image, headers = PodmanLog(steps), "", config_header(logins_of(request))
         try:
-            with self._api.post_stream("/build", params=params, data=counted(request.context, emit)) as reply:
+            data = counted(sent.context(), emit)
+            with self._api.post_stream("/build", params=params | sent.params(), data=data, headers=headers) as reply:
                 for message in reply:
                     if problem := error_text(message):
-                        raise log.failure(problem)
+                        raise log.failure(steps.mask(problem))
                     image = str((message.get("aux") or {}).get("ID", image))
                     log.feed(message)
         except ApiError as error:
-            raise log.failure(error.message) from error
+            raise log.failure(steps.mask(error.message)) from error
         steps.close()
         return image or no_image(self._info)
 
@@ -97,6 +110,39 @@ class PodmanEngine(ApiEngine):
         while quiet < 3 and time.monotonic() < until:
             quiet = 0 if mark.kill() else quiet + 1
             time.sleep(0.1)
+
+
+class _Sent:
+    """Secrets and the ssh agent, as Podman's build takes them.
+
+    Secrets are files in the context's tar. Podman moves them out of the context before the build begins (so no
+    `COPY .` meets them), and removes them with it. It has no ssh in its API (4.3.1), but takes a path of this
+    machine as a further context, and a socket is one.
+    """
+
+    def __init__(self, request: BuildRequest) -> None:
+        self._request = request
+        # Not to be guessed, so that it is no other file of the context.
+        prefix = f".orchestrator-secret-{secrets.token_hex(8)}"
+        self._files = {f"{prefix}-{number}": secret for number, secret in enumerate(request.secrets)}
+
+    def context(self) -> Iterator[bytes]:
+        """The tar: the secrets, then the request's own."""
+        for name, secret in self._files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(secret.data), 0o600
+            yield member.tobuf() + secret.data + b"\0" * (-len(secret.data) % tarfile.BLOCKSIZE)
+        yield from self._request.context
+
+    def params(self) -> dict[str, Any]:
+        """For the query."""
+        named: dict[str, Any] = {}
+        if self._files:
+            named["secrets"] = json.dumps([f"id={secret.id},src={name}" for name, secret in self._files.items()])
+        if self._request.ssh:
+            place = {"IsURL": False, "IsImage": False, "Value": self._request.ssh}
+            named["additionalbuildcontexts"] = json.dumps({_SSH_CONTEXT: place})
+        return named
 
 
 class _Mark:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.engine.logins import Login
 from orchestrator.errors import InputError
 
 _MIRROR = "or set a mirror for it under mirrors: in project.yaml"
+_REFUSED = "the registry refuses"
 _REASONS: tuple[tuple[str, str, str], ...] = (
     (
         r"no such host|server misbehaving|Temporary failure in name resolution|lookup \S+ on",
@@ -28,8 +30,8 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
         f"log in to it, wait, {_MIRROR}",
     ),
     (
-        r"unauthorized|authentication required|denied|no basic auth|\b40[13]\b",
-        "the registry refuses: it doesn't exist there, or a login is needed",
+        r"unauthorized|authentication required|denied|no basic auth|no active session|\b40[13]\b",
+        f"{_REFUSED}: it doesn't exist there, or a login is needed",
         "check the name; log in with `docker login` or `podman login`",
     ),
     (
@@ -60,10 +62,21 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def image_error(reference: str, text: str) -> InputError:
-    """An InputError that says why `reference` can't be had, from the engine's `text`."""
+def image_error(reference: str, text: str, login: Login | None = None) -> InputError:
+    """An InputError that says why `reference` can't be had, from the engine's `text`. `login` = what it was given."""
     said = text.strip()
     for pattern, reason, remedy in _REASONS:
         if re.search(pattern, said, re.IGNORECASE):
+            if login is not None and reason.startswith(_REFUSED):
+                return _login_refused(reference, said, login)
             return InputError(f"image {reference} can't be had: {reason}", remedy=remedy, detail=said)
     return InputError(f"image {reference} can't be had: {said}", remedy="check the name and the network")
+
+
+def _login_refused(reference: str, said: str, login: Login) -> InputError:
+    return InputError(
+        f"image {reference} can't be had: {login.registry} refuses the login that {login.source} has for it,"
+        " or that login may not read it",
+        remedy=f"log in again with `docker login {login.registry}` or `podman login {login.registry}`",
+        detail=said,
+    )

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from orchestrator.engine.mask import Mask
 from orchestrator.events import Emit, StepFinished, StepOutput, StepStarted
 
 TAIL_LINES = 200
@@ -24,6 +25,7 @@ class Step:
     stage: str
     title: str
     began: float
+    mask: Mask = field(default_factory=Mask, repr=False)
     ended: bool = False
     error: str = ""
     partial: dict[int, str] = field(default_factory=dict)
@@ -38,14 +40,15 @@ class Step:
 
     def unfinished(self) -> list[str]:
         """What stands in lines that have no end yet."""
-        return [line for line in map(_clean, self.partial.values()) if line]
+        return [line for line in (_shown(rest, self.mask) for rest in self.partial.values()) if line]
 
 
 class Steps:
-    """Turns what an engine's stream says into events; keeps the tails."""
+    """Turns what an engine's stream says into events; keeps the tails. Secrets are hidden by `mask` in all of them."""
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, mask: Mask | None = None) -> None:
         self._emit = emit
+        self.mask = mask or Mask()
         self._steps: dict[str, Step] = {}
 
     def __getitem__(self, key: str) -> Step:
@@ -61,7 +64,7 @@ class Steps:
     def start(self, key: str, *, stage: str, title: str) -> Step:
         """A step begins; one that is known already goes on."""
         if key not in self._steps:
-            self._steps[key] = Step(id=key, stage=stage, title=title, began=time.monotonic())
+            self._steps[key] = Step(id=key, stage=stage, title=title, began=time.monotonic(), mask=self.mask)
             self._emit(StepStarted(id=key, stage=stage, title=title))
         return self._steps[key]
 
@@ -71,7 +74,7 @@ class Steps:
         `also` are steps that may have written it as well: it goes into their tails, but is shown once.
         """
         step = self._steps[key]
-        lines, step.partial[stream] = _split(step.partial.get(stream, "") + text.replace("\r\n", "\n"))
+        lines, step.partial[stream] = self._split(step.partial.get(stream, "") + text.replace("\r\n", "\n"))
         if lines:
             self._emit(StepOutput(id=key, text="\n".join(lines)))
         step.tail.extend(lines)
@@ -85,6 +88,7 @@ class Steps:
         step = self._steps[key]
         if step.ended:
             return
+        error = self.mask(error)
         for rest in step.unfinished():
             self._emit(StepOutput(id=key, text=rest))
             step.tail.append(rest)
@@ -98,14 +102,20 @@ class Steps:
         for step in self.running():
             self.finish(step.id, error=error)
 
+    def _split(self, text: str) -> tuple[list[str], str]:
+        """Whole lines without ANSI codes, and the unfinished rest. A carriage return rewrites its line."""
+        *lines, rest = text.split("\n")
+        # What ends the rest may be half of a secret: a cut never goes through that.
+        while len(rest) > MAX_LINE + self.mask.reach:
+            rest = self.mask(rest)
+            lines.append(rest[:MAX_LINE])
+            rest = rest[MAX_LINE:]
+        return [_shown(line, self.mask) for line in lines], rest
 
-def _split(text: str) -> tuple[list[str], str]:
-    """Whole lines without ANSI codes, and the unfinished rest. A carriage return rewrites its line."""
-    *lines, rest = text.split("\n")
-    while len(rest) > MAX_LINE:
-        lines.append(rest[:MAX_LINE])
-        rest = rest[MAX_LINE:]
-    return [_clean(line) for line in lines], rest
+
+def _shown(line: str, mask: Mask) -> str:
+    """Masked before it is cut, and again without the codes that may have stood inside of a secret."""
+    return mask(_clean(mask(line)))
 
 
 def _clean(line: str) -> str:

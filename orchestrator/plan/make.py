@@ -60,6 +60,8 @@ def make_plan(loaded: LoadedProject, manifest: EffectiveManifest, inputs: Inputs
         ),
         nanos_version=nanos_version,
         ops_manifest=_ops_manifest(project, manifest),
+        secrets=tuple(secret.id for secret in project.build.secrets),
+        ssh=project.build.ssh,
         origins=_origins(loaded),
     )
 

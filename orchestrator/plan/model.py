@@ -65,7 +65,8 @@ class Plan:
     """One image's plan.
 
     `program` is the guest path without its leading "/" (and ops's argument); `ops_manifest` is what `ops build` is
-    given (paths relative to /stage); `origins` maps a step's key (see `plan.origins`) to its place in project.yaml.
+    given (paths relative to /stage); `secrets` are the ids that the user's step gets, `ssh` says whether it gets the
+    ssh agent; `origins` maps a step's key (see `plan.origins`) to its place in project.yaml.
     """
 
     name: str
@@ -82,4 +83,6 @@ class Plan:
     guest: GuestPlan
     nanos_version: str
     ops_manifest: Mapping[str, Any]
+    secrets: tuple[str, ...] = ()
+    ssh: bool = False
     origins: Mapping[str, Origin] = field(default_factory=dict)

@@ -137,6 +137,7 @@ class Build(Model):
     context: Line = "."
     packages: tuple[PackageName, ...] = ()
     secrets: tuple[Secret, ...] = ()
+    ssh: Annotated[bool, Field(strict=True)] = False  # the host's ssh agent, for `run` alone
     run: Annotated[str, AfterValidator(_not_blank)]
     program: InsideFile
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from orchestrator.errors import Finding, Severity
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.model import RUNTIME_REFS
+from orchestrator.project.secrets import RESERVED, missing
 
 SHIM_CRATE = Path("crates/shim-ffi/Cargo.toml")
 # Nanos 0.1.53 is the first release in which a file of a 9P share can be unlinked while it is open.
@@ -129,11 +130,16 @@ class _Checker:
             self.file("network.ca", project.network.ca)
 
     def secrets(self) -> None:
-        if self.loaded.project.build.secrets:
-            message = "build secrets don't reach the build steps yet"
-            self.error(
-                "build.secrets", message, "remove them; fetch what needs them before the build, into the context"
-            )
+        seen: set[str] = set()
+        for index, secret in enumerate(self.loaded.project.build.secrets):
+            name = f"build.secrets[{index}]"
+            if secret.id in seen:
+                self.error(f"{name}.id", f"`{secret.id}` is used twice", "give each secret its own id")
+            elif secret.id in RESERVED:
+                self.error(f"{name}.id", f"`{secret.id}` is an id of our own", "give the secret another one")
+            seen.add(secret.id)
+        # Warnings: `check` runs where the secrets needn't be. `build` reads them first, and then these are errors.
+        self.findings += missing(self.loaded, os.environ, Severity.WARNING)
 
     def gpu(self) -> None:
         project = self.loaded.project

@@ -106,9 +106,20 @@ def test_gpu_fields_that_do_not_fit(tmp_path: Path) -> None:
     one(check(tmp_path, gpu + "gpu-assets: {path: empty}\n"), Severity.ERROR, "gpu-assets.path")
 
 
-def test_secrets_are_refused_until_they_reach_the_build(tmp_path: Path) -> None:
+def test_secrets_that_are_not_here_yet_are_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("A_TOKEN", raising=False)
     secrets = BUILD + "  secrets: [{id: a, env: A_TOKEN}]\n"
-    one(check(tmp_path, "", secrets), Severity.ERROR, "build.secrets")
+    assert "A_TOKEN isn't set" in str(one(check(tmp_path, "", secrets), Severity.WARNING, "build.secrets[0].env"))
+    monkeypatch.setenv("A_TOKEN", "x")
+    assert check(tmp_path, "", secrets) == []
+
+
+@pytest.mark.parametrize(("first", "problem"), [("b", "is used twice"), ("orchestrator-ca", "an id of our own")])
+def test_secret_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, problem: str) -> None:
+    monkeypatch.setenv("A_TOKEN", "x")
+    secrets = BUILD + f"  secrets: [{{id: {first}, env: A_TOKEN}}, {{id: b, env: A_TOKEN}}]\n"
+    index = 1 if first == "b" else 0
+    assert problem in str(one(check(tmp_path, "", secrets), Severity.ERROR, f"build.secrets[{index}].id"))
 
 
 def test_staged_files(tmp_path: Path) -> None:

@@ -1,0 +1,246 @@
+"""BuildKit's session: while a build runs, the daemon asks us for secrets, logins and the ssh agent.
+
+The client opens `POST /session`, both sides switch to HTTP/2 (h2c), and then the *client* is the gRPC server: the
+daemon calls the methods that the request's headers expose. gRPC takes no ready connection, so the server listens on
+a private Unix socket, and a thread copies bytes between that and the daemon's connection. Source of the names and
+field numbers: BuildKit's session/{secrets,auth,sshforward} protocol files.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import ssl
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.engine import protobuf
+from orchestrator.engine.docker_api import ApiError
+from orchestrator.engine.logins import Login, registry_host
+from orchestrator.engine.upgrade import upgrade
+from orchestrator.errors import EngineError
+
+if TYPE_CHECKING:
+    import grpc
+
+SSH_ID = "default"
+"""The agent's name in `--mount=type=ssh`, when the mount gives none."""
+OPEN_TIMEOUT = 20.0
+_WORKERS = 16  # each connection to the agent holds one for as long as it lasts
+_CHUNK = 64 * 1024
+_HEALTH = "/grpc.health.v1.Health/Check"
+_SERVING = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What the daemon may ask for: secrets by id, logins by registry, the path of an ssh agent's socket ("" = none)."""
+
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    logins: Mapping[str, Login] = field(default_factory=dict, repr=False)
+    ssh: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.secrets or self.logins or self.ssh)
+
+
+class Session:
+    """A session under way. `id` goes into the build's query; `broken` says that the connection ended before we did."""
+
+    def __init__(self, identity: str) -> None:
+        self.id = identity
+        self.broken = False
+
+
+Reply = Callable[[bytes, "grpc.ServicerContext"], bytes]
+Exchange = Callable[[Iterator[bytes], "grpc.ServicerContext"], Iterator[bytes]]
+
+
+@contextmanager
+def open_session(endpoint: str, path: str, offer: Offer) -> Iterator[Session]:
+    """A session with the daemon at `endpoint` (`path` is the API's `/vN.NN/session`), closed at the end.
+
+    EngineError when the daemon won't have it.
+    """
+    session = Session(uuid.uuid4().hex)
+    answers, exchanges = _unary(offer), _streams(offer)
+    headers = [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "h2c"),
+        ("X-Docker-Expose-Session-Uuid", session.id),
+        ("X-Docker-Expose-Session-Name", "orchestrator"),
+        ("X-Docker-Expose-Session-Sharedkey", ""),
+        *(("X-Docker-Expose-Session-Grpc-Method", name) for name in (*answers, *exchanges)),
+    ]
+    with ExitStack() as stack:
+        serving = stack.enter_context(_server(answers, exchanges))
+        try:
+            daemon = stack.enter_context(upgrade(endpoint, path, headers, timeout=OPEN_TIMEOUT))
+        except ApiError as error:
+            raise EngineError(
+                f"the daemon at {endpoint} opens no BuildKit session, by which build steps get secrets"
+                f" and certificates: {error.message}",
+                remedy="let whatever stands before it pass `POST /session` with an Upgrade header, or set"
+                " DOCKER_BUILDKIT=0 (the classic builder knows no secrets)",
+            ) from error
+        ours = stack.enter_context(socket.socket(socket.AF_UNIX))
+        ours.connect(str(serving))
+        stack.enter_context(_copying(session, daemon, ours))
+        yield session
+
+
+@contextmanager
+def _server(answers: Mapping[str, Reply], exchanges: Mapping[str, Exchange]) -> Iterator[Path]:
+    """A gRPC server for the methods, on a Unix socket that only this user can reach; gives its path."""
+    # gRPC writes to stderr on its own; and it need not prepare for a fork, because none goes on without an exec.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    import grpc  # late: it takes a quarter of a second, which `check` and Podman need not pay
+
+    handlers: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
+    for name, reply in answers.items():
+        service, method = _split(name)
+        handlers.setdefault(service, {})[method] = grpc.unary_unary_rpc_method_handler(reply)
+    for name, exchange in exchanges.items():
+        service, method = _split(name)
+        handlers.setdefault(service, {})[method] = grpc.stream_stream_rpc_method_handler(exchange)
+    short = None if len(tempfile.gettempdir()) < 60 else "/tmp"  # a socket's path may have 107 bytes
+    with tempfile.TemporaryDirectory(prefix="orchestrator-session-", dir=short) as folder:  # mode 0700
+        server = grpc.server(ThreadPoolExecutor(_WORKERS, thread_name_prefix="session"))
+        server.add_generic_rpc_handlers(
+            tuple(grpc.method_handlers_generic_handler(service, methods) for service, methods in handlers.items())
+        )
+        path = Path(folder) / "grpc.sock"
+        server.add_insecure_port(f"unix:{path}")
+        server.start()
+        try:
+            yield path
+        finally:
+            server.stop(None).wait()
+
+
+def _split(name: str) -> tuple[str, str]:
+    service, _slash, method = name.strip("/").partition("/")
+    return service, method
+
+
+@contextmanager
+def _copying(session: Session, daemon: socket.socket, ours: socket.socket) -> Iterator[None]:
+    """Bytes go both ways until one side ends; when that is the daemon's, the session is broken."""
+    closing = threading.Event()
+
+    def copy() -> None:
+        with suppress(OSError):
+            _copy(daemon, ours)
+        session.broken = not closing.is_set()
+
+    thread = threading.Thread(target=copy, name="session-copy", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        closing.set()
+        for end in (daemon, ours):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        thread.join(timeout=5)
+
+
+def _copy(left: socket.socket, right: socket.socket) -> None:
+    """In one thread, because a TLS connection is not made for two. Neither side ever waits for the other to read:
+    gRPC's reader and the daemon's take what comes."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(left, selectors.EVENT_READ, right)
+        selector.register(right, selectors.EVENT_READ, left)
+        while True:
+            for key, _events in selector.select():
+                source = left if key.fileobj is left else right
+                while True:
+                    data = source.recv(_CHUNK)
+                    if not data:
+                        return
+                    key.data.sendall(data)
+                    # TLS may have decrypted more than was asked for: the selector does not know of that.
+                    if not (isinstance(source, ssl.SSLSocket) and source.pending()):
+                        break
+
+
+def _unary(offer: Offer) -> dict[str, Reply]:
+    def health(_request: bytes, _context: grpc.ServicerContext) -> bytes:
+        return protobuf.encode({1: _SERVING})
+
+    def secret(request: bytes, context: grpc.ServicerContext) -> bytes:
+        name = _field(request, 1)
+        if name not in offer.secrets:
+            _abort(context, "NOT_FOUND", f"no secret {name}")
+        return protobuf.encode({1: offer.secrets[name]})
+
+    def credentials(request: bytes, _context: grpc.ServicerContext) -> bytes:
+        login = offer.logins.get(registry_host(_field(request, 1)))
+        if login is None:
+            return b""  # anonymous
+        if login.token:
+            return protobuf.encode({2: login.token.encode()})
+        return protobuf.encode({1: login.username.encode(), 2: login.password.encode()})
+
+    def check_agent(request: bytes, context: grpc.ServicerContext) -> bytes:
+        if _field(request, 1) not in ("", SSH_ID):
+            _abort(context, "NOT_FOUND", "there is one ssh agent, and it is called default")
+        return b""
+
+    answers: dict[str, Reply] = {_HEALTH: health}
+    if offer.secrets:
+        answers["/moby.buildkit.secrets.v1.Secrets/GetSecret"] = secret
+    if offer.logins:
+        answers["/moby.filesync.v1.Auth/Credentials"] = credentials
+    if offer.ssh:
+        answers["/moby.sshforward.v1.SSH/CheckAgent"] = check_agent
+    return answers
+
+
+def _streams(offer: Offer) -> dict[str, Exchange]:
+    def forward(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        with socket.socket(socket.AF_UNIX) as agent:
+            try:
+                agent.connect(offer.ssh)
+            except OSError as error:
+                _abort(context, "UNAVAILABLE", f"the ssh agent at {offer.ssh} does not answer: {error.strerror}")
+            # The call may end from either side: then neither reading may go on waiting.
+            context.add_callback(lambda: _shut(agent))
+            threading.Thread(target=_feed, args=(agent, requests), name="session-ssh", daemon=True).start()
+            with suppress(OSError):
+                while data := agent.recv(_CHUNK):
+                    yield protobuf.encode({1: data})
+
+    return {"/moby.sshforward.v1.SSH/ForwardAgent": forward} if offer.ssh else {}
+
+
+def _feed(agent: socket.socket, requests: Iterator[bytes]) -> None:
+    """What the build step says to the agent. gRPC's iterator raises when the call is over."""
+    with suppress(Exception):
+        for request in requests:
+            agent.sendall(dict(protobuf.fields(request)).get(1, b""))  # type: ignore[arg-type]  # a number can't be sent
+    _shut(agent, socket.SHUT_WR)
+
+
+def _shut(connection: socket.socket, how: int = socket.SHUT_RDWR) -> None:
+    with suppress(OSError):
+        connection.shutdown(how)
+
+
+def _field(message: bytes, number: int) -> str:
+    return protobuf.as_text(dict(protobuf.fields(message)).get(number, b""))
+
+
+def _abort(context: grpc.ServicerContext, code: str, text: str) -> None:
+    import grpc
+
+    context.abort(getattr(grpc.StatusCode, code), text)

@@ -1,0 +1,91 @@
+"""A connection of its own to the engine, taken over from HTTP: what BuildKit's session is spoken over.
+
+Not by way of docker-py, whose HTTP reader may have read ahead: the engine speaks first after the switch.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from orchestrator.engine.docker_api import ApiError, gone
+
+MAX_HEAD = 64 * 1024
+"""A longer head of a reply is refused."""
+
+
+def upgrade(endpoint: str, path: str, headers: Iterable[tuple[str, str]], *, timeout: float) -> socket.socket:
+    """POST `path` with `headers` (Connection and Upgrade among them); the socket once the engine has switched.
+
+    Errors: GoneError when the engine can't be reached within `timeout` seconds, ApiError when it won't switch.
+    """
+    opened: socket.socket | None = None
+    try:
+        opened = _connect(endpoint, timeout)
+        head = [f"POST {path} HTTP/1.1", "Host: docker", *(f"{name}: {value}" for name, value in headers)]
+        opened.sendall("\r\n".join([*head, "Content-Length: 0", "", ""]).encode("ascii"))
+        status, rest = _read_head(opened)
+        if status != 101:
+            raise ApiError(f"HTTP status {status} instead of a switch of protocols: {rest}", status=status)
+        opened.settimeout(None)
+    except BaseException as error:
+        if opened is not None:
+            opened.close()
+        if isinstance(error, OSError):
+            raise gone(error, endpoint) from error
+        raise
+    return opened
+
+
+def _connect(endpoint: str, timeout: float) -> socket.socket:
+    if endpoint.startswith("unix://"):
+        local = socket.socket(socket.AF_UNIX)
+        try:
+            local.settimeout(timeout)
+            local.connect(endpoint.removeprefix("unix://"))
+        except BaseException:
+            local.close()
+            raise
+        return local
+    url = urlsplit(endpoint)
+    secure = url.scheme == "https" or bool(os.environ.get("DOCKER_TLS_VERIFY") or os.environ.get("DOCKER_CERT_PATH"))
+    remote = socket.create_connection((url.hostname or "", url.port or (2376 if secure else 2375)), timeout=timeout)
+    if not secure or url.scheme == "http":
+        return remote
+    try:
+        return _tls().wrap_socket(remote, server_hostname=url.hostname)
+    except BaseException:
+        remote.close()
+        raise
+
+
+def _tls() -> ssl.SSLContext:
+    """As the docker command reads DOCKER_TLS_VERIFY and DOCKER_CERT_PATH."""
+    folder = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+    context = ssl.create_default_context()
+    if os.environ.get("DOCKER_TLS_VERIFY"):
+        context.load_verify_locations(folder / "ca.pem")
+    else:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if (folder / "cert.pem").is_file():
+        context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
+
+
+def _read_head(opened: socket.socket) -> tuple[int, str]:
+    """Status, and the start of an error's body. Byte by byte: what follows the head is not ours to read."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = opened.recv(1)
+        if not byte or len(head) > MAX_HEAD:
+            raise ConnectionError("the reply to the switch of protocols broke off")
+        head += byte
+    try:
+        status = int(head.split(b" ", 2)[1])
+    except (IndexError, ValueError) as error:
+        raise ConnectionError("what answers does not speak HTTP") from error
+    return status, "" if status == 101 else opened.recv(500).decode(errors="replace").strip()

@@ -1,0 +1,123 @@
+"""Registry logins from the files of docker and podman."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.engine.logins import Login, auth_header, config_header, find_login, registry_of
+
+
+def auth(text: str) -> dict[str, str]:
+    return {"auth": base64.b64encode(text.encode()).decode()}
+
+
+def write(path: Path, document: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    return path
+
+
+def decoded(header: str) -> Any:
+    return json.loads(base64.urlsafe_b64decode(header))
+
+
+@pytest.mark.parametrize(
+    ("reference", "registry"),
+    [
+        ("alpine", "docker.io"),
+        ("library/alpine:3", "docker.io"),
+        ("index.docker.io/library/alpine", "docker.io"),
+        ("localhost/x", "localhost"),
+        ("localhost:5000/x:1", "localhost:5000"),
+        ("ghcr.io/a/b@sha256:00", "ghcr.io"),
+    ],
+)
+def test_registry_of_a_reference(reference: str, registry: str) -> None:
+    assert registry_of(reference) == registry
+
+
+@pytest.mark.parametrize(
+    ("key", "reference"),
+    [
+        ("ghcr.io", "ghcr.io/team/image:1"),
+        ("https://ghcr.io", "ghcr.io/team/image"),
+        ("https://ghcr.io/v2/", "ghcr.io/team/image@sha256:00"),
+        ("ghcr.io/team", "ghcr.io/team/image:1"),
+        ("ghcr.io/team/image", "ghcr.io/team/image:1"),
+        ("127.0.0.1:5000", "127.0.0.1:5000/image"),
+        ("https://index.docker.io/v1/", "alpine"),
+        ("docker.io", "docker.io/library/alpine:3"),
+    ],
+)
+def test_keys_of_auth_files(tmp_path: Path, key: str, reference: str) -> None:
+    path = write(tmp_path / "auth.json", {"auths": {"other.example": auth("no:no"), key: auth("me:a:b")}})
+    login = find_login(reference, {"REGISTRY_AUTH_FILE": str(path), "HOME": str(tmp_path)})
+    assert login is not None
+    assert (login.username, login.password, login.source) == ("me", "a:b", str(path))
+
+
+def test_the_longest_key_counts_and_other_teams_get_nothing(tmp_path: Path) -> None:
+    auths = {"r.example/a": auth("team-a:x"), "r.example/a/b": auth("image-b:x"), "q.example/a": auth("q:x")}
+    path = write(tmp_path / "auth.json", {"auths": auths})
+    environ = {"REGISTRY_AUTH_FILE": str(path), "HOME": str(tmp_path)}
+
+    def user(reference: str) -> str | None:
+        login = find_login(reference, environ)
+        return login.username if login else None
+
+    assert user("r.example/a/b:1") == "image-b"
+    assert user("r.example/a/c") == "team-a"
+    assert user("r.example/ab") is None
+    assert user("q.example/other") is None
+
+
+def test_files_in_podmans_order_and_broken_ones_are_passed_over(tmp_path: Path) -> None:
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path / "run"), "HOME": str(tmp_path)}
+    write(tmp_path / ".docker/config.json", {"auths": {"r.example": auth("docker:x")}})
+    runtime = write(tmp_path / "run/containers/auth.json", "{broken")
+    found = find_login("r.example/x", environ)
+    assert found is not None
+    assert found.username == "docker"
+    write(runtime, {"auths": {"r.example": auth("podman:x")}})
+    found = find_login("r.example/x", environ)
+    assert found is not None
+    assert found.username == "podman"
+    write(tmp_path / "elsewhere/config.json", {"auths": {"s.example": {"identitytoken": "t0ken"}}})
+    found = find_login("s.example/x", {**environ, "DOCKER_CONFIG": str(tmp_path / "elsewhere")})
+    assert found is not None
+    assert (found.token, found.username) == ("t0ken", "")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["auths", "credHelpers", "r.example", "auth", "username"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(json_values)
+def test_any_json_is_logins_or_none(tmp_path_factory: pytest.TempPathFactory, document: Any) -> None:
+    path = write(tmp_path_factory.mktemp("auth") / "auth.json", document)
+    find_login("r.example/x", {"REGISTRY_AUTH_FILE": str(path), "HOME": str(path.parent)})
+
+
+def test_headers() -> None:
+    login = Login(registry="r.example", source="f", username="me", password="pä/ss?>")
+    hub = Login(registry="docker.io", source="f", token="t")
+    assert auth_header(None) == {}
+    assert decoded(auth_header(login)["X-Registry-Auth"])["password"] == "pä/ss?>"
+    config = decoded(config_header({"r.example": login, "docker.io": hub})["X-Registry-Config"])
+    assert config["r.example"]["username"] == "me"
+    assert config["https://index.docker.io/v1/"]["identitytoken"] == "t"
+    assert config_header({}) == {}
+    assert "pä/ss" not in repr(login)
