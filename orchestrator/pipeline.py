@@ -13,18 +13,28 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, assemble, proxy_arguments
+from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, assemble, assemble_shim, proxy_arguments
 from orchestrator.containerfile.render import render_containerfile
 from orchestrator.containerfile.rendered import check_room, clear_earlier
 from orchestrator.digest import Digests, file_digests
 from orchestrator.engine.base import BuildRequest, Engine, Leftover, StepFailed
-from orchestrator.errors import BuildStepError, EngineError, Finding, Severity, UsageError, VerificationError
+from orchestrator.errors import (
+    BuildStepError,
+    EngineError,
+    Finding,
+    Severity,
+    UsageError,
+    VerificationError,
+)
 from orchestrator.events import Emit, Event, Notice, StepFinished, StepProgress, StepStarted
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, replacing
 from orchestrator.image.errors import ImageError
 from orchestrator.inputs.model import Inputs
 from orchestrator.inputs.nominal import nominal_inputs
-from orchestrator.inputs.resolve import resolve_inputs
+from orchestrator.inputs.resolve import Options
+from orchestrator.inputs.store import Entry, Store
+from orchestrator.inputs.transfer import export_entries
+from orchestrator.lock.resolve import Policy, resolve_locked
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.manifest.merge import effective_manifest
 from orchestrator.packers.native import NativeJob, pack_native
@@ -33,9 +43,16 @@ from orchestrator.packers.staged import OpenArchive
 from orchestrator.plan.make import make_plan
 from orchestrator.plan.model import Plan
 from orchestrator.plan.origins import line_in_script, origin_of
+from orchestrator.prebuilt.bundle import input_keys, keep_images
+from orchestrator.prebuilt.program import STAGE as PROGRAM_STAGE
+from orchestrator.prebuilt.program import keep_program, load_program, program_key, program_tag
+from orchestrator.prebuilt.shim import RESULT as SHIM_RESULT
+from orchestrator.prebuilt.shim import STAGE as SHIM_STAGE
+from orchestrator.prebuilt.shim import NotKept, shim_name, take_shim, with_shim
 from orchestrator.project.load import LoadedProject, load_project
 from orchestrator.project.paths import check_paths
-from orchestrator.receipt import Built, StageTimes, receipt_document, receipt_text
+from orchestrator.project.user_settings import with_user_settings
+from orchestrator.receipt import Built, ShimUsed, StageTimes, receipt_document, receipt_text
 from orchestrator.verify.image import verify_image
 from orchestrator.verify.model import Verification
 from orchestrator.verify.subject import stand_in_file
@@ -45,6 +62,7 @@ if TYPE_CHECKING:
     from orchestrator.provenance.records import Records
 
 TARGET = "result"
+DEFAULT_OUTPUT = Path("target")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +75,17 @@ class Checked:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """How to build. `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again."""
+
+    locked: bool = False
+    offline: bool = False
+    no_cache: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Job:
-    """One build under way."""
+    """One build under way. `exclude` is what the context leaves out; `shim` the finished one, if there is one."""
 
     engine: Engine
     loaded: LoadedProject
@@ -66,6 +93,10 @@ class _Job:
     plan: Plan
     emit: Emit
     build_id: str
+    store: Store
+    options: BuildOptions
+    exclude: tuple[Path, ...]
+    shim: ShimUsed | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +113,7 @@ def check_project(path: Path) -> Checked:
 
     UsageError holds every error of all three; warnings and notes come back in `findings`.
     """
-    loaded = load_project(path)
+    loaded = with_user_settings(load_project(path))
     findings = [*loaded.warnings, *check_paths(loaded)]
     manifest: EffectiveManifest | None = None
     try:
@@ -107,9 +138,9 @@ def render_text(checked: Checked) -> str:
 def render_context(checked: Checked, *, output: Path, emit: Emit) -> None:
     """Write the Containerfile and all that it copies into `output`; outside inputs are fetched, no engine is asked."""
     check_room(output)
-    inputs = resolve_inputs(checked.loaded, None, emit)
+    inputs = resolve_locked(checked.loaded, None, emit)
     plan = make_plan(checked.loaded, checked.manifest, inputs)
-    made = assemble(checked.loaded, plan, inputs, mounts=True, exclude=output, emit=emit)
+    made = assemble(checked.loaded, plan, inputs, mounts=True, exclude=(output,), emit=emit)
     clear_earlier(output)
     made.context.write_to(output)
 
@@ -120,7 +151,7 @@ def build_project(
     *,
     output: Path,
     emit: Emit,
-    no_cache: bool = False,
+    options: BuildOptions | None = None,
     sign: SigningKey | None = None,
 ) -> Result:
     """Build, verify and write `output/NAME.img`, its receipt and what it names, or leave all as they were."""
@@ -134,12 +165,13 @@ def build_project(
         times.record(event)
         emit(event)
 
-    with _only_build_of(output, name, tell):
-        inputs = resolve_inputs(loaded, engine, tell)
-        plan = make_plan(loaded, checked.manifest, inputs)
-        job = _Job(engine=engine, loaded=loaded, inputs=inputs, plan=plan, emit=tell, build_id=uuid4().hex)
-        made = assemble(loaded, plan, inputs, mounts=engine.info.mounts, exclude=output, emit=tell)
-        image_id = _run_containerfile(job, made, no_cache=no_cache)
+    store = Store(emit=tell)
+    with _only_build_of(output, name, tell), store.in_use():
+        job = _prepared(checked, engine, store, tell, options or BuildOptions(), (output,))
+        if job.options.offline:
+            job = _with_kept_program(job)
+        made = _assembled(job)
+        image_id = _run_containerfile(job, made, TARGET)
         target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
         # The inner ones are renamed first: a receipt never speaks of a file that isn't there yet.
         with (
@@ -149,14 +181,13 @@ def build_project(
         ):
             made_by, records = _pack(job, image_id, image_part)
             # What it held is in the image file now; its layers stay as the engine's cache.
-            with suppress(EngineError):
-                engine.remove(Leftover(kind="image", id=image_id, name="", build_id=job.build_id))
-            verification = _with_stand_ins(_verify(image_part, loaded, target, tell), inputs)
+            _forget(job, image_id)
+            verification = _with_stand_ins(_verify(image_part, loaded, target, tell), job.inputs)
             digests = _digests(image_part, target, tell)
             built = Built(
                 project=loaded.project,
-                plan=plan,
-                inputs=inputs,
+                plan=job.plan,
+                inputs=job.inputs,
                 engine=engine.info,
                 image_path=str(target),
                 digests=digests,
@@ -166,12 +197,114 @@ def build_project(
                 context_sha256=made.context.digest(),
                 stages=times.rows,
                 verification=verification,
+                shim=job.shim,
             )
             with phase(tell, "receipt", "write provenance and bill of materials"):
                 attached = attachments.write(built, image_part, records, started)
             document = receipt_document(built, attached)
             receipt_part.write_text(receipt_text(document), encoding="utf-8")
     return Result(image=target, receipt=receipt, document=document)
+
+
+def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit) -> list[Entry]:
+    """Write all that a build of the project needs to `target`, for a machine without a network; what it holds.
+
+    That is every input, the finished shim, images that were pulled, and the result of the stage `program`: its step may
+    download (crates, say), so it is built here, or taken from the engine's cache. The lock stays beside project.yaml.
+    """
+    store = Store(emit=emit)
+    with store.in_use():
+        job = _prepared(checked, engine, store, emit, BuildOptions(), (DEFAULT_OUTPUT, target))
+        key = program_key(job.loaded, job.plan, job.inputs, job.exclude)
+        with store.lock(f"bundle-{key}"):
+            image = _run_containerfile(
+                replace(job, build_id="bundle"), _assembled(job), PROGRAM_STAGE, program_tag(key)
+            )
+            with phase(emit, "bundle", "save the images"):
+                keep_program(store, engine, key)
+                keys = [key, *input_keys(store, job.inputs), *keep_images(store, engine, job.inputs)]
+            _forget(replace(job, build_id="bundle"), image)
+        if job.shim is not None:
+            keys.append(job.shim.key)
+        with phase(emit, "bundle", f"write {target.name}"):
+            try:
+                return export_entries(store, keys, target)
+            finally:
+                store.remove(key)  # large, of use on the other machine only, and saved again in seconds
+
+
+def _prepared(
+    checked: Checked, engine: Engine, store: Store, emit: Emit, options: BuildOptions, exclude: tuple[Path, ...]
+) -> _Job:
+    """Inputs resolved, plan made, and the shim built or taken."""
+    loaded = checked.loaded
+    policy = Policy(locked=options.locked, offline=options.offline, options=Options(store=store))
+    inputs = resolve_locked(loaded, engine, emit, policy)
+    plan = make_plan(loaded, checked.manifest, inputs)
+    job = _Job(
+        engine=engine,
+        loaded=loaded,
+        inputs=inputs,
+        plan=plan,
+        emit=emit,
+        build_id=uuid4().hex,
+        store=store,
+        options=options,
+        exclude=exclude,
+    )
+    return job if plan.shim is None else _with_shim(job)
+
+
+def _with_shim(job: _Job) -> _Job:
+    """The job with a finished shim: from the cache, or built now and kept there for every project on this machine."""
+    name = shim_name(job.plan, job.inputs)
+    built = False
+
+    @contextmanager
+    def open_result() -> Iterator[BinaryIO]:
+        nonlocal built
+        built = True
+        made = assemble_shim(job.loaded, job.plan, job.inputs, mounts=job.engine.info.mounts, emit=job.emit)
+        image_id = _run_containerfile(job, made, SHIM_STAGE)
+        try:
+            with job.engine.open_archive(image_id, SHIM_RESULT, job.build_id) as stream:
+                yield stream
+        finally:
+            _forget(job, image_id)
+
+    try:
+        entry = take_shim(job.store, name, open_result, newer_than=time.time() if job.options.no_cache else 0.0)
+    except NotKept as error:
+        # It is built beside the program then, every time.
+        job.emit(Notice(text=f"the built shim is not kept: {error.message}"))
+        return job
+    if not built:
+        with phase(job.emit, "shim", "take the finished shim from the cache"):
+            pass
+    used = ShimUsed(key=entry.key, sha256=entry.sha256, reused=not built)
+    return replace(job, plan=with_shim(job.plan, entry), shim=used)
+
+
+def _with_kept_program(job: _Job) -> _Job:
+    """Offline: the job with the image that a bundle brought for its build step, when it is of the very same step."""
+    key = program_key(job.loaded, job.plan, job.inputs, job.exclude)
+    with phase(job.emit, "inputs", "look for the finished build step"):
+        image = load_program(job.store, job.engine, key)
+    if image is None:
+        job.emit(Notice(text="no bundle holds the result of this build step; it runs without a network"))
+        return job
+    return replace(job, plan=replace(job.plan, program_image=image))
+
+
+def _assembled(job: _Job) -> Assembled:
+    mounts = job.engine.info.mounts
+    return assemble(job.loaded, job.plan, job.inputs, mounts=mounts, exclude=job.exclude, emit=job.emit)
+
+
+def _forget(job: _Job, image_id: str) -> None:
+    """Remove an image of this build from the engine; its layers stay as the engine's cache."""
+    with suppress(EngineError):
+        job.engine.remove(Leftover(kind="image", id=image_id, name="", build_id=job.build_id))
 
 
 def _digests(image: Path, target: Path, emit: Emit) -> Digests:
@@ -212,15 +345,16 @@ def _only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
         lock.release()
 
 
-def _run_containerfile(job: _Job, made: Assembled, *, no_cache: bool) -> str:
+def _run_containerfile(job: _Job, made: Assembled, target: str, tag: str = "") -> str:
     request = BuildRequest(
         context=made.context.stream(),
         containerfile=CONTAINERFILE,
-        tag=f"localhost/orchestrator/{job.plan.name.lower()}:{job.build_id[:12]}",
+        tag=tag or f"localhost/orchestrator/{job.plan.name.lower()}:{target}-{job.build_id[:12]}",
         build_id=job.build_id,
-        target=TARGET,
-        build_args=proxy_arguments(job.loaded),
-        no_cache=no_cache,
+        target=target,
+        build_args={} if job.options.offline else proxy_arguments(job.loaded),
+        no_cache=job.options.no_cache,
+        offline=job.options.offline,
     )
     try:
         return job.engine.build(request, job.emit)

@@ -16,6 +16,20 @@ COPIED_SCRIPTS = ("stage-tree.sh", "sbom-records.sh", "pack-ops.sh")
 
 def render_containerfile(plan: Plan, *, mounts: bool = True) -> str:
     """The multi-stage Containerfile. `mounts=False` is for Docker's classic builder (no `RUN --mount`)."""
+    return _rendered("Containerfile.j2", plan, mounts)
+
+
+def render_shim(plan: Plan, *, mounts: bool = True) -> str:
+    """A Containerfile of the shim's stage alone."""
+    return _rendered("shim.Containerfile.j2", plan, mounts)
+
+
+def render_program(plan: Plan) -> str:
+    """The stage `program` alone: what decides, with the files that it copies, what it gives."""
+    return _rendered("program.Containerfile.j2", plan, True)
+
+
+def _rendered(template: str, plan: Plan, mounts: bool) -> str:
     environment = Environment(
         loader=FileSystemLoader(CONTAINERFILES),
         undefined=StrictUndefined,
@@ -25,7 +39,7 @@ def render_containerfile(plan: Plan, *, mounts: bool = True) -> str:
         autoescape=False,
     )
     environment.filters["sh"] = shlex.quote
-    text = environment.get_template("Containerfile.j2").render(plan=plan, mounts=mounts, version=__version__)
+    text = environment.get_template(template).render(plan=plan, mounts=mounts, version=__version__)
     return _squeeze(text)
 
 

@@ -39,7 +39,8 @@ class BuildRequest:
     """One image build.
 
     `context` yields the chunks of a tar that holds `containerfile` (its name inside the tar) and all that it
-    copies; it is called at most once. `target` is the stage to end at. `tag` names the result.
+    copies; it is called at most once. `target` is the stage to end at. `tag` names the result. `offline` steps run
+    without a network.
     """
 
     context: Iterable[bytes]
@@ -49,6 +50,7 @@ class BuildRequest:
     target: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
+    offline: bool = False
 
 
 class StepFailed(BuildStepError):
@@ -91,6 +93,14 @@ class Engine(Protocol):
 
     def import_rootfs(self, tar: Path, tag: str, labels: Mapping[str, str]) -> str:
         """Make an image from a root file system's tar; returns the image id."""
+        ...
+
+    def save(self, image: str, target: Path) -> None:
+        """Write an image, its layers and settings to the new file `target`, as an archive that `load` takes."""
+        ...
+
+    def load(self, archive: Path, tag: str) -> str:
+        """Take an image out of an archive that `save` made, name it `tag`; returns its id. InputError: no such."""
         ...
 
     def build(self, request: BuildRequest, emit: Emit) -> str:

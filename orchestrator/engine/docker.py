@@ -59,7 +59,7 @@ class DockerEngine(ApiEngine):
         params: dict[str, Any] = {
             **build_parameters(request),
             "labels": {LABEL: request.build_id},
-            "networkmode": self._network,
+            "networkmode": "none" if request.offline else self._network,
         }
         log: BuildKitLog | ClassicLog
         if self._info.builder == "buildkit":

@@ -14,7 +14,8 @@ from orchestrator.engine.base import LABEL
 from orchestrator.errors import InputError
 from orchestrator.events import Event, Notice
 from orchestrator.inputs.access import Access
-from orchestrator.inputs.bases import debian_rootfs, packages_of, program_base, resolve_base
+from orchestrator.inputs.bases import program_base, resolve_base
+from orchestrator.inputs.debian import debian_rootfs, packages_of
 from orchestrator.project.model import Base, Bootstrap, Build, Project
 from tests.inputs.fakes import ImageEngine
 
