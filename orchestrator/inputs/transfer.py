@@ -1,8 +1,8 @@
 """Entries of the cache as one file, to be taken to another machine: a tar, with zstd where the name asks for it.
 
 Layout: `orchestrator-cache` (the format's version), then for each entry `entries/KEY/entry.json` and its `data`, then
-`names/NAME.json`. The same entries give the same bytes. Importing believes nothing: names and paths are checked, and
-every entry's content is hashed before it counts.
+`names/NAME.json`, and `orchestrator-cache-end`, by which a file that was cut is known. The same entries give the same
+bytes. Importing believes nothing: names and paths are checked, and every entry's content is hashed before it counts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from orchestrator.inputs import trees
 from orchestrator.inputs.store import Entry, Store
 
 FORMAT = b"1\n"
-MARK = "orchestrator-cache"
+MARK, END = "orchestrator-cache", "orchestrator-cache-end"
 MTIME = 1_577_836_800  # 2020-01-01: no time of this machine
 MAX_RECORD = 1024 * 1024
 CHUNK = 1024 * 1024
@@ -65,6 +65,7 @@ def export_entries(store: Store, keys: Iterable[str], target: Path) -> list[Entr
         for name, record in store.names():
             if record["key"] in {entry.key for entry in entries}:
                 _add_bytes(tar, f"names/{name}.json", _json(record))
+        _add_bytes(tar, END, FORMAT)
     return entries
 
 
@@ -180,7 +181,9 @@ class _Import:
         self.members.skip()
         new: list[str] = []
         known: list[str] = []
-        while (member := self.members.peek()) is not None:
+        while (member := self.members.peek()) is None or member.name != END:
+            if member is None:
+                raise _damaged(self.shown, "it is cut off")
             if (entry := _MEMBER.fullmatch(member.name)) and entry["rest"] == "entry.json":
                 (new if self._entry(entry["key"], member) else known).append(entry["key"])
             elif name := _NAME.fullmatch(member.name):

@@ -13,6 +13,7 @@ from orchestrator.files import write_text
 from orchestrator.inputs.model import Inputs
 from orchestrator.inputs.requests import requests_of
 from orchestrator.inputs.resolve import Options, resolve_inputs
+from orchestrator.inputs.store import Store
 from orchestrator.lock.changes import Change, changes
 from orchestrator.lock.model import Lock, lock_of, lock_text, read_lock
 from orchestrator.project.load import LoadedProject, lock_path
@@ -66,7 +67,13 @@ def resolve_locked(loaded: LoadedProject, engine: Engine | None, emit: Emit, pol
 
 
 def update_lock(
-    loaded: LoadedProject, engine: Engine, emit: Emit, *, upgrade: frozenset[str] = frozenset(), write: bool = True
+    loaded: LoadedProject,
+    engine: Engine,
+    emit: Emit,
+    *,
+    upgrade: frozenset[str] = frozenset(),
+    write: bool = True,
+    store: Store | None = None,
 ) -> Updated:
     """Resolve; the inputs named in `upgrade`, and those that the lock lacks, are asked for anew. Writes the lock.
 
@@ -82,7 +89,7 @@ def update_lock(
     old = before or Lock()
     stale = {change.input for change in _stale(loaded, before)} if before else set()
     pins = {name: pin for name, pin in old.pins().items() if name not in upgrade | stale}
-    inputs = resolve_inputs(loaded, engine, emit, Options(pins=pins, refresh=bool(upgrade)))
+    inputs = resolve_inputs(loaded, engine, emit, Options(store=store, pins=pins, refresh=bool(upgrade)))
     after = lock_of(loaded.project, inputs)
     if write and (before is None or lock_text(after) != lock_text(before)):
         write_text(path, lock_text(after))

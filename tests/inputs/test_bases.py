@@ -27,7 +27,8 @@ STAND_IN = r"""#!/bin/sh
 [ "$1" = --version ] && { echo "mmdebstrap 1.3.5"; exit 0; }
 echo "$SOURCE_DATE_EPOCH $*" >>"$STAND_IN_LOG"
 case "$*" in *nosuchpackage*) echo "I: start" >&2; echo "E: Unable to locate package nosuchpackage" >&2; exit 25;; esac
-for target; do :; done
+while [ "$1" != -- ]; do shift; done
+target=$3
 work=$(mktemp -d)
 mkdir -p "$work/var/lib/dpkg"
 status=$work/var/lib/dpkg/status
