@@ -48,8 +48,7 @@ SHOWN_CHANGES = 40
 def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, progress: str, as_json: bool) -> None:
     """Resolve every outside input to a commit, digest or sha256, into project.lock beside PROJECT.YAML."""
     from orchestrator.engine.select import connect
-    from orchestrator.inputs.requests import requests_of
-    from orchestrator.lock.resolve import update_lock
+    from orchestrator.lock.resolve import known_names, update_lock
     from orchestrator.pipeline import check_project
 
     if project is None and upgrade not in (None, ALL) and (Path(upgrade).is_dir() or "." in upgrade):
@@ -58,10 +57,9 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
         raise UsageError("give the project", remedy="orchestrator lock PROJECT.YAML [--upgrade [NAME]]")
     checked = check_project(project)
     say_findings(finding for finding in checked.findings if finding.severity is not Severity.NOTE)
-    every = frozenset(requests_of(checked.loaded.project))
-    names = every if diff or upgrade == ALL else frozenset([upgrade] if upgrade else [])
-    if diff and upgrade not in (None, ALL):
-        names = frozenset([str(upgrade)])
+    one = frozenset([upgrade]) if upgrade not in (None, ALL) else frozenset[str]()
+    every = known_names(checked.loaded, one)
+    names = every if (diff or upgrade == ALL) and not one else one
     with make_progress(progress) as shown, closing(connect(engine, emit=shown.emit)) as connected:
         updated = update_lock(checked.loaded, connected, shown.emit, upgrade=names, write=not diff)
     if as_json:
@@ -88,6 +86,10 @@ def _say_changes(updated: Updated, diff: bool) -> None:
     answer(str(updated.path))
 
 
+def _entries(count: int) -> str:
+    return f"{count} {'entry' if count == 1 else 'entries'}"
+
+
 @click.group()
 def cache() -> None:
     """The input cache: what it holds, making it smaller, taking it elsewhere."""
@@ -109,7 +111,7 @@ def cache_ls(as_json: bool) -> None:
     for item in found:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.used))
         answer(f"{size(item.size):>10}  {used}  {item.key}  {item.source}".rstrip())
-    answer(f"{size(sum(item.size for item in found)):>10}  in {len(found)} entries in {store.root}")
+    answer(f"{size(sum(item.size for item in found)):>10}  in {_entries(len(found))} in {store.root}")
 
 
 @cache.command(name="gc")
@@ -129,7 +131,8 @@ def cache_gc(keep: str, as_json: bool) -> None:
         say(f"removed {item.key} ({size(item.size)})")
     if done.spared:
         say("builds are running: what was used within a day stays")
-    answer(f"removed {len(done.removed)} entries, {size(sum(i.size for i in done.removed))}; {size(done.kept)} stay")
+    freed = size(sum(item.size for item in done.removed))
+    answer(f"removed {_entries(len(done.removed))}, {freed}; {size(done.kept)} stay")
 
 
 @cache.command(name="export")
@@ -143,7 +146,7 @@ def cache_export(file: Path, keys: tuple[str, ...]) -> None:
     store = Store()
     with store.in_use():
         entries = export_entries(store, keys or [entry.key for entry in store.list()], file)
-    say(f"wrote {len(entries)} entries, {size(sum(entry.size for entry in entries))}")
+    say(f"wrote {_entries(len(entries))}, {size(sum(entry.size for entry in entries))}")
     answer(str(file))
 
 
@@ -157,7 +160,7 @@ def cache_import(file: Path) -> None:
     store = Store()
     with store.in_use():
         done = import_entries(store, file)
-    answer(f"{len(done.new)} new entries, {len(done.known)} known ones")
+    answer(f"{len(done.new)} new {'entry' if len(done.new) == 1 else 'entries'}, {len(done.known)} known")
 
 
 @click.group()

@@ -81,11 +81,7 @@ def update_lock(
     """
     path = lock_path(loaded.path)
     before = read_lock(path)
-    known = requests_of(loaded.project)
-    for name in sorted(upgrade - set(known)):
-        raise UsageError(
-            f"{name!r} is not a locked input of {loaded.path}", remedy=f"one of: {', '.join(sorted(known)) or 'none'}"
-        )
+    known_names(loaded, upgrade)
     old = before or Lock()
     stale = {change.input for change in _stale(loaded, before)} if before else set()
     pins = {name: pin for name, pin in old.pins().items() if name not in upgrade | stale}
@@ -94,6 +90,16 @@ def update_lock(
     if write and (before is None or lock_text(after) != lock_text(before)):
         write_text(path, lock_text(after))
     return Updated(path=path, before=before, changes=changes(old, after), inputs=inputs)
+
+
+def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
+    """The names of the project's locked inputs. UsageError when one of `names` is none of them."""
+    known = frozenset[str](requests_of(loaded.project))
+    for name in sorted(names - known):
+        raise UsageError(
+            f"{name!r} is not a locked input of {loaded.path}", remedy=f"it has {', '.join(sorted(known))}"
+        )
+    return known
 
 
 def _stale(loaded: LoadedProject, lock: Lock | None) -> list[Change]:

@@ -47,9 +47,12 @@ def orchestrator(
 
 
 def without_network(*arguments: str | Path, env: Mapping[str, str] | None = None, timeout: float = 1200) -> Run:
-    """Run a command in a network namespace that has no interface but a loopback that is down."""
+    """Run a command in a network namespace that has no interface but a loopback that is down.
+
+    Also in a mount namespace of its own: a Podman store stays mounted on itself after its service has ended.
+    """
     done = subprocess.run(
-        ["unshare", "--net", "--", *_command(arguments)],
+        ["unshare", "--net", "--mount", "--", *_command(arguments)],
         cwd=ROOT,
         env=_environment(env),
         stdin=subprocess.DEVNULL,
