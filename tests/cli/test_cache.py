@@ -95,4 +95,4 @@ def test_the_users_settings_reach_every_command(root: Path, tmp_path: Path) -> N
     project.write_text("name: x\nbuild: {run: make, program: x}\n")
     done = orchestrator("check", project, env={"XDG_CONFIG_HOME": str(tmp_path / "config")})
     assert done.code == 2
-    assert f"{folder}/config.yaml:1: mirors: unknown key; did you mean mirrors?" in done.stderr
+    assert f"{folder}/config.yaml:1: mirors: unknown key; did you mean `mirrors`?" in done.stderr
