@@ -46,7 +46,10 @@ SHOWN_CHANGES = 40
 @json_option
 @json_failures
 def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, progress: str, as_json: bool) -> None:
-    """Resolve every outside input to a commit, digest or sha256, into project.lock beside PROJECT.YAML."""
+    """Pin every outside input in project.lock.
+
+    Each becomes a commit, a digest or a sha256, in the file beside PROJECT.YAML.
+    """
     from orchestrator.engine.select import connect
     from orchestrator.lock.resolve import known_names, update_lock
     from orchestrator.pipeline import check_project
@@ -92,7 +95,7 @@ def _entries(count: int) -> str:
 
 @click.group()
 def cache() -> None:
-    """The input cache: what it holds, making it smaller, taking it elsewhere."""
+    """List, shrink, export or import the cache."""
 
 
 @cache.command(name="ls")
@@ -165,7 +168,7 @@ def cache_import(file: Path) -> None:
 
 @click.group()
 def bundle() -> None:
-    """One file with all that a build needs, for a machine without a network."""
+    """Pack all that an offline build needs."""
 
 
 @bundle.command(name="export")

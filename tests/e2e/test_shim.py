@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -67,7 +68,7 @@ def cache(tmp_path: Path) -> Path:
 def test_the_second_project_takes_the_finished_shim(engine: Engine, tmp_path: Path, cache: Path) -> None:
     sources = tmp_path / "gevulot"
     shutil.copytree(ROOT / "examples/standin-gevulot", sources, ignore=shutil.ignore_patterns("target"))
-    (sources / "of-this-run").write_text(engine.info.endpoint + str(tmp_path))  # no layer of an earlier run
+    (sources / "of-this-run").write_text(uuid4().hex)  # no layer of an earlier run
     first, receipt = build(project(tmp_path / "one", sources), tmp_path / "out1", engine, cache)
     assert any("cargo build" in row["step"] and not row["cached"] for row in steps_of(receipt, "gevulot"))
     assert receipt["shim"]["reused"] is False
