@@ -45,24 +45,23 @@ def debian_rootfs(access: Access, bootstrap: Bootstrap) -> Entry:
 def locked_rootfs(access: Access, base: Base, name: InputName, pin: Pin) -> Entry:
     """The tar that the lock names: kept, or made again of exactly its packages."""
     expected = pin.values["sha256"]
-    kept = access.store.get(f"sha256-{expected}")
-    if kept is not None:
-        return kept
-    if base.bootstrap is None:
-        raise InputError(
-            f"the lock names a base made from Debian packages for {base.image}, project.yaml none",
-            remedy=f"`orchestrator lock PROJECT.YAML --upgrade {name}`",
-        )
-    rootfs = _Rootfs(access=access, bootstrap=base.bootstrap, pinned=pin.packages)
+    suite = base.bootstrap.debian if base.bootstrap else pin.values.get("suite", "")
+    with access.step(f"make the Debian {suite} base that the lock names") as step:
+        step.cached = True
 
-    def fill(target: Path) -> Mapping[str, str]:
-        info = rootfs.make(target)
-        found, _ = file_digest(target)
-        if found != expected:
-            raise differs(_other_packages(pin.packages, packages_of(target)), name, expected, found)
-        return info
+        def fill(target: Path) -> Mapping[str, str]:
+            step.cached = False
+            if base.bootstrap is None:
+                raise InputError(
+                    f"the lock names a base made from Debian packages for {base.image}, project.yaml none",
+                    remedy=f"`orchestrator lock PROJECT.YAML --upgrade {name}`",
+                )
+            info = _Rootfs(access=access, bootstrap=base.bootstrap, pinned=pin.packages).make(target)
+            found, _ = file_digest(target)
+            if found != expected:
+                raise differs(_other_packages(pin.packages, packages_of(target)), name, expected, found)
+            return info
 
-    with access.step(f"make the Debian {base.bootstrap.debian} base that the lock names"):
         return access.store.keep(key_of("bootstrap-locked", expected), fill, expected=expected)
 
 
