@@ -13,7 +13,14 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, Dialect, assemble, proxy_arguments
+from orchestrator.containerfile.assemble import (
+    CONTAINERFILE,
+    Assembled,
+    Dialect,
+    assemble,
+    assemble_shim,
+    proxy_arguments,
+)
 from orchestrator.containerfile.render import render_containerfile
 from orchestrator.containerfile.rendered import check_room, clear_earlier, command_by_hand
 from orchestrator.digest import Digests, file_digests
@@ -24,7 +31,10 @@ from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, replacing
 from orchestrator.image.errors import ImageError
 from orchestrator.inputs.model import Inputs
 from orchestrator.inputs.nominal import nominal_inputs
-from orchestrator.inputs.resolve import resolve_inputs
+from orchestrator.inputs.resolve import Options
+from orchestrator.inputs.store import Entry, Store
+from orchestrator.inputs.transfer import export_entries
+from orchestrator.lock.resolve import Policy, resolve_locked
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.manifest.merge import effective_manifest
 from orchestrator.network import CA_SECRET
@@ -34,10 +44,17 @@ from orchestrator.packers.staged import OpenArchive
 from orchestrator.plan.make import make_plan
 from orchestrator.plan.model import Plan
 from orchestrator.plan.origins import line_in_script, origin_of
+from orchestrator.prebuilt.bundle import input_keys, keep_images
+from orchestrator.prebuilt.program import STAGE as PROGRAM_STAGE
+from orchestrator.prebuilt.program import keep_program, load_program, program_key, program_tag
+from orchestrator.prebuilt.shim import RESULT as SHIM_RESULT
+from orchestrator.prebuilt.shim import STAGE as SHIM_STAGE
+from orchestrator.prebuilt.shim import NotKept, shim_name, take_shim, with_shim
 from orchestrator.project.load import LoadedProject, load_project
 from orchestrator.project.paths import check_paths
 from orchestrator.project.secrets import ProjectSecrets, read_secrets
-from orchestrator.receipt import Built, StageTimes, receipt_document, receipt_text
+from orchestrator.project.user_settings import with_user_settings
+from orchestrator.receipt import Built, ShimUsed, StageTimes, receipt_document, receipt_text
 from orchestrator.verify.image import verify_image
 from orchestrator.verify.model import Verification
 from orchestrator.verify.subject import stand_in_file
@@ -49,6 +66,7 @@ if TYPE_CHECKING:
 TARGET = "result"
 BUILD_ATTEMPTS = 3
 """Builds of others that end at the same time can take a layer away: twice in a row is bad luck enough."""
+DEFAULT_OUTPUT = Path("target")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +79,17 @@ class Checked:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """How to build. `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again."""
+
+    locked: bool = False
+    offline: bool = False
+    no_cache: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Job:
-    """One build under way."""
+    """One build under way. `exclude` is what the context leaves out; `shim` the finished one, if there is one."""
 
     engine: Engine
     loaded: LoadedProject
@@ -71,6 +98,10 @@ class _Job:
     secrets: ProjectSecrets
     emit: Emit
     build_id: str
+    store: Store
+    options: BuildOptions
+    exclude: tuple[Path, ...]
+    shim: ShimUsed | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +118,7 @@ def check_project(path: Path) -> Checked:
 
     UsageError holds every error of all three; warnings and notes come back in `findings`.
     """
-    loaded = load_project(path)
+    loaded = with_user_settings(load_project(path))
     findings = [*loaded.warnings, *check_paths(loaded)]
     manifest: EffectiveManifest | None = None
     try:
@@ -115,9 +146,9 @@ def render_context(checked: Checked, *, output: Path, emit: Emit) -> tuple[str, 
     Outside inputs are fetched, no engine is asked.
     """
     check_room(output)
-    inputs = resolve_inputs(checked.loaded, None, emit)
+    inputs = resolve_locked(checked.loaded, None, emit)
     plan = make_plan(checked.loaded, checked.manifest, inputs)
-    made = assemble(checked.loaded, plan, inputs, dialect=Dialect(), exclude=output, emit=emit)
+    made = assemble(checked.loaded, plan, inputs, dialect=Dialect(), exclude=(output,), emit=emit)
     clear_earlier(output)
     made.context.write_to(output)
     return command_by_hand(checked.loaded, made, output)
@@ -129,28 +160,26 @@ def build_project(
     *,
     output: Path,
     emit: Emit,
-    no_cache: bool = False,
+    options: BuildOptions | None = None,
     sign: SigningKey | None = None,
 ) -> Result:
     """Build, verify and write `output/NAME.img`, its receipt and what it names, or leave all as they were."""
     from orchestrator.provenance.attach import attaching
 
     loaded, name = checked.loaded, checked.loaded.project.name
-    secrets = _secrets(loaded, engine)
     times, started = StageTimes(), datetime.now(UTC)
 
     def tell(event: Event) -> None:
         times.record(event)
         emit(event)
 
-    with _only_build_of(output, name, tell):
-        inputs = resolve_inputs(loaded, engine, tell)
-        plan = make_plan(loaded, checked.manifest, inputs)
-        job = _Job(
-            engine=engine, loaded=loaded, inputs=inputs, plan=plan, secrets=secrets, emit=tell, build_id=uuid4().hex
-        )
-        made = _assemble(job, output)
-        image_id = _run_containerfile(job, made, no_cache=no_cache)
+    store, secrets = Store(emit=tell), _secrets(loaded, engine)  # before anything is written
+    with _only_build_of(output, name, tell), store.in_use():
+        job = _prepared(checked, engine, store, secrets, tell, options or BuildOptions(), (output,))
+        if job.options.offline:
+            job = _with_kept_program(job)
+        made = _assembled(job)
+        image_id = _run_containerfile(job, made, TARGET)
         target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
         # The inner ones are renamed first: a receipt never speaks of a file that isn't there yet.
         with (
@@ -160,14 +189,13 @@ def build_project(
         ):
             made_by, records = _pack(job, image_id, image_part)
             # What it held is in the image file now; its layers stay as the engine's cache.
-            with suppress(EngineError):
-                engine.remove(Leftover(kind="image", id=image_id, name="", build_id=job.build_id))
-            verification = _with_stand_ins(_verify(image_part, loaded, target, tell), inputs)
+            _forget(job, image_id)
+            verification = _with_stand_ins(_verify(image_part, loaded, target, tell), job.inputs)
             digests = _digests(image_part, target, tell)
             built = Built(
                 project=loaded.project,
-                plan=plan,
-                inputs=inputs,
+                plan=job.plan,
+                inputs=job.inputs,
                 engine=engine.info,
                 image_path=str(target),
                 digests=digests,
@@ -177,6 +205,7 @@ def build_project(
                 context_sha256=made.context.digest(),
                 stages=times.rows,
                 verification=verification,
+                shim=job.shim,
             )
             with phase(tell, "receipt", "write provenance and bill of materials"):
                 attached = attachments.write(built, image_part, records, started)
@@ -203,6 +232,117 @@ def _secrets(loaded: LoadedProject, engine: Engine) -> ProjectSecrets:
             )  # fmt: skip
             raise EngineError(message, remedy=remedy, findings=(finding,))
     return read_secrets(loaded)
+
+
+def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit) -> list[Entry]:
+    """Write all that a build of the project needs to `target`, for a machine without a network; what it holds.
+
+    That is every input, the finished shim, images that were pulled, and the result of the stage `program`: its step may
+    download (crates, say), so it is built here, or taken from the engine's cache. The lock stays beside project.yaml.
+    """
+    store, secrets = Store(emit=emit), _secrets(checked.loaded, engine)
+    with store.in_use():
+        job = _prepared(checked, engine, store, secrets, emit, BuildOptions(), (DEFAULT_OUTPUT, target))
+        key = program_key(job.loaded, job.plan, job.inputs, job.exclude)
+        with store.lock(f"bundle-{key}"):
+            image = _run_containerfile(
+                replace(job, build_id="bundle"), _assembled(job), PROGRAM_STAGE, program_tag(key)
+            )
+            with phase(emit, "bundle", "save the images"):
+                keep_program(store, engine, key)
+                keys = [key, *input_keys(store, job.inputs), *keep_images(store, engine, job.inputs)]
+            _forget(replace(job, build_id="bundle"), image)
+        if job.shim is not None:
+            keys.append(job.shim.key)
+        with phase(emit, "bundle", f"write {target.name}"):
+            try:
+                return export_entries(store, keys, target)
+            finally:
+                store.remove(key)  # large, of use on the other machine only, and saved again in seconds
+
+
+def _prepared(
+    checked: Checked,
+    engine: Engine,
+    store: Store,
+    secrets: ProjectSecrets,
+    emit: Emit,
+    options: BuildOptions,
+    exclude: tuple[Path, ...],
+) -> _Job:
+    """Inputs resolved, plan made, and the shim built or taken."""
+    loaded = checked.loaded
+    policy = Policy(locked=options.locked, offline=options.offline, options=Options(store=store))
+    inputs = resolve_locked(loaded, engine, emit, policy)
+    plan = make_plan(loaded, checked.manifest, inputs)
+    job = _Job(
+        engine=engine,
+        loaded=loaded,
+        inputs=inputs,
+        plan=plan,
+        secrets=secrets,
+        emit=emit,
+        build_id=uuid4().hex,
+        store=store,
+        options=options,
+        exclude=exclude,
+    )
+    return job if plan.shim is None else _with_shim(job)
+
+
+def _with_shim(job: _Job) -> _Job:
+    """The job with a finished shim: from the cache, or built now and kept there for every project on this machine."""
+    name = shim_name(job.plan, job.inputs)
+    built = False
+
+    @contextmanager
+    def open_result() -> Iterator[BinaryIO]:
+        nonlocal built
+        built = True
+        made = assemble_shim(job.loaded, job.plan, job.inputs, dialect=_dialect(job), emit=job.emit)
+        image_id = _run_containerfile(job, made, SHIM_STAGE)
+        try:
+            with job.engine.open_archive(image_id, SHIM_RESULT, job.build_id) as stream:
+                yield stream
+        finally:
+            _forget(job, image_id)
+
+    try:
+        entry = take_shim(job.store, name, open_result, newer_than=time.time() if job.options.no_cache else 0.0)
+    except NotKept as error:
+        # It is built beside the program then, every time.
+        job.emit(Notice(text=f"the built shim is not kept: {error.message}"))
+        return job
+    if not built:
+        with phase(job.emit, "shim", "take the finished shim from the cache"):
+            pass
+    used = ShimUsed(key=entry.key, sha256=entry.sha256, reused=not built)
+    return replace(job, plan=with_shim(job.plan, entry), shim=used)
+
+
+def _with_kept_program(job: _Job) -> _Job:
+    """Offline: the job with the image that a bundle brought for its build step, when it is of the very same step."""
+    key = program_key(job.loaded, job.plan, job.inputs, job.exclude)
+    with phase(job.emit, "inputs", "look for the finished build step"):
+        image = load_program(job.store, job.engine, key)
+    if image is None:
+        job.emit(Notice(text="no bundle holds the result of this build step; it runs without a network"))
+        return job
+    return replace(job, plan=replace(job.plan, program_image=image))
+
+
+def _assembled(job: _Job) -> Assembled:
+    return assemble(job.loaded, job.plan, job.inputs, dialect=_dialect(job), exclude=job.exclude, emit=job.emit)
+
+
+def _dialect(job: _Job) -> Dialect:
+    return Dialect(mounts=job.engine.info.mounts, ssh=job.engine.info.ssh)
+
+
+def _forget(job: _Job, image_id: str) -> None:
+    """Remove an image of this build from the engine; its layers stay as the engine's cache."""
+    with suppress(EngineError):
+        job.engine.remove(Leftover(kind="image", id=image_id, name="", build_id=job.build_id))
 
 
 def _digests(image: Path, target: Path, emit: Emit) -> Digests:
@@ -244,26 +384,24 @@ def _only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
         lock.release()
 
 
-def _assemble(job: _Job, output: Path) -> Assembled:
-    dialect = Dialect(mounts=job.engine.info.mounts, ssh=job.engine.info.ssh)
-    return assemble(job.loaded, job.plan, job.inputs, dialect=dialect, exclude=output, emit=job.emit)
-
-
-def _run_containerfile(job: _Job, made: Assembled, *, no_cache: bool) -> str:
-    secrets = [BuildSecret(id=name, data=value) for name, value in job.secrets.values.items()]
+def _run_containerfile(job: _Job, made: Assembled, target: str, tag: str = "") -> str:
+    # The user's own are for the user's step; the shim's sources come from elsewhere.
+    own = target != SHIM_STAGE
+    secrets = [BuildSecret(id=name, data=value) for name, value in job.secrets.values.items() if own]
     if job.engine.info.mounts:
         secrets.append(BuildSecret(id=CA_SECRET, data=made.certificates, hide=False))
     request = BuildRequest(
         context=(),
         containerfile=CONTAINERFILE,
-        tag=f"localhost/orchestrator/{job.plan.name.lower()}:{job.build_id[:12]}",
+        tag=tag or f"localhost/orchestrator/{job.plan.name.lower()}:{target}-{job.build_id[:12]}",
         build_id=job.build_id,
-        target=TARGET,
-        build_args=proxy_arguments(job.loaded),
-        no_cache=no_cache,
+        target=target,
+        build_args={} if job.options.offline else proxy_arguments(job.loaded),
+        no_cache=job.options.no_cache,
+        offline=job.options.offline,
         images=tuple(base.reference for base in (job.inputs.base, job.inputs.gevulot_base) if base is not None),
         secrets=tuple(secrets),
-        ssh=job.secrets.agent,
+        ssh=job.secrets.agent if own else "",
     )
     for attempt in range(1, BUILD_ATTEMPTS + 1):
         try:

@@ -48,6 +48,15 @@ class StageTimes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShimUsed:
+    """The finished shim that a build took: its key in the input cache, the SHA-256 of its tree, built before or now."""
+
+    key: str
+    sha256: str
+    reused: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Built:
     """What a finished build knows about itself.
 
@@ -66,6 +75,7 @@ class Built:
     context_sha256: str
     stages: Sequence[Mapping[str, Any]]
     verification: Verification
+    shim: ShimUsed | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +90,7 @@ class Attachment:
 def receipt_document(built: Built, attachments: Sequence[Attachment] = ()) -> dict[str, Any]:
     """The receipt as a JSON-able document."""
     file_name = built.image_path.rsplit("/", 1)[-1]
+    shim = {"shim": asdict(built.shim)} if built.shim is not None else {}
     return {
         "schema": SCHEMA_VERSION,
         "orchestrator": __version__,
@@ -105,6 +116,7 @@ def receipt_document(built: Built, attachments: Sequence[Attachment] = ()) -> di
         "bootable": built.verification.bootable,
         "stand_ins": [stand_in.to_dict() for stand_in in built.verification.stand_ins],
         "inputs": [_input(each) for each in built.inputs],
+        **shim,
         "containerfile_sha256": sha256_text(built.containerfile),
         "manifest_sha256": sha256_text(built.manifest),
         "context_sha256": built.context_sha256,

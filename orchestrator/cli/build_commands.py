@@ -108,14 +108,19 @@ def _bases_by_hand(checked: Checked) -> Iterator[str]:
 )
 @engine_option
 @progress_option
+@click.option("--locked", is_flag=True, help="Only with a lock that says everything, and only as it says.")
+@click.option("--offline", is_flag=True, help="Use no network at all: inputs from the cache, steps without a network.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--sign", type=PATH, metavar="KEY.PEM", help="Sign the provenance with this ed25519 private key.")
 @json_option
-def build(  # noqa: PLR0913, PLR0917 - click gives every option as an argument
+def build(  # noqa: PLR0913 - one parameter an option
+    *,
     projects: tuple[Path, ...],
     output: Path,
     engine: str,
     progress: str,
+    locked: bool,
+    offline: bool,
     no_cache: bool,
     sign: Path | None,
     as_json: bool,
@@ -123,9 +128,10 @@ def build(  # noqa: PLR0913, PLR0917 - click gives every option as an argument
     """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project."""
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
-    from orchestrator.pipeline import build_project
+    from orchestrator.pipeline import BuildOptions, build_project
     from orchestrator.provenance.dsse import load_signing_key
 
+    options = BuildOptions(locked=locked, offline=offline, no_cache=no_cache)
     done: list[_Done] = []
     # What is finished is finished, also when a later project fails.
     with _answering(done, as_json=as_json):
@@ -136,7 +142,7 @@ def build(  # noqa: PLR0913, PLR0917 - click gives every option as an argument
                 if len(ready) > 1:
                     shown.emit(Notice(text=f"building {each.loaded.project.name} ({number} of {len(ready)})"))
                 began = time.monotonic()
-                result = build_project(each, connected, output=output, emit=shown.emit, no_cache=no_cache, sign=key)
+                result = build_project(each, connected, output=output, emit=shown.emit, options=options, sign=key)
                 done.append(_Done(result=result, seconds=time.monotonic() - began))
 
 

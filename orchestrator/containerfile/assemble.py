@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.containerfile.context import BuildContext, Content, HostFile, HostTree, Part
-from orchestrator.containerfile.render import render_containerfile, render_manifest, render_scripts
+from orchestrator.containerfile.render import render_containerfile, render_manifest, render_scripts, render_shim
 from orchestrator.events import Emit, ignore
 from orchestrator.inputs.model import Inputs
 from orchestrator.network import SSH_MOUNT, ca_bundle
 from orchestrator.plan.model import Plan
-from orchestrator.project.load import LoadedProject
+from orchestrator.project.load import LoadedProject, lock_path
 
 CONTAINERFILE = "Containerfile"
 # apt reads this beside its own configuration; the bundle is the one that every other tool is pointed to.
@@ -44,27 +44,27 @@ class Assembled:
 
 
 def assemble(
-    loaded: LoadedProject, plan: Plan, inputs: Inputs, *, dialect: Dialect, exclude: Path, emit: Emit = ignore
+    loaded: LoadedProject,
+    plan: Plan,
+    inputs: Inputs,
+    *,
+    dialect: Dialect,
+    exclude: Sequence[Path],
+    emit: Emit = ignore,
 ) -> Assembled:
-    """The context of one build. `exclude` is the output directory, left out of the user's sources."""
+    """The context of one build. `exclude` (output files and directories) is left out of the user's sources."""
     containerfile = render_containerfile(plan, mounts=dialect.mounts, ssh=dialect.ssh)
     manifest, certificates = render_manifest(plan), _certificates(loaded)
-    sources = (loaded.root / loaded.project.build.context).resolve()
     parts: list[Part] = [
         Content(path=CONTAINERFILE, data=containerfile.encode()),
         Content(path="manifest.json", data=manifest.encode()),
         *(Content(path=f"scripts/{name}", data=text.encode()) for name, text in sorted(render_scripts(plan).items())),
-        Content(path="network/apt.conf", data=APT_CONF.encode()),
-        HostTree(prefix="src", source=sources, ignore_file=True, exclude=(exclude.resolve(),)),
+        *_network(dialect, certificates),
     ]
-    if not dialect.mounts:
-        parts.append(Content(path="network/ca.crt", data=certificates))
-    if inputs.gevulot is not None:
-        local = inputs.gevulot.local
-        # A checkout's own build products would make every build a different context.
-        parts.append(HostTree(prefix="gevulot", source=local, exclude=(local / "target", local / ".git")))
-    if inputs.gpu_assets is not None:
-        parts.append(HostTree(prefix="gpu-assets", source=inputs.gpu_assets.local))
+    if not plan.program_image:
+        parts += program_parts(loaded, plan, inputs, exclude)
+    if plan.shim is not None and plan.shim.prebuilt is None and inputs.gevulot is not None:
+        parts.append(_sources(inputs.gevulot.local))
     if plan.packer == "ops":
         parts += _ops_parts(plan, inputs)
     return Assembled(
@@ -73,6 +73,50 @@ def assemble(
         context=BuildContext(parts=parts, emit=emit),
         certificates=certificates,
     )
+
+
+def assemble_shim(
+    loaded: LoadedProject, plan: Plan, inputs: Inputs, *, dialect: Dialect, emit: Emit = ignore
+) -> Assembled:
+    """The context of the shim's stage alone."""
+    if inputs.gevulot is None:
+        raise ValueError("a project without `gevulot` has no shim")
+    containerfile, certificates = render_shim(plan, mounts=dialect.mounts), _certificates(loaded)
+    parts: list[Part] = [
+        Content(path=CONTAINERFILE, data=containerfile.encode()),
+        *_network(dialect, certificates),
+        _sources(inputs.gevulot.local),
+    ]
+    return Assembled(
+        containerfile=containerfile,
+        manifest="",
+        context=BuildContext(parts=parts, emit=emit),
+        certificates=certificates,
+    )
+
+
+def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequence[Path]) -> list[Part]:
+    """What the stage `program` copies, its script aside: the sources, the finished shim, the GPU assets."""
+    sources = (loaded.root / loaded.project.build.context).resolve()
+    left_out = (*(path.resolve() for path in exclude), lock_path(loaded.path).resolve())
+    parts: list[Part] = [HostTree(prefix="src", source=sources, ignore_file=True, exclude=left_out)]
+    if plan.shim is not None and plan.shim.prebuilt is not None:
+        parts.append(HostTree(prefix="shim", source=plan.shim.prebuilt))
+    if inputs.gpu_assets is not None:
+        parts.append(HostTree(prefix="gpu-assets", source=inputs.gpu_assets.local))
+    return parts
+
+
+def _network(dialect: Dialect, certificates: bytes) -> list[Part]:
+    parts: list[Part] = [Content(path="network/apt.conf", data=APT_CONF.encode())]
+    if not dialect.mounts:
+        parts.append(Content(path="network/ca.crt", data=certificates))
+    return parts
+
+
+def _sources(local: Path) -> Part:
+    # A checkout's own build products would make every build a different context.
+    return HostTree(prefix="gevulot", source=local, exclude=(local / "target", local / ".git"))
 
 
 def _ops_parts(plan: Plan, inputs: Inputs) -> list[Part]:

@@ -20,6 +20,20 @@ def render_containerfile(plan: Plan, *, mounts: bool = True, ssh: str = SSH_MOUN
 
     `ssh` is the engine's own mount of the ssh agent (`EngineInfo.ssh`).
     """
+    return _rendered("Containerfile.j2", plan, mounts, ssh)
+
+
+def render_shim(plan: Plan, *, mounts: bool = True) -> str:
+    """A Containerfile of the shim's stage alone."""
+    return _rendered("shim.Containerfile.j2", plan, mounts, SSH_MOUNT)
+
+
+def render_program(plan: Plan) -> str:
+    """The stage `program` alone: what decides, with the files that it copies, what it gives."""
+    return _rendered("program.Containerfile.j2", plan, True, SSH_MOUNT)
+
+
+def _rendered(template: str, plan: Plan, mounts: bool, ssh: str) -> str:
     environment = Environment(
         loader=FileSystemLoader(CONTAINERFILES),
         undefined=StrictUndefined,
@@ -29,7 +43,7 @@ def render_containerfile(plan: Plan, *, mounts: bool = True, ssh: str = SSH_MOUN
         autoescape=False,
     )
     environment.filters["sh"] = shlex.quote
-    text = environment.get_template("Containerfile.j2").render(
+    text = environment.get_template(template).render(
         plan=plan, mounts=mounts, ssh=ssh, ca_secret=CA_SECRET, version=__version__
     )
     return _squeeze(text)

@@ -111,6 +111,33 @@ class ApiEngine:
         self._api.json("POST", f"/images/{reference_path(image)}/tag", params={"repo": name, "tag": version})
         return image
 
+    def save(self, image: str, target: Path) -> None:
+        """Write an image to the new file `target`, as an archive that `load` takes."""
+        with (
+            self._api.get_stream(f"/images/{reference_path(image)}/get", params={}) as chunks,
+            target.open("xb") as sink,
+        ):
+            for chunk in chunks:
+                sink.write(chunk)
+
+    def load(self, archive: Path, tag: str) -> str:
+        """Take an image out of such an archive and name it `tag`; returns its id."""
+        said = ""
+        with self._api.post_stream("/images/load", params={"quiet": True}, data=_file_chunks(archive)) as messages:
+            for message in messages:
+                if problem := error_text(message):
+                    raise InputError(f"the engine can't load {archive.name}: {problem}", remedy="make the bundle again")
+                said = str(message.get("stream", "")).strip() or said
+        # "Loaded image: NAME" of Docker and Podman, "Loaded image ID: sha256:…" of Docker for one without a name.
+        loaded = (
+            said.rpartition(": ")[2].split(",")[0] if "sha256:" not in said else "sha256:" + said.rpartition(":")[2]
+        )
+        if not loaded:
+            raise EngineError(f"the engine loaded {archive.name} without naming the image", remedy="see its log")
+        name, version = split_reference(tag)
+        self._api.json("POST", f"/images/{reference_path(loaded)}/tag", params={"repo": name, "tag": version})
+        return self.image_digest(tag) or ""
+
     @contextmanager
     def open_archive(self, image: str, path: str, build_id: str) -> Iterator[BinaryIO]:
         """A tar stream of `path` inside `image`.

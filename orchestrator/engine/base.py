@@ -52,7 +52,8 @@ class BuildRequest:
     `context` yields the chunks of a tar that holds `containerfile` (its name inside the tar) and all that it
     copies; it is called at most once. `target` is the stage to end at. `tag` names the result. `images` are those of
     its FROM lines for whose registries a login may be looked up. `ssh` is the path of an ssh agent's socket on this
-    machine ("" = none). Secrets and ssh need an engine whose `info` says that it can; else EngineError.
+    machine ("" = none). Secrets and ssh need an engine whose `info` says that it can; else EngineError. `offline`
+    steps run without a network.
     """
 
     context: Iterable[bytes]
@@ -65,6 +66,7 @@ class BuildRequest:
     images: tuple[str, ...] = ()
     secrets: tuple[BuildSecret, ...] = ()
     ssh: str = ""
+    offline: bool = False
 
 
 class StepFailed(BuildStepError):
@@ -112,6 +114,14 @@ class Engine(Protocol):
 
     def import_rootfs(self, tar: Path, tag: str, labels: Mapping[str, str]) -> str:
         """Make an image from a root file system's tar; returns the image id."""
+        ...
+
+    def save(self, image: str, target: Path) -> None:
+        """Write an image, its layers and settings to the new file `target`, as an archive that `load` takes."""
+        ...
+
+    def load(self, archive: Path, tag: str) -> str:
+        """Take an image out of an archive that `save` made, name it `tag`; returns its id. InputError: no such."""
         ...
 
     def build(self, request: BuildRequest, emit: Emit) -> str:

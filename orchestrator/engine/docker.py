@@ -64,7 +64,7 @@ class DockerEngine(ApiEngine):
         params: dict[str, Any] = {
             **build_parameters(request),
             "labels": {LABEL: request.build_id},
-            "networkmode": self._network,
+            "networkmode": "none" if request.offline else self._network,
         }
         if self._info.builder == "buildkit":
             image = self._with_buildkit(request, params | {"version": "2", "buildid": job}, steps, emit)

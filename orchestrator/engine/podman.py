@@ -25,6 +25,8 @@ from orchestrator.events import Emit, Notice
 
 CANCEL_TIMEOUT = 15.0
 """Seconds that a cancelled build gets to go away."""
+NO_NETWORK = "NetworkDisabled"
+"""Podman takes Docker's \"none\" here for the host's network, without a word (4.3.1; this is buildah's own name)."""
 _SHM = 64 * 1024 * 1024
 _PAGE = 4096
 _SSH_CONTEXT = "orchestrator-ssh"
@@ -70,7 +72,7 @@ class PodmanEngine(ApiEngine):
         params: dict[str, Any] = {
             **build_parameters(request),
             "labels": {LABEL: request.build_id},
-            "networkmode": self._network,
+            "networkmode": NO_NETWORK if request.offline else self._network,
             "shmsize": mark.size,
             "jobs": "0",  # stages in parallel, as many as there are
             "layers": "1",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.errors import InputError, OrchestratorError
 from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted, ignore
-from orchestrator.inputs.model import redirect
+from orchestrator.inputs.model import InputName, Pin, redirect
 from orchestrator.inputs.store import Store
 
 STAGE = "inputs"
@@ -34,18 +34,35 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """What every fetch needs. `refresh` asks again for what has no pin; `cancelled` stops running downloads."""
+    """What every fetch needs.
+
+    `pins` say what an input must be (the lock); `refresh` asks again for what has none; `offline` fetches nothing;
+    `cancelled` stops running downloads; `began` is when this resolution did (seconds since 1970).
+    """
 
     store: Store
     emit: Emit = ignore
     mirrors: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = Limits()
     refresh: bool = False
+    offline: bool = False
+    pins: Mapping[str, Pin] = field(default_factory=dict)
     cancelled: threading.Event = field(default_factory=threading.Event)
+    began: float = field(init=False, default_factory=time.time)
 
     def redirected(self, url: str) -> str:
         """Where `url` is really fetched from."""
         return redirect(url, self.mirrors)
+
+    @property
+    def newer_than(self) -> float:
+        """What was fetched before this time has to be asked for again (0: nothing has)."""
+        return self.began if self.refresh else 0.0
+
+    def expected(self, name: InputName | None) -> str | None:
+        """The SHA-256 that the lock asks of a downloaded input, or None."""
+        pin = self.pins.get(name) if name is not None else None
+        return None if pin is None else pin.values.get("sha256")
 
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
@@ -83,3 +100,19 @@ class Step:
         if now - self._shown >= 0.2 or done == total:
             self._shown = now
             self.emit(StepProgress(id=self.id, done=done, total=total))
+
+
+def not_in_cache(what: str) -> InputError:
+    """The error for an input that is not there and, with --offline, may not be fetched."""
+    return InputError(
+        f"{what} is not in the input cache, and --offline fetches nothing",
+        remedy="run `orchestrator lock PROJECT.YAML` where there is a network, or `orchestrator cache import` a bundle",
+    )
+
+
+def differs(what: str, name: str, expected: str, found: str) -> InputError:
+    """The error for an input that isn't what the lock says."""
+    return InputError(
+        f"{what}: {found}, the lock says {expected}",
+        remedy=f"if the change is wanted, `orchestrator lock PROJECT.YAML --upgrade {name}`; else don't use it",
+    )

@@ -20,8 +20,8 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from orchestrator.errors import InputError
-from orchestrator.inputs.access import Access, Limits, Step
-from orchestrator.inputs.model import redact, redact_url
+from orchestrator.inputs.access import Access, Limits, Step, differs, not_in_cache
+from orchestrator.inputs.model import InputName, redact, redact_url
 from orchestrator.inputs.store import Entry, disk_full, key_of, mismatch
 from orchestrator.network import CA_VARIABLES, ca_bundle
 
@@ -41,11 +41,22 @@ class _Again(Exception):
         self.after = after
 
 
-def fetch(access: Access, url: str, *, sha256: str | None = None, check: Check | None = None, title: str = "") -> Entry:
+def fetch(
+    access: Access,
+    url: str,
+    *,
+    sha256: str | None = None,
+    name: InputName | None = None,
+    check: Check | None = None,
+    title: str = "",
+) -> Entry:
     """The file at `url` (http, https or file), from the cache or downloaded through the mirrors.
 
-    Errors: InputError when it can't be had, isn't `sha256`, or `check` refuses it; nothing is kept then.
+    It must be `sha256` where given, and what the lock says of the input `name`. Errors: InputError when it can't be
+    had, is something else, or `check` refuses it; nothing is kept then.
     """
+    locked = access.expected(name)
+    wanted = locked or sha256
     real = access.redirected(url)
     shown = redact_url(real)
     try:
@@ -58,16 +69,20 @@ def fetch(access: Access, url: str, *, sha256: str | None = None, check: Check |
         step.cached = True
 
         def fill(target: Path) -> dict[str, str]:
+            if access.offline and scheme != "file":
+                raise not_in_cache(shown)
             step.cached = False
             transfer = _Transfer(url=real, shown=shown, target=target, step=step, limits=access.limits)
             digest = transfer.copy() if scheme == "file" else transfer.download()
+            if locked is not None and digest != locked:
+                raise differs(f"{shown}: its sha256 is", name or "", locked, digest)
             if sha256 is not None and digest != sha256:
                 raise mismatch(shown, sha256, digest)
             if check is not None:
                 check(target)
             return {"source": redact_url(url), "from": shown}
 
-        return access.store.keep(key_of("url", real), fill, expected=sha256, refresh=access.refresh)
+        return access.store.keep(key_of("url", real), fill, expected=wanted, newer_than=access.newer_than)
 
 
 @dataclass(kw_only=True)

@@ -16,7 +16,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from orchestrator import process
 from orchestrator.errors import InputError
 from orchestrator.events import Notice
-from orchestrator.inputs.access import Access
+from orchestrator.inputs.access import Access, not_in_cache
 from orchestrator.inputs.model import redact, redact_url
 from orchestrator.inputs.store import Entry, key_of
 
@@ -43,11 +43,11 @@ class Checkout:
     entry: Entry
 
 
-def fetch_git(access: Access, url: str, ref: str) -> Checkout:
+def fetch_git(access: Access, url: str, ref: str, *, commit: str | None = None) -> Checkout:
     """The tree of `ref` (branch, tag, commit, abbreviated commit, or HEAD) of the repository `url`.
 
-    The same commit gives the same tree on any host. Errors: InputError for an unknown ref (with the nearest
-    ones), a repository that doesn't answer, a missing git.
+    With `commit` (the lock's), nobody is asked what `ref` is now. The same commit gives the same tree on any host.
+    Errors: InputError for an unknown ref (with the nearest ones), a repository that doesn't answer, a missing git.
     """
     real = access.redirected(url)
     shown = redact_url(real)
@@ -57,7 +57,7 @@ def fetch_git(access: Access, url: str, ref: str) -> Checkout:
         raise InputError("git is not installed, and the project has a git input", remedy="install the package git")
     repository = _Repository(access=access, url=real, shown=shown)
     with access.step(f"fetch {shown} {ref}") as step:
-        commit = ref if _COMMIT.fullmatch(ref) else repository.resolve(ref)
+        commit = commit or (ref if _COMMIT.fullmatch(ref) else repository.resolve(ref))
         key = f"git-{commit}"
         entry = access.store.get(key)
         step.cached = entry is not None
@@ -86,10 +86,14 @@ class _Repository:
     def resolve(self, ref: str) -> str:
         """The commit that `ref` is now. Where the server doesn't answer, what it was when last asked, and says so."""
         name = key_of("ref", self.url, ref)
+        known = self.access.store.named(name)
+        if self.access.offline:
+            if known is None:
+                raise not_in_cache(f"{self.shown} {ref}")
+            return known["commit"]
         try:
             commit = self._resolve_now(ref)
         except _Transient as error:
-            known = self.access.store.named(name)
             if known is None or self.access.refresh:
                 raise self._unreachable(str(error)) from error
             age = max(0.0, time.time() - float(known["asked"])) / 3600
@@ -132,6 +136,8 @@ class _Repository:
         """Fetch `commit` and write its files to the new directory `target`."""
         with self._locked():
             if self._git("cat-file", "-e", f"{commit}^{{commit}}").status != 0:
+                if self.access.offline:
+                    raise not_in_cache(f"{self.shown} at {commit}")
                 self._fetch(commit)
             peeled = self._git("rev-parse", "--verify", f"{commit}^{{commit}}").stdout.strip()
             target.mkdir()

@@ -20,9 +20,9 @@ class Input:
     `source` is what the user wrote (or the default), without credentials. `pin` identifies the content:
     `commit` (40 hex) for git; `sha256` and `size` (bytes) for what was downloaded or is a file; `tree-sha256`
     (see `trees.digest_tree`) for a directory; `digest` (`sha256:…`) for an image; for the kernel and ops also
-    `version` where it is known. `path` is the file or directory on this host (None for a pulled image).
-    `reference` is what a FROM line names (bases only). `note` is something the user should know about it.
-    `packages` (`name=version`) are what a base made from Debian packages holds.
+    `version` where it is known; for the Gevulot sources also `cargo-lock-sha256`. `path` is the file or directory on
+    this host (None for a pulled image). `reference` is what a FROM line names (bases only). `note` is something the
+    user should know about it. `packages` (`name=version`) are what a base made from Debian packages holds.
     """
 
     name: InputName
@@ -45,6 +45,15 @@ class Input:
         if self.path is None:
             raise ValueError(f"input {self.name} ({self.kind}) has no file on this host")
         return self.path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """What an input has to be, as the lock recorded it: kind, `Input.pin`, and a Debian base's packages."""
+
+    kind: InputKind
+    values: Mapping[str, str]
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,3 +114,9 @@ def redirect(url: str, mirrors: Mapping[str, str]) -> str:
         return url
     best = max(matches, key=len)
     return mirrors[best] + url[len(best) :]
+
+
+def debian_mirror(suite: str, mirrors: Mapping[str, str]) -> str:
+    """Where Debian `suite` is fetched from: the mirror of the longest prefix of `debian:SUITE`, "" for none."""
+    matches = [prefix for prefix in mirrors if prefix.startswith("debian:") and f"debian:{suite}".startswith(prefix)]
+    return mirrors[max(matches, key=len)] if matches else ""

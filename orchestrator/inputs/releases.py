@@ -36,7 +36,7 @@ def nanos(access: Access, spec: Nanos, root: Path) -> tuple[Input, Input | None]
         return _local_nanos(access, root, spec)
     version = spec.version or DEFAULT_NANOS
     url = NANOS_URL.format(version=version)
-    archive = fetch(access, url, check=_gzip(access, url), title=f"download Nanos {version}")
+    archive = fetch(access, url, name="nanos", check=_gzip(access, url), title=f"download Nanos {version}")
     tree = unpacked(access, archive, url)
     _require(tree.path / "kernel.img", url)
     pin = {"version": version, **file_pin(archive)}
@@ -46,7 +46,9 @@ def nanos(access: Access, spec: Nanos, root: Path) -> tuple[Input, Input | None]
 
 def common(access: Access) -> Input:
     """ops's common.tar.gz: libnss_dns and the certificates of every image."""
-    entry = fetch(access, COMMON_URL, check=_gzip(access, COMMON_URL), title="download Nanos common files")
+    entry = fetch(
+        access, COMMON_URL, name="nanos-common", check=_gzip(access, COMMON_URL), title="download Nanos common files"
+    )
     return Input(name="nanos-common", kind="file", source=COMMON_URL, pin=file_pin(entry), path=entry.path)
 
 
@@ -61,15 +63,19 @@ def ops(access: Access, spec: Ops, root: Path) -> Input:
             magic.expect_program(path, str(path))
         return _file_input("ops", spec.path, path)
     if spec.url is not None:
-        entry = fetch(access, spec.url, sha256=spec.sha256, check=_program(access, spec.url), title="download ops")
+        check = _program(access, spec.url)
+        entry = fetch(access, spec.url, sha256=spec.sha256, name="ops", check=check, title="download ops")
         return Input(name="ops", kind="file", source=redact_url(spec.url), pin=file_pin(entry), path=entry.path)
     version = spec.version or ""
     url = OPS_URL.format(version=version)
-    entry = fetch(access, url, check=_program(access, url), title=f"download ops {version}")
+    entry = fetch(access, url, name="ops", check=_program(access, url), title=f"download ops {version}")
     checked = key_of("md5", version, entry.sha256)
     known = None if access.refresh else access.store.named(checked)
-    note = _check_md5(access, version, entry) if known is None else known["note"]
-    access.store.name(checked, entry.key, {"note": note})
+    if "ops" in access.pins:
+        note = known["note"] if known else ""  # it is what it was when it was locked
+    else:
+        note = _check_md5(access, version, entry) if known is None else known["note"]
+        access.store.name(checked, entry.key, {"note": note})
     pin = {"version": version, **file_pin(entry)}
     return Input(name="ops", kind="file", source=redact_url(url), pin=pin, path=entry.path, note=note)
 
@@ -79,7 +85,8 @@ def gpu_assets(access: Access, spec: GpuAssets | None, nanos_version: str, root:
     if spec is not None and spec.path is not None:
         return local("gpu-assets", spec.path, root, ())
     url = spec.url if spec is not None and spec.url is not None else GPU_URL.format(version=nanos_version)
-    archive = fetch(access, url, sha256=spec.sha256 if spec else None, check=_archive(access, url))
+    sha256 = spec.sha256 if spec else None
+    archive = fetch(access, url, sha256=sha256, name="gpu-assets", check=_archive(access, url))
     tree = unpacked(access, archive, url)
     return Input(name="gpu-assets", kind="archive", source=redact_url(url), pin=file_pin(archive), path=tree.path)
 

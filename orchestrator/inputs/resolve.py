@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.engine.base import Engine
 from orchestrator.errors import Finding, InputError, Severity
 from orchestrator.events import Emit, Event, ignore
-from orchestrator.inputs import bases, releases
-from orchestrator.inputs.access import Access, Limits
+from orchestrator.inputs import bases, releases, trees
+from orchestrator.inputs.access import Access, Limits, differs
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.git import fetch_git
 from orchestrator.inputs.magic import expect_archive
-from orchestrator.inputs.model import Input, Inputs, redact_url
+from orchestrator.inputs.model import Input, Inputs, Pin, redact_url
 from orchestrator.inputs.store import Store
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.model import DEFAULT_NANOS, RUNTIME_REFS, Gevulot, Project
@@ -29,11 +29,13 @@ _WORKERS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to resolve. `store` None = the user's cache; `refresh` asks again for what has no pin."""
+    """How to resolve. `store` None = the user's cache; the rest is `Access`'s."""
 
     store: Store | None = None
     limits: Limits = field(default_factory=Limits)
     refresh: bool = False
+    offline: bool = False
+    pins: Mapping[str, Pin] = field(default_factory=dict)
 
 
 def resolve_inputs(
@@ -52,6 +54,8 @@ def resolve_inputs(
         mirrors=loaded.project.mirrors,
         limits=options.limits,
         refresh=options.refresh,
+        offline=options.offline,
+        pins=options.pins,
     )
     failures: list[Finding] = []
     pool = ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="input")
@@ -96,22 +100,34 @@ def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]
 
 def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Input:
     if spec.path is not None:
-        return releases.local("gevulot", spec.path, root, GEVULOT_SKIP)
+        found = releases.local("gevulot", spec.path, root, GEVULOT_SKIP)
+        return replace(found, pin={**found.pin, **_cargo_lock(found.local)})
     if spec.archive is not None:
         url = spec.archive
         archive = fetch(
-            access, url, sha256=spec.sha256, title="download the Gevulot sources",
+            access, url, sha256=spec.sha256, name="gevulot", title="download the Gevulot sources",
             check=lambda path: expect_archive(path, redact_url(url)),
         )  # fmt: skip
         tree = releases.unpacked(access, archive, url)
-        pin = releases.file_pin(archive)
+        pin = {**releases.file_pin(archive), **_cargo_lock(tree.path)}
         return Input(name="gevulot", kind="archive", source=redact_url(url), pin=pin, path=tree.path)
     written = spec.git or ""
     # A path of the host is relative to project.yaml; `host:path` and URLs are git's own.
     url = written if ":" in written else str((root / written).absolute())
-    checkout = fetch_git(access, url, spec.ref or RUNTIME_REFS[project.runtime])
-    pin = {"commit": checkout.commit, "tree-sha256": checkout.entry.sha256}
+    locked = access.pins.get("gevulot")
+    commit = locked.values.get("commit") if locked else None
+    checkout = fetch_git(access, url, spec.ref or RUNTIME_REFS[project.runtime], commit=commit)
+    digest = checkout.entry.sha256
+    if locked and digest != (expected := locked.values.get("tree-sha256", digest)):
+        raise differs(f"{redact_url(written)} at {commit}: the sha256 of its tree is", "gevulot", expected, digest)
+    pin = {"commit": checkout.commit, "tree-sha256": digest, **_cargo_lock(checkout.entry.path)}
     return Input(name="gevulot", kind="git", source=redact_url(written), pin=pin, path=checkout.entry.path)
+
+
+def _cargo_lock(source: Path) -> dict[str, str]:
+    """The crates that the shim is built from (`cargo build --locked`), as far as the sources pin them."""
+    path = source / "Cargo.lock"
+    return {"cargo-lock-sha256": trees.file_digest(path)[0]} if path.is_file() else {}
 
 
 def _base(

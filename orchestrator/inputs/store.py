@@ -9,6 +9,7 @@ whose lock is free was left by a killed process and is removed.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -31,6 +32,8 @@ from orchestrator.files import PARTIAL_PREFIX, write_text
 from orchestrator.inputs import trees
 
 CACHE_VARIABLE = "ORCHESTRATOR_CACHE_DIR"
+TOUCH = 3600.0
+"""An entry's last use is recorded to this many seconds."""
 _KEY = re.compile(r"[a-z0-9][a-z0-9.+_-]{0,180}")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -85,6 +88,7 @@ class Store:
         """The entry, checked cheaply (sizes and times as when it was made, else its hash); None if none or bad."""
         entry = self._read(key)
         if entry is None or _unchanged(entry):
+            self._touch(entry)
             return entry
         with self.lock(key):
             return self._rehashed(key)
@@ -106,27 +110,32 @@ class Store:
             with self.temporary(key) as temporary:
                 return self._install(_filled(temporary, fill, expected), temporary, key)
 
-    def keep(self, name: str, fill: Fill, *, expected: str | None = None, refresh: bool = False) -> Entry:
+    def keep(self, name: str, fill: Fill, *, expected: str | None = None, newer_than: float = 0.0) -> Entry:
         """As `put`, for what may be other bytes another day (a URL): stored by its SHA-256, found by `name`.
 
-        So an entry that a build is reading never changes; with `refresh`, `name` comes to mean a new one.
+        So an entry that a build is reading never changes; what `name` came to mean before `newer_than` (seconds since
+        1970) is made anew.
         """
-        entry = self.get(f"sha256-{expected}") if expected else self.kept(name)
-        if entry is not None and (expected or not refresh):
+        entry = self._kept(name, expected, newer_than)
+        if entry is not None:
             return entry
-        before = time.time()
         with self.lock(name):
-            entry = self.get(f"sha256-{expected}") if expected else self.kept(name)
-            # Whoever we waited for may have fetched it meanwhile: new enough for a refresh too.
-            if entry is not None and (expected or not refresh or self._named_at(name) >= before):
+            # Whoever we waited for may have fetched it meanwhile.
+            entry = self._kept(name, expected, newer_than)
+            if entry is not None:
                 return entry
             with self.temporary(name) as temporary:
                 made = _filled(temporary, fill, expected)
                 key = f"sha256-{made.sha256}"
                 with self.lock(key):
                     entry = self._rehashed(key) or self._install(made, temporary, key)
-            self.name(name, entry.key, {"fetched": f"{time.time():.3f}"})
+            self.name(name, entry.key, {"fetched": f"{time.time():.6f}"})
             return entry
+
+    def _kept(self, name: str, expected: str | None, newer_than: float) -> Entry | None:
+        if expected:
+            return self.get(f"sha256-{expected}")
+        return self.kept(name) if self._named_at(name) >= newer_than else None
 
     def kept(self, name: str) -> Entry | None:
         """The entry that `name` means, or None."""
@@ -161,6 +170,42 @@ class Store:
         """What `name` stands for: `key` and the facts given with it; None when unknown."""
         record = _load(self.root / "names" / f"{_checked(name)}.json")
         return record if record is not None and isinstance(record.get("key"), str) else None
+
+    def names(self) -> Iterator[tuple[str, Mapping[str, str]]]:
+        """Every name and what it stands for."""
+        for path in sorted((self.root / "names").glob("*.json")):
+            record = self.named(path.stem) if _KEY.fullmatch(path.stem) else None
+            if record is not None:
+                yield path.stem, record
+
+    def forget(self, name: str) -> None:
+        """Let `name` stand for nothing."""
+        (self.root / "names" / f"{_checked(name)}.json").unlink(missing_ok=True)
+
+    def used(self, entry: Entry) -> float:
+        """When the entry was last taken, in seconds since 1970 (to the hour)."""
+        try:
+            return (entry.path.parent / "entry.json").stat().st_mtime
+        except OSError:
+            return entry.created
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While a build reads from the cache: `alone` is then nobody."""
+        with (self.root / "locks" / "in-use").open("a") as held:
+            fcntl.flock(held, fcntl.LOCK_SH)
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether no build reads from the cache now; then none begins before the end of the context."""
+        with (self.root / "locks" / "in-use").open("a") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
@@ -210,6 +255,11 @@ class Store:
             return None
         write_text(entry.path.parent / "entry.json", _json(entry))
         return entry
+
+    def _touch(self, entry: Entry | None) -> None:
+        if entry is not None and time.time() - self.used(entry) > TOUCH:
+            with suppress(OSError):
+                os.utime(entry.path.parent / "entry.json")
 
     def _named_at(self, name: str) -> float:
         return float((self.named(name) or {}).get("fetched", 0.0))

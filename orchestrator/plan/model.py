@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from orchestrator.image.tree import Value
@@ -11,12 +12,16 @@ from orchestrator.image.tree import Value
 
 @dataclass(frozen=True, kw_only=True)
 class ShimPlan:
-    """Stage `gevulot`. `what` says in words where the source comes from; `base` is a FROM reference."""
+    """Stage `gevulot`. `what` says in words where the source comes from; `base` is a FROM reference.
+
+    `prebuilt` is a directory of this host with what the stage gave before: it is copied instead of built.
+    """
 
     what: str
     base: str
     packages: tuple[str, ...]
     workspace: bool
+    prebuilt: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +71,8 @@ class Plan:
 
     `program` is the guest path without its leading "/" (and ops's argument); `ops_manifest` is what `ops build` is
     given (paths relative to /stage); `secrets` are the ids that the user's step gets, `ssh` says whether it gets the
-    ssh agent; `origins` maps a step's key (see `plan.origins`) to its place in project.yaml.
+    ssh agent; `program_image` is an image that stands for stage `program` ("" = build it); `origins` maps a step's
+    key (see `plan.origins`) to its place in project.yaml.
     """
 
     name: str
@@ -85,4 +91,5 @@ class Plan:
     ops_manifest: Mapping[str, Any]
     secrets: tuple[str, ...] = ()
     ssh: bool = False
+    program_image: str = ""
     origins: Mapping[str, Origin] = field(default_factory=dict)

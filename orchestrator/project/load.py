@@ -38,6 +38,11 @@ class LoadedProject:
         return nearest_line(self.lines, field)
 
 
+def lock_path(project_file: Path) -> Path:
+    """Beside the project: project.yaml → project.lock, project.ops.yaml → project.ops.lock."""
+    return project_file.with_suffix(".lock")
+
+
 def load_project(path: Path) -> LoadedProject:
     """Read and validate `path`. Raises UsageError whose `findings` hold all that is wrong; reads nothing else."""
     text = read_text(path, what="a project file", limit=MAX_BYTES)

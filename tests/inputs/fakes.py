@@ -21,6 +21,7 @@ class ImageEngine:
         self.local = dict(local or {})
         self.registry = dict(registry or {})
         self.pulls: list[str] = []
+        self.loads: list[tuple[Path, str]] = []
         self.imports: list[tuple[Path, str, dict[str, str]]] = []
         self.endpoint = endpoint
 
@@ -42,6 +43,14 @@ class ImageEngine:
         self.imports.append((tar, tag, dict(labels)))
         self.local[tag] = "sha256:imported"
         return "sha256:imported"
+
+    def save(self, image: str, target: Path) -> None:
+        target.write_bytes(b"saved " + self.local[image].encode())
+
+    def load(self, archive: Path, tag: str) -> str:
+        self.loads.append((archive, tag))
+        self.local[tag] = archive.read_bytes().removeprefix(b"saved ").decode()
+        return self.local[tag]
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
         raise NotImplementedError

@@ -14,7 +14,8 @@ from orchestrator.engine.base import LABEL
 from orchestrator.errors import InputError
 from orchestrator.events import Event, Notice
 from orchestrator.inputs.access import Access
-from orchestrator.inputs.bases import debian_rootfs, packages_of, program_base, resolve_base
+from orchestrator.inputs.bases import program_base, resolve_base
+from orchestrator.inputs.debian import debian_rootfs, packages_of
 from orchestrator.project.model import Base, Bootstrap, Build, Project
 from tests.inputs.fakes import ImageEngine
 
@@ -26,7 +27,8 @@ STAND_IN = r"""#!/bin/sh
 [ "$1" = --version ] && { echo "mmdebstrap 1.3.5"; exit 0; }
 echo "$SOURCE_DATE_EPOCH $*" >>"$STAND_IN_LOG"
 case "$*" in *nosuchpackage*) echo "I: start" >&2; echo "E: Unable to locate package nosuchpackage" >&2; exit 25;; esac
-for target; do :; done
+while [ "$1" != -- ]; do shift; done
+target=$3
 work=$(mktemp -d)
 mkdir -p "$work/var/lib/dpkg"
 status=$work/var/lib/dpkg/status

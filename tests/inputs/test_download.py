@@ -97,6 +97,21 @@ def test_gives_up_where_nothing_comes(access: Access, server: FileServer, store:
     assert store.list() == []
 
 
+def test_a_large_file_that_breaks_five_times_is_resumed_not_begun_again(access: Access, server: FileServer) -> None:
+    # 50 MB, so that the tests stay quick; 500 MB behave the same.
+    block = bytes(range(256)) * 4096
+    data = b"".join(block[n:] + block[:n] for n in range(48))
+    at = len(data) // 6
+    url = server.add("/large", data, *[Fault("reset", at=at)] * 5)
+    entry = fetch(access, url)
+    assert entry.sha256 == hashlib.sha256(data).hexdigest()
+    asked = [int(each.headers.get("range", "bytes=0-")[6:-1]) for each in server.seen]
+    assert len(asked) == 6
+    assert asked == sorted(set(asked))
+    # What a reset throws away on its way is at most what the connection holds: some megabytes of 50.
+    assert server.sent < len(data) * 1.3
+
+
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
 def test_retries_what_may_pass(access: Access, server: FileServer, status: int) -> None:
     url = server.add("/a", DATA, Fault("status", status=status), Fault("status", status=status))

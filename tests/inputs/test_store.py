@@ -87,7 +87,7 @@ def test_mismatch_names_both_hashes_and_keeps_nothing(store: Store) -> None:
 def test_keep_stores_by_content_and_refresh_leaves_the_old_content(store: Store) -> None:
     old = store.keep("url-1", fill_with(b"old"))
     assert store.keep("url-1", fill_with(b"new")) == old
-    new = store.keep("url-1", fill_with(b"new"), refresh=True)
+    new = store.keep("url-1", fill_with(b"new"), newer_than=time.time())
     assert new.path.read_bytes() == b"new"
     assert old.path.read_bytes() == b"old"
     assert store.kept("url-1") == new

@@ -46,6 +46,24 @@ def orchestrator(
     return Run(code=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
+def without_network(*arguments: str | Path, env: Mapping[str, str] | None = None, timeout: float = 1200) -> Run:
+    """Run a command in a network namespace that has no interface but a loopback that is down.
+
+    Also in a mount namespace of its own: a Podman store stays mounted on itself after its service has ended.
+    """
+    done = subprocess.run(
+        ["unshare", "--net", "--mount", "--", *_command(arguments)],
+        cwd=ROOT,
+        env=_environment(env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Run(code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
 def interrupted(
     arguments: Sequence[str | Path], when: Callable[[dict[str, Any]], bool], sign: signal.Signals, delay: float = 0.0
 ) -> Run:

@@ -57,6 +57,8 @@ class FileServer:
     def __init__(self) -> None:
         self.files: dict[str, Served] = {}
         self.seen: list[Seen] = []
+        self.sent = 0
+        """Bytes of bodies that were sent."""
         self.lock = threading.Lock()
         self.released = threading.Event()
         files = self
@@ -170,9 +172,11 @@ class _FileHandler(BaseHTTPRequestHandler):
 
     def _body(self, body: bytes, fault: Fault | None) -> None:
         if fault is None or fault.kind in {"weak", "garbage-range"}:
+            self.owner.sent += len(body)
             self.wfile.write(body)
             return
         cut = min(fault.at, len(body))
+        self.owner.sent += cut
         if fault.kind == "corrupt" and cut < len(body):
             self.wfile.write(body[:cut] + bytes([body[cut] ^ 0xFF]) + body[cut + 1 :])
             return

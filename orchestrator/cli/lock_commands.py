@@ -1,0 +1,198 @@
+"""Commands about inputs: lock, cache, bundle."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.amounts import size
+from orchestrator.cli.console import answer, answer_json, say, say_findings
+from orchestrator.cli.parameters import (
+    PATH,
+    PROJECT,
+    engine_option,
+    json_failures,
+    json_option,
+    progress_option,
+    project_argument,
+)
+from orchestrator.cli.progress import make_progress
+from orchestrator.errors import Severity, UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.lock.resolve import Updated
+
+ALL = "*"
+SHOWN_CHANGES = 40
+
+
+@click.command()
+@click.argument("project", type=PROJECT, metavar="PROJECT.YAML", required=False)
+@click.option(
+    "--upgrade",
+    is_flag=False,
+    flag_value=ALL,
+    metavar="[NAME]",
+    help="Ask anew what all inputs are, or the one named: gevulot, base, nanos, ops …",
+)
+@click.option("--diff", is_flag=True, help="Only say what has moved since; nothing is written.")
+@engine_option
+@progress_option
+@json_option
+@json_failures
+def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, progress: str, as_json: bool) -> None:
+    """Pin every outside input in project.lock.
+
+    Each becomes a commit, a digest or a sha256, in the file beside PROJECT.YAML.
+    """
+    from orchestrator.engine.select import connect
+    from orchestrator.lock.resolve import known_names, update_lock
+    from orchestrator.pipeline import check_project
+
+    if project is None and upgrade not in (None, ALL) and (Path(upgrade).is_dir() or "." in upgrade):
+        project, upgrade = PROJECT.convert(upgrade, None, None), ALL  # `lock --upgrade project.yaml`
+    if project is None:
+        raise UsageError("give the project", remedy="orchestrator lock PROJECT.YAML [--upgrade [NAME]]")
+    checked = check_project(project)
+    say_findings(finding for finding in checked.findings if finding.severity is not Severity.NOTE)
+    one = frozenset([upgrade]) if upgrade not in (None, ALL) else frozenset[str]()
+    every = known_names(checked.loaded, one)
+    names = every if (diff or upgrade == ALL) and not one else one
+    with make_progress(progress) as shown, closing(connect(engine, emit=shown.emit)) as connected:
+        updated = update_lock(checked.loaded, connected, shown.emit, upgrade=names, write=not diff)
+    if as_json:
+        rows = [asdict(change) for change in updated.changes]
+        answer_json({"path": str(updated.path), "written": not diff, "changes": rows})
+        return
+    _say_changes(updated, diff)
+
+
+def _say_changes(updated: Updated, diff: bool) -> None:
+    tell = answer if diff else say
+    if updated.before is None and not diff:
+        say(f"wrote {updated.path}; keep it with the project")
+    else:
+        for change in updated.changes[:SHOWN_CHANGES]:
+            tell(str(change))
+        if len(updated.changes) > SHOWN_CHANGES:
+            say(f"… and {len(updated.changes) - SHOWN_CHANGES} more (--json has all)")
+    if diff:
+        say("nothing was written; `orchestrator lock --upgrade` takes it up" if updated.changes else "nothing moved")
+        return
+    if updated.before is not None and not updated.changes:
+        say("nothing changed")
+    answer(str(updated.path))
+
+
+def _entries(count: int) -> str:
+    return f"{count} {'entry' if count == 1 else 'entries'}"
+
+
+@click.group()
+def cache() -> None:
+    """List, shrink, export or import the cache."""
+
+
+@cache.command(name="ls")
+@json_option
+@json_failures
+def cache_ls(as_json: bool) -> None:
+    """Every entry: size, last use, what it is."""
+    from orchestrator.inputs.gc import items
+    from orchestrator.inputs.store import Store
+
+    store = Store()
+    found = sorted(items(store), key=lambda item: (-item.size, item.key))
+    if as_json:
+        answer_json({"root": str(store.root), "items": [asdict(item) for item in found]})
+        return
+    for item in found:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.used))
+        answer(f"{size(item.size):>10}  {used}  {item.key}  {item.source}".rstrip())
+    answer(f"{size(sum(item.size for item in found)):>10}  in {_entries(len(found))} in {store.root}")
+
+
+@cache.command(name="gc")
+@click.option("--keep", required=True, metavar="SIZE", help="How much may stay, as 20G; 0 removes everything.")
+@json_option
+@json_failures
+def cache_gc(keep: str, as_json: bool) -> None:
+    """Remove what was used longest ago, until at most SIZE is left."""
+    from orchestrator.inputs.gc import collect, parse_size
+    from orchestrator.inputs.store import Store
+
+    done = collect(Store(), parse_size(keep))
+    if as_json:
+        answer_json(asdict(done))
+        return
+    for item in done.removed:
+        say(f"removed {item.key} ({size(item.size)})")
+    if done.spared:
+        say("builds are running: what was used within a day stays")
+    freed = size(sum(item.size for item in done.removed))
+    answer(f"removed {_entries(len(done.removed))}, {freed}; {size(done.kept)} stay")
+
+
+@cache.command(name="export")
+@click.argument("file", type=PATH, metavar="FILE")
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+def cache_export(file: Path, keys: tuple[str, ...]) -> None:
+    """Write entries (default: all) to FILE, a tar; compressed when its name ends in .zst."""
+    from orchestrator.inputs.store import Store
+    from orchestrator.inputs.transfer import export_entries
+
+    store = Store()
+    with store.in_use():
+        entries = export_entries(store, keys or [entry.key for entry in store.list()], file)
+    say(f"wrote {_entries(len(entries))}, {size(sum(entry.size for entry in entries))}")
+    answer(str(file))
+
+
+@cache.command(name="import")
+@click.argument("file", type=PATH, metavar="FILE")
+def cache_import(file: Path) -> None:
+    """Take the entries of FILE into the cache; the content of each is checked against its hash."""
+    from orchestrator.inputs.store import Store
+    from orchestrator.inputs.transfer import import_entries
+
+    store = Store()
+    with store.in_use():
+        done = import_entries(store, file)
+    answer(f"{len(done.new)} new {'entry' if len(done.new) == 1 else 'entries'}, {len(done.known)} known")
+
+
+@click.group()
+def bundle() -> None:
+    """Pack all that an offline build needs."""
+
+
+@bundle.command(name="export")
+@project_argument
+@click.option("-o", "--output", type=PATH, metavar="FILE", required=True, help="As air-gap.tar.zst.")
+@engine_option
+@progress_option
+def bundle_export(project: Path, output: Path, engine: str, progress: str) -> None:
+    """Write inputs, shim, images and the result of the build step to FILE.
+
+    There: `orchestrator cache import FILE`, then `orchestrator build --offline --locked PROJECT.YAML`.
+    """
+    from orchestrator.engine.select import connect
+    from orchestrator.pipeline import check_project, export_bundle
+
+    checked = check_project(project)
+    say_findings(finding for finding in checked.findings if finding.severity is not Severity.NOTE)
+    with make_progress(progress) as shown, closing(connect(engine, emit=shown.emit)) as connected:
+        entries = export_bundle(checked, connected, target=output, emit=shown.emit)
+    for entry in entries:
+        say(f"{size(entry.size):>10}  {entry.key}  {entry.info.get('source', '')}".rstrip())
+    say(f"take {output}, {project} and what it names; there: `orchestrator cache import {output.name}`,")
+    say(f"  then `orchestrator build --offline --locked {project.name}`")
+    answer(str(output))
+
+
+COMMANDS = (lock, cache, bundle)

@@ -1,0 +1,200 @@
+"""Root file systems of Debian packages, by mmdebstrap: of the newest ones, or again of those that a lock names."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import process
+from orchestrator.errors import InputError
+from orchestrator.inputs.access import Access, differs, not_in_cache
+from orchestrator.inputs.model import InputName, Pin, debian_mirror, redact
+from orchestrator.inputs.store import Entry, key_of
+from orchestrator.inputs.trees import file_digest
+from orchestrator.project.model import Base, Bootstrap
+
+SOURCE_DATE_EPOCH = 1_577_836_800  # 2020-01-01: the same packages give the same tar
+_PREFERENCES = "/etc/apt/preferences.d/orchestrator-lock"
+# mmdebstrap copies these two from the host; engines bring their own.
+_FORGET_HOST = 'rm -f "$1/etc/resolv.conf" "$1/etc/hostname"'
+
+
+def debian_rootfs(access: Access, bootstrap: Bootstrap) -> Entry:
+    """A Debian root file system as a tar in the cache; made by mmdebstrap when it isn't there.
+
+    The same tar serves every engine, so that images agree. Errors: InputError.
+    """
+    rootfs = _Rootfs(access=access, bootstrap=bootstrap)
+    name = key_of("bootstrap", bootstrap.debian, *rootfs.packages, rootfs.mirror)
+    with access.step(f"make a Debian {bootstrap.debian} base") as step:
+        step.cached = True
+
+        def fill(target: Path) -> Mapping[str, str]:
+            step.cached = False
+            return rootfs.make(target)
+
+        return access.store.keep(name, fill, newer_than=access.newer_than)
+
+
+def locked_rootfs(access: Access, base: Base, name: InputName, pin: Pin) -> Entry:
+    """The tar that the lock names: kept, or made again of exactly its packages."""
+    expected = pin.values["sha256"]
+    suite = base.bootstrap.debian if base.bootstrap else pin.values.get("suite", "")
+    with access.step(f"make the Debian {suite} base that the lock names") as step:
+        step.cached = True
+
+        def fill(target: Path) -> Mapping[str, str]:
+            step.cached = False
+            if base.bootstrap is None:
+                raise InputError(
+                    f"the lock names a base made from Debian packages for {base.image}, project.yaml none",
+                    remedy=f"`orchestrator lock PROJECT.YAML --upgrade {name}`",
+                )
+            info = _Rootfs(access=access, bootstrap=base.bootstrap, pinned=pin.packages).make(target)
+            found, _ = file_digest(target)
+            if found != expected:
+                raise differs(_other_packages(pin.packages, packages_of(target)), name, expected, found)
+            return info
+
+        return access.store.keep(key_of("bootstrap-locked", expected), fill, expected=expected)
+
+
+def _other_packages(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
+    """In words: how a base that was made again differs from the one that was locked."""
+    other = [each for each in found if each not in set(wanted)]
+    if not other:
+        return "the base could not be made again: the same packages, but the sha256 of the tar is"
+    shown = ", ".join(other[:5]) + (" …" if len(other) > 5 else "")
+    return f"the base could not be made again: the mirror has other versions now ({shown}); the sha256 of the tar is"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rootfs:
+    """One run of mmdebstrap. `pinned` (`name=version`) are versions that apt must take where it has them."""
+
+    access: Access
+    bootstrap: Bootstrap
+    pinned: tuple[str, ...] = ()
+
+    @property
+    def packages(self) -> list[str]:
+        return sorted(set(self.bootstrap.packages))
+
+    @property
+    def mirror(self) -> str:
+        return debian_mirror(self.bootstrap.debian, self.access.mirrors)
+
+    def make(self, target: Path) -> Mapping[str, str]:
+        """Write the tar; returns what is worth recording. Errors: InputError."""
+        suite = self.bootstrap.debian
+        if self.access.offline:
+            raise not_in_cache(f"the Debian {suite} base ({', '.join(self.packages) or 'no packages'})")
+        if process.which("mmdebstrap") is None:
+            raise InputError(
+                "mmdebstrap is not installed, and the base has to be made from Debian packages",
+                remedy="install the package mmdebstrap",
+            )
+        if redact(self.mirror) != self.mirror:
+            raise InputError(
+                f"mirrors: debian: {redact(self.mirror)}: apt writes the address into the base, credentials too",
+                remedy="give it without credentials, which belong into apt's auth.conf",
+            )
+        version = process.run(["mmdebstrap", "--version"]).stdout.strip()
+        preferences = target.with_name("preferences")
+        preferences.write_text(_preferences(self.pinned))
+        try:
+            _mmdebstrap(self.access, self._arguments(target, preferences))
+        finally:
+            preferences.unlink()
+        if not target.is_file():
+            raise InputError("mmdebstrap wrote no file", remedy="run it by hand to see why")
+        return {"source": f"debian {suite}", "include": " ".join(self.packages), "tool": version}
+
+    def _arguments(self, target: Path, preferences: Path) -> list[str]:
+        include = (f"--include={','.join(self.packages)}",) if self.packages else ()
+        pinning = (
+            (
+                f"--setup-hook=upload {shlex.quote(str(preferences))} {_PREFERENCES}",
+                f'--customize-hook=rm -f "$1{_PREFERENCES}"',
+            )
+            if self.pinned
+            else ()
+        )
+        mirror = (self.mirror,) if self.mirror else ()
+        return [
+            *_contained(), "mmdebstrap", "--variant=minbase", "--format=tar", "--skip=output/dev", *include, *pinning,
+            f"--customize-hook={_FORGET_HOST}", "--", self.bootstrap.debian, str(target), *mirror,
+        ]  # fmt: skip
+
+
+def _preferences(pinned: tuple[str, ...]) -> str:
+    """apt's preferences for exactly these versions. Priority 1001: also where that is a step back."""
+    paragraphs = (each.split("=", 1) for each in pinned)
+    return "\n".join(f"Package: {name}\nPin: version {version}\nPin-Priority: 1001\n" for name, version in paragraphs)
+
+
+def _mmdebstrap(access: Access, arguments: list[str]) -> None:
+    try:
+        done = process.run(
+            arguments,
+            # A file system that a build tool can read on any host: no host's locale, no host's umask surprises.
+            env={"SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), "LC_ALL": "C.UTF-8"},
+            timeout=access.limits.total,
+        )
+    except TimeoutError as error:
+        raise InputError(f"the Debian base: {error}", remedy="check the network and the proxy settings") from error
+    if done.status != 0:
+        lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:", "Err:"))]
+        tail = "\n".join(lines[-8:]) or done.tail(8)
+        raise InputError(f"the Debian base could not be made:\n{tail}", remedy=_mend(done.stderr, access.store.root))
+
+
+def _contained() -> list[str]:
+    """As root, a command prefix that gives mmdebstrap namespaces of its own, where the system allows.
+
+    It mounts /proc, /sys and the host's /dev/shm in its work directory under /tmp. Killed (our time limit, SIGKILL),
+    it would leave them mounted there, and who then clears /tmp clears the host's /dev/shm. So the mounts are to go
+    with the process, and its children with it. (Not as root, mmdebstrap does this itself.)
+    """
+    prefix = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if os.geteuid() != 0 or process.which("unshare") is None or process.run([*prefix, "true"]).status != 0:
+        return []
+    return [*prefix, "--"]
+
+
+def _mend(output: str, cache: Path) -> str:
+    if "No space left on device" in output:
+        return f"free some room in {tempfile.gettempdir()} and in {cache}"
+    if "Unable to locate package" in output:
+        return "correct the names under bootstrap.packages"
+    if any(word in output for word in ("subuid", "unshare", "CLONE_NEWUSER", "newuidmap")):
+        return "run as root, or give your user a range in /etc/subuid and /etc/subgid and install uidmap"
+    return "check the network and the proxy settings (apt must reach a Debian mirror), and the packages' names"
+
+
+@functools.lru_cache(maxsize=16)
+def packages_in(tar: Path, sha256: str) -> tuple[str, ...]:  # noqa: ARG001 - the key: a path's content changes
+    """`packages_of`, asked once for each content: it takes a good part of a second."""
+    return packages_of(tar)
+
+
+def packages_of(tar: Path) -> tuple[str, ...]:
+    """`name=version` of every installed package of a Debian root file system's tar, sorted."""
+    try:
+        with tarfile.open(tar) as archive:
+            status = archive.extractfile("./var/lib/dpkg/status")
+            text = status.read().decode(errors="replace") if status is not None else ""
+    except (tarfile.TarError, KeyError, OSError) as error:
+        raise InputError(f"{tar}: no list of packages in it ({error})", remedy="remove it from the cache") from error
+    found = []
+    for paragraph in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
+        if fields.get("Status", "").endswith(" installed"):
+            found.append(f"{fields.get('Package', '')}={fields.get('Version', '')}")
+    return tuple(sorted(found))

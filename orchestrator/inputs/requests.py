@@ -1,0 +1,78 @@
+"""What project.yaml asks for from outside, input by input, before anything is resolved. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.inputs.bases import program_base
+from orchestrator.inputs.model import InputName, redact_url
+from orchestrator.inputs.releases import COMMON_URL, GPU_URL
+from orchestrator.project.model import DEFAULT_NANOS, RUNTIME_REFS, Base, Gevulot, Nanos, Project
+
+Request = Mapping[str, Any]
+"""Text, or a list of text, by key. `path` is there if and only if the input is the user's own file or directory."""
+
+
+def requests_of(project: Project) -> dict[InputName, Request]:
+    """The request of every input that can be locked. Mirrors don't count: they change the way, not the goal.
+
+    The stub kernel is our own and has no pin; a local kernel's common.tar.gz is part of its directory.
+    """
+    found: dict[InputName, Request] = {"base": _base(program_base(project))}
+    if project.gevulot is not None:
+        found["gevulot"] = _gevulot(project.gevulot, project.runtime)
+        found["gevulot-base"] = _base(project.gevulot.base)
+    if project.nanos.kernel != "stub":
+        found |= _nanos(project.nanos)
+    if project.packer == "ops":
+        found["ops"] = _given({**project.ops.model_dump(), "url": _shown(project.ops.url)})
+    if project.gpu or project.gpu_assets is not None:
+        given = project.gpu_assets.model_dump() if project.gpu_assets else {}
+        default = GPU_URL.format(version=project.nanos.version or DEFAULT_NANOS)
+        url = None if given.get("path") else _shown(given.get("url")) or default
+        found["gpu-assets"] = _given({**given, "url": url})
+    return found
+
+
+def is_local(request: Request) -> bool:
+    """Whether it is a file or directory of the user's, which may change from build to build."""
+    return "path" in request
+
+
+def _gevulot(gevulot: Gevulot, runtime: str) -> Request:
+    ref = (gevulot.ref or RUNTIME_REFS[runtime]) if gevulot.git is not None else None
+    return _given(
+        {
+            "git": _shown(gevulot.git),
+            "ref": ref,
+            "path": gevulot.path,
+            "archive": _shown(gevulot.archive),
+            "sha256": gevulot.sha256,
+        }
+    )
+
+
+def _nanos(nanos: Nanos) -> dict[InputName, Request]:
+    if nanos.path is not None:
+        return {"nanos": _given({"path": nanos.path, "version": nanos.version})}
+    return {"nanos": {"version": nanos.version or DEFAULT_NANOS}, "nanos-common": {"url": COMMON_URL}}
+
+
+def _base(base: Base) -> Request:
+    bootstrap = base.bootstrap
+    return _given(
+        {
+            "image": base.image,
+            "debian": bootstrap.debian if bootstrap else None,
+            "packages": sorted(set(bootstrap.packages)) if bootstrap else None,
+        }
+    )
+
+
+def _shown(url: str | None) -> str | None:
+    return redact_url(url) if url is not None else None
+
+
+def _given(values: Mapping[str, Any]) -> Request:
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,0 +1,181 @@
+"""Resolving under a lock: what it names is taken, what it doesn't is resolved and written to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from orchestrator.engine.base import Engine
+from orchestrator.errors import Finding, InputError, Severity, UsageError
+from orchestrator.events import Emit, Notice
+from orchestrator.files import write_text
+from orchestrator.inputs.model import Inputs
+from orchestrator.inputs.requests import requests_of
+from orchestrator.inputs.resolve import Options, resolve_inputs
+from orchestrator.inputs.store import Store
+from orchestrator.lock.changes import Change, changes
+from orchestrator.lock.model import Lock, lock_of, lock_text, read_lock
+from orchestrator.project.load import LoadedProject, lock_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """`locked`: the lock must be there and say everything; `offline`: nothing is fetched. `options`: for tests."""
+
+    locked: bool = False
+    offline: bool = False
+    options: Options = field(default_factory=Options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Updated:
+    """What `update_lock` did: the file, the differences to the lock before (None: there was none), the inputs."""
+
+    path: Path
+    before: Lock | None
+    changes: Sequence[Change]
+    inputs: Inputs
+
+
+def resolve_locked(loaded: LoadedProject, engine: Engine | None, emit: Emit, policy: Policy | None = None) -> Inputs:
+    """Every input, as the lock beside the project says. A lock that is missing or lacks something is written.
+
+    With `locked` it is a UsageError instead, and a local file that isn't as it was is an InputError. Without an engine
+    (`render`) nothing is written: the bases would be missing. Errors else: those of `resolve_inputs`.
+    """
+    policy = policy or Policy()
+    path = lock_path(loaded.path)
+    lock = read_lock(path)
+    if lock is None and policy.locked:
+        raise UsageError(f"there is no {path}, and --locked asks for it", remedy=f"`orchestrator lock {loaded.path}`")
+    stale = _stale(loaded, lock) if lock is not None else []
+    if stale and policy.locked:
+        raise _not_of_this_project(loaded, path, stale)
+    pins = lock.pins() if lock is not None else {}
+    options = replace(
+        policy.options,
+        offline=policy.offline,
+        pins={name: pin for name, pin in pins.items() if name not in {change.input for change in stale}},
+    )
+    inputs = resolve_inputs(loaded, engine, emit, options)
+    if lock is not None:
+        _local_changes(loaded, lock, inputs, emit, policy)
+    if engine is not None and (lock is None or stale):
+        _write(path, lock_of(loaded.project, inputs), emit, stale)
+    return inputs
+
+
+def update_lock(
+    loaded: LoadedProject,
+    engine: Engine,
+    emit: Emit,
+    *,
+    upgrade: frozenset[str] = frozenset(),
+    write: bool = True,
+    store: Store | None = None,
+) -> Updated:
+    """Resolve; the inputs named in `upgrade`, and those that the lock lacks, are asked for anew. Writes the lock.
+
+    With `write` False only the differences are found out. Errors: UsageError for a name that isn't an input.
+    """
+    path = lock_path(loaded.path)
+    before = read_lock(path)
+    known_names(loaded, upgrade)
+    old = before or Lock()
+    stale = {change.input for change in _stale(loaded, before)} if before else set()
+    pins = {name: pin for name, pin in old.pins().items() if name not in upgrade | stale}
+    inputs = resolve_inputs(loaded, engine, emit, Options(store=store, pins=pins, refresh=bool(upgrade)))
+    after = lock_of(loaded.project, inputs)
+    if write and (before is None or lock_text(after) != lock_text(before)):
+        write_text(path, lock_text(after))
+    return Updated(path=path, before=before, changes=changes(old, after), inputs=inputs)
+
+
+def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
+    """The names of the project's locked inputs. UsageError when one of `names` is none of them."""
+    known = frozenset[str](requests_of(loaded.project))
+    for name in sorted(names - known):
+        raise UsageError(
+            f"{name!r} is not a locked input of {loaded.path}", remedy=f"it has {', '.join(sorted(known))}"
+        )
+    return known
+
+
+def _stale(loaded: LoadedProject, lock: Lock | None) -> list[Change]:
+    """How what project.yaml asks for differs from what it asked for when the lock was written."""
+    if lock is None:
+        return []
+    asked = requests_of(loaded.project)
+    found: list[Change] = []
+    for name in sorted({*asked, *lock.entries}):
+        entry = lock.entries.get(name)
+        if name not in asked:
+            found.append(Change(input=name, what="asked", before="locked", after=""))
+        elif entry is None:
+            found.append(Change(input=name, what="asked", before="", after="not locked"))
+        elif entry.requested != asked[name]:
+            new = replace(entry, requested=asked[name])
+            found += changes(Lock(entries={name: entry}), Lock(entries={name: new}))
+    return found
+
+
+def _not_of_this_project(loaded: LoadedProject, path: Path, stale: Sequence[Change]) -> UsageError:
+    findings = tuple(
+        Finding(
+            severity=Severity.ERROR,
+            code="lock-stale",
+            message=f"not as in {path.name} ({change.what}: {change.before or 'none'} -> {change.after or 'none'})",
+            remedy=f"`orchestrator lock {loaded.path}` takes it up",
+            file=str(loaded.path),
+            line=loaded.line(_field(change.input)),
+            field=_field(change.input),
+        )
+        for change in stale
+    )
+    return UsageError(f"{path} is not the lock of {loaded.path} as it is now", findings=findings)
+
+
+def _field(name: str) -> str:
+    return {"gevulot-base": "gevulot.base", "nanos-common": "nanos"}.get(name, name)
+
+
+def _local_changes(loaded: LoadedProject, lock: Lock, inputs: Inputs, emit: Emit, policy: Policy) -> None:
+    """The user's own files and directories: changed ones are worth a word, or with --locked an error."""
+    findings = []
+    for name, entry in lock.entries.items():
+        found = inputs.get(name)
+        if not entry.local or found is None or dict(found.pin) == dict(entry.resolved):
+            continue
+        key = "tree-sha256" if "tree-sha256" in entry.resolved else "sha256"
+        values = f"{key} is {found.pin.get(key, 'none')}, the lock says {entry.resolved.get(key, 'none')}"
+        remedy = f"`orchestrator lock {loaded.path} --upgrade {name}`"
+        if policy.locked:
+            findings.append(
+                Finding(
+                    severity=Severity.ERROR,
+                    code="lock-changed",
+                    message=f"{found.source} has changed: {values}",
+                    remedy=remedy,
+                    file=str(loaded.path),
+                    line=loaded.line(name),
+                    field=name,
+                )
+            )
+        else:
+            emit(Notice(text=f"{name}: {found.source} has changed since it was locked ({remedy} takes it up)"))
+    if findings:
+        raise InputError("inputs are not as they were locked", findings=findings)
+
+
+def _write(path: Path, lock: Lock, emit: Emit, stale: Sequence[Change]) -> None:
+    try:
+        write_text(path, lock_text(lock))
+    except OSError as error:
+        emit(Notice(text=f"{path} can't be written ({error.strerror}): the inputs are not locked", level="warning"))
+        return
+    if not stale:
+        emit(Notice(text=f"wrote {path}: the inputs as they are now; keep it with the project"))
+        return
+    names = sorted({change.input for change in stale})
+    emit(Notice(text=f"updated {path}, because project.yaml asks for other inputs: {', '.join(names)}"))

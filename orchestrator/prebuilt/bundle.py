@@ -1,0 +1,40 @@
+"""What a bundle holds besides the built stages: the inputs as entries of the cache, images that were pulled as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestrator.engine.base import Engine
+from orchestrator.inputs.bases import saved_key
+from orchestrator.inputs.model import Inputs
+from orchestrator.inputs.store import Store
+
+
+def input_keys(store: Store, inputs: Inputs) -> list[str]:
+    """The keys of everything that was fetched. What lies in the user's own directories goes with these."""
+    keys = []
+    for given in inputs:
+        if given.kind == "git":
+            keys.append(f"git-{given.pin['commit']}")
+        elif given.kind in ("archive", "bootstrap", "file"):
+            keys.append(f"sha256-{given.pin['sha256']}")
+    # A file of the user's own (ops.path) is in no cache, and goes with the project.
+    return [key for key in keys if store.get(key) is not None]
+
+
+def keep_images(store: Store, engine: Engine, inputs: Inputs) -> list[str]:
+    """Images that came from a registry, saved as entries; their keys."""
+    keys = []
+    for given in (inputs.base, inputs.gevulot_base):
+        if given is None or given.kind != "image":
+            continue
+        reference, key = given.reference, saved_key(given.pin["digest"])
+
+        def fill(target: Path, reference: str = reference) -> Mapping[str, str]:
+            engine.save(reference, target)
+            return {"source": reference}
+
+        store.put(key, fill)
+        keys.append(key)
+    return sorted(set(keys))

@@ -1,0 +1,75 @@
+"""The user's own settings, for all projects: mirrors and network. A project's own come first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from platformdirs import user_config_path
+from pydantic import Field, ValidationError
+
+from orchestrator.errors import Finding, Severity
+from orchestrator.project import yaml_reader
+from orchestrator.project.load import MAX_BYTES, LoadedProject, failure, nearest_line, read_text
+from orchestrator.project.model import Line, Model, Network
+from orchestrator.suggest import did_you_mean
+
+
+class UserSettings(Model):
+    """config.yaml. `network.ca` is relative to the file's directory."""
+
+    mirrors: dict[str, Line] = Field(default_factory=dict)
+    network: Network = Network()
+
+
+def settings_path() -> Path:
+    """Where the user's settings are: `gevulot-orchestrator/config.yaml` in the user's configuration directory."""
+    return user_config_path("gevulot-orchestrator") / "config.yaml"
+
+
+def with_user_settings(loaded: LoadedProject) -> LoadedProject:
+    """The project with what the user's settings add. UsageError when they are wrong."""
+    path = settings_path()
+    if not path.is_file():
+        return loaded
+    settings, project = read_settings(path), loaded.project
+    given = settings.network.model_dump(exclude_none=True)
+    if "ca" in given:
+        given["ca"] = str(path.parent / given["ca"])
+    network = Network(**{**given, **project.network.model_dump(exclude_none=True)})
+    mirrors = {**settings.mirrors, **project.mirrors}
+    return replace(loaded, project=project.model_copy(update={"mirrors": mirrors, "network": network}))
+
+
+def read_settings(path: Path) -> UserSettings:
+    """Read and validate a settings file; every error at once, with its line."""
+    document = yaml_reader.read(read_text(path, what="a settings file", limit=MAX_BYTES), str(path))
+    findings = list(document.findings)
+    data = document.data if document.data is not None else {}
+    settings = UserSettings()
+    try:
+        if not findings:
+            settings = UserSettings.model_validate(data)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            field = ".".join(str(part) for part in detail["loc"])
+            unknown = detail["type"] == "extra_forbidden"
+            known = [info.alias or name for name, info in _model_of(field).model_fields.items()]
+            findings.append(
+                Finding(
+                    severity=Severity.ERROR,
+                    code="unknown-key" if unknown else "bad-value",
+                    message="unknown key" if unknown else detail["msg"].lower(),
+                    remedy=did_you_mean(field.rpartition(".")[2], known) if unknown else "",
+                    file=str(path),
+                    line=nearest_line(document.lines, field) or 1,
+                    field=field or None,
+                )
+            )
+    if findings:
+        raise failure(str(path), findings)
+    return settings
+
+
+def _model_of(field: str) -> type[Model]:
+    return Network if field.startswith("network.") else UserSettings

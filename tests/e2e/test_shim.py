@@ -1,0 +1,95 @@
+"""The finished shim: built once on a machine, the same bytes in every image."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from orchestrator.engine.base import Engine
+from tests.e2e.projects import write_project
+from tests.support.cli import ROOT, orchestrator
+
+# The base of the examples, which is made once for both.
+BASE = {
+    "image": "registry.invalid/orchestrator-tests:shim",
+    "bootstrap": {
+        "debian": "bookworm",
+        "packages": [
+            "cargo-web", "rustc-web", "gcc", "libc6-dev", "protobuf-compiler", "pkg-config", "ca-certificates",
+        ],
+    },
+}  # fmt: skip
+COMPILE = 'gcc -O1 -o program program.c -lm -L"$GEVULOT_LIB_DIR" -Wl,--no-as-needed -lgevulot_shim_ffi\n'
+
+
+def project(folder: Path, sources: Path, **changes: Any) -> Path:
+    given: dict[str, Any] = {
+        "base": BASE,
+        "gevulot": {"path": str(sources), "base": BASE},
+        "build": {"run": COMPILE, "program": "program"},
+    }
+    return write_project(folder, **(given | changes))
+
+
+def build(path: Path, out: Path, engine: Engine, cache: Path, *more: str) -> tuple[bytes, dict[str, Any]]:
+    env = {"ORCHESTRATOR_CACHE_DIR": str(cache)}
+    done = orchestrator("build", path, "-o", out, "--engine", engine.info.endpoint, *more, env=env)
+    assert done.code == 0, done.stderr[-4000:]
+    return (out / "program.img").read_bytes(), json.loads((out / "program.receipt.json").read_text())
+
+
+def steps_of(receipt: dict[str, Any], stage: str) -> list[dict[str, Any]]:
+    return [row for row in receipt["stages"] if row["stage"] == stage]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """A cache with the user's bases (they take minutes to make) and no shim."""
+    from orchestrator.inputs.access import Access
+    from orchestrator.inputs.debian import debian_rootfs
+    from orchestrator.inputs.store import Store
+    from orchestrator.inputs.transfer import export_entries, import_entries
+    from orchestrator.project.model import Bootstrap
+
+    user = Store()
+    entry = debian_rootfs(Access(store=user), Bootstrap.model_validate(BASE["bootstrap"]))
+    export_entries(user, [entry.key], tmp_path / "base.tar")
+    import_entries(Store(tmp_path / "cache"), tmp_path / "base.tar")
+    (tmp_path / "base.tar").unlink()
+    return tmp_path / "cache"
+
+
+@pytest.mark.slow
+def test_the_second_project_takes_the_finished_shim(engine: Engine, tmp_path: Path, cache: Path) -> None:
+    sources = tmp_path / "gevulot"
+    shutil.copytree(ROOT / "examples/standin-gevulot", sources, ignore=shutil.ignore_patterns("target"))
+    (sources / "of-this-run").write_text(uuid4().hex)  # no layer of an earlier run
+    first, receipt = build(project(tmp_path / "one", sources), tmp_path / "out1", engine, cache)
+    assert any("cargo build" in row["step"] and not row["cached"] for row in steps_of(receipt, "gevulot"))
+    assert receipt["shim"]["reused"] is False
+    # Another project, program and packages; the same shim.
+    changed = COMPILE + "echo second\n"
+    second, again = build(
+        project(tmp_path / "two", sources, build={"run": changed, "program": "program"}),
+        tmp_path / "out2",
+        engine,
+        cache,
+    )
+    assert steps_of(again, "gevulot") == []
+    (taken,) = steps_of(again, "shim")
+    assert taken["seconds"] < 0.1
+    assert again["shim"] == {**receipt["shim"], "reused": True}
+    assert second == first
+    # --no-cache builds it again; changed sources are another shim.
+    third, rebuilt = build(tmp_path / "one/project.yaml", tmp_path / "out3", engine, cache, "--no-cache")
+    assert any("cargo build" in row["step"] for row in steps_of(rebuilt, "gevulot"))
+    assert third == first
+    (sources / "of-this-run").write_text("changed")
+    _, other = build(tmp_path / "one/project.yaml", tmp_path / "out4", engine, cache)
+    assert other["shim"]["reused"] is False
+    assert other["shim"]["sha256"] != receipt["shim"]["sha256"]  # its tree holds the sources

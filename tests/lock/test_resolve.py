@@ -1,0 +1,358 @@
+"""Building under a lock, against servers whose content moves."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import InputError, UsageError
+from orchestrator.events import Event, Notice
+from orchestrator.inputs.resolve import Options
+from orchestrator.inputs.store import Store
+from orchestrator.lock.model import read_lock
+from orchestrator.lock.resolve import Policy, resolve_locked, update_lock
+from orchestrator.project.load import LoadedProject, load_project
+from tests.inputs.conftest import QUICK, leftovers
+from tests.inputs.fakes import ImageEngine
+from tests.inputs.test_bases import mmdebstrap
+from tests.inputs.test_git import git
+from tests.inputs.test_releases import add_nanos, add_ops, elf
+from tests.support.servers import FileServer, GitServer, git_server
+
+__all__ = ["mmdebstrap"]
+REF = "docker.io/library/rust:bookworm"
+ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+YAML = """\
+name: demo
+base: {base}
+build: {{run: make, program: demo}}
+packer: native
+nanos: {{kernel: stub}}
+gevulot:
+{gevulot}
+mirrors: {{"https://storage.googleapis.com/": "{url}/"}}
+"""
+
+
+class Bench:
+    """A project, its cache, an engine, and what was said."""
+
+    def __init__(self, root: Path, store: Store, url: str, engine: ImageEngine) -> None:
+        self.root, self.store, self.url, self.engine = root, store, url, engine
+        self.events: list[Event] = []
+        root.mkdir()
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "project.lock"
+
+    def project(self, gevulot: str, base: str = REF) -> LoadedProject:
+        gevulot = "".join(f"  {line}\n" for line in [f"base: {base}", *gevulot.splitlines()])
+        (self.root / "project.yaml").write_text(YAML.format(base=base, gevulot=gevulot.rstrip(), url=self.url))
+        return load_project(self.root / "project.yaml")
+
+    def pin(self, loaded: LoadedProject, name: str = "gevulot", **policy: bool) -> dict[str, str]:
+        options = Options(store=self.store, limits=QUICK)
+        inputs = resolve_locked(loaded, self.engine, self.events.append, Policy(**policy, options=options))
+        found = inputs.get(name)  # type: ignore[arg-type]
+        assert found is not None
+        return dict(found.pin)
+
+    def moved(self, loaded: LoadedProject) -> list[str]:
+        names = frozenset({"gevulot", "base", "gevulot-base"})
+        updated = update_lock(loaded, self.engine, self.events.append, upgrade=names, write=False, store=self.store)
+        return [str(change) for change in updated.changes]
+
+    def forget(self) -> None:
+        """A machine with an empty cache."""
+        shutil.rmtree(self.store.root)
+        self.store = Store(self.store.root)
+
+    def notices(self) -> list[str]:
+        return [event.text for event in self.events if isinstance(event, Notice)]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, store: Store, server: FileServer) -> Bench:
+    engine = ImageEngine(endpoint=str(tmp_path), registry={REF: ONE, f"docker.io/library/rust@{ONE}": ONE})
+    return Bench(tmp_path / "p", store, server.url, engine)
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Iterator[tuple[Path, GitServer]]:
+    root = tmp_path / "repositories/source"
+    root.mkdir(parents=True)
+    git(root, "init", "-q", "-b", "main")
+    (root / "Cargo.lock").write_text("one\n")
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "one")
+    git(root, "tag", "v1")
+    with git_server(root.parent) as server:
+        yield root, server
+
+
+def commit(root: Path, text: str) -> str:
+    (root / "Cargo.lock").write_text(text)
+    git(root, "commit", "-q", "-a", "-m", text)
+    return git(root, "rev-parse", "HEAD")
+
+
+def archive(text: str) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        info = tarfile.TarInfo("gevulot/Cargo.toml")
+        info.size = len(text)
+        tar.addfile(info, io.BytesIO(text.encode()))
+    return out.getvalue()
+
+
+def test_first_use_writes_the_lock_and_says_so(bench: Bench, upstream: tuple[Path, GitServer]) -> None:
+    root, server = upstream
+    loaded = bench.project(f"git: {server.url}/source")
+    pin = bench.pin(loaded)
+    assert pin["commit"] == git(root, "rev-parse", "main")
+    assert any(f"wrote {bench.lock}" in text for text in bench.notices())
+    lock = read_lock(bench.lock)
+    assert lock is not None
+    assert set(lock.entries) == {"base", "gevulot", "gevulot-base"}
+    assert lock.entries["gevulot"].requested == {"git": f"{server.url}/source", "ref": "main"}
+    assert lock.entries["base"].resolved == {"digest": ONE}
+    assert len(lock.entries["gevulot"].resolved["cargo-lock-sha256"]) == 64
+    before = bench.lock.stat().st_mtime_ns
+    bench.events.clear()
+    assert bench.pin(loaded) == pin
+    assert bench.notices() == []
+    assert bench.lock.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("ref", ["main", "v1"])
+def test_branch_and_tag_that_moved(bench: Bench, upstream: tuple[Path, GitServer], ref: str) -> None:
+    root, server = upstream
+    loaded = bench.project(f"git: {server.url}/source\nref: {ref}")
+    pin = bench.pin(loaded)
+    new = commit(root, "two\n")
+    git(root, "tag", "-f", "v1")
+    for _ in range(2):
+        asked = len(server.requests)
+        assert bench.pin(loaded, locked=True) == pin
+        bench.forget()
+    assert len(server.requests) > asked  # fetched again, by commit
+    said = bench.moved(loaded)
+    assert f"gevulot: commit: {pin['commit']} -> {new}" in said
+    assert any(line.startswith("gevulot: cargo-lock-sha256: ") for line in said)
+    assert bench.pin(loaded) == pin  # --diff wrote nothing
+
+
+def test_upgrade_moves_the_one_that_is_named(bench: Bench, upstream: tuple[Path, GitServer]) -> None:
+    root, server = upstream
+    loaded = bench.project(f"git: {server.url}/source")
+    bench.pin(loaded)
+    new = commit(root, "two\n")
+    bench.engine.registry[REF] = TWO
+    updated = update_lock(loaded, bench.engine, bench.events.append, upgrade=frozenset({"gevulot"}), store=bench.store)
+    assert {change.input for change in updated.changes} == {"gevulot"}
+    lock = read_lock(bench.lock)
+    assert lock is not None
+    assert lock.entries["gevulot"].resolved["commit"] == new
+    assert lock.entries["base"].resolved == {"digest": ONE}
+    with pytest.raises(UsageError, match="nanoss"):
+        update_lock(loaded, bench.engine, bench.events.append, upgrade=frozenset({"nanoss"}), store=bench.store)
+
+
+def test_commit_that_is_gone(bench: Bench, upstream: tuple[Path, GitServer]) -> None:
+    root, server = upstream
+    loaded = bench.project(f"git: {server.url}/source")
+    old = bench.pin(loaded)["commit"]
+    (root / "Cargo.lock").write_text("rewritten\n")
+    git(root, "commit", "-q", "-a", "--amend", "-m", "rewritten")
+    git(root, "tag", "-d", "v1")
+    git(root, "reflog", "expire", "--expire=now", "--all")
+    git(root, "gc", "-q", "--prune=now")
+    bench.forget()
+    with pytest.raises(InputError) as caught:
+        bench.pin(loaded)
+    assert old in str(caught.value.findings[0])
+
+
+def test_archive_whose_bytes_changed(bench: Bench, server: FileServer) -> None:
+    url = server.add("/g.tar.gz", archive("one"))
+    loaded = bench.project(f"archive: {url}")
+    pin = bench.pin(loaded)
+    server.add("/g.tar.gz", archive("two"))
+    assert bench.pin(loaded, locked=True) == pin  # from the cache
+    (line,) = bench.moved(loaded)
+    assert line.startswith(f"gevulot: sha256: {pin['sha256']} -> ")
+    new = line.rpartition(" ")[2]
+    bench.forget()
+    with pytest.raises(InputError) as caught:
+        bench.pin(loaded)
+    said = str(caught.value.findings[0])
+    assert pin["sha256"] in said
+    assert new in said
+    assert "--upgrade gevulot" in said
+    assert [entry.key for entry in bench.store.list() if not entry.key.startswith("stub-")] == []
+    assert leftovers(bench.store) == []
+
+
+def test_image_tag_that_moved(bench: Bench, server: FileServer) -> None:
+    url = server.add("/g.tar.gz", archive("one"))
+    loaded = bench.project(f"archive: {url}")
+    assert bench.pin(loaded, "base") == {"digest": ONE}
+    # Another machine; upstream has moved the tag.
+    bench.engine.local.clear()
+    bench.engine.registry[REF] = TWO
+    bench.engine.pulls.clear()
+    assert bench.pin(loaded, "base", locked=True) == {"digest": ONE}
+    assert bench.engine.pulls == [f"docker.io/library/rust@{ONE}"]
+    assert f"base: digest: {ONE} -> {TWO}" in bench.moved(loaded)
+
+
+def test_image_that_is_gone_is_an_error_and_never_another_one(bench: Bench, server: FileServer) -> None:
+    url = server.add("/g.tar.gz", archive("one"))
+    base = f"{{image: {REF}, bootstrap: {{debian: bookworm, packages: [gcc]}}}}"
+    loaded = bench.project(f"archive: {url}", base)
+    bench.pin(loaded)
+    bench.engine.local.clear()
+    bench.engine.registry = {REF: TWO}
+    bench.engine.local[REF] = TWO
+    with pytest.raises(InputError) as caught:
+        bench.pin(loaded)
+    said = str(caught.value.findings[0])
+    assert ONE in said
+    assert TWO in said
+    assert "--upgrade base" in said
+
+
+def test_locked_without_a_lock_or_against_it(bench: Bench, server: FileServer) -> None:
+    url = server.add("/g.tar.gz", archive("one"))
+    loaded = bench.project(f"archive: {url}")
+    with pytest.raises(UsageError, match=r"no .*project\.lock"):
+        bench.pin(loaded, locked=True)
+    assert server.seen == []
+    bench.pin(loaded)
+    other = server.add("/other.tar.gz", archive("one"))
+    changed = bench.project(f"archive: {other}")
+    with pytest.raises(UsageError) as caught:
+        bench.pin(changed, locked=True)
+    (finding,) = caught.value.findings
+    assert (finding.line, finding.field) == (6, "gevulot")
+    assert other in finding.message
+    assert server.count("/other.tar.gz") == 0
+    # Without --locked the lock follows project.yaml, and says so.
+    bench.pin(changed)
+    assert any("updated" in text and "gevulot" in text for text in bench.notices())
+    bench.pin(changed, locked=True)
+
+
+def test_local_directory_is_recorded_and_may_change_but_not_under_locked(bench: Bench) -> None:
+    loaded = bench.project("path: mine")
+    (bench.root / "mine").mkdir()
+    (bench.root / "mine/Cargo.lock").write_text("one")
+    first = bench.pin(loaded)
+    bench.pin(loaded, locked=True)
+    text = bench.lock.read_text()
+    assert first["tree-sha256"] in text
+    (bench.root / "mine/Cargo.lock").write_text("two")
+    bench.events.clear()
+    second = bench.pin(loaded)
+    assert second != first
+    assert any("mine has changed since it was locked" in text for text in bench.notices())
+    assert bench.lock.read_text() == text
+    with pytest.raises(InputError) as caught:
+        bench.pin(loaded, locked=True)
+    said = str(caught.value.findings[0])
+    assert first["tree-sha256"] in said
+    assert second["tree-sha256"] in said
+    assert "--upgrade gevulot" in said
+
+
+def test_mirrors_change_the_way_and_not_the_lock(bench: Bench, server: FileServer) -> None:
+    server.add("/g.tar.gz", archive("one"))
+    loaded = bench.project("archive: https://upstream.invalid/g.tar.gz")
+    mirrored = replace(
+        loaded, project=loaded.project.model_copy(update={"mirrors": {"https://upstream.invalid/": server.url + "/"}})
+    )
+    bench.pin(mirrored)
+    text = bench.lock.read_text()
+    assert "upstream.invalid" in text
+    assert server.url not in text
+    bench.pin(loaded, locked=True)  # the same lock without the mirror
+
+
+def test_releases(bench: Bench, server: FileServer) -> None:
+    add_nanos(server)
+    add_ops(server, elf(), None)
+    (bench.root / "project.yaml").write_text(
+        f"name: demo\nbase: {REF}\nbuild: {{run: make, program: demo}}\npacker: ops\nops: {{version: 0.1.43}}\n"
+        f'nanos: {{version: "0.1.51"}}\nmirrors: {{"https://storage.googleapis.com/": "{server.url}/"}}\n'
+    )
+    loaded = load_project(bench.root / "project.yaml")
+    pin = bench.pin(loaded, "ops")
+    lock = read_lock(bench.lock)
+    assert lock is not None
+    assert lock.entries["nanos"].resolved["version"] == "0.1.51"
+    assert {"sha256", "size"} == set(lock.entries["nanos-common"].resolved)
+    add_ops(server, elf(8192), None)  # the vendor replaced a release
+    bench.forget()
+    with pytest.raises(InputError) as caught:
+        bench.pin(loaded)
+    (finding,) = caught.value.findings
+    assert pin["sha256"] in finding.message
+    assert finding.field == "ops"
+
+
+BOOTSTRAP = f"{{image: {REF}, bootstrap: {{debian: bookworm, packages: [gcc]}}}}"
+
+
+def test_bootstrapped_base_is_kept_or_made_again(bench: Bench, server: FileServer, mmdebstrap: Path) -> None:
+    url = server.add("/g.tar.gz", archive("one"))
+    bench.engine.registry.clear()
+    loaded = bench.project(f"archive: {url}", BOOTSTRAP)
+    pin = bench.pin(loaded, "base")
+    lock = read_lock(bench.lock)
+    assert lock is not None
+    assert lock.entries["base"].kind == "bootstrap"
+    assert lock.entries["base"].packages == ("gcc=4:12.2.0-3",)
+    # The registry answers now: the lock still means the tar.
+    bench.engine.registry[REF] = ONE
+    bench.engine.pulls.clear()
+    assert bench.pin(loaded, "base", locked=True) == pin
+    assert bench.engine.pulls == []
+    bench.forget()
+    assert bench.pin(loaded, "base", locked=True) == pin
+    again = mmdebstrap.read_text().splitlines()[-1]
+    assert "--setup-hook=upload " in again
+    assert "preferences.d" in again
+
+
+def test_bootstrapped_base_that_can_not_be_made_again(bench: Bench, server: FileServer, mmdebstrap: Path) -> None:
+    url = server.add("/g.tar.gz", archive("one"))
+    bench.engine.registry.clear()
+    loaded = bench.project(f"archive: {url}", BOOTSTRAP)
+    pin = bench.pin(loaded, "base")
+    tool = mmdebstrap.parent / "tools/mmdebstrap"
+    tool.write_text(tool.read_text().replace("4:12.2.0-3", "4:12.2.0-9"))
+    assert "base: package gcc: 4:12.2.0-3 -> 4:12.2.0-9" in bench.moved(loaded)
+    bench.forget()
+    with pytest.raises(InputError) as caught:
+        bench.pin(loaded)
+    said = str(caught.value.findings[0])
+    assert pin["sha256"] in said
+    assert "gcc=4:12.2.0-9" in said
+    assert leftovers(bench.store) == []
+
+
+def test_lock_that_can_not_be_written_is_a_warning(
+    bench: Bench, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.add("/g.tar.gz", archive("one"))
+    loaded = bench.project(f"archive: {url}")
+    elsewhere = replace(loaded, path=Path("/proc/no-such-place/project.yaml"))
+    bench.pin(elsewhere)
+    assert any("can't be written" in text for text in bench.notices())
