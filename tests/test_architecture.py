@@ -28,6 +28,9 @@ ALLOWED = {
     "verify": BASIS | {"image", "elf", "manifest"},
     "receipt": BASIS | {"project", "plan", "inputs", "engine", "verify"},
     "provenance": BASIS | {"project", "plan", "inputs", "engine", "packers", "image", "verify", "receipt"},
+    "job": BASIS
+    | {"project", "manifest", "inputs", "lock", "plan", "containerfile", "prebuilt", "engine", "packers", "image"}
+    | {"verify", "receipt", "provenance"},
     "scaffold": BASIS | {"project"},
     "inspection": BASIS | {"image"},
     "clean": BASIS | {"engine"},

@@ -128,7 +128,8 @@ def build(  # noqa: PLR0913 - one parameter an option
     """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project."""
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
-    from orchestrator.pipeline import BuildOptions, build_project
+    from orchestrator.job.model import BuildOptions
+    from orchestrator.pipeline import build_project
     from orchestrator.provenance.dsse import load_signing_key
 
     options = BuildOptions(locked=locked, offline=offline, no_cache=no_cache)

@@ -285,7 +285,7 @@ def stage_image(engine: Engine, project: Path, canaries: Canaries, target: str) 
     inputs = resolve_inputs(checked.loaded, engine, ignore)
     plan = make_plan(checked.loaded, checked.manifest, inputs)
     dialect = Dialect(mounts=engine.info.mounts, ssh=engine.info.ssh)
-    made = assemble(checked.loaded, plan, inputs, dialect=dialect, exclude=project.parent / "out")
+    made = assemble(checked.loaded, plan, inputs, dialect=dialect, exclude=(project.parent / "out",))
     identity = f"test-secrets-{secrets.token_hex(4)}"
     request = BuildRequest(
         context=(),

@@ -1,0 +1,66 @@
+"""What one build is made of, and how its own steps are told as events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from orchestrator.engine.base import Engine
+from orchestrator.events import Emit, StepFinished, StepStarted
+from orchestrator.inputs.model import Inputs
+from orchestrator.inputs.store import Store
+from orchestrator.manifest.effective import EffectiveManifest
+from orchestrator.plan.model import Plan
+from orchestrator.project.load import LoadedProject
+from orchestrator.project.secrets import ProjectSecrets
+from orchestrator.receipt import ShimUsed
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """How to build. `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again."""
+
+    locked: bool = False
+    offline: bool = False
+    no_cache: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is asked for, before any input is known. `exclude` is what the context leaves out of the user's sources."""
+
+    loaded: LoadedProject
+    manifest: EffectiveManifest
+    engine: Engine
+    store: Store
+    secrets: ProjectSecrets
+    options: BuildOptions
+    exclude: tuple[Path, ...]
+    build_id: str
+    emit: Emit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Order):
+    """One build under way. `shim` is the finished one, if there is one."""
+
+    inputs: Inputs
+    plan: Plan
+    shim: ShimUsed | None = None
+
+
+@contextmanager
+def phase(emit: Emit, stage: str, title: str) -> Iterator[str]:
+    """One of our own steps, as events; gives its id."""
+    key, began = f"{stage}-{uuid4().hex[:8]}", time.monotonic()
+    emit(StepStarted(id=key, stage=stage, title=title))
+    try:
+        yield key
+    except BaseException as error:
+        emit(StepFinished(id=key, seconds=time.monotonic() - began, error=str(error) or type(error).__name__))
+        raise
+    emit(StepFinished(id=key, seconds=time.monotonic() - began))
