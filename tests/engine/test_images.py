@@ -69,7 +69,7 @@ RUN mkdir -p /out/deep/er && cd /out && printf hello > a && ln a hard && ln -s a
     pair = sorted((found["out/a"], found["out/hard"]), key=lambda member: member.islnk())
     assert pair[0].isreg()
     assert pair[1].isreg() or pair[1].linkname.endswith(("/a", "/hard"))
-    assert mine(engine, build_id) == ["image"], "the container stays"
+    assert set(mine(engine, build_id)) == {"image"}, "the container stays"
 
 
 def test_archive_of_an_image_from_scratch(engine: Engine, build_id: str) -> None:
