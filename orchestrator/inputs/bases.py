@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.engine.base import LABEL, Engine
 from orchestrator.errors import InputError
 from orchestrator.events import Notice
 from orchestrator.inputs.access import Access, not_in_cache
-from orchestrator.inputs.debian import debian_rootfs, locked_rootfs, packages_in
+from orchestrator.inputs.debian import debian_rootfs, locked_packages, locked_rootfs
 from orchestrator.inputs.model import Input, InputName, Pin, redirect
 from orchestrator.inputs.store import Entry
 from orchestrator.project.model import Base, Project
@@ -111,7 +111,8 @@ def _locked(access: Access, asked: _Asked, engine: Engine, pin: Pin) -> Input:
     """The base that the lock names: from the engine, the cache, or the network; never another one."""
     if pin.kind == "bootstrap":
         entry = locked_rootfs(access, asked.base, asked.name, pin)
-        return _bootstrapped(access, asked, engine, entry, "as the lock says")
+        made = _bootstrapped(access, asked, engine, entry, "as the lock says")
+        return replace(made, pin=dict(pin.values), packages=pin.packages)
     digest = pin.values["digest"]
     exact = by_digest(asked.reference, digest)
     if engine.image_digest(exact) is not None:
@@ -153,15 +154,16 @@ def _bootstrapped(access: Access, asked: _Asked, engine: Engine, entry: Entry, w
                 engine.import_rootfs(entry.path, tag, {LABEL: "base"})
     days = int((time.time() - entry.created) // 86400)
     suite = asked.base.bootstrap.debian if asked.base.bootstrap else ""
+    snapshot = {key: value for key, value in entry.info.items() if key == "snapshot"}
     when = {0: "today", 1: "a day ago"}.get(days, f"{days} days ago")
     return Input(
         name=asked.name,
         kind="bootstrap",
         source=asked.base.image,
-        pin={"sha256": entry.sha256, "size": str(entry.size), "suite": suite},
+        pin={"sha256": entry.sha256, "size": str(entry.size), "suite": suite, **snapshot},
         path=entry.path,
         reference=tag,
-        packages=packages_in(entry.path, entry.sha256),
+        packages=locked_packages(entry),
         note=f"made from Debian {suite} packages {when}, {why}",
     )
 

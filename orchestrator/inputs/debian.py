@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shlex
 import tarfile
 import tempfile
@@ -21,6 +22,15 @@ from orchestrator.project.model import Base, Bootstrap
 
 SOURCE_DATE_EPOCH = 1_577_836_800  # 2020-01-01: the same packages give the same tar
 _PREFERENCES = "/etc/apt/preferences.d/orchestrator-lock"
+# What apt's index says of each package that it installed. Nothing, where a mirror's index can't be asked: then the
+# versions have to do.
+_DEB_SUMS = (
+    'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-cache show $(dpkg-query --admindir="$1/var/lib/dpkg" --show'
+    " --showformat '${{Package}}=${{Version}}\\n') 2>/dev/null"
+    " | grep -E '^(Package|Version|SHA256): ' > {target} || true"
+)
+_SNAPSHOT = re.compile(r"/(\d{8}T\d{6}Z)(?:/|$)")
+_DEB = re.compile(r"([a-z0-9][a-z0-9+.-]*=[0-9A-Za-z.+:~-]+) ([0-9a-f]{64})")
 # mmdebstrap copies these two from the host; engines bring their own.
 _FORGET_HOST = 'rm -f "$1/etc/resolv.conf" "$1/etc/hostname"'
 
@@ -56,13 +66,18 @@ def locked_rootfs(access: Access, base: Base, name: InputName, pin: Pin) -> Entr
                     f"the lock names a base made from Debian packages for {base.image}, project.yaml none",
                     remedy=f"`orchestrator lock PROJECT.YAML --upgrade {name}`",
                 )
-            info = _Rootfs(access=access, bootstrap=base.bootstrap, pinned=pin.packages).make(target)
+            info = _Rootfs(access=access, bootstrap=base.bootstrap, pinned=_versions(pin.packages)).make(target)
             found, _ = file_digest(target)
             if found != expected:
-                raise differs(_other_packages(pin.packages, packages_of(target)), name, expected, found)
+                raise differs(_other_packages(_versions(pin.packages), packages_of(target)), name, expected, found)
             return info
 
         return access.store.keep(key_of("bootstrap-locked", expected), fill, expected=expected)
+
+
+def _versions(packages: tuple[str, ...]) -> tuple[str, ...]:
+    """`name=version` of a lock's packages, without the sha256 of the .deb."""
+    return tuple(each.partition(" ")[0] for each in packages)
 
 
 def _other_packages(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
@@ -106,17 +121,21 @@ class _Rootfs:
                 remedy="give it without credentials, which belong into apt's auth.conf",
             )
         version = process.run(["mmdebstrap", "--version"]).stdout.strip()
-        preferences = target.with_name("preferences")
+        preferences, sums = target.with_name("preferences"), target.with_name("debs")
         preferences.write_text(_preferences(self.pinned))
         try:
-            _mmdebstrap(self.access, self._arguments(target, preferences))
+            _mmdebstrap(self.access, self._arguments(target, preferences, sums))
+            debs = _deb_sums(sums.read_text(errors="replace") if sums.exists() else "")
         finally:
             preferences.unlink()
+            sums.unlink(missing_ok=True)
         if not target.is_file():
             raise InputError("mmdebstrap wrote no file", remedy="run it by hand to see why")
-        return {"source": f"debian {suite}", "include": " ".join(self.packages), "tool": version}
+        facts = {"source": f"debian {suite}", "include": " ".join(self.packages), "tool": version, "debs": debs}
+        found = _SNAPSHOT.search(self.mirror)
+        return {**facts, "snapshot": found[1]} if found else facts
 
-    def _arguments(self, target: Path, preferences: Path) -> list[str]:
+    def _arguments(self, target: Path, preferences: Path, sums: Path) -> list[str]:
         include = (f"--include={','.join(self.packages)}",) if self.packages else ()
         pinning = (
             (
@@ -126,10 +145,11 @@ class _Rootfs:
             if self.pinned
             else ()
         )
+        hooks = (_FORGET_HOST, _DEB_SUMS.format(target=shlex.quote(str(sums))))
         mirror = (self.mirror,) if self.mirror else ()
         return [
             *_contained(), "mmdebstrap", "--variant=minbase", "--format=tar", "--skip=output/dev", *include, *pinning,
-            f"--customize-hook={_FORGET_HOST}", "--", self.bootstrap.debian, str(target), *mirror,
+            *(f"--customize-hook={hook}" for hook in hooks), "--", self.bootstrap.debian, str(target), *mirror,
         ]  # fmt: skip
 
 
@@ -176,6 +196,29 @@ def _mend(output: str, cache: Path) -> str:
     if any(word in output for word in ("subuid", "unshare", "CLONE_NEWUSER", "newuidmap")):
         return "run as root, or give your user a range in /etc/subuid and /etc/subgid and install uidmap"
     return "check the network and the proxy settings (apt must reach a Debian mirror), and the packages' names"
+
+
+def _deb_sums(index: str) -> str:
+    """`name=version sha256`, a line each, of the lines Package, Version and SHA256 of apt's index."""
+    rows: set[str] = set()
+    name = version = ""
+    for line in index.splitlines():
+        key, _, value = line.partition(": ")
+        if key == "Package":
+            name, version = value, ""
+        elif key == "Version":
+            version = value
+        elif key == "SHA256" and name and version:
+            rows.add(f"{name}={version} {value}")
+    return "\n".join(sorted(row for row in rows if _DEB.fullmatch(row)))
+
+
+def locked_packages(entry: Entry) -> tuple[str, ...]:
+    """What a lock says of a base's packages: `name=version sha256:HEX` of the .deb, or `name=version` where unknown."""
+    sums = {found[1]: found[2] for line in entry.info.get("debs", "").splitlines() if (found := _DEB.fullmatch(line))}
+    return tuple(
+        f"{each} sha256:{sums[each]}" if each in sums else each for each in packages_in(entry.path, entry.sha256)
+    )
 
 
 @functools.lru_cache(maxsize=16)

@@ -22,7 +22,7 @@ class Input:
     (see `trees.digest_tree`) for a directory; `digest` (`sha256:…`) for an image; for the kernel and ops also
     `version` where it is known; for the Gevulot sources also `cargo-lock-sha256`. `path` is the file or directory on
     this host (None for a pulled image). `reference` is what a FROM line names (bases only). `note` is something the
-    user should know about it. `packages` (`name=version`) are what a base made from Debian packages holds.
+    user should know about it. `packages` (`name=version sha256:HEX`) are what a base made from Debian packages holds.
     """
 
     name: InputName

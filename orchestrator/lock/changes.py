@@ -59,7 +59,7 @@ def _of_entry(name: str, old: Entry, new: Entry) -> Iterator[Change]:
 
 
 def _versions(entry: Entry) -> dict[str, str]:
-    pairs = (each.partition("=") for each in entry.packages)
+    pairs = (each.partition(" ")[0].partition("=") for each in entry.packages)
     return {name: version for name, _, version in pairs}
 
 

@@ -26,6 +26,7 @@ _FORMS: Mapping[str, re.Pattern[str]] = {
     "cargo-lock-sha256": _HEX64,
     "digest": re.compile(r"sha256:[0-9a-f]{64}"),
     "size": re.compile(r"[0-9]{1,18}"),
+    "snapshot": re.compile(r"[0-9]{8}T[0-9]{6}Z"),
     "suite": re.compile(r"[a-z]{1,40}"),
     "version": re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,80}"),
 }
@@ -38,7 +39,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "image": ("digest",),
     "bootstrap": ("sha256", "size", "suite"),
 }
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,100}=[0-9A-Za-z.+:~-]{1,100}")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,100}=[0-9A-Za-z.+:~-]{1,100}(?: sha256:[0-9a-f]{64})?")
 
 
 @dataclass(frozen=True, kw_only=True)

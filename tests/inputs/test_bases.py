@@ -25,10 +25,15 @@ BOOTSTRAP = Bootstrap(debian="bookworm", packages=("gcc", "ca-certificates"))
 # A stand-in for mmdebstrap: the interface that we use (options, suite, target), a tar with dpkg's status file.
 STAND_IN = r"""#!/bin/sh
 [ "$1" = --version ] && { echo "mmdebstrap 1.3.5"; exit 0; }
-echo "$SOURCE_DATE_EPOCH $*" >>"$STAND_IN_LOG"
+printf '%s\n' "$SOURCE_DATE_EPOCH $*" >>"$STAND_IN_LOG"
 case "$*" in *nosuchpackage*) echo "I: start" >&2; echo "E: Unable to locate package nosuchpackage" >&2; exit 25;; esac
-while [ "$1" != -- ]; do shift; done
+while [ "$1" != -- ]; do
+    # The hook that asks apt's index, which isn't there.
+    case "$1" in *apt-cache*) sums=${1##*> }; sums=${sums% || true};; esac
+    shift
+done
 target=$3
+[ -z "${STAND_IN_INDEX:-}" ] || printf '%s\n' "$STAND_IN_INDEX" >"$sums"
 work=$(mktemp -d)
 mkdir -p "$work/var/lib/dpkg"
 status=$work/var/lib/dpkg/status
@@ -105,6 +110,20 @@ def test_bootstrap_where_the_pull_fails(access: Access, tmp_path: Path, mmdebstr
     assert "--include=ca-certificates,gcc" in call
     assert call.split(" -- ")[1].split()[0] == "bookworm"
     assert len(call.split(" -- ")[1].split()) == 2  # suite and target: the mirror is mmdebstrap's own
+
+
+def test_packages_with_what_apt_knows_of_them(
+    access: Access, tmp_path: Path, mmdebstrap: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sha256 of each .deb, and of a mirror that keeps snapshots its time."""
+    other = f"Package: gcc\nVersion: 4:9\nSHA256: {'b' * 64}\nPackage: x\nSHA256: zzz"
+    monkeypatch.setenv("STAND_IN_INDEX", f"Package: gcc\nVersion: 4:12.2.0-3\nSHA256: {'a' * 64}\n{other}")
+    snapshots = replace(access, mirrors={"debian:": "http://mirror.local/archive/debian/20260101T000000Z/"})
+    base = resolve_base(snapshots, Base(image=REF, bootstrap=BOOTSTRAP), engine(tmp_path))
+    assert base.packages == (f"gcc=4:12.2.0-3 sha256:{'a' * 64}",)
+    assert base.pin["snapshot"] == "20260101T000000Z"
+    assert base.path is not None
+    assert [path.name for path in base.path.parent.iterdir() if path.name in ("debs", "preferences")] == []
 
 
 def test_second_build_reuses_tar_image_and_the_failed_pull(access: Access, tmp_path: Path, mmdebstrap: Path) -> None:

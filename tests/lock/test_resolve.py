@@ -331,6 +331,24 @@ def test_bootstrapped_base_is_kept_or_made_again(bench: Bench, server: FileServe
     assert "preferences.d" in again
 
 
+def test_locked_packages_keep_their_sha256(
+    bench: Bench, server: FileServer, mmdebstrap: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.add("/g.tar.gz", archive("one"))
+    bench.engine.registry.clear()
+    loaded = bench.project(f"archive: {url}", BOOTSTRAP)
+    monkeypatch.setenv("STAND_IN_INDEX", f"Package: gcc\nVersion: 4:12.2.0-3\nSHA256: {'a' * 64}")
+    pin = bench.pin(loaded, "base")
+    written = bench.lock.read_text()
+    assert f'"gcc=4:12.2.0-3 sha256:{"a" * 64}"' in written
+    # Made again, of a mirror whose index says nothing: the version is what apt is told, the lock stays as it is.
+    monkeypatch.delenv("STAND_IN_INDEX")
+    bench.forget()
+    assert bench.pin(loaded, "base", locked=True) == pin
+    assert bench.lock.read_text() == written
+    assert bench.moved(loaded) == []
+
+
 def test_bootstrapped_base_that_can_not_be_made_again(bench: Bench, server: FileServer, mmdebstrap: Path) -> None:
     url = server.add("/g.tar.gz", archive("one"))
     bench.engine.registry.clear()
