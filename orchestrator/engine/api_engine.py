@@ -7,7 +7,6 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -15,6 +14,7 @@ from typing import Any, BinaryIO, cast
 from orchestrator.engine.archive import ArchiveStream
 from orchestrator.engine.base import LABEL, EngineInfo, Leftover
 from orchestrator.engine.docker_api import Api, ApiError, GoneError, reference_path
+from orchestrator.engine.interrupts import held_back
 from orchestrator.engine.logins import auth_header, find_login
 from orchestrator.engine.reasons import image_error
 from orchestrator.errors import BuildStepError, EngineError, InputError
@@ -148,13 +148,17 @@ class ApiEngine:
         name = f"orchestrator-{secrets.token_hex(8)}"
         # An image made from scratch has no command, and an engine creates no container without one.
         body = {"Image": image, "Cmd": ["/never-started"], "Labels": {LABEL: build_id}}
-        try:
-            self._finish("POST", "/containers/create", {"name": name}, body)
-            with self._archive(name, path) as stream:
-                yield stream
-        finally:
-            with suppress(EngineError):  # an error on the way out must not hide the one on the way
-                self._remove("containers", name)
+        # Podman that is told to remove a container while it creates it takes its storage away and keeps the rest, and
+        # its list of containers is an error from then on (4.3.1). So an interrupt waits until the engine has answered.
+        with held_back() as let_through:
+            try:
+                self._api.json("POST", "/containers/create", params={"name": name}, body=body)
+                # Docker locks the container for as long as the archive's connection is open: opened and closed here.
+                with self._archive(name, path) as stream, let_through():
+                    yield stream
+            finally:
+                with suppress(EngineError):  # an error on the way out must not hide the one on the way
+                    self._remove("containers", name)
 
     @contextmanager
     def _archive(self, container: str, path: str) -> Iterator[BinaryIO]:
@@ -215,19 +219,11 @@ class ApiEngine:
     def _remove(self, kind: str, name: str) -> None:
         params: dict[str, Any] = {"force": True, **({"v": True} if kind == "containers" else {"noprune": True})}
         try:
-            self._finish("DELETE", f"/{kind}/{reference_path(name)}", params)
+            with held_back():
+                self._api.json("DELETE", f"/{kind}/{reference_path(name)}", params=params)
         except ApiError as error:
             if error.status != 404:
                 raise
-
-    def _finish(self, method: str, path: str, params: Mapping[str, Any], body: Any = None) -> None:
-        """A request during which an interrupt waits until the engine has answered.
-
-        Podman that is told to remove a container while it creates it takes its storage away and keeps the rest:
-        from then on its list of containers is an error (4.3.1).
-        """
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            pool.submit(self._api.json, method, path, params=params, body=body).result()
 
     def close(self) -> None:
         """Let go of connections."""

@@ -127,7 +127,7 @@ def test_interrupted_while_an_archive_is_read(engine: Engine, base_image: str) -
     """At every moment from the container's creation to its removal."""
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     before, interrupted = containers(engine), 0
     handler = signal.signal(signal.SIGALRM, interrupt)
