@@ -8,11 +8,28 @@ from typing import Any
 
 import yaml
 
+from orchestrator.inputs.access import Access
+from orchestrator.inputs.debian import debian_rootfs
+from orchestrator.inputs.store import Store
+from orchestrator.inputs.transfer import export_entries, import_entries
+from orchestrator.project.model import Bootstrap
+
 # A C compiler, and a Python for the stand-in ops. No machine can pull the reference: `.invalid` has no hosts.
 BASE = {
     "image": "registry.invalid/orchestrator-tests:1",
     "bootstrap": {"debian": "bookworm", "packages": ["binutils", "gcc", "libc6-dev", "python3"]},
 }
+# The base of the examples, which is made once for both.
+RUST = {
+    "image": "registry.invalid/orchestrator-tests:shim",
+    "bootstrap": {
+        "debian": "bookworm",
+        "packages": [
+            "cargo-web", "rustc-web", "gcc", "libc6-dev", "protobuf-compiler", "pkg-config", "ca-certificates",
+        ],
+    },
+}  # fmt: skip
+LINK = 'gcc -O1 -o program program.c -lm -L"$GEVULOT_LIB_DIR" -Wl,--no-as-needed -lgevulot_shim_ffi\n'
 SOURCE = """\
 #include <stdio.h>
 #include <math.h>
@@ -53,3 +70,14 @@ def write_project(folder: Path, *, files: Mapping[str, str] | None = None, **cha
     kept = {key: value for key, value in document.items() if value is not None}
     project.write_text(yaml.dump(kept, Dumper=_Dumper, sort_keys=False))
     return project
+
+
+def cache_with_base(folder: Path, base: Mapping[str, Any]) -> Path:
+    """A new cache that holds nothing but `base`, which takes a while to make, from the user's own."""
+    user = Store()
+    entry = debian_rootfs(Access(store=user), Bootstrap.model_validate(base["bootstrap"]))
+    carried = folder.with_name(f"{folder.name}.tar")
+    export_entries(user, [entry.key], carried)
+    import_entries(Store(folder), carried)
+    carried.unlink()
+    return folder

@@ -11,27 +11,15 @@ from uuid import uuid4
 import pytest
 
 from orchestrator.engine.base import Engine
-from tests.e2e.projects import write_project
+from tests.e2e.projects import LINK, RUST, cache_with_base, write_project
 from tests.support.cli import ROOT, orchestrator
-
-# The base of the examples, which is made once for both.
-BASE = {
-    "image": "registry.invalid/orchestrator-tests:shim",
-    "bootstrap": {
-        "debian": "bookworm",
-        "packages": [
-            "cargo-web", "rustc-web", "gcc", "libc6-dev", "protobuf-compiler", "pkg-config", "ca-certificates",
-        ],
-    },
-}  # fmt: skip
-COMPILE = 'gcc -O1 -o program program.c -lm -L"$GEVULOT_LIB_DIR" -Wl,--no-as-needed -lgevulot_shim_ffi\n'
 
 
 def project(folder: Path, sources: Path, **changes: Any) -> Path:
     given: dict[str, Any] = {
-        "base": BASE,
-        "gevulot": {"path": str(sources), "base": BASE},
-        "build": {"run": COMPILE, "program": "program"},
+        "base": RUST,
+        "gevulot": {"path": str(sources), "base": RUST},
+        "build": {"run": LINK, "program": "program"},
     }
     return write_project(folder, **(given | changes))
 
@@ -50,18 +38,7 @@ def steps_of(receipt: dict[str, Any], stage: str) -> list[dict[str, Any]]:
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     """A cache with the user's bases (they take minutes to make) and no shim."""
-    from orchestrator.inputs.access import Access
-    from orchestrator.inputs.debian import debian_rootfs
-    from orchestrator.inputs.store import Store
-    from orchestrator.inputs.transfer import export_entries, import_entries
-    from orchestrator.project.model import Bootstrap
-
-    user = Store()
-    entry = debian_rootfs(Access(store=user), Bootstrap.model_validate(BASE["bootstrap"]))
-    export_entries(user, [entry.key], tmp_path / "base.tar")
-    import_entries(Store(tmp_path / "cache"), tmp_path / "base.tar")
-    (tmp_path / "base.tar").unlink()
-    return tmp_path / "cache"
+    return cache_with_base(tmp_path / "cache", RUST)
 
 
 @pytest.mark.slow
@@ -73,7 +50,7 @@ def test_the_second_project_takes_the_finished_shim(engine: Engine, tmp_path: Pa
     assert any("cargo build" in row["step"] and not row["cached"] for row in steps_of(receipt, "gevulot"))
     assert receipt["shim"]["reused"] is False
     # Another project, program and packages; the same shim.
-    changed = COMPILE + "echo second\n"
+    changed = LINK + "echo second\n"
     second, again = build(
         project(tmp_path / "two", sources, build={"run": changed, "program": "program"}),
         tmp_path / "out2",
