@@ -21,7 +21,6 @@ from orchestrator.cli.parameters import (
     progress_option,
     project_argument,
 )
-from orchestrator.cli.progress import make_progress
 from orchestrator.errors import Severity, UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
 
     Each becomes a commit, a digest or a sha256, in the file beside PROJECT.YAML.
     """
+    from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
     from orchestrator.lock.resolve import known_names, update_lock
     from orchestrator.pipeline import check_project
@@ -181,6 +181,7 @@ def bundle_export(project: Path, output: Path, engine: str, progress: str) -> No
 
     There: `orchestrator cache import FILE`, then `orchestrator build --offline --locked PROJECT.YAML`.
     """
+    from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
     from orchestrator.pipeline import check_project, export_bundle
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from orchestrator.engine.base import LABEL, Engine
 from orchestrator.errors import InputError
@@ -13,7 +13,7 @@ from orchestrator.inputs.access import Access, not_in_cache
 from orchestrator.inputs.debian import debian_rootfs, locked_packages, locked_rootfs
 from orchestrator.inputs.model import Input, InputName, Pin, redirect
 from orchestrator.inputs.store import Entry
-from orchestrator.project.model import Base, Project
+from orchestrator.project.model import Base, Bootstrap, Project
 
 CUDA_IMAGE = "docker.io/nvidia/cuda:{version}-devel-ubuntu22.04"
 BOOTSTRAP_TAG = "localhost/orchestrator/base"
@@ -63,7 +63,14 @@ def resolve_base(access: Access, base: Base, engine: Engine, name: InputName = "
         )
     )
     entry = debian_rootfs(access, base.bootstrap)
-    return _bootstrapped(access, asked, engine, entry, f"because {base.image} could not be pulled: {short}")
+    return _bootstrapped(
+        access,
+        asked,
+        engine,
+        entry,
+        _pin_of(entry, base.bootstrap),
+        f"because {base.image} could not be pulled: {short}",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +118,7 @@ def _locked(access: Access, asked: _Asked, engine: Engine, pin: Pin) -> Input:
     """The base that the lock names: from the engine, the cache, or the network; never another one."""
     if pin.kind == "bootstrap":
         entry = locked_rootfs(access, asked.base, asked.name, pin)
-        made = _bootstrapped(access, asked, engine, entry, "as the lock says")
-        return replace(made, pin=dict(pin.values), packages=pin.packages)
+        return _bootstrapped(access, asked, engine, entry, pin, "as the lock says")
     digest = pin.values["digest"]
     exact = by_digest(asked.reference, digest)
     if engine.image_digest(exact) is not None:
@@ -145,7 +151,14 @@ def saved_key(digest: str) -> str:
     return f"image-{digest.rpartition(':')[2]}"
 
 
-def _bootstrapped(access: Access, asked: _Asked, engine: Engine, entry: Entry, why: str) -> Input:
+def _pin_of(entry: Entry, bootstrap: Bootstrap) -> Pin:
+    """What a lock is to say of a base that was made now. A lock's own pin needs no look into the tar."""
+    snapshot = {key: value for key, value in entry.info.items() if key == "snapshot"}
+    values = {"sha256": entry.sha256, "size": str(entry.size), "suite": bootstrap.debian, **snapshot}
+    return Pin(kind="bootstrap", values=values, packages=locked_packages(entry))
+
+
+def _bootstrapped(access: Access, asked: _Asked, engine: Engine, entry: Entry, pin: Pin, why: str) -> Input:
     tag = f"{BOOTSTRAP_TAG}:{entry.sha256[:12]}"
     # Two builds at once would import the same 200 MB twice.
     with access.store.lock(f"import-{engine.info.kind}-{entry.sha256[:12]}"):
@@ -154,16 +167,15 @@ def _bootstrapped(access: Access, asked: _Asked, engine: Engine, entry: Entry, w
                 engine.import_rootfs(entry.path, tag, {LABEL: "base"})
     days = int((time.time() - entry.created) // 86400)
     suite = asked.base.bootstrap.debian if asked.base.bootstrap else ""
-    snapshot = {key: value for key, value in entry.info.items() if key == "snapshot"}
     when = {0: "today", 1: "a day ago"}.get(days, f"{days} days ago")
     return Input(
         name=asked.name,
         kind="bootstrap",
         source=asked.base.image,
-        pin={"sha256": entry.sha256, "size": str(entry.size), "suite": suite, **snapshot},
+        pin=dict(pin.values),
         path=entry.path,
         reference=tag,
-        packages=locked_packages(entry),
+        packages=pin.packages,
         note=f"made from Debian {suite} packages {when}, {why}",
     )
 

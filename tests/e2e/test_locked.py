@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.projects import LINK, RUST, cache_with_base, write_project
+from tests.inputs.test_git import git
 from tests.support import engines
 from tests.support.cli import ROOT, orchestrator
 from tests.support.servers import git_server
 
 IGNORED = shutil.ignore_patterns("target")
-
-
-def git(root: Path, *arguments: str) -> str:
-    who = ["-c", "user.name=t", "-c", "user.email=t@example.invalid"]
-    done = subprocess.run(["git", *who, *arguments], cwd=root, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 def commit(root: Path) -> str:

@@ -33,17 +33,7 @@ def orchestrator(
     *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 1200
 ) -> Run:
     """Run a command to its end."""
-    done = subprocess.run(
-        _command(arguments),
-        cwd=cwd or ROOT,
-        env=_environment(env),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Run(code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+    return _to_its_end(_command(arguments), cwd or ROOT, env, timeout)
 
 
 def without_network(*arguments: str | Path, env: Mapping[str, str] | None = None, timeout: float = 1200) -> Run:
@@ -51,17 +41,7 @@ def without_network(*arguments: str | Path, env: Mapping[str, str] | None = None
 
     Also in a mount namespace of its own: a Podman store stays mounted on itself after its service has ended.
     """
-    done = subprocess.run(
-        ["unshare", "--net", "--mount", "--", *_command(arguments)],
-        cwd=ROOT,
-        env=_environment(env),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Run(code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+    return _to_its_end(["unshare", "--net", "--mount", "--", *_command(arguments)], ROOT, env, timeout)
 
 
 def interrupted(
@@ -92,6 +72,20 @@ def interrupted(
     running.stderr.close()
     assert sent, "the event never came:\n" + "".join(seen[-20:])
     return Run(code=code, stdout=out, stderr="".join(seen))
+
+
+def _to_its_end(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None, timeout: float) -> Run:
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=_environment(env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Run(code=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
 def _command(arguments: Sequence[str | Path]) -> list[str]:
