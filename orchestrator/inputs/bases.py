@@ -10,12 +10,15 @@ from orchestrator.engine.base import LABEL, Engine
 from orchestrator.errors import InputError
 from orchestrator.events import Notice
 from orchestrator.inputs.access import Access, not_in_cache
+from orchestrator.inputs.cuda import is_whole
 from orchestrator.inputs.debian import debian_rootfs, locked_packages, locked_rootfs
 from orchestrator.inputs.model import Input, InputName, Pin, redirect
 from orchestrator.inputs.store import Entry
 from orchestrator.project.model import Base, Bootstrap, Project
 
 CUDA_IMAGE = "docker.io/nvidia/cuda:{version}-devel-ubuntu22.04"
+CUDA_PACKAGES = ("ca-certificates", "cmake", "g++", "gcc", "libc6-dev", "make")
+"""Beside CUDA itself, what the devel image has to build with."""
 BOOTSTRAP_TAG = "localhost/orchestrator/base"
 SAVED_TAG = "localhost/orchestrator/image"
 PULL_MEMORY = 900.0
@@ -25,7 +28,9 @@ PULL_MEMORY = 900.0
 def program_base(project: Project) -> Base:
     """The base that the program is built in: `base`, or the CUDA devel image that `cuda` names."""
     if project.cuda is not None and "base" not in project.model_fields_set:
-        return Base(image=CUDA_IMAGE.format(version=project.cuda))
+        whole = is_whole(project.cuda)
+        made = Bootstrap(debian="bookworm", packages=CUDA_PACKAGES, cuda=project.cuda) if whole else None
+        return Base(image=CUDA_IMAGE.format(version=project.cuda), bootstrap=made)
     return project.base
 
 
@@ -58,7 +63,7 @@ def resolve_base(access: Access, base: Base, engine: Engine, name: InputName = "
     access.emit(
         Notice(
             text=f"{base.image} could not be pulled ({short}); using a base made from Debian"
-            f" {base.bootstrap.debian} packages instead",
+            f" {base.bootstrap.debian} packages{_and_cuda(base.bootstrap)} instead",
             level="warning",
         )
     )
@@ -71,6 +76,10 @@ def resolve_base(access: Access, base: Base, engine: Engine, name: InputName = "
         _pin_of(entry, base.bootstrap),
         f"because {base.image} could not be pulled: {short}",
     )
+
+
+def _and_cuda(bootstrap: Bootstrap) -> str:
+    return f" and NVIDIA's Python packages of CUDA {bootstrap.cuda}" if bootstrap.cuda else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +175,8 @@ def _bootstrapped(access: Access, asked: _Asked, engine: Engine, entry: Entry, p
             with access.step(f"import {tag}"):
                 engine.import_rootfs(entry.path, tag, {LABEL: "base"})
     days = int((time.time() - entry.created) // 86400)
-    suite = asked.base.bootstrap.debian if asked.base.bootstrap else ""
+    made = asked.base.bootstrap
+    suite = f"{made.debian} packages{_and_cuda(made)}" if made else "packages"
     when = {0: "today", 1: "a day ago"}.get(days, f"{days} days ago")
     return Input(
         name=asked.name,
@@ -176,7 +186,7 @@ def _bootstrapped(access: Access, asked: _Asked, engine: Engine, entry: Entry, p
         path=entry.path,
         reference=tag,
         packages=pin.packages,
-        note=f"made from Debian {suite} packages {when}, {why}",
+        note=f"made from Debian {suite} {when}, {why}",
     )
 
 

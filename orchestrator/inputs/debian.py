@@ -15,6 +15,7 @@ from pathlib import Path
 from orchestrator import process
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access, differs, not_in_cache
+from orchestrator.inputs.cuda import PREFIX, add_toolkit
 from orchestrator.inputs.model import InputName, Pin, debian_mirror, redact
 from orchestrator.inputs.store import Entry, key_of
 from orchestrator.inputs.trees import file_digest
@@ -41,8 +42,9 @@ def debian_rootfs(access: Access, bootstrap: Bootstrap) -> Entry:
     The same tar serves every engine, so that images agree. Errors: InputError.
     """
     rootfs = _Rootfs(access=access, bootstrap=bootstrap)
-    name = key_of("bootstrap", bootstrap.debian, *rootfs.packages, rootfs.mirror)
-    with access.step(f"make a Debian {bootstrap.debian} base") as step:
+    cuda = (f"cuda={bootstrap.cuda}",) if bootstrap.cuda else ()
+    name = key_of("bootstrap", bootstrap.debian, *rootfs.packages, rootfs.mirror, *cuda)
+    with access.step(f"make a Debian {bootstrap.debian} base{rootfs.with_cuda}") as step:
         step.cached = True
 
         def fill(target: Path) -> Mapping[str, str]:
@@ -66,18 +68,18 @@ def locked_rootfs(access: Access, base: Base, name: InputName, pin: Pin) -> Entr
                     f"the lock names a base made from Debian packages for {base.image}, project.yaml none",
                     remedy=f"`orchestrator lock PROJECT.YAML --upgrade {name}`",
                 )
-            info = _Rootfs(access=access, bootstrap=base.bootstrap, pinned=_versions(pin.packages)).make(target)
+            info = _Rootfs(access=access, bootstrap=base.bootstrap, pinned=pin.packages).make(target)
             found, _ = file_digest(target)
             if found != expected:
-                raise differs(_other_packages(_versions(pin.packages), packages_of(target)), name, expected, found)
+                raise differs(_other_packages(_debs(pin.packages), packages_of(target)), name, expected, found)
             return info
 
         return access.store.keep(key_of("bootstrap-locked", expected), fill, expected=expected)
 
 
-def _versions(packages: tuple[str, ...]) -> tuple[str, ...]:
-    """`name=version` of a lock's packages, without the sha256 of the .deb."""
-    return tuple(each.partition(" ")[0] for each in packages)
+def _debs(packages: tuple[str, ...]) -> tuple[str, ...]:
+    """`name=version` of a lock's Debian packages, without the sha256 of the .deb."""
+    return tuple(each.partition(" ")[0] for each in packages if not each.startswith(PREFIX))
 
 
 def _other_packages(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
@@ -91,7 +93,7 @@ def _other_packages(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Rootfs:
-    """One run of mmdebstrap. `pinned` (`name=version`) are versions that apt must take where it has them."""
+    """One run of mmdebstrap. `pinned`, as in a lock, are versions that apt must take where it has them."""
 
     access: Access
     bootstrap: Bootstrap
@@ -100,6 +102,10 @@ class _Rootfs:
     @property
     def packages(self) -> list[str]:
         return sorted(set(self.bootstrap.packages))
+
+    @property
+    def with_cuda(self) -> str:
+        return f" with CUDA {self.bootstrap.cuda}" if self.bootstrap.cuda else ""
 
     @property
     def mirror(self) -> str:
@@ -122,7 +128,7 @@ class _Rootfs:
             )
         version = process.run(["mmdebstrap", "--version"]).stdout.strip()
         preferences, sums = target.with_name("preferences"), target.with_name("debs")
-        preferences.write_text(_preferences(self.pinned))
+        preferences.write_text(_preferences(_debs(self.pinned)))
         try:
             _mmdebstrap(self.access, self._arguments(target, preferences, sums))
             debs = _deb_sums(sums.read_text(errors="replace") if sums.exists() else "")
@@ -131,9 +137,22 @@ class _Rootfs:
             sums.unlink(missing_ok=True)
         if not target.is_file():
             raise InputError("mmdebstrap wrote no file", remedy="run it by hand to see why")
-        facts = {"source": f"debian {suite}", "include": " ".join(self.packages), "tool": version, "debs": debs}
+        python = self._add_cuda(target)
+        facts = {
+            "source": f"debian {suite}",
+            "include": " ".join(self.packages),
+            "tool": version,
+            "debs": debs,
+            **python,
+        }
         found = _SNAPSHOT.search(self.mirror)
         return {**facts, "snapshot": found[1]} if found else facts
+
+    def _add_cuda(self, target: Path) -> dict[str, str]:
+        if self.bootstrap.cuda is None:
+            return {}
+        pinned = tuple(each for each in self.pinned if each.startswith(PREFIX))
+        return {"python": "\n".join(add_toolkit(self.access, self.bootstrap.cuda, target, pinned, SOURCE_DATE_EPOCH))}
 
     def _arguments(self, target: Path, preferences: Path, sums: Path) -> list[str]:
         include = (f"--include={','.join(self.packages)}",) if self.packages else ()
@@ -214,11 +233,14 @@ def _deb_sums(index: str) -> str:
 
 
 def locked_packages(entry: Entry) -> tuple[str, ...]:
-    """What a lock says of a base's packages: `name=version sha256:HEX` of the .deb, or `name=version` where unknown."""
+    """What a lock says of a base's packages: `name=version sha256:HEX` of the .deb, or `name=version` where unknown.
+
+    Python packages, which CUDA is from, follow: `pypi:name=version sha256:HEX` of the wheel.
+    """
     sums = {found[1]: found[2] for line in entry.info.get("debs", "").splitlines() if (found := _DEB.fullmatch(line))}
-    return tuple(
-        f"{each} sha256:{sums[each]}" if each in sums else each for each in packages_in(entry.path, entry.sha256)
-    )
+    debs = packages_in(entry.path, entry.sha256)
+    python = entry.info.get("python", "").splitlines()
+    return (*(f"{each} sha256:{sums[each]}" if each in sums else each for each in debs), *python)
 
 
 @functools.lru_cache(maxsize=16)

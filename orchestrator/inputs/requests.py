@@ -66,6 +66,7 @@ def _base(base: Base) -> Request:
             "image": base.image,
             "debian": bootstrap.debian if bootstrap else None,
             "packages": sorted(set(bootstrap.packages)) if bootstrap else None,
+            "cuda": bootstrap.cuda if bootstrap else None,
         }
     )
 

@@ -39,7 +39,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "image": ("digest",),
     "bootstrap": ("sha256", "size", "suite"),
 }
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,100}=[0-9A-Za-z.+:~-]{1,100}(?: sha256:[0-9a-f]{64})?")
+_PACKAGE = re.compile(r"(?:pypi:)?[a-z0-9][a-z0-9+.-]{0,100}=[0-9A-Za-z.+:~-]{1,100}(?: sha256:[0-9a-f]{64})?")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ def make_plan(loaded: LoadedProject, manifest: EffectiveManifest, inputs: Inputs
         shim=_shim(project.gevulot, inputs, project.runtime) if project.gevulot else None,
         base=inputs.base.reference if inputs.base else program_base(project).image,
         packages=project.build.packages,
-        gpu=GpuPlan(driver_libraries=DRIVER_LIBRARIES) if inputs.gpu_assets else None,
+        gpu=GpuPlan(driver_libraries=DRIVER_LIBRARIES, toolkit=project.cuda is not None) if inputs.gpu_assets else None,
         run_script=script,
         run_interpreter=interpreter,
         staging=StagingPlan(libraries=project.stage.libraries, arguments=tuple(_staging(project, manifest, inputs))),

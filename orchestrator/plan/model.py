@@ -26,9 +26,13 @@ class ShimPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class GpuPlan:
-    """The GPU parts of stages `program` and `staging`. `driver_libraries` are names without `.so…`."""
+    """The GPU parts of stages `program` and `staging`. `driver_libraries` are names without `.so…`.
+
+    `toolkit` says whether the base has a CUDA toolkit at /usr/local/cuda.
+    """
 
     driver_libraries: tuple[str, ...]
+    toolkit: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,10 +74,11 @@ class Resources(Model):
 
 
 class Bootstrap(Model):
-    """A base made from Debian packages when its image can't be pulled."""
+    """A base made from Debian packages when its image can't be pulled; with `cuda`, NVIDIA's Python packages too."""
 
     debian: Annotated[str, Field(pattern=r"^[a-z]+$")] = "bookworm"
     packages: tuple[PackageName, ...] = ()
+    cuda: Version | None = None
 
 
 class Base(Model):
