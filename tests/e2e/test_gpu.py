@@ -1,0 +1,84 @@
+"""The GPU examples, from CUDA C++ to verified images: CUDA from NVIDIA's Python packages, stand-in driver files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator.engine.base import Engine
+from tests.support.cli import ROOT, orchestrator
+from tests.support.gpu_assets import DRIVER, make_gpu_assets
+
+CUDA = "13.0.2"
+GUEST = "lib/x86_64-linux-gnu"
+EXAMPLES = ("device-query", "gpu-prover")
+
+
+def projects(folder: Path, assets: Path) -> list[Path]:
+    """The examples as they are, but for what can't be had here: the shim, the driver's files, Nanos and CUDA 12."""
+    changed = []
+    for name in EXAMPLES:
+        example = ROOT / "examples" / name
+        document: dict[str, Any] = yaml.safe_load((example / "project.yaml").read_text())
+        document |= {
+            "runtime": "local", "gevulot": {"path": str(ROOT / "examples/standin-gevulot")}, "cuda": CUDA,
+            "nanos": {"kernel": "stub"}, "packer": "native", "gpu-assets": {"path": str(assets)},
+        }  # fmt: skip
+        document.pop("ops", None)
+        copy = folder / name
+        copy.mkdir(parents=True)
+        for source in example.iterdir():
+            (copy / source.name).write_bytes(source.read_bytes())
+        (copy / "project.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+        changed.append(copy / "project.yaml")
+    return changed
+
+
+def tree(image: Path) -> dict[str, str]:
+    """Path → type, of what is packed."""
+    done = orchestrator("inspect", image, "tree", "--json")
+    assert done.code == 0, done.stderr
+    return {row["path"]: row["type"] for row in json.loads(done.stdout)}
+
+
+@pytest.fixture(scope="module")
+def images() -> dict[str, bytes]:
+    """What the first engine made, for the second."""
+    return {}
+
+
+@pytest.mark.slow
+def test_both_examples_become_images_with_the_guides_layout(
+    engine: Engine, tmp_path: Path, images: dict[str, bytes]
+) -> None:
+    assets = make_gpu_assets(tmp_path / "assets")
+    out = tmp_path / "out"
+    given = projects(tmp_path / "projects", assets)
+    done = orchestrator("build", *given, "-o", out, "--engine", engine.info.endpoint)
+    assert done.code == 0, done.stderr[-4000:]
+    for name in EXAMPLES:
+        image = out / f"{name}.img"
+        packed = {path.strip("/") for path in tree(image)}
+        assert {
+            name, "lib64/ld-linux-x86-64.so.2", f"nvidia/{DRIVER}/gsp_ga10x.bin", f"nvidia/{DRIVER}/gsp_tu10x.bin",
+            *(f"{GUEST}/{library}.so.{end}" for library in ("libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler")
+              for end in ("1", DRIVER)),
+            *(f"{GUEST}/libcudart.so{end}" for end in ("", ".13", ".13.0.96")),
+            *(f"{GUEST}/{library}" for library in ("libc.so.6", "libgevulot_shim_ffi.so", "libstdc++.so.6")),
+        } <= packed  # fmt: skip
+        checked = orchestrator("verify", image)
+        assert checked.code == 0, checked.stderr
+        receipt = json.loads((out / f"{name}.receipt.json").read_text())
+        assert receipt["resources"]["gpus"] == 1
+        stand_ins = {each["path"] for each in receipt["stand_ins"]}
+        assert {"boot:/klib/gpu_nvidia", f"/{GUEST}/libcuda.so.1"} <= stand_ins
+        (base,) = [each for each in receipt["inputs"] if each["name"] == "base"]
+        assert f"CUDA {CUDA}" in base["note"]
+        assert images.setdefault(name, image.read_bytes()) == image.read_bytes()
+    locked = json.loads(given[0].with_name("project.lock").read_text())
+    wheels = [each for each in locked["inputs"]["base"]["packages"] if each.startswith("pypi:")]
+    assert any(each.startswith("pypi:nvidia-cuda-nvcc=13.0.") and " sha256:" in each for each in wheels)
