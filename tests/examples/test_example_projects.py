@@ -34,6 +34,7 @@ def test_each_kind_of_project_is_there() -> None:
     names = {shown(path) for path in PROJECTS}
     assert names == {
         "device-query/project.yaml",
+        "gpu-prover/project.yaml",
         "hello/project.yaml",
         "my-prover/project.ops.yaml",
         "my-prover/project.yaml",
