@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import tarfile
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +114,7 @@ class _Rootfs:
         """Write the tar; returns what is worth recording. Errors: InputError."""
         suite = self.bootstrap.debian
         if self.access.offline:
-            raise not_in_cache(f"the Debian {suite} base ({', '.join(self.packages) or 'no packages'})")
+            raise not_in_cache(f"the Debian {suite} base{self.with_cuda} ({', '.join(self.packages) or 'no packages'})")
         if process.which("mmdebstrap") is None:
             raise InputError(
                 "mmdebstrap is not installed, and the base has to be made from Debian packages",
@@ -137,14 +136,8 @@ class _Rootfs:
             sums.unlink(missing_ok=True)
         if not target.is_file():
             raise InputError("mmdebstrap wrote no file", remedy="run it by hand to see why")
-        python = self._add_cuda(target)
-        facts = {
-            "source": f"debian {suite}",
-            "include": " ".join(self.packages),
-            "tool": version,
-            "debs": debs,
-            **python,
-        }
+        facts = {"source": f"debian {suite}", "include": " ".join(self.packages), "tool": version, "debs": debs}
+        facts |= self._add_cuda(target)
         found = _SNAPSHOT.search(self.mirror)
         return {**facts, "snapshot": found[1]} if found else facts
 
@@ -209,7 +202,8 @@ def _contained() -> list[str]:
 
 def _mend(output: str, cache: Path) -> str:
     if "No space left on device" in output:
-        return f"free some room in {tempfile.gettempdir()} and in {cache}"
+        # Not gettempdir(): it writes a file to find out, and fails where the disk is full.
+        return f"free some room in {os.environ.get('TMPDIR', '/tmp')} and in {cache}"
     if "Unable to locate package" in output:
         return "correct the names under bootstrap.packages"
     if any(word in output for word in ("subuid", "unshare", "CLONE_NEWUSER", "newuidmap")):

@@ -73,12 +73,31 @@ class Resources(Model):
     gpus: Annotated[int, Field(ge=0, le=1, strict=True)] = 0  # the node's QEMU line takes 0 or 1
 
 
+FIRST_WHOLE_CUDA = 13
+"""The first CUDA whose Python packages hold a compiler."""
+
+
+def is_whole_cuda(version: str) -> bool:
+    """Whether the Python packages of this CUDA version (as 13.0.2) hold a compiler."""
+    major = version.partition(".")[0]
+    return major.isdigit() and int(major) >= FIRST_WHOLE_CUDA
+
+
+def _whole_cuda(value: str) -> str:
+    if not is_whole_cuda(value):
+        raise ValueError(
+            f"CUDA {value} can't be made from Python packages, which hold no nvcc before {FIRST_WHOLE_CUDA}"
+            "; remove it: CUDA 12 needs its image"
+        )
+    return value
+
+
 class Bootstrap(Model):
     """A base made from Debian packages when its image can't be pulled; with `cuda`, NVIDIA's Python packages too."""
 
     debian: Annotated[str, Field(pattern=r"^[a-z]+$")] = "bookworm"
     packages: tuple[PackageName, ...] = ()
-    cuda: Version | None = None
+    cuda: Annotated[Version, AfterValidator(_whole_cuda)] | None = None
 
 
 class Base(Model):

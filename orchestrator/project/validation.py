@@ -15,7 +15,9 @@ from orchestrator.project.model import Project
 from orchestrator.project.yaml_reader import Document, join
 from orchestrator.suggest import did_you_mean, nearest, shown
 
-_VERSION_FIELDS = ("cuda", "nanos.version", "ops.version")
+_VERSION_FIELDS = (
+    "cuda", "base.bootstrap.cuda", "gevulot.base.bootstrap.cuda", "nanos.version", "ops.version",
+)  # fmt: skip
 
 
 @dataclass(kw_only=True)

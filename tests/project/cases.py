@@ -57,6 +57,8 @@ CASES: list[tuple[str, int | None, str | None, str]] = [
     ("too-many-gpus.yaml", 2, "resources.gpus", "it must be at most 1"),
     ("zero-cpus.yaml", 2, "resources.cpus", "it must be at least 1"),
     ("cuda-float.yaml", 2, "cuda", 'quote it: "12.10"'),
+    ("bootstrap-cuda-float.yaml", 2, "base.bootstrap.cuda", 'quote it: "13.10"'),
+    ("bootstrap-cuda-12.yaml", 2, "base.bootstrap.cuda", "which hold no nvcc before 13"),
     ("name-is-a-bool.yaml", 1, "name", 'quote it: "on"'),
     ("name-is-a-number.yaml", 1, "name", 'quote it: "42"'),
     ("name-with-space.yaml", 1, "name", "letters, digits"),
