@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.projects import write_project
 from tests.support import engines
-from tests.support.cli import orchestrator
+from tests.support.cli import orchestrator, without_temporary_files
 
 pytestmark = pytest.mark.engine
 
@@ -61,3 +61,17 @@ def test_cache(tmp_path: Path, small: Callable[[str], Path]) -> None:
     assert not list(tmp_path.glob("out/*.img"))
     assert not list((disk / "cache/tmp").iterdir())
     assert not [path for path in (disk / "cache/entries").iterdir() if path.name.startswith("bootstrap")]
+
+
+def test_no_place_for_temporary_files(tmp_path: Path) -> None:
+    """Full in all the usual places, or not writable: no path is named then, and it is no bug of ours."""
+    project, disk = write_project(tmp_path / "p"), tmp_path / "disk"
+    disk.mkdir()
+    done = without_temporary_files(
+        "build", project, "-o", disk / "out", "--engine", "private", writable=disk,
+        env={"ORCHESTRATOR_CACHE_DIR": str(disk / "cache"), "XDG_RUNTIME_DIR": "", "TMPDIR": ""},
+    )  # fmt: skip
+    assert done.code == 5
+    assert "no usable temporary directory found in ['/tmp'" in done.stderr.lower()
+    assert "free some room there" in done.stderr
+    assert "bug" not in done.stderr

@@ -44,6 +44,27 @@ def without_network(*arguments: str | Path, env: Mapping[str, str] | None = None
     return _to_its_end(["unshare", "--net", "--mount", "--", *_command(arguments)], ROOT, env, timeout)
 
 
+_ONLY_WRITABLE = """
+for folder in /tmp /var/tmp /usr/tmp; do
+    [ -d "$folder" ] || continue
+    mount --bind "$folder" "$folder"
+    mount -o remount,bind,ro "$folder"
+done
+mount -t tmpfs tmpfs "$1"
+cd /proc
+shift
+exec "$@"
+"""
+
+
+def without_temporary_files(
+    *arguments: str | Path, writable: Path, env: Mapping[str, str] | None = None, timeout: float = 1200
+) -> Run:
+    """Run a command where no usual place takes a temporary file; an empty tmpfs covers the folder `writable`."""
+    inside = ["unshare", "--mount", "--", "sh", "-euc", _ONLY_WRITABLE, "sh", str(writable), *_command(arguments)]
+    return _to_its_end(inside, ROOT, env, timeout)
+
+
 def interrupted(
     arguments: Sequence[str | Path], when: Callable[[dict[str, Any]], bool], sign: signal.Signals, delay: float = 0.0
 ) -> Run:
