@@ -128,9 +128,22 @@ def receipt_document(built: Built, attachments: Sequence[Attachment] = ()) -> di
         },
         "stages": list(built.stages),
         "verification": built.verification.to_dict(),
-        "resources": built.project.resources.model_dump(),
+        "resources": {**built.project.resources.model_dump(), **_families(built.project)},
         "attachments": [asdict(each) for each in attachments],
     }
+
+
+def _families(project: Project) -> dict[str, Any]:
+    return {"gpu_families": list(project.gpu_families)} if project.gpu_families else {}
+
+
+def receipt_families(path: Path) -> tuple[str, ...]:
+    """The GPU families that a receipt names; none where it isn't there, or is no receipt."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["resources"].get("gpu_families", [])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ()
+    return tuple(each for each in found if isinstance(each, str)) if isinstance(found, list) else ()
 
 
 def _input(given: Input) -> dict[str, Any]:

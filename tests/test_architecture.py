@@ -16,7 +16,8 @@ ALLOWED = {
     **{name: {"errors", "events"} for name in BASIS},
     "image": {"errors"},
     "elf": {"errors"},
-    "project": BASIS,
+    "gpu": {"errors", "elf", "suggest"},
+    "project": BASIS | {"gpu"},
     "manifest": BASIS | {"project", "image"},
     "engine": BASIS,
     "inputs": BASIS | {"project", "image", "engine"},
@@ -25,7 +26,7 @@ ALLOWED = {
     "containerfile": BASIS | {"project", "plan", "inputs"},
     "prebuilt": BASIS | {"project", "inputs", "plan", "containerfile", "engine"},
     "packers": BASIS | {"plan", "engine", "image"},
-    "verify": BASIS | {"image", "elf", "manifest"},
+    "verify": BASIS | {"image", "elf", "gpu", "manifest"},
     "receipt": BASIS | {"project", "plan", "inputs", "engine", "verify"},
     "provenance": BASIS | {"project", "plan", "inputs", "engine", "packers", "image", "verify", "receipt"},
     "job": BASIS

@@ -83,7 +83,9 @@ def _write_image(job: Job, open_archive: OpenArchive, target: Path) -> str | Non
 def verified(image: Path, loaded: LoadedProject, target: Path, emit: Emit) -> Verification:
     """The checks that the image passed. VerificationError when it fails one; it is kept beside as `.rejected`."""
     with phase(emit, "verify", f"verify {target.name}"):
-        verification = verify_image(image, project_runtime=loaded.project.runtime)
+        verification = verify_image(
+            image, project_runtime=loaded.project.runtime, gpu_families=loaded.project.gpu_families
+        )
     if verification.ok:
         return verification
     rejected = target.with_name(f"{target.name}.rejected")

@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from orchestrator.gpu.tables import FAMILY_NAMES
+from orchestrator.suggest import did_you_mean
+
 DEFAULT_BASE = "docker.io/library/rust:bookworm"
 DEFAULT_NANOS = "0.1.51"
 DEFAULT_OPS = "0.1.43"
@@ -226,6 +229,16 @@ class GpuAssets(Model):
         return self
 
 
+def _gpu_family(value: str) -> str:
+    if value not in FAMILY_NAMES:
+        raise ValueError(f"isn't a GPU family; {did_you_mean(value, FAMILY_NAMES)}")
+    return value
+
+
+GpuFamily = Annotated[str, AfterValidator(_gpu_family)]
+"""A generation of GPUs, as ampere: `gpu/tables.py` lists them."""
+
+
 class Network(Model):
     """Proxies and certificates for the build steps; what isn't given comes from the host's environment."""
 
@@ -250,6 +263,7 @@ class Project(Model):
     ops: Ops = Ops(version=DEFAULT_OPS)
     packer: Literal["ops", "native"] = "ops"
     gpu_assets: GpuAssets | None = Field(default=None, alias="gpu-assets")
+    gpu_families: tuple[GpuFamily, ...] = Field(default=(), alias="gpu-families")
     manifest: Line | dict[str, Any] | None = None
     mirrors: dict[str, Line] = {}
     network: Network = Network()

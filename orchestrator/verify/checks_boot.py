@@ -1,4 +1,4 @@
-"""Checks of what the machine and the kernel need: boot sector, kernel, klibs, GPU firmware, root attributes."""
+"""Checks of what the machine and the kernel need: boot sector, kernel, klibs, root attributes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from orchestrator.image.tree import Directory, File, Special, Value
 from orchestrator.verify.model import error, note, warning
 from orchestrator.verify.subject import Subject
 
-GPU_KLIB = "gpu_nvidia"
 WORKSPACE = "/workspace"
 NODE_LABEL = "%0"
 _READ_ONLY = "readonly_rootfs"
@@ -73,42 +72,6 @@ def klibs(subject: Subject) -> Iterator[Finding]:
     for name, file in subject.klibs.items():
         if subject.image.bootfs is not None and not subject.is_stand_in(f"boot:/klib/{name}"):
             yield from _native(subject.image.bootfs, file, "klib", f"klib {name}")
-
-
-def gpu(subject: Subject) -> Iterator[Finding]:
-    """The GPU klib, its firmware and the driver's user library go together."""
-    firmware = subject.firmware
-    if GPU_KLIB in subject.klibs and not firmware:
-        yield error(
-            "gpu-firmware-missing",
-            "klib gpu_nvidia is packed, but no firmware /nvidia/VERSION/gsp_*.bin",
-            "add the gpu-assets' nvidia directory to the manifest's Dirs",
-        )
-    if firmware and GPU_KLIB not in subject.klibs:
-        yield error(
-            "gpu-klib-missing",
-            f"GPU firmware {', '.join(sorted(firmware))} is packed, but not klib gpu_nvidia",
-            'put "gpu_nvidia" into the manifest\'s Klibs, at the top level (not in RunConfig)',
-        )
-    if GPU_KLIB not in subject.klibs or subject.program_facts is None:
-        return
-    drivers = [path for path, _ in subject.rootfs.walk() if path.rpartition("/")[2] == "libcuda.so.1"]
-    if not drivers:
-        yield warning(
-            "gpu-driver-library-missing",
-            "no libcuda.so.1 is packed: a CUDA program finds no device without it",
-            "add libcuda.so.1 to stage.extra",
-        )
-    for path in drivers:
-        if subject.is_stand_in(path) or not firmware:
-            continue
-        if not any(subject.contains(path, version.encode()) for version in firmware):
-            yield warning(
-                "gpu-version-mismatch",
-                f"{path} does not mention the firmware's driver version ({', '.join(sorted(firmware))}):"
-                " the driver refuses a library of another version",
-                "take both from the same gpu-assets; never CUDA's stubs",
-            )
 
 
 def mounts(subject: Subject) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from orchestrator.errors import Finding, Severity
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import open_image
 from orchestrator.image.tree import File
-from orchestrator.verify import checks_boot, checks_program
+from orchestrator.verify import checks_boot, checks_gpu, checks_program
 from orchestrator.verify.model import Check, Verification, error
 from orchestrator.verify.subject import Subject
 
@@ -45,7 +45,7 @@ _RULES = (
     _Rule(id="versions", title="Symbol versions", run=checks_program.versions, needs_loader=True),
     _Rule(id="mounts", title="Mounts", run=checks_boot.mounts),
     _Rule(id="klibs", title="Kernel libraries", run=checks_boot.klibs, detail=lambda s: ", ".join(s.klibs) or "none"),
-    _Rule(id="gpu", title="GPU driver and firmware", run=checks_boot.gpu, detail=lambda s: ", ".join(s.firmware)),
+    _Rule(id="gpu", title="GPU driver and firmware", run=checks_gpu.gpu, detail=lambda s: ", ".join(s.firmware)),
     _Rule(id="environment", title="Environment", run=checks_boot.environment),
     _Rule(id="root", title="Arguments and root attributes", run=checks_boot.root),
     _Rule(id="shim", title="Gevulot shim", run=checks_program.shim),
@@ -62,8 +62,9 @@ _RULES = (
 _NOT_CHECKED = "not checked: the program or its loader can't be read"
 
 
-def verify_image(path: Path, *, project_runtime: str | None = None) -> Verification:
-    """Check the image at `path`; `project_runtime` (devnet, local) is what its shim must speak, if known.
+def verify_image(path: Path, *, project_runtime: str | None = None, gpu_families: Sequence[str] = ()) -> Verification:
+    """Check the image at `path`; `project_runtime` (devnet, local) is what its shim must speak, if known;
+    `gpu_families` (project.yaml, the receipt) which GPUs its program must run on.
 
     What is wrong with the image is in the result; nothing about it raises. An image that can't be read at all has
     the one check `format`.
@@ -74,7 +75,7 @@ def verify_image(path: Path, *, project_runtime: str | None = None) -> Verificat
         size = 0
     try:
         with open_image(path) as image:
-            subject = Subject(image, project_runtime)
+            subject = Subject(image, project_runtime, tuple(gpu_families))
             checks = tuple(_checks(subject))
             return Verification(
                 image=path,

@@ -38,11 +38,12 @@ class Marks:
 class Subject:
     """An open image with everything the checks ask for, computed once."""
 
-    def __init__(self, image: Image, project_runtime: str | None = None) -> None:
+    def __init__(self, image: Image, project_runtime: str | None = None, gpu_families: tuple[str, ...] = ()) -> None:
         self.image = image
         self.rootfs = image.rootfs
         self.attributes = image.rootfs.attributes
         self.project_runtime = project_runtime
+        self.gpu_families = gpu_families
 
     @cached_property
     def program(self) -> str:

@@ -1,0 +1,63 @@
+"""Directories of the host as trees: the GPU assets before a build, and a staged root beside its kernel and klibs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from orchestrator.errors import Finding
+from orchestrator.gpu.compatibility import GPU_KLIB, check_asset_tree
+from orchestrator.gpu.tables import BOOT_FILE_SYSTEM
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectoryTree:
+    """`root` as the guest's root. `klib_files`: name → file; `kernel_file`: the kernel, if it is known."""
+
+    root: Path
+    klib_files: Mapping[str, Path] = field(default_factory=dict)
+    kernel_file: Path | None = None
+    boot_size: int | None = BOOT_FILE_SYSTEM
+
+    def sizes(self) -> Mapping[str, int]:
+        """Path → bytes of every regular file and every link to one."""
+        found = {}
+        for directory, _, names in os.walk(self.root):
+            for name in names:
+                path = Path(directory, name)
+                if path.is_file():
+                    found["/" + path.relative_to(self.root).as_posix()] = path.stat().st_size
+        return dict(sorted(found.items()))
+
+    def open(self, path: str) -> BinaryIO | None:
+        """The file at a guest path."""
+        file = self.root / path.lstrip("/")
+        return file.open("rb") if file.is_file() else None
+
+    def klibs(self) -> Mapping[str, int]:
+        """Name → bytes."""
+        return {name: file.stat().st_size for name, file in sorted(self.klib_files.items())}
+
+    def open_klib(self, name: str) -> BinaryIO | None:
+        """A klib's bytes."""
+        return self.klib_files[name].open("rb") if name in self.klib_files else None
+
+    def kernel(self) -> BinaryIO | None:
+        """The kernel's bytes."""
+        return self.kernel_file.open("rb") if self.kernel_file is not None else None
+
+
+def check_assets(
+    directory: Path, families: Sequence[str] = (), *, kernel: Path | None = None, klib: Path | None = None
+) -> tuple[Finding, ...]:
+    """Check the GPU assets in `directory` (its one top folder already stripped) before anything is built.
+
+    `klib`: where gpu_nvidia is, if not there; `kernel`: the Nanos kernel, if it is at hand. OSError when they can't
+    be read.
+    """
+    file = klib or directory / GPU_KLIB
+    tree = DirectoryTree(root=directory, klib_files={GPU_KLIB: file} if file.is_file() else {}, kernel_file=kernel)
+    return tuple(check_asset_tree(tree, families=families))

@@ -1,0 +1,95 @@
+"""What goes with what: GPU families, GSP firmware, drivers, CUDA, PTX. Each table says where its figures are from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+Version = tuple[int, ...]
+"""A dotted version as numbers, compared part by part."""
+
+TU10X: Final = "gsp_tu10x.bin"
+GA10X: Final = "gsp_ga10x.bin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A generation of GPUs. `cards`: compute capability of its PC cards → the GSP firmware that they load.
+
+    `minimum_driver` is the first driver branch that knows it.
+    """
+
+    name: str
+    cards: Mapping[tuple[int, int], str]
+    minimum_driver: int
+
+
+# Capabilities: CUDA C++ Programming Guide, "Compute Capabilities", and NVIDIA's list "CUDA GPU Compute Capability"
+# (Jetson's and Orin's 8.7 and Thor's 11.0 left out: no PC card). Firmware: NVIDIA's open kernel modules choose
+# gsp_tu10x for TU10x, TU11x and GA100, gsp_ga10x for GA10x and later. First driver branches: the release notes.
+_ALL: Final = (
+    Family(name="turing", cards={(7, 5): TU10X}, minimum_driver=450),
+    Family(name="ampere", cards={(8, 0): TU10X, (8, 6): GA10X}, minimum_driver=450),
+    Family(name="ada", cards={(8, 9): GA10X}, minimum_driver=525),
+    Family(name="hopper", cards={(9, 0): GA10X}, minimum_driver=525),
+    Family(name="blackwell", cards={(10, 0): GA10X, (12, 0): GA10X}, minimum_driver=570),
+)
+FAMILIES: Final[Mapping[str, Family]] = {family.name: family for family in _ALL}
+FAMILY_NAMES: Final = tuple(FAMILIES)
+
+# CUDA Toolkit Release Notes, table "CUDA Toolkit and Corresponding Driver Versions": the CUDA that each branch came
+# with, which is the newest whose PTX its compiler takes.
+DRIVER_CUDA: Final[Mapping[int, Version]] = {
+    450: (11, 0), 455: (11, 1), 460: (11, 2), 465: (11, 3), 470: (11, 4), 495: (11, 5), 510: (11, 6), 515: (11, 7),
+    520: (11, 8), 525: (12, 0), 530: (12, 1), 535: (12, 2), 545: (12, 3), 550: (12, 4), 555: (12, 5), 560: (12, 6),
+    565: (12, 7), 570: (12, 8), 575: (12, 9), 580: (13, 0), 590: (13, 1),
+}  # fmt: skip
+
+# CUDA Compatibility, "Minor Version Compatibility": the oldest driver for any runtime of a major version.
+MINIMUM_DRIVER: Final[Mapping[int, int]] = {11: 450, 12: 525, 13: 580}
+
+# PTX ISA, "Release Notes": the CUDA that brought each version of PTX.
+PTX_CUDA: Final[Mapping[tuple[int, int], Version]] = {
+    (7, 0): (11, 0), (7, 1): (11, 1), (7, 2): (11, 2), (7, 3): (11, 3), (7, 4): (11, 4), (7, 5): (11, 5),
+    (7, 6): (11, 6), (7, 7): (11, 7), (7, 8): (11, 8), (8, 0): (12, 0), (8, 1): (12, 1), (8, 2): (12, 2),
+    (8, 3): (12, 3), (8, 4): (12, 4), (8, 5): (12, 5), (8, 6): (12, 7), (8, 7): (12, 8), (8, 8): (12, 9),
+    (9, 0): (13, 0), (9, 1): (13, 1),
+}  # fmt: skip
+
+BOOT_FILE_SYSTEM: Final = 12 * 1024 * 1024
+"""Bytes of the boot file system that ops and our writer make (facts of the image format)."""
+BOOT_OVERHEAD: Final = 512 * 1024
+"""Bytes of it that its log takes, so that no file can."""
+
+
+def driver_branch(version: str) -> int | None:
+    """The branch of a driver's version, as 535 of 535.113.01; None for what is no version."""
+    first = version.partition(".")[0]
+    return int(first) if first.isascii() and first.isdigit() and len(first) <= 4 else None
+
+
+def driver_cuda(branch: int) -> Version:
+    """The newest CUDA whose PTX the branch's compiler takes; of a branch not listed, that of the one before it."""
+    known = [each for each in DRIVER_CUDA if each <= branch]
+    return DRIVER_CUDA[max(known)] if known else (0, 0)
+
+
+def knows_driver(branch: int) -> bool:
+    """Whether the tables go as far as this branch."""
+    return branch <= max(DRIVER_CUDA)
+
+
+def ptx_cuda(version: tuple[int, int]) -> Version:
+    """The CUDA that a PTX version came with; of one newer than the table, a CUDA newer than all."""
+    if version in PTX_CUDA:
+        return PTX_CUDA[version]
+    older = [each for each in PTX_CUDA if each <= version]
+    if not older:
+        return (0, 0)
+    return (99, 0) if version > max(PTX_CUDA) else PTX_CUDA[max(older)]
+
+
+def dotted(version: Version) -> str:
+    """As people write it."""
+    return ".".join(str(part) for part in version)
