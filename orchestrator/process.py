@@ -76,6 +76,7 @@ def start(
     *,
     env: Mapping[str, str] | None = None,
     log: Path,
+    cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a background process in its own session; everything that it prints goes to the file `log`.
 
@@ -84,6 +85,7 @@ def start(
     with log.open("ab") as sink:
         return subprocess.Popen(
             list(arguments),
+            cwd=cwd,
             env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=sink,

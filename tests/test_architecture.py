@@ -34,6 +34,7 @@ ALLOWED = {
     | {"verify", "receipt", "provenance"},
     "scaffold": BASIS | {"project"},
     "inspection": BASIS | {"image"},
+    "rehearse": BASIS | {"image", "engine", "inspection"},
     "clean": BASIS | {"engine"},
     "doctor": BASIS | {"engine", "inputs"},
 }

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from orchestrator.engine.archive import ArchiveStream
-from orchestrator.engine.base import LABEL, EngineInfo, Leftover
+from orchestrator.engine.base import LABEL, Container, ContainerRequest, EngineInfo, Leftover
+from orchestrator.engine.container import ApiContainer, create_body
 from orchestrator.engine.docker_api import Api, ApiError, GoneError, reference_path
 from orchestrator.engine.interrupts import held_back
 from orchestrator.engine.logins import auth_header, find_login
@@ -175,6 +176,19 @@ class ApiEngine:
                 ) from error
             reader = stack.enter_context(io.BufferedReader(ArchiveStream(chunks, path), _CHUNK))
             yield cast(BinaryIO, reader)
+
+    @contextmanager
+    def open_container(self, request: ContainerRequest) -> Iterator[Container]:
+        """A container that is made, can be started, and is removed at the end."""
+        name = f"orchestrator-{secrets.token_hex(8)}"
+        with held_back() as let_through:  # as in `open_archive`
+            try:
+                self._api.json("POST", "/containers/create", params={"name": name}, body=create_body(request))
+                with let_through():
+                    yield ApiContainer(self._api, name, request)
+            finally:
+                with suppress(EngineError):
+                    self._remove("containers", name)
 
     def leftovers(self) -> list[Leftover]:
         """Containers and images with our label, layers that builds keep as a cache included, newest first."""

@@ -96,6 +96,38 @@ class Leftover:
     size: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class ContainerRequest:
+    """A container that runs: no network, a read-only root, nothing of the engine's environment that matters.
+
+    `mounts`: (host directory, where in the container, read-only). `memory`: bytes, 0 = no limit; an engine that
+    can't limit (no cgroups) runs it without.
+    """
+
+    image: str
+    command: tuple[str, ...]
+    build_id: str
+    mounts: tuple[tuple[Path, str, bool], ...] = ()
+    memory: int = 0
+    gpus: bool = False
+
+
+class Container(Protocol):
+    """A container that was made and not yet started."""
+
+    def start(self) -> None:
+        """Start it, without waiting. EngineError when the engine can't."""
+        ...
+
+    def problem(self) -> str | None:
+        """How it ended; None while it runs."""
+        ...
+
+    def kill(self) -> None:
+        """End it."""
+        ...
+
+
 class Engine(Protocol):
     """A container engine. All methods raise EngineError when the engine itself fails or goes away."""
 
@@ -147,4 +179,12 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Let go of connections; stop the service when it is private."""
+        ...
+
+
+class RunningEngine(Engine, Protocol):
+    """An engine that also runs programs, as a rehearsal needs; builds do without."""
+
+    def open_container(self, request: ContainerRequest) -> AbstractContextManager[Container]:
+        """A container that is made, can be started, and is removed at the end whatever it does."""
         ...

@@ -76,7 +76,8 @@ class PrivatePodman:
         # With CONTAINER_HOST in its environment, even empty, podman is a client and knows no `service`.
         command = ["env", "-u", "CONTAINER_HOST", podman, *settings.arguments(storage)]
         command += ["system", "service", f"--time={IDLE}", self.endpoint]
-        return process.start(command, env=environment, log=self.folder / "log")
+        # Podman's monitor of a container that ran out of memory leaves a file `oom` where it stands.
+        return process.start(command, env=environment, log=self.folder / "log", cwd=self.folder)
 
     def _wait(self) -> None:
         until = time.monotonic() + START_TIMEOUT

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import process
-from orchestrator.engine.base import Engine
+from orchestrator.engine.base import RunningEngine
 from orchestrator.engine.docker import DockerEngine
 from orchestrator.engine.docker_api import Api, GoneError
 from orchestrator.engine.podman import PodmanEngine
@@ -42,7 +42,7 @@ class _Place:
     kind: str
 
 
-def connect(spec: str = "auto", *, emit: Emit = ignore) -> Engine:
+def connect(spec: str = "auto", *, emit: Emit = ignore) -> RunningEngine:
     """The engine that `spec` asks for.
 
     `auto`: Docker if it answers, else a running Podman, else a private Podman. `docker`; `podman` (a running one,
@@ -129,7 +129,7 @@ def _podman_places() -> Iterator[_Place]:
         yield _Place(what="running Podman", endpoint=f"unix://{path}", kind="podman")
 
 
-def _open(place: _Place, attempts: list[Attempt]) -> Engine | None:
+def _open(place: _Place, attempts: list[Attempt]) -> RunningEngine | None:
     """The engine at `place`, or None and one more attempt."""
 
     def failed(problem: str, remedy: str) -> None:
@@ -140,7 +140,7 @@ def _open(place: _Place, attempts: list[Attempt]) -> Engine | None:
         return None
     try:
         api = Api(place.endpoint, timeout=ANSWER_TIMEOUT)
-        make: Callable[[Api], Engine] = PodmanEngine if api.version.kind == "podman" else DockerEngine
+        make: Callable[[Api], RunningEngine] = PodmanEngine if api.version.kind == "podman" else DockerEngine
         return make(api)
     except GoneError as error:
         failed(error.message, _remedy(place, error.reason))

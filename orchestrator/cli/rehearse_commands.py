@@ -1,0 +1,97 @@
+"""rehearse: run the packed program from the image's own files under the guest's limits."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from orchestrator.amounts import size
+from orchestrator.cli.console import answer, answer_json, say
+from orchestrator.cli.parameters import (
+    DIRECTORY,
+    PATH,
+    PROJECT,
+    existing_image,
+    image_argument,
+    json_failures,
+    json_option,
+)
+from orchestrator.errors import ProgramError, UsageError
+
+
+@click.command(short_help="Run the packed program from the image's own files under the guest's limits.")
+@image_argument
+@click.option("--task", type=PATH, metavar="TASK.JSON", help='The task: {"id": …, "args": […], "files": […]}.')
+@click.option("--file", "files", type=PATH, multiple=True, metavar="F", help="A file for /workspace; may be repeated.")
+@click.option("--workspace", type=DIRECTORY, metavar="DIR", help="Use and keep this as /workspace.")
+@click.option("--engine", default="auto", show_default=True, metavar="auto|none|docker|podman|URL",
+              help="Where it runs. none: namespaces, no engine; auto: none where that works.")  # fmt: skip
+@click.option(
+    "--runtime", type=click.Choice(["devnet", "local"]), help="How it gets its task (default: the receipt's)."
+)
+@click.option("--timeout", type=click.FloatRange(min=0.1), default=300.0, show_default=True, metavar="S",
+              help="Seconds until it counts as hanging.")  # fmt: skip
+@click.option("--memory", type=click.IntRange(min=1), metavar="MIB", help="Memory (default: the receipt's, else 512).")
+@click.option("--cpus", type=click.IntRange(min=1), metavar="N", help="Processors (default: the receipt's, else 2).")
+@click.option("--trace", is_flag=True, help="List the files and libraries that it looked for and that aren't there.")
+@click.option("--fix", type=PROJECT, metavar="PROJECT.YAML", help="With --trace: write those into this project.")
+@click.option("--gpus", is_flag=True, help="Give it this machine's GPUs.")
+@json_option
+@json_failures
+def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given: object) -> None:
+    """Run the packed program from the image's own files, and nothing else, under the guest's limits.
+
+    No network, no fork or exec, a read-only root, /workspace the only writable place. Exit 0: the program ended with
+    0 (and answered its task); 7: it failed; 3: there is no place where it could run.
+    """
+    from orchestrator.rehearse.run import Options
+    from orchestrator.rehearse.run import rehearse as run_rehearsal
+
+    if fix is not None and not given["trace"]:
+        raise UsageError("--fix writes what --trace finds", remedy="give both")
+    sink = None if as_json else _show
+    options = Options(engine=engine, sink=sink, **given)  # type: ignore[arg-type]
+    done = run_rehearsal(existing_image(image), options)
+    for violation in done.run.violations:
+        say(f"guest limit: {violation}")
+    if done.missing is not None and not as_json:
+        for line in done.missing.lines():
+            answer(line)
+    if done.missing is not None and fix is not None:
+        from orchestrator.rehearse.fix import fix_project
+
+        for added in fix_project(fix, done.missing):
+            say(f"{fix}: added {added}")
+    words = done.run.words(done.limits)
+    if as_json:
+        answer_json(done.to_dict())
+    else:
+        peak = f", peak memory {size(done.run.peak)}" if done.run.peak else ""
+        say(f"{image}: {words}{peak} (engine: {done.place})")
+        if done.result is not None and done.result.error is None:
+            answer(f"result: {len(done.result.data)} bytes of data, files: {', '.join(done.result.files) or 'none'}")
+    if done.ok:
+        return
+    if as_json:
+        sys.exit(int(ProgramError.exit_code))
+    reason = done.result.error if done.result is not None and done.run.ok else None
+    raise ProgramError(reason or words, remedy=_remedy(done.run.end, [v.code for v in done.run.violations]))
+
+
+def _show(stream: str, data: bytes) -> None:
+    target = sys.stdout if stream == "stdout" else sys.stderr
+    target.buffer.write(data)
+    target.buffer.flush()
+
+
+def _remedy(end: str, codes: list[str]) -> str:
+    if end == "memory":
+        return "raise resources.memory in project.yaml, or have it use less"
+    if end == "timeout":
+        return "raise --timeout if it only needs longer"
+    return "see the guest limits that it hit, above" if codes else "see its output, above"
+
+
+COMMANDS = (rehearse,)

@@ -1,0 +1,65 @@
+"""A container that runs, through the Docker API."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.engine.base import LABEL, ContainerRequest
+from orchestrator.engine.docker_api import Api, ApiError
+
+
+def create_body(request: ContainerRequest) -> dict[str, Any]:
+    """What /containers/create is sent.
+
+    Not root here: the same user there, so that what it writes is ours and its memory can be read (Docker; in a
+    rootless Podman, root is that user). Podman 4.3 reads NetworkMode none as host, and NetworkDisabled rightly.
+    """
+    uid = os.geteuid()
+    host: dict[str, Any] = {
+        "NetworkMode": "none",
+        "ReadonlyRootfs": True,
+        "Binds": [f"{source}:{target}:{'ro' if ro else 'rw'}" for source, target, ro in request.mounts],
+    }
+    if request.memory:
+        host |= {"Memory": request.memory, "MemorySwap": request.memory}
+    if request.gpus:
+        host["DeviceRequests"] = [{"Count": -1, "Capabilities": [["gpu"]]}]
+    return {
+        "Image": request.image,
+        "Entrypoint": list(request.command),
+        "Cmd": [],
+        "Labels": {LABEL: request.build_id},
+        "NetworkDisabled": True,
+        "User": f"{uid}:{os.getegid()}" if uid else "",
+        "HostConfig": host,
+    }
+
+
+@dataclass(frozen=True)
+class ApiContainer:
+    """A container by its name; a `Container`."""
+
+    api: Api
+    name: str
+    request: ContainerRequest
+
+    def start(self) -> None:
+        """Start it, without waiting."""
+        self.api.json("POST", f"/containers/{self.name}/start")
+
+    def problem(self) -> str | None:
+        """How it ended; None while it runs."""
+        state = self.api.json("GET", f"/containers/{self.name}/json")["State"]
+        if state.get("Running") or state.get("Status") in ("created", "configured", "initialized"):
+            return None
+        return str(state.get("Error") or f"its container ended with exit code {state.get('ExitCode')}")
+
+    def kill(self) -> None:
+        """End it; one that has ended is no error."""
+        try:
+            self.api.json("POST", f"/containers/{self.name}/kill")
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise

@@ -1,0 +1,137 @@
+"""Memory and processors: cgroups where they can be had, else watched from outside."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryGroup:
+    """A memory cgroup, of version 1 or 2."""
+
+    path: Path
+    version: int
+
+    @property
+    def limit(self) -> int | None:
+        """Bytes; None for no limit."""
+        text = self._read("memory.limit_in_bytes" if self.version == 1 else "memory.max")
+        return int(text) if text.isdigit() else None
+
+    @property
+    def peak(self) -> int | None:
+        """The most bytes that it held."""
+        text = self._read("memory.max_usage_in_bytes" if self.version == 1 else "memory.peak")
+        return int(text) if text.isdigit() else None
+
+    @property
+    def kills(self) -> int:
+        """How often the kernel killed in it for want of memory."""
+        text = self._read("memory.oom_control" if self.version == 1 else "memory.events")
+        rows = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
+        return int(rows.get("oom_kill", "0"))
+
+    def limit_to(self, size: int) -> None:
+        """Set the limit in bytes, swap included. OSError where that isn't allowed."""
+        if self.version == 1:
+            (self.path / "memory.limit_in_bytes").write_text(str(size))
+            with suppress(OSError):  # no swap accounting
+                (self.path / "memory.memsw.limit_in_bytes").write_text(str(size))
+            return
+        (self.path / "memory.max").write_text(str(size))
+        with suppress(OSError):
+            (self.path / "memory.swap.max").write_text("0")
+
+    def take(self, pid: int) -> None:
+        """Move a process into it."""
+        (self.path / "cgroup.procs").write_text(str(pid))
+
+    def remove(self) -> None:
+        """Remove it; it must be empty."""
+        with suppress(OSError):
+            self.path.rmdir()
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self.path / name).read_text().strip()
+        except OSError:
+            return ""
+
+
+def memory_group_of(pid: int | str) -> MemoryGroup | None:
+    """The memory cgroup that a process is in."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            return _existing(_ROOT / "memory" / path.lstrip("/"), 1)
+    for line in lines:
+        if line.startswith("0::"):
+            return _existing(_ROOT / line[3:].lstrip("/"), 2)
+    return None
+
+
+def _existing(path: Path, version: int) -> MemoryGroup | None:
+    name = "memory.limit_in_bytes" if version == 1 else "memory.max"
+    return MemoryGroup(path=path, version=version) if (path / name).is_file() else None
+
+
+def new_memory_group(size: int) -> MemoryGroup | None:
+    """A memory cgroup of our own below the one we are in, limited to `size` bytes; None where that isn't allowed."""
+    own = memory_group_of("self") or _existing_root()
+    if own is None:
+        return None
+    path = own.path / f"orchestrator-{secrets.token_hex(6)}"
+    try:
+        path.mkdir()
+    except OSError:
+        return None
+    group = MemoryGroup(path=path, version=own.version)
+    try:
+        group.limit_to(size)
+    except OSError:  # version 2: the controller isn't delegated
+        group.remove()
+        return None
+    return group
+
+
+def _existing_root() -> MemoryGroup | None:
+    """On version 2 the root group has no memory.max, and groups below it do."""
+    controllers = _ROOT / "cgroup.controllers"
+    if controllers.is_file() and "memory" in controllers.read_text().split():
+        return MemoryGroup(path=_ROOT, version=2)
+    return None
+
+
+def resident(pid: int) -> int | None:
+    """Bytes of memory that a process holds and that no file backs; None when it has gone."""
+    return _status(pid, ("RssAnon:", "RssShmem:"))
+
+
+def high_water(pid: int) -> int | None:
+    """The most bytes that a process has held."""
+    return _status(pid, ("VmHWM:",))
+
+
+def _status(pid: int, names: tuple[str, ...]) -> int | None:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith(names)]
+    return sum(found) if found else None
+
+
+def bind_to_processors(pid: int, count: int) -> None:
+    """Let a process use `count` of the processors that we may use."""
+    with suppress(OSError):
+        os.sched_setaffinity(pid, sorted(os.sched_getaffinity(0))[:count])

@@ -1,0 +1,198 @@
+"""A rehearsal from beginning to end: the image's tree, a place to run in, the program, its result."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.engine.select import connect
+from orchestrator.errors import UsageError
+from orchestrator.events import Emit, ignore
+from orchestrator.image.reader import Image, open_image
+from orchestrator.inspection import extract_tree
+from orchestrator.rehearse import places
+from orchestrator.rehearse.bpf import filter_program
+from orchestrator.rehearse.launcher import launcher
+from orchestrator.rehearse.model import Limits, OutputSink, Program, Run, VsockHandler
+from orchestrator.rehearse.places import Folders
+from orchestrator.rehearse.rules import Rules
+from orchestrator.rehearse.supervisor import CannotBegin, Place, listening, supervise
+from orchestrator.rehearse.task import Result, prepare, read_result, read_task
+from orchestrator.rehearse.trace import Missing, missing
+from orchestrator.rehearse.vsock import Bridge
+
+DEFAULT_TIMEOUT = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to rehearse. None: as the image's receipt says. `engine`: auto|none|docker|podman|private|URL.
+
+    `workspace`: a directory that is /workspace and stays; None = a temporary one. `vsock` connects the program's
+    vsock (None refuses it). `task` may be None with `files` given: then they only lie in the workspace.
+    """
+
+    engine: str = "auto"
+    timeout: float = DEFAULT_TIMEOUT
+    memory: int | None = None
+    cpus: int | None = None
+    runtime: str | None = None
+    task: Path | None = None
+    files: tuple[Path, ...] = ()
+    workspace: Path | None = None
+    trace: bool = False
+    gpus: bool = False
+    vsock: VsockHandler | None = None
+    sink: OutputSink | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """What came of it. `place` is where it ran; `missing` only with a trace, `result` only with a task."""
+
+    run: Run
+    limits: Limits
+    place: str
+    result: Result | None = None
+    missing: Missing | None = None
+
+    @property
+    def ok(self) -> bool:
+        """The program ended with 0, and answered its task if it had one."""
+        return self.run.ok and (self.result is None or self.result.error is None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For --json."""
+        document = self.run.to_dict() | {"ok": self.ok, "engine": self.place}
+        document["limits"] = {"memory": self.limits.memory, "cpus": self.limits.cpus, "timeout": self.limits.timeout}
+        document["message"] = self.run.words(self.limits)
+        if self.result is not None:
+            document["result"] = self.result.to_dict()
+        if self.missing is not None:
+            document["missing"] = self.missing.to_dict()
+        return document
+
+
+def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
+    """Run the image's program from its own tree. EngineError where no place can be had, UsageError for the rest."""
+    receipt = _receipt(path)
+    limits = _limits(receipt, options)
+    local = (options.runtime or receipt.get("runtime") or "local") == "local"
+    with open_image(path) as image, tempfile.TemporaryDirectory(prefix="rehearse-") as temporary:
+        program = program_of(image)
+        task = read_task(options.task, options.files, program.workspace) if options.task is not None else None
+        if task is not None and not local and options.vsock is None:
+            raise UsageError(
+                "this image asks a node for its task (runtime: devnet), and no node stands in yet",
+                remedy="rehearse without --task, or an image of runtime: local",
+            )
+        folders = _folders(Path(temporary), image, program, options)
+        prepare(folders.workspace, task, options.files, local=local)
+        run, place = _run(folders, program, limits, options, emit)
+        return Rehearsal(
+            run=run,
+            limits=limits,
+            place=place,
+            result=read_result(folders.workspace) if task is not None and local else None,
+            missing=missing(image.rootfs, run.opened) if options.trace else None,
+        )
+
+
+def program_of(image: Image) -> Program:
+    """What an image runs. UsageError when it names no program."""
+    root = image.rootfs.attributes
+    name, arguments, environment = root.get("program"), root.get("arguments"), root.get("environment")
+    if not isinstance(name, str) or not name:
+        raise UsageError("the image names no program", remedy="`inspect IMAGE manifest` shows what it holds")
+    path = "/" + name.lstrip("/")
+    words = [str(each) for each in arguments] if isinstance(arguments, list) else []
+    mounts, cwd = root.get("mounts"), root.get("cwd")
+    places_ = [str(each) for each in mounts.values()] if isinstance(mounts, dict) else []
+    return Program(
+        path=path,
+        arguments=tuple(words or [path]),
+        environment={str(k): str(v) for k, v in environment.items()} if isinstance(environment, dict) else {},
+        cwd=cwd if isinstance(cwd, str) and cwd else "/",
+        workspace=next((each.rstrip("/") for each in places_ if len(each) > 1 and each.startswith("/")), "/workspace"),
+    )
+
+
+def _receipt(path: Path) -> Mapping[str, Any]:
+    with suppress(OSError, ValueError):
+        document = json.loads(path.with_suffix(".receipt.json").read_bytes())
+        if isinstance(document, dict):
+            return document
+    return {}
+
+
+def _limits(receipt: Mapping[str, Any], options: Options) -> Limits:
+    resources = receipt.get("resources")
+    known = resources if isinstance(resources, dict) else {}
+    return Limits(
+        memory=options.memory or int(known.get("memory", 512)),
+        cpus=options.cpus or int(known.get("cpus", 2)),
+        timeout=options.timeout,
+    )
+
+
+def _folders(temporary: Path, image: Image, program: Program, options: Options) -> Folders:
+    folders = Folders(
+        tree=temporary / "tree",
+        workspace=(options.workspace or temporary / "workspace").absolute(),
+        launcher=temporary / "launcher",
+        workspace_at=program.workspace,
+    )
+    extract_tree(image.rootfs, folders.tree)
+    folders.make_mount_points()
+    folders.workspace.mkdir(parents=True, exist_ok=True)
+    folders.launcher.mkdir()
+    executable = folders.launcher / "launcher"
+    executable.write_bytes(
+        launcher(
+            filter_program=filter_program(every_open=options.trace, sockets_are_bridged=options.vsock is not None),
+            path=os.fsencode(program.path),
+            arguments=[os.fsencode(each) for each in program.arguments],
+            environment={os.fsencode(k): os.fsencode(v) for k, v in program.environment.items()},
+            cwd=os.fsencode(program.cwd),
+        )
+    )
+    for path in (executable, folders.launcher, temporary, folders.tree):
+        path.chmod(0o755)
+    return folders
+
+
+def _run(folders: Folders, program: Program, limits: Limits, options: Options, emit: Emit) -> tuple[Run, str]:
+    def attempt(where: Callable[[], AbstractContextManager[Place]]) -> Run:
+        bridge = Bridge(options.vsock) if options.vsock is not None else None
+        rules = Rules(workspace=program.workspace, trace=options.trace, bridge=bridge)
+        try:
+            (folders.launcher / "socket").unlink(missing_ok=True)
+            with listening(folders.launcher) as server, where() as place:
+                return supervise(server, place, rules, limits, options.sink)
+        finally:
+            if bridge is not None:
+                bridge.close()
+
+    def outside() -> AbstractContextManager[Place]:
+        return places.namespaces(folders, limits, folders.launcher.parent / "jail.log", gpus=options.gpus)
+
+    if options.engine == "none":
+        return attempt(outside), "none"
+    if options.engine == "auto":
+        # Nothing needs to be imported there, and nothing has run when a place can't begin.
+        with suppress(CannotBegin):
+            return attempt(outside), "none"
+    engine = connect(options.engine, emit=emit)
+    try:
+        build_id = f"rehearse-{secrets.token_hex(4)}"
+        run = attempt(lambda: places.container(engine, folders, limits, build_id=build_id, gpus=options.gpus))
+        return run, engine.info.kind
+    finally:
+        engine.close()

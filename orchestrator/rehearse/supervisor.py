@@ -1,0 +1,263 @@
+"""Runs the launcher in a place, answers the program's calls, and tells how it ended."""
+
+from __future__ import annotations
+
+import array
+import os
+import selectors
+import signal
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from orchestrator.errors import EngineError
+from orchestrator.rehearse.launcher import STEPS
+from orchestrator.rehearse.limits import MemoryGroup, bind_to_processors, high_water, memory_group_of, resident
+from orchestrator.rehearse.model import Limits, OutputSink, Run
+from orchestrator.rehearse.notify import Listener
+from orchestrator.rehearse.rules import Rules
+
+START_TIMEOUT: Final = 60.0
+"""Seconds in which a place must have begun the launcher."""
+_TICK: Final = 0.05
+_KEPT_OUTPUT: Final = 1024 * 1024
+_MESSAGE: Final = struct.Struct("<IIi")
+
+
+class CannotBegin(EngineError):
+    """The program was not started: the place, or the launcher in it, can't."""
+
+
+class Place(Protocol):
+    """Somewhere the launcher runs: a namespace of ours or a container. It sees the socket's folder at FOLDER."""
+
+    def start(self) -> None:
+        """Begin it, without waiting. EngineError when that can't be."""
+        ...
+
+    def problem(self) -> str | None:
+        """Why it ended before the launcher reached us; None while it may still."""
+        ...
+
+    def adopt(self, pid: int) -> None:
+        """The launcher's process `pid` is about to become the program: put limits on it."""
+        ...
+
+    def kill(self) -> None:
+        """End all in it."""
+        ...
+
+
+@dataclass
+class _Watched:
+    """What is known of the program while it runs."""
+
+    peak: int = 0
+    killed: str = ""
+    group: MemoryGroup | None = None
+    kept: dict[str, bytearray] = field(default_factory=lambda: {"stdout": bytearray(), "stderr": bytearray()})
+
+
+@contextmanager
+def listening(folder: Path) -> Iterator[socket.socket]:
+    """The supervisor's socket in `folder`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+        path = folder / "socket"
+        server.bind(str(path))
+        path.chmod(0o777)  # the launcher may be another user, as in a container with users of its own
+        server.listen(1)
+        yield server
+
+
+def supervise(server: socket.socket, place: Place, rules: Rules, limits: Limits, sink: OutputSink | None = None) -> Run:
+    """Run the program in `place` to its end, or the end of its time or memory."""
+    place.start()
+    with ExitStack() as stack:
+        connection = stack.enter_context(_accept(server, place))
+        listener = _listener(connection)
+        stack.callback(os.close, listener.descriptor)
+        watched = _Watched()
+
+        def started(pid: int) -> None:
+            bind_to_processors(pid, limits.cpus)
+            place.adopt(pid)
+            watched.group = memory_group_of(pid)
+
+        rules.started = started
+        pipes = _go(connection)
+        for descriptor in pipes.values():
+            stack.callback(os.close, descriptor)
+        began = time.monotonic()
+        status = _loop(connection, listener, pipes, _Task(rules, limits, place, watched, sink))
+        seconds = time.monotonic() - began
+        _drain(pipes, watched, sink)
+        run = _ended(status, seconds, rules, limits, watched)
+        with suppress(OSError):
+            connection.send(b"\0")
+        return run
+
+
+@dataclass(frozen=True)
+class _Task:
+    rules: Rules
+    limits: Limits
+    place: Place
+    watched: _Watched
+    sink: OutputSink | None
+
+    def kill(self, why: str) -> None:
+        """End the program, and say why."""
+        self.watched.killed = self.watched.killed or why
+        try:
+            if self.rules.pid is None:
+                raise ProcessLookupError
+            os.kill(self.rules.pid, signal.SIGKILL)
+        except (PermissionError, ProcessLookupError):
+            self.place.kill()
+
+    def look(self, began: float) -> None:
+        """Memory and time."""
+        pid = self.rules.pid
+        if pid is not None:
+            self.watched.peak = max(self.watched.peak, high_water(pid) or 0)
+            if (resident(pid) or 0) > self.limits.memory << 20:
+                self.kill("memory")
+        if time.monotonic() - began > self.limits.timeout:
+            self.kill("timeout")
+
+
+def _accept(server: socket.socket, place: Place) -> socket.socket:
+    deadline = time.monotonic() + START_TIMEOUT
+    server.settimeout(_TICK)
+    while time.monotonic() < deadline:
+        try:
+            return server.accept()[0]
+        except TimeoutError:
+            if problem := place.problem():
+                raise CannotBegin(f"the rehearsal could not begin: {problem}", remedy=_ELSEWHERE) from None
+    place.kill()
+    raise CannotBegin(f"the rehearsal did not begin within {START_TIMEOUT:g} s", remedy=_ELSEWHERE)
+
+
+_ELSEWHERE: Final = "try another --engine (none, podman, docker); `orchestrator doctor` shows which can be used"
+
+
+def _listener(connection: socket.socket) -> Listener:
+    connection.settimeout(START_TIMEOUT)
+    try:
+        data, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE.size, 1)
+    except TimeoutError:
+        raise CannotBegin("the rehearsal's launcher says nothing", remedy=_ELSEWHERE) from None
+    if not descriptors:
+        raise _launcher_failed(data)
+    connection.settimeout(None)
+    return Listener(descriptors[0])
+
+
+def _launcher_failed(data: bytes) -> CannotBegin:
+    if len(data) < _MESSAGE.size:
+        return CannotBegin("the rehearsal's launcher ended without a word", remedy=_ELSEWHERE)
+    _, step, error = _MESSAGE.unpack(data)
+    what = STEPS[step] if step < len(STEPS) else "begin"
+    remedy = "is the program's interpreter (its loader) in the image? see `verify`" if step == 12 else _ELSEWHERE
+    return CannotBegin(f"the rehearsal could not {what}: {os.strerror(-error)}", remedy=remedy)
+
+
+def _go(connection: socket.socket) -> dict[str, int]:
+    reading, writing = {}, []
+    for name in ("stdout", "stderr"):
+        reading[name], end = os.pipe()
+        writing.append(end)
+    connection.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", writing))])
+    for end in writing:
+        os.close(end)
+    return reading
+
+
+def _loop(connection: socket.socket, listener: Listener, pipes: dict[str, int], task: _Task) -> int:
+    """Until the launcher tells the program's wait status."""
+    began = time.monotonic()
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ, "launcher")
+        selector.register(listener.descriptor, selectors.EVENT_READ, "calls")
+        for name, descriptor in pipes.items():
+            selector.register(descriptor, selectors.EVENT_READ, name)
+        looked = 0.0
+        while True:
+            for key, _ in selector.select(_TICK):
+                if key.data == "launcher":
+                    status = _status(connection, task.watched)
+                    if status is not None:
+                        return status
+                elif key.data == "calls":
+                    _answer(listener, task.rules, selector)
+                elif not _read(key.data, key.fd, task.watched, task.sink):
+                    selector.unregister(key.fd)
+            if time.monotonic() - looked >= _TICK:
+                looked = time.monotonic()
+                task.look(began)
+
+
+def _status(connection: socket.socket, watched: _Watched) -> int | None:
+    data = connection.recv(_MESSAGE.size)
+    if data[:1] == b"S":
+        return int.from_bytes(data[4:8], "little")
+    if not data and watched.killed:  # the place was ended with all in it
+        return int(signal.SIGKILL)
+    raise _launcher_failed(data)
+
+
+def _answer(listener: Listener, rules: Rules, selector: selectors.BaseSelector) -> None:
+    try:
+        call = listener.receive()
+        rules.answer(listener, call)
+    except FileNotFoundError:
+        # The call went away (a signal, an end). Without a process left the listener would be ready for ever.
+        if rules.pid is not None and high_water(rules.pid) is None:
+            selector.unregister(listener.descriptor)
+
+
+def _read(name: str, descriptor: int, watched: _Watched, sink: OutputSink | None) -> bool:
+    data = os.read(descriptor, 65536)
+    if sink is not None and data:
+        sink(name, data)
+    kept = watched.kept[name]
+    kept += data
+    del kept[:-_KEPT_OUTPUT]
+    return bool(data)
+
+
+def _drain(pipes: dict[str, int], watched: _Watched, sink: OutputSink | None) -> None:
+    """What was still in the pipes when the program ended."""
+    for name, descriptor in pipes.items():
+        os.set_blocking(descriptor, False)
+        with suppress(BlockingIOError):
+            while _read(name, descriptor, watched, sink):
+                pass
+
+
+def _ended(status: int, seconds: float, rules: Rules, limits: Limits, watched: _Watched) -> Run:
+    end = watched.killed or ("signal" if status & 0x7F else "exit")
+    peak, counted = (rules.peak, "process") if rules.peak else (watched.peak or None, "polled")
+    group = watched.group
+    if group is not None and group.limit is not None and group.limit <= limits.memory << 20:
+        if status & 0x7F == signal.SIGKILL and group.kills and not watched.killed:
+            end = "memory"
+        # File pages that others read first are counted to their group, so ours may show less than was seen.
+        if rules.peak is None and (group.peak or 0) > (peak or 0):
+            peak, counted = group.peak, "cgroup"
+    return Run(
+        status=status,
+        end=end,
+        seconds=seconds,
+        peak=peak,
+        counted=counted,
+        violations=rules.violations,
+        opened=rules.opened,
+        output={name: bytes(data) for name, data in watched.kept.items()},
+    )

@@ -1,0 +1,96 @@
+"""The task that a program is given, and its result, in the files of `runtime: local`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from orchestrator.errors import UsageError
+
+TASK: Final = "task.json"
+RESULT: Final = "task_result.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What the program is asked: its id, arguments, and files by their guest paths."""
+
+    id: str
+    args: tuple[str, ...]
+    files: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the shim reads it."""
+        return {"id": self.id, "args": list(self.args), "files": list(self.files)}
+
+
+def read_task(path: Path | None, files: tuple[Path, ...], workspace_at: str) -> Task:
+    """The task of a JSON file (`{"id", "args", "files"}`, each may be absent), with `files` in the workspace added."""
+    document: Any = {}
+    if path is not None:
+        try:
+            document = json.loads(path.read_bytes())
+        except OSError as error:
+            raise UsageError(f"can't read {path}: {error.strerror}", remedy="give a task's JSON file") from error
+        except ValueError as error:
+            raise UsageError(f"{path}: not JSON: {error}", remedy='write {"args": ["…"]}') from error
+    if not isinstance(document, dict):
+        raise UsageError(f"{path}: not a JSON object", remedy='write {"args": ["…"]}')
+    for key in ("args", "files"):
+        value = document.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise UsageError(f"{path}: {key}: not a list of texts", remedy=f'write "{key}": ["…"]')
+    names = [f"{workspace_at}/{file.name}" for file in files]
+    wanted = dict.fromkeys([*document.get("files", []), *names])
+    return Task(id=str(document.get("id", "rehearsal")), args=tuple(document.get("args", [])), files=tuple(wanted))
+
+
+def prepare(workspace: Path, task: Task | None, files: tuple[Path, ...], *, local: bool) -> None:
+    """Put the files, and for `local` the task, into the workspace. UsageError for a result that is there already."""
+    if (workspace / RESULT).exists():
+        raise UsageError(
+            f"{workspace / RESULT} is there already, and the shim would abort",
+            remedy="remove it, or take another folder",
+        )
+    if len({file.name for file in files}) < len(files):
+        raise UsageError("two of the files have the same name", remedy="rename one: all lie in the workspace")
+    for file in files:
+        try:
+            shutil.copy(file, workspace / file.name)
+        except OSError as error:
+            raise UsageError(f"can't copy {file}: {error.strerror}", remedy="check the path") from error
+    if task is not None and local:
+        (workspace / TASK).write_text(json.dumps(task.to_dict()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What the program answered: its data and files (guest paths), or its error."""
+
+    data: bytes = b""
+    files: tuple[str, ...] = ()
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {"data": self.data.decode(errors="replace"), "files": list(self.files), "error": self.error}
+
+
+def read_result(workspace: Path) -> Result:
+    """The result in the workspace; none, or one that isn't well-formed, is an error of the program's."""
+    try:
+        document = json.loads((workspace / RESULT).read_bytes())
+    except OSError:
+        return Result(error="the program wrote no result")
+    except ValueError:
+        return Result(error="the program's result is not JSON")
+    if isinstance(document, dict) and "Err" in document:
+        return Result(error=str(document["Err"]))
+    done = document.get("Ok") if isinstance(document, dict) else None
+    try:
+        return Result(data=bytes(done["data"]), files=tuple(str(each) for each in done["files"]))  # type: ignore[index]
+    except (KeyError, TypeError, ValueError):
+        return Result(error="the program's result is not of the shim's form")

@@ -1,0 +1,115 @@
+"""The vsock bridge: a program's AF_VSOCK sockets are Unix sockets of ours, connected where the handler says.
+
+The seam for the stand-in of the node: it listens on a Unix socket and is named by a `VsockHandler`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from orchestrator.rehearse.bpf import CONNECT, GETPEERNAME
+from orchestrator.rehearse.model import VsockHandler
+from orchestrator.rehearse.notify import Call, Listener, read_memory, write_memory
+
+AF_VSOCK: Final = 40
+_GUEST_CID: Final = 3
+_ADDRESS: Final = struct.Struct("<HHIIB3x")  # struct sockaddr_vm: family, reserved, port, CID, flags
+
+
+@dataclass
+class _Bridged:
+    """Our own descriptor of the same open socket, and whom the program thinks it talks to (CID, port)."""
+
+    ours: socket.socket
+    peer: tuple[int, int] | None = None
+
+
+@dataclass
+class Bridge:
+    """The bridged sockets of one program, by their number in it."""
+
+    handler: VsockHandler
+    _open: dict[int, _Bridged] = field(default_factory=dict)
+
+    def socket(self, listener: Listener, call: Call) -> None:
+        """Answer socket(AF_VSOCK, …): a Unix socket, of which we keep a descriptor, so that we can connect it."""
+        kind = call.arguments[1]
+        if kind & 0xF != socket.SOCK_STREAM:
+            listener.deny(call, errno.ESOCKTNOSUPPORT)
+            return
+        ours = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(not kind & socket.SOCK_NONBLOCK)
+        number = listener.give(call, ours.fileno(), close_on_exec=bool(kind & socket.SOCK_CLOEXEC))
+        if number in self._open:  # the program closed that one
+            self._open[number].ours.close()
+        self._open[number] = _Bridged(ours)
+
+    def answer(self, listener: Listener, call: Call) -> bool:
+        """Answer connect, getsockname or getpeername; False when the descriptor is none of ours."""
+        bridged = self._of(call)
+        if bridged is None:
+            return False
+        if call.number == CONNECT:
+            code = self._connect(bridged, read_memory(call.pid, call.arguments[1], _ADDRESS.size))
+        else:
+            code = self._name(bridged, call)
+        if code:
+            listener.deny(call, code)
+        else:
+            listener.reply(call, 0)
+        return True
+
+    def close(self) -> None:
+        """Let go of our descriptors."""
+        for bridged in self._open.values():
+            bridged.ours.close()
+        self._open.clear()
+
+    def _of(self, call: Call) -> _Bridged | None:
+        bridged = self._open.get(call.arguments[0])
+        if bridged is None:
+            return None
+        # The program may have closed its own and got the number again for something else.
+        try:
+            theirs = Path(f"/proc/{call.pid}/fd/{call.arguments[0]}").stat()
+        except OSError:
+            return None
+        return bridged if theirs.st_ino == os.fstat(bridged.ours.fileno()).st_ino else None
+
+    def _connect(self, bridged: _Bridged, address: bytes) -> int:
+        if len(address) < _ADDRESS.size:
+            return errno.EFAULT
+        family, _, port, cid, _ = _ADDRESS.unpack(address)
+        if family != AF_VSOCK:
+            return errno.EINVAL
+        where = self.handler(cid, port)
+        if where is None:
+            return errno.ECONNRESET  # what vsock gives where nobody listens
+        try:
+            bridged.ours.connect(str(where))
+        except OSError as error:
+            return error.errno or errno.ECONNRESET
+        bridged.peer = (cid, port)
+        return 0
+
+    @staticmethod
+    def _name(bridged: _Bridged, call: Call) -> int:
+        if call.number == GETPEERNAME and bridged.peer is None:
+            return errno.ENOTCONN
+        cid, port = bridged.peer if call.number == GETPEERNAME and bridged.peer else (_GUEST_CID, 1024)
+        length = read_memory(call.pid, call.arguments[2], 4)
+        if len(length) < 4:
+            return errno.EFAULT
+        address = _ADDRESS.pack(AF_VSOCK, 0, port, cid, 0)
+        try:
+            write_memory(call.pid, call.arguments[1], address[: struct.unpack("<I", length)[0]])
+            write_memory(call.pid, call.arguments[2], struct.pack("<I", len(address)))
+        except OSError:
+            return errno.EFAULT
+        return 0

@@ -1,0 +1,65 @@
+"""`rehearse` on the command line: answers, exit codes, tasks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.rehearse.conftest import Packed
+from tests.support.cli import orchestrator
+
+WORKER = r"""
+#include <stdio.h>
+#include <string.h>
+int main(void) {
+    char task[4096] = "", file[64] = "";
+    FILE *f = fopen("/workspace/task.json", "r");
+    if (!f) return 2;
+    fread(task, 1, sizeof task - 1, f); fclose(f);
+    f = fopen("/workspace/input.txt", "r");
+    if (!f) return 3;
+    fread(file, 1, sizeof file - 1, f); fclose(f);
+    f = fopen("/workspace/task_result.json", "w");
+    if (strstr(task, "\"7\"") && strstr(task, "/workspace/input.txt"))
+        fprintf(f, "{\"Ok\":{\"id\":\"t\",\"data\":[%d,%d],\"files\":[]}}", file[0], file[1]);
+    else
+        fprintf(f, "{\"Err\":\"no such task\"}");
+    return fclose(f);
+}
+"""
+
+
+def test_a_task_is_given_and_its_result_read(packed: Packed, tmp_path: Path) -> None:
+    image = packed.image(WORKER)
+    (tmp_path / "input.txt").write_text("ok")
+    for args, code, result in ((["7"], 0, "ok"), (["8"], 7, None)):
+        (tmp_path / "task.json").write_text(json.dumps({"args": args}))
+        given = ["--task", str(tmp_path / "task.json"), "--file", str(tmp_path / "input.txt"), "--engine", "none"]
+        done = orchestrator("rehearse", str(image), *given, "--json")
+        assert done.code == code, done.stderr
+        document = json.loads(done.stdout)
+        assert document["ok"] is (code == 0)
+        assert document["result"]["error"] == (None if result else "no such task")
+        assert document["result"]["data"] == (result or "")
+
+
+def test_a_failing_program_is_7_and_its_output_shown(packed: Packed) -> None:
+    image = packed.image('#include <stdio.h>\nint main(void) { puts("out"); return 3; }')
+    done = orchestrator("rehearse", str(image), "--engine", "none")
+    assert (done.code, done.stdout) == (7, "out\n")
+    assert "exit code 3" in done.stderr
+
+
+def test_fix_writes_what_the_trace_found(packed: Packed, tmp_path: Path) -> None:
+    image = packed.image('#include <stdio.h>\nint main(void) { return fopen("/p/q", "r") != 0; }')
+    project = tmp_path / "project.yaml"
+    project.write_text("name: x\n")
+    done = orchestrator("rehearse", str(image), "--engine", "none", "--trace", "--fix", str(project))
+    assert (done.code, done.stdout) == (0, "stage:\n  files: [p/q]\n")
+    assert project.read_text() == "name: x\nstage:\n  files: [p/q]\n"
+
+
+def test_no_engine_is_3(packed: Packed) -> None:
+    image = packed.image("int main(void) { return 0; }")
+    done = orchestrator("rehearse", str(image), "--engine", "unix:///nowhere.sock")
+    assert done.code == 3
