@@ -31,7 +31,7 @@ ALLOWED = {
     "provenance": BASIS | {"project", "plan", "inputs", "engine", "packers", "image", "verify", "receipt"},
     "job": BASIS
     | {"project", "manifest", "inputs", "lock", "plan", "containerfile", "prebuilt", "engine", "packers", "image"}
-    | {"verify", "receipt", "provenance"},
+    | {"gpu", "verify", "receipt", "provenance"},
     "scaffold": BASIS | {"project"},
     "inspection": BASIS | {"image"},
     "rehearse": BASIS | {"image", "engine", "inspection"},

@@ -37,7 +37,7 @@ from orchestrator.errors import ProgramError, UsageError
 @click.option("--cpus", type=click.IntRange(min=1), metavar="N", help="Processors (default: the receipt's, else 2).")
 @click.option("--trace", is_flag=True, help="List the files and libraries that it looked for and that aren't there.")
 @click.option("--fix", type=PROJECT, metavar="PROJECT.YAML", help="With --trace: write those into this project.")
-@click.option("--gpus", is_flag=True, help="Give it this machine's GPUs.")
+@click.option("--gpus", is_flag=True, help="This machine's GPUs, and its driver's libraries.")
 @json_option
 @json_failures
 def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given: object) -> None:
@@ -54,6 +54,8 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
     sink = None if as_json else _show
     options = Options(engine=engine, sink=sink, **given)  # type: ignore[arg-type]
     done = run_rehearsal(existing_image(image), options)
+    if done.swapped:
+        say(f"this machine's driver libraries stood in for the image's: {', '.join(done.swapped)}")
     for violation in done.run.violations:
         say(f"guest limit: {violation}")
     if done.missing is not None and not as_json:

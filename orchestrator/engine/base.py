@@ -100,8 +100,8 @@ class Leftover:
 class ContainerRequest:
     """A container that runs: no network, a read-only root, nothing of the engine's environment that matters.
 
-    `mounts`: (host directory, where in the container, read-only). `memory`: bytes, 0 = no limit; an engine that
-    can't limit (no cgroups) runs it without.
+    `mounts`: (host directory, where in the container, read-only). `memory`: bytes, 0 = no limit; EngineError from an
+    engine that can't limit it. `devices`: device nodes of the host, at the same place in the container.
     """
 
     image: str
@@ -109,7 +109,7 @@ class ContainerRequest:
     build_id: str
     mounts: tuple[tuple[Path, str, bool], ...] = ()
     memory: int = 0
-    gpus: bool = False
+    devices: tuple[str, ...] = ()
 
 
 class Container(Protocol):

@@ -20,12 +20,16 @@ def create_body(request: ContainerRequest) -> dict[str, Any]:
     host: dict[str, Any] = {
         "NetworkMode": "none",
         "ReadonlyRootfs": True,
+        "CapDrop": ["ALL"],
         "Binds": [f"{source}:{target}:{'ro' if ro else 'rw'}" for source, target, ro in request.mounts],
     }
     if request.memory:
         host |= {"Memory": request.memory, "MemorySwap": request.memory}
-    if request.gpus:
-        host["DeviceRequests"] = [{"Count": -1, "Capabilities": [["gpu"]]}]
+    if request.devices:
+        # Nodes, not the nvidia runtime: that would lay the driver's libraries over those of the image's tree.
+        host["Devices"] = [
+            {"PathOnHost": each, "PathInContainer": each, "CgroupPermissions": "rw"} for each in request.devices
+        ]
     return {
         "Image": request.image,
         "Entrypoint": list(request.command),

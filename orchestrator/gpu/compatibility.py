@@ -15,10 +15,12 @@ from orchestrator.gpu.tables import (
     DRIVER_CUDA,
     FAMILIES,
     MINIMUM_DRIVER,
+    Capability,
     Family,
     dotted,
     driver_branch,
     driver_cuda,
+    firmware_files,
     ptx_cuda,
 )  # fmt: skip
 from orchestrator.gpu.tree import DRIVER_LIBRARIES, Library, Look, Tree
@@ -32,11 +34,12 @@ def check_tree(tree: Tree, *, program: str = "", families: Sequence[str] = ()) -
     """Everything that can be known about the GPU parts of a whole tree.
 
     `families`: the GPU families the project names; without any, one that the packed firmware serves must do.
-    Nothing is said about a tree with neither the GPU klib nor firmware.
+    Of a tree with neither the GPU klib nor firmware nothing is said but that its program's GPU code is of no use.
     """
     check = _Check(look=Look(tree=tree), program=program, names=tuple(families))
     klib = GPU_KLIB in tree.klibs()
     if not klib and not check.look.firmware:
+        yield from check.useless_code()
         return
     yield from check.assets(klib)
     if not klib:
@@ -96,10 +99,10 @@ class _Check:
             if self.cards(each) and (self.branch is None or each.minimum_driver <= self.branch)
         )
 
-    def cards(self, family: Family) -> tuple[tuple[int, int], ...]:
+    def cards(self, family: Family) -> tuple[Capability, ...]:
         """The family's capabilities whose firmware is packed."""
         packed = frozenset().union(*self.look.firmware.values())
-        return tuple(sorted(cap for cap, file in family.cards.items() if file in packed))
+        return tuple(card for card in family.cards if packed.intersection(firmware_files(card, self.branch)))
 
     def assets(self, klib: bool) -> Iterator[Finding]:
         """Klib, firmware and driver libraries: all there, and of one version."""
@@ -107,7 +110,7 @@ class _Check:
         if klib and not firmware:
             yield _error(
                 "gpu-firmware-missing",
-                "klib gpu_nvidia is packed, but no firmware /nvidia/VERSION/gsp_*.bin: the GPU does not start",
+                "klib gpu_nvidia is packed, but no firmware /nvidia/VERSION/gsp*.bin: the GPU does not start",
                 "add the gpu-assets' nvidia directory to the manifest's Dirs",
             )
         if not klib:
@@ -133,7 +136,8 @@ class _Check:
             if family is None:
                 continue
             if self.look.firmware and not self.cards(family):
-                files = " or ".join(sorted(set(family.cards.values())))
+                names = {file for card in family.cards for file in firmware_files(card, self.branch)}
+                files = " or ".join(sorted(names))
                 yield _error(
                     "gpu-firmware-family",
                     f"gpu-families names {name}, but its firmware {files} is not packed: such a GPU does not start",
@@ -300,9 +304,19 @@ class _Check:
                 continue
             if self.names:
                 for family in self.families:
-                    yield from self._family_code(path, code, family)
+                    found = list(self._family_code(path, code, family))
+                    yield from found or self._parts(path, code, family)
             else:
                 yield from self._any_family(path, code)
+
+    def useless_code(self) -> Iterator[Finding]:
+        """GPU code in the program of an image without a GPU driver; it may have another way, so no error."""
+        if self.program in self.look.code:
+            yield _warning(
+                "gpu-driver-missing",
+                f"{self.program} holds GPU code, but neither klib gpu_nvidia nor firmware is packed: it finds no GPU",
+                "set `cuda` and `resources: {gpus: 1}` in project.yaml, or ignore this if it does without a GPU",
+            )
 
     def _any_family(self, path: str, code: Sequence[GpuCode]) -> Iterator[Finding]:
         found = [list(self._family_code(path, code, family)) for family in self.families]
@@ -310,8 +324,30 @@ class _Check:
             # One that says what to change about the code beats one that says there is none.
             yield max((f for each in found for f in each), key=lambda f: f.code != "gpu-code-missing")
 
+    def _parts(self, path: str, code: Sequence[GpuCode], family: Family) -> Iterator[Finding]:
+        """Of the program alone: the parts (nvcc makes one of each source file) that no card of the family runs.
+
+        A library may well hold kernels for one family only, and choose among them.
+        """
+        numbers = (
+            sorted({each.container for each in code if each.kind in ("sass", "ptx")}) if path == self.program else []
+        )
+        cards = self.cards(family) or family.cards
+        lost = [
+            number
+            for number in numbers
+            if not any(self._fit([e for e in code if e.container == number], card) in ("sass", "ptx") for card in cards)
+        ]
+        if lost:
+            yield _warning(
+                "gpu-part-not-served",
+                f"{len(lost)} of the {len(numbers)} parts of {path}'s GPU code hold nothing for {family.name}: their"
+                " kernels fail there with error 209",
+                f"give nvcc {_gencode(cards[0])} for every source file, or link with -rdc=true",
+            )
+
     def _family_code(self, path: str, code: Sequence[GpuCode], family: Family) -> Iterator[Finding]:
-        cards = self.cards(family) or tuple(sorted(family.cards))
+        cards = self.cards(family) or family.cards
         fits = {card: self._fit(code, card) for card in cards}
         if any(fit in ("sass", "ptx") for fit in fits.values()):
             lost = [card for card, fit in fits.items() if fit not in ("sass", "ptx")]

@@ -28,14 +28,20 @@ class DirectoryTree:
         for directory, _, names in os.walk(self.root):
             for name in names:
                 path = Path(directory, name)
-                if path.is_file():
-                    found["/" + path.relative_to(self.root).as_posix()] = path.stat().st_size
+                file = self._inside(path)
+                if file is not None:
+                    found["/" + path.relative_to(self.root).as_posix()] = file.stat().st_size
         return dict(sorted(found.items()))
 
     def open(self, path: str) -> BinaryIO | None:
         """The file at a guest path."""
-        file = self.root / path.lstrip("/")
-        return file.open("rb") if file.is_file() else None
+        file = self._inside(self.root / path.lstrip("/"))
+        return file.open("rb") if file is not None else None
+
+    def _inside(self, path: Path) -> Path | None:
+        """The file that `path` comes to; None for a link out of the tree, which means another file in the guest."""
+        real = path.resolve()
+        return real if real.is_file() and real.is_relative_to(self.root.resolve()) else None
 
     def klibs(self) -> Mapping[str, int]:
         """Name → bytes."""

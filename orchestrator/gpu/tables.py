@@ -9,34 +9,50 @@ from typing import Final
 Version = tuple[int, ...]
 """A dotted version as numbers, compared part by part."""
 
-TU10X: Final = "gsp_tu10x.bin"
-GA10X: Final = "gsp_ga10x.bin"
+Capability = tuple[int, int]
+"""A compute capability: (8, 6) of sm_86."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A generation of GPUs. `cards`: compute capability of its PC cards → the GSP firmware that they load.
-
-    `minimum_driver` is the first driver branch that knows it.
-    """
+    """A generation of GPUs. `cards`: compute capabilities of its PC cards; `minimum_driver`: the first driver branch
+    that knows it."""
 
     name: str
-    cards: Mapping[tuple[int, int], str]
+    cards: tuple[Capability, ...]
     minimum_driver: int
 
 
 # Capabilities: CUDA C++ Programming Guide, "Compute Capabilities", and NVIDIA's list "CUDA GPU Compute Capability"
-# (Jetson's and Orin's 8.7 and Thor's 11.0 left out: no PC card). Firmware: NVIDIA's open kernel modules choose
-# gsp_tu10x for TU10x, TU11x and GA100, gsp_ga10x for GA10x and later. First driver branches: the release notes.
+# (Jetson's and Orin's 8.7 and Thor's 11.0 left out: no PC card). First driver branches: the drivers' release notes;
+# Ada and Hopper came with 520, which CUDA 11.8 brought.
 _ALL: Final = (
-    Family(name="turing", cards={(7, 5): TU10X}, minimum_driver=450),
-    Family(name="ampere", cards={(8, 0): TU10X, (8, 6): GA10X}, minimum_driver=450),
-    Family(name="ada", cards={(8, 9): GA10X}, minimum_driver=525),
-    Family(name="hopper", cards={(9, 0): GA10X}, minimum_driver=525),
-    Family(name="blackwell", cards={(10, 0): GA10X, (12, 0): GA10X}, minimum_driver=570),
+    Family(name="turing", cards=((7, 5),), minimum_driver=450),
+    Family(name="ampere", cards=((8, 0), (8, 6)), minimum_driver=450),
+    Family(name="ada", cards=((8, 9),), minimum_driver=520),
+    Family(name="hopper", cards=((9, 0),), minimum_driver=520),
+    Family(name="blackwell", cards=((10, 0), (12, 0)), minimum_driver=570),
 )
 FAMILIES: Final[Mapping[str, Family]] = {family.name: family for family in _ALL}
 FAMILY_NAMES: Final = tuple(FAMILIES)
+
+
+def firmware_files(card: Capability, branch: int | None) -> tuple[str, ...]:
+    """Names of the GSP firmware of a card, any of which serves; of an unknown branch, that of today's.
+
+    Before 525 one file served all; 525 brought gsp_tu10x and gsp_ad10x (its release notes; which of the two GA10x and
+    GH100 load there is not said, so either will do); from 530 on it is gsp_tu10x for TU10x, TU11x and GA100, and
+    gsp_ga10x for all later ones (open kernel modules, their packages' file lists).
+    """
+    old = card <= (8, 0)
+    if branch is not None and branch < 525:
+        return ("gsp.bin",)
+    if branch is not None and branch < 530:
+        return (
+            ("gsp_tu10x.bin",) if old else ("gsp_ad10x.bin",) if card == (8, 9) else ("gsp_ad10x.bin", "gsp_tu10x.bin")
+        )
+    return ("gsp_tu10x.bin",) if old else ("gsp_ga10x.bin",)
+
 
 # CUDA Toolkit Release Notes, table "CUDA Toolkit and Corresponding Driver Versions": the CUDA that each branch came
 # with, which is the newest whose PTX its compiler takes.

@@ -12,6 +12,9 @@ from orchestrator.elf.facts import ElfError, ElfFacts, is_elf, read_elf
 from orchestrator.gpu.fatbin import FatbinError, GpuCode, read_gpu_code
 
 DRIVER_LIBRARIES: Final = ("libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler")
+_WITH_STUBS: Final = ("libcuda", "libnvidia-ml")
+"""Those that CUDA's toolkit has stubs of."""
+_STUB_SIZE: Final = 1024 * 1024
 STAND_IN_MARK: Final = b"GEVULOT-ORCHESTRATOR-STAND-IN"
 _CHUNK: Final = 1024 * 1024
 _OVERLAP: Final = 256
@@ -74,7 +77,7 @@ class Look:
         found: dict[str, set[str]] = {}
         for path in self.sizes:
             parts = path.split("/")
-            if len(parts) == 4 and parts[1] == "nvidia" and parts[3].startswith("gsp_") and parts[3].endswith(".bin"):
+            if len(parts) == 4 and parts[1] == "nvidia" and parts[3].startswith("gsp") and parts[3].endswith(".bin"):
                 found.setdefault(parts[2], set()).add(parts[3])
         return {version: frozenset(names) for version, names in sorted(found.items())}
 
@@ -130,7 +133,9 @@ class Look:
         warned = _first(self.tree.open(path), re.compile(rb"(You should always run with libnvidia-ml\.so)"))
         lies = "/stubs/" in path
         facts = self.elves.get(path)
-        bare = version is None and facts is not None and not marked
+        # No linkable stub is that large; a real library that names its version nowhere would be.
+        bare = version is None and facts is not None and not marked and name in _WITH_STUBS
+        bare = bare and self.sizes[path] < _STUB_SIZE
         return Library(path=path, version=version, marked=marked, stub=lies or bool(warned) or bare)
 
     def _driver_version(self, name: str, path: str) -> str | None:

@@ -10,8 +10,11 @@ from typing import BinaryIO
 
 from orchestrator.containerfile.assemble import Assembled, Dialect, assemble, assemble_shim
 from orchestrator.engine.base import Engine
-from orchestrator.errors import EngineError, Finding, Severity
+from orchestrator.errors import EngineError, Finding, Severity, VerificationError
 from orchestrator.events import Notice
+from orchestrator.gpu.compatibility import GPU_KLIB
+from orchestrator.gpu.directory import check_assets
+from orchestrator.inputs.model import Inputs
 from orchestrator.inputs.resolve import Options
 from orchestrator.job.model import Job, Order, phase
 from orchestrator.job.run import forget, run_containerfile
@@ -46,11 +49,35 @@ def prepared(order: Order) -> Job:
     options = order.options
     policy = Policy(locked=options.locked, offline=options.offline, options=Options(store=order.store))
     inputs = resolve_locked(order.loaded, order.engine, order.emit, policy)
+    _check_gpu_assets(order, inputs)
     plan = make_plan(order.loaded, order.manifest, inputs)
     job = Job(**vars(order), inputs=inputs, plan=plan)
     if plan.shim is not None:
         job = _with_shim(job)
     return _with_kept_program(job) if options.offline else job
+
+
+def _check_gpu_assets(order: Order, inputs: Inputs) -> None:
+    """VerificationError for GPU assets that no image could work with: said before the build, not after it."""
+    if inputs.gpu_assets is None or not order.loaded.project.gpu:
+        return
+    assets, nanos = inputs.gpu_assets.local, inputs.nanos.path
+    klibs = [assets / GPU_KLIB, *([nanos / "klibs" / GPU_KLIB] if nanos else [])]
+    kernel = nanos / "kernel.img" if nanos else None
+    with phase(order.emit, "inputs", "check that the GPU assets fit together"):
+        findings = check_assets(
+            assets,
+            order.loaded.project.gpu_families,
+            kernel=kernel if kernel is not None and kernel.is_file() else None,
+            klib=next((each for each in klibs if each.is_file()), None),
+        )
+        line = order.loaded.line("gpu-assets")
+        placed = [replace(each, file=str(order.loaded.path), line=line, field="gpu-assets") for each in findings]
+        errors = [each for each in placed if each.severity is Severity.ERROR]
+        if errors:
+            raise VerificationError(errors[0].message, remedy=errors[0].remedy, findings=errors)
+    for each in placed:
+        order.emit(Notice(text=str(each)))
 
 
 def _with_shim(job: Job) -> Job:

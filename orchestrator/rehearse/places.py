@@ -46,16 +46,14 @@ class Namespaces:
     folders: Folders
     limits: Limits
     log: Path
-    gpus: bool = False
+    devices: tuple[str, ...] = ()
     _running: process.Background | None = None
     _group: MemoryGroup | None = None
 
     def start(self) -> None:
         """Begin it, without waiting."""
         folders = self.folders
-        devices = [each for each in _DEVICES if Path(each).exists()]
-        if self.gpus:
-            devices += [str(path) for path in sorted(Path("/dev").glob("nvidia*")) if path.is_char_device()]
+        devices = [*(each for each in _DEVICES if Path(each).exists()), *self.devices]
         asked = {
             "root": str(folders.tree),
             "workspace": str(folders.workspace),
@@ -97,9 +95,9 @@ class Namespaces:
 
 
 @contextmanager
-def namespaces(folders: Folders, limits: Limits, log: Path, *, gpus: bool) -> Iterator[Place]:
-    """A place without an engine."""
-    place = Namespaces(folders=folders, limits=limits, log=log, gpus=gpus)
+def namespaces(folders: Folders, limits: Limits, log: Path, *, devices: tuple[str, ...]) -> Iterator[Place]:
+    """A place without an engine. `devices`: nodes that the program is given besides the usual ones."""
+    place = Namespaces(folders=folders, limits=limits, log=log, devices=devices)
     try:
         yield place
     finally:
@@ -131,7 +129,9 @@ class InContainer:
 
 
 @contextmanager
-def container(engine: RunningEngine, folders: Folders, limits: Limits, *, build_id: str, gpus: bool) -> Iterator[Place]:
+def container(
+    engine: RunningEngine, folders: Folders, limits: Limits, *, build_id: str, devices: tuple[str, ...]
+) -> Iterator[Place]:
     """A container from the tree; its image and itself are removed at the end."""
     tar = folders.launcher.parent / "tree.tar"
     with tarfile.open(tar, "w") as archive:
@@ -146,7 +146,7 @@ def container(engine: RunningEngine, folders: Folders, limits: Limits, *, build_
             build_id=build_id,
             mounts=((folders.launcher, FOLDER, True), (folders.workspace, folders.workspace_at, False)),
             memory=limits.memory << 20,
-            gpus=gpus,
+            devices=devices,
         )
         with engine.open_container(request) as opened:
             yield InContainer(opened)

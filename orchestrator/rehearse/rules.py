@@ -19,6 +19,8 @@ from orchestrator.rehearse.vsock import AF_VSOCK, Bridge
 
 _CLONE_VFORK: Final = 0x4000
 _CLONE_VM: Final = 0x100
+_OFFERED: Final = (socket.AF_UNIX, socket.AF_NETLINK)
+"""Families that Nanos serves without a network (its socket call)."""
 _OF_THE_SYSTEM: Final = ("/dev", "/proc", "/sys", FOLDER)
 """Trees that no image holds: the guest has its own."""
 
@@ -104,13 +106,19 @@ class Rules:
         if family == AF_VSOCK and self.bridge is not None:
             self.bridge.socket(listener, call)
             return
+        if family in _OFFERED:
+            listener.proceed(call)
+            return
         try:
             name = socket.AddressFamily(family).name
         except ValueError:
             name = f"family {family}"
         why = "the node gives it no network" if family != AF_VSOCK else "no node stands behind it here"
         self._note(call, "socket", f"opened a socket ({name})", why)
-        listener.deny(call, errno.EAFNOSUPPORT)
+        if family in (socket.AF_INET, socket.AF_INET6):
+            listener.proceed(call)  # as in the guest: there is one, and nothing behind it
+        else:
+            listener.deny(call, errno.EAFNOSUPPORT)
 
     def _path(self, call: Call) -> None:
         name, directory, at = bpf.PATH_CHANGES.get(call.number, ("open", -1, 0))

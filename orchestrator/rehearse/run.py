@@ -19,6 +19,7 @@ from orchestrator.image.reader import Image, open_image
 from orchestrator.inspection import extract_tree
 from orchestrator.rehearse import places
 from orchestrator.rehearse.bpf import filter_program
+from orchestrator.rehearse.gpus import HostGpus, host_gpus, swap_driver_libraries
 from orchestrator.rehearse.launcher import launcher
 from orchestrator.rehearse.model import Limits, OutputSink, Program, Run, VsockHandler
 from orchestrator.rehearse.places import Folders
@@ -55,11 +56,13 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
-    """What came of it. `place` is where it ran; `missing` only with a trace, `result` only with a task."""
+    """What came of it. `place` is where it ran; `missing` only with a trace, `result` only with a task; `swapped`:
+    the driver libraries that were this machine's, not the image's."""
 
     run: Run
     limits: Limits
     place: str
+    swapped: tuple[str, ...] = ()
     result: Result | None = None
     missing: Missing | None = None
 
@@ -73,6 +76,7 @@ class Rehearsal:
         document = self.run.to_dict() | {"ok": self.ok, "engine": self.place}
         document["limits"] = {"memory": self.limits.memory, "cpus": self.limits.cpus, "timeout": self.limits.timeout}
         document["message"] = self.run.words(self.limits)
+        document["swapped"] = list(self.swapped)
         if self.result is not None:
             document["result"] = self.result.to_dict()
         if self.missing is not None:
@@ -95,11 +99,14 @@ def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
             )
         folders = _folders(Path(temporary), image, program, options)
         prepare(folders.workspace, task, options.files, local=local)
-        run, place = _run(folders, program, limits, options, emit)
+        gpus = host_gpus() if options.gpus else None
+        swapped = swap_driver_libraries(folders.tree, gpus.libraries) if gpus else ()
+        run, place = _run(folders, program, limits, options, emit, gpus)
         return Rehearsal(
             run=run,
             limits=limits,
             place=place,
+            swapped=swapped,
             result=read_result(folders.workspace) if task is not None and local else None,
             missing=missing(image.rootfs, run.opened) if options.trace else None,
         )
@@ -168,7 +175,11 @@ def _folders(temporary: Path, image: Image, program: Program, options: Options) 
     return folders
 
 
-def _run(folders: Folders, program: Program, limits: Limits, options: Options, emit: Emit) -> tuple[Run, str]:
+def _run(
+    folders: Folders, program: Program, limits: Limits, options: Options, emit: Emit, gpus: HostGpus | None
+) -> tuple[Run, str]:
+    devices = gpus.devices if gpus else ()
+
     def attempt(where: Callable[[], AbstractContextManager[Place]]) -> Run:
         bridge = Bridge(options.vsock) if options.vsock is not None else None
         rules = Rules(workspace=program.workspace, trace=options.trace, bridge=bridge)
@@ -181,7 +192,7 @@ def _run(folders: Folders, program: Program, limits: Limits, options: Options, e
                 bridge.close()
 
     def outside() -> AbstractContextManager[Place]:
-        return places.namespaces(folders, limits, folders.launcher.parent / "jail.log", gpus=options.gpus)
+        return places.namespaces(folders, limits, folders.launcher.parent / "jail.log", devices=devices)
 
     if options.engine == "none":
         return attempt(outside), "none"
@@ -192,7 +203,7 @@ def _run(folders: Folders, program: Program, limits: Limits, options: Options, e
     engine = connect(options.engine, emit=emit)
     try:
         build_id = f"rehearse-{secrets.token_hex(4)}"
-        run = attempt(lambda: places.container(engine, folders, limits, build_id=build_id, gpus=options.gpus))
+        run = attempt(lambda: places.container(engine, folders, limits, build_id=build_id, devices=devices))
         return run, engine.info.kind
     finally:
         engine.close()

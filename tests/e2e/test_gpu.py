@@ -12,11 +12,13 @@ import yaml
 
 from orchestrator.engine.base import Engine
 from tests.support.cli import ROOT, orchestrator
-from tests.support.gpu_assets import DRIVER, LIBRARIES, make_gpu_assets
+from tests.support.gpu_trees import DRIVER, LIBRARIES, make_gpu_assets
 
 CUDA = "13.0.2"
 GUEST = "lib/x86_64-linux-gnu"
 EXAMPLES = ("device-query", "gpu-prover")
+FAMILIES = {"gpu-prover": ["ampere", "ada", "hopper"]}
+"""What gpu-prover's project.yaml names."""
 
 
 def projects(folder: Path, assets: Path) -> list[Path]:
@@ -50,6 +52,19 @@ def images() -> dict[str, bytes]:
 
 
 @pytest.mark.slow
+def test_gpu_assets_that_do_not_fit_are_refused_before_the_build(engine: Engine, tmp_path: Path) -> None:
+    assets = make_gpu_assets(tmp_path / "assets")
+    (assets / "nvidia" / DRIVER / "gsp_ga10x.bin").unlink()
+    _, project = projects(tmp_path / "projects", assets)
+    done = orchestrator("build", project, "-o", tmp_path / "out", "--engine", engine.info.endpoint)
+    assert done.code == 6, done.stderr[-4000:]
+    said = done.stderr
+    assert "gpu-families names hopper, but its firmware gsp_ga10x.bin is not packed" in said
+    assert "gpu-assets: " in said and "RUN" not in said
+    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").glob("*.img*"))
+
+
+@pytest.mark.slow
 def test_both_examples_become_images_with_the_guides_layout(
     engine: Engine, tmp_path: Path, images: dict[str, bytes]
 ) -> None:
@@ -70,11 +85,21 @@ def test_both_examples_become_images_with_the_guides_layout(
         assert checked.code == 0, checked.stderr
         receipt = json.loads((out / f"{name}.receipt.json").read_text())
         assert receipt["resources"]["gpus"] == 1
+        assert receipt["resources"].get("gpu_families") == FAMILIES.get(name)
         stand_ins = {each["path"] for each in receipt["stand_ins"]}
         assert {"boot:/klib/gpu_nvidia", f"/{GUEST}/libcuda.so.1"} <= stand_ins
         (base,) = [each for each in receipt["inputs"] if each["name"] == "base"]
         assert f"CUDA {CUDA}" in base["note"]
         assert images.setdefault(name, image.read_bytes()) == image.read_bytes()
+    # The receipt's families are what `verify` goes by; a program without code for one of them is refused.
+    receipt = out / "gpu-prover.receipt.json"
+    document = json.loads(receipt.read_text())
+    document["resources"]["gpu_families"] = ["turing"]
+    receipt.write_text(json.dumps(document))
+    refused = orchestrator("verify", out / "gpu-prover.img", "--json")
+    assert refused.code == 6
+    (check,) = [each for each in refused.json()["checks"] if not each["ok"]]
+    assert [each["code"] for each in check["findings"]] == ["gpu-code-missing"]
     locked = json.loads(given[0].with_name("project.lock").read_text())
     wheels = [each for each in locked["inputs"]["base"]["packages"] if each.startswith("pypi:")]
     assert any(each.startswith("pypi:nvidia-cuda-nvcc=13.0.") and " sha256:" in each for each in wheels)

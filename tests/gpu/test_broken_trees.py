@@ -51,8 +51,14 @@ class Made:
         made = make_driver_library(self.boot.parent / f"{name}.so.{version}", version, stand_in=stand_in)
         made.rename(self.root / place / f"{name}.so.1")
 
-    def program(self, *entries: tuple[str, int, str, tuple[int, int]], cudart: str = "libcudart.so.12") -> None:
-        make_gpu_program(self.root / "prog", *entries, needs=[self.library(cudart)] if cudart else [])
+    def program(
+        self,
+        *entries: tuple[str, int, str, tuple[int, int]],
+        cudart: str = "libcudart.so.12",
+        second: tuple[tuple[str, int, str, tuple[int, int]], ...] = (),
+    ) -> None:
+        needs = [self.library(cudart)] if cudart else []
+        make_gpu_program(self.root / "prog", *entries, needs=needs, second=second)
 
     def cudart(self, version: str) -> None:
         for old in (self.root / LIBRARIES).glob("libcudart.so*"):
@@ -228,7 +234,7 @@ def test_a_broken_tree_is_refused_with_its_own_finding(tmp_path: Path, name: str
     [
         ("535.113.01", "12.2.140", ("ampere", "ada", "hopper")),
         ("535.113.01", "12.3.101", ("ada",)),  # minor version compatibility: a newer runtime of the same major version
-        ("525.60.13", "12.4.127", ()),
+        ("530.30.02", "12.4.127", ()),
         ("580.65.06", "13.0.96", ("ampere", "hopper")),
         ("580.65.06", "12.2.140", ("blackwell",)),  # by its PTX
         ("595.10", "13.0.96", ("ampere",)),  # a driver newer than the tables
@@ -251,6 +257,35 @@ def test_a_card_of_a_family_left_out_is_a_warning(tmp_path: Path) -> None:
     made = replace(make_tree(tmp_path), families=("ampere",))
     made.program(SASS_86)
     assert made.findings() == {Severity.WARNING: ["gpu-card-not-served"]}
+
+
+def test_a_source_file_without_code_for_a_family_is_a_warning(tmp_path: Path) -> None:
+    made = replace(make_tree(tmp_path), families=("hopper",))
+    made.program(SASS_90, second=(SASS_86,))
+    assert made.findings() == {Severity.WARNING: ["gpu-part-not-served"]}
+
+
+def test_gpu_code_without_any_driver_is_a_warning(tmp_path: Path) -> None:
+    made = make_tree(tmp_path)
+    shutil.rmtree(made.root / "nvidia")
+    (made.boot / "gpu_nvidia").unlink()
+    assert made.findings() == {Severity.WARNING: ["gpu-driver-missing"]}
+
+
+def test_a_link_to_the_host_is_no_file_of_the_tree(tmp_path: Path) -> None:
+    made = make_tree(tmp_path)
+    real = made.library("libcuda.so.1").rename(tmp_path / "libcuda.so.1")
+    for each in (made.root / LIBRARIES).glob("libcuda.so.*"):
+        each.unlink()
+    made.library("libcuda.so.1").symlink_to(real)
+    assert made.findings() == {Severity.ERROR: ["gpu-driver-library-missing"]}
+
+
+def test_drivers_before_530_have_other_firmware(tmp_path: Path) -> None:
+    made = replace(make_tree(tmp_path, "525.60.13", "12.0.107"), families=("ada",))
+    assert made.findings() == {Severity.ERROR: ["gpu-firmware-family"]}
+    (made.root / "nvidia/525.60.13/gsp_ga10x.bin").rename(made.root / "nvidia/525.60.13/gsp_ad10x.bin")
+    assert made.findings() == {}
 
 
 def test_assets_are_checked_before_a_build(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ HEAD = """
 #include <errno.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,9 +64,19 @@ CASES = {
     ),
     "system": Case(source='return system("true") == 0 ? 0 : 7;', exit_code=7, says=("posix_spawn",)),
     "socket": Case(
-        source="return socket(AF_INET, SOCK_STREAM, 0) < 0 ? 8 : 0;",
+        source="""struct sockaddr_in to = {AF_INET, htons(80), {htonl(0x0a000001)}};
+        int s = socket(AF_INET, SOCK_STREAM, 0); if (s < 0) return 1;
+        return connect(s, (struct sockaddr *) &to, sizeof to) < 0 ? 8 : 0;""",
         exit_code=8,
         says=("opened a socket (AF_INET)", "no network"),
+    ),
+    "unix socket": Case(
+        source="int s[2]; return socketpair(AF_UNIX, SOCK_STREAM, 0, s) || socket(AF_UNIX, SOCK_STREAM, 0) < 0;"
+    ),
+    "other socket": Case(
+        source="return socket(AF_PACKET, SOCK_RAW, 0) < 0 && errno == EAFNOSUPPORT ? 8 : 0;",
+        exit_code=8,
+        says=("opened a socket (AF_PACKET)",),
     ),
     "write": Case(
         source="""FILE *ok = fopen("/workspace/out", "w"); if (!ok) return 1; fputs("x", ok); fclose(ok);

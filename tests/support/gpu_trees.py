@@ -11,9 +11,11 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-DEFAULT_VERSION = "580.65.06"
+DRIVER = "580.65.06"
+"""A driver of the branch that CUDA 13.0 came with."""
 MARK = "GEVULOT-ORCHESTRATOR-STAND-IN"
 FIRMWARE = ("gsp_tu10x.bin", "gsp_ga10x.bin")
+LIBRARIES = ("libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler")
 NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 EXPORTS = {
     "libcuda": ("cuInit", "cuDriverGetVersion", "cuDeviceGet", "cuDeviceGetCount", "cuGetProcAddress_v2"),
@@ -25,7 +27,7 @@ _RISCV = 243
 
 def make_gpu_assets(
     directory: Path,
-    version: str = DEFAULT_VERSION,
+    version: str = DRIVER,
     *,
     libraries: Iterable[str] = tuple(EXPORTS),
     firmware: Iterable[str] = FIRMWARE,
@@ -108,9 +110,15 @@ def fatbin(*entries: tuple[str, int, str, tuple[int, int]]) -> bytes:
     return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body
 
 
-def make_gpu_program(target: Path, *entries: tuple[str, int, str, tuple[int, int]], needs: Iterable[Path] = ()) -> Path:
-    """A program of this machine with a fat binary of `entries` in it, linked to the libraries `needs`."""
-    code = ", ".join(str(byte) for byte in fatbin(*entries))
+def make_gpu_program(
+    target: Path,
+    *entries: tuple[str, int, str, tuple[int, int]],
+    needs: Iterable[Path] = (),
+    second: tuple[tuple[str, int, str, tuple[int, int]], ...] = (),
+) -> Path:
+    """A program of this machine with a fat binary of `entries` in it (and a `second`), linked to `needs`."""
+    data = fatbin(*entries) + (fatbin(*second) if second else b"")
+    code = ", ".join(str(byte) for byte in data)
     source = f'__attribute__((used, section(".nv_fatbin"))) static const unsigned char code[] = {{{code}}};\n'
     compile_source(
         target,
