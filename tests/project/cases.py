@@ -63,6 +63,7 @@ CASES: list[tuple[str, int | None, str | None, str]] = [
     ("name-is-a-number.yaml", 1, "name", 'quote it: "42"'),
     ("name-with-space.yaml", 1, "name", "letters, digits"),
     ("bad-choice.yaml", 2, "runtime", "did you mean `devnet`?"),
+    ("gpu-family.yaml", 6, "gpu-families[1]", "did you mean `hopper`?"),
     ("bad-packer.yaml", 2, "packer", "did you mean `ops`?"),
     ("program-outside.yaml", 4, "build.program", "without '..'"),
     ("program-absolute.yaml", 4, "build.program", "must be a relative path"),
