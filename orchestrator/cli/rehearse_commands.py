@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +20,12 @@ from orchestrator.cli.parameters import (
     json_option,
 )
 from orchestrator.errors import ProgramError, UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.rehearse.run import Rehearsal
+
+_SHOWN = 200
+"""Bytes of a result that are shown as text."""
 
 
 @click.command(short_help="Run the packed program from the image's own files under the guest's limits.")
@@ -54,10 +61,7 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
     sink = None if as_json else _show
     options = Options(engine=engine, sink=sink, **given)  # type: ignore[arg-type]
     done = run_rehearsal(existing_image(image), options)
-    if done.swapped:
-        say(f"this machine's driver libraries stood in for the image's: {', '.join(done.swapped)}")
-    for violation in done.run.violations:
-        say(f"guest limit: {violation}")
+    _say_what_happened(done)
     if done.missing is not None and not as_json:
         for line in done.missing.lines():
             answer(line)
@@ -72,8 +76,7 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
     else:
         peak = f", peak memory {size(done.run.peak)}" if done.run.peak else ""
         say(f"{image}: {words}{peak} (engine: {done.place})")
-        if done.result is not None and done.result.error is None:
-            answer(f"result: {len(done.result.data)} bytes of data, files: {', '.join(done.result.files) or 'none'}")
+        _answer_result(done, kept=given["workspace"] is not None)
     if done.ok:
         return
     if as_json:
@@ -86,6 +89,26 @@ def _show(stream: str, data: bytes) -> None:
     target = sys.stdout if stream == "stdout" else sys.stderr
     target.buffer.write(data)
     target.buffer.flush()
+
+
+def _say_what_happened(done: Rehearsal) -> None:
+    if done.swapped:
+        say(f"this machine's driver libraries stood in for the image's: {', '.join(done.swapped)}")
+    for violation in done.run.violations:
+        say(f"guest limit: {violation}")
+
+
+def _answer_result(done: Rehearsal, *, kept: bool) -> None:
+    if done.result is None or done.result.error is not None:
+        return
+    answer(f"result: {_shown(done.result.data)}")
+    if done.result.files:
+        answer(f"files: {', '.join(done.result.files)}{'' if kept else ' (gone now; --workspace DIR keeps them)'}")
+
+
+def _shown(data: bytes) -> str:
+    text = data.decode(errors="replace")
+    return text if len(data) <= _SHOWN and text.isprintable() and text else f"{len(data)} bytes of data"
 
 
 def _remedy(end: str, codes: list[str]) -> str:

@@ -79,6 +79,7 @@ def _enter(asked: dict[str, str], devices: list[str]) -> None:
 
 
 def _main(asked: dict[str, str], devices: list[str]) -> int:
+    _libc.prctl(_PDEATHSIG, signal.SIGKILL)  # whoever kills the supervisor ends the program with it
     _namespaces()
     child = os.fork()
     if child == 0:

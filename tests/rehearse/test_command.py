@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 from tests.rehearse.conftest import Packed
-from tests.support.cli import orchestrator
+from tests.support.cli import ROOT, orchestrator
 
 WORKER = r"""
 #include <stdio.h>
@@ -63,3 +66,30 @@ def test_no_engine_is_3(packed: Packed) -> None:
     image = packed.image("int main(void) { return 0; }")
     done = orchestrator("rehearse", str(image), "--engine", "unix:///nowhere.sock")
     assert done.code == 3
+
+
+TICKING = r"""
+#include <fcntl.h>
+#include <unistd.h>
+int main(void) {
+    for (;;) {
+        int f = open("/workspace/ticks", O_WRONLY | O_CREAT | O_APPEND, 0644);
+        write(f, "x", 1); close(f); usleep(20000);
+    }
+}
+"""
+
+
+def test_a_killed_rehearsal_takes_its_program_with_it(packed: Packed, tmp_path: Path) -> None:
+    ticks = tmp_path / "ticks"
+    command: list[str | Path] = [sys.executable, "-m", "orchestrator", "rehearse", packed.image(TICKING)]
+    with subprocess.Popen([*command, "--engine", "none", "--workspace", tmp_path], cwd=ROOT) as running:
+        deadline = time.monotonic() + 60
+        while not ticks.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        running.kill()
+    seen = -1
+    while ticks.stat().st_size != seen and time.monotonic() < deadline:
+        seen = ticks.stat().st_size
+        time.sleep(0.5)
+    assert 0 < ticks.stat().st_size == seen
