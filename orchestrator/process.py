@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import selectors
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,3 +104,35 @@ def stop(background: Background, *, grace: float = 10.0) -> None:
     except subprocess.TimeoutExpired:
         background.kill()
         background.wait()
+
+
+def stream(arguments: Sequence[str], *, timeout: float, output: Callable[[bytes], None]) -> int | None:
+    """Run, handing on stdout and stderr as they come; the exit status, or None when killed after `timeout` seconds.
+
+    Whatever else ends it (an interrupt, `output` raising), its whole group is killed. FileNotFoundError: no program.
+    """
+    deadline = time.monotonic() + timeout
+    with subprocess.Popen(
+        list(arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as running:
+        assert running.stdout is not None
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(running.stdout, selectors.EVENT_READ)
+                while (left := deadline - time.monotonic()) > 0:
+                    if selector.select(left):
+                        data = os.read(running.stdout.fileno(), 65536)
+                        if not data:
+                            return running.wait(timeout=max(0.1, deadline - time.monotonic()))
+                        output(data)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            if running.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(running.pid, signal.SIGKILL)
+    return None

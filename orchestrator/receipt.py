@@ -137,12 +137,25 @@ def _families(project: Project) -> dict[str, Any]:
     return {"gpu_families": list(project.gpu_families)} if project.gpu_families else {}
 
 
-def receipt_families(path: Path) -> tuple[str, ...]:
-    """The GPU families that a receipt names; none where it isn't there, or is no receipt."""
+def read_receipt(image: Path) -> dict[str, Any]:
+    """The receipt beside an image; {} where there is none, or it is no JSON object."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["resources"].get("gpu_families", [])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ()
+        document = json.loads(image.with_suffix(".receipt.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def receipt_resources(receipt: Mapping[str, Any]) -> dict[str, int]:
+    """`cpus`, `memory` (MiB) and `gpus` of a receipt, as far as they are there."""
+    found = receipt.get("resources")
+    return {key: value for key, value in found.items() if isinstance(value, int)} if isinstance(found, dict) else {}
+
+
+def receipt_families(receipt: Mapping[str, Any]) -> tuple[str, ...]:
+    """The GPU families that a receipt names."""
+    resources = receipt.get("resources")
+    found = resources.get("gpu_families") if isinstance(resources, dict) else None
     return tuple(each for each in found if isinstance(each, str)) if isinstance(found, list) else ()
 
 

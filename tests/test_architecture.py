@@ -16,6 +16,7 @@ ALLOWED = {
     **{name: {"errors", "events"} for name in BASIS},
     "image": {"errors"},
     "elf": {"errors"},
+    "boot": BASIS | {"image"},
     "gpu": {"errors", "elf", "suggest"},
     "project": BASIS | {"gpu"},
     "manifest": BASIS | {"project", "image"},
@@ -34,7 +35,7 @@ ALLOWED = {
     | {"gpu", "verify", "receipt", "provenance"},
     "scaffold": BASIS | {"project"},
     "inspection": BASIS | {"image"},
-    "rehearse": BASIS | {"image", "engine", "inspection"},
+    "rehearse": BASIS | {"image", "engine", "inspection", "receipt"},
     "clean": BASIS | {"engine"},
     "doctor": BASIS | {"engine", "inputs"},
 }

@@ -182,7 +182,7 @@ _ACTIONS: dict[str, Callable[[Image, Path, tuple[str, ...], bool], None]] = {
 @json_failures
 def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) -> None:
     """Every check that can be made without booting; exit 0 only if all hold."""
-    from orchestrator.receipt import receipt_families
+    from orchestrator.receipt import read_receipt, receipt_families
     from orchestrator.verify.image import verify_image
 
     existing_image(image)
@@ -192,7 +192,7 @@ def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) ->
         from orchestrator.provenance.dsse import load_public_key
 
         public_key = load_public_key(key)  # a wrong key is said before the image is read
-    families = receipt_families(image.with_suffix(".receipt.json"))
+    families = receipt_families(read_receipt(image))
     result = verify_image(image, project_runtime=runtime, gpu_families=families)
     if public_key is not None:
         result = replace(result, checks=(*result.checks, signature_check(image, public_key)))

@@ -9,13 +9,21 @@ import sys
 import click
 
 from orchestrator import __version__
-from orchestrator.cli import build_commands, host_commands, image_commands, lock_commands, rehearse_commands
+from orchestrator.cli import (
+    boot_commands,
+    build_commands,
+    host_commands,
+    image_commands,
+    lock_commands,
+    rehearse_commands,
+)
 from orchestrator.cli.console import exiting
 
 COMMANDS = (
     *build_commands.COMMANDS,
     *image_commands.COMMANDS,
     *rehearse_commands.COMMANDS,
+    *boot_commands.COMMANDS,
     *lock_commands.COMMANDS,
     *host_commands.COMMANDS,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import tempfile
@@ -17,6 +16,7 @@ from orchestrator.errors import UsageError
 from orchestrator.events import Emit, ignore
 from orchestrator.image.reader import Image, open_image
 from orchestrator.inspection import extract_tree
+from orchestrator.receipt import read_receipt, receipt_resources
 from orchestrator.rehearse import places
 from orchestrator.rehearse.bpf import filter_program
 from orchestrator.rehearse.gpus import HostGpus, host_gpus, swap_driver_libraries
@@ -86,7 +86,7 @@ class Rehearsal:
 
 def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
     """Run the image's program from its own tree. EngineError where no place can be had, UsageError for the rest."""
-    receipt = _receipt(path)
+    receipt = read_receipt(path)
     limits = _limits(receipt, options)
     local = (options.runtime or receipt.get("runtime") or "local") == "local"
     with open_image(path) as image, tempfile.TemporaryDirectory(prefix="rehearse-") as temporary:
@@ -131,20 +131,11 @@ def program_of(image: Image) -> Program:
     )
 
 
-def _receipt(path: Path) -> Mapping[str, Any]:
-    with suppress(OSError, ValueError):
-        document = json.loads(path.with_suffix(".receipt.json").read_bytes())
-        if isinstance(document, dict):
-            return document
-    return {}
-
-
 def _limits(receipt: Mapping[str, Any], options: Options) -> Limits:
-    resources = receipt.get("resources")
-    known = resources if isinstance(resources, dict) else {}
+    known = receipt_resources(receipt)
     return Limits(
-        memory=options.memory or int(known.get("memory", 512)),
-        cpus=options.cpus or int(known.get("cpus", 2)),
+        memory=options.memory or known.get("memory", 512),
+        cpus=options.cpus or known.get("cpus", 2),
         timeout=options.timeout,
     )
 

@@ -22,7 +22,7 @@ packer: native
 """
 
 
-@pytest.mark.parametrize("command", ["boot", "frobnicate"])
+@pytest.mark.parametrize("command", ["bot", "frobnicate"])
 def test_unknown_commands(here: Path, command: str) -> None:
     ended = cli(command, "project.yaml")
     assert ended.code == 2

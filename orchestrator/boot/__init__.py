@@ -1,0 +1,1 @@
+"""An image booted in QEMU, with the devices that a Gevulot node gives it."""

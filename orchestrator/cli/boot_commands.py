@@ -1,0 +1,90 @@
+"""boot: the image in QEMU, with the devices that a node gives it."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.amounts import seconds
+from orchestrator.cli.console import answer, answer_json, say
+from orchestrator.cli.parameters import DIRECTORY, existing_image, image_argument, json_failures, json_option
+from orchestrator.errors import ProgramError
+
+
+@click.command(short_help="Start the image in QEMU with the node's devices; serial log, exit code.")
+@image_argument
+@click.option("--workspace", type=DIRECTORY, metavar="DIR", help="Share this as /workspace (default: a temporary one).")
+@click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True,
+              help="auto: KVM where it works, else QEMU's emulation.")  # fmt: skip
+@click.option("--timeout", type=click.FloatRange(min=0.1), default=300.0, show_default=True, metavar="S",
+              help="Seconds until the machine is stopped.")  # fmt: skip
+@click.option("--memory", type=click.IntRange(min=16), metavar="MIB", help="Memory (default: the receipt's, else 512).")
+@click.option("--cpus", type=click.IntRange(min=1), metavar="N", help="Processors (default: the receipt's, else 2).")
+@click.option("--smoke", is_flag=True, help="Only whether it starts: pass or fail, recorded in the receipt.")
+@json_option
+@json_failures
+def boot(image: Path, workspace: Path | None, smoke: bool, as_json: bool, **given: Any) -> None:
+    """Start the image in QEMU as a node does: no network, read-only disk, /workspace shared. The image is not written.
+
+    Exit 0: the program ended with 0, or the machine powered off (Nanos tells the exit code only with debug_exit in
+    the manifest; it is said which). 7: it failed, or did not end in time; 6: not an image that boots; 3: no QEMU.
+    """
+    from orchestrator.boot.machine import Machine
+    from orchestrator.boot.machine import boot as start
+    from orchestrator.boot.smoke import judge, record
+    from orchestrator.receipt import read_receipt, receipt_resources
+
+    receipt = read_receipt(existing_image(image))
+    resources = receipt_resources(receipt)
+    if receipt.get("runtime") == "devnet" and not as_json:
+        say("this image asks a node for its task, over vsock; no node answers here, so it gets none")
+    with ExitStack() as stack:
+        folder = workspace or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="boot-")))
+        machine = Machine(
+            image=image,
+            accel=given["accel"],
+            timeout=given["timeout"],
+            workspace=folder,
+            memory=given["memory"] or resources.get("memory", 512),
+            cpus=given["cpus"] or resources.get("cpus", 2),
+        )
+        done = start(machine, _ignore if as_json else _show)
+    passed, reason = done.ok, done.reason
+    recorded = ""
+    if smoke:
+        verdict = judge(done)
+        passed, reason, recorded = verdict.passed, verdict.reason, record(image, verdict, done)
+    if as_json:
+        answer_json(
+            {
+                "ok": passed, "reason": reason, "status": done.status, "exit_code": done.code, "accel": done.accel,
+                "seconds": round(done.seconds, 1), "log": done.log.decode(errors="replace"),
+                **({"recorded": not recorded} if smoke else {}),
+            }
+        )  # fmt: skip
+    else:
+        say(f"{image}: {reason} ({seconds(done.seconds)}, {done.accel})")
+        if smoke:
+            answer("smoke test passed" if passed else "smoke test failed")
+            say(f"not recorded: {recorded}" if recorded else "recorded in the receipt")
+    if not passed and as_json:
+        sys.exit(int(ProgramError.exit_code))
+    if not passed:
+        raise ProgramError(reason, remedy="its serial log is above; --timeout gives it longer, `rehearse` says more")
+
+
+def _show(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _ignore(_data: bytes) -> None:
+    pass
+
+
+COMMANDS = (boot,)
