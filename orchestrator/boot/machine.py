@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import process
-from orchestrator.boot.accelerator import Accelerator, choose
+from orchestrator.boot.accelerator import KVM_BROKE, Accelerator, choose
 from orchestrator.errors import EngineError, UsageError, VerificationError
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import open_image
@@ -99,10 +99,15 @@ def boot(machine: Machine, output: Callable[[bytes], None]) -> Booted:
     def take(data: bytes) -> None:
         log.extend(data)
         output(data)
+        if accel.name == "kvm" and KVM_BROKE in log:
+            raise _BrokeError
 
     started = time.monotonic()
-    status = process.stream(command(qemu, machine, accel), timeout=machine.timeout, output=take)
-    ok, code, reason = explain(status, machine.timeout)
+    try:
+        status = process.stream(command(qemu, machine, accel), timeout=machine.timeout, output=take)
+        ok, code, reason = explain(status, machine.timeout)
+    except _BrokeError:
+        status, ok, code, reason = None, False, None, "KVM gave up on the machine; try --accel tcg"
     trouble = next((line for line in _lines(log) if any(mark in line for mark in _TROUBLE)), None)
     if ok and code is None and trouble is not None:
         ok, reason = False, f"the kernel said: {trouble}"
@@ -110,6 +115,10 @@ def boot(machine: Machine, output: Callable[[bytes], None]) -> Booted:
         ok, code, reason = False, None, "QEMU itself failed; its message is in the log"
     seconds = time.monotonic() - started
     return Booted(ok=ok, status=status, code=code, reason=reason, accel=accel.name, seconds=seconds, log=bytes(log))
+
+
+class _BrokeError(Exception):
+    pass
 
 
 def explain(status: int | None, timeout: float) -> tuple[bool, int | None, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from orchestrator.boot.accelerator import TCG
+from orchestrator.boot.accelerator import PROBE, TCG, Accelerator, choose, failure
 from orchestrator.boot.machine import Machine, boot, command, explain
 from orchestrator.errors import VerificationError
 from orchestrator.image import stub
@@ -124,6 +124,21 @@ def machines(image: Path) -> list[str]:
         if line.startswith(("qemu-system", "/usr/bin/qemu-system")) and str(image) in line:
             found.append(line)
     return found
+
+
+def test_the_probe_is_what_its_assembly_says_and_runs_emulated(tmp_path: Path) -> None:
+    (tmp_path / "probe.asm").write_text("\n".join(["bits 16", *(text for _, text in PROBE)]) + "\n")
+    subprocess.run(["nasm", "-f", "bin", "-o", "probe", "probe.asm"], cwd=tmp_path, check=True)
+    assert (tmp_path / "probe").read_bytes() == bytes.fromhex("".join(code for code, _ in PROBE))
+    assert failure("qemu-system-x86_64", TCG) == ""
+    assert "invalid accelerator" in failure("qemu-system-x86_64", Accelerator(name="warp", cpu="max"))
+
+
+def test_auto_boots_with_what_the_probe_found(image: Path) -> None:
+    done = orchestrator("boot", image, "--smoke", "--json", "--timeout", "100")
+    assert done.json()["accel"] == choose("qemu-system-x86_64").name
+    asked = orchestrator("boot", image, "--smoke", "--accel", "kvm", "--timeout", "100")
+    assert asked.code == (0 if choose("qemu-system-x86_64").name == "kvm" else 3), asked.stderr
 
 
 def test_exit_statuses() -> None:
