@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "orchestrator"
 
 # What a package may import besides itself; single modules at the top are listed by their own name.
-BASIS = {"amounts", "errors", "events", "files", "process", "resources", "suggest", "network", "digest"}
+BASIS = {"amounts", "errors", "events", "files", "process", "resources", "suggest", "network", "digest", "protobuf"}
 ALLOWED = {
     **{name: {"errors", "events"} for name in BASIS},
     "image": {"errors"},
@@ -35,7 +35,9 @@ ALLOWED = {
     | {"gpu", "verify", "receipt", "provenance"},
     "scaffold": BASIS | {"project"},
     "inspection": BASIS | {"image"},
-    "rehearse": BASIS | {"image", "engine", "inspection", "receipt"},
+    "node": BASIS,
+    "rehearse": BASIS | {"image", "engine", "inspection", "receipt", "node"},
+    "workflow": BASIS | {"inputs", "node", "rehearse"},
     "clean": BASIS | {"engine"},
     "doctor": BASIS | {"engine", "inputs"},
 }

@@ -16,6 +16,7 @@ from orchestrator.cli import (
     image_commands,
     lock_commands,
     rehearse_commands,
+    workflow_commands,
 )
 from orchestrator.cli.console import exiting
 
@@ -23,6 +24,7 @@ COMMANDS = (
     *build_commands.COMMANDS,
     *image_commands.COMMANDS,
     *rehearse_commands.COMMANDS,
+    *workflow_commands.COMMANDS,
     *boot_commands.COMMANDS,
     *lock_commands.COMMANDS,
     *host_commands.COMMANDS,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.engine import protobuf
-from orchestrator.engine.protobuf import Value
+from orchestrator import protobuf
+from orchestrator.protobuf import Value
 
 MAX_MESSAGE = 64 * 1024 * 1024
 """No single trace is near this; a larger one is refused before it is decoded."""

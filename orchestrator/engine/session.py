@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.engine import protobuf
+from orchestrator import protobuf
 from orchestrator.engine.docker_api import ApiError
 from orchestrator.engine.logins import Login, registry_host
 from orchestrator.engine.upgrade import upgrade

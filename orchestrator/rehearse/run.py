@@ -6,8 +6,9 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from orchestrator.errors import UsageError
 from orchestrator.events import Emit, ignore
 from orchestrator.image.reader import Image, open_image
 from orchestrator.inspection import extract_tree
+from orchestrator.node.model import Result
+from orchestrator.node.standin import NodeStandIn, answers, serving
 from orchestrator.receipt import read_receipt, receipt_resources
 from orchestrator.rehearse import places
 from orchestrator.rehearse.bpf import filter_program
@@ -25,10 +28,11 @@ from orchestrator.rehearse.model import Limits, OutputSink, Program, Run, VsockH
 from orchestrator.rehearse.places import Folders
 from orchestrator.rehearse.rules import Rules
 from orchestrator.rehearse.supervisor import CannotBegin, Place, listening, supervise
-from orchestrator.rehearse.task import Result, prepare, read_result, read_task
+from orchestrator.rehearse.task import prepare, read_result, read_task
 from orchestrator.rehearse.trace import Missing, missing
 from orchestrator.rehearse.vsock import Bridge
 
+_NO_RESULT = "the program submitted no result"
 DEFAULT_TIMEOUT = 300.0
 
 
@@ -92,22 +96,23 @@ def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
     with open_image(path) as image, tempfile.TemporaryDirectory(prefix="rehearse-") as temporary:
         program = program_of(image)
         task = read_task(options.task, options.files, program.workspace) if options.task is not None else None
-        if task is not None and not local and options.vsock is None:
-            raise UsageError(
-                "this image asks a node for its task (runtime: devnet), and no node stands in yet",
-                remedy="rehearse without --task, or an image of runtime: local",
-            )
+        node_at = Path(temporary) / "node.sock" if not local and options.vsock is None else None
+        if node_at is not None:
+            options = replace(options, vsock=partial(answers, node_at))
         folders = _folders(Path(temporary), image, program, options)
         prepare(folders.workspace, task, options.files, local=local)
         gpus = host_gpus() if options.gpus else None
         swapped = swap_driver_libraries(folders.tree, gpus.libraries) if gpus else ()
-        run, place = _run(folders, program, limits, options, emit, gpus)
+        node = NodeStandIn(task=task, workspace=folders.workspace, workspace_at=program.workspace)
+        with serving(node, node_at) if node_at is not None else nullcontext():
+            run, place = _run(folders, program, limits, options, emit, gpus)
+        result = read_result(folders.workspace) if local else node.result or Result(error=_NO_RESULT)
         return Rehearsal(
             run=run,
             limits=limits,
             place=place,
             swapped=swapped,
-            result=read_result(folders.workspace) if task is not None and local else None,
+            result=result if task is not None else None,
             missing=missing(image.rootfs, run.opened) if options.trace else None,
         )
 

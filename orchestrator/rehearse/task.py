@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from orchestrator.errors import UsageError
+from orchestrator.node.model import Result, Task
 
 TASK: Final = "task.json"
 RESULT: Final = "task_result.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What the program is asked: its id, arguments, and files by their guest paths."""
-
-    id: str
-    args: tuple[str, ...]
-    files: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As the shim reads it."""
-        return {"id": self.id, "args": list(self.args), "files": list(self.files)}
 
 
 def read_task(path: Path | None, files: tuple[Path, ...], workspace_at: str) -> Task:
@@ -64,19 +51,6 @@ def prepare(workspace: Path, task: Task | None, files: tuple[Path, ...], *, loca
             raise UsageError(f"can't copy {file}: {error.strerror}", remedy="check the path") from error
     if task is not None and local:
         (workspace / TASK).write_text(json.dumps(task.to_dict()))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What the program answered: its data and files (guest paths), or its error."""
-
-    data: bytes = b""
-    files: tuple[str, ...] = ()
-    error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """For --json."""
-        return {"data": self.data.decode(errors="replace"), "files": list(self.files), "error": self.error}
 
 
 def read_result(workspace: Path) -> Result:

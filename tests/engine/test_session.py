@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine import protobuf
+from orchestrator import protobuf
 from orchestrator.engine.logins import Login
 from orchestrator.engine.session import Offer, Session, open_session
 from orchestrator.errors import EngineError

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.rehearse.conftest import Packed
 from tests.support.cli import ROOT, orchestrator
+from tests.support.packed import Packed
 
 WORKER = r"""
 #include <stdio.h>

@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.errors import EngineError
 from orchestrator.rehearse.gpus import host_gpus, swap_driver_libraries
-from tests.rehearse.conftest import Packed
 from tests.support.cli import orchestrator
+from tests.support.packed import Packed
 
 
 def test_a_machine_without_a_gpu_says_so(packed: Packed) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from orchestrator.rehearse.run import Options, rehearse
-from tests.rehearse.conftest import Packed
+from tests.support.packed import Packed
 
 HEAD = """
 #include <errno.h>

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from orchestrator.rehearse.run import Options, rehearse
-from tests.rehearse.conftest import Packed
+from tests.support.packed import Packed
 
 SOURCE = """
 #include <linux/vm_sockets.h>

@@ -1,4 +1,4 @@
-"""Protobuf's wire format, as far as BuildKit's messages need it.
+"""Protobuf's wire format, as far as BuildKit's and the Gevulot node's messages need it.
 
 By hand: what is read and written of them is a few fields, stable since 2018; the protobuf library would add a
 dependency and a compiled schema for each.
@@ -6,7 +6,7 @@ dependency and a compiled schema for each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 Value = int | bytes
 """A varint, or the bytes of any other field."""
@@ -18,10 +18,10 @@ class ProtobufError(ValueError):
     """The bytes are not a protobuf message."""
 
 
-def encode(message: Mapping[int, Value]) -> bytes:
-    """One message: a varint for each number, a length and the bytes for the rest."""
+def encode(message: Mapping[int, Value] | Iterable[tuple[int, Value]]) -> bytes:
+    """One message, of its fields in order: a varint for each number, a length and the bytes for the rest."""
     data = b""
-    for number, value in message.items():
+    for number, value in message.items() if isinstance(message, Mapping) else message:
         if isinstance(value, int):
             data += _to_varint(number << 3 | _VARINT) + _to_varint(value)
         else:

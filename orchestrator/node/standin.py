@@ -1,0 +1,120 @@
+"""The stand-in: one program, one task, one result; files travel by the workspace, with their BLAKE3 checked."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from orchestrator.digest import file_blake3
+from orchestrator.node.messages import (
+    HOST_CID,
+    PORT,
+    SERVICE,
+    SentFile,
+    Submission,
+    read_submission,
+    result_response,
+    task_response,
+)
+from orchestrator.node.model import Result, Task
+
+if TYPE_CHECKING:
+    import grpc
+
+
+@dataclass
+class NodeStandIn:
+    """Answers one program. `workspace` is the host's directory of the guest's `workspace_at`.
+
+    `task` may be None: there is none. `result` is what the program submitted; None until then.
+    """
+
+    task: Task | None
+    workspace: Path
+    workspace_at: str = "/workspace"
+    result: Result | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def get_task(self) -> bytes:
+        """GetTask: the task, once it was answered none."""
+        with self._lock:
+            return task_response(self.task if self.result is None else None)
+
+    def submit_result(self, request: bytes) -> bytes:
+        """SubmitResult. ValueError for bytes that are no such message."""
+        submission = read_submission(request)
+        with self._lock:
+            # The node logs and drops what is of another task, and what comes a second time; it answers the same.
+            if self.task is not None and self.result is None and submission.tx_hash == self.task.id:
+                self.result = self._result(submission)
+        return result_response()
+
+    def _result(self, submission: Submission) -> Result:
+        if submission.error is not None:
+            return Result(error=f"the program said that its task failed (error {submission.error})")
+        for file in submission.files:
+            problem = self._problem(file)
+            if problem:
+                return Result(error=f"the node refuses the result: {problem}")
+        return Result(data=submission.data, files=tuple(each.path for each in submission.files))
+
+    def _problem(self, file: SentFile) -> str:
+        real = host_path(self.workspace, self.workspace_at, file.path)
+        if real is None:
+            return f"{file.path!r} is not in {self.workspace_at}"
+        if not real.is_file():
+            return f"{file.path} is not there"
+        if file.checksum != bytes.fromhex(file_blake3(real)):
+            return f"{file.path} is not what the program's BLAKE3 says; it was changed after add_file"
+        return ""
+
+
+def host_path(workspace: Path, workspace_at: str, path: str) -> Path | None:
+    """Where a guest path below the workspace lies on the host; None for any other. Relative: of the workspace."""
+    top, pure = PurePosixPath(workspace_at), PurePosixPath(workspace_at) / path
+    if "\0" in path or ".." in pure.parts or top not in pure.parents:
+        return None
+    found = workspace / pure.relative_to(top)
+    # A link in the workspace is the program's own doing, and must not reach the host's files.
+    return found if found.resolve().is_relative_to(workspace.resolve()) else None
+
+
+@contextmanager
+def serving(node: NodeStandIn, path: Path) -> Iterator[None]:
+    """Serve on a Unix socket at `path`."""
+    # gRPC writes to stderr on its own; and it need not prepare for a fork, because none goes on without an exec.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    import grpc  # late: it takes a quarter of a second
+
+    def submit(request: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            return node.submit_result(request)
+        except ValueError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            raise
+
+    methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        "GetTask": grpc.unary_unary_rpc_method_handler(lambda _request, _context: node.get_task()),
+        "SubmitResult": grpc.unary_unary_rpc_method_handler(submit),
+    }
+    server = grpc.server(ThreadPoolExecutor(4, thread_name_prefix="node"))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+    server.add_insecure_port(f"unix:{path}")
+    server.start()
+    try:
+        path.chmod(0o777)  # the supervisor connects, whoever it is
+        yield
+    finally:
+        server.stop(None).wait()
+
+
+def answers(path: Path, cid: int, port: int) -> Path | None:
+    """The socket for a program's vsock address: the node has one port, on the host."""
+    return path if (cid, port) == (HOST_CID, PORT) else None

@@ -1,0 +1,1 @@
+"""A node's workflow, prover to verifier, on rehearsed images."""

@@ -1,0 +1,171 @@
+"""Runs a workflow's programs one after the other, each on a rehearsed image, and tells what a node would record."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.digest import file_blake3
+from orchestrator.errors import UsageError
+from orchestrator.inputs.access import Access
+from orchestrator.inputs.download import fetch
+from orchestrator.inputs.store import Store
+from orchestrator.node.standin import host_path
+from orchestrator.rehearse.run import Options, Rehearsal, rehearse
+from orchestrator.workflow.model import FromParent, GivenFile, Step
+
+_WORKSPACE = "/workspace"
+_OURS = ("task.json", "task_result.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """A file with its BLAKE3, hex."""
+
+    path: str
+    blake3: str
+    size: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"path": self.path, "blake3": self.blake3, "size": self.size}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """One program's run. `error` is why it has no result."""
+
+    step: Step
+    image: Path
+    inputs: tuple[Recorded, ...]
+    rehearsal: Rehearsal
+    files: tuple[Recorded, ...]
+    error: str | None
+
+    def to_dict(self, number: int) -> dict[str, Any]:
+        """As the node would record it: a proof, and after it a verification of it."""
+        result = self.rehearsal.result
+        return {
+            "program": self.step.program,
+            "image": str(self.image),
+            "transaction": "proof" if number == 0 else "verification",
+            "args": list(self.step.arguments),
+            "inputs": [each.to_dict() for each in self.inputs],
+            "data": result.data.decode(errors="replace") if result else "",
+            "files": [each.to_dict() for each in self.files],
+            "error": self.error,
+            "seconds": round(self.rehearsal.run.seconds, 3),
+            "peak_memory": self.rehearsal.run.peak,
+            "violations": [str(each) for each in self.rehearsal.run.violations],
+        }
+
+
+def find_images(steps: Sequence[Step], given: Mapping[str, Path], folder: Path) -> tuple[Path, ...]:
+    """Each step's image: by `given` (its `program` → image), else a path from the workflow's folder."""
+    unknown = [name for name in given if name not in {step.program for step in steps}]
+    if unknown:
+        raise UsageError(f"the workflow has no program {unknown[0]}", remedy="write --program PROGRAM=IMAGE as there")
+    found = []
+    for step in steps:
+        image = given.get(step.program, folder / step.program)
+        if not image.is_file():
+            what = f"there is no image {image}" if step.program in given else f"which image is program {step.program}?"
+            raise UsageError(what, remedy=f"--program {step.program}=IMAGE")
+        found.append(image)
+    return tuple(found)
+
+
+def run_workflow(
+    steps: Sequence[Step],
+    images: Sequence[Path],
+    folder: Path,
+    options: Options,
+    told: Callable[[Done], None] = lambda _done: None,
+    out: Path | None = None,
+) -> tuple[Done, ...]:
+    """Run all, to the first that gives no result. `folder` is the workflow's; `out` keeps the workspaces."""
+    done: list[Done] = []
+    with tempfile.TemporaryDirectory(prefix="workflow-") as temporary:
+        for number, (step, image) in enumerate(zip(steps, images, strict=True)):
+            workspace = (out or Path(temporary)) / f"{number + 1}-{image.stem}"
+            if workspace.exists():
+                raise UsageError(f"{workspace} is there already", remedy="take another -o, or remove it")
+            workspace.mkdir(parents=True)
+            parent = (done[-1], _workspace_of(done[-1], out or Path(temporary), number)) if done else None
+            inputs = tuple(_place(each, workspace, folder, parent) for each in step.inputs)
+            task = Path(temporary) / f"task-{number + 1}.json"
+            document = {"id": f"task-{number + 1}", "args": step.arguments, "files": [each.path for each in inputs]}
+            task.write_text(json.dumps(document))
+            rehearsal = rehearse(image, replace(options, task=task, workspace=workspace))
+            done.append(_done(step, image, inputs, rehearsal, workspace))
+            told(done[-1])
+            if done[-1].error is not None:
+                break
+    return tuple(done)
+
+
+def _workspace_of(parent: Done, top: Path, number: int) -> Path:
+    return top / f"{number}-{parent.image.stem}"
+
+
+def _done(step: Step, image: Path, inputs: tuple[Recorded, ...], rehearsal: Rehearsal, workspace: Path) -> Done:
+    result, run = rehearsal.result, rehearsal.run
+    error = None if run.ok else run.words(rehearsal.limits)
+    if result is not None and result.error is not None:
+        error = result.error
+    files = []
+    for path in result.files if result is not None and error is None else ():
+        real = host_path(workspace, _WORKSPACE, path)
+        if real is None or not real.is_file():
+            error = f"its result names {path}, which is not there"
+            break
+        files.append(_recorded(path, real))
+    return Done(step=step, image=image, inputs=inputs, rehearsal=rehearsal, files=tuple(files), error=error)
+
+
+def _recorded(path: str, real: Path) -> Recorded:
+    return Recorded(path=path, blake3=file_blake3(real), size=real.stat().st_size)
+
+
+def _place(each: object, workspace: Path, folder: Path, parent: tuple[Done, Path] | None) -> Recorded:
+    """Put one input into the workspace."""
+    if isinstance(each, FromParent):
+        name = each.Output.file_name
+        if parent is None or name not in [file.path for file in parent[0].files]:
+            has = ", ".join(file.path for file in parent[0].files) if parent else ""
+            raise UsageError(
+                f"the program before gave no file {name}", remedy=f"name one of its result's: {has or 'it gave none'}"
+            )
+        source, path = host_path(parent[1], _WORKSPACE, name), name
+    else:
+        given: GivenFile = each.Input  # type: ignore[attr-defined]
+        source, path = _source(given, folder), given.vm_path
+    target = host_path(workspace, _WORKSPACE, path)
+    if target is None or not path.startswith("/") or target.name in _OURS:
+        raise UsageError(f"{path}: a program's files lie in {_WORKSPACE}", remedy=f"give a vm_path below {_WORKSPACE}")
+    if source is None or not source.is_file():
+        raise UsageError(f"there is no file {source}", remedy="paths are from the workflow's folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    return _recorded(path, target)
+
+
+def _source(given: GivenFile, folder: Path) -> Path:
+    if given.file_url is None:
+        return folder / given.local_path
+    if not re.fullmatch(r"[0-9a-f]{64}", given.local_path):
+        raise UsageError(
+            f"{given.local_path}: with file_url, local_path is the file's BLAKE3", remedy="`hash FILE` gives it"
+        )
+    entry = fetch(Access(store=Store()), given.file_url, title=given.vm_path)
+    if (is_really := file_blake3(entry.path)) != given.local_path:
+        raise UsageError(
+            f"{given.file_url} has BLAKE3 {is_really}, not {given.local_path}", remedy="correct local_path or file_url"
+        )
+    return entry.path

@@ -1,0 +1,72 @@
+"""Images of C programs, with the machine's own loader and C library, and the places where they are rehearsed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from orchestrator.image.listing import path_key
+from orchestrator.image.stub import stub_boot_image, stub_kernel
+from orchestrator.image.writer import BootFiles, ImageWriter
+from tests.support.engines import docker_engine, podman_engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """Makes images; programs are compiled once a session."""
+
+    folder: Path
+
+    def program(self, source: str, *flags: str) -> Path:
+        """A compiled program."""
+        path = self.folder / f"p{len(list(self.folder.iterdir()))}"
+        code = path.with_suffix(".c")
+        code.write_text(source)
+        subprocess.run(["gcc", "-D_GNU_SOURCE", "-o", str(path), str(code), "-pthread", *flags], check=True)
+        return path
+
+    def image(self, source: str, *flags: str) -> Path:
+        """An image of it and the libraries it needs."""
+        program = self.program(source, *flags)
+        files = {"/prog": program}
+        linked = subprocess.run(["ldd", str(program)], capture_output=True, text=True).stdout
+        for path in re.findall(r"(/\S+) \(0x", linked):
+            files[path] = Path(path)
+        image = program.with_suffix(".img")
+        with ImageWriter(image, BootFiles(boot_img=stub_boot_image(), kernel=stub_kernel())) as writer:
+            for name in sorted(files, key=path_key):
+                writer.add_file(name, files[name].stat().st_size, [files[name].read_bytes()])
+            writer.add_directory("/workspace")
+            writer.finish(
+                {
+                    "program": "/prog",
+                    "arguments": ["prog", "one", "two words"],
+                    "environment": {"GREETING": "hello"},
+                    "mounts": {"%0": "/workspace"},
+                }
+            )
+        return image
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    """Makes images of C programs."""
+    return Packed(folder=tmp_path_factory.mktemp("programs"))
+
+
+@pytest.fixture(
+    scope="module",
+    params=["none", pytest.param("podman", marks=pytest.mark.engine), pytest.param("docker", marks=pytest.mark.engine)],
+)
+def place(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What `--engine` is given."""
+    if request.param == "none":
+        yield "none"
+        return
+    with (podman_engine if request.param == "podman" else docker_engine)() as engine:
+        yield engine.info.endpoint

@@ -1,0 +1,5 @@
+"""Images of C programs."""
+
+from tests.support.packed import packed
+
+__all__ = ["packed"]
