@@ -44,11 +44,30 @@ proof[20] ^= 1
 pathlib.Path(sys.argv[2]).write_bytes(proof)' "$rehearsal/proof.bin" "$out/tampered/proof.bin"
 verify_with "$out/tampered/proof.bin" false
 
-say "the same as a node's workflow: examples/workflow.json"
-orchestrator run-workflow examples/workflow.json --program my-prover="$out/my-prover.img" \
-    --program my-verifier="$out/my-verifier.img" > "$out/verdict.txt"
-cat "$out/verdict.txt"
-grep -qx "my-verifier: true" "$out/verdict.txt" || { echo "demo: my-verifier should have said true" >&2; exit 1; }
+# workflows SUFFIX: the same by run-workflow, on the images my-prover-SUFFIX and my-verifier-SUFFIX.
+workflows() {
+    orchestrator run-workflow examples/workflow.json --program my-prover="$out/my-prover$1.img" \
+        --program my-verifier="$out/my-verifier$1.img" > "$out/verdict.txt"
+    cat "$out/verdict.txt"
+    grep -qx "my-verifier: true" "$out/verdict.txt" || { echo "demo: my-verifier should have said true" >&2; exit 1; }
+    orchestrator run-workflow "$out/tampered/workflow.json" --program my-verifier="$out/my-verifier$1.img" \
+        > "$out/verdict.txt"
+    cat "$out/verdict.txt"
+    grep -qx "my-verifier: false" "$out/verdict.txt" || { echo "demo: my-verifier should have said false" >&2; exit 1; }
+}
+
+cp "$rehearsal/public.txt" "$out/tampered/"
+cat > "$out/tampered/workflow.json" <<'END'
+[{"program": "my-verifier", "inputs": [
+  {"Input": {"local_path": "proof.bin", "vm_path": "/workspace/proof.bin"}},
+  {"Input": {"local_path": "public.txt", "vm_path": "/workspace/public.txt"}}]}]
+END
+say "the same as a node's workflow (examples/workflow.json), and with the changed proof"
+workflows ""
+
+say "and for Devnet: the programs ask a node for their task, over vsock; a stand-in answers"
+orchestrator build examples/my-prover/project.devnet.yaml examples/my-verifier/project.devnet.yaml -o "$out"
+workflows -devnet
 rm -f "$out/verdict.txt"
 
 say "done"

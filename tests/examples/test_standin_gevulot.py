@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.examples.conftest import cargo
 from tests.examples.guest import Guest
 
-MARKER = b"GEVULOT-ORCHESTRATOR-STAND-IN: Gevulot shim (file tasks only)\0"
+MARKER = b"GEVULOT-ORCHESTRATOR-STAND-IN: Gevulot shim (task files, or a node by vsock)\0"
 
 # Answers with everything that the task holds, each text behind its length; `null` as first argument: with NULL.
 PROGRAM = r"""

@@ -1,10 +1,13 @@
-//! STAND-IN for the Gevulot shim: the task-file protocol, as shim-executor uses it, and nothing else.
+//! STAND-IN for the Gevulot shim, for both of its protocols. The real one is built for one of them.
 //!
-//! The workspace holds `task.json`, `{"id": …, "args": […], "files": […]}`. The callback's answer goes into
+//! Where the workspace holds `task.json`, tasks are files, as for shim-executor; else a node is asked over vsock (see
+//! `node`). The file is `{"id": …, "args": […], "files": […]}`. The callback's answer goes into
 //! `task_result.json` as `{"Ok": {"id": …, "data": [bytes], "files": […]}}` or `{"Err": "message"}`.
-//! Nothing here speaks to a Gevulot node; a program for Devnet must be linked to the real shim.
+//! A program that is deployed must be linked to the real shim.
 
+mod blake3;
 mod json;
+mod node;
 mod task;
 
 use std::fs::{read_to_string, File};
@@ -20,20 +23,27 @@ pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Every image that packs this library holds these bytes: `orchestrator verify` and `inspect` look for them.
 #[used]
-static MARKER: [u8; 62] = *b"GEVULOT-ORCHESTRATOR-STAND-IN: Gevulot shim (file tasks only)\0";
+static MARKER: [u8; 77] =
+    *b"GEVULOT-ORCHESTRATOR-STAND-IN: Gevulot shim (task files, or a node by vsock)\0";
 
 const MOUNTS: &str = "/proc/mounts";
 const MOUNT_TIMEOUT: Duration = Duration::from_secs(30);
 const MOUNT_POLL: Duration = Duration::from_millis(100);
 
-/// Waits up to 30 s for the mount on /workspace, gives `callback` the task found there and writes its result.
+/// Waits up to 30 s for the mount on /workspace, gives `callback` the task found there, or the node's, and writes or
+/// submits its result.
 ///
 /// Fails when there is no mount, no readable task, or already a result. An error of `callback` is no failure here:
-/// it is the task's result, `{"Err": …}`.
+/// it is the task's result, `{"Err": …}`, or Failed for the node.
 pub fn run(callback: impl Fn(Task) -> Result<TaskResult>) -> Result<()> {
     announce();
     wait_for_mount(Path::new(MOUNTS), WORKSPACE_PATH, MOUNT_TIMEOUT)?;
-    run_in(Path::new(WORKSPACE_PATH), callback)
+    let workspace = Path::new(WORKSPACE_PATH);
+    if workspace.join("task.json").exists() {
+        run_in(workspace, callback)
+    } else {
+        node::run(callback)
+    }
 }
 
 /// Says on the serial console what this library is. Also keeps MARKER: a linker may drop what nothing reads.

@@ -19,8 +19,8 @@ pub struct Task {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskResult {
     id: TaskId,
-    data: Vec<u8>,
-    files: Vec<String>,
+    pub(crate) data: Vec<u8>,
+    pub(crate) files: Vec<String>,
 }
 
 impl Task {

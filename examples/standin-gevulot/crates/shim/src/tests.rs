@@ -172,3 +172,87 @@ fn the_marker_is_one_c_string() {
         Some(MARKER.len() - 1)
     );
 }
+
+#[test]
+fn blake3_is_as_the_reference_says() {
+    // From the blake3 package of Python; the input is 0, 1, … 250, 0, 1, …
+    for (length, expected) in [
+        (
+            0,
+            "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262",
+        ),
+        (
+            1,
+            "2d3adedff11b61f14c886e35afa036736dcd87a74d27b5c1510225d0f592e213",
+        ),
+        (
+            63,
+            "e9bc37a594daad83be9470df7f7b3798297c3d834ce80ba85d6e207627b7db7b",
+        ),
+        (
+            64,
+            "4eed7141ea4a5cd4b788606bd23f46e212af9cacebacdc7d1f4c6dc7f2511b98",
+        ),
+        (
+            65,
+            "de1e5fa0be70df6d2be8fffd0e99ceaa8eb6e8c93a63f2d8d1c30ecb6b263dee",
+        ),
+        (
+            1023,
+            "10108970eeda3eb932baac1428c7a2163b0e924c9a9e25b35bba72b28f70bd11",
+        ),
+        (
+            1024,
+            "42214739f095a406f3fc83deb889744ac00df831c10daa55189b5d121c855af7",
+        ),
+        (
+            1025,
+            "d00278ae47eb27b34faecf67b4fe263f82d5412916c1ffd97c8cb7fb814b8444",
+        ),
+        (
+            2048,
+            "e776b6028c7cd22a4d0ba182a8bf62205d2ef576467e838ed6f2529b85fba24a",
+        ),
+        (
+            2049,
+            "5f4d72f40d7a5f82b15ca2b2e44b1de3c2ef86c426c95c1af0b6879522563030",
+        ),
+        (
+            3072,
+            "b98cb0ff3623be03326b373de6b9095218513e64f1ee2edd2525c7ad1e5cffd2",
+        ),
+        (
+            4097,
+            "9b4052b38f1c5fc8b1f9ff7ac7b27cd242487b3d890d15c96a1c25b8aa0fb995",
+        ),
+        (
+            8192,
+            "aae792484c8efe4f19e2ca7d371d8c467ffb10748d8a5a1ae579948f718a2a63",
+        ),
+        (
+            31744,
+            "62b6960e1a44bcc1eb1a611a8d6235b6b4b78f32e7abc4fb4c6cdcce94895c47",
+        ),
+        (
+            102400,
+            "bc3e3d41a1146b069abffad3c0d44860cf664390afce4d9661f7902e7943e085",
+        ),
+    ] {
+        let data: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+        let digest = crate::blake3::hash(&data[..]).unwrap();
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, expected, "{length} bytes");
+    }
+}
+
+#[test]
+fn a_nodes_answer_without_a_task_is_an_error() {
+    for data in [&[][..], &[2 << 3, 0], &[0xFF; 12], &[1 << 3 | 2, 9, 1]] {
+        assert!(crate::node::read_task(data).is_err());
+    }
+    let task = crate::node::read_task(b"\x0a\x0d\x0a\x02t1\x1a\x02-n\x22\x03a/b").unwrap();
+    assert_eq!(
+        (task.id, task.args, task.files),
+        ("t1".into(), vec!["-n".into()], vec!["a/b".into()])
+    );
+}
