@@ -8,6 +8,8 @@ use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
 use std::path::Path;
 
+use gevulot_common::WORKSPACE_PATH;
+
 use crate::{blake3, Result, Task, TaskResult};
 
 const SERVICE: &str = "/vm_service.VMService/";
@@ -44,7 +46,7 @@ extern "C" {
 /// Asks the node for the task, gives it to `callback` and submits the answer.
 pub(crate) fn run(callback: impl Fn(Task) -> Result<TaskResult>) -> Result<()> {
     let stream = connected()
-        .map_err(|e| format!("no task.json in the workspace, and no node on vsock: {e}"))?;
+        .map_err(|e| format!("no {WORKSPACE_PATH}/task.json, and no node on vsock: {e}"))?;
     let mut node = Node::new(stream)?;
     let task = read_task(&node.call("GetTask", &[])?)?;
     let id = task.id.clone();
@@ -238,7 +240,7 @@ fn field(number: u8, value: &[u8]) -> Vec<u8> {
 fn submission(id: &str, result: &TaskResult) -> Result<Vec<u8>> {
     let mut message = field(2, &result.data);
     for name in &result.files {
-        let path = Path::new(gevulot_common::WORKSPACE_PATH).join(name);
+        let path = Path::new(WORKSPACE_PATH).join(name);
         let file = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let digest = blake3::hash(file)?;
         let entry = [
