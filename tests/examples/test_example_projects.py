@@ -36,8 +36,10 @@ def test_each_kind_of_project_is_there() -> None:
         "device-query/project.yaml",
         "gpu-prover/project.yaml",
         "hello/project.yaml",
+        "my-prover/project.devnet.yaml",
         "my-prover/project.ops.yaml",
         "my-prover/project.yaml",
+        "my-verifier/project.devnet.yaml",
         "my-verifier/project.ops.yaml",
         "my-verifier/project.yaml",
     }
