@@ -16,7 +16,7 @@ ALLOWED = {
     **{name: {"errors", "events"} for name in BASIS},
     "image": {"errors"},
     "elf": {"errors"},
-    "boot": BASIS | {"image"},
+    "boot": BASIS | {"image", "node"},
     "gpu": {"errors", "elf", "suggest"},
     "project": BASIS | {"gpu"},
     "manifest": BASIS | {"project", "image"},

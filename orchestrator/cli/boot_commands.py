@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,18 @@ import click
 
 from orchestrator.amounts import seconds
 from orchestrator.cli.console import answer, answer_json, say
-from orchestrator.cli.parameters import DIRECTORY, existing_image, image_argument, json_failures, json_option
+from orchestrator.cli.parameters import DIRECTORY, PATH, existing_image, image_argument, json_failures, json_option
+from orchestrator.cli.results import answer_result
 from orchestrator.errors import ProgramError
 
 
 @click.command(short_help="Start the image in QEMU with the node's devices; serial log, exit code.")
 @image_argument
+@click.option("--task", type=PATH, metavar="TASK.JSON", help="A task for the program, as of `rehearse`.")
+@click.option("--file", "files", type=PATH, multiple=True, metavar="F", help="A file for /workspace; may be repeated.")
+@click.option(
+    "--runtime", type=click.Choice(["devnet", "local"]), help="How it gets its task (default: the receipt's)."
+)
 @click.option("--workspace", type=DIRECTORY, metavar="DIR", help="Share this as /workspace (default: a temporary one).")
 @click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True,
               help="auto: KVM where it works, else QEMU's emulation.")  # fmt: skip
@@ -35,26 +39,29 @@ def boot(image: Path, workspace: Path | None, smoke: bool, as_json: bool, **give
     the manifest; it is said which). 7: it failed, or did not end in time; 6: not an image that boots; 3: no QEMU.
     """
     from orchestrator.boot.machine import Machine
-    from orchestrator.boot.machine import boot as start
+    from orchestrator.boot.run import Work, boot_with_task
     from orchestrator.boot.smoke import judge, record
+    from orchestrator.boot.vsock import can_serve
     from orchestrator.receipt import read_receipt, receipt_resources
 
     receipt = read_receipt(existing_image(image))
     resources = receipt_resources(receipt)
-    if receipt.get("runtime") == "devnet" and not as_json:
-        say("this image asks a node for its task, over vsock; no node answers here, so it gets none")
-    with ExitStack() as stack:
-        folder = workspace or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="boot-")))
-        machine = Machine(
-            image=image,
-            accel=given["accel"],
-            timeout=given["timeout"],
-            workspace=folder,
-            memory=given["memory"] or resources.get("memory", 512),
-            cpus=given["cpus"] or resources.get("cpus", 2),
-        )
-        done = start(machine, _ignore if as_json else _show)
+    local = (given["runtime"] or receipt.get("runtime") or "local") == "local"
+    if not local and not can_serve():
+        say("this image asks a node for its task, over vsock, which this machine can't give it (no vhost-vsock)")
+    machine = Machine(
+        image=image,
+        accel=given["accel"],
+        timeout=given["timeout"],
+        workspace=workspace,
+        memory=given["memory"] or resources.get("memory", 512),
+        cpus=given["cpus"] or resources.get("cpus", 2),
+    )
+    work = Work(local=local, task=given["task"], files=given["files"])
+    done, result = boot_with_task(machine, work, _ignore if as_json else _show)
     passed, reason = done.ok, done.reason
+    if passed and result is not None and result.error is not None:
+        passed, reason = False, result.error
     recorded = ""
     if smoke:
         verdict = judge(done)
@@ -64,11 +71,14 @@ def boot(image: Path, workspace: Path | None, smoke: bool, as_json: bool, **give
             {
                 "ok": passed, "reason": reason, "status": done.status, "exit_code": done.code, "accel": done.accel,
                 "seconds": round(done.seconds, 1), "log": done.log.decode(errors="replace"),
+                **({"result": result.to_dict()} if result is not None else {}),
                 **({"recorded": not recorded} if smoke else {}),
             }
         )  # fmt: skip
     else:
         say(f"{image}: {reason} ({seconds(done.seconds)}, {done.accel})")
+        if result is not None and result.error is None:
+            answer_result(result, kept=workspace is not None)
         if smoke:
             answer("smoke test passed" if passed else "smoke test failed")
             say(f"not recorded: {recorded}" if recorded else "recorded in the receipt")

@@ -19,13 +19,11 @@ from orchestrator.cli.parameters import (
     json_failures,
     json_option,
 )
+from orchestrator.cli.results import answer_result
 from orchestrator.errors import ProgramError, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.rehearse.run import Rehearsal
-
-_SHOWN = 200
-"""Bytes of a result that are shown as text."""
 
 
 @click.command(short_help="Run the packed program from the image's own files under the guest's limits.")
@@ -76,7 +74,8 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
     else:
         peak = f", peak memory {size(done.run.peak)}" if done.run.peak else ""
         say(f"{image}: {words}{peak} (engine: {done.place})")
-        _answer_result(done, kept=given["workspace"] is not None)
+        if done.result is not None and done.result.error is None:
+            answer_result(done.result, kept=given["workspace"] is not None)
     if done.ok:
         return
     if as_json:
@@ -96,19 +95,6 @@ def _say_what_happened(done: Rehearsal) -> None:
         say(f"this machine's driver libraries stood in for the image's: {', '.join(done.swapped)}")
     for violation in done.run.violations:
         say(f"guest limit: {violation}")
-
-
-def _answer_result(done: Rehearsal, *, kept: bool) -> None:
-    if done.result is None or done.result.error is not None:
-        return
-    answer(f"result: {_shown(done.result.data)}")
-    if done.result.files:
-        answer(f"files: {', '.join(done.result.files)}{'' if kept else ' (gone now; --workspace DIR keeps them)'}")
-
-
-def _shown(data: bytes) -> str:
-    text = data.decode(errors="replace")
-    return text if len(data) <= _SHOWN and text.isprintable() and text else f"{len(data)} bytes of data"
 
 
 def _remedy(end: str, codes: list[str]) -> str:

@@ -17,6 +17,7 @@ from orchestrator.errors import UsageError
 from orchestrator.events import Emit, ignore
 from orchestrator.image.reader import Image, open_image
 from orchestrator.inspection import extract_tree
+from orchestrator.node.files import prepare, read_result, read_task
 from orchestrator.node.model import Result
 from orchestrator.node.standin import NodeStandIn, answers, serving
 from orchestrator.receipt import read_receipt, receipt_resources
@@ -28,7 +29,6 @@ from orchestrator.rehearse.model import Limits, OutputSink, Program, Run, VsockH
 from orchestrator.rehearse.places import Folders
 from orchestrator.rehearse.rules import Rules
 from orchestrator.rehearse.supervisor import CannotBegin, Place, listening, supervise
-from orchestrator.rehearse.task import prepare, read_result, read_task
 from orchestrator.rehearse.trace import Missing, missing
 from orchestrator.rehearse.vsock import Bridge
 

@@ -1,0 +1,48 @@
+"""A boot with a task: files into the workspace, the node's stand-in where the program asks one, the result out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator.boot.machine import Booted, Machine, boot
+from orchestrator.boot.vsock import can_serve, node_for_guest
+from orchestrator.node.files import prepare, read_result, read_task
+from orchestrator.node.model import Result
+from orchestrator.node.standin import NodeStandIn
+
+_WORKSPACE = "/workspace"
+_NO_RESULT = "the program submitted no result"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What the program is given. `local`: tasks are files; else it asks a node. `task` None: there is none."""
+
+    local: bool
+    task: Path | None = None
+    files: tuple[Path, ...] = ()
+
+
+def boot_with_task(machine: Machine, work: Work, output: Callable[[bytes], None]) -> tuple[Booted, Result | None]:
+    """Boot; the result is None without a task. A machine without a workspace gets a temporary one.
+
+    Errors: UsageError for the task and its files; EngineError as of `boot`, and for a node's task where the host has
+    no vhost-vsock (without a task such a program is booted without a node).
+    """
+    with ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="boot-")))
+        folder = machine.workspace or temporary / "workspace"
+        folder.mkdir(exist_ok=True)
+        task = read_task(work.task, work.files, _WORKSPACE) if work.task is not None else None
+        prepare(folder, task, work.files, local=work.local)
+        node, vsock = NodeStandIn(task=task, workspace=folder), None
+        if not work.local and (task is not None or can_serve()):
+            vsock = stack.enter_context(node_for_guest(node, temporary))
+        booted = boot(replace(machine, workspace=folder, vsock=vsock), output)
+        if task is None:
+            return booted, None
+        return booted, read_result(folder) if work.local else node.result or Result(error=_NO_RESULT)

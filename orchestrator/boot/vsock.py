@@ -1,0 +1,85 @@
+"""The stand-in of the node for a machine in QEMU: the host's vsock, handed on to the stand-in's Unix socket."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from orchestrator.errors import EngineError
+from orchestrator.node.messages import PORT
+from orchestrator.node.standin import NodeStandIn, serving
+
+DEVICE: Final = Path("/dev/vhost-vsock")
+_CHUNK: Final = 64 * 1024
+
+
+def can_serve(device: Path = DEVICE) -> bool:
+    """Whether this machine can give a guest a vsock device."""
+    return device.exists()
+
+
+@contextmanager
+def node_for_guest(node: NodeStandIn, folder: Path) -> Iterator[int]:
+    """Serve `node` to a guest; gives the CID that the guest is to have. `folder`: for the stand-in's socket.
+
+    EngineError when this machine has no vhost-vsock, or something else serves the node's port.
+    """
+    if not can_serve():
+        raise EngineError(
+            f"this machine has no {DEVICE}: a node can't be reached from the guest",
+            remedy="modprobe vhost_vsock, as root; or `rehearse`, which does without",
+        )
+    path = folder / "node.sock"
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM))
+        try:
+            listener.bind((socket.VMADDR_CID_ANY, PORT))
+        except OSError as error:
+            raise EngineError(
+                f"port {PORT} of this machine's vsock can't be had: {error.strerror}",
+                remedy="is a Gevulot node, or another `boot` of a devnet image, running?",
+            ) from error
+        listener.listen()
+        stack.enter_context(serving(node, path))
+        stack.enter_context(forwarding(listener, path))
+        yield 1000 + secrets.randbelow(1 << 30)
+
+
+@contextmanager
+def forwarding(listener: socket.socket, path: Path) -> Iterator[None]:
+    """Connect what comes to `listener` with the Unix socket at `path`, until the end."""
+    open_: list[socket.socket] = []
+
+    def accept() -> None:
+        with suppress(OSError):  # the listener was shut down
+            while True:
+                theirs = listener.accept()[0]
+                ours = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                open_.extend((theirs, ours))
+                ours.connect(str(path))
+                for pair in ((theirs, ours), (ours, theirs)):
+                    threading.Thread(target=_copy, args=pair, daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+        for each in open_:
+            each.close()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(_CHUNK):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)

@@ -1,0 +1,18 @@
+"""A program's result on the terminal."""
+
+from __future__ import annotations
+
+from orchestrator.cli.console import answer
+from orchestrator.node.model import Result
+
+_SHOWN = 200
+"""Bytes of a result that are shown as text."""
+
+
+def answer_result(result: Result, *, kept: bool) -> None:
+    """Data and files; `kept` when the workspace stays."""
+    text = result.data.decode(errors="replace")
+    short = len(result.data) <= _SHOWN and text.isprintable() and text
+    answer(f"result: {text if short else f'{len(result.data)} bytes of data'}")
+    if result.files:
+        answer(f"files: {', '.join(result.files)}{'' if kept else ' (gone now; --workspace DIR keeps them)'}")
