@@ -37,7 +37,7 @@ ALLOWED = {
     "inspection": BASIS | {"image"},
     "node": BASIS,
     "rehearse": BASIS | {"image", "engine", "inspection", "receipt", "node"},
-    "workflow": BASIS | {"inputs", "node", "rehearse"},
+    "workflow": BASIS | {"inputs", "node", "receipt", "rehearse", "boot"},
     "clean": BASIS | {"engine"},
     "doctor": BASIS | {"engine", "inputs"},
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,7 +24,7 @@ def _programs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
     return found
 
 
-@click.command("run-workflow", short_help="A node's workflow, prover to verifier, on rehearsed images.")
+@click.command("run-workflow", short_help="A node's workflow, prover to verifier, on rehearsed or booted images.")
 @click.argument("workflow", type=PATH, metavar="WORKFLOW.JSON")
 @click.option("--program", "programs", multiple=True, callback=_programs, metavar="PROGRAM=IMAGE",
               help="The image of a program in the workflow; may be repeated.")  # fmt: skip
@@ -32,17 +33,18 @@ def _programs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
               help="Where the programs run, as of `rehearse`.")  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(min=0.1), default=300.0, show_default=True, metavar="S",
               help="Seconds until a program counts as hanging.")  # fmt: skip
+@click.option("--boot", "in_qemu", is_flag=True, help="Boot the images in QEMU instead of rehearsing them.")
 @json_option
 @json_failures
 def run_workflow(
-    workflow: Path, programs: dict[str, Path], output: Path | None, as_json: bool, engine: str, timeout: float
+    workflow: Path, programs: dict[str, Path], output: Path | None, as_json: bool, in_qemu: bool, **given: Any
 ) -> None:
     """Run the programs of a workflow, as `gevulot-cli exec --tasks` takes it, one after the other; the files of a
     result go to the next. Exit 0: each gave a result; 7: one did not, and those after it were not run.
     """
     from orchestrator.rehearse.run import Options
     from orchestrator.workflow.model import read_workflow
-    from orchestrator.workflow.run import Done, find_images
+    from orchestrator.workflow.run import Done, booted, find_images, rehearsed
     from orchestrator.workflow.run import run_workflow as run
 
     steps = read_workflow(workflow)
@@ -51,23 +53,22 @@ def run_workflow(
     def told(done: Done) -> None:
         if as_json:
             return
-        run_ = done.rehearsal.run
-        say(f"{done.step.program}: {done.error or 'gave its result'} ({seconds(run_.seconds)})")
-        if done.rehearsal.result is not None and done.error is None:
-            data = done.rehearsal.result.data.decode(errors="replace")
+        say(f"{done.step.program}: {done.error or 'gave its result'} ({seconds(done.outcome.seconds)})")
+        if done.outcome.result is not None and done.error is None:
+            data = done.outcome.result.data.decode(errors="replace")
             click.echo(f"{done.step.program}: {data}" if data.isprintable() else f"{done.step.program}: binary data")
             for each in done.files:
                 click.echo(f"  {each.path}  {size(each.size)}  BLAKE3 {each.blake3}")
 
-    done = run(steps, images, workflow.parent, Options(engine=engine, timeout=timeout), told, output)
+    runner = booted(given["timeout"]) if in_qemu else rehearsed(Options(**given))
+    done = run(steps, images, workflow.parent, runner, told, output)
     failed = done[-1].error
     if as_json:
         answer_json({"ok": failed is None, "tasks": [each.to_dict(number) for number, each in enumerate(done)]})
         if failed is not None:
             sys.exit(int(ProgramError.exit_code))
     elif failed is not None:
-        words = done[-1].rehearsal.run.output
-        tail = b"".join(words.values()).decode(errors="replace").splitlines()[-12:]
+        tail = done[-1].outcome.output.decode(errors="replace").splitlines()[-12:]
         raise ProgramError(
             f"{done[-1].step.program}: {failed}", remedy="`rehearse` it alone to see more", detail="\n".join(tail)
         )

@@ -1,4 +1,4 @@
-"""Runs a workflow's programs one after the other, each on a rehearsed image, and tells what a node would record."""
+"""Runs a workflow's programs one after the other, each rehearsed or booted, and tells what a node would record."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.boot.machine import Machine
+from orchestrator.boot.run import Work, boot_with_task
 from orchestrator.digest import file_blake3
 from orchestrator.errors import UsageError
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.store import Store
+from orchestrator.node.model import Result
 from orchestrator.node.standin import host_path
-from orchestrator.rehearse.run import Options, Rehearsal, rehearse
+from orchestrator.receipt import read_receipt, receipt_resources
+from orchestrator.rehearse.run import Options, rehearse
 from orchestrator.workflow.model import FromParent, GivenFile, Step
 
 _WORKSPACE = "/workspace"
@@ -38,19 +42,73 @@ class Recorded:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a program ended. `error`: what went wrong; `peak` bytes, None where it isn't known; `output` its own."""
+
+    result: Result | None
+    error: str | None
+    seconds: float
+    output: bytes
+    peak: int | None = None
+    violations: tuple[str, ...] = ()
+
+
+Runner = Callable[[Path, Path, Path], Outcome]
+"""(image, task.json, workspace) → how it ended; the files lie in the workspace already."""
+
+
+def rehearsed(options: Options) -> Runner:
+    """Programs run as `rehearse` does."""
+
+    def run(image: Path, task: Path, workspace: Path) -> Outcome:
+        done = rehearse(image, replace(options, task=task, workspace=workspace))
+        return Outcome(
+            result=done.result,
+            error=None if done.run.ok else done.run.words(done.limits),
+            seconds=done.run.seconds,
+            output=b"".join(done.run.output.values()),
+            peak=done.run.peak,
+            violations=tuple(str(each) for each in done.run.violations),
+        )
+
+    return run
+
+
+def booted(timeout: float) -> Runner:
+    """Programs run as `boot` does, each in a machine of its own."""
+
+    def run(image: Path, task: Path, workspace: Path) -> Outcome:
+        receipt = read_receipt(image)
+        resources = receipt_resources(receipt)
+        machine = Machine(
+            image=image,
+            timeout=timeout,
+            workspace=workspace,
+            memory=resources.get("memory", 512),
+            cpus=resources.get("cpus", 2),
+        )
+        work = Work(local=receipt.get("runtime") != "devnet", task=task)
+        done, result = boot_with_task(machine, work, lambda _data: None)
+        error = None if done.ok else done.reason
+        return Outcome(result=result, error=error, seconds=done.seconds, output=done.log)
+
+    return run
+
+
+@dataclass(frozen=True, kw_only=True)
 class Done:
     """One program's run. `error` is why it has no result."""
 
     step: Step
     image: Path
     inputs: tuple[Recorded, ...]
-    rehearsal: Rehearsal
+    outcome: Outcome
     files: tuple[Recorded, ...]
     error: str | None
 
     def to_dict(self, number: int) -> dict[str, Any]:
         """As the node would record it: a proof, and after it a verification of it."""
-        result = self.rehearsal.result
+        result = self.outcome.result
         return {
             "program": self.step.program,
             "image": str(self.image),
@@ -60,9 +118,9 @@ class Done:
             "data": result.data.decode(errors="replace") if result else "",
             "files": [each.to_dict() for each in self.files],
             "error": self.error,
-            "seconds": round(self.rehearsal.run.seconds, 3),
-            "peak_memory": self.rehearsal.run.peak,
-            "violations": [str(each) for each in self.rehearsal.run.violations],
+            "seconds": round(self.outcome.seconds, 3),
+            "peak_memory": self.outcome.peak,
+            "violations": list(self.outcome.violations),
         }
 
 
@@ -85,7 +143,7 @@ def run_workflow(
     steps: Sequence[Step],
     images: Sequence[Path],
     folder: Path,
-    options: Options,
+    runner: Runner,
     told: Callable[[Done], None] = lambda _done: None,
     out: Path | None = None,
 ) -> tuple[Done, ...]:
@@ -102,8 +160,7 @@ def run_workflow(
             task = Path(temporary) / f"task-{number + 1}.json"
             document = {"id": f"task-{number + 1}", "args": step.arguments, "files": [each.path for each in inputs]}
             task.write_text(json.dumps(document))
-            rehearsal = rehearse(image, replace(options, task=task, workspace=workspace))
-            done.append(_done(step, image, inputs, rehearsal, workspace))
+            done.append(_done(step, image, inputs, runner(image, task, workspace), workspace))
             told(done[-1])
             if done[-1].error is not None:
                 break
@@ -114,11 +171,11 @@ def _workspace_of(parent: Done, top: Path, number: int) -> Path:
     return top / f"{number}-{parent.image.stem}"
 
 
-def _done(step: Step, image: Path, inputs: tuple[Recorded, ...], rehearsal: Rehearsal, workspace: Path) -> Done:
-    result, run = rehearsal.result, rehearsal.run
-    error = None if run.ok else run.words(rehearsal.limits)
+def _done(step: Step, image: Path, inputs: tuple[Recorded, ...], outcome: Outcome, workspace: Path) -> Done:
+    result, error = outcome.result, outcome.error
+    # What the program said of its task explains more than how it then ended.
     if result is not None and result.error is not None:
-        error = result.error
+        error = result.error if error is None else f"{result.error} ({error})"
     files = []
     for path in result.files if result is not None and error is None else ():
         real = host_path(workspace, _WORKSPACE, path)
@@ -126,7 +183,7 @@ def _done(step: Step, image: Path, inputs: tuple[Recorded, ...], rehearsal: Rehe
             error = f"its result names {path}, which is not there"
             break
         files.append(_recorded(path, real))
-    return Done(step=step, image=image, inputs=inputs, rehearsal=rehearsal, files=tuple(files), error=error)
+    return Done(step=step, image=image, inputs=inputs, outcome=outcome, files=tuple(files), error=error)
 
 
 def _recorded(path: str, real: Path) -> Recorded:

@@ -138,3 +138,9 @@ def test_an_image_that_is_not_given(tmp_path: Path, image: Path) -> None:
     done = orchestrator("run-workflow", tmp_path / "w.json", "--program", f"one={image}")
     assert done.code == 2
     assert "which image is program two?" in done.stderr and "--program two=IMAGE" in done.stderr
+
+
+def test_booted_programs_end_it_as_well(tmp_path: Path, image: Path) -> None:
+    done = run(tmp_path, image, two_steps(tmp_path), "--boot")
+    assert done.code == 7
+    assert "one: the program wrote no result (the stub kernel ran" in done.stderr
