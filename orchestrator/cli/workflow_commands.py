@@ -1,4 +1,4 @@
-"""run-workflow: a node's workflow on rehearsed images."""
+"""run-workflow: a node's workflow on rehearsed or booted images."""
 
 from __future__ import annotations
 

@@ -65,10 +65,10 @@ class NodeStandIn:
         return Result(data=submission.data, files=tuple(each.path for each in submission.files))
 
     def _problem(self, file: SentFile) -> str:
-        real = host_path(self.workspace, self.workspace_at, file.path)
-        if real is None:
+        if host_path(self.workspace, self.workspace_at, file.path) is None:
             return f"{file.path!r} is not in {self.workspace_at}"
-        if not real.is_file():
+        real = workspace_file(self.workspace, self.workspace_at, file.path)
+        if real is None:
             return f"{file.path} is not there"
         if file.checksum != bytes.fromhex(file_blake3(real)):
             return f"{file.path} is not what the program's BLAKE3 says; it was changed after add_file"
@@ -82,7 +82,22 @@ def host_path(workspace: Path, workspace_at: str, path: str) -> Path | None:
         return None
     found = workspace / pure.relative_to(top)
     # A link in the workspace is the program's own doing, and must not reach the host's files.
-    return found if found.resolve().is_relative_to(workspace.resolve()) else None
+    try:
+        return found if found.resolve().is_relative_to(workspace.resolve()) else None
+    except (OSError, RuntimeError):  # a name too long, links in a circle
+        return None
+
+
+def workspace_file(workspace: Path, workspace_at: str, path: str) -> Path | None:
+    """As `host_path`, for a file that is there and can be read."""
+    found = host_path(workspace, workspace_at, path)
+    try:
+        if found is not None and found.is_file():
+            with found.open("rb"):
+                return found
+    except OSError:
+        pass
+    return None
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""A node's workflow, prover to verifier, on rehearsed images."""
+"""A node's workflow, prover to verifier, on rehearsed or booted images."""

@@ -19,10 +19,10 @@ from orchestrator.inputs.access import Access
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.store import Store
 from orchestrator.node.model import Result
-from orchestrator.node.standin import host_path
+from orchestrator.node.standin import host_path, workspace_file
 from orchestrator.receipt import read_receipt, receipt_resources
 from orchestrator.rehearse.run import Options, rehearse
-from orchestrator.workflow.model import FromParent, GivenFile, Step
+from orchestrator.workflow.model import FromParent, Given, GivenFile, Step
 
 _WORKSPACE = "/workspace"
 _OURS = ("task.json", "task_result.json")
@@ -148,6 +148,8 @@ def run_workflow(
     out: Path | None = None,
 ) -> tuple[Done, ...]:
     """Run all, to the first that gives no result. `folder` is the workflow's; `out` keeps the workspaces."""
+    for step in steps:  # what can be known to be wrong is said before anything runs
+        _check_inputs(step, folder)
     done: list[Done] = []
     with tempfile.TemporaryDirectory(prefix="workflow-") as temporary:
         for number, (step, image) in enumerate(zip(steps, images, strict=True)):
@@ -178,8 +180,8 @@ def _done(step: Step, image: Path, inputs: tuple[Recorded, ...], outcome: Outcom
         error = result.error if error is None else f"{result.error} ({error})"
     files = []
     for path in result.files if result is not None and error is None else ():
-        real = host_path(workspace, _WORKSPACE, path)
-        if real is None or not real.is_file():
+        real = workspace_file(workspace, _WORKSPACE, path)
+        if real is None:
             error = f"its result names {path}, which is not there"
             break
         files.append(_recorded(path, real))
@@ -199,18 +201,35 @@ def _place(each: object, workspace: Path, folder: Path, parent: tuple[Done, Path
             raise UsageError(
                 f"the program before gave no file {name}", remedy=f"name one of its result's: {has or 'it gave none'}"
             )
-        source, path = host_path(parent[1], _WORKSPACE, name), name
+        source, path = workspace_file(parent[1], _WORKSPACE, name), name
     else:
         given: GivenFile = each.Input  # type: ignore[attr-defined]
         source, path = _source(given, folder), given.vm_path
     target = host_path(workspace, _WORKSPACE, path)
-    if target is None or not path.startswith("/") or target.name in _OURS:
-        raise UsageError(f"{path}: a program's files lie in {_WORKSPACE}", remedy=f"give a vm_path below {_WORKSPACE}")
-    if source is None or not source.is_file():
-        raise UsageError(f"there is no file {source}", remedy="paths are from the workflow's folder")
+    if target is None or source is None:
+        raise UsageError(f"{path} can't be put into {_WORKSPACE}", remedy="give it another name")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     return _recorded(path, target)
+
+
+def _check_inputs(step: Step, folder: Path) -> None:
+    """UsageError for what is wrong with a step's inputs whatever the programs do."""
+    seen = set()
+    for each in step.inputs:
+        path = each.Output.file_name if isinstance(each, FromParent) else each.Input.vm_path
+        place = host_path(Path("/"), _WORKSPACE, path)
+        given = isinstance(each, Given)
+        if place is None or (given and not path.startswith("/")) or place.name in _OURS:
+            remedy = f"give a vm_path below {_WORKSPACE}" if given else f"name a file of the result, below {_WORKSPACE}"
+            raise UsageError(f"{path}: a program's files lie in {_WORKSPACE}", remedy=remedy)
+        if place in seen:
+            raise UsageError(f"{step.program}: two inputs are {path}", remedy="give each its own vm_path")
+        seen.add(place)
+        if isinstance(each, Given) and each.Input.file_url is None and not (folder / each.Input.local_path).is_file():
+            raise UsageError(
+                f"there is no file {folder / each.Input.local_path}", remedy="paths are from the workflow's folder"
+            )
 
 
 def _source(given: GivenFile, folder: Path) -> Path:

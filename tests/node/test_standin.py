@@ -69,11 +69,16 @@ def test_without_a_task_it_says_so(tmp_path: Path) -> None:
         ("/etc/passwd", bytes(32), "is not in /workspace"),
         ("/workspace/../etc/passwd", bytes(32), "is not in /workspace"),
         ("/workspace/link", bytes(32), "is not in /workspace"),
+        ("/workspace/loop", bytes(32), "is not in /workspace"),
+        ("/workspace/" + "a" * 300, bytes(32), "in /workspace"),
+        ("/workspace/folder", bytes(32), "is not there"),
     ],
 )
 def test_files_that_are_not_as_the_program_says(tmp_path: Path, path: str, checksum: bytes, says: str) -> None:
     (tmp_path / "out").write_bytes(b"proof")
     (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "folder").mkdir()
     node = NodeStandIn(task=TASK, workspace=tmp_path)
     node.submit_result(submission("t1", b"", (path, checksum)))
     assert node.result is not None

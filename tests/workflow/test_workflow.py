@@ -118,6 +118,10 @@ WRONG: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
     "upwards": (_set(0, "inputs", 0, "Input", "vm_path", value="/workspace/../x"), "below /workspace"),
     "task itself": (_set(0, "inputs", 0, "Input", "vm_path", value="/workspace/task.json"), "below /workspace"),
     "absent": (_set(0, "inputs", 0, "Input", "local_path", value="nothing.txt"), "there is no file"),
+    "late": (_set(1, "inputs", value=[{"Input": {"local_path": "no", "vm_path": "/workspace/x"}}]), "there is no file"),
+    "same place": (
+        lambda steps: [{**steps[0], "inputs": steps[0]["inputs"] * 2}, steps[1]], "two inputs are /workspace/in.txt",
+    ),
     "no such result": (
         _set(1, "inputs", 0, "Output", "file_name", value="/workspace/no"), "gave no file /workspace/no",
     ),
@@ -131,6 +135,8 @@ def test_a_wrong_workflow_is_2_with_its_place(tmp_path: Path, image: Path, name:
     done = run(tmp_path, image, change(two_steps(tmp_path)))
     assert done.code == 2, done.stderr
     assert says in done.stderr
+    if name == "late":
+        assert "gave its result" not in done.stderr
 
 
 def test_an_image_that_is_not_given(tmp_path: Path, image: Path) -> None:
