@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,8 +56,12 @@ def prepare(workspace: Path, task: Task | None, files: tuple[Path, ...], *, loca
 
 def read_result(workspace: Path) -> Result:
     """The result in the workspace; none, or one that isn't well-formed, is an error of the program's."""
+    path = workspace / RESULT
     try:
-        document = json.loads((workspace / RESULT).read_bytes())
+        # The program made it: a link may lead to the host's files, and a pipe would be read for ever.
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return Result(error="the program's result is not a file")
+        document = json.loads(path.read_bytes())
     except OSError:
         return Result(error="the program wrote no result")
     except ValueError:

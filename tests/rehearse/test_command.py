@@ -46,6 +46,16 @@ def test_a_task_is_given_and_its_result_read(packed: Packed, tmp_path: Path) -> 
         assert document["result"]["data"] == (result or "")
 
 
+def test_a_result_that_is_no_file_is_not_read(packed: Packed, tmp_path: Path) -> None:
+    (tmp_path / "task.json").write_text("{}")
+    for call in ('symlink("/etc/passwd", RESULT)', "mkfifo(RESULT, 0600)"):
+        source = '#include <sys/stat.h>\n#include <unistd.h>\n#define RESULT "/workspace/task_result.json"\n'
+        image = packed.image(f"{source}int main(void) {{ return {call}; }}")
+        done = orchestrator("rehearse", image, "--task", tmp_path / "task.json", "--engine", "none")
+        assert done.code == 7
+        assert "is not a file" in done.stderr
+
+
 def test_a_failing_program_is_7_and_its_output_shown(packed: Packed) -> None:
     image = packed.image('#include <stdio.h>\nint main(void) { puts("out"); return 3; }')
     done = orchestrator("rehearse", str(image), "--engine", "none")
