@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.digest import Digests, file_digests
-from orchestrator.errors import VerificationError
+from orchestrator.errors import VerificationError, error
 from orchestrator.provenance.attach import ENVELOPE
 from orchestrator.provenance.dsse import LARGEST, PublicKey, open_envelope
 from orchestrator.provenance.statement import PREDICATE_TYPE, STATEMENT_TYPE
-from orchestrator.verify.model import Check, error
+from orchestrator.verify.model import Check
 
 
 def signature_check(image: Path, key: PublicKey) -> Check:

@@ -28,7 +28,7 @@ BUILDER: Final = "urn:gevulot-orchestrator:builder:v1"
 
 PUBLISHED: Final = frozenset(
     {"name", "runtime", "resources", "gevulot", "base", "cuda", "build", "stage", "nanos", "ops", "packer",
-     "gpu_assets", "manifest"}
+     "gpu_assets", "gpu_families", "manifest"}
 )  # fmt: skip
 PUBLISHED_OF_BUILD: Final = frozenset({"context", "packages", "program", "run", "secrets", "ssh"})
 WITHHELD: Final = frozenset({"mirrors", "network"})
