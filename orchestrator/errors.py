@@ -54,6 +54,21 @@ class Finding:
         return f"{where}{field}{self.message}{remedy}"
 
 
+def error(code: str, message: str, remedy: str = "") -> Finding:
+    """A finding that fails its check."""
+    return Finding(severity=Severity.ERROR, code=code, message=message, remedy=remedy)
+
+
+def warning(code: str, message: str, remedy: str = "") -> Finding:
+    """A finding that is shown, and fails nothing."""
+    return Finding(severity=Severity.WARNING, code=code, message=message, remedy=remedy)
+
+
+def note(code: str, message: str) -> Finding:
+    """A finding that explains."""
+    return Finding(severity=Severity.NOTE, code=code, message=message)
+
+
 class OrchestratorError(Exception):
     """A failure the user can act on. `remedy` says what to do; `exit_code` is what the command exits with.
 

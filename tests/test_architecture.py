@@ -17,7 +17,7 @@ ALLOWED = {
     "image": {"errors"},
     "elf": {"errors"},
     "boot": BASIS | {"image", "node"},
-    "gpu": {"errors", "elf", "suggest"},
+    "gpu": {"errors", "elf", "image"},
     "project": BASIS | {"gpu"},
     "manifest": BASIS | {"project", "image"},
     "engine": BASIS,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from orchestrator.errors import Finding, Severity
+from orchestrator.errors import Finding, Severity, error, warning
 from orchestrator.gpu.fatbin import FatbinError, GpuCode
 from orchestrator.gpu.tables import (
     BOOT_OVERHEAD,
@@ -59,7 +59,7 @@ def check_asset_tree(tree: Tree, *, families: Sequence[str] = ()) -> Iterator[Fi
     yield from check.klib()
     yield from check.boot_space()
     if not check.libraries["libcuda"]:
-        yield _error(
+        yield error(
             "gpu-driver-library-missing",
             "the GPU assets hold no libcuda.so.VERSION: a CUDA program finds no device without it",
             "add NVIDIA's user libraries of the klib's driver version to gpu-assets",
@@ -108,20 +108,20 @@ class _Check:
         """Klib, firmware and driver libraries: all there, and of one version."""
         firmware = self.look.firmware
         if klib and not firmware:
-            yield _error(
+            yield error(
                 "gpu-firmware-missing",
                 "klib gpu_nvidia is packed, but no firmware /nvidia/VERSION/gsp*.bin: the GPU does not start",
                 "add the gpu-assets' nvidia directory to the manifest's Dirs",
             )
         if not klib:
-            yield _error(
+            yield error(
                 "gpu-klib-missing",
                 f"GPU firmware {', '.join(firmware) or '(none)'} is packed, but not klib gpu_nvidia:"
                 " the kernel has no driver for the GPU",
                 'put "gpu_nvidia" into the manifest\'s Klibs, at the top level (not in RunConfig)',
             )
         if len(firmware) > 1:
-            yield _error(
+            yield error(
                 "gpu-firmware-versions",
                 f"firmware of several driver versions is packed ({', '.join(firmware)}): the klib loads one alone",
                 "keep the directory of the klib's driver version",
@@ -138,13 +138,13 @@ class _Check:
             if self.look.firmware and not self.cards(family):
                 names = {file for card in family.cards for file in firmware_files(card, self.branch)}
                 files = " or ".join(sorted(names))
-                yield _error(
+                yield error(
                     "gpu-firmware-family",
                     f"gpu-families names {name}, but its firmware {files} is not packed: such a GPU does not start",
                     f"add it to /nvidia/{self.driver}, or leave {name} out of gpu-families",
                 )
             if self.branch is not None and self.branch < family.minimum_driver:
-                yield _error(
+                yield error(
                     "gpu-driver-too-old",
                     f"gpu-families names {name}, which driver {self.driver} does not know",
                     f"take gpu-assets of driver {family.minimum_driver} or newer, or leave {name} out of gpu-families",
@@ -153,14 +153,14 @@ class _Check:
     def _driver_library(self, name: str) -> Iterator[Finding]:
         for library in self.libraries[name]:
             if library.stub:
-                yield _error(
+                yield error(
                     "gpu-stub-library",
                     f"{library.path} is CUDA's stub, made to link against: each of its calls fails in the guest",
                     f"take {name}.so.1 from gpu-assets, not from the toolkit's lib64/stubs",
                 )
             elif library.version is None:
                 if not library.marked and self.look.firmware:
-                    yield _warning(
+                    yield warning(
                         "gpu-version-mismatch",
                         f"{library.path} does not mention the firmware's driver version"
                         f" ({', '.join(self.look.firmware)}): the driver refuses a library of another version",
@@ -173,13 +173,13 @@ class _Check:
         others = {lib.version for other in DRIVER_LIBRARIES if other != name for lib in self.libraries[other]}
         newer = (driver_branch(library.version or "") or 0) > (self.branch or 0)
         if "/compat/" in library.path or (name == "libcuda" and newer and self.driver in others):
-            return _error(
+            return error(
                 "gpu-compat-library",
                 f"{library.path} is cuda-compat's, of driver {library.version}: the guest's driver {self.driver}"
                 " refuses it as an API mismatch",
                 "take libcuda.so.1 from gpu-assets; leave CUDA's compat directory out of the search",
             )
-        return _error(
+        return error(
             "gpu-version-mismatch",
             f"{library.path} is of driver {library.version}, firmware and klib of {self.driver}: the driver refuses"
             " it (API mismatch)",
@@ -190,7 +190,7 @@ class _Check:
         """The klib's driver and its Nanos, where it names them."""
         drivers = self.look.klib_drivers(GPU_KLIB)
         if drivers and self.look.firmware and not drivers & set(self.look.firmware):
-            yield _error(
+            yield error(
                 "gpu-klib-driver",
                 f"klib gpu_nvidia is of driver {', '.join(sorted(drivers))}, the firmware of"
                 f" {', '.join(self.look.firmware)}: the klib looks for its own version's and finds none",
@@ -198,7 +198,7 @@ class _Check:
             )
         klib, kernel = self.look.klib_nanos(GPU_KLIB), self.look.kernel_nanos
         if klib and kernel and not klib & kernel:
-            yield _error(
+            yield error(
                 "gpu-klib-nanos",
                 f"klib gpu_nvidia was built for Nanos {', '.join(sorted(klib))}, the kernel is"
                 f" {', '.join(sorted(kernel))}: the kernel halts at what it misses, or misbehaves",
@@ -217,7 +217,7 @@ class _Check:
                 used.append(kernel.seek(0, 2))
         total = sum(-(-each // _SECTOR) * _SECTOR for each in used)
         if total > size - BOOT_OVERHEAD:
-            yield _error(
+            yield error(
                 "gpu-boot-space",
                 f"kernel and klibs take {total} bytes, the boot file system holds {size - BOOT_OVERHEAD}:"
                 " the image can't be packed, or starts without the klib",
@@ -234,7 +234,7 @@ class _Check:
         for path in self.look.named("libc.so.6"):
             other = self.look.glibc(path)
             if own and other and own != other:
-                yield _error(
+                yield error(
                     "gpu-glibc-mixed",
                     f"{path} is of glibc {other}, the loader {loader} of {own}: the program dies before main",
                     "stage both from the base that the program was linked in; keep a C library out of gpu-assets",
@@ -247,7 +247,7 @@ class _Check:
         for path, needed in wants.items():
             for name in needed:
                 if name not in names:
-                    yield _error(
+                    yield error(
                         "gpu-cudart-missing",
                         f"{path} needs {name}, which is not packed: it does not start",
                         f"add {name} to stage.extra, or link with nvcc -cudart static",
@@ -256,7 +256,7 @@ class _Check:
             return
         uses = bool(self.look.code) or any(wants.values())
         if self.program in self.look.elves:
-            yield (_error if uses else _warning)(
+            yield (error if uses else warning)(
                 "gpu-driver-library-missing",
                 "no libcuda.so.1 is packed: a CUDA program finds no device without it",
                 "add libcuda.so.1 to stage.extra",
@@ -270,7 +270,7 @@ class _Check:
             least = MINIMUM_DRIVER.get(major)
             newest = driver_cuda(max(DRIVER_CUDA))
             if (least is not None and self.branch < least) or (least is None and major > newest[0]):
-                yield _error(
+                yield error(
                     "gpu-runtime-too-new",
                     f"{path} is of CUDA {major}, which driver {self.driver} does not serve: every call fails with"
                     " error 35, insufficient driver",
@@ -298,7 +298,7 @@ class _Check:
         """The code in each file against each family."""
         for path, code in self.look.code.items():
             if isinstance(code, FatbinError):
-                yield _error("gpu-code-damaged", f"{path}: {code.message}", "build the program again")
+                yield error("gpu-code-damaged", f"{path}: {code.message}", "build the program again")
                 continue
             if not any(each.kind in ("sass", "ptx") for each in code):
                 continue
@@ -311,8 +311,8 @@ class _Check:
 
     def useless_code(self) -> Iterator[Finding]:
         """GPU code in the program of an image without a GPU driver; it may have another way, so no error."""
-        if self.program in self.look.code:
-            yield _warning(
+        if self.look.tree.elf(self.program) is not None and self.look.code_of(self.program):
+            yield warning(
                 "gpu-driver-missing",
                 f"{self.program} holds GPU code, but neither klib gpu_nvidia nor firmware is packed: it finds no GPU",
                 "set `cuda` and `resources: {gpus: 1}` in project.yaml, or ignore this if it does without a GPU",
@@ -339,7 +339,7 @@ class _Check:
             if not any(self._fit([e for e in code if e.container == number], card) in ("sass", "ptx") for card in cards)
         ]
         if lost:
-            yield _warning(
+            yield warning(
                 "gpu-part-not-served",
                 f"{len(lost)} of the {len(numbers)} parts of {path}'s GPU code hold nothing for {family.name}: their"
                 " kernels fail there with error 209",
@@ -352,13 +352,13 @@ class _Check:
         if any(fit in ("sass", "ptx") for fit in fits.values()):
             lost = [card for card, fit in fits.items() if fit not in ("sass", "ptx")]
             if lost and self.names:
-                yield _warning(
+                yield warning(
                     "gpu-card-not-served",
                     f"{path} holds no code for {family.name} cards of {_capabilities(lost)}",
                     f"add {_gencode(lost[0])} to nvcc's options, if they matter",
                 )
             if "sass" not in fits.values() and not self.libraries["libnvidia-ptxjitcompiler"]:
-                yield _error(
+                yield error(
                     "gpu-ptx-compiler-missing",
                     f"{path} holds only PTX for {family.name}, and the compiler for it, libnvidia-ptxjitcompiler.so.1,"
                     " is not packed: loading it fails with error 221",
@@ -368,7 +368,7 @@ class _Check:
             yield self._too_new(path, code, family, cards[-1])
         else:
             has = ", ".join(sorted({each.name for each in code if each.kind != "lto"}))
-            yield _error(
+            yield error(
                 "gpu-code-missing",
                 f"{path} holds {has}, which no {family.name} GPU ({_capabilities(cards)}) can run: every kernel fails"
                 " with error 209",
@@ -378,7 +378,7 @@ class _Check:
     def _too_new(self, path: str, code: Iterable[GpuCode], family: Family, card: tuple[int, int]) -> Finding:
         version = max(each.ptx_version for each in code if each.ptx_version)
         most = dotted(driver_cuda(self.branch or 0))
-        return _error(
+        return error(
             "gpu-ptx-too-new",
             f"{path} has for {family.name} only PTX {dotted(version)}, newer than CUDA {most}, the last that driver"
             f" {self.driver} compiles: error 222, unsupported PTX version",
@@ -422,11 +422,3 @@ def _capabilities(cards: Iterable[tuple[int, int]]) -> str:
 def _gencode(card: tuple[int, int]) -> str:
     number = f"{card[0]}{card[1]}"
     return f"-gencode arch=compute_{number},code=sm_{number}"
-
-
-def _error(code: str, message: str, remedy: str) -> Finding:
-    return Finding(severity=Severity.ERROR, code=code, message=message, remedy=remedy)
-
-
-def _warning(code: str, message: str, remedy: str) -> Finding:
-    return Finding(severity=Severity.WARNING, code=code, message=message, remedy=remedy)

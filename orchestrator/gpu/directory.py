@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from orchestrator.elf.facts import ElfError, ElfFacts, is_elf, read_elf
 from orchestrator.errors import Finding
 from orchestrator.gpu.compatibility import GPU_KLIB, check_asset_tree
-from orchestrator.gpu.tables import BOOT_FILE_SYSTEM
+from orchestrator.image.mbr import BOOTFS_SIZE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class DirectoryTree:
     root: Path
     klib_files: Mapping[str, Path] = field(default_factory=dict)
     kernel_file: Path | None = None
-    boot_size: int | None = BOOT_FILE_SYSTEM
+    boot_size: int | None = BOOTFS_SIZE
 
     def sizes(self) -> Mapping[str, int]:
         """Path → bytes of every regular file and every link to one."""
@@ -37,6 +38,18 @@ class DirectoryTree:
         """The file at a guest path."""
         file = self._inside(self.root / path.lstrip("/"))
         return file.open("rb") if file is not None else None
+
+    def elf(self, path: str) -> ElfFacts | None:
+        """The facts of an x86-64 ELF file."""
+        stream = self.open(path)
+        if stream is None:
+            return None
+        with stream:
+            try:
+                facts = read_elf(stream) if is_elf(stream.read(4)) else None
+            except ElfError:
+                return None  # the checks of the program and its libraries say so
+        return facts if facts is not None and facts.native else None
 
     def _inside(self, path: Path) -> Path | None:
         """The file that `path` comes to; None for a link out of the tree, which means another file in the guest."""

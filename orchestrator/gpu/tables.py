@@ -73,10 +73,8 @@ PTX_CUDA: Final[Mapping[tuple[int, int], Version]] = {
     (9, 0): (13, 0), (9, 1): (13, 1),
 }  # fmt: skip
 
-BOOT_FILE_SYSTEM: Final = 12 * 1024 * 1024
-"""Bytes of the boot file system that ops and our writer make (facts of the image format)."""
 BOOT_OVERHEAD: Final = 512 * 1024
-"""Bytes of it that its log takes, so that no file can."""
+"""Bytes of the boot file system that its log takes, so that no file can."""
 
 
 def driver_branch(version: str) -> int | None:
@@ -89,11 +87,6 @@ def driver_cuda(branch: int) -> Version:
     """The newest CUDA whose PTX the branch's compiler takes; of a branch not listed, that of the one before it."""
     known = [each for each in DRIVER_CUDA if each <= branch]
     return DRIVER_CUDA[max(known)] if known else (0, 0)
-
-
-def knows_driver(branch: int) -> bool:
-    """Whether the tables go as far as this branch."""
-    return branch <= max(DRIVER_CUDA)
 
 
 def ptx_cuda(version: tuple[int, int]) -> Version:

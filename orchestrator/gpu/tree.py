@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import BinaryIO, Final, Protocol
 
-from orchestrator.elf.facts import ElfError, ElfFacts, is_elf, read_elf
+from orchestrator.elf.facts import ElfFacts
 from orchestrator.gpu.fatbin import FatbinError, GpuCode, read_gpu_code
 
 DRIVER_LIBRARIES: Final = ("libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler")
@@ -16,13 +16,28 @@ _WITH_STUBS: Final = ("libcuda", "libnvidia-ml")
 """Those that CUDA's toolkit has stubs of."""
 _STUB_SIZE: Final = 1024 * 1024
 STAND_IN_MARK: Final = b"GEVULOT-ORCHESTRATOR-STAND-IN"
+_NVML_STUB: Final = b"You should always run with libnvidia-ml.so"
+_MARKS: Final = (STAND_IN_MARK.decode(), _NVML_STUB.decode())
 _CHUNK: Final = 1024 * 1024
 _OVERLAP: Final = 256
-_DRIVER: Final = re.compile(rb"(?<![\d.])([3-9]\d\d\.\d{2,3}(?:\.\d{2})?)(?![\d.])")
+_VERSION: Final = rb"(?<![\d.])[3-9]\d\d\.\d{2,3}(?:\.\d{2})?(?![\d.])"
+_DRIVER: Final = re.compile(rb"(%s)" % _VERSION)
+_IN_LIBRARY: Final = re.compile(rb"(%s|%s|%s)" % (re.escape(STAND_IN_MARK), re.escape(_NVML_STUB), _VERSION))
 _NANOS: Final = re.compile(rb"(?i)nanos[ _/-]?(?:version)?[ :=v]{0,3}(\d\.\d{1,3}\.\d{1,3})")
-_GLIBC: Final = re.compile(rb"GNU C Library[^\0\n]{0,80}? (?:stable|development) release version (\d\.\d{2})")
-_LOADER_GLIBC: Final = re.compile(rb"\0ld\.so \([^)\0]{0,80}\) (?:stable|development) release version (\d\.\d{2})")
+_GLIBC: Final = re.compile(
+    rb"(?:GNU C Library[^\0\n]{0,80}? |\0ld\.so \([^)\0]{0,80}\) )(?:stable|development) release version (\d\.\d{2})"
+)
 _REAL_NAME: Final = re.compile(r"^(lib[a-z-]+)\.so\.(\d{3}\.\d{2,3}(?:\.\d{2})?)$")
+
+
+def firmware_of(paths: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Driver version → names of its GSP firmware files, of the paths that are /nvidia/VERSION/gsp….bin."""
+    found: dict[str, set[str]] = {}
+    for path in paths:
+        parts = path.split("/")
+        if len(parts) == 4 and parts[1] == "nvidia" and parts[3].startswith("gsp") and parts[3].endswith(".bin"):
+            found.setdefault(parts[2], set()).add(parts[3])
+    return {version: frozenset(names) for version, names in sorted(found.items())}
 
 
 class Tree(Protocol):
@@ -33,6 +48,9 @@ class Tree(Protocol):
 
     def open(self, path: str) -> BinaryIO | None:
         """The file at a path, links followed; seekable. None where there is none."""
+
+    def elf(self, path: str) -> ElfFacts | None:
+        """The facts of the x86-64 ELF file at a path; None for any other, and one that can't be read."""
 
     def klibs(self) -> Mapping[str, int]:
         """Name → bytes of each klib in the boot file system."""
@@ -64,7 +82,6 @@ class Look:
 
     tree: Tree
     program: str = ""
-    _scans: dict[tuple[str, bytes], frozenset[str]] = field(default_factory=dict)
 
     @cached_property
     def sizes(self) -> Mapping[str, int]:
@@ -74,48 +91,28 @@ class Look:
     @cached_property
     def firmware(self) -> Mapping[str, frozenset[str]]:
         """Driver version → names of its firmware files below /nvidia/VERSION."""
-        found: dict[str, set[str]] = {}
-        for path in self.sizes:
-            parts = path.split("/")
-            if len(parts) == 4 and parts[1] == "nvidia" and parts[3].startswith("gsp") and parts[3].endswith(".bin"):
-                found.setdefault(parts[2], set()).add(parts[3])
-        return {version: frozenset(names) for version, names in sorted(found.items())}
+        return firmware_of(self.sizes)
 
     @cached_property
     def elves(self) -> Mapping[str, ElfFacts]:
         """The x86-64 ELF files, by path."""
-        found = {}
-        for path in self.sizes:
-            stream = self.tree.open(path)
-            if stream is None:
-                continue
-            with stream:
-                if is_elf(stream.read(4)):
-                    try:
-                        facts = read_elf(stream)
-                    except ElfError:
-                        continue  # the checks of the program and its libraries say so
-                    if facts.native:
-                        found[path] = facts
-        return found
+        return {path: facts for path in self.sizes if (facts := self.tree.elf(path)) is not None}
 
     @cached_property
     def code(self) -> Mapping[str, tuple[GpuCode, ...] | FatbinError]:
         """GPU code by path, of the files that hold some, or what is wrong with it."""
-        found: dict[str, tuple[GpuCode, ...] | FatbinError] = {}
-        for path in self.elves:
-            stream = self.tree.open(path)
-            if stream is None:
-                continue
-            with stream:
-                try:
-                    entries = read_gpu_code(stream)
-                except FatbinError as problem:
-                    found[path] = problem
-                    continue
-            if entries:
-                found[path] = entries
-        return found
+        return {path: code for path in self.elves if (code := self.code_of(path))}
+
+    def code_of(self, path: str) -> tuple[GpuCode, ...] | FatbinError:
+        """The GPU code in one file; none where there is no such file."""
+        stream = self.tree.open(path)
+        if stream is None:
+            return ()
+        with stream:
+            try:
+                return read_gpu_code(stream)
+            except FatbinError as problem:
+                return problem
 
     def named(self, name: str) -> tuple[str, ...]:
         """Paths of the files called `name`, or `name` and a version."""
@@ -127,19 +124,17 @@ class Look:
         return tuple(self._library(name, path) for path in self.named(f"{name}.so"))
 
     def _library(self, name: str, path: str) -> Library:
-        marked = bool(_first(self.tree.open(path), re.compile(re.escape(STAND_IN_MARK) + rb"()")))
-        version = self._driver_version(name, path)
+        inside = _all(self.tree.open(path), _IN_LIBRARY)  # one pass: a real libcuda has 30 MB
+        marked = STAND_IN_MARK.decode() in inside
+        version = self._driver_version(name, path, inside - set(_MARKS))
         # NVIDIA's stubs hold no driver version, and the one of NVML a warning; they lie in directories of that name.
-        warned = _first(self.tree.open(path), re.compile(rb"(You should always run with libnvidia-ml\.so)"))
-        lies = "/stubs/" in path
-        facts = self.elves.get(path)
-        # No linkable stub is that large; a real library that names its version nowhere would be.
-        bare = version is None and facts is not None and not marked and name in _WITH_STUBS
-        bare = bare and self.sizes[path] < _STUB_SIZE
-        return Library(path=path, version=version, marked=marked, stub=lies or bool(warned) or bare)
+        # None is that large; a real library that names its version nowhere would be.
+        bare = version is None and not marked and name in _WITH_STUBS and self.sizes[path] < _STUB_SIZE
+        stub = "/stubs/" in path or _NVML_STUB.decode() in inside or (bare and path in self.elves)
+        return Library(path=path, version=version, marked=marked, stub=stub)
 
-    def _driver_version(self, name: str, path: str) -> str | None:
-        inside = _all(self.tree.open(path), _DRIVER)
+    def _driver_version(self, name: str, path: str, inside: frozenset[str]) -> str | None:
+        """By the versions named `inside`, of which NVIDIA's files have several: the firmware's goes first."""
         directory, _, own = path.rpartition("/")
         real = _REAL_NAME.match(own)
         beside = [
@@ -153,9 +148,9 @@ class Look:
         for version in [*self.firmware, *([real[2]] if real else []), *beside]:
             if version in inside:
                 return version
-        if len(inside) == 1:
-            return next(iter(inside))
-        return (real[2] if real else beside[0] if len(beside) == 1 else None) if not inside else sorted(inside)[-1]
+        if inside:
+            return max(inside)
+        return real[2] if real else beside[0] if len(beside) == 1 else None
 
     def klib_drivers(self, name: str) -> frozenset[str]:
         """Versions of NVIDIA's driver that a klib names."""
@@ -172,15 +167,16 @@ class Look:
 
     def glibc(self, path: str) -> str | None:
         """The version that a C library or loader gives for itself."""
-        found = _all(self.tree.open(path), _GLIBC) | _all(self.tree.open(path), _LOADER_GLIBC)
-        return sorted(found)[0] if found else None
+        return min(_all(self.tree.open(path), _GLIBC), default=None)
 
 
-def _pieces(stream: BinaryIO) -> Iterator[bytes]:
-    tail = b""
-    while piece := stream.read(_CHUNK):
-        yield tail + piece
-        tail = piece[-_OVERLAP:]
+def _pieces(stream: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    """Overlapping pieces, and whether it is the last."""
+    tail, piece = b"", stream.read(_CHUNK)
+    while piece:
+        following = stream.read(_CHUNK)
+        yield tail + piece, not following
+        tail, piece = piece[-_OVERLAP:], following
 
 
 def _all(stream: BinaryIO | None, pattern: re.Pattern[bytes]) -> frozenset[str]:
@@ -190,15 +186,8 @@ def _all(stream: BinaryIO | None, pattern: re.Pattern[bytes]) -> frozenset[str]:
     with stream:
         return frozenset(
             match[1].decode("ascii", "replace")
-            for piece in _pieces(stream)
+            for piece, last in _pieces(stream)
             for match in pattern.finditer(piece)
             # What a piece's end may have cut is whole in the next one.
-            if match.end() < len(piece) or len(piece) < _CHUNK
+            if last or match.end() < len(piece)
         )
-
-
-def _first(stream: BinaryIO | None, pattern: re.Pattern[bytes]) -> bool:
-    if stream is None:
-        return False
-    with stream:
-        return any(pattern.search(piece) for piece in _pieces(stream))

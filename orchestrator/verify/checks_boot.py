@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from orchestrator.elf.facts import ElfError, read_elf
-from orchestrator.errors import Finding
+from orchestrator.errors import Finding, error, note, warning
 from orchestrator.image.reader import Filesystem
 from orchestrator.image.tree import Directory, File, Special, Value
-from orchestrator.verify.model import error, note, warning
 from orchestrator.verify.subject import Subject
 
 WORKSPACE = "/workspace"

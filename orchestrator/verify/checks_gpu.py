@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
+from orchestrator.elf.facts import ElfFacts
 from orchestrator.errors import Finding
 from orchestrator.gpu.compatibility import check_tree
 from orchestrator.image.tree import File
@@ -27,6 +28,11 @@ class ImageTree:
     def open(self, path: str) -> BinaryIO | None:
         """The file at a guest path, links followed."""
         return self.subject.open(path)
+
+    def elf(self, path: str) -> ElfFacts | None:
+        """The facts that the guest's loader, for the other checks, has read already."""
+        facts = self.subject.loader.facts(path)
+        return facts if isinstance(facts, ElfFacts) and facts.native else None
 
     def klibs(self) -> Mapping[str, int]:
         """Name → bytes."""

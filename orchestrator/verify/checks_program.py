@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 from orchestrator.elf.closure import Link
 from orchestrator.elf.facts import ElfFacts
-from orchestrator.errors import Finding
+from orchestrator.errors import Finding, error, note, warning
 from orchestrator.image.tree import File
-from orchestrator.verify.model import error, note, warning
 from orchestrator.verify.subject import DNS_MODULE, KERNEL, Subject
 
 _SHOWN_DIRECTORIES = 6

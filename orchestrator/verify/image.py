@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.errors import Finding, Severity
+from orchestrator.errors import Finding, Severity, error
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import open_image
 from orchestrator.image.tree import File
 from orchestrator.verify import checks_boot, checks_gpu, checks_program
-from orchestrator.verify.model import Check, Verification, error
+from orchestrator.verify.model import Check, Verification
 from orchestrator.verify.subject import Subject
 
 

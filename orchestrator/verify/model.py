@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import Finding, Severity
+from orchestrator.errors import Finding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,18 +84,3 @@ class Verification:
             "checks": [check.to_dict() for check in self.checks],
             "stand_ins": [stand_in.to_dict() for stand_in in self.stand_ins],
         }
-
-
-def error(code: str, message: str, remedy: str = "") -> Finding:
-    """A finding that fails its check."""
-    return Finding(severity=Severity.ERROR, code=code, message=message, remedy=remedy)
-
-
-def warning(code: str, message: str, remedy: str = "") -> Finding:
-    """A finding that is shown, and fails nothing."""
-    return Finding(severity=Severity.WARNING, code=code, message=message, remedy=remedy)
-
-
-def note(code: str, message: str) -> Finding:
-    """A finding that explains."""
-    return Finding(severity=Severity.NOTE, code=code, message=message)

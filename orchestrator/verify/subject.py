@@ -10,11 +10,11 @@ from typing import BinaryIO, Final, cast
 
 from orchestrator.elf.closure import GuestLoader, Link
 from orchestrator.elf.facts import ElfFacts, is_elf
+from orchestrator.gpu.tree import STAND_IN_MARK, firmware_of
 from orchestrator.image.reader import Filesystem, Image
 from orchestrator.image.tree import Directory, File
 from orchestrator.verify.model import StandIn
 
-STAND_IN_MARK: Final = b"GEVULOT-ORCHESTRATOR-STAND-IN"
 # The shim's two kinds, by what only one of them contains (facts of the Gevulot sources: a gRPC service, a file name).
 DEVNET_MARK: Final = b"vm_service.VMService"
 LOCAL_MARK: Final = b"task_result.json"
@@ -127,16 +127,9 @@ class Subject:
         return tuple(link for link in self.links if link.by != DNS_MODULE or DNS_MODULE in wanted)
 
     @cached_property
-    def firmware(self) -> dict[str, tuple[str, ...]]:
+    def firmware(self) -> dict[str, frozenset[str]]:
         """NVIDIA driver version → its GSP firmware files below /nvidia/VERSION."""
-        top = self.rootfs.lookup("/nvidia")
-        versions = top.children if isinstance(top, Directory) else {}
-        found = {
-            version: tuple(sorted(name for name in node.children if name.startswith("gsp_") and name.endswith(".bin")))
-            for version, node in versions.items()
-            if isinstance(node, Directory)
-        }
-        return {version: names for version, names in found.items() if names}
+        return firmware_of(path for path, node in self.rootfs.walk() if isinstance(node, File))
 
     @cached_property
     def klibs(self) -> dict[str, File]:
