@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator import __version__
 from orchestrator.digest import Digests
@@ -146,10 +146,23 @@ def read_receipt(image: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def receipt_resources(receipt: Mapping[str, Any]) -> dict[str, int]:
-    """`cpus`, `memory` (MiB) and `gpus` of a receipt, as far as they are there."""
+class GuestLimits(NamedTuple):
+    """What a guest is given; `memory` in MiB."""
+
+    memory: int
+    cpus: int
+
+
+def receipt_limits(receipt: Mapping[str, Any], *, memory: int | None = None, cpus: int | None = None) -> GuestLimits:
+    """What to run an image with: what is given, else its receipt's, else 512 MiB and 2."""
     found = receipt.get("resources")
-    return {key: value for key, value in found.items() if isinstance(value, int)} if isinstance(found, dict) else {}
+    known = {key: value for key, value in found.items() if isinstance(value, int)} if isinstance(found, dict) else {}
+    return GuestLimits(memory=memory or known.get("memory", 512), cpus=cpus or known.get("cpus", 2))
+
+
+def takes_task_files(receipt: Mapping[str, Any], runtime: str | None = None) -> bool:
+    """Whether an image's tasks are files: by `runtime`, else its receipt. One without a receipt is taken for such."""
+    return (runtime or receipt.get("runtime") or "local") == "local"
 
 
 def receipt_families(receipt: Mapping[str, Any]) -> tuple[str, ...]:

@@ -11,12 +11,24 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "orchestrator"
 
 # What a package may import besides itself; single modules at the top are listed by their own name.
-BASIS = {"amounts", "errors", "events", "files", "process", "resources", "suggest", "network", "digest", "protobuf"}
+BASIS = {
+    "amounts",
+    "errors",
+    "events",
+    "files",
+    "process",
+    "resources",
+    "suggest",
+    "network",
+    "digest",
+    "protobuf",
+    "rpc",
+}
 ALLOWED = {
     **{name: {"errors", "events"} for name in BASIS},
     "image": {"errors"},
     "elf": {"errors"},
-    "boot": BASIS | {"image", "node"},
+    "boot": BASIS | {"image", "node", "receipt"},
     "gpu": {"errors", "elf", "image"},
     "project": BASIS | {"gpu"},
     "manifest": BASIS | {"project", "image"},

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 from orchestrator import process
-from orchestrator.errors import EngineError
+from orchestrator.errors import EngineError, UsageError
 
-KVM_BROKE: Final = b"KVM internal error"
+_KVM_BROKE: Final = b"KVM internal error"
 """What QEMU prints when KVM gave up on the guest; it then stands still for ever."""
 # The second for nested virtualisation: some outer hosts offer arch-capabilities and then refuse its register, and
 # QEMU aborts (seen with QEMU 7.2 on a 6.18 kernel: MSR 0x10a).
@@ -42,6 +45,7 @@ class Accelerator:
 TCG: Final = Accelerator(name="tcg", cpu="max")
 
 
+@cache  # the machine stays the same, and a KVM that doesn't work takes seconds to show it
 def choose(qemu: str, asked: str = "auto") -> Accelerator:
     """The accelerator to use: `asked` is auto, kvm or tcg. EngineError, with QEMU's words, for a kvm that fails."""
     if asked == "tcg":
@@ -60,24 +64,18 @@ def choose(qemu: str, asked: str = "auto") -> Accelerator:
 def failure(qemu: str, accelerator: Accelerator) -> str:
     """What went wrong when a machine ran the probe; "" when it did well."""
     log = bytearray()
-
-    def watch(data: bytes) -> None:
-        log.extend(data)
-        if KVM_BROKE in log:
-            raise _BrokeError
-
     with tempfile.NamedTemporaryFile(prefix="probe-", suffix=".img") as disk:
         disk.write(b"".join(bytes.fromhex(code) for code, _ in PROBE).ljust(510, b"\0") + b"\x55\xaa" + bytes(65024))
         disk.flush()
         arguments = [
             *(qemu, "-machine", "q35", "-accel", accelerator.name, "-cpu", accelerator.cpu, "-m", "64M"),
             *("-nodefaults", "-display", "none", "-no-reboot", "-device", "isa-debug-exit"),
-            *("-drive", f"file={disk.name.replace(',', ',,')},format=raw,if=none,id=hd0,snapshot=on"),
+            *("-drive", f"file={quoted(Path(disk.name))},format=raw,if=none,id=hd0,snapshot=on"),
             *("-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=hd0"),
         ]
         try:
-            status = process.stream(arguments, timeout=_PROBE_SECONDS, output=watch)
-        except _BrokeError:
+            status = run(accelerator, arguments, _PROBE_SECONDS, log.extend)
+        except KvmBrokeError:
             return "it starts a machine, and fails at an instruction that Nanos needs (KVM internal error)"
     if status == _PROBE_STATUS:
         return ""
@@ -85,5 +83,29 @@ def failure(qemu: str, accelerator: Accelerator) -> str:
     return lines[-1] if lines else f"a machine did not do its work within {_PROBE_SECONDS:g} s"
 
 
-class _BrokeError(Exception):
-    pass
+class KvmBrokeError(Exception):
+    """KVM gave up on a guest."""
+
+
+def run(
+    accelerator: Accelerator, arguments: Sequence[str], timeout: float, output: Callable[[bytes], None]
+) -> int | None:
+    """QEMU to its end: `process.stream`, but KvmBrokeError at once where it would stand still until the time is up."""
+    tail = b""
+
+    def take(data: bytes) -> None:
+        nonlocal tail
+        output(data)
+        tail = tail[-len(_KVM_BROKE) :] + data
+        if accelerator.name == "kvm" and _KVM_BROKE in tail:
+            raise KvmBrokeError
+
+    return process.stream(arguments, timeout=timeout, output=take)
+
+
+def quoted(path: Path) -> str:
+    """A path inside one of QEMU's options. UsageError where it can't be passed on."""
+    absolute = str(path.resolve())
+    if "\n" in absolute:
+        raise UsageError(f"{path!r}: QEMU takes no line break in a path", remedy="rename it")
+    return absolute.replace(",", ",,")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import process
-from orchestrator.boot.accelerator import KVM_BROKE, Accelerator, choose
-from orchestrator.errors import EngineError, UsageError, VerificationError
+from orchestrator.boot.accelerator import Accelerator, KvmBrokeError, choose, quoted, run
+from orchestrator.errors import EngineError, VerificationError
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import open_image
 from orchestrator.image.stub import STUB_EXIT_STATUS
@@ -75,11 +75,11 @@ def command(qemu: str, machine: Machine, accel: Accelerator) -> list[str]:
         *("-smp", str(machine.cpus), "-m", f"{machine.memory}M", "-nic", "none", "-no-reboot", "-display", "none"),
         *("-device", "virtio-scsi-pci,id=scsi0", "-device", "scsi-hd,bus=scsi0.0,drive=hd0"),
         # snapshot: the kernel writes its log and the file system's; that goes to a temporary file of QEMU's.
-        *("-drive", f"file={_quoted(machine.image)},format=raw,if=none,id=hd0,snapshot=on"),
+        *("-drive", f"file={quoted(machine.image)},format=raw,if=none,id=hd0,snapshot=on"),
         *("-device", "isa-debug-exit", "-device", "virtio-rng-pci", "-serial", "stdio"),
     ]
     if machine.workspace is not None:
-        share = f"local,path={_quoted(machine.workspace)},mount_tag=0,security_model=none,multidevs=remap,id=fs0"
+        share = f"local,path={quoted(machine.workspace)},mount_tag=0,security_model=none,multidevs=remap,id=fs0"
         arguments += ["-virtfs", share]
     if machine.vsock is not None:
         arguments += ["-device", f"vhost-vsock-pci,guest-cid={machine.vsock}"]
@@ -92,21 +92,19 @@ def boot(machine: Machine, output: Callable[[bytes], None]) -> Booted:
     qemu = process.which("qemu-system-x86_64")
     if qemu is None:
         raise EngineError("qemu-system-x86_64 is missing", remedy="apt-get install qemu-system-x86")
-    accel = choose(qemu, machine.accel)
     check_bootable(machine.image)
+    accel = choose(qemu, machine.accel)
     log = bytearray()
 
     def take(data: bytes) -> None:
         log.extend(data)
         output(data)
-        if accel.name == "kvm" and KVM_BROKE in log:
-            raise _BrokeError
 
     started = time.monotonic()
     try:
-        status = process.stream(command(qemu, machine, accel), timeout=machine.timeout, output=take)
+        status = run(accel, command(qemu, machine, accel), machine.timeout, take)
         ok, code, reason = explain(status, machine.timeout)
-    except _BrokeError:
+    except KvmBrokeError:
         status, ok, code, reason = None, False, None, "KVM gave up on the machine; try --accel tcg"
     trouble = next((line for line in _lines(log) if any(mark in line for mark in _TROUBLE)), None)
     if ok and code is None and trouble is not None:
@@ -115,10 +113,6 @@ def boot(machine: Machine, output: Callable[[bytes], None]) -> Booted:
         ok, code, reason = False, None, "QEMU itself failed; its message is in the log"
     seconds = time.monotonic() - started
     return Booted(ok=ok, status=status, code=code, reason=reason, accel=accel.name, seconds=seconds, log=bytes(log))
-
-
-class _BrokeError(Exception):
-    pass
 
 
 def explain(status: int | None, timeout: float) -> tuple[bool, int | None, str]:
@@ -139,10 +133,3 @@ def explain(status: int | None, timeout: float) -> tuple[bool, int | None, str]:
 
 def _lines(log: bytes | bytearray) -> list[str]:
     return [line.strip() for line in log.decode(errors="replace").splitlines()]
-
-
-def _quoted(path: Path) -> str:
-    absolute = str(path.resolve())
-    if "\n" in absolute:
-        raise UsageError(f"{path!r}: QEMU takes no line break in a path", remedy="rename it")
-    return absolute.replace(",", ",,")

@@ -11,11 +11,8 @@ from pathlib import Path
 from orchestrator.boot.machine import Booted, Machine, boot
 from orchestrator.boot.vsock import can_serve, node_for_guest
 from orchestrator.node.files import prepare, read_result, read_task
-from orchestrator.node.model import Result
+from orchestrator.node.model import WORKSPACE, Result
 from orchestrator.node.standin import NodeStandIn
-
-_WORKSPACE = "/workspace"
-_NO_RESULT = "the program submitted no result"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +34,12 @@ def boot_with_task(machine: Machine, work: Work, output: Callable[[bytes], None]
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="boot-")))
         folder = machine.workspace or temporary / "workspace"
         folder.mkdir(exist_ok=True)
-        task = read_task(work.task, work.files, _WORKSPACE) if work.task is not None else None
+        task = read_task(work.task, work.files, WORKSPACE) if work.task is not None else None
         prepare(folder, task, work.files, local=work.local)
         node, vsock = NodeStandIn(task=task, workspace=folder), None
         if not work.local and (task is not None or can_serve()):
-            vsock = stack.enter_context(node_for_guest(node, temporary))
+            vsock = stack.enter_context(node_for_guest(node))
         booted = boot(replace(machine, workspace=folder, vsock=vsock), output)
         if task is None:
             return booted, None
-        return booted, read_result(folder) if work.local else node.result or Result(error=_NO_RESULT)
+        return booted, read_result(folder) if work.local else node.outcome

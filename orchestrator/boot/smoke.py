@@ -12,6 +12,7 @@ from orchestrator.boot.machine import Booted
 from orchestrator.digest import file_blake3
 from orchestrator.files import write_text
 from orchestrator.image.stub import MESSAGE, STUB_EXIT_STATUS
+from orchestrator.receipt import receipt_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,5 +54,5 @@ def record(image: Path, smoke: Smoke, booted: Booted) -> str:
         "seconds": round(booted.seconds, 1),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_text(receipt, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    write_text(receipt, receipt_text(document))
     return ""

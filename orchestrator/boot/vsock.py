@@ -13,6 +13,7 @@ from typing import Final
 from orchestrator.errors import EngineError
 from orchestrator.node.messages import PORT
 from orchestrator.node.standin import NodeStandIn, serving
+from orchestrator.rpc import socket_directory
 
 DEVICE: Final = Path("/dev/vhost-vsock")
 _CHUNK: Final = 64 * 1024
@@ -24,8 +25,8 @@ def can_serve(device: Path = DEVICE) -> bool:
 
 
 @contextmanager
-def node_for_guest(node: NodeStandIn, folder: Path) -> Iterator[int]:
-    """Serve `node` to a guest; gives the CID that the guest is to have. `folder`: for the stand-in's socket.
+def node_for_guest(node: NodeStandIn) -> Iterator[int]:
+    """Serve `node` to a guest; gives the CID that the guest is to have.
 
     EngineError when this machine has no vhost-vsock, or something else serves the node's port.
     """
@@ -34,8 +35,8 @@ def node_for_guest(node: NodeStandIn, folder: Path) -> Iterator[int]:
             f"this machine has no {DEVICE}: a node can't be reached from the guest",
             remedy="modprobe vhost_vsock, as root; or `rehearse`, which does without",
         )
-    path = folder / "node.sock"
     with ExitStack() as stack:
+        path = stack.enter_context(socket_directory("boot-")) / "node.sock"
         listener = stack.enter_context(socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM))
         try:
             listener.bind((socket.VMADDR_CID_ANY, PORT))

@@ -9,26 +9,34 @@ from typing import Any
 import click
 
 from orchestrator.amounts import seconds
-from orchestrator.cli.console import answer, answer_json, say
-from orchestrator.cli.parameters import DIRECTORY, PATH, existing_image, image_argument, json_failures, json_option
+from orchestrator.cli.console import answer, answer_outcome, say
+from orchestrator.cli.parameters import (
+    DIRECTORY,
+    cpus_option,
+    existing_image,
+    files_option,
+    image_argument,
+    json_failures,
+    json_option,
+    runtime_option,
+    task_option,
+    timeout_option,
+)
 from orchestrator.cli.results import answer_result
 from orchestrator.errors import ProgramError
 
 
 @click.command(short_help="Start the image in QEMU with the node's devices; serial log, exit code.")
 @image_argument
-@click.option("--task", type=PATH, metavar="TASK.JSON", help="A task for the program, as of `rehearse`.")
-@click.option("--file", "files", type=PATH, multiple=True, metavar="F", help="A file for /workspace; may be repeated.")
-@click.option(
-    "--runtime", type=click.Choice(["devnet", "local"]), help="How it gets its task (default: the receipt's)."
-)
+@task_option
+@files_option
+@runtime_option
 @click.option("--workspace", type=DIRECTORY, metavar="DIR", help="Share this as /workspace (default: a temporary one).")
 @click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True,
               help="auto: KVM where it works, else QEMU's emulation.")  # fmt: skip
-@click.option("--timeout", type=click.FloatRange(min=0.1), default=300.0, show_default=True, metavar="S",
-              help="Seconds until the machine is stopped.")  # fmt: skip
+@timeout_option
 @click.option("--memory", type=click.IntRange(min=16), metavar="MIB", help="Memory (default: the receipt's, else 512).")
-@click.option("--cpus", type=click.IntRange(min=1), metavar="N", help="Processors (default: the receipt's, else 2).")
+@cpus_option
 @click.option("--smoke", is_flag=True, help="Only whether it starts: pass or fail, recorded in the receipt.")
 @json_option
 @json_failures
@@ -42,20 +50,20 @@ def boot(image: Path, workspace: Path | None, smoke: bool, as_json: bool, **give
     from orchestrator.boot.run import Work, boot_with_task
     from orchestrator.boot.smoke import judge, record
     from orchestrator.boot.vsock import can_serve
-    from orchestrator.receipt import read_receipt, receipt_resources
+    from orchestrator.receipt import read_receipt, receipt_limits, takes_task_files
 
     receipt = read_receipt(existing_image(image))
-    resources = receipt_resources(receipt)
-    local = (given["runtime"] or receipt.get("runtime") or "local") == "local"
+    local = takes_task_files(receipt, given["runtime"])
     if not local and not can_serve():
         say("this image asks a node for its task, over vsock, which this machine can't give it (no vhost-vsock)")
+    memory, cpus = receipt_limits(receipt, memory=given["memory"], cpus=given["cpus"])
     machine = Machine(
         image=image,
         accel=given["accel"],
         timeout=given["timeout"],
         workspace=workspace,
-        memory=given["memory"] or resources.get("memory", 512),
-        cpus=given["cpus"] or resources.get("cpus", 2),
+        memory=memory,
+        cpus=cpus,
     )
     work = Work(local=local, task=given["task"], files=given["files"])
     done, result = boot_with_task(machine, work, _ignore if as_json else _show)
@@ -67,23 +75,20 @@ def boot(image: Path, workspace: Path | None, smoke: bool, as_json: bool, **give
         verdict = judge(done)
         passed, reason, recorded = verdict.passed, verdict.reason, record(image, verdict, done)
     if as_json:
-        answer_json(
-            {
-                "ok": passed, "reason": reason, "status": done.status, "exit_code": done.code, "accel": done.accel,
-                "seconds": round(done.seconds, 1), "log": done.log.decode(errors="replace"),
-                **({"result": result.to_dict()} if result is not None else {}),
-                **({"recorded": not recorded} if smoke else {}),
-            }
-        )  # fmt: skip
-    else:
-        say(f"{image}: {reason} ({seconds(done.seconds)}, {done.accel})")
-        if result is not None and result.error is None:
-            answer_result(result, kept=workspace is not None)
-        if smoke:
-            answer("smoke test passed" if passed else "smoke test failed")
-            say(f"not recorded: {recorded}" if recorded else "recorded in the receipt")
-    if not passed and as_json:
-        sys.exit(int(ProgramError.exit_code))
+        document = {
+            "ok": passed, "reason": reason, "status": done.status, "exit_code": done.code, "accel": done.accel,
+            "seconds": round(done.seconds, 1), "log": done.log.decode(errors="replace"),
+            **({"result": result.to_dict()} if result is not None else {}),
+            **({"recorded": not recorded} if smoke else {}),
+        }  # fmt: skip
+        answer_outcome(document, ok=passed)
+        return
+    say(f"{image}: {reason} ({seconds(done.seconds)}, {done.accel})")
+    if result is not None and result.error is None:
+        answer_result(result, kept=workspace is not None)
+    if smoke:
+        answer("smoke test passed" if passed else "smoke test failed")
+        say(f"not recorded: {recorded}" if recorded else "recorded in the receipt")
     if not passed:
         raise ProgramError(reason, remedy="its serial log is above; --timeout gives it longer, `rehearse` says more")
 

@@ -34,6 +34,13 @@ def answer_json(document: Any) -> None:
     answer(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+def answer_outcome(document: Any, *, ok: bool) -> None:
+    """The one JSON document about a program that ran; ends with 7 when it failed, whose why is in the document."""
+    answer_json(document)
+    if not ok:
+        sys.exit(int(ExitCode.PROGRAM))
+
+
 def _silence_stdout() -> None:
     """What is still written goes nowhere, and the interpreter has nothing to complain of at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -78,6 +78,26 @@ engine_option = click.option(
     callback=_engine,
     help="Which container engine. auto: Docker, else Podman, else a Podman service of our own.",
 )
+task_option = click.option(
+    "--task", type=PATH, metavar="TASK.JSON", help='The task: {"id": …, "args": […], "files": […]}.'
+)
+files_option = click.option(
+    "--file", "files", type=PATH, multiple=True, metavar="F", help="A file for /workspace; may be repeated."
+)
+runtime_option = click.option(
+    "--runtime", type=click.Choice(["devnet", "local"]), help="How it gets its task (default: the receipt's)."
+)
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=300.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds until a program counts as hanging and is stopped.",
+)
+cpus_option = click.option(
+    "--cpus", type=click.IntRange(min=1), metavar="N", help="Processors (default: the receipt's, else 2)."
+)
 progress_option = click.option(
     "--progress",
     type=click.Choice(["auto", "tty", "plain", "json"]),

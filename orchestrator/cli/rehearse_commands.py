@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.amounts import size
-from orchestrator.cli.console import answer, answer_json, say
+from orchestrator.cli.console import answer, answer_outcome, say
 from orchestrator.cli.parameters import (
     DIRECTORY,
-    PATH,
     PROJECT,
+    cpus_option,
     existing_image,
+    files_option,
     image_argument,
     json_failures,
     json_option,
+    runtime_option,
+    task_option,
+    timeout_option,
 )
 from orchestrator.cli.results import answer_result
 from orchestrator.errors import ProgramError, UsageError
@@ -28,18 +32,15 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Run the packed program from the image's own files under the guest's limits.")
 @image_argument
-@click.option("--task", type=PATH, metavar="TASK.JSON", help='The task: {"id": …, "args": […], "files": […]}.')
-@click.option("--file", "files", type=PATH, multiple=True, metavar="F", help="A file for /workspace; may be repeated.")
+@task_option
+@files_option
 @click.option("--workspace", type=DIRECTORY, metavar="DIR", help="Use and keep this as /workspace.")
 @click.option("--engine", default="auto", show_default=True, metavar="auto|none|docker|podman|URL",
               help="Where it runs. none: namespaces, no engine; auto: none where that works.")  # fmt: skip
-@click.option(
-    "--runtime", type=click.Choice(["devnet", "local"]), help="How it gets its task (default: the receipt's)."
-)
-@click.option("--timeout", type=click.FloatRange(min=0.1), default=300.0, show_default=True, metavar="S",
-              help="Seconds until it counts as hanging.")  # fmt: skip
+@runtime_option
+@timeout_option
 @click.option("--memory", type=click.IntRange(min=1), metavar="MIB", help="Memory (default: the receipt's, else 512).")
-@click.option("--cpus", type=click.IntRange(min=1), metavar="N", help="Processors (default: the receipt's, else 2).")
+@cpus_option
 @click.option("--trace", is_flag=True, help="List the files and libraries that it looked for and that aren't there.")
 @click.option("--fix", type=PROJECT, metavar="PROJECT.YAML", help="With --trace: write those into this project.")
 @click.option("--gpus", is_flag=True, help="This machine's GPUs, and its driver's libraries.")
@@ -70,18 +71,15 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
             say(f"{fix}: added {added}")
     words = done.run.words(done.limits)
     if as_json:
-        answer_json(done.to_dict())
-    else:
-        peak = f", peak memory {size(done.run.peak)}" if done.run.peak else ""
-        say(f"{image}: {words}{peak} (engine: {done.place})")
-        if done.result is not None and done.result.error is None:
-            answer_result(done.result, kept=given["workspace"] is not None)
-    if done.ok:
+        answer_outcome(done.to_dict(), ok=done.ok)
         return
-    if as_json:
-        sys.exit(int(ProgramError.exit_code))
-    reason = done.result.error if done.result is not None and done.run.ok else None
-    raise ProgramError(reason or words, remedy=_remedy(done.run.end, [v.code for v in done.run.violations]))
+    peak = f", peak memory {size(done.run.peak)}" if done.run.peak else ""
+    say(f"{image}: {words}{peak} (engine: {done.place})")
+    if done.result is not None and done.result.error is None:
+        answer_result(done.result, kept=given["workspace"] is not None)
+    if not done.ok:
+        reason = done.result.error if done.result is not None and done.run.ok else None
+        raise ProgramError(reason or words, remedy=_remedy(done.run.end, [v.code for v in done.run.violations]))
 
 
 def _show(stream: str, data: bytes) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from orchestrator.amounts import seconds, size
-from orchestrator.cli.console import answer_json, say
-from orchestrator.cli.parameters import DIRECTORY, PATH, json_failures, json_option
+from orchestrator.cli.console import answer, answer_outcome, say
+from orchestrator.cli.parameters import (
+    DIRECTORY,
+    PATH,
+    json_failures,
+    json_option,
+    timeout_option,
+)
 from orchestrator.errors import ProgramError
 
 
@@ -31,8 +36,7 @@ def _programs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
 @click.option("-o", "--output", type=DIRECTORY, metavar="DIR", help="Keep each program's workspace there.")
 @click.option("--engine", default="auto", show_default=True, metavar="auto|none|docker|podman|URL",
               help="Where the programs run, as of `rehearse`.")  # fmt: skip
-@click.option("--timeout", type=click.FloatRange(min=0.1), default=300.0, show_default=True, metavar="S",
-              help="Seconds until a program counts as hanging.")  # fmt: skip
+@timeout_option
 @click.option("--boot", "in_qemu", is_flag=True, help="Boot the images in QEMU instead of rehearsing them.")
 @json_option
 @json_failures
@@ -56,17 +60,16 @@ def run_workflow(
         say(f"{done.step.program}: {done.error or 'gave its result'} ({seconds(done.outcome.seconds)})")
         if done.outcome.result is not None and done.error is None:
             data = done.outcome.result.data.decode(errors="replace")
-            click.echo(f"{done.step.program}: {data}" if data.isprintable() else f"{done.step.program}: binary data")
+            answer(f"{done.step.program}: {data}" if data.isprintable() else f"{done.step.program}: binary data")
             for each in done.files:
-                click.echo(f"  {each.path}  {size(each.size)}  BLAKE3 {each.blake3}")
+                answer(f"  {each.path}  {size(each.size)}  BLAKE3 {each.blake3}")
 
     runner = booted(given["timeout"]) if in_qemu else rehearsed(Options(**given))
     done = run(steps, images, workflow.parent, runner, told, output)
     failed = done[-1].error
     if as_json:
-        answer_json({"ok": failed is None, "tasks": [each.to_dict(number) for number, each in enumerate(done)]})
-        if failed is not None:
-            sys.exit(int(ProgramError.exit_code))
+        tasks = [each.to_dict(number) for number, each in enumerate(done)]
+        answer_outcome({"ok": failed is None, "tasks": tasks}, ok=failed is None)
     elif failed is not None:
         tail = done[-1].outcome.output.decode(errors="replace").splitlines()[-12:]
         raise ProgramError(

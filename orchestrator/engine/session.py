@@ -8,18 +8,14 @@ field numbers: BuildKit's session/{secrets,auth,sshforward} protocol files.
 
 from __future__ import annotations
 
-import os
 import selectors
 import socket
 import ssl
-import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import protobuf
@@ -27,6 +23,7 @@ from orchestrator.engine.docker_api import ApiError
 from orchestrator.engine.logins import Login, registry_host
 from orchestrator.engine.upgrade import upgrade
 from orchestrator.errors import EngineError
+from orchestrator.rpc import Exchange, Reply, serving, socket_directory
 
 if TYPE_CHECKING:
     import grpc
@@ -60,10 +57,6 @@ class Session:
         self.broken = False
 
 
-Reply = Callable[[bytes, "grpc.ServicerContext"], bytes]
-Exchange = Callable[[Iterator[bytes], "grpc.ServicerContext"], Iterator[bytes]]
-
-
 @contextmanager
 def open_session(endpoint: str, path: str, offer: Offer) -> Iterator[Session]:
     """A session with the daemon at `endpoint` (`path` is the API's `/vN.NN/session`), closed at the end.
@@ -81,7 +74,8 @@ def open_session(endpoint: str, path: str, offer: Offer) -> Iterator[Session]:
         *(("X-Docker-Expose-Session-Grpc-Method", name) for name in (*answers, *exchanges)),
     ]
     with ExitStack() as stack:
-        serving = stack.enter_context(_server(answers, exchanges))
+        path_of_ours = stack.enter_context(socket_directory("orchestrator-session-")) / "grpc.sock"
+        stack.enter_context(serving(path_of_ours, answers, exchanges, workers=_WORKERS))
         try:
             daemon = stack.enter_context(upgrade(endpoint, path, headers, timeout=OPEN_TIMEOUT))
         except ApiError as error:
@@ -92,44 +86,9 @@ def open_session(endpoint: str, path: str, offer: Offer) -> Iterator[Session]:
                 " DOCKER_BUILDKIT=0 (the classic builder knows no secrets)",
             ) from error
         ours = stack.enter_context(socket.socket(socket.AF_UNIX))
-        ours.connect(str(serving))
+        ours.connect(str(path_of_ours))
         stack.enter_context(_copying(session, daemon, ours))
         yield session
-
-
-@contextmanager
-def _server(answers: Mapping[str, Reply], exchanges: Mapping[str, Exchange]) -> Iterator[Path]:
-    """A gRPC server for the methods, on a Unix socket that only this user can reach; gives its path."""
-    # gRPC writes to stderr on its own; and it need not prepare for a fork, because none goes on without an exec.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    import grpc  # late: it takes a quarter of a second, which `check` and Podman need not pay
-
-    handlers: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
-    for name, reply in answers.items():
-        service, method = _split(name)
-        handlers.setdefault(service, {})[method] = grpc.unary_unary_rpc_method_handler(reply)
-    for name, exchange in exchanges.items():
-        service, method = _split(name)
-        handlers.setdefault(service, {})[method] = grpc.stream_stream_rpc_method_handler(exchange)
-    short = None if len(tempfile.gettempdir()) < 60 else "/tmp"  # a socket's path may have 107 bytes
-    with tempfile.TemporaryDirectory(prefix="orchestrator-session-", dir=short) as folder:  # mode 0700
-        server = grpc.server(ThreadPoolExecutor(_WORKERS, thread_name_prefix="session"))
-        server.add_generic_rpc_handlers(
-            tuple(grpc.method_handlers_generic_handler(service, methods) for service, methods in handlers.items())
-        )
-        path = Path(folder) / "grpc.sock"
-        server.add_insecure_port(f"unix:{path}")
-        server.start()
-        try:
-            yield path
-        finally:
-            server.stop(None).wait()
-
-
-def _split(name: str) -> tuple[str, str]:
-    service, _slash, method = name.strip("/").partition("/")
-    return service, method
 
 
 @contextmanager

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+WORKSPACE: Final = "/workspace"
+"""Where the guest sees the files of its task."""
 
 
 @dataclass(frozen=True, kw_only=True)

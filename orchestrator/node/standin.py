@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from orchestrator import rpc
 from orchestrator.digest import file_blake3
 from orchestrator.node.messages import (
     HOST_CID,
@@ -22,7 +21,7 @@ from orchestrator.node.messages import (
     result_response,
     task_response,
 )
-from orchestrator.node.model import Result, Task
+from orchestrator.node.model import WORKSPACE, Result, Task
 
 if TYPE_CHECKING:
     import grpc
@@ -37,7 +36,7 @@ class NodeStandIn:
 
     task: Task | None
     workspace: Path
-    workspace_at: str = "/workspace"
+    workspace_at: str = WORKSPACE
     result: Result | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -54,6 +53,11 @@ class NodeStandIn:
             if self.task is not None and self.result is None and submission.tx_hash == self.task.id:
                 self.result = self._result(submission)
         return result_response()
+
+    @property
+    def outcome(self) -> Result:
+        """What the program submitted; that it submitted nothing is an error of its own."""
+        return self.result or Result(error="the program submitted no result")
 
     def _result(self, submission: Submission) -> Result:
         if submission.error is not None:
@@ -103,31 +107,23 @@ def workspace_file(workspace: Path, workspace_at: str, path: str) -> Path | None
 @contextmanager
 def serving(node: NodeStandIn, path: Path) -> Iterator[None]:
     """Serve on a Unix socket at `path`."""
-    # gRPC writes to stderr on its own; and it need not prepare for a fork, because none goes on without an exec.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    import grpc  # late: it takes a quarter of a second
 
     def submit(request: bytes, context: grpc.ServicerContext) -> bytes:
         try:
             return node.submit_result(request)
         except ValueError as error:
+            import grpc
+
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             raise
 
-    methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-        "GetTask": grpc.unary_unary_rpc_method_handler(lambda _request, _context: node.get_task()),
-        "SubmitResult": grpc.unary_unary_rpc_method_handler(submit),
+    methods: dict[str, rpc.Reply] = {
+        f"/{SERVICE}/GetTask": lambda _request, _context: node.get_task(),
+        f"/{SERVICE}/SubmitResult": submit,
     }
-    server = grpc.server(ThreadPoolExecutor(4, thread_name_prefix="node"))
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
-    server.add_insecure_port(f"unix:{path}")
-    server.start()
-    try:
+    with rpc.serving(path, methods, workers=4):
         path.chmod(0o777)  # the supervisor connects, whoever it is
         yield
-    finally:
-        server.stop(None).wait()
 
 
 def answers(path: Path, cid: int, port: int) -> Path | None:

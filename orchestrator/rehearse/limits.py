@@ -7,8 +7,10 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _ROOT = Path("/sys/fs/cgroup")
+_USE = ("RssAnon", "RssShmem", "VmHWM")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,23 +114,22 @@ def _existing_root() -> MemoryGroup | None:
     return None
 
 
-def resident(pid: int) -> int | None:
-    """Bytes of memory that a process holds and that no file backs; None when it has gone."""
-    return _status(pid, ("RssAnon:", "RssShmem:"))
+class MemoryUse(NamedTuple):
+    """Bytes: `held` now and backed by no file; `most` that the process has held, files' pages and all."""
+
+    held: int
+    most: int
 
 
-def high_water(pid: int) -> int | None:
-    """The most bytes that a process has held."""
-    return _status(pid, ("VmHWM:",))
-
-
-def _status(pid: int, names: tuple[str, ...]) -> int | None:
+def memory_use(pid: int) -> MemoryUse | None:
+    """What a process holds; None when it has gone, or has no memory any more."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return None
-    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith(names)]
-    return sum(found) if found else None
+    rows = (line.partition(":") for line in lines)
+    found = {name: int(rest.split()[0]) * 1024 for name, _, rest in rows if name in _USE}
+    return MemoryUse(found["RssAnon"] + found["RssShmem"], found["VmHWM"]) if len(found) == len(_USE) else None
 
 
 def bind_to_processors(pid: int, count: int) -> None:

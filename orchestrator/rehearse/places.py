@@ -7,7 +7,7 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -109,7 +109,6 @@ class InContainer:
     """A container of an engine; a `Place`."""
 
     container: Container
-    problems: list[str] = field(default_factory=list)
 
     def start(self) -> None:
         """Begin it."""
@@ -133,7 +132,7 @@ def container(
     engine: RunningEngine, folders: Folders, limits: Limits, *, build_id: str, devices: tuple[str, ...]
 ) -> Iterator[Place]:
     """A container from the tree; its image and itself are removed at the end."""
-    tar = folders.launcher.parent / "tree.tar"
+    tar = folders.tree.parent / "tree.tar"
     with tarfile.open(tar, "w") as archive:
         archive.add(folders.tree, arcname=".")
     tag = f"localhost/orchestrator-rehearsal:{build_id}"

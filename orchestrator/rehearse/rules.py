@@ -12,7 +12,7 @@ from typing import Final
 
 from orchestrator.rehearse import bpf
 from orchestrator.rehearse.launcher import FOLDER
-from orchestrator.rehearse.limits import high_water
+from orchestrator.rehearse.limits import memory_use
 from orchestrator.rehearse.model import Opened, Violation
 from orchestrator.rehearse.notify import Call, Listener, path_seen_by, place_of, read_memory, read_path
 from orchestrator.rehearse.vsock import AF_VSOCK, Bridge
@@ -66,7 +66,8 @@ class Rules:
                 listener.proceed(call)
         else:
             if number == bpf.EXIT_GROUP:
-                self.peak = high_water(call.pid)
+                use = memory_use(call.pid)
+                self.peak = use.most if use is not None else None
             else:
                 self._path(call)
             listener.proceed(call)

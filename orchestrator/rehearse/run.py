@@ -5,22 +5,21 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engine.select import connect
 from orchestrator.errors import UsageError
 from orchestrator.events import Emit, ignore
 from orchestrator.image.reader import Image, open_image
 from orchestrator.inspection import extract_tree
 from orchestrator.node.files import prepare, read_result, read_task
-from orchestrator.node.model import Result
+from orchestrator.node.model import WORKSPACE, Result
 from orchestrator.node.standin import NodeStandIn, answers, serving
-from orchestrator.receipt import read_receipt, receipt_resources
+from orchestrator.receipt import read_receipt, receipt_limits, takes_task_files
 from orchestrator.rehearse import places
 from orchestrator.rehearse.bpf import filter_program
 from orchestrator.rehearse.gpus import HostGpus, host_gpus, swap_driver_libraries
@@ -31,9 +30,7 @@ from orchestrator.rehearse.rules import Rules
 from orchestrator.rehearse.supervisor import CannotBegin, Place, listening, supervise
 from orchestrator.rehearse.trace import Missing, missing
 from orchestrator.rehearse.vsock import Bridge
-
-_NO_RESULT = "the program submitted no result"
-DEFAULT_TIMEOUT = 300.0
+from orchestrator.rpc import socket_directory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +42,7 @@ class Options:
     """
 
     engine: str = "auto"
-    timeout: float = DEFAULT_TIMEOUT
+    timeout: float = 300.0
     memory: int | None = None
     cpus: int | None = None
     runtime: str | None = None
@@ -91,22 +88,27 @@ class Rehearsal:
 def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
     """Run the image's program from its own tree. EngineError where no place can be had, UsageError for the rest."""
     receipt = read_receipt(path)
-    limits = _limits(receipt, options)
-    local = (options.runtime or receipt.get("runtime") or "local") == "local"
-    with open_image(path) as image, tempfile.TemporaryDirectory(prefix="rehearse-") as temporary:
+    memory, cpus = receipt_limits(receipt, memory=options.memory, cpus=options.cpus)
+    limits = Limits(memory=memory, cpus=cpus, timeout=options.timeout)
+    local = takes_task_files(receipt, options.runtime)
+    with (
+        open_image(path) as image,
+        tempfile.TemporaryDirectory(prefix="rehearse-") as temporary,
+        socket_directory("rehearse-") as sockets,
+    ):
         program = program_of(image)
         task = read_task(options.task, options.files, program.workspace) if options.task is not None else None
-        node_at = Path(temporary) / "node.sock" if not local and options.vsock is None else None
+        node_at = sockets / "node.sock" if not local and options.vsock is None else None
         if node_at is not None:
             options = replace(options, vsock=partial(answers, node_at))
-        folders = _folders(Path(temporary), image, program, options)
+        folders = _folders(Path(temporary), sockets, image, program, options)
         prepare(folders.workspace, task, options.files, local=local)
         gpus = host_gpus() if options.gpus else None
         swapped = swap_driver_libraries(folders.tree, gpus.libraries) if gpus else ()
         node = NodeStandIn(task=task, workspace=folders.workspace, workspace_at=program.workspace)
         with serving(node, node_at) if node_at is not None else nullcontext():
             run, place = _run(folders, program, limits, options, emit, gpus)
-        result = read_result(folders.workspace) if local else node.result or Result(error=_NO_RESULT)
+        result = read_result(folders.workspace) if local else node.outcome
         return Rehearsal(
             run=run,
             limits=limits,
@@ -132,24 +134,15 @@ def program_of(image: Image) -> Program:
         arguments=tuple(words or [path]),
         environment={str(k): str(v) for k, v in environment.items()} if isinstance(environment, dict) else {},
         cwd=cwd if isinstance(cwd, str) and cwd else "/",
-        workspace=next((each.rstrip("/") for each in places_ if len(each) > 1 and each.startswith("/")), "/workspace"),
+        workspace=next((each.rstrip("/") for each in places_ if len(each) > 1 and each.startswith("/")), WORKSPACE),
     )
 
 
-def _limits(receipt: Mapping[str, Any], options: Options) -> Limits:
-    known = receipt_resources(receipt)
-    return Limits(
-        memory=options.memory or known.get("memory", 512),
-        cpus=options.cpus or known.get("cpus", 2),
-        timeout=options.timeout,
-    )
-
-
-def _folders(temporary: Path, image: Image, program: Program, options: Options) -> Folders:
+def _folders(temporary: Path, sockets: Path, image: Image, program: Program, options: Options) -> Folders:
     folders = Folders(
         tree=temporary / "tree",
         workspace=(options.workspace or temporary / "workspace").absolute(),
-        launcher=temporary / "launcher",
+        launcher=sockets / "launcher",
         workspace_at=program.workspace,
     )
     extract_tree(image.rootfs, folders.tree)
@@ -166,7 +159,7 @@ def _folders(temporary: Path, image: Image, program: Program, options: Options) 
             cwd=os.fsencode(program.cwd),
         )
     )
-    for path in (executable, folders.launcher, temporary, folders.tree):
+    for path in (executable, folders.launcher, sockets, temporary, folders.tree):
         path.chmod(0o755)
     return folders
 
@@ -188,14 +181,16 @@ def _run(
                 bridge.close()
 
     def outside() -> AbstractContextManager[Place]:
-        return places.namespaces(folders, limits, folders.launcher.parent / "jail.log", devices=devices)
+        return places.namespaces(folders, limits, folders.tree.parent / "jail.log", devices=devices)
 
     if options.engine == "none":
         return attempt(outside), "none"
     if options.engine == "auto":
-        # Nothing needs to be imported there, and nothing has run when a place can't begin.
+        # No engine needs to be found or imported, and nothing has run when a place can't begin.
         with suppress(CannotBegin):
             return attempt(outside), "none"
+    from orchestrator.engine.select import connect  # late: the engines' libraries take a while
+
     engine = connect(options.engine, emit=emit)
     try:
         build_id = f"rehearse-{secrets.token_hex(4)}"

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from orchestrator.errors import EngineError
 from orchestrator.rehearse.launcher import STEPS
-from orchestrator.rehearse.limits import MemoryGroup, bind_to_processors, high_water, memory_group_of, resident
+from orchestrator.rehearse.limits import MemoryGroup, bind_to_processors, memory_group_of, memory_use
 from orchestrator.rehearse.model import Limits, OutputSink, Run
 from orchestrator.rehearse.notify import Listener
 from orchestrator.rehearse.rules import Rules
@@ -124,9 +124,11 @@ class _Task:
         """Memory and time."""
         pid = self.rules.pid
         if pid is not None:
-            self.watched.peak = max(self.watched.peak, high_water(pid) or 0)
-            if (resident(pid) or 0) > self.limits.memory << 20:
-                self.kill("memory")
+            use = memory_use(pid)
+            if use is not None:
+                self.watched.peak = max(self.watched.peak, use.most)
+                if use.held > self.limits.memory << 20:
+                    self.kill("memory")
         if time.monotonic() - began > self.limits.timeout:
             self.kill("timeout")
 
@@ -218,7 +220,7 @@ def _answer(listener: Listener, rules: Rules, selector: selectors.BaseSelector) 
         rules.answer(listener, call)
     except FileNotFoundError:
         # The call went away (a signal, an end). Without a process left the listener would be ready for ever.
-        if rules.pid is not None and high_water(rules.pid) is None:
+        if rules.pid is not None and memory_use(rules.pid) is None:
             selector.unregister(listener.descriptor)
 
 

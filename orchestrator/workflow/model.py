@@ -67,7 +67,7 @@ _STEPS = TypeAdapter(tuple[Step, ...])
 
 def read_workflow(path: Path) -> tuple[Step, ...]:
     """The steps of a file. UsageError with every finding, by its place in the document."""
-    remedy = 'write [{"program": …, "cmd_args": […], "inputs": […]}, …]; README, "Run a workflow"'
+    remedy = 'write [{"program": …, "cmd_args": […], "inputs": […]}, …]; README, "Rehearse"'
     try:
         document = path.read_bytes()
         json.loads(document)

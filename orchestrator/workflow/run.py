@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,14 @@ from orchestrator.errors import UsageError
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.store import Store
-from orchestrator.node.model import Result
+from orchestrator.node.files import RESULT, TASK
+from orchestrator.node.model import WORKSPACE, Result
 from orchestrator.node.standin import host_path, workspace_file
-from orchestrator.receipt import read_receipt, receipt_resources
+from orchestrator.receipt import read_receipt, receipt_limits, takes_task_files
 from orchestrator.rehearse.run import Options, rehearse
 from orchestrator.workflow.model import FromParent, Given, GivenFile, Step
 
-_WORKSPACE = "/workspace"
-_OURS = ("task.json", "task_result.json")
+_OURS = (TASK, RESULT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +35,6 @@ class Recorded:
     path: str
     blake3: str
     size: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {"path": self.path, "blake3": self.blake3, "size": self.size}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,15 +75,9 @@ def booted(timeout: float) -> Runner:
 
     def run(image: Path, task: Path, workspace: Path) -> Outcome:
         receipt = read_receipt(image)
-        resources = receipt_resources(receipt)
-        machine = Machine(
-            image=image,
-            timeout=timeout,
-            workspace=workspace,
-            memory=resources.get("memory", 512),
-            cpus=resources.get("cpus", 2),
-        )
-        work = Work(local=receipt.get("runtime") != "devnet", task=task)
+        memory, cpus = receipt_limits(receipt)
+        machine = Machine(image=image, timeout=timeout, workspace=workspace, memory=memory, cpus=cpus)
+        work = Work(local=takes_task_files(receipt), task=task)
         done, result = boot_with_task(machine, work, lambda _data: None)
         error = None if done.ok else done.reason
         return Outcome(result=result, error=error, seconds=done.seconds, output=done.log)
@@ -97,13 +87,14 @@ def booted(timeout: float) -> Runner:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """One program's run. `error` is why it has no result."""
+    """One program's run. `workspace` is the host's directory; `error` is why it has no result."""
 
     step: Step
     image: Path
     inputs: tuple[Recorded, ...]
     outcome: Outcome
     files: tuple[Recorded, ...]
+    workspace: Path
     error: str | None
 
     def to_dict(self, number: int) -> dict[str, Any]:
@@ -114,9 +105,9 @@ class Done:
             "image": str(self.image),
             "transaction": "proof" if number == 0 else "verification",
             "args": list(self.step.arguments),
-            "inputs": [each.to_dict() for each in self.inputs],
+            "inputs": [asdict(each) for each in self.inputs],
             "data": result.data.decode(errors="replace") if result else "",
-            "files": [each.to_dict() for each in self.files],
+            "files": [asdict(each) for each in self.files],
             "error": self.error,
             "seconds": round(self.outcome.seconds, 3),
             "peak_memory": self.outcome.peak,
@@ -157,7 +148,7 @@ def run_workflow(
             if workspace.exists():
                 raise UsageError(f"{workspace} is there already", remedy="take another -o, or remove it")
             workspace.mkdir(parents=True)
-            parent = (done[-1], _workspace_of(done[-1], out or Path(temporary), number)) if done else None
+            parent = done[-1] if done else None
             inputs = tuple(_place(each, workspace, folder, parent) for each in step.inputs)
             task = Path(temporary) / f"task-{number + 1}.json"
             document = {"id": f"task-{number + 1}", "args": step.arguments, "files": [each.path for each in inputs]}
@@ -169,10 +160,6 @@ def run_workflow(
     return tuple(done)
 
 
-def _workspace_of(parent: Done, top: Path, number: int) -> Path:
-    return top / f"{number}-{parent.image.stem}"
-
-
 def _done(step: Step, image: Path, inputs: tuple[Recorded, ...], outcome: Outcome, workspace: Path) -> Done:
     result, error = outcome.result, outcome.error
     # What the program said of its task explains more than how it then ended.
@@ -180,34 +167,37 @@ def _done(step: Step, image: Path, inputs: tuple[Recorded, ...], outcome: Outcom
         error = result.error if error is None else f"{result.error} ({error})"
     files = []
     for path in result.files if result is not None and error is None else ():
-        real = workspace_file(workspace, _WORKSPACE, path)
+        real = workspace_file(workspace, WORKSPACE, path)
         if real is None:
             error = f"its result names {path}, which is not there"
             break
         files.append(_recorded(path, real))
-    return Done(step=step, image=image, inputs=inputs, outcome=outcome, files=tuple(files), error=error)
+    return Done(
+        step=step, image=image, inputs=inputs, outcome=outcome, files=tuple(files), workspace=workspace, error=error
+    )
 
 
 def _recorded(path: str, real: Path) -> Recorded:
     return Recorded(path=path, blake3=file_blake3(real), size=real.stat().st_size)
 
 
-def _place(each: object, workspace: Path, folder: Path, parent: tuple[Done, Path] | None) -> Recorded:
+def _place(each: Given | FromParent, workspace: Path, folder: Path, parent: Done | None) -> Recorded:
     """Put one input into the workspace."""
-    if isinstance(each, FromParent):
-        name = each.Output.file_name
-        if parent is None or name not in [file.path for file in parent[0].files]:
-            has = ", ".join(file.path for file in parent[0].files) if parent else ""
-            raise UsageError(
-                f"the program before gave no file {name}", remedy=f"name one of its result's: {has or 'it gave none'}"
-            )
-        source, path = workspace_file(parent[1], _WORKSPACE, name), name
+    source: Path | None
+    if isinstance(each, Given):
+        source, path = _source(each.Input, folder), each.Input.vm_path
     else:
-        given: GivenFile = each.Input  # type: ignore[attr-defined]
-        source, path = _source(given, folder), given.vm_path
-    target = host_path(workspace, _WORKSPACE, path)
+        path = each.Output.file_name
+        has = {file.path for file in parent.files} if parent is not None else set()
+        if parent is None or path not in has:
+            raise UsageError(
+                f"the program before gave no file {path}",
+                remedy=f"name one of its result's: {', '.join(sorted(has)) or 'it gave none'}",
+            )
+        source = workspace_file(parent.workspace, WORKSPACE, path)
+    target = host_path(workspace, WORKSPACE, path)
     if target is None or source is None:
-        raise UsageError(f"{path} can't be put into {_WORKSPACE}", remedy="give it another name")
+        raise UsageError(f"{path} can't be put into {WORKSPACE}", remedy="give it another name")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     return _recorded(path, target)
@@ -218,11 +208,11 @@ def _check_inputs(step: Step, folder: Path) -> None:
     seen = set()
     for each in step.inputs:
         path = each.Output.file_name if isinstance(each, FromParent) else each.Input.vm_path
-        place = host_path(Path("/"), _WORKSPACE, path)
+        place = host_path(Path("/"), WORKSPACE, path)
         given = isinstance(each, Given)
         if place is None or (given and not path.startswith("/")) or place.name in _OURS:
-            remedy = f"give a vm_path below {_WORKSPACE}" if given else f"name a file of the result, below {_WORKSPACE}"
-            raise UsageError(f"{path}: a program's files lie in {_WORKSPACE}", remedy=remedy)
+            remedy = f"give a vm_path below {WORKSPACE}" if given else f"name a file of the result, below {WORKSPACE}"
+            raise UsageError(f"{path}: a program's files lie in {WORKSPACE}", remedy=remedy)
         if place in seen:
             raise UsageError(f"{step.program}: two inputs are {path}", remedy="give each its own vm_path")
         seen.add(place)

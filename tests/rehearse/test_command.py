@@ -46,6 +46,16 @@ def test_a_task_is_given_and_its_result_read(packed: Packed, tmp_path: Path) -> 
         assert document["result"]["data"] == (result or "")
 
 
+def test_a_long_name_of_the_temporary_directory_is_no_obstacle(packed: Packed, tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    image = packed.image("int main(void) { return 0; }")
+    for runtime in ("local", "devnet"):  # a socket's path may have 107 bytes, and devnet has one more
+        done = orchestrator("rehearse", image, "--engine", "none", "--runtime", runtime, env={"TMPDIR": str(folder)})
+        assert done.code == 0, done.stderr
+    assert not list(folder.iterdir())
+
+
 def test_a_result_that_is_no_file_is_not_read(packed: Packed, tmp_path: Path) -> None:
     (tmp_path / "task.json").write_text("{}")
     for call in ('symlink("/etc/passwd", RESULT)', "mkfifo(RESULT, 0600)"):

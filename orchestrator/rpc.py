@@ -1,0 +1,61 @@
+"""A gRPC server of bytes on a Unix socket, and a short enough place for such sockets."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import grpc
+
+Reply = Callable[[bytes, "grpc.ServicerContext"], bytes]
+Exchange = Callable[[Iterator[bytes], "grpc.ServicerContext"], Iterator[bytes]]
+_LONGEST: Final = 60
+"""Characters of a temporary directory's name that leave room for ours: a socket's path may have 107 bytes."""
+
+
+@contextmanager
+def socket_directory(prefix: str) -> Iterator[Path]:
+    """A temporary directory of mode 0700 for sockets, also where TMPDIR is too long a name for them."""
+    short = None if len(tempfile.gettempdir()) < _LONGEST else "/tmp"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=short) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def serving(
+    path: Path, answers: Mapping[str, Reply], exchanges: Mapping[str, Exchange] | None = None, *, workers: int
+) -> Iterator[None]:
+    """Serve `/service/method` → unary answers, and streams both ways, on a Unix socket at `path`."""
+    # gRPC writes to stderr on its own; and it need not prepare for a fork, because none goes on without an exec.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    import grpc  # late: it takes a quarter of a second, which `check` and Podman need not pay
+
+    handlers: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
+    for name, reply in answers.items():
+        service, method = _split(name)
+        handlers.setdefault(service, {})[method] = grpc.unary_unary_rpc_method_handler(reply)
+    for name, exchange in (exchanges or {}).items():
+        service, method = _split(name)
+        handlers.setdefault(service, {})[method] = grpc.stream_stream_rpc_method_handler(exchange)
+    server = grpc.server(ThreadPoolExecutor(workers, thread_name_prefix="rpc"))
+    server.add_generic_rpc_handlers(
+        tuple(grpc.method_handlers_generic_handler(service, methods) for service, methods in handlers.items())
+    )
+    server.add_insecure_port(f"unix:{path}")
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop(None).wait()
+
+
+def _split(name: str) -> tuple[str, str]:
+    service, _slash, method = name.strip("/").partition("/")
+    return service, method
