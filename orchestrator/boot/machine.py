@@ -10,7 +10,6 @@ from pathlib import Path
 from orchestrator import process
 from orchestrator.boot.accelerator import Accelerator, KvmBrokeError, choose, quoted, run
 from orchestrator.errors import EngineError, VerificationError
-from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import open_image
 from orchestrator.image.stub import STUB_EXIT_STATUS
 
@@ -56,11 +55,8 @@ class Booted:
 
 def check_bootable(image: Path) -> None:
     """VerificationError for a file that no BIOS starts: not an image, cut short, or without boot code."""
-    try:
-        with open_image(image) as opened:
-            starts = opened.boot_sector
-    except ImageError as error:
-        raise VerificationError(f"{image}: {error.message}", remedy=error.remedy) from error
+    with open_image(image) as opened:
+        starts = opened.boot_sector
     if not starts:
         raise VerificationError(
             f"{image} has no boot code: a BIOS, as the node's, finds nothing to start",

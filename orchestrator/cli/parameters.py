@@ -40,11 +40,15 @@ def existing_image(path: Path) -> Path:
     )
 
 
-def _engine(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    known = ("auto", "docker", "podman", "private")
-    if value in known or value.startswith(("unix://", "tcp://", "http://", "https://")):
-        return value
-    raise click.BadParameter(f"{value!r} is none of {', '.join(known)}, nor a URL (unix:///path, tcp://host:port)")
+def _engine(*known: str) -> Callable[[click.Context, click.Parameter, str], str]:
+    """A check for --engine: one of these names, or a URL."""
+
+    def check(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+        if value in known or value.startswith(("unix://", "tcp://", "http://", "https://")):
+            return value
+        raise click.BadParameter(f"{value!r} is none of {', '.join(known)}, nor a URL (unix:///path, tcp://host:port)")
+
+    return check
 
 
 def json_failures(command: Callable[..., None]) -> Callable[..., None]:
@@ -75,8 +79,16 @@ engine_option = click.option(
     default="auto",
     show_default=True,
     metavar="auto|docker|podman|URL",
-    callback=_engine,
+    callback=_engine("auto", "docker", "podman", "private"),
     help="Which container engine. auto: Docker, else Podman, else a Podman service of our own.",
+)
+place_option = click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    metavar="auto|none|docker|podman|URL",
+    callback=_engine("auto", "none", "docker", "podman", "private"),
+    help="Where programs run. none: namespaces, no engine; auto: none where that works.",
 )
 task_option = click.option(
     "--task", type=PATH, metavar="TASK.JSON", help='The task: {"id": …, "args": […], "files": […]}.'

@@ -19,6 +19,7 @@ from orchestrator.cli.parameters import (
     image_argument,
     json_failures,
     json_option,
+    place_option,
     runtime_option,
     task_option,
     timeout_option,
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
 @task_option
 @files_option
 @click.option("--workspace", type=DIRECTORY, metavar="DIR", help="Use and keep this as /workspace.")
-@click.option("--engine", default="auto", show_default=True, metavar="auto|none|docker|podman|URL",
-              help="Where it runs. none: namespaces, no engine; auto: none where that works.")  # fmt: skip
+@place_option
 @runtime_option
 @timeout_option
 @click.option("--memory", type=click.IntRange(min=1), metavar="MIB", help="Memory (default: the receipt's, else 512).")

@@ -14,6 +14,7 @@ from orchestrator.cli.parameters import (
     PATH,
     json_failures,
     json_option,
+    place_option,
     timeout_option,
 )
 from orchestrator.errors import ProgramError
@@ -34,8 +35,7 @@ def _programs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
 @click.option("--program", "programs", multiple=True, callback=_programs, metavar="PROGRAM=IMAGE",
               help="The image of a program in the workflow; may be repeated.")  # fmt: skip
 @click.option("-o", "--output", type=DIRECTORY, metavar="DIR", help="Keep each program's workspace there.")
-@click.option("--engine", default="auto", show_default=True, metavar="auto|none|docker|podman|URL",
-              help="Where the programs run, as of `rehearse`.")  # fmt: skip
+@place_option
 @timeout_option
 @click.option("--boot", "in_qemu", is_flag=True, help="Boot the images in QEMU instead of rehearsing them.")
 @json_option

@@ -10,9 +10,11 @@ from typing import Any, Final
 
 from orchestrator.errors import UsageError
 from orchestrator.node.model import Result, Task
+from orchestrator.suggest import did_you_mean
 
 TASK: Final = "task.json"
 RESULT: Final = "task_result.json"
+_KEYS: Final = ("id", "args", "files")
 
 
 def read_task(path: Path | None, files: tuple[Path, ...], workspace_at: str) -> Task:
@@ -27,6 +29,8 @@ def read_task(path: Path | None, files: tuple[Path, ...], workspace_at: str) -> 
             raise UsageError(f"{path}: not JSON: {error}", remedy='write {"args": ["…"]}') from error
     if not isinstance(document, dict):
         raise UsageError(f"{path}: not a JSON object", remedy='write {"args": ["…"]}')
+    for key in sorted(document.keys() - set(_KEYS)):
+        raise UsageError(f"{path}: unknown key {key}", remedy=did_you_mean(key, _KEYS))
     for key in ("args", "files"):
         value = document.get(key, [])
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):

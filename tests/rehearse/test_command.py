@@ -82,6 +82,17 @@ def test_fix_writes_what_the_trace_found(packed: Packed, tmp_path: Path) -> None
     assert project.read_text() == "name: x\nstage:\n  files: [p/q]\n"
 
 
+def test_misspelt_words_are_2_with_the_right_one(packed: Packed, tmp_path: Path) -> None:
+    image = packed.image("int main(void) { return 0; }")
+    (tmp_path / "task.json").write_text('{"agrs": ["--n"]}')
+    task = orchestrator("rehearse", image, "--task", tmp_path / "task.json", "--engine", "none")
+    assert task.code == 2
+    assert "unknown key agrs" in task.stderr and "args" in task.stderr.replace("agrs", "")
+    engine = orchestrator("rehearse", image, "--engine", "dockr")
+    assert engine.code == 2
+    assert "none, docker" in engine.stderr
+
+
 def test_no_engine_is_3(packed: Packed) -> None:
     image = packed.image("int main(void) { return 0; }")
     done = orchestrator("rehearse", str(image), "--engine", "unix:///nowhere.sock")
