@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ORCHESTRATOR := $(PYTHON) -m orchestrator
 PYTEST_ARGS ?=
 
-.PHONY: demo test check fuzz bench format clean setup-demo setup-test setup-check
+.PHONY: demo test check docs fuzz bench format clean setup-demo setup-test setup-check
 
 demo: setup-demo
 	@PYTHON=$(PYTHON) sh examples/demo.sh
@@ -27,6 +27,11 @@ bench: setup-demo
 
 format: setup-check
 	@$(PYTHON) -m ruff check --fix . && $(PYTHON) -m ruff format .
+
+# docs/project-yaml.md, from the model; a test fails when it is not up to date.
+docs: setup-check
+	@$(PYTHON) -c 'from orchestrator.project.reference import markdown; print(markdown(), end="")' >docs/project-yaml.md.new
+	@mv docs/project-yaml.md.new docs/project-yaml.md
 
 clean:
 	@if [ -x $(PYTHON) ]; then $(ORCHESTRATOR) clean || true; fi

@@ -16,6 +16,7 @@ from orchestrator.cli import (
     image_commands,
     lock_commands,
     rehearse_commands,
+    schema_command,
     workflow_commands,
 )
 from orchestrator.cli.console import exiting
@@ -27,6 +28,7 @@ COMMANDS = (
     *workflow_commands.COMMANDS,
     *boot_commands.COMMANDS,
     *lock_commands.COMMANDS,
+    *schema_command.COMMANDS,
     *host_commands.COMMANDS,
 )
 

@@ -72,8 +72,11 @@ class Resources(Model):
     """What the node gives the program. `memory` is MiB."""
 
     cpus: Annotated[int, Field(ge=1, le=1024, strict=True)] = 2
+    """Virtual CPUs that the node gives the guest."""
     memory: Annotated[int, Field(ge=16, le=16 * 1024 * 1024, strict=True)] = 512
+    """Memory of the guest, in MiB."""
     gpus: Annotated[int, Field(ge=0, le=1, strict=True)] = 0  # the node's QEMU line takes 0 or 1
+    """GPUs passed through to the guest. 1 makes this a GPU project: CUDA base, GPU assets and the GPU manifest."""
 
 
 FIRST_WHOLE_CUDA = 13
@@ -99,15 +102,20 @@ class Bootstrap(Model):
     """A base made from Debian packages when its image can't be pulled; with `cuda`, NVIDIA's Python packages too."""
 
     debian: Annotated[str, Field(pattern=r"^[a-z]+$")] = "bookworm"
+    """Debian release that the packages are taken from, by its code name."""
     packages: tuple[PackageName, ...] = ()
+    """Debian packages to install besides the minimal system."""
     cuda: Annotated[Version, AfterValidator(_whole_cuda)] | None = None
+    """CUDA toolkit to assemble from NVIDIA's Python packages. From version 13 on; CUDA 12 needs its image."""
 
 
 class Base(Model):
     """An image reference, and how to make it where no registry answers."""
 
     image: Annotated[Line, Field(pattern=r"^[^\s$'\"\\]+$")]
+    """Image reference that the stage starts from."""
     bootstrap: Bootstrap | None = None
+    """How to make the base from Debian packages when the image cannot be pulled. Never used silently."""
 
 
 def _base(value: Any) -> Any:
@@ -121,12 +129,21 @@ class Gevulot(Model):
     """Where the Gevulot shim comes from (exactly one of git, path, archive) and how it is built."""
 
     git: Line | None = None
+    """Git repository that holds the shim's sources."""
     path: Line | None = None
+    """Directory with the shim's sources, relative to project.yaml."""
     archive: Line | None = None
+    """URL of an archive with the shim's sources."""
     sha256: Sha256 | None = None
+    """SHA-256 that the archive must have."""
     ref: Line | None = None
+    """Branch, tag or commit. The default follows `runtime`: main for devnet, optional-file-based-task-to-shim
+    for local.
+    """
     workspace: bool = False  # build the whole workspace, as the guide does, not the FFI crate alone
+    """Build the whole cargo workspace, as the vendor's guide does, instead of the shim's crate alone."""
     base: BaseField = Base(image=DEFAULT_BASE, bootstrap=Bootstrap(debian="bookworm", packages=SHIM_BOOTSTRAP_PACKAGES))
+    """Base of the stage that builds the shim; same form as the top-level `base`."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Gevulot:
@@ -144,8 +161,11 @@ class Secret(Model):
     """A build secret: from an environment variable or a file of the host."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """Name of the secret: /run/secrets/ID while `build.run` runs."""
     env: Line | None = None
+    """Environment variable that holds the value."""
     file: Line | None = None
+    """File that holds the value, relative to project.yaml."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Secret:
@@ -158,27 +178,39 @@ class Build(Model):
     """The user's step. `program` is relative to the work directory /build."""
 
     context: Line = "."
+    """Directory that is copied to /build, relative to project.yaml. .dockerignore is honoured."""
     packages: tuple[PackageName, ...] = ()
+    """Debian packages that the build step needs."""
     secrets: tuple[Secret, ...] = ()
+    """Values that only the build step may read; they never reach a layer, the context, the receipt or the image."""
     ssh: Annotated[bool, Field(strict=True)] = False  # the host's ssh agent, for `run` alone
+    """Forward the ssh agent of SSH_AUTH_SOCK to the build step."""
     run: Annotated[str, AfterValidator(_not_blank)]
+    """Shell script that builds the program, run in /build with `sh -e`."""
     program: InsideFile
+    """The built program, relative to /build."""
 
 
 class Stage(Model):
     """What goes beside the program into the image."""
 
     libraries: Literal["auto", "none"] = "auto"
+    """`auto` stages every shared library that a packed ELF file needs; `none` stages only what is listed."""
     extra: tuple[Line, ...] = ()
+    """Libraries that the program loads by name at run time (dlopen)."""
     files: tuple[InsidePath, ...] = ()
+    """Files from /build that the program reads; each has the same path in the image."""
 
 
 class Nanos(Model):
     """The kernel: a release, a directory (kernel.img, boot.img, klibs/), or our own stub."""
 
     version: Version | None = None
+    """Nanos release to download."""
     path: Line | None = None
+    """Directory with kernel.img, boot.img and klibs/, relative to project.yaml."""
     kernel: Literal["stub"] | None = None
+    """`stub` packs a stand-in kernel, which prints one line and stops the machine."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Nanos:
@@ -194,9 +226,13 @@ class Ops(Model):
     """The packer's binary: a release, a file, or a URL with its checksum."""
 
     version: Version | None = None
+    """ops release to download; 0.1.42 or newer."""
     path: Line | None = None
+    """ops binary on this machine, relative to project.yaml."""
     url: Line | None = None
+    """URL of an ops binary; needs `sha256`."""
     sha256: Sha256 | None = None
+    """SHA-256 that the binary must have."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Ops:
@@ -219,8 +255,11 @@ class GpuAssets(Model):
     """klib gpu_nvidia, NVIDIA's user libraries and firmware: an archive or a directory."""
 
     url: Line | None = None
+    """URL of the archive with the klib, NVIDIA's user libraries and firmware."""
     sha256: Sha256 | None = None
+    """SHA-256 that the archive must have."""
     path: Line | None = None
+    """Directory with the same content, relative to project.yaml."""
 
     @model_validator(mode="after")
     def _one_source(self) -> GpuAssets:
@@ -243,30 +282,56 @@ class Network(Model):
     """Proxies and certificates for the build steps; what isn't given comes from the host's environment."""
 
     http_proxy: Line | None = Field(default=None, alias="http-proxy")
+    """Proxy for http; the default is the host's HTTP_PROXY."""
     https_proxy: Line | None = Field(default=None, alias="https-proxy")
+    """Proxy for https; the default is the host's HTTPS_PROXY."""
     no_proxy: Line | None = Field(default=None, alias="no-proxy")
+    """Hosts that are reached without a proxy; the default is the host's NO_PROXY."""
     ca: Line | None = None
+    """PEM file with CA certificates to trust besides the host's, relative to project.yaml."""
 
 
 class Project(Model):
     """One project.yaml. Relative host paths are relative to `root`, the file's directory (set by the loader)."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
+    """Name of the image: `target/NAME.img`."""
     runtime: Literal["devnet", "local"] = "devnet"
+    """Where tasks come from: `devnet` (from a node, over vsock) or `local` (from a file, for shim-executor)."""
     resources: Resources = Resources()
+    """What the node gives the program; goes into the receipt and `deploy-command`."""
     gevulot: Gevulot | None = None
+    """The Gevulot shim: exactly one of git, path, archive. Omit it to build without the shim."""
     base: BaseField = Base(image=DEFAULT_BASE)
+    """Where `build.run` runs: an image reference, or a mapping."""
     cuda: Version | None = None
+    """CUDA version of a GPU project; picks the CUDA devel image as the base."""
     build: Build
+    """How the program is built."""
     stage: Stage = Stage()
+    """What is packed beside the program."""
     nanos: Nanos = Nanos(version=DEFAULT_NANOS)
+    """The kernel: exactly one of version, path, kernel."""
     ops: Ops = Ops(version=DEFAULT_OPS)
+    """The vendor's tool, for `packer: ops`: exactly one of version, path, url."""
     packer: Literal["ops", "native"] = "ops"
+    """`native`: our own writer, same input, same bytes. `ops`: the vendor's tool."""
     gpu_assets: GpuAssets | None = Field(default=None, alias="gpu-assets")
+    """NVIDIA's klib, libraries and firmware: exactly one of url, path. The default is the vendor's archive for
+    the Nanos version.
+    """
     gpu_families: tuple[GpuFamily, ...] = Field(default=(), alias="gpu-families")
+    """GPU generations that the image must run on. If you omit it, the check passes when at least one is
+    supported by both the firmware and the driver.
+    """
     manifest: Line | dict[str, Any] | None = None
+    """The ops manifest: a JSON file, or its keys inline. Merged over the defaults in manifests/."""
     mirrors: dict[str, Line] = {}
+    """Redirects for outside inputs: URL prefix to replacement. `debian:` names a Debian mirror, `pypi:` a
+    Python package index.
+    """
     network: Network = Network()
+    """Proxies and CA certificates for downloads and build steps; the rest comes from the host's environment."""
 
     @property
     def gpu(self) -> bool:

@@ -10,11 +10,14 @@ from orchestrator.files import write_text
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 IGNORE = ".dockerignore"
+SCHEMA = ".project.schema.json"
+"""The JSON Schema of project.yaml, which its first line points editors to."""
 LANGUAGES = ("rust", "c", "cpp")
 
 
 def init_project(directory: Path, *, language: str, gpu: bool) -> list[Path]:
-    """Write project.yaml, .dockerignore and a sample program; return the files written, project.yaml first.
+    """Write project.yaml, .dockerignore and a sample program; return the files written, project.yaml first
+    and its JSON Schema for editors last.
 
     `language` is rust|c|cpp; `gpu` gives a CUDA C++ program whatever the language. Errors: UsageError when
     any of the files exists, before anything is written; a .dockerignore that is there is left as it is.
@@ -23,6 +26,7 @@ def init_project(directory: Path, *, language: str, gpu: bool) -> list[Path]:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from orchestrator.project.model import DEFAULT_NANOS, DEFAULT_OPS
+    from orchestrator.project.reference import json_schema_text
 
     flavour = "cuda" if gpu else language
     name = _name(directory)
@@ -50,9 +54,12 @@ def init_project(directory: Path, *, language: str, gpu: bool) -> list[Path]:
     )
     for path, source in targets.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = environment.get_template(source).render(name=name, flavour=flavour, nanos=DEFAULT_NANOS, ops=DEFAULT_OPS)
+        text = environment.get_template(source).render(
+            name=name, flavour=flavour, nanos=DEFAULT_NANOS, ops=DEFAULT_OPS, schema=SCHEMA
+        )
         write_text(path, text)
-    return list(targets)
+    write_text(directory / SCHEMA, json_schema_text())  # a newer one may replace it: it is ours
+    return [*targets, directory / SCHEMA]
 
 
 # Names that are taken in the work directory /build (the shim's sources, GPU assets), or that cargo refuses.
