@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ORCHESTRATOR := $(PYTHON) -m orchestrator
 PYTEST_ARGS ?=
 
-.PHONY: demo test check docs fuzz bench format clean setup-demo setup-test setup-check
+.PHONY: demo test check docs proto fuzz bench format clean setup-demo setup-test setup-check
 
 demo: setup-demo
 	@PYTHON=$(PYTHON) sh examples/demo.sh
@@ -32,6 +32,12 @@ format: setup-check
 docs: setup-check
 	@$(PYTHON) -c 'from orchestrator.project.reference import markdown; print(markdown(), end="")' >docs/project-yaml.md.new
 	@mv docs/project-yaml.md.new docs/project-yaml.md
+
+# The generated messages of every .proto file, with their types.
+proto: setup-check
+	@for proto in $$(git ls-files '*.proto'); do \
+		$(PYTHON) -m grpc_tools.protoc -I. --python_out=. --mypy_out=. --plugin=protoc-gen-mypy=.venv/bin/protoc-gen-mypy "$$proto" || exit 1; \
+	done
 
 clean:
 	@if [ -x $(PYTHON) ]; then $(ORCHESTRATOR) clean || true; fi

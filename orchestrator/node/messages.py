@@ -1,18 +1,18 @@
-"""The node's protocol with a program in its guest: gRPC service vm_service.VMService (facts of Gevulot, section 1)."""
+"""The node's protocol with a program in its guest, between our types and the generated messages (vm_service.proto)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.node.model import Task
-from orchestrator.protobuf import as_bytes, as_number, encode, fields
+
+if TYPE_CHECKING:
+    from orchestrator.node.vm_service_pb2 import TaskResultRequest
 
 SERVICE: Final = "vm_service.VMService"
 HOST_CID: Final = 2
 PORT: Final = 8080
-UNAVAILABLE: Final = 0
-"""TaskError: there is no task; the shim ends then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,48 +35,35 @@ class Submission:
 
 def task_response(task: Task | None) -> bytes:
     """TaskResponse: the task, or that there is none."""
+    from orchestrator.node import vm_service_pb2 as messages  # late: `rehearse --help` need not load protobuf
+
     if task is None:
-        return encode({2: UNAVAILABLE})
-    message = encode(
-        [
-            (1, task.id.encode()),
-            (2, task.id.encode()),
-            *((3, each.encode()) for each in task.args),
-            *((4, each.encode()) for each in task.files),
-        ]
-    )
-    return encode({1: message})
+        return messages.TaskResponse(error=messages.UNAVAILABLE).SerializeToString()
+    sent = messages.Task(tx_hash=task.id, name=task.id, args=task.args, files=task.files)
+    return messages.TaskResponse(task=sent).SerializeToString()
 
 
 def result_response() -> bytes:
     """TaskResultResponse: the node never has a second task for a program."""
-    return encode({1: 0})
+    from orchestrator.node import vm_service_pb2 as messages
+
+    return messages.TaskResultResponse().SerializeToString()
 
 
 def read_submission(data: bytes) -> Submission:
-    """What a program sent. ProtobufError (a ValueError) when it is no such message."""
-    tx_hash, result, error = "", b"", None
-    files: list[SentFile] = []
-    for number, value in fields(data):
-        if number == 1:
-            tx_hash = as_bytes(value).decode()
-        elif number == 2:
-            error = None
-            for inner, part in fields(as_bytes(value)):
-                if inner == 2:
-                    result = as_bytes(part)
-                elif inner == 3:
-                    files.append(_file(as_bytes(part)))
-        elif number == 3:
-            error = as_number(value)
-    return Submission(tx_hash=tx_hash, data=result, files=tuple(files), error=error)
+    """What a program sent. ValueError when it is no such message."""
+    from google.protobuf.message import DecodeError
+
+    from orchestrator.node.vm_service_pb2 import TaskResultRequest
+
+    try:
+        return _submission(TaskResultRequest.FromString(data))
+    except DecodeError as error:
+        raise ValueError(f"not a TaskResultRequest: {error}") from error
 
 
-def _file(data: bytes) -> SentFile:
-    path, checksum = "", b""
-    for number, value in fields(data):
-        if number == 1:
-            path = as_bytes(value).decode()
-        elif number == 2:
-            checksum = as_bytes(value)
-    return SentFile(path=path, checksum=checksum)
+def _submission(request: TaskResultRequest) -> Submission:
+    if request.WhichOneof("result") == "error":
+        return Submission(tx_hash=request.tx_hash, error=request.error)
+    files = tuple(SentFile(path=each.path, checksum=each.checksum) for each in request.task.files)
+    return Submission(tx_hash=request.tx_hash, data=request.task.data, files=files)

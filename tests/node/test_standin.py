@@ -16,8 +16,15 @@ from hypothesis import strategies as st
 from orchestrator.node.messages import SERVICE, read_submission
 from orchestrator.node.model import Result, Task
 from orchestrator.node.standin import NodeStandIn, answers, host_path, serving
-from orchestrator.protobuf import as_bytes, encode, fields
+from orchestrator.node.vm_service_pb2 import (
+    File,
+    TaskResult,
+    TaskResultRequest,
+    TaskResultResponse,
+)
 
+NO_TASK = b"\x10\x00"
+"""Field 2, the error UNAVAILABLE: written although it is 0, since it is one of a oneof."""
 TASK = Task(id="t1", args=("--n", "7"), files=("/workspace/in.txt",))
 
 
@@ -35,30 +42,27 @@ def call(channel: grpc.Channel, method: str, request: bytes = b"") -> bytes:
 
 
 def submission(tx_hash: str, data: bytes, *files: tuple[str, bytes]) -> bytes:
-    result = [(2, data), *((3, encode({1: path.encode(), 2: checksum})) for path, checksum in files)]
-    return encode({1: tx_hash.encode(), 2: encode(result)})
+    sent = [File(path=path, checksum=checksum) for path, checksum in files]
+    return TaskResultRequest(tx_hash=tx_hash, task=TaskResult(data=data, files=sent)).SerializeToString()
 
 
 def test_a_task_and_its_result(tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(b"proof")
     node = NodeStandIn(task=TASK, workspace=tmp_path)
     with calling(node) as channel:
-        ((number, message),) = fields(call(channel, "GetTask"))
-        assert number == 1
-        assert list(fields(as_bytes(message))) == [
-            (1, b"t1"), (2, b"t1"), (3, b"--n"), (3, b"7"), (4, b"/workspace/in.txt"),
-        ]  # fmt: skip
+        # The bytes as the real shim reads them: field numbers and order are the protocol.
+        assert call(channel, "GetTask") == b"\x0a\x23\x0a\x02t1\x12\x02t1\x1a\x03--n\x1a\x017\x22\x11/workspace/in.txt"
         reply = call(
             channel, "SubmitResult", submission("t1", b"\x00yes", ("/workspace/out", blake3(b"proof").digest()))
         )
-        assert list(fields(reply)) == [(1, 0)]
-        assert list(fields(call(channel, "GetTask"))) == [(2, 0)]  # there is no second one
+        assert getattr(TaskResultResponse.FromString(reply), "continue") is False
+        assert call(channel, "GetTask") == NO_TASK  # there is no second one
     assert node.result == Result(data=b"\x00yes", files=("/workspace/out",))
 
 
 def test_without_a_task_it_says_so(tmp_path: Path) -> None:
     with calling(NodeStandIn(task=None, workspace=tmp_path)) as channel:
-        assert list(fields(call(channel, "GetTask"))) == [(2, 0)]
+        assert call(channel, "GetTask") == NO_TASK
 
 
 @pytest.mark.parametrize(
@@ -89,8 +93,7 @@ def test_another_tasks_result_is_dropped_and_a_failure_kept(tmp_path: Path) -> N
     node = NodeStandIn(task=TASK, workspace=tmp_path)
     node.submit_result(submission("other", b"x"))
     dropped = node.result
-    failed: dict[int, int | bytes] = {1: b"t1", 3: 1}
-    node.submit_result(encode(failed))
+    node.submit_result(TaskResultRequest(tx_hash="t1", error=1).SerializeToString())
     assert dropped is None
     assert "failed" in str(node.result)
 
