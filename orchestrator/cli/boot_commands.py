@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -40,7 +39,20 @@ from orchestrator.errors import ProgramError
 @click.option("--smoke", is_flag=True, help="Only whether it starts: pass or fail, recorded in the receipt.")
 @json_option
 @json_failures
-def boot(image: Path, workspace: Path | None, smoke: bool, as_json: bool, **given: Any) -> None:
+def boot(  # noqa: PLR0913 - one parameter an option
+    *,
+    image: Path,
+    task: Path | None,
+    files: tuple[Path, ...],
+    runtime: str | None,
+    workspace: Path | None,
+    accel: str,
+    timeout: float,
+    memory: int | None,
+    cpus: int | None,
+    smoke: bool,
+    as_json: bool,
+) -> None:
     """Start the image in QEMU as a node does: no network, read-only disk, /workspace shared. The image is not written.
 
     Exit 0: the program ended with 0, or the machine powered off (Nanos tells the exit code only with debug_exit in
@@ -53,19 +65,14 @@ def boot(image: Path, workspace: Path | None, smoke: bool, as_json: bool, **give
     from orchestrator.receipt import read_receipt, receipt_limits, takes_task_files
 
     receipt = read_receipt(existing_image(image))
-    local = takes_task_files(receipt, given["runtime"])
+    local = takes_task_files(receipt, runtime)
     if not local and not can_serve():
         say("this image asks a node for its task, over vsock, which this machine can't give it (no vhost-vsock)")
-    memory, cpus = receipt_limits(receipt, memory=given["memory"], cpus=given["cpus"])
+    limits = receipt_limits(receipt, memory=memory, cpus=cpus)
     machine = Machine(
-        image=image,
-        accel=given["accel"],
-        timeout=given["timeout"],
-        workspace=workspace,
-        memory=memory,
-        cpus=cpus,
+        image=image, accel=accel, timeout=timeout, workspace=workspace, memory=limits.memory, cpus=limits.cpus
     )
-    work = Work(local=local, task=given["task"], files=given["files"])
+    work = Work(local=local, task=task, files=files)
     done, result = boot_with_task(machine, work, _ignore if as_json else _show)
     passed, reason = done.ok, done.reason
     if passed and result is not None and result.error is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -40,8 +39,15 @@ def _programs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
 @click.option("--boot", "in_qemu", is_flag=True, help="Boot the images in QEMU instead of rehearsing them.")
 @json_option
 @json_failures
-def run_workflow(
-    workflow: Path, programs: dict[str, Path], output: Path | None, as_json: bool, in_qemu: bool, **given: Any
+def run_workflow(  # noqa: PLR0913 - one parameter an option
+    *,
+    workflow: Path,
+    programs: dict[str, Path],
+    output: Path | None,
+    engine: str,
+    timeout: float,
+    in_qemu: bool,
+    as_json: bool,
 ) -> None:
     """Run the programs of a workflow, as `gevulot-cli exec --tasks` takes it, one after the other; the files of a
     result go to the next. Exit 0: each gave a result; 7: one did not, and those after it were not run.
@@ -64,7 +70,7 @@ def run_workflow(
             for each in done.files:
                 answer(f"  {each.path}  {size(each.size)}  BLAKE3 {each.blake3}")
 
-    runner = booted(given["timeout"]) if in_qemu else rehearsed(Options(**given))
+    runner = booted(timeout) if in_qemu else rehearsed(Options(engine=engine, timeout=timeout))
     done = run(steps, images, workflow.parent, runner, told, output)
     failed = done[-1].error
     if as_json:
