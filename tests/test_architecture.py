@@ -21,7 +21,6 @@ BASIS = {
     "suggest",
     "network",
     "digest",
-    "protobuf",
     "rpc",
 }
 ALLOWED = {

@@ -1,14 +1,14 @@
-"""BuildKit's trace messages: the few fields of `moby.buildkit.v1.StatusResponse` that tell how a build goes.
-
-Source of the field numbers: BuildKit's api/services/control.
-"""
+"""BuildKit's trace messages: the few fields of `moby.buildkit.v1.StatusResponse` that tell how a build goes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from orchestrator import protobuf
-from orchestrator.protobuf import Value
+if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from orchestrator.engine import buildkit_pb2
 
 MAX_MESSAGE = 64 * 1024 * 1024
 """No single trace is near this; a larger one is refused before it is decoded."""
@@ -31,16 +31,6 @@ class Vertex:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status:
-    """A part of a step with a measure of its progress, such as a layer that is pulled."""
-
-    vertex: str
-    id: str = ""
-    current: int = 0
-    total: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Log:
     """Bytes that a step wrote to its stdout (`stream` 1) or stderr (2)."""
 
@@ -54,63 +44,41 @@ class Trace:
     """One StatusResponse."""
 
     vertices: tuple[Vertex, ...] = ()
-    statuses: tuple[Status, ...] = ()
     logs: tuple[Log, ...] = ()
 
 
 def decode(data: bytes) -> Trace:
     """Decode one StatusResponse; unknown fields are skipped. TraceError when it isn't one."""
+    from google.protobuf.message import DecodeError
+
+    from orchestrator.engine.buildkit_pb2 import StatusResponse
+
     if len(data) > MAX_MESSAGE:
         raise TraceError(f"trace message of {len(data)} bytes")
-    vertices: list[Vertex] = []
-    statuses: list[Status] = []
-    logs: list[Log] = []
     try:
-        for number, value in protobuf.fields(data):
-            if number == 1:
-                vertices.append(_vertex(protobuf.as_bytes(value)))
-            elif number == 2:
-                statuses.append(_status(protobuf.as_bytes(value)))
-            elif number == 3:
-                logs.append(_log(protobuf.as_bytes(value)))
-    except protobuf.ProtobufError as error:
+        message = StatusResponse.FromString(data)
+    except DecodeError as error:
         raise TraceError(str(error)) from error
-    return Trace(vertices=tuple(vertices), statuses=tuple(statuses), logs=tuple(logs))
+    return Trace(
+        vertices=tuple(_vertex(each) for each in message.vertexes),
+        logs=tuple(Log(vertex=_text(each.vertex), data=each.msg, stream=each.stream) for each in message.logs),
+    )
 
 
-def _vertex(data: bytes) -> Vertex:
-    fields = dict(protobuf.fields(data))  # the last value of a field counts, as protobuf says; inputs (2) don't matter
+def _vertex(message: buildkit_pb2.Vertex) -> Vertex:
     return Vertex(
-        digest=protobuf.as_text(fields.get(1, b"")),
-        name=protobuf.as_text(fields.get(3, b"")),
-        cached=bool(fields.get(4, 0)),
-        started=_time(fields.get(5)),
-        completed=_time(fields.get(6)),
-        error=protobuf.as_text(fields.get(7, b"")),
+        digest=_text(message.digest),
+        name=_text(message.name),
+        cached=message.cached,
+        started=_seconds(message.started) if message.HasField("started") else None,
+        completed=_seconds(message.completed) if message.HasField("completed") else None,
+        error=_text(message.error),
     )
 
 
-def _status(data: bytes) -> Status:
-    fields = dict(protobuf.fields(data))
-    return Status(
-        id=protobuf.as_text(fields.get(1, b"")),
-        vertex=protobuf.as_text(fields.get(2, b"")),
-        current=protobuf.as_number(fields.get(4, 0)),
-        total=protobuf.as_number(fields.get(5, 0)),
-    )
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", errors="replace")
 
 
-def _log(data: bytes) -> Log:
-    fields = dict(protobuf.fields(data))
-    return Log(
-        vertex=protobuf.as_text(fields.get(1, b"")),
-        data=protobuf.as_bytes(fields.get(4, b"")),
-        stream=protobuf.as_number(fields.get(3, 0)),
-    )
-
-
-def _time(value: Value | None) -> float | None:
-    if value is None:
-        return None
-    fields = dict(protobuf.fields(protobuf.as_bytes(value)))
-    return protobuf.as_number(fields.get(1, 0)) + protobuf.as_number(fields.get(2, 0)) / 1e9
+def _seconds(moment: Timestamp) -> float:
+    return moment.seconds + moment.nanos / 1e9

@@ -2,8 +2,8 @@
 
 The client opens `POST /session`, both sides switch to HTTP/2 (h2c), and then the *client* is the gRPC server: the
 daemon calls the methods that the request's headers expose. gRPC takes no ready connection, so the server listens on
-a private Unix socket, and a thread copies bytes between that and the daemon's connection. Source of the names and
-field numbers: BuildKit's session/{secrets,auth,sshforward} protocol files.
+a private Unix socket, and a thread copies bytes between that and the daemon's connection. The messages are those of
+buildkit.proto.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator import protobuf
 from orchestrator.engine.docker_api import ApiError
 from orchestrator.engine.logins import Login, registry_host
 from orchestrator.engine.upgrade import upgrade
@@ -34,7 +33,6 @@ OPEN_TIMEOUT = 20.0
 _WORKERS = 16  # each connection to the agent holds one for as long as it lasts
 _CHUNK = 64 * 1024
 _HEALTH = "/grpc.health.v1.Health/Check"
-_SERVING = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,25 +131,28 @@ def _copy(left: socket.socket, right: socket.socket) -> None:
 
 
 def _unary(offer: Offer) -> dict[str, Reply]:
+    from orchestrator.engine import buildkit_pb2 as messages  # late: only BuildKit's builds need protobuf
+
     def health(_request: bytes, _context: grpc.ServicerContext) -> bytes:
-        return protobuf.encode({1: _SERVING})
+        return messages.HealthCheckResponse(status=messages.HealthCheckResponse.SERVING).SerializeToString()
 
     def secret(request: bytes, context: grpc.ServicerContext) -> bytes:
-        name = _field(request, 1)
+        name = messages.GetSecretRequest.FromString(request).id
         if name not in offer.secrets:
             _abort(context, "NOT_FOUND", f"no secret {name}")
-        return protobuf.encode({1: offer.secrets[name]})
+        return messages.GetSecretResponse(data=offer.secrets[name]).SerializeToString()
 
     def credentials(request: bytes, _context: grpc.ServicerContext) -> bytes:
-        login = offer.logins.get(registry_host(_field(request, 1)))
+        login = offer.logins.get(registry_host(messages.CredentialsRequest.FromString(request).host))
         if login is None:
             return b""  # anonymous
         if login.token:
-            return protobuf.encode({2: login.token.encode()})
-        return protobuf.encode({1: login.username.encode(), 2: login.password.encode()})
+            return messages.CredentialsResponse(secret=login.token).SerializeToString()
+        found = messages.CredentialsResponse(username=login.username, secret=login.password)
+        return found.SerializeToString()
 
     def check_agent(request: bytes, context: grpc.ServicerContext) -> bytes:
-        if _field(request, 1) not in ("", SSH_ID):
+        if messages.CheckAgentRequest.FromString(request).id not in ("", SSH_ID):
             _abort(context, "NOT_FOUND", "there is one ssh agent, and it is called default")
         return b""
 
@@ -166,6 +167,8 @@ def _unary(offer: Offer) -> dict[str, Reply]:
 
 
 def _streams(offer: Offer) -> dict[str, Exchange]:
+    from orchestrator.engine.buildkit_pb2 import BytesMessage
+
     def forward(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         with socket.socket(socket.AF_UNIX) as agent:
             try:
@@ -177,26 +180,24 @@ def _streams(offer: Offer) -> dict[str, Exchange]:
             threading.Thread(target=_feed, args=(agent, requests), name="session-ssh", daemon=True).start()
             with suppress(OSError):
                 while data := agent.recv(_CHUNK):
-                    yield protobuf.encode({1: data})
+                    yield BytesMessage(data=data).SerializeToString()
 
     return {"/moby.sshforward.v1.SSH/ForwardAgent": forward} if offer.ssh else {}
 
 
 def _feed(agent: socket.socket, requests: Iterator[bytes]) -> None:
     """What the build step says to the agent. gRPC's iterator raises when the call is over."""
+    from orchestrator.engine.buildkit_pb2 import BytesMessage
+
     with suppress(Exception):
         for request in requests:
-            agent.sendall(dict(protobuf.fields(request)).get(1, b""))  # type: ignore[arg-type]  # a number can't be sent
+            agent.sendall(BytesMessage.FromString(request).data)
     _shut(agent, socket.SHUT_WR)
 
 
 def _shut(connection: socket.socket, how: int = socket.SHUT_RDWR) -> None:
     with suppress(OSError):
         connection.shutdown(how)
-
-
-def _field(message: bytes, number: int) -> str:
-    return protobuf.as_text(dict(protobuf.fields(message)).get(number, b""))
 
 
 def _abort(context: grpc.ServicerContext, code: str, text: str) -> None:

@@ -12,26 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.engine import buildkit_trace
-from orchestrator.engine.buildkit_trace import Log, Status, Trace, TraceError, Vertex, decode
+from orchestrator.engine.buildkit_trace import Log, Trace, TraceError, Vertex, decode
+from tests.support.wire import data, number
 
 RECORDINGS = Path(__file__).parent / "recordings"
-
-
-def varint(value: int) -> bytes:
-    value &= (1 << 64) - 1
-    data = b""
-    while value > 0x7F:
-        data += bytes([value & 0x7F | 0x80])
-        value >>= 7
-    return data + bytes([value])
-
-
-def number(field: int, value: int) -> bytes:
-    return varint(field << 3) + varint(value)
-
-
-def data(field: int, value: bytes) -> bytes:
-    return varint(field << 3 | 2) + varint(len(value)) + value
 
 
 def moment(seconds: int, nanos: int) -> bytes:
@@ -65,7 +49,6 @@ def test_decodes_what_was_encoded(draw: st.DataObject) -> None:
                 error=error,
             ),
         ),
-        statuses=(Status(vertex=digest, id="id", current=current, total=total),),
         logs=(Log(vertex=digest, data=text, stream=2),),
     )
 
