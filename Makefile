@@ -3,7 +3,8 @@
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 ORCHESTRATOR := $(PYTHON) -m orchestrator
-PYTEST_ARGS ?=
+# Two workers: one has the tests of Docker, the other those of Podman, and both share the rest (tests/conftest.py).
+PYTEST_ARGS ?= -n 2 --dist loadgroup
 
 .PHONY: demo test check docs proto fuzz bench format clean setup-demo setup-test setup-check
 

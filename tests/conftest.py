@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,29 @@ from tests.support import engines
 # interrupts, and the programs that they interrupt, would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which tests share a worker of pytest-xdist: those of Docker, those of Podman, else those of a file."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    # There is one Docker daemon, and `clean` takes from an engine what another test has just built.
+    callspec = getattr(item, "callspec", None)
+    parameters = list(callspec.params.values()) if callspec is not None else []
+    text = _text(item.path)
+    if "docker" in parameters or ("podman" not in parameters and "docker_engine" in text):
+        return "docker"
+    if "podman" in parameters or "podman" in text or '"private"' in text:
+        return "podman"
+    return str(item.path)
+
+
+@functools.cache
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(

@@ -353,7 +353,7 @@ def search(engine: Engine, since: float, needles: list[bytes]) -> tuple[int, lis
     if engine.info.kind == "docker":
         places.append(Path(engine._api.json("GET", "/info")["DockerRootDir"]))
     else:
-        places += [engines.FOLDER / "podman", Path(engine.info.endpoint.removeprefix("unix://")).parent]
+        places += [engines.PODMAN_STORE, Path(engine.info.endpoint.removeprefix("unix://")).parent]
     searched, hits = 0, []
     for path in changed(places, lambda status: max(status.st_mtime, status.st_ctime) >= since):
         with suppress(OSError):

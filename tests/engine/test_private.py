@@ -14,7 +14,7 @@ from orchestrator.engine.probe import start_private
 from orchestrator.engine.select import candidates
 from orchestrator.engine.settings import Settings, alternatives
 from orchestrator.errors import EngineError
-from tests.support.engines import FOLDER, need
+from tests.support.engines import PODMAN_STORE, need
 
 pytestmark = pytest.mark.engine
 
@@ -23,20 +23,20 @@ def test_settings_that_work_are_remembered(monkeypatch: pytest.MonkeyPatch, tmp_
     need("podman")
     memory = tmp_path / "settings.json"
     monkeypatch.setattr(probe, "_memory", lambda: memory)
-    first = start_private(storage=FOLDER / "podman")
+    first = start_private(storage=PODMAN_STORE)
     assert first.info.private
     assert not [item for item in first.leftovers() if item.build_id == probe.PROBE_ID], "the probe left something"
     first.close()
     written = memory.read_text()
     began = time.monotonic()
-    second = start_private(storage=FOLDER / "podman")
+    second = start_private(storage=PODMAN_STORE)
     took = time.monotonic() - began
     second.close()
     assert second.info.note == first.info.note
     assert memory.read_text() == written
     assert took < 5, "it probed again"
     memory.write_text("{broken")
-    third = start_private(storage=FOLDER / "podman")
+    third = start_private(storage=PODMAN_STORE)
     third.close()
     assert memory.read_text() == written
 

@@ -34,6 +34,10 @@ from orchestrator.events import Event, StepFinished, StepOutput, StepStarted
 
 FOLDER = Path(tempfile.gettempdir()) / f"orchestrator-tests-{os.getuid()}"
 """Where test engines keep their images: fixed, so that a second run finds its caches."""
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"process {os.getpid()}")
+"""The test session that this process is of: the workers of pytest-xdist have one name for theirs."""
+PODMAN_STORE = FOLDER / f"podman{os.environ.get('PYTEST_XDIST_WORKER', '').removeprefix('gw0')}"
+"""Each worker's own: what one cleans another may be using. The first has that of a run without workers."""
 BASE = "localhost/orchestrator-test-base:1"
 """An image with nothing but a static busybox and its applets; `base_image` makes it."""
 INSTALL = "install what the tests need: apt-get install docker.io podman runc busybox-static"
@@ -160,7 +164,7 @@ def podman_engine() -> Iterator[Engine]:
     """A private Podman whose images lie apart from the user's."""
     need("podman")
     _one_session()
-    engine = start_private(storage=FOLDER / "podman")
+    engine = start_private(storage=PODMAN_STORE)
     try:
         yield engine
     finally:
@@ -233,16 +237,35 @@ class Events:
 def _one_session() -> TextIO:
     """Wait until no other test session on this machine uses the engines; they are then ours until we end.
 
-    `clean` in one would remove what another has just built.
+    `clean` in one would remove what another has just built. The workers of one session share the lock.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
-    lock = (FOLDER / "session.lock").open("a")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print("waiting for another test session to end", file=sys.__stderr__, flush=True)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = (FOLDER / "session.lock").open("a+")
+    said = False
+    while not _taken(lock):
+        if not said:
+            print("waiting for another test session to end", file=sys.__stderr__, flush=True)
+            said = True
+        time.sleep(0.5)
     return lock
+
+
+def _taken(lock: TextIO) -> bool:
+    """Take the session's lock, alone or beside the other workers of our session, whose name is then in it."""
+    with (FOLDER / "session.gate").open("a") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            if lock.read() != RUN:
+                return False
+        else:
+            lock.truncate(0)
+            lock.write(RUN)
+            lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        return True
 
 
 @contextlib.contextmanager
