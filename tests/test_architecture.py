@@ -19,13 +19,14 @@ BASIS = {
     "process",
     "resources",
     "suggest",
+    "text",
     "network",
     "digest",
     "protobuf",
     "rpc",
 }
 ALLOWED = {
-    **{name: {"errors", "events"} for name in BASIS},
+    **{name: {"errors", "events", "text"} for name in BASIS},
     "image": {"errors"},
     "elf": {"errors"},
     "boot": BASIS | {"image", "node", "receipt"},

@@ -52,6 +52,7 @@ def resolve_inputs(
         store=options.store or Store(emit=told),
         emit=told,
         mirrors=loaded.project.mirrors,
+        own_mirrors=loaded.own_mirrors,
         limits=options.limits,
         refresh=options.refresh,
         offline=options.offline,
