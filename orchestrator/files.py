@@ -71,17 +71,17 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """`path` holds exactly `data`, or is as it was; a link of that name is replaced, not followed."""
-    with replacing(path) as temporary, emptied(temporary) as sink:
-        sink.write(data)
+    with replacing(path) as temporary:
+        fill(temporary, data)
 
 
-def make_directory(path: Path) -> None:
+def make_directory(path: Path, mode: int = DIRECTORY_MODE) -> None:
     """Make a directory and those above it, where they are missing. OSError for something else of that name."""
     if not path.is_dir():
         if path.parent != path:
             make_directory(path.parent)
         with suppress(FileExistsError):
-            path.mkdir(mode=DIRECTORY_MODE)
+            path.mkdir(mode=mode)
         if not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
@@ -94,6 +94,12 @@ def new(path: Path, mode: int = FILE_MODE) -> BinaryIO:
 def write_new(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
     """A new file of `data`, in a directory that is ours alone."""
     with new(path, mode) as sink:
+        sink.write(data)
+
+
+def fill(path: Path, data: bytes) -> None:
+    """The regular file `path`, a temporary of ours, holds exactly `data`. OSError (ELOOP) for a link."""
+    with emptied(path) as sink:
         sink.write(data)
 
 
@@ -125,12 +131,20 @@ def open_regular(path: Path, flags: int) -> int:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file's bytes to the new file `target`; with the executable bits."""
-    with source.open("rb") as stream:
-        mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
-        with new(target, 0o600) as sink:
-            shutil.copyfileobj(stream, sink, 1024 * 1024)
-            os.fchmod(sink.fileno(), mode & 0o755)
+    """Copy a file's bytes and mode to the new file `target`."""
+    with new(target) as sink, source.open("rb") as stream:
+        _copy(stream, sink)
+
+
+def copy_over(source: Path, temporary: Path) -> None:
+    """Copy a file's bytes and mode into `temporary`, one of `replacing`."""
+    with emptied(temporary) as sink, source.open("rb") as stream:
+        _copy(stream, sink)
+
+
+def _copy(stream: BinaryIO, sink: BinaryIO) -> None:
+    shutil.copyfileobj(stream, sink, 1024 * 1024)
+    os.fchmod(sink.fileno(), stat.S_IMODE(os.fstat(stream.fileno()).st_mode) & 0o775)
 
 
 class Lock:
@@ -201,6 +215,10 @@ class Tree:
         return self
 
     def __exit__(self, _kind: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None:
+        """Close what is open."""
+        self.close()
+
+    def close(self) -> None:
         """Close what is open."""
         self._leave()
         os.close(self._root)

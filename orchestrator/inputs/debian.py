@@ -6,11 +6,11 @@ import functools
 import os
 import re
 import shlex
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator import archive as reading
 from orchestrator import files, process
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access, differs, not_in_cache
@@ -24,6 +24,8 @@ from orchestrator.project.model import Base, Bootstrap
 
 SOURCE_DATE_EPOCH = 1_577_836_800  # 2020-01-01: the same packages give the same tar
 _PREFERENCES_AT = "/etc/apt/preferences.d/orchestrator-lock"
+_STATUS, _STATUS_SIZE = "./var/lib/dpkg/status", 256 * 2**20
+_LIMITS = reading.Limits(members=5_000_000)
 # Names of our own files in mmdebstrap's place.
 _TAR, _PREFERENCES, _SUMS = "base.tar", "preferences", "debs"
 # What apt's index says of each package that it installed. Nothing, where a mirror's index can't be asked: then the
@@ -243,10 +245,12 @@ def packages_in(tar: Path, sha256: str) -> tuple[str, ...]:  # noqa: ARG001 - th
 def packages_of(tar: Path) -> tuple[str, ...]:
     """`name=version` of every installed package of a Debian root file system's tar, sorted."""
     try:
-        with tarfile.open(tar) as archive:
-            status = archive.extractfile("./var/lib/dpkg/status")
-            text = status.read().decode(errors="replace") if status is not None else ""
-    except (tarfile.TarError, KeyError, OSError) as error:
+        with tar.open("rb") as stream, reading.errors(), reading.read_tar(reading.unpacked(stream, _LIMITS)) as archive:
+            status = next((member for member in archive if member.name == _STATUS), None)
+            if status is None:
+                raise reading.ArchiveError(f"there is no {_STATUS}")
+            text = archive.small(status, _STATUS_SIZE).decode(errors="replace")
+    except (reading.ArchiveError, OSError) as error:
         raise InputError(f"{tar}: no list of packages in it ({error})", remedy="remove it from the cache") from error
     found = []
     for paragraph in text.split("\n\n"):
