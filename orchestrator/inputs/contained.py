@@ -50,7 +50,7 @@ def place(emit: Emit, *, trusted: bool) -> Iterator[Place]:
     with tempfile.TemporaryDirectory(prefix="mmdebstrap-") as directory:
         # TemporaryDirectory's own is 0700; the inner one is given to the namespace's root.
         work = Path(directory) / "work"
-        work.mkdir(mode=0o755)
+        files.make_directory(work, 0o755)
         reason = ""
         if os.geteuid() == 0:
             script = (sys.executable, "-I", "-S", str(userns.__file__), str(work))
