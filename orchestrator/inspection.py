@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from orchestrator.amounts import size
 from orchestrator.errors import UsageError
+from orchestrator.files import Tree
 from orchestrator.image.listing import ListingEntry, tree_listing
 from orchestrator.image.reader import Filesystem, Image
 from orchestrator.image.tree import Directory, File, Node, Symlink
@@ -161,25 +163,22 @@ def extract_tree(filesystem: Filesystem, directory: Path) -> int:
     """
     if directory.exists() and any(directory.iterdir()):
         raise UsageError(f"{directory} is not empty; nothing was written", remedy="give a new or empty directory")
-    directory.mkdir(parents=True, exist_ok=True)
-    count, links = 0, []
-    for path, node in filesystem.walk():
-        target = directory / path.lstrip("/")
-        count += 1
-        if isinstance(node, Directory):
-            target.mkdir(parents=True, exist_ok=True)
-        elif isinstance(node, File):
-            _write(filesystem, node, target)
-        elif isinstance(node, Symlink):
-            links.append((target, node.target))
-    # Last, so that no file is ever written through a link.
-    for target, text in links:
-        target.symlink_to(text)
+    count = 0
+    with Tree(directory) as tree:
+        for path, node in filesystem.walk():
+            target = PurePosixPath(path.lstrip("/"))
+            count += 1
+            if isinstance(node, Directory):
+                tree.directory(target)
+            elif isinstance(node, File):
+                _write(filesystem, node, tree, target)
+            elif isinstance(node, Symlink):
+                tree.link(target, node.target)
     return count
 
 
-def _write(filesystem: Filesystem, node: File, target: Path) -> None:
-    with target.open("xb") as sink:
+def _write(filesystem: Filesystem, node: File, tree: Tree, target: PurePosixPath) -> None:
+    with tree.file(target) as sink:
         for chunk in filesystem.read(node):
             # Holes stay holes: a claimed size must not fill the disk.
             if chunk.count(0) == len(chunk):
@@ -187,10 +186,10 @@ def _write(filesystem: Filesystem, node: File, target: Path) -> None:
             else:
                 sink.write(chunk)
         sink.truncate(node.size)
-    # The file system has no modes; a program that was packed must be runnable where it is extracted.
-    with target.open("rb") as source:
-        if source.read(4) == b"\x7fELF":
-            target.chmod(0o755)
+        # The file system has no modes; a program that was packed must be runnable where it is extracted.
+        sink.seek(0)
+        if sink.read(4) == b"\x7fELF":
+            os.fchmod(sink.fileno(), 0o755)
 
 
 def differences(one: Image, other: Image) -> list[dict[str, str]]:

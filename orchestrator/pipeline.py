@@ -14,7 +14,7 @@ from orchestrator.containerfile.rendered import check_room, clear_earlier, comma
 from orchestrator.engine.base import Engine
 from orchestrator.errors import Finding, Severity, UsageError
 from orchestrator.events import Emit, Event
-from orchestrator.files import replacing
+from orchestrator.files import fill, replacing
 from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.inputs.store import Entry, Store
 from orchestrator.inputs.transfer import export_entries
@@ -155,7 +155,7 @@ def build_project(
             with phase(tell, "receipt", "write provenance and bill of materials"):
                 attached = attachments.write(built, image_part, records, started)
             document = receipt_document(built, attached)
-            receipt_part.write_text(receipt_text(document), encoding="utf-8")
+            fill(receipt_part, receipt_text(document).encode())
     return Result(image=target, receipt=receipt, document=document)
 
 
@@ -196,7 +196,7 @@ def _order(checked: Checked, engine: Engine, options: BuildOptions, exclude: tup
         loaded=checked.loaded,
         manifest=checked.manifest,
         engine=engine,
-        store=Store(emit=emit),
+        store=Store(emit=emit, imported=options.offline),
         secrets=usable_secrets(checked.loaded, engine),
         options=options,
         exclude=exclude,

@@ -14,17 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from orchestrator import files
+
 Background = subprocess.Popen[bytes]
 """A process that `start` started."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
-    """A process that ended: exit status (negative = signal), stdout and stderr as text."""
+    """A process that ended: exit status (negative = signal), stdout and stderr as text, stdout also as it was."""
 
     status: int
     stdout: str
     stderr: str
+    output: bytes = b""
 
     def tail(self, lines: int = 12) -> str:
         """The last lines it wrote, stderr last: what an error message should quote."""
@@ -70,6 +73,7 @@ def run(
         status=running.returncode,
         stdout=stdout.decode(errors="replace"),
         stderr=stderr.decode(errors="replace"),
+        output=stdout,
     )
 
 
@@ -84,7 +88,7 @@ def start(
 
     Its own session keeps a Ctrl-C at the terminal from reaching it before we have said goodbye to it.
     """
-    with log.open("ab") as sink:
+    with files.appended(log) as sink:
         return subprocess.Popen(
             list(arguments),
             cwd=cwd,

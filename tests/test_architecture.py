@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -13,18 +14,20 @@ PACKAGE = ROOT / "orchestrator"
 # What a package may import besides itself; single modules at the top are listed by their own name.
 BASIS = {
     "amounts",
+    "archive",
     "errors",
     "events",
     "files",
     "process",
     "resources",
     "suggest",
+    "text",
     "network",
     "digest",
     "rpc",
 }
 ALLOWED = {
-    **{name: {"errors", "events"} for name in BASIS},
+    **{name: {"errors", "events", "text", "files"} for name in BASIS},
     "image": {"errors"},
     "elf": {"errors"},
     "boot": BASIS | {"image", "node", "receipt"},
@@ -127,4 +130,62 @@ def test_only_the_cli_prints_or_exits() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in {"print", "sys.exit", "exit", "os._exit"}:
                 wrong.append(f"{name}:{node.lineno}")
+    assert not wrong
+
+
+# Who may open for writing without orchestrator/files.py, and what. Each is something else than a file on a disk that a
+# project, an image or a program could have put a link in the way of.
+OWN_WRITING = {
+    "orchestrator.image.tfs": "the image writer is a library of its own; it opens with O_NOFOLLOW",
+    "orchestrator.cli.console": "/dev/null",
+    "orchestrator.inputs.userns": "/proc/PID/uid_map; a script that imports nothing of ours",
+    "orchestrator.rehearse.jail": "/proc/self/uid_map, mount points; a script that imports nothing of ours",
+    "orchestrator.rehearse.limits": "control groups",
+    "orchestrator.rehearse.notify": "/proc/PID/mem",
+    "orchestrator.rehearse.run": "the rehearsal's own folders",
+    "orchestrator.rehearse.places": "the rehearsal's own folders",
+}
+WRITERS = {
+    "write_text", "write_bytes", "mkdir", "makedirs", "touch", "symlink_to", "hardlink_to", "symlink", "link", "mknod",
+    "copyfile", "copy", "copy2", "copytree", "move", "extractall", "extract",
+}  # fmt: skip
+OUR_OWN = {"files", "tree", "self", "self.tree", "inside", "writer", "files_of_ours", "transfer"}
+"""What such a method may be called on: orchestrator.files itself, and its Tree."""
+
+
+def opens_for_writing(node: ast.Call) -> bool:
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+    owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+    arguments = [ast.unparse(each) for each in (*node.args, *(keyword.value for keyword in node.keywords))]
+    if name == "open" and owner == "os":
+        return any(flag in argument for argument in arguments for flag in ("O_WRONLY", "O_RDWR", "O_CREAT"))
+    if name == "open" and owner not in ("tarfile", "zipfile"):
+        return any(re.fullmatch(r"'[rwxab+]*[wxa+][rwxab+]*'", argument) for argument in arguments)
+    # A bare name is a function imported from orchestrator.files; without an owner there is no such builtin.
+    return name in WRITERS and bool(owner) and owner not in OUR_OWN
+
+
+def test_only_one_module_opens_files_for_writing() -> None:
+    found: dict[str, list[int]] = {}
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and opens_for_writing(node):
+                found.setdefault(name, []).append(node.lineno)
+    home = found.pop("orchestrator.files")
+    assert home
+    assert {name: lines for name, lines in found.items() if name not in OWN_WRITING} == {}
+    assert set(OWN_WRITING) == set(found)
+
+
+def test_archives_are_read_in_one_way() -> None:
+    """tarfile and zipfile read whole headers, however large; orchestrator/archive.py measures them."""
+    wrong = []
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or name == "orchestrator.archive":
+                continue
+            called, mode = ast.unparse(node.func), ast.unparse(node)
+            reading = called == "tarfile.open" and not re.search(r"'[wa]\|?'", mode)
+            if reading or called in ("zipfile.ZipFile", "gzip.open", "gzip.GzipFile", "lzma.open", "bz2.open"):
+                wrong.append(f"{name}:{node.lineno} {called}")
     assert not wrong

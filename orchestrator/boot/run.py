@@ -10,6 +10,7 @@ from pathlib import Path
 
 from orchestrator.boot.machine import Booted, Machine, boot
 from orchestrator.boot.vsock import can_serve, node_for_guest
+from orchestrator.files import make_directory
 from orchestrator.node.files import prepare, read_result, read_task
 from orchestrator.node.model import WORKSPACE, Result
 from orchestrator.node.standin import NodeStandIn
@@ -33,7 +34,7 @@ def boot_with_task(machine: Machine, work: Work, output: Callable[[bytes], None]
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="boot-")))
         folder = machine.workspace or temporary / "workspace"
-        folder.mkdir(exist_ok=True)
+        make_directory(folder)
         task = read_task(work.task, work.files, WORKSPACE) if work.task is not None else None
         prepare(folder, task, work.files, local=work.local)
         node, vsock = NodeStandIn(task=task, workspace=folder), None

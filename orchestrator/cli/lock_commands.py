@@ -156,13 +156,22 @@ def cache_export(file: Path, keys: tuple[str, ...]) -> None:
 @cache.command(name="import")
 @click.argument("file", type=PATH, metavar="FILE")
 def cache_import(file: Path) -> None:
-    """Take the entries of FILE into the cache; the content of each is checked against its hash."""
+    """Take the entries of FILE into the cache.
+
+    Files must have the SHA-256 and sources the object ids that they are named by. Images count where project.lock
+    names them. What was built (the shim, the result of the build step) is as good as whoever made FILE, and is used by
+    `build --offline` only. Unpacked archives are left out, and made again.
+    """
     from orchestrator.inputs.store import Store
     from orchestrator.inputs.transfer import import_entries
 
     store = Store()
     with store.in_use():
         done = import_entries(store, file)
+    for key in done.unproven:
+        say(f"{key}: nothing but {file} says what it is; used where project.lock names it, or by `build --offline`")
+    for key in done.left_out:
+        say(f"{key}: left out; it is made again where it is needed")
     answer(f"{len(done.new)} new {'entry' if len(done.new) == 1 else 'entries'}, {len(done.known)} known")
 
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from orchestrator.containerfile.ignore import Rules, load_rules
 from orchestrator.errors import UsageError
 from orchestrator.events import Emit, Notice, ignore
-from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX
+from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, Tree
 
 # Engines cache COPY by content, names and modes, so owners and times must not differ from host to host. The time
 # is not 0: zip-based tools refuse dates before 1980, and some build systems take 0 for "missing".
@@ -104,25 +104,22 @@ class BuildContext:
 
     def write_to(self, directory: Path) -> None:
         """Write the context as files under `directory` (made if missing; its files of the same names replaced)."""
-        for member in self.members():
-            path = directory / member.path
-            if member.kind == "dir":
-                if path.is_symlink() or (path.exists() and not path.is_dir()):
-                    path.unlink()
-                path.mkdir(parents=True, exist_ok=True)
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_symlink() or path.exists():
-                if path.is_dir() and not path.is_symlink():
-                    raise UsageError(f"{path} is a directory", remedy="give another output directory")
-                path.unlink()
-            if member.kind == "link":
-                path.symlink_to(member.target)
-                continue
-            with path.open("xb") as sink:
-                for chunk in _content(member)[1]:
-                    sink.write(chunk)
-            path.chmod(0o755 if member.executable else 0o644)
+        with Tree(directory) as tree:
+            for member in self.members():
+                path = PurePosixPath(member.path)
+                there = tree.kind(path)
+                if there == "directory" and member.kind != "dir":
+                    raise UsageError(f"{directory / path} is a directory", remedy="give another output directory")
+                if there not in ("", "directory"):
+                    tree.remove(path)
+                if member.kind == "dir":
+                    tree.directory(path)
+                elif member.kind == "link":
+                    tree.link(path, member.target)
+                else:
+                    with tree.file(path, 0o755 if member.executable else 0o644) as sink:
+                        for chunk in _content(member)[1]:
+                            sink.write(chunk)
 
     def members(self) -> list[_Member]:
         """Every member, parents first, sorted by path."""

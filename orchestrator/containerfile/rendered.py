@@ -7,6 +7,7 @@ from pathlib import Path
 
 from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled
 from orchestrator.errors import UsageError
+from orchestrator.files import write_bytes
 from orchestrator.network import CA_SECRET, ca_bundle
 from orchestrator.project.load import LoadedProject
 
@@ -42,7 +43,7 @@ def command_by_hand(loaded: LoadedProject, made: Assembled, directory: Path) -> 
     bundle = ca_bundle()
     if loaded.project.network.ca is not None:
         bundle = directory.with_name(f"{directory.resolve().name}.ca.crt")
-        bundle.write_bytes(made.certificates)
+        write_bytes(bundle, made.certificates)
     words = ["podman", "build", "--file", str(directory / CONTAINERFILE), "--secret", f"id={CA_SECRET},src={bundle}"]
     for secret in loaded.project.build.secrets:
         place = f"type=env,src={secret.env}" if secret.env else f"src={loaded.root / str(secret.file)}"

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from orchestrator import files
 from orchestrator.engine.archive import ArchiveStream
 from orchestrator.engine.base import LABEL, Container, ContainerRequest, EngineInfo, Leftover
 from orchestrator.engine.container import ApiContainer, create_body
@@ -42,15 +43,26 @@ class ApiEngine:
 
     def image_digest(self, reference: str) -> str | None:
         """The repo digest, or else the image id, of a local image; None when it isn't there."""
+        image = self._image(reference)
+        if image is None:
+            return None
+        for digest in image.get("RepoDigests") or []:
+            return str(digest).rpartition("@")[2]
+        return _sha(str(image["Id"]))
+
+    def image_id(self, reference: str) -> str:
+        """The digest of a local image's settings; "" when it isn't there, or when the engine's ids are others."""
+        image = self._image(reference)
+        # Docker with containerd's store calls an image by its manifest, and describes that.
+        return _sha(str(image["Id"])) if image is not None and not image.get("Descriptor") else ""
+
+    def _image(self, reference: str) -> Any | None:
         try:
-            image = self._api.json("GET", f"/images/{reference_path(reference)}/json")
+            return self._api.json("GET", f"/images/{reference_path(reference)}/json")
         except ApiError as error:
             if error.status == 404:
                 return None
             raise
-        for digest in image.get("RepoDigests") or []:
-            return str(digest).rpartition("@")[2]
-        return _sha(str(image["Id"]))
 
     def pull(self, reference: str, emit: Emit) -> str:
         """Pull, return the digest. InputError when the registry doesn't answer or refuses."""
@@ -116,7 +128,7 @@ class ApiEngine:
         """Write an image to the new file `target`, as an archive that `load` takes."""
         with (
             self._api.get_stream(f"/images/{reference_path(image)}/get", params={}) as chunks,
-            target.open("xb") as sink,
+            files.new(target) as sink,
         ):
             for chunk in chunks:
                 sink.write(chunk)

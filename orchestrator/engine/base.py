@@ -140,6 +140,11 @@ class Engine(Protocol):
         """The repo digest, or else the image id, of a local image (`sha256:…`); None when it isn't there."""
         ...
 
+    def image_id(self, reference: str) -> str:
+        """The digest of a local image's settings (`sha256:…`), the same on every engine; "" when it isn't there, or
+        when this engine calls images otherwise (Docker with containerd's store)."""
+        ...
+
     def pull(self, reference: str, emit: Emit) -> str:
         """Pull, return the digest (`sha256:…`). InputError when the registry doesn't answer or refuses."""
         ...

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from orchestrator import process
+from orchestrator import files, process
 from orchestrator.engine.docker_api import Api, GoneError
 from orchestrator.engine.podman import PodmanEngine
 from orchestrator.engine.settings import Settings
@@ -36,7 +36,7 @@ class PrivatePodman:
             raise EngineError("podman is not installed", remedy=INSTALL)
         _sweep()
         self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_runtime_dir()))
-        (self.folder / "owner").write_text(str(os.getpid()), encoding="ascii")
+        files.write_new(self.folder / "owner", str(os.getpid()).encode())
         self.endpoint = f"unix://{self.folder}/podman.sock"
         self._service: process.Background | None = None
         self._hold: socket.socket | None = None
@@ -71,7 +71,7 @@ class PrivatePodman:
         environment = {}
         if conf := settings.conf():
             path = self.folder / "containers.conf"
-            path.write_text(conf, encoding="utf-8")
+            files.write_new(path, conf.encode())
             environment["CONTAINERS_CONF"] = str(path)
         # With CONTAINER_HOST in its environment, even empty, podman is a client and knows no `service`.
         command = ["env", "-u", "CONTAINER_HOST", podman, *settings.arguments(storage)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import platformdirs
 
 from orchestrator import process
 from orchestrator.errors import EngineError
+from orchestrator.files import make_directory
 
 CAP_SYS_RESOURCE = 24
 MAX_NPROC = 32768
@@ -122,9 +124,11 @@ def run_root(storage: Path) -> Path:
     """
     name = hashlib.sha256(str(storage.absolute()).encode()).hexdigest()[:8]
     path = Path(f"/tmp/orchestrator-run-{os.getuid()}-{name}")
-    path.mkdir(mode=0o700, exist_ok=True)
-    if path.stat().st_uid != os.getuid():
-        raise EngineError(f"{path} belongs to another user", remedy="remove it")
+    make_directory(path, 0o700)
+    # Anyone may have made it before us: a directory of theirs, or a link to one of ours.
+    status = path.lstat()
+    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
+        raise EngineError(f"{path} belongs to another user, or is a link", remedy="remove it")
     return path
 
 

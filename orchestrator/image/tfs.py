@@ -60,7 +60,7 @@ class Output:
         self._own = isinstance(target, Path)
         with _explaining():
             if isinstance(target, Path):
-                target = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+                target = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o664)
             self.descriptor = target
             os.ftruncate(self.descriptor, 0)
 

@@ -37,12 +37,14 @@ class Access:
     """What every fetch needs.
 
     `pins` say what an input must be (the lock); `refresh` asks again for what has none; `offline` fetches nothing;
-    `cancelled` stops running downloads; `began` is when this resolution did (seconds since 1970).
+    `own_mirrors` are those of the user's own settings; `cancelled` stops running downloads; `began` is when this
+    resolution did (seconds since 1970).
     """
 
     store: Store
     emit: Emit = ignore
     mirrors: Mapping[str, str] = field(default_factory=dict)
+    own_mirrors: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = Limits()
     refresh: bool = False
     offline: bool = False

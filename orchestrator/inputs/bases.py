@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.engine.base import LABEL, Engine
 from orchestrator.errors import InputError
 from orchestrator.events import Notice
-from orchestrator.inputs.access import Access, not_in_cache
+from orchestrator.files import make_directory
+from orchestrator.inputs.access import Access, differs, not_in_cache
 from orchestrator.inputs.debian import debian_rootfs, locked_packages, locked_rootfs
+from orchestrator.inputs.image_archive import SavedImage, read_image, write_image
 from orchestrator.inputs.model import Input, InputName, Pin, redirect
-from orchestrator.inputs.store import Entry
+from orchestrator.inputs.store import Entry, Store, key_of
 from orchestrator.project.model import Base, Bootstrap, Project, is_whole_cuda
 
 CUDA_IMAGE = "docker.io/nvidia/cuda:{version}-devel-ubuntu22.04"
@@ -114,12 +117,14 @@ def by_digest(reference: str, digest: str) -> str:
 def _image(engine: Engine, asked: _Asked, digest: str) -> Input:
     """An image that is in the engine; named by its digest where it came from a registry."""
     exact = by_digest(asked.reference, digest)
-    known = engine.image_digest(exact) is not None
-    return _image_input(asked, digest, exact if known else asked.reference)
+    reference = exact if engine.image_digest(exact) is not None else asked.reference
+    image_id = engine.image_id(reference)
+    known = {"image-id": image_id} if image_id not in ("", digest) else {}
+    return _image_input(asked, {"digest": digest, **known}, reference)
 
 
-def _image_input(asked: _Asked, digest: str, reference: str) -> Input:
-    return Input(name=asked.name, kind="image", source=asked.base.image, pin={"digest": digest}, reference=reference)
+def _image_input(asked: _Asked, pin: Mapping[str, str], reference: str) -> Input:
+    return Input(name=asked.name, kind="image", source=asked.base.image, pin=dict(pin), reference=reference)
 
 
 def _locked(access: Access, asked: _Asked, engine: Engine, pin: Pin) -> Input:
@@ -130,21 +135,15 @@ def _locked(access: Access, asked: _Asked, engine: Engine, pin: Pin) -> Input:
     digest = pin.values["digest"]
     exact = by_digest(asked.reference, digest)
     if engine.image_digest(exact) is not None:
-        return _image_input(asked, digest, exact)
+        return _image_input(asked, pin.values, exact)
     found = engine.image_digest(asked.reference)
     if found == digest:
-        return _image_input(asked, digest, asked.reference)
-    saved = access.store.get(saved_key(digest))
-    if saved is not None:
-        tag = f"{SAVED_TAG}:{digest.rpartition(':')[2][:12]}"
-        with access.store.lock(f"import-{engine.info.kind}-{tag.rpartition(':')[2]}"):
-            if engine.image_digest(tag) is None:
-                with access.step(f"load {asked.base.image}"):
-                    engine.load(saved.path, tag)
-        return _image_input(asked, digest, tag)
+        return _image_input(asked, pin.values, asked.reference)
+    if (kept := _saved(access, asked, engine, pin)) is not None:
+        return kept
     failure = _pulled(access, exact, engine)
     if failure is None:
-        return _image_input(asked, digest, exact)
+        return _image_input(asked, pin.values, exact)
     if access.offline:
         raise not_in_cache(f"{asked.base.image} ({digest})")
     here = f"; the {asked.reference} that is here is {found}" if found else ""
@@ -152,6 +151,53 @@ def _locked(access: Access, asked: _Asked, engine: Engine, pin: Pin) -> Input:
         f"{exact}, which the lock names, could not be pulled: {failure}{here}",
         remedy=f"check the network; or take what is there now: `orchestrator lock PROJECT.YAML --upgrade {asked.name}`",
     )
+
+
+def _saved(access: Access, asked: _Asked, engine: Engine, pin: Pin) -> Input | None:
+    """The image that a bundle brought, if it is the one that the lock names. InputError, offline, if it is not."""
+    digest = pin.values["digest"]
+    saved = access.store.get(saved_key(digest))
+    if saved is None:
+        return None
+    wanted = {digest, *(value for key, value in pin.values.items() if key == "image-id")}
+    tag = f"{SAVED_TAG}:{digest.rpartition(':')[2][:12]}"
+    with access.store.lock(f"import-{engine.info.kind}-{tag.rpartition(':')[2]}"):
+        if engine.image_id(tag) not in wanted:
+            with access.step(f"load {asked.base.image}"):
+                image = read_image(saved.path)
+                if not image.ids & wanted:
+                    _not_the_image(access, asked, image, pin)
+                    return None
+                load_image(access.store, engine, image, tag)
+    return _image_input(asked, pin.values, tag)
+
+
+def _not_the_image(access: Access, asked: _Asked, image: SavedImage, pin: Pin) -> None:
+    """Say that the saved copy is another image. Online that one is pulled instead; offline it is an InputError."""
+    what = f"the saved copy of {asked.base.image}"
+    if "image-id" in pin.values:
+        error = differs(f"{what}: its id is", asked.name, pin.values["image-id"], image.id)
+    else:
+        error = InputError(
+            f"{what} is {image.id}, and the lock, which has no image-id, doesn't say whether that is"
+            f" {pin.values['digest']}",
+            remedy=f"where there is a network: `orchestrator lock PROJECT.YAML --upgrade {asked.name}`",
+        )
+    if access.offline:
+        raise error
+    access.emit(Notice(text=f"{error.message}; it is not used", level="warning"))
+
+
+def load_image(store: Store, engine: Engine, image: SavedImage, tag: str) -> None:
+    """Give an engine a saved image under the one name `tag`. InputError when it then has another."""
+    with store.temporary(key_of("load", image.id, tag)) as directory:
+        make_directory(directory)
+        archive = directory / "image.tar"
+        write_image(image, tag, archive)
+        engine.load(archive, tag)
+    found = engine.image_id(tag)
+    if found not in ("", image.id):
+        raise InputError(f"{tag}: the engine loaded {found}, the archive holds {image.id}", remedy="see its log")
 
 
 def saved_key(digest: str) -> str:

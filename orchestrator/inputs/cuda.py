@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
-from orchestrator import process
+from orchestrator import files, process
+from orchestrator.archive import ArchiveError, Limits, errors, read_zip
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.model import redact
@@ -50,8 +51,9 @@ def add_toolkit(access: Access, version: str, tar: Path, pinned: tuple[str, ...]
     with tempfile.TemporaryDirectory(dir=tar.parent) as scratch:
         wheels = _download(access, version, pinned, Path(scratch))
         try:
-            _append(tar, version, wheels, epoch)
-        except (zipfile.BadZipFile, tarfile.TarError) as error:
+            with errors():
+                _append(tar, version, wheels, epoch)
+        except ArchiveError as error:
             raise InputError(f"CUDA {version}: a damaged package: {error}", remedy="run it again") from error
         return tuple(f"{PREFIX}{each.name}={each.version} sha256:{file_digest(each.path)[0]}" for each in wheels)
 
@@ -70,7 +72,8 @@ def _download(access: Access, version: str, pinned: tuple[str, ...], to: Path) -
     options = ["--only-binary=:all:", "--platform=manylinux2014_x86_64", "--platform=manylinux_2_28_x86_64"]
     if locked:
         asked = to / "requirements.txt"
-        asked.write_text("".join(f"{m[1]}=={m[2]}" + (f" --hash=sha256:{m[3]}\n" if m[3] else "\n") for m in locked))
+        lines = (f"{m[1]}=={m[2]}" + (f" --hash=sha256:{m[3]}\n" if m[3] else "\n") for m in locked)
+        files.write_new(asked, "".join(lines).encode())
         wanted = ["--no-deps", "-r", str(asked)]
     # By the environment: a mirror's credentials would show in the list of processes.
     index = access.mirrors.get(PREFIX)
@@ -109,8 +112,11 @@ def _append(tar: Path, version: str, wheels: list[_Wheel], epoch: int) -> None:
         target = opened.enter_context(tarfile.open(tar, "a", format=tarfile.PAX_FORMAT))
         files: dict[str, tuple[zipfile.ZipFile, zipfile.ZipInfo]] = {}
         for wheel in wheels:
-            archive = opened.enter_context(zipfile.ZipFile(wheel.path))
+            stream = opened.enter_context(wheel.path.open("rb"))
+            archive = opened.enter_context(read_zip(stream, Limits()))
             files |= {place: (archive, entry) for place, entry in _files(archive, wheel)}
+        if sum(entry.file_size for _, entry in files.values()) > Limits().size:
+            raise ArchiveError(f"it unpacks to more than {Limits().size} bytes", refused=True)
         links = _links(files)
         for path in _parents(home, [*files, *links]):
             target.addfile(_member(path, epoch, tarfile.DIRTYPE))

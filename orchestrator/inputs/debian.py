@@ -6,22 +6,28 @@ import functools
 import os
 import re
 import shlex
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import process
+from orchestrator import archive as reading
+from orchestrator import files, process
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access, differs, not_in_cache
+from orchestrator.inputs.contained import Place, place
 from orchestrator.inputs.cuda import PREFIX, add_toolkit
 from orchestrator.inputs.model import InputName, Pin, debian_mirror, redact
 from orchestrator.inputs.store import Entry, key_of
 from orchestrator.inputs.trees import file_digest
+from orchestrator.project import mirrors
 from orchestrator.project.model import Base, Bootstrap
 
 SOURCE_DATE_EPOCH = 1_577_836_800  # 2020-01-01: the same packages give the same tar
-_PREFERENCES = "/etc/apt/preferences.d/orchestrator-lock"
+_PREFERENCES_AT = "/etc/apt/preferences.d/orchestrator-lock"
+_STATUS, _STATUS_SIZE = "./var/lib/dpkg/status", 256 * 2**20
+_LIMITS = reading.Limits(members=5_000_000)
+# Names of our own files in mmdebstrap's place.
+_TAR, _PREFERENCES, _SUMS = "base.tar", "preferences", "debs"
 # What apt's index says of each package that it installed. Nothing, where a mirror's index can't be asked: then the
 # versions have to do.
 _DEB_SUMS = (
@@ -120,19 +126,22 @@ class _Rootfs:
                 "mmdebstrap is not installed, and the base has to be made from Debian packages",
                 remedy="install the package mmdebstrap",
             )
+        if self.mirror and (wrong := mirrors.problem("debian:", self.mirror)):
+            message, _, remedy = wrong.partition("; ")
+            raise InputError(f"mirrors: debian: {redact(message)}", remedy=remedy)
         if redact(self.mirror) != self.mirror:
             raise InputError(
                 f"mirrors: debian: {redact(self.mirror)}: apt writes the address into the base, credentials too",
                 remedy="give it without credentials, which belong into apt's auth.conf",
             )
         version = process.run(["mmdebstrap", "--version"]).stdout.strip()
-        preferences, sums = target.with_name("preferences"), target.with_name("debs")
-        preferences.write_text(_preferences(_debs(self.pinned)))
-        try:
-            _mmdebstrap(self.access, self._arguments(target, preferences, sums))
-            debs = _deb_sums(sums.read_text(errors="replace") if sums.exists() else "")
-        finally:
-            preferences.unlink()
+        trusted = not self.mirror or self.mirror in self.access.own_mirrors.values()
+        with place(self.access.emit, trusted=trusted) as where:
+            files.write_new(where.outside / _PREFERENCES, _preferences(_debs(self.pinned)).encode())
+            _mmdebstrap(self.access, self._arguments(where))
+            where.take(_TAR, target)
+            sums = target.with_name(_SUMS)
+            debs = _deb_sums(sums.read_text(errors="replace")) if where.take(_SUMS, sums) else ""
             sums.unlink(missing_ok=True)
         if not target.is_file():
             raise InputError("mmdebstrap wrote no file", remedy="run it by hand to see why")
@@ -147,21 +156,24 @@ class _Rootfs:
         pinned = tuple(each for each in self.pinned if each.startswith(PREFIX))
         return {"python": "\n".join(add_toolkit(self.access, self.bootstrap.cuda, target, pinned, SOURCE_DATE_EPOCH))}
 
-    def _arguments(self, target: Path, preferences: Path, sums: Path) -> list[str]:
+    def _arguments(self, where: Place) -> list[str]:
         include = (f"--include={','.join(self.packages)}",) if self.packages else ()
         pinning = (
             (
-                f"--setup-hook=upload {shlex.quote(str(preferences))} {_PREFERENCES}",
-                f'--customize-hook=rm -f "$1{_PREFERENCES}"',
+                f"--setup-hook=upload {shlex.quote(str(where.inside / _PREFERENCES))} {_PREFERENCES_AT}",
+                f'--customize-hook=rm -f "$1{_PREFERENCES_AT}"',
             )
             if self.pinned
             else ()
         )
-        hooks = (_FORGET_HOST, _DEB_SUMS.format(target=shlex.quote(str(sums))))
+        hooks = (_FORGET_HOST, _DEB_SUMS.format(target=shlex.quote(str(where.inside / _SUMS))))
+        # An address and nothing else (`project/mirrors.py`): mmdebstrap makes `deb ADDRESS SUITE main` of it, with the
+        # keyring of the suite where this host's apt doesn't trust it anyway.
         mirror = (self.mirror,) if self.mirror else ()
         return [
-            *_contained(), "mmdebstrap", "--variant=minbase", "--format=tar", "--skip=output/dev", *include, *pinning,
-            *(f"--customize-hook={hook}" for hook in hooks), "--", self.bootstrap.debian, str(target), *mirror,
+            *where.command, "mmdebstrap", f"--mode={where.mode}", "--variant=minbase", "--format=tar",
+            "--skip=output/dev", *include, *pinning, *(f"--customize-hook={hook}" for hook in hooks),
+            "--", self.bootstrap.debian, str(where.inside / _TAR), *mirror,
         ]  # fmt: skip
 
 
@@ -185,19 +197,6 @@ def _mmdebstrap(access: Access, arguments: list[str]) -> None:
         lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:", "Err:"))]
         tail = "\n".join(lines[-8:]) or done.tail(8)
         raise InputError(f"the Debian base could not be made:\n{tail}", remedy=_mend(done.stderr, access.store.root))
-
-
-def _contained() -> list[str]:
-    """As root, a command prefix that gives mmdebstrap namespaces of its own, where the system allows.
-
-    It mounts /proc, /sys and the host's /dev/shm in its work directory under /tmp. Killed (our time limit, SIGKILL),
-    it would leave them mounted there, and who then clears /tmp clears the host's /dev/shm. So the mounts are to go
-    with the process, and its children with it. (Not as root, mmdebstrap does this itself.)
-    """
-    prefix = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    if os.geteuid() != 0 or process.which("unshare") is None or process.run([*prefix, "true"]).status != 0:
-        return []
-    return [*prefix, "--"]
 
 
 def _mend(output: str, cache: Path) -> str:
@@ -246,10 +245,12 @@ def packages_in(tar: Path, sha256: str) -> tuple[str, ...]:  # noqa: ARG001 - th
 def packages_of(tar: Path) -> tuple[str, ...]:
     """`name=version` of every installed package of a Debian root file system's tar, sorted."""
     try:
-        with tarfile.open(tar) as archive:
-            status = archive.extractfile("./var/lib/dpkg/status")
-            text = status.read().decode(errors="replace") if status is not None else ""
-    except (tarfile.TarError, KeyError, OSError) as error:
+        with tar.open("rb") as stream, reading.errors(), reading.read_tar(reading.unpacked(stream, _LIMITS)) as archive:
+            status = next((member for member in archive if member.name == _STATUS), None)
+            if status is None:
+                raise reading.ArchiveError(f"there is no {_STATUS}")
+            text = archive.small(status, _STATUS_SIZE).decode(errors="replace")
+    except (reading.ArchiveError, OSError) as error:
         raise InputError(f"{tar}: no list of packages in it ({error})", remedy="remove it from the cache") from error
     found = []
     for paragraph in text.split("\n\n"):

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
+from orchestrator import files
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access, Limits, Step, differs, not_in_cache
 from orchestrator.inputs.model import InputName, redact, redact_url
@@ -108,7 +109,7 @@ class _Transfer:
         retrying = Retrying(
             retry=retry_if_exception_type(_Again), stop=self._stop, wait=self._wait, sleep=self._sleep, reraise=True
         )
-        with _client(self.limits, self.url) as client, self.target.open("xb") as sink:
+        with _client(self.limits, self.url) as client, files.new(self.target) as sink:
             try:
                 retrying(self._attempt, client, sink)
             except _Again as error:
@@ -129,7 +130,7 @@ class _Transfer:
             stream = source.open("rb")
         except OSError as error:
             raise InputError(f"{self.shown}: {error.strerror}", remedy="check the path") from error
-        with stream, self.target.open("xb") as sink:
+        with stream, files.new(self.target) as sink:
             self.total = os.fstat(stream.fileno()).st_size
             self._check_room()
             self._receive(iter(lambda: stream.read(CHUNK), b""), sink)

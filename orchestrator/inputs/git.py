@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
 import os
 import re
@@ -13,12 +14,13 @@ from pathlib import Path
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from orchestrator import process
+from orchestrator import files, process
 from orchestrator.errors import InputError
 from orchestrator.events import Notice
+from orchestrator.inputs import git_proof
 from orchestrator.inputs.access import Access, not_in_cache
 from orchestrator.inputs.model import redact, redact_url
-from orchestrator.inputs.store import Entry, key_of
+from orchestrator.inputs.store import IMPORTED, Entry, key_of
 
 PROTOCOLS = "http:https:ssh:git:file"
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -43,10 +45,11 @@ class Checkout:
     entry: Entry
 
 
-def fetch_git(access: Access, url: str, ref: str, *, commit: str | None = None) -> Checkout:
+def fetch_git(access: Access, url: str, ref: str, *, commit: str | None = None, tree: str = "") -> Checkout:
     """The tree of `ref` (branch, tag, commit, abbreviated commit, or HEAD) of the repository `url`.
 
     With `commit` (the lock's), nobody is asked what `ref` is now. The same commit gives the same tree on any host.
+    What a bundle says is that commit, and nothing proves, is taken where it has the lock's SHA-256, `tree`.
     Errors: InputError for an unknown ref (with the nearest ones), a repository that doesn't answer, a missing git.
     """
     real = access.redirected(url)
@@ -59,12 +62,27 @@ def fetch_git(access: Access, url: str, ref: str, *, commit: str | None = None) 
     with access.step(f"fetch {shown} {ref}") as step:
         commit = commit or (ref if _COMMIT.fullmatch(ref) else repository.resolve(ref))
         key = f"git-{commit}"
-        entry = access.store.get(key)
+        entry = _believed(access, key, tree, shown)
         step.cached = entry is not None
         if entry is None:
             entry = access.store.put(key, lambda target: repository.export(commit, target))
         repository.warn_of_submodules(entry)
     return Checkout(commit=entry.info.get("commit", commit), entry=entry)
+
+
+def _believed(access: Access, key: str, tree: str, shown: str) -> Entry | None:
+    entry = access.store.get(key)
+    if entry is None or IMPORTED not in entry.info or entry.sha256 == tree:
+        return entry
+    if not access.offline:
+        access.store.remove(key)
+        return None
+    if tree:
+        return entry  # the caller compares it with the lock, and says how it differs
+    raise InputError(
+        f"{shown}: nothing proves that the bundle's {key.removeprefix('git-')} is that commit, and no lock says so",
+        remedy="take project.lock along with the bundle, or build where there is a network",
+    )
 
 
 @dataclass(kw_only=True)
@@ -140,7 +158,7 @@ class _Repository:
                     raise not_in_cache(f"{self.shown} at {commit}")
                 self._fetch(commit)
             peeled = self._git("rev-parse", "--verify", f"{commit}^{{commit}}").stdout.strip()
-            target.mkdir()
+            files.make_directory(target)
             index = target.with_name("index")
             # checkout-index, not git archive: archive leaves out and rewrites what .gitattributes marks for
             # export, and a build wants what a clone has. The user's filters (LFS, line ends) stay out.
@@ -154,8 +172,15 @@ class _Repository:
                     raise InputError(f"{self.shown}: {commit} could not be written out: {redact(done.tail(4))}")
             modules = self._git("ls-tree", "-r", peeled).stdout
             index.unlink(missing_ok=True)
-        paths = [line.split("\t", 1)[1] for line in modules.splitlines() if line.startswith("160000 ")]
-        return {"source": redact_url(self.url), "commit": peeled, "submodules": " ".join(paths)}
+            data = self._git("cat-file", "commit", peeled).output
+        links = [line.split("\t", 1) for line in modules.split("\n") if line.startswith("160000 ")]
+        return {
+            "source": redact_url(self.url),
+            "commit": peeled,
+            "submodules": " ".join(path for _, path in links),
+            git_proof.COMMIT: base64.b64encode(data).decode(),
+            git_proof.MODULES: "\n".join(f"{about.split()[-1]} {path}" for about, path in links),
+        }
 
     def warn_of_submodules(self, entry: Entry) -> None:
         """Say which submodules the exported tree lacks."""
@@ -200,9 +225,9 @@ class _Repository:
             if not (self.path / "HEAD").is_file():
                 # What `git init --bare` makes, without its templates, hooks and the caller's settings.
                 for name in ("objects", "refs"):
-                    (self.path / name).mkdir(parents=True, exist_ok=True)
-                (self.path / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = true\n")
-                (self.path / "HEAD").write_text("ref: refs/heads/main\n")
+                    files.make_directory(self.path / name)
+                files.write_text(self.path / "config", "[core]\n\trepositoryformatversion = 0\n\tbare = true\n")
+                files.write_text(self.path / "HEAD", "ref: refs/heads/main\n")
             yield
 
     def _remote(self, *arguments: str) -> process.Completed:

@@ -19,7 +19,8 @@ class Input:
 
     `source` is what the user wrote (or the default), without credentials. `pin` identifies the content:
     `commit` (40 hex) for git; `sha256` and `size` (bytes) for what was downloaded or is a file; `tree-sha256`
-    (see `trees.digest_tree`) for a directory; `digest` (`sha256:…`) for an image; for the kernel and ops also
+    (see `trees.digest_tree`) for a directory; `digest` (`sha256:…`) for an image, and where an engine knows it
+    `image-id`, the digest of its settings, by which a saved copy of it is known; for the kernel and ops also
     `version` where it is known; for the Gevulot sources also `cargo-lock-sha256`. `path` is the file or directory on
     this host (None for a pulled image). `reference` is what a FROM line names (bases only). `note` is something the
     user should know about it. `packages` (`name=version sha256:HEX`) are what a base made from Debian packages holds.

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from orchestrator import files
 from orchestrator.errors import InputError
 from orchestrator.events import Notice
 from orchestrator.inputs import magic, trees
@@ -127,9 +128,9 @@ def _stub(access: Access) -> Input:
     digest = hashlib.sha256(boot + b"\0" + kernel).hexdigest()
 
     def fill(target: Path) -> dict[str, str]:
-        target.mkdir()
-        (target / "boot.img").write_bytes(boot)
-        (target / "kernel.img").write_bytes(kernel)
+        files.make_directory(target)
+        files.write_new(target / "boot.img", boot)
+        files.write_new(target / "kernel.img", kernel)
         return {"source": "kernel stub"}
 
     entry = access.store.put(f"stub-{digest}", fill)

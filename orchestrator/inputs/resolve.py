@@ -49,9 +49,10 @@ def resolve_inputs(
     options = options or Options()
     told = _in_turn(emit)
     access = Access(
-        store=options.store or Store(emit=told),
+        store=options.store or Store(emit=told, imported=options.offline),
         emit=told,
         mirrors=loaded.project.mirrors,
+        own_mirrors=loaded.own_mirrors,
         limits=options.limits,
         refresh=options.refresh,
         offline=options.offline,
@@ -116,7 +117,8 @@ def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Inp
     url = written if ":" in written else str((root / written).absolute())
     locked = access.pins.get("gevulot")
     commit = locked.values.get("commit") if locked else None
-    checkout = fetch_git(access, url, spec.ref or RUNTIME_REFS[project.runtime], commit=commit)
+    locked_tree = locked.values.get("tree-sha256", "") if locked else ""
+    checkout = fetch_git(access, url, spec.ref or RUNTIME_REFS[project.runtime], commit=commit, tree=locked_tree)
     digest = checkout.entry.sha256
     if locked and digest != (expected := locked.values.get("tree-sha256", digest)):
         raise differs(f"{redact_url(written)} at {commit}: the sha256 of its tree is", "gevulot", expected, digest)

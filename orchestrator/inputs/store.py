@@ -23,15 +23,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from orchestrator.errors import InputError
 from orchestrator.events import Emit, Notice, ignore
-from orchestrator.files import PARTIAL_PREFIX, write_text
+from orchestrator.files import PARTIAL_PREFIX, Lock, appended, make_directory, write_text
 from orchestrator.inputs import trees
 
 CACHE_VARIABLE = "ORCHESTRATOR_CACHE_DIR"
+IMPORTED = "imported"
+"""In the facts of a name or an entry: it came in a bundle, and nothing proves it."""
 TOUCH = 3600.0
 """An entry's last use is recorded to this many seconds."""
 _KEY = re.compile(r"[a-z0-9][a-z0-9.+_-]{0,180}")
@@ -69,14 +70,19 @@ def key_of(kind: str, *parts: str) -> str:
 
 
 class Store:
-    """The cache. Any number of threads and processes may use one root at a time."""
+    """The cache. Any number of threads and processes may use one root at a time.
 
-    def __init__(self, root: Path | None = None, emit: Emit = ignore) -> None:
+    A name that came in a bundle is what its maker says, which nothing proves: it counts only where `imported` is set,
+    for who can ask nobody else (`--offline`). Whatever a lock pins is found without names.
+    """
+
+    def __init__(self, root: Path | None = None, emit: Emit = ignore, *, imported: bool = False) -> None:
         self.root = root or default_root()
         self._emit = emit
+        self._imported = imported
         try:
             for name in ("entries", "names", "locks", "tmp", "git"):
-                (self.root / name).mkdir(parents=True, exist_ok=True)
+                make_directory(self.root / name)
         except OSError as error:
             raise InputError(
                 f"the input cache {self.root} can't be used: {error.strerror}",
@@ -168,13 +174,17 @@ class Store:
 
     def named(self, name: str) -> Mapping[str, str] | None:
         """What `name` stands for: `key` and the facts given with it; None when unknown."""
+        record = self._name_record(name)
+        return None if record is None or (IMPORTED in record and not self._imported) else record
+
+    def _name_record(self, name: str) -> Mapping[str, str] | None:
         record = _load(self.root / "names" / f"{_checked(name)}.json")
         return record if record is not None and isinstance(record.get("key"), str) else None
 
     def names(self) -> Iterator[tuple[str, Mapping[str, str]]]:
-        """Every name and what it stands for."""
+        """Every name and what it stands for, imported ones too."""
         for path in sorted((self.root / "names").glob("*.json")):
-            record = self.named(path.stem) if _KEY.fullmatch(path.stem) else None
+            record = self._name_record(path.stem) if _KEY.fullmatch(path.stem) else None
             if record is not None:
                 yield path.stem, record
 
@@ -192,14 +202,14 @@ class Store:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """While a build reads from the cache: `alone` is then nobody."""
-        with (self.root / "locks" / "in-use").open("a") as held:
+        with appended(self.root / "locks" / "in-use") as held:
             fcntl.flock(held, fcntl.LOCK_SH)
             yield
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
         """Whether no build reads from the cache now; then none begins before the end of the context."""
-        with (self.root / "locks" / "in-use").open("a") as held:
+        with appended(self.root / "locks" / "in-use") as held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -210,10 +220,8 @@ class Store:
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Hold the lock of `key` against other threads and processes; says so when it has to wait."""
-        lock = FileLock(self.root / "locks" / f"{_checked(key)}.lock", thread_local=False)
-        try:
-            lock.acquire(timeout=1.0)
-        except Timeout:
+        lock = Lock(self.root / "locks" / f"{_checked(key)}.lock")
+        if not lock.acquire(timeout=1.0):
             self._emit(Notice(text=f"waiting for another build that is fetching {key}"))
             lock.acquire()
         try:
@@ -286,12 +294,12 @@ class Store:
             key = path.name.rsplit(".", 2)[0]
             if not _KEY.fullmatch(key):
                 continue
-            lock = FileLock(self.root / "locks" / f"{key}.lock", thread_local=False)
-            try:
-                with lock.acquire(timeout=0):
+            lock = Lock(self.root / "locks" / f"{key}.lock")
+            if lock.acquire(timeout=0):
+                try:
                     trees.delete(path)
-            except Timeout:
-                continue
+                finally:
+                    lock.release()
         for path in (self.root / "names").glob(f"{PARTIAL_PREFIX}*"):
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < time.time() - 3600:
@@ -341,7 +349,7 @@ def _unchanged(entry: Entry) -> bool:
 
 def _filled(temporary: Path, fill: Fill, expected: str | None) -> Entry:
     """Make the directory `temporary` with `data` in it; the entry has no key yet."""
-    temporary.mkdir()
+    make_directory(temporary)
     data = temporary / "data"
     info = dict(fill(data))
     digest, size = _digest(data)
@@ -360,7 +368,7 @@ def _json(entry: Entry) -> str:
 def _load(path: Path) -> dict[str, Any] | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

@@ -2,7 +2,11 @@
 
 Layout: `orchestrator-cache` (the format's version), then for each entry `entries/KEY/entry.json` and its `data`, then
 `names/NAME.json`, and `orchestrator-cache-end`, by which a file that was cut is known. The same entries give the same
-bytes. Importing believes nothing: names and paths are checked, and every entry's content is hashed before it counts.
+bytes.
+
+Importing believes nothing. A file is its SHA-256, sources are their commit's object ids. What can't prove itself counts
+only where something else does: sources and images that a lock's digests name, and what was built (the shim by a name
+that is marked, the program's stage by its key), for builds without a network. Unpacked archives are made again.
 """
 
 from __future__ import annotations
@@ -20,10 +24,12 @@ from typing import IO, Any, BinaryIO, cast
 
 import zstandard
 
+from orchestrator import archive as reading
+from orchestrator import files
 from orchestrator.errors import InputError
-from orchestrator.files import replacing
-from orchestrator.inputs import trees
-from orchestrator.inputs.store import Entry, Store
+from orchestrator.files import emptied, replacing
+from orchestrator.inputs import git_proof, trees
+from orchestrator.inputs.store import IMPORTED, Entry, Store
 
 FORMAT = b"1\n"
 MARK, END = "orchestrator-cache", "orchestrator-cache-end"
@@ -31,18 +37,30 @@ MTIME = 1_577_836_800  # 2020-01-01: no time of this machine
 MAX_RECORD = 1024 * 1024
 CHUNK = 1024 * 1024
 LEVEL = 3
-_ZSTD = b"\x28\xb5\x2f\xfd"
+LIMITS = reading.Limits(members=5_000_000, size=2**40, seconds=4 * 3600.0)
+"""A bundle holds whole bases and their layers, which is more than an archive of sources."""
 _MEMBER = re.compile(r"entries/(?P<key>[a-z0-9][a-z0-9.+_-]{0,180})/(?P<rest>entry\.json|data(?:/.+)?)", re.DOTALL)
 _NAME = re.compile(r"names/(?P<name>[a-z0-9][a-z0-9.+_-]{0,180})\.json")
+_SOURCES = re.compile(r"git-([0-9a-f]{40}|[0-9a-f]{64})")
+_IMAGES = re.compile(r"(?:image|program)-[0-9a-f]{40,64}")
+_FACTS = {
+    "source", "from", "include", "tool", "debs", "snapshot", "python", "submodules",
+    git_proof.COMMIT, git_proof.MODULES,
+}  # fmt: skip
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What an import did: keys that are new, and keys that were there already."""
+    """What an import did: keys that are new, keys that were there already, and keys that were left out.
 
-    new: tuple[str, ...]
-    known: tuple[str, ...]
+    `unproven` are those of the new that only a lock, or an offline build, makes something of.
+    """
+
+    new: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()
 
 
 def export_entries(store: Store, keys: Iterable[str], target: Path) -> list[Entry]:
@@ -55,7 +73,7 @@ def export_entries(store: Store, keys: Iterable[str], target: Path) -> list[Entr
         entries.append(entry)
     with (
         replacing(target) as part,
-        part.open("wb") as raw,
+        emptied(part) as raw,
         _packed(raw, target.suffix == ".zst") as sink,
         tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT, bufsize=CHUNK) as tar,
     ):
@@ -64,7 +82,7 @@ def export_entries(store: Store, keys: Iterable[str], target: Path) -> list[Entr
             _add_entry(tar, entry)
         for name, record in store.names():
             if record["key"] in {entry.key for entry in entries}:
-                _add_bytes(tar, f"names/{name}.json", _json(record))
+                _add_bytes(tar, f"names/{name}.json", _json(_unmarked(record)))
         _add_bytes(tar, END, FORMAT)
     return entries
 
@@ -72,14 +90,16 @@ def export_entries(store: Store, keys: Iterable[str], target: Path) -> list[Entr
 def import_entries(store: Store, source: Path) -> Imported:
     """Take the entries of `source` into the cache. InputError for a file that isn't whole; whole entries stay."""
     try:
-        with source.open("rb") as raw, _unpacked(raw) as stream:
-            with tarfile.open(fileobj=cast("Any", stream), mode="r|", bufsize=CHUNK) as tar:
+        with source.open("rb") as raw, reading.errors():
+            stream = reading.unpacked(raw, LIMITS)
+            with reading.read_tar(stream) as tar:
                 found = _Import(store=store, members=_Members(tar), shown=str(source)).run()
-            while stream.read(CHUNK):  # to the end, where zstd keeps its checksum
-                pass
+            stream.drain()
     except OSError as error:
         raise InputError(f"{source}: {error.strerror or error}", remedy="check the path and the disk") from error
-    except (tarfile.TarError, zstandard.ZstdError, EOFError, ValueError, ArithmeticError) as error:
+    except reading.ArchiveError as error:
+        if error.refused:
+            raise InputError(f"{source}: refused: {error}", remedy="don't use this file") from error
         raise _damaged(str(source), str(error)) from error
     return found
 
@@ -93,19 +113,8 @@ def _packed(raw: BinaryIO, compress: bool) -> Iterator[IO[bytes]]:
         yield writer
 
 
-@contextmanager
-def _unpacked(raw: BinaryIO) -> Iterator[IO[bytes]]:
-    magic = raw.read(4)
-    raw.seek(0)
-    if magic != _ZSTD:
-        yield raw
-        return
-    with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as reader:
-        yield cast("IO[bytes]", reader)
-
-
 def _add_entry(tar: tarfile.TarFile, entry: Entry) -> None:
-    record = {"sha256": entry.sha256, "size": entry.size, "info": dict(entry.info)}
+    record = {"sha256": entry.sha256, "size": entry.size, "info": _unmarked(entry.info)}
     _add_bytes(tar, f"entries/{entry.key}/entry.json", _json(record))
     top = f"entries/{entry.key}/data"
     if entry.path.is_file():
@@ -139,6 +148,11 @@ def _add_bytes(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(info, io.BytesIO(data))
 
 
+def _unmarked(facts: Mapping[str, str]) -> dict[str, str]:
+    """Without our own mark: whoever imports it puts one there."""
+    return {name: value for name, value in facts.items() if name != IMPORTED}
+
+
 def _json(record: Mapping[str, Any]) -> bytes:
     return (json.dumps(record, sort_keys=True, indent=1) + "\n").encode()
 
@@ -146,21 +160,16 @@ def _json(record: Mapping[str, Any]) -> bytes:
 class _Members:
     """The members of a tar as they come, with a look at the next one."""
 
-    def __init__(self, tar: tarfile.TarFile) -> None:
-        self._tar = tar
-        self._next = tar.next()
+    def __init__(self, tar: reading.Tar) -> None:
+        self.content, self.small = tar.content, tar.small
+        self._members = iter(tar)
+        self._next = next(self._members, None)
 
     def peek(self) -> tarfile.TarInfo | None:
         return self._next
 
     def skip(self) -> None:
-        self._next = self._tar.next()
-
-    def content(self, member: tarfile.TarInfo) -> IO[bytes]:
-        source = self._tar.extractfile(member)
-        if source is None:
-            raise ValueError(f"{member.name} has no content")
-        return source
+        self._next = next(self._members, None)
 
 
 @dataclass(kw_only=True)
@@ -179,33 +188,34 @@ class _Import:
                 remedy="check the path; a newer program's file needs that program",
             )
         self.members.skip()
-        new: list[str] = []
-        known: list[str] = []
+        keys: dict[str, list[str]] = {"new": [], "known": [], "left_out": [], "unproven": []}
         while (member := self.members.peek()) is None or member.name != END:
             if member is None:
                 raise _damaged(self.shown, "it is cut off")
             if (entry := _MEMBER.fullmatch(member.name)) and entry["rest"] == "entry.json":
-                (new if self._entry(entry["key"], member) else known).append(entry["key"])
+                for what in self._entry(entry["key"], member):
+                    keys[what].append(entry["key"])
             elif name := _NAME.fullmatch(member.name):
                 self._name(name["name"], member)
                 self.members.skip()
             else:
                 raise _damaged(self.shown, f"member {member.name[:200]!r} has no place here")
-        return Imported(new=tuple(new), known=tuple(known))
+        return Imported(**{what: tuple(found) for what, found in keys.items()})
 
     def _small(self, member: tarfile.TarInfo) -> bytes:
-        if not member.isreg() or member.size > MAX_RECORD:
-            raise _damaged(self.shown, f"{member.name[:200]!r} is no small file")
-        return self.members.content(member).read()
+        return self.members.small(member, MAX_RECORD)
 
     def _record(self, member: tarfile.TarInfo) -> dict[str, Any]:
-        record = json.loads(self._small(member))
+        try:
+            record = json.loads(self._small(member))
+        except RecursionError as error:
+            raise _damaged(self.shown, f"{member.name[:200]!r} is no record") from error
         if not isinstance(record, dict):
             raise _damaged(self.shown, f"{member.name[:200]!r} is no record")
         return record
 
-    def _entry(self, key: str, member: tarfile.TarInfo) -> bool:
-        """Take one entry; whether it was new. Its content is read to the end in either case."""
+    def _entry(self, key: str, member: tarfile.TarInfo) -> tuple[str, ...]:
+        """Take one entry; what became of it, as in `Imported`. Its content is read to the end in any case."""
         record = self._record(member)
         self.members.skip()
         digest, info = record.get("sha256"), record.get("info")
@@ -214,21 +224,25 @@ class _Import:
             raise _damaged(self.shown, f"the record of {key} is not one")
         if key.startswith("sha256-") and key != f"sha256-{digest}":
             raise _damaged(self.shown, f"{key} holds something else")
-        filled = False
+        if not key.startswith("sha256-") and not _SOURCES.fullmatch(key) and not _IMAGES.fullmatch(key):
+            self._pass(key)
+            return ("left_out",)
+        done: tuple[str, ...] = ("known",)
 
         def fill(target: Path) -> Mapping[str, str]:
-            nonlocal filled
-            filled = True
+            nonlocal done
             self._take(key, target)
             found = trees.digest_tree(target) if target.is_dir() else trees.file_digest(target)[0]
             if found != digest:
                 raise _damaged(self.shown, f"the sha256 of {key} is {found}, its record says {digest}")
-            return cast("Mapping[str, str]", info)
+            facts = _facts(key, target, cast("Mapping[str, str]", info))
+            done = ("new", "unproven") if IMPORTED in facts else ("new",)
+            return facts
 
         self.store.put(key, fill)
-        if not filled:
+        if done == ("known",):
             self._pass(key)
-        return filled
+        return done
 
     def _parts(self, key: str) -> Iterator[tuple[tarfile.TarInfo, PurePosixPath]]:
         """The members of an entry's data, with their paths below it."""
@@ -247,37 +261,76 @@ class _Import:
             pass
 
     def _take(self, key: str, target: Path) -> None:
-        for member, path in self._parts(key):
-            place = target.joinpath(*path.parts)
-            # Nothing is ever written through a link: what is above must be a directory that we made.
-            above = place.parent if path.parts else None
-            while above is not None and above != target.parent:
-                if above.is_symlink() or not above.is_dir():
-                    raise _damaged(self.shown, f"member {member.name[:200]!r} lies below no directory")
-                above = above.parent
-            if member.isdir():
-                place.mkdir()
-            elif member.issym() and path.parts:
-                place.symlink_to(member.linkname)
-            elif member.isreg():
-                with place.open("xb") as sink:
-                    source = self.members.content(member)
-                    while chunk := source.read(CHUNK):
-                        sink.write(chunk)
-                place.chmod(0o755 if member.mode & 0o111 else 0o644)
-            else:
-                raise _damaged(self.shown, f"member {member.name[:200]!r} is neither file, directory nor link")
+        first = self.members.peek()
+        if first is not None and first.isreg():
+            self._take_file(key, target)
+        else:
+            self._take_tree(key, target)
         if not target.exists():
             raise _damaged(self.shown, f"{key} has no data")
 
+    def _take_file(self, key: str, target: Path) -> None:
+        for member, path in self._parts(key):
+            if path.parts or not member.isreg() or target.exists():
+                raise _damaged(self.shown, f"member {member.name[:200]!r} lies below no directory")
+            with files.new(target) as sink:
+                self._copy(member, sink)
+            target.chmod(_mode(member))
+
+    def _take_tree(self, key: str, target: Path) -> None:
+        tree: files.Tree | None = None
+        try:
+            for member, path in self._parts(key):
+                if tree is None:
+                    if path.parts or not member.isdir():
+                        raise _damaged(self.shown, f"member {member.name[:200]!r} lies below no directory")
+                    tree = files.Tree(target)
+                elif member.isdir() and path.parts and not tree.kind(path):
+                    tree.directory(path)
+                elif member.issym() and path.parts:
+                    tree.link(path, member.linkname)
+                elif member.isreg() and path.parts:
+                    with tree.file(path, _mode(member)) as sink:
+                        self._copy(member, sink)
+                else:
+                    raise _damaged(self.shown, f"member {member.name[:200]!r} is neither file, directory nor link")
+        except (FileExistsError, NotADirectoryError) as error:
+            raise _damaged(self.shown, f"{error.filename or key} is there twice, or lies below no directory") from error
+        finally:
+            if tree is not None:
+                tree.close()
+
+    def _copy(self, member: tarfile.TarInfo, sink: BinaryIO) -> None:
+        source = self.members.content(member)
+        while chunk := source.read(CHUNK):
+            sink.write(chunk)
+
     def _name(self, name: str, member: tarfile.TarInfo) -> None:
-        """A name of this machine's own stays as it is."""
+        """A name of this machine's own stays as it is; one from elsewhere is marked."""
         record = self._record(member)
         key = record.pop("key", None)
         if not isinstance(key, str) or not all(isinstance(each, str) for each in record.values()):
             raise _damaged(self.shown, f"{member.name[:200]!r} is no record")
         if self.store.named(name) is None and self.store.get(key) is not None:
-            self.store.name(name, key, record)
+            self.store.name(name, key, {**record, IMPORTED: "1"})
+
+
+def _facts(key: str, data: Path, info: Mapping[str, str]) -> dict[str, str]:
+    """What is recorded of an entry: the facts that we know, and whether anything but the bundle says what it is."""
+    facts = {name: value for name, value in info.items() if name in _FACTS}
+    if key.startswith("sha256-"):
+        return facts
+    sources = _SOURCES.fullmatch(key)
+    if sources is not None:
+        if "commit" in info:  # what the key says, whatever the record does
+            facts["commit"] = sources[1]
+        if git_proof.proves(sources[1], data, facts):
+            return facts
+    return {**facts, IMPORTED: "1"}
+
+
+def _mode(member: tarfile.TarInfo) -> int:
+    return 0o755 if member.mode & 0o111 else 0o644
 
 
 def _damaged(shown: str, problem: str) -> InputError:

@@ -8,12 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from filelock import FileLock, Timeout
-
 from orchestrator.digest import Digests, file_digests
 from orchestrator.errors import BuildStepError, VerificationError
 from orchestrator.events import Emit, Notice, StepProgress
-from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX
+from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, Lock, make_directory
 from orchestrator.image.errors import ImageError
 from orchestrator.inputs.model import Inputs
 from orchestrator.job.model import Job, phase
@@ -32,11 +30,9 @@ if TYPE_CHECKING:
 @contextmanager
 def only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
     """One build of a name in a directory at a time; what killed builds left under temporary names goes first."""
-    output.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output / f".orchestrator-{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    make_directory(output)
+    lock = Lock(output / f".orchestrator-{name}.lock")
+    if not lock.acquire(timeout=0):
         emit(Notice(text=f"another build of {name} is writing to {output}; waiting for it"))
         lock.acquire()
     try:

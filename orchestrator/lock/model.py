@@ -25,6 +25,7 @@ _FORMS: Mapping[str, re.Pattern[str]] = {
     "tree-sha256": _HEX64,
     "cargo-lock-sha256": _HEX64,
     "digest": re.compile(r"sha256:[0-9a-f]{64}"),
+    "image-id": re.compile(r"sha256:[0-9a-f]{64}"),
     "size": re.compile(r"[0-9]{1,18}"),
     "snapshot": re.compile(r"[0-9]{8}T[0-9]{6}Z"),
     "suite": re.compile(r"[a-z]{1,40}"),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 import stat
 from pathlib import Path
 from typing import Any, Final
 
+from orchestrator import files as files_of_ours
 from orchestrator.errors import UsageError
 from orchestrator.node.model import Result, Task
 from orchestrator.suggest import did_you_mean
@@ -51,11 +51,13 @@ def prepare(workspace: Path, task: Task | None, files: tuple[Path, ...], *, loca
         raise UsageError("two of the files have the same name", remedy="rename one: all lie in the workspace")
     for file in files:
         try:
-            shutil.copy(file, workspace / file.name)
+            # The workspace may be one that a program has written to: what it left under a name is replaced.
+            with files_of_ours.replacing(workspace / file.name) as temporary:
+                files_of_ours.copy_over(file, temporary)
         except OSError as error:
             raise UsageError(f"can't copy {file}: {error.strerror}", remedy="check the path") from error
     if task is not None and local:
-        (workspace / TASK).write_text(json.dumps(task.to_dict()))
+        files_of_ours.write_text(workspace / TASK, json.dumps(task.to_dict()))
 
 
 def read_result(workspace: Path) -> Result:

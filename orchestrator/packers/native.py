@@ -7,12 +7,12 @@ same bytes on any machine and from any engine.
 from __future__ import annotations
 
 import heapq
-import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.archive import ArchiveError, Limits, errors, read_tar, unpacked
 from orchestrator.errors import BuildStepError, InputError
 from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrder, Written
 from orchestrator.packers.staged import CHUNK, Entry, OpenArchive, read_entries
@@ -23,6 +23,8 @@ COMMON_FILES = {
     "libnss_dns.so.2": "lib/x86_64-linux-gnu/libnss_dns.so.2",
     "ca-certificates.crt": "etc/ssl/certs/ca-certificates.crt",
 }
+COMMON_SIZE = 64 * 2**20
+"""They have some 100 KB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +101,12 @@ def _common_files(archive: Path | None) -> dict[str, bytes]:
         return {}
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(archive) as tar:
+        with archive.open("rb") as stream, errors(), read_tar(unpacked(stream, Limits())) as tar:
             for member in tar:
                 name = member.name.removeprefix("./")
-                if member.isreg() and name in COMMON_FILES and (source := tar.extractfile(member)):
-                    found[COMMON_FILES[name]] = source.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+                if member.isreg() and name in COMMON_FILES:
+                    found[COMMON_FILES[name]] = tar.small(member, COMMON_SIZE)
+    except (ArchiveError, OSError) as error:
         raise InputError(
             f"common.tar.gz can't be read: {error}", remedy="fetch it again, or leave it out of nanos.path"
         ) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orchestrator.engine.base import StepFailed
 from orchestrator.errors import BuildStepError
+from orchestrator.files import emptied
 from orchestrator.packers.staged import OpenArchive, read_entries
 
 IMAGES = "/root/.ops/images"
@@ -129,7 +130,7 @@ def extract_image(
 
     Errors: BuildStepError when there is none, EngineError for a broken stream.
     """
-    with open_archive(f"{IMAGES}/{name}") as stream, target.open("wb") as sink:
+    with open_archive(f"{IMAGES}/{name}") as stream, emptied(target) as sink:
         for entry in read_entries(stream, ""):
             if entry.kind != "file":
                 continue

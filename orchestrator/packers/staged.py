@@ -8,10 +8,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from orchestrator.archive import ArchiveError, Limits, Meter, Tar, read_tar, read_tar_file
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.image.listing import path_key
 
 CHUNK = 1024 * 1024
+LIMITS = Limits(size=2**42, seconds=24 * 3600.0)
+"""What a build makes may be large and slow to read; its headers may not."""
 OpenArchive = Callable[[str], AbstractContextManager[BinaryIO]]
 """Opens a tar stream of a path in the resulting container, from its start each time it is called."""
 
@@ -28,7 +31,7 @@ class Entry:
     size: int = 0
     target: str = ""
     member: tarfile.TarInfo | None = None
-    archive: tarfile.TarFile | None = None
+    archive: Tar | None = None
 
     @property
     def key(self) -> tuple[bytes, ...]:
@@ -39,8 +42,8 @@ class Entry:
         """A file's bytes, exactly `size` of them. Only once, and before the next entry is taken from a stream."""
         if self.archive is None or self.member is None:
             return
-        left, source = self.size, self.archive.extractfile(self.member)
-        while left and source is not None:
+        left, source = self.size, self.archive.content(self.member)
+        while left:
             chunk = source.read(min(CHUNK, left))
             if not chunk:
                 break
@@ -58,21 +61,20 @@ def read_entries(stream: BinaryIO, top: str, *, seekable: bool = False) -> Itera
 
     A truncated or broken stream is an EngineError; devices and sockets are a BuildStepError.
     """
-    mode = "r:" if seekable else "r|"
     try:
-        with tarfile.open(fileobj=stream, mode=mode, bufsize=CHUNK) as archive:  # type: ignore[call-overload]
+        with read_tar_file(stream) if seekable else read_tar(Meter(stream=stream, limits=LIMITS)) as archive:
             for member in archive:
                 entry = _entry(archive, member, top)
                 if entry is not None:
                     yield entry
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ArchiveError) as error:
         raise EngineError(
             f"the engine's archive of /{top} is broken: {error}",
             remedy="the engine or its disk failed; look at its log and run the build again",
         ) from error
 
 
-def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, top: str) -> Entry | None:
+def _entry(archive: Tar, member: tarfile.TarInfo, top: str) -> Entry | None:
     path = _below(member.name, top)
     if not path:
         return None

@@ -11,6 +11,8 @@ from orchestrator.containerfile.assemble import program_parts
 from orchestrator.containerfile.context import BuildContext, Content
 from orchestrator.containerfile.render import render_program, render_scripts
 from orchestrator.engine.base import Engine
+from orchestrator.inputs.bases import load_image
+from orchestrator.inputs.image_archive import read_image
 from orchestrator.inputs.model import Inputs
 from orchestrator.inputs.store import Entry, Store, key_of
 from orchestrator.plan.model import Plan
@@ -56,5 +58,6 @@ def load_program(store: Store, engine: Engine, key: str) -> str | None:
         entry = store.get(key)
         if entry is None:
             return None
-        engine.load(entry.path, tag)
+        # What it holds is as its maker says. That it is an image, and has this one name in the engine, is seen to.
+        load_image(store, engine, read_image(entry.path), tag)
     return tag

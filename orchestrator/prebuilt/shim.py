@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.errors import InputError
+from orchestrator.files import new
 from orchestrator.inputs.archives import extract
 from orchestrator.inputs.model import Input, Inputs
 from orchestrator.inputs.store import Entry, Store, key_of
@@ -56,7 +57,7 @@ def take_shim(store: Store, name: str, open_result: OpenResult, *, newer_than: f
 
     def fill(target: Path) -> Mapping[str, str]:
         archive = target.with_name("shim.tar")
-        with open_result() as stream, archive.open("wb") as sink:
+        with open_result() as stream, new(archive) as sink:
             shutil.copyfileobj(stream, sink, CHUNK)
         try:
             extract(archive, target, name="the built shim")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class LoadedProject:
     `path` is as the user gave it, `root` the file's directory (absolute): relative host paths are relative to it.
     `lines`: dotted field in yaml's own names (`build.secrets[0].id`, `gpu-assets.url`, `manifest.Env.HOME`)
     -> 1-based line. `run_line`: line of the first line of `build.run`'s own text.
+    `own_mirrors`: those that the user's settings name, whom we trust more than a project.
     """
 
     project: Project
@@ -32,10 +33,11 @@ class LoadedProject:
     lines: Mapping[str, int]
     run_line: int
     warnings: tuple[Finding, ...] = ()
+    own_mirrors: Mapping[str, str] = field(default_factory=dict)
 
-    def line(self, field: str) -> int | None:
-        """The line of `field`, or of the nearest thing above it that the file has."""
-        return nearest_line(self.lines, field)
+    def line(self, name: str) -> int | None:
+        """The line of the field `name`, or of the nearest thing above it that the file has."""
+        return nearest_line(self.lines, name)
 
 
 def lock_path(project_file: Path) -> Path:

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from orchestrator.gpu.tables import FAMILY_NAMES
+from orchestrator.project import mirrors
 from orchestrator.suggest import did_you_mean
+from orchestrator.text import is_one_line
 
 DEFAULT_BASE = "docker.io/library/rust:bookworm"
 DEFAULT_NANOS = "0.1.51"
@@ -48,8 +50,8 @@ def _not_blank(value: str) -> str:
 
 
 def _one_line(value: str) -> str:
-    if any(ord(c) < 32 or ord(c) == 127 for c in value):
-        raise ValueError("must be one line without control characters")
+    if not is_one_line(value):
+        raise ValueError("must be one line without control characters, line separators and turns of direction")
     return value
 
 
@@ -59,6 +61,8 @@ InsidePath = Annotated[Line, AfterValidator(_inside)]
 """A relative path that stays inside its root."""
 InsideFile = Annotated[InsidePath, AfterValidator(_names_a_file)]
 """The same for a path that can't be a directory."""
+Mirrors = Annotated[dict[str, str], AfterValidator(mirrors.checked)]
+"""Prefix of an address -> what takes its place; see `project/mirrors.py`."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.:=~_-]*$")]
 Version = Annotated[
@@ -326,7 +330,7 @@ class Project(Model):
     """
     manifest: Line | dict[str, Any] | None = None
     """The ops manifest: a JSON file, or its keys inline. Merged over the defaults in manifests/."""
-    mirrors: dict[str, Line] = {}
+    mirrors: Mirrors = {}
     """Redirects for outside inputs: URL prefix to replacement. `debian:` names a Debian mirror, `pypi:` a
     Python package index.
     """

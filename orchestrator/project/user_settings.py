@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from platformdirs import user_config_path
 from pydantic import Field, ValidationError
 
-from orchestrator.errors import Finding, Severity
-from orchestrator.project import yaml_reader
+from orchestrator.errors import Finding, Severity, error
+from orchestrator.project import mirrors, yaml_reader
 from orchestrator.project.load import MAX_BYTES, LoadedProject, failure, nearest_line, read_text
-from orchestrator.project.model import Line, Model, Network
+from orchestrator.project.model import Mirrors, Model, Network
 from orchestrator.suggest import did_you_mean
 
 
 class UserSettings(Model):
     """config.yaml. `network.ca` is relative to the file's directory."""
 
-    mirrors: dict[str, Line] = Field(default_factory=dict)
+    mirrors: Mirrors = Field(default_factory=dict)
     network: Network = Network()
 
 
@@ -37,8 +38,9 @@ def with_user_settings(loaded: LoadedProject) -> LoadedProject:
     if "ca" in given:
         given["ca"] = str(path.parent / given["ca"])
     network = Network(**{**given, **project.network.model_dump(exclude_none=True)})
-    mirrors = {**settings.mirrors, **project.mirrors}
-    return replace(loaded, project=project.model_copy(update={"mirrors": mirrors, "network": network}))
+    merged = {**settings.mirrors, **project.mirrors}
+    updated = project.model_copy(update={"mirrors": merged, "network": network})
+    return replace(loaded, project=updated, own_mirrors=settings.mirrors)
 
 
 def read_settings(path: Path) -> UserSettings:
@@ -53,6 +55,9 @@ def read_settings(path: Path) -> UserSettings:
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             field = ".".join(str(part) for part in detail["loc"])
+            if field == "mirrors" and detail["type"] == "value_error":
+                findings += _mirrors(path, document)
+                continue
             unknown = detail["type"] == "extra_forbidden"
             known = [info.alias or name for name, info in _model_of(field).model_fields.items()]
             findings.append(
@@ -69,6 +74,14 @@ def read_settings(path: Path) -> UserSettings:
     if findings:
         raise failure(str(path), findings)
     return settings
+
+
+def _mirrors(path: Path, document: yaml_reader.Document) -> Iterator[Finding]:
+    for key, problem in mirrors.problems(document.data["mirrors"]):
+        message, _, remedy = problem.partition("; ")
+        field = yaml_reader.join("mirrors", key)
+        line = nearest_line(document.lines, field)
+        yield replace(error("bad-value", message, remedy), file=str(path), line=line, field=field)
 
 
 def _model_of(field: str) -> type[Model]:

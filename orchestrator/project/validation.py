@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from orchestrator.errors import Finding, Severity
-from orchestrator.project import schema
+from orchestrator.project import mirrors, schema
 from orchestrator.project.model import Project
 from orchestrator.project.yaml_reader import Document, join
 from orchestrator.suggest import did_you_mean, nearest, shown
@@ -130,6 +130,11 @@ class Checker:
         path, plain = _field(detail, data)
         if any(e.field == path and e.code == "unquoted-version" for e in self.errors):
             return  # said already, and better
+        if path == "mirrors" and detail["type"] == "value_error":
+            for key, problem in mirrors.problems(self._at(path)):
+                message, _, remedy = problem.partition("; ")
+                self._add("bad-value", join(path, key), message, remedy)
+            return
         if detail["type"] == "missing" and path in self.meant:
             return
         message, remedy = self._words(detail, path, plain)

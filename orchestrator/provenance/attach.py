@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from orchestrator.files import replacing
+from orchestrator.files import fill, replacing
 from orchestrator.provenance.dsse import SigningKey, envelope_text
 from orchestrator.provenance.packed import packed_files
 from orchestrator.provenance.records import Records, with_shim_lock
@@ -54,7 +54,7 @@ class Attachments:
 
     def _put(self, suffix: str, kind: str, text: str) -> Attachment:
         data = text.encode()
-        self.parts[suffix].write_bytes(data)
+        fill(self.parts[suffix], data)
         return Attachment(kind=kind, file=f"{self.name}.{suffix}", sha256=hashlib.sha256(data).hexdigest())
 
 

@@ -10,10 +10,11 @@ import re
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
-from orchestrator.errors import EngineError
+from orchestrator.errors import EngineError, UsageError
+from orchestrator.files import Tree
 
 _FOLDERS: Final = tuple(
     Path(each)
@@ -64,11 +65,20 @@ def swap_driver_libraries(tree: Path, libraries: Iterable[Path]) -> tuple[str, .
     for path in tree.rglob("lib*.so*"):
         if _DRIVER.fullmatch(path.name):
             path.unlink()
-    target = tree / _GUEST_FOLDER
-    target.mkdir(parents=True, exist_ok=True)
     names = []
-    for library in libraries:
-        shutil.copyfile(library, target / library.name)
-        (target / library.name).chmod(0o755)
-        names.append(library.name)
+    try:
+        with Tree(tree) as inside:
+            for library in libraries:
+                with (
+                    inside.file(PurePosixPath(_GUEST_FOLDER) / library.name, 0o755) as sink,
+                    library.open("rb") as source,
+                ):
+                    shutil.copyfileobj(source, sink, 1024 * 1024)
+                names.append(library.name)
+    except NotADirectoryError as error:
+        # A link of the image's would lead to a directory of this machine's.
+        raise UsageError(
+            f"the image has a link or a file where its libraries are: /{error.filename}",
+            remedy="rehearse without --gpus",
+        ) from error
     return tuple(sorted(names))

@@ -53,7 +53,6 @@ def init_project(directory: Path, *, language: str, gpu: bool) -> list[Path]:
         autoescape=False,
     )
     for path, source in targets.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
         text = environment.get_template(source).render(
             name=name, flavour=flavour, nanos=DEFAULT_NANOS, ops=DEFAULT_OPS, schema=SCHEMA
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +14,7 @@ from orchestrator.boot.machine import Machine
 from orchestrator.boot.run import Work, boot_with_task
 from orchestrator.digest import file_blake3
 from orchestrator.errors import UsageError
+from orchestrator.files import copy, make_directory, write_new
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.store import Store
@@ -147,12 +147,12 @@ def run_workflow(
             workspace = (out or Path(temporary)) / f"{number + 1}-{image.stem}"
             if workspace.exists():
                 raise UsageError(f"{workspace} is there already", remedy="take another -o, or remove it")
-            workspace.mkdir(parents=True)
+            make_directory(workspace)
             parent = done[-1] if done else None
             inputs = tuple(_place(each, workspace, folder, parent) for each in step.inputs)
             task = Path(temporary) / f"task-{number + 1}.json"
             document = {"id": f"task-{number + 1}", "args": step.arguments, "files": [each.path for each in inputs]}
-            task.write_text(json.dumps(document))
+            write_new(task, json.dumps(document).encode())
             done.append(_done(step, image, inputs, runner(image, task, workspace), workspace))
             told(done[-1])
             if done[-1].error is not None:
@@ -198,8 +198,8 @@ def _place(each: Given | FromParent, workspace: Path, folder: Path, parent: Done
     target = host_path(workspace, WORKSPACE, path)
     if target is None or source is None:
         raise UsageError(f"{path} can't be put into {WORKSPACE}", remedy="give it another name")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    make_directory(target.parent)
+    copy(source, target)
     return _recorded(path, target)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import certifi
 import pytest
 
 from tests.cli.conftest import cli, unchanged
@@ -45,6 +46,22 @@ def test_again_without_a_file_that_has_gone(project: Path) -> None:
     assert cli("render", ".", "-o", "ctx").code == 0
     assert not Path("ctx/src/old.c").exists()
     assert Path("ctx/notes.txt").read_text() == "mine"
+
+
+def test_certificates_are_not_written_through_a_link_of_the_project(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    victim = tmp_path_factory.mktemp("home") / ".profile"
+    victim.write_text("mine")
+    Path("extra.pem").write_text(Path(certifi.where()).read_text() + "touch /tmp/evil\n")
+    with Path("project.yaml").open("a") as file:
+        file.write("network: {ca: extra.pem}\n")
+    Path("out.ca.crt").symlink_to(victim)
+    ended = cli("render", ".", "-o", "out")
+    assert ended.code == 0, ended.err
+    assert victim.read_text() == "mine"
+    assert not Path("out.ca.crt").is_symlink()
+    assert "BEGIN CERTIFICATE" in Path("out.ca.crt").read_text()
 
 
 @pytest.mark.parametrize("output", [".", "full"])

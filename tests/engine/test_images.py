@@ -8,6 +8,7 @@ import secrets
 import tarfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ from orchestrator.engine.archive import ArchiveStream
 from orchestrator.engine.base import LABEL, Engine
 from orchestrator.errors import BuildStepError, EngineError, InputError
 from orchestrator.events import StepFinished, ignore
+from orchestrator.inputs.bases import load_image
+from orchestrator.inputs.image_archive import read_image
+from orchestrator.inputs.store import Store
 from tests.support.engines import Events, request
 
 MIB = 1024 * 1024
@@ -105,6 +109,23 @@ def test_archive_left_early_or_by_an_exception(engine: Engine, base_image: str, 
 def test_archive_of_an_image_that_is_not_there(engine: Engine, build_id: str) -> None:
     with pytest.raises(EngineError), engine.open_archive("localhost/no-such-image:1", "/", build_id):
         pass
+
+
+def test_a_saved_image_is_the_same_by_its_id_and_gets_one_name(
+    engine: Engine, base_image: str, build_id: str, tmp_path: Path
+) -> None:
+    own = f"localhost/orchestrator-test/saved:{build_id}"
+    image = engine.build(replace(request(f"FROM {base_image}\nRUN echo 1 > /one\n", build_id), tag=own), ignore)
+    engine.save(own, tmp_path / "saved.tar")
+    assert engine.image_id(own) == image
+    saved = read_image(tmp_path / "saved.tar")
+    assert saved.id == image
+    for leftover in engine.leftovers():
+        if leftover.build_id == build_id:
+            engine.remove(leftover)
+    other = f"localhost/orchestrator-test/loaded:{build_id}"
+    load_image(Store(tmp_path / "cache"), engine, saved, other)
+    assert (engine.image_id(other), engine.image_digest(own)) == (image, None)
 
 
 def test_import_names_and_labels(engine: Engine, build_id: str, tmp_path: Path) -> None:

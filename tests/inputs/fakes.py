@@ -10,6 +10,7 @@ from typing import BinaryIO
 from orchestrator.engine.base import BuildRequest, EngineInfo, Leftover
 from orchestrator.errors import InputError
 from orchestrator.events import Emit
+from tests.support.images import layer, loaded, saved_image
 
 
 class ImageEngine:
@@ -24,6 +25,7 @@ class ImageEngine:
         self.loads: list[tuple[Path, str]] = []
         self.imports: list[tuple[Path, str, dict[str, str]]] = []
         self.endpoint = endpoint
+        self.ids: dict[str, str] = {}
 
     @property
     def info(self) -> EngineInfo:
@@ -31,6 +33,9 @@ class ImageEngine:
 
     def image_digest(self, reference: str) -> str | None:
         return self.local.get(reference)
+
+    def image_id(self, reference: str) -> str:
+        return self.ids.get(reference, "")
 
     def pull(self, reference: str, emit: Emit) -> str:
         self.pulls.append(reference)
@@ -45,12 +50,14 @@ class ImageEngine:
         return "sha256:imported"
 
     def save(self, image: str, target: Path) -> None:
-        target.write_bytes(b"saved " + self.local[image].encode())
+        target.write_bytes(saved_image([layer(self.local[image])]))
 
     def load(self, archive: Path, tag: str) -> str:
         self.loads.append((archive, tag))
-        self.local[tag] = archive.read_bytes().removeprefix(b"saved ").decode()
-        return self.local[tag]
+        found, names, _ = loaded(archive.read_bytes())
+        for name in (tag, *names):
+            self.local[name] = self.ids[name] = found
+        return found
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
         raise NotImplementedError

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import resource
 import stat
 import tarfile
 import tempfile
@@ -52,6 +53,7 @@ HONEST: Members = [
 
 
 def unpack(data: bytes, where: Path, **limits: int) -> Path:
+    where.mkdir(exist_ok=True)
     archive = where / "archive"
     archive.write_bytes(data)
     target = where / "out"
@@ -169,6 +171,81 @@ def test_bombs_are_refused(tmp_path: Path) -> None:
         unpack(zeros, tmp_path, size=1_000_000)
     with pytest.raises(InputError, match="refused"):
         unpack(tar([(f"f{n}", b"") for n in range(20)]), tmp_path, members=10)
+
+
+def header(name: str, size: int, kind: bytes) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_header_bombs_are_refused_before_they_are_read(
+    tmp_path: Path, kind: bytes, pack: Callable[[bytes], bytes]
+) -> None:
+    data = pack(header("x", 64 << 20, kind) + bytes(64 << 20))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="a member's header"):
+        unpack(data, tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 * 1024
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (header("x", 200 * 1024, tarfile.XGLTYPE) * 1 + (b"9 a=bbbb\n" * 22756)[: 200 * 1024], "header|not a whole"),
+        ((header("x", 512, tarfile.GNUTYPE_LONGNAME) + b"n" * 511 + b"\0") * 2000, "header"),
+        (header("x", 512, tarfile.GNUTYPE_SPARSE) + bytes(512), "sparse"),
+        (header("x", 2**62, b"?"), "device|cut off"),
+        (gzip.compress(tar([("a", b"x")])) + gzip.compress(bytes(8 << 20)), "unpacks to"),
+    ],
+)
+def test_bombs_of_other_kinds_are_refused(tmp_path: Path, data: bytes, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        unpack(data, tmp_path, ratio=20, ratio_from=1 << 20)
+
+
+def test_a_list_of_members_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for number in range(50):
+            archive.writestr(f"{number:0>200}", b"")
+    with pytest.raises(InputError, match="list of members"):
+        unpack(out.getvalue(), tmp_path, directory=8 * 1024)
+    with pytest.raises(InputError, match="more than 10 members"):
+        unpack(out.getvalue(), tmp_path / "2", members=10)
+
+
+def test_time_has_a_limit(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"after more than 0 s|not unpacked after"):
+        unpack(tar(HONEST), tmp_path, seconds=0)
+
+
+THROUGH_LINKS: dict[str, Members] = {
+    # The text of `kernel.img` stays inside; `a/b/s` is a link itself.
+    "through": [("a/b/s", ("link", "../..")), ("kernel.img", ("link", "a/b/s/../secret"))],
+    "later": [("kernel.img", ("link", "a/b/s/../secret")), ("x", b""), ("a/b/s", ("link", "../.."))],
+    "twice": [("a/one", ("link", "..")), ("a/two", ("link", "one/../out")), ("x", b"")],
+    "above-the-top-folder": [("top/x", b""), ("top/link", ("link", "../../top"))],
+    "beside-the-top-folder": [("top/x", b""), ("top/link", ("link", "../entry.json"))],
+}
+
+
+@pytest.mark.parametrize("name", THROUGH_LINKS)
+def test_links_that_leave_through_others_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="outside the archive"):
+        unpack(tar(THROUGH_LINKS[name]), tmp_path)
+
+
+def test_links_that_stay_inside_through_others_are_kept(tmp_path: Path) -> None:
+    members: Members = [
+        ("a/b/s", ("link", "../c")), ("a/c/x", b"x"), ("k", ("link", "a/b/s/../c/x")), ("round", ("link", "round")),
+        ("replaced", ("link", "../out")), ("replaced", b"file"),
+    ]  # fmt: skip
+    out = unpack(tar(members), tmp_path)
+    assert (out / "k").read_bytes() == b"x"
+    assert (out / "replaced").read_bytes() == b"file"
 
 
 def test_later_member_wins(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import stat
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +14,7 @@ import pytest
 from orchestrator.engine.base import LABEL
 from orchestrator.errors import InputError
 from orchestrator.events import Event, Notice
+from orchestrator.inputs import userns
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.bases import program_base, resolve_base
 from orchestrator.inputs.debian import debian_rootfs, packages_of
@@ -45,15 +47,19 @@ rm -r "$work"
 
 
 @pytest.fixture
-def mmdebstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    tools, log = tmp_path / "tools", tmp_path / "mmdebstrap.log"
-    tools.mkdir()
-    log.write_text("")
-    (tools / "mmdebstrap").write_text(STAND_IN)
-    (tools / "mmdebstrap").chmod(stat.S_IRWXU)
-    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin:/usr/sbin:/sbin")
-    monkeypatch.setenv("STAND_IN_LOG", str(log))
-    return log
+def mmdebstrap(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    # It runs as nobody of this host's, who can't enter pytest's own directories.
+    with tempfile.TemporaryDirectory(prefix="stand-in-") as directory:
+        top = Path(directory)
+        tools, log = top / "tools", top / "mmdebstrap.log"
+        tools.mkdir()
+        log.write_text("")
+        (tools / "mmdebstrap").write_text(STAND_IN)
+        for path, mode in ((top, 0o777), (tools, 0o755), (tools / "mmdebstrap", 0o755), (log, 0o666)):
+            path.chmod(mode)
+        monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin:/usr/sbin:/sbin")
+        monkeypatch.setenv("STAND_IN_LOG", str(log))
+        yield log
 
 
 def engine(tmp_path: Path, **images: dict[str, str]) -> ImageEngine:
@@ -106,7 +112,8 @@ def test_bootstrap_where_the_pull_fails(access: Access, tmp_path: Path, mmdebstr
     (imported,) = fake.imports
     assert imported == (base.path, base.reference, {LABEL: "base"})
     (call,) = mmdebstrap.read_text().splitlines()
-    assert call.startswith("1577836800 --variant=minbase")
+    assert call.startswith("1577836800 --mode=")
+    assert "--variant=minbase" in call
     assert "--include=ca-certificates,gcc" in call
     assert call.split(" -- ")[1].split()[0] == "bookworm"
     assert len(call.split(" -- ")[1].split()) == 2  # suite and target: the mirror is mmdebstrap's own
@@ -149,6 +156,56 @@ def test_failing_mmdebstrap_gives_its_words_and_a_remedy(access: Access, mmdebst
         debian_rootfs(access, Bootstrap(packages=("nosuchpackage",)))
     assert "bootstrap.packages" in caught.value.remedy
     assert access.store.list() == []
+
+
+ESCAPING = r"""#!/bin/sh
+[ "$1" = --version ] && { echo "mmdebstrap 1.3.5"; exit 0; }
+# What a package's script does as root: out of the chroot by process 1, and of the mount namespace by every other.
+for pid in 1 $$ $PPID; do
+    chroot /proc/$pid/root cat "$CANARY/secret" >>"$STAND_IN_LOG" 2>&1
+    chroot /proc/$pid/root touch "$CANARY/made-$pid" 2>>"$STAND_IN_LOG"
+    chroot /proc/$pid/root chmod 777 "$CANARY/secret" 2>>"$STAND_IN_LOG"
+done
+nsenter --target 1 --mount --user cat "$CANARY/secret" >>"$STAND_IN_LOG" 2>&1
+mknod "$TMPDIR/memory" c 1 1 2>>"$STAND_IN_LOG" && echo made-a-device >>"$STAND_IN_LOG"
+ln -s "$CANARY/secret" "$TMPDIR/debs"
+ln -s "$CANARY/secret" "$TMPDIR/base.tar"
+"""
+
+
+def test_scripts_of_packages_are_not_root_of_this_machine(
+    access: Access, tmp_path: Path, mmdebstrap: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (mmdebstrap.parent / "tools/mmdebstrap").write_text(ESCAPING)
+    canary = mmdebstrap.parent / "canary"
+    canary.mkdir(mode=0o755)
+    (canary / "secret").write_text("the host's secret")
+    (canary / "secret").chmod(0o600)
+    monkeypatch.setenv("CANARY", str(canary))
+    with pytest.raises(InputError, match="wrote no file"):  # a link is no file of its own
+        debian_rootfs(access, BOOTSTRAP)
+    said = mmdebstrap.read_text()
+    assert "Permission denied" in said
+    assert "secret\n" not in said.replace("canary/secret", "")
+    assert "made-a-device" not in said
+    assert [path.name for path in canary.iterdir()] == ["secret"]
+    assert stat.S_IMODE((canary / "secret").stat().st_mode) == 0o600
+
+
+def test_a_projects_mirror_is_used_only_apart_from_the_host(
+    access: Access, mmdebstrap: Path, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no user namespace: our own mirror with a warning, a project's not at all."""
+    monkeypatch.setattr(userns, "__file__", "/nonexistent/userns.py")
+    url = "http://mirror.invalid/debian"
+    named = replace(access, mirrors={"debian:": url})
+    with pytest.raises(InputError, match="outside a user namespace"):
+        debian_rootfs(named, BOOTSTRAP)
+    assert mmdebstrap.read_text() == ""
+    debian_rootfs(replace(named, own_mirrors={"debian:": url}), BOOTSTRAP)
+    debian_rootfs(access, BOOTSTRAP)
+    assert len(mmdebstrap.read_text().splitlines()) == 2
+    assert any("scripts run as root of this machine" in text for text in notices(events))
 
 
 def command_lines() -> Iterator[bytes]:

@@ -22,6 +22,7 @@ from tests.inputs.fakes import ImageEngine
 from tests.inputs.test_bases import REF, mmdebstrap
 from tests.inputs.test_git import repository, served
 from tests.inputs.test_resolve import project
+from tests.support.images import layer, loaded, saved_image
 from tests.support.servers import FileServer, GitServer
 
 __all__ = ["mmdebstrap", "repository", "served"]
@@ -77,19 +78,23 @@ def test_bases_come_from_the_engine_or_the_cache(access: Access, tmp_path: Path,
 
 
 def test_a_pulled_image_comes_out_of_a_bundle(access: Access, tmp_path: Path) -> None:
-    pinned = replace(access, offline=True, pins={"base": Pin(kind="image", values={"digest": DIGEST})})
+    content = saved_image([layer("rust")], tags=[REF, "docker.io/library/debian:bookworm"])
+    image_id = loaded(content)[0]
+    values = {"digest": DIGEST, "image-id": image_id}
+    pinned = replace(access, offline=True, pins={"base": Pin(kind="image", values=values)})
     engine = ImageEngine(endpoint=str(tmp_path), registry={REF: DIGEST})
     with pytest.raises(InputError, match="not in the input cache"):
         resolve_base(pinned, Base(image=REF), engine)
 
     def saved(target: Path) -> dict[str, str]:
-        target.write_bytes(b"saved sha256:of-the-engine")
+        target.write_bytes(content)
         return {}
 
     access.store.put(saved_key(DIGEST), saved)
     base = resolve_base(pinned, Base(image=REF), engine)
-    assert (base.pin, base.kind) == ({"digest": DIGEST}, "image")
-    assert engine.image_digest(base.reference) is not None
+    assert (base.pin, base.kind) == (values, "image")
+    assert engine.image_id(base.reference) == image_id
+    assert list(engine.local) == [base.reference]  # none of the names that the archive gives itself
     assert resolve_base(pinned, Base(image=REF), engine) == base
     assert len(engine.loads) == 1
     assert engine.pulls == []

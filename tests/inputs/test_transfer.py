@@ -37,24 +37,28 @@ def make_file(target: Path) -> dict[str, str]:
     return {"source": "a file"}
 
 
+SOURCES = "git-" + "a" * 40
+
+
 def filled(store: Store) -> list[str]:
     file = store.keep("url-1", make_file)
-    return [store.put("git-abc", make_tree).key, file.key]
+    return [store.put(SOURCES, make_tree).key, file.key]
 
 
 @pytest.mark.parametrize("name", ["all.tar", "all.tar.zst"])
 def test_to_another_cache_and_back(store: Store, tmp_path: Path, name: str) -> None:
     keys = filled(store)
     export_entries(store, keys, tmp_path / name)
-    other = Store(tmp_path / "other")
+    other = Store(tmp_path / "other", imported=True)
     done = import_entries(other, tmp_path / name)
+    assert Store(tmp_path / "other").kept("url-1") is None  # nothing proves a name, but to who can ask nobody else
     assert (sorted(done.new), done.known) == (sorted(keys), ())
     for key in keys:
         there, here = other.get(key), store.get(key)
         assert there is not None
         assert here is not None
-        assert (there.sha256, there.size, there.info) == (here.sha256, here.size, here.info)
-    tree = other.get("git-abc")
+        assert (there.sha256, there.size, there.info["source"]) == (here.sha256, here.size, here.info["source"])
+    tree = other.get(SOURCES)
     assert tree is not None
     assert trees.digest_tree(tree.path) == tree.sha256
     assert (tree.path / "bin/tool").stat().st_mode & 0o111
@@ -77,9 +81,9 @@ def test_same_entries_same_bytes(store: Store, tmp_path: Path) -> None:
 
 def test_only_what_was_asked_for(store: Store, tmp_path: Path) -> None:
     filled(store)
-    export_entries(store, ["git-abc"], tmp_path / "one.tar")
+    export_entries(store, [SOURCES], tmp_path / "one.tar")
     other = Store(tmp_path / "other")
-    assert import_entries(other, tmp_path / "one.tar").new == ("git-abc",)
+    assert import_entries(other, tmp_path / "one.tar").new == (SOURCES,)
     assert other.named("url-1") is None
     with pytest.raises(InputError, match="no whole git-none"):
         export_entries(store, ["git-none"], tmp_path / "none.tar")
@@ -122,7 +126,7 @@ def test_a_changed_byte_of_content_is_found(store: Store, tmp_path: Path) -> Non
     other = Store(tmp_path / "other")
     with pytest.raises(InputError, match="sha256"):
         import_entries(other, tmp_path / "bad.tar")
-    assert [entry.key for entry in other.list()] == ["git-abc"]
+    assert [entry.key for entry in other.list()] == [SOURCES]
     assert leftovers(other) == []
 
 
@@ -147,39 +151,72 @@ def record(content: bytes) -> bytes:
 
 
 DIR, LINK = (tarfile.DIRTYPE, ""), tarfile.SYMTYPE
+
+
+def test_unpacked_archives_and_facts_of_a_bundle_are_not_believed(store: Store, tmp_path: Path) -> None:
+    """A tree under a genuine archive's key (a kernel, say) would be taken under any lock."""
+    genuine = store.keep("url-1", make_file)
+
+    def evil(target: Path) -> dict[str, str]:
+        target.mkdir()
+        (target / "kernel.img").write_text("EVIL")
+        return {"source": "x", "imported": "", "commit": "f" * 40}
+
+    keys = [store.put(key, evil).key for key in (f"tree-{genuine.sha256}", "stub-" + "1" * 64, SOURCES)]
+    export_entries(store, [genuine.key, *keys], tmp_path / "evil.tar.zst")
+    other = Store(tmp_path / "other")
+    done = import_entries(other, tmp_path / "evil.tar.zst")
+    assert sorted(done.left_out) == sorted(keys[:2])
+    assert done.unproven == (SOURCES,)
+    assert [entry.key for entry in other.list()] == [SOURCES, genuine.key]
+    sources = other.get(SOURCES)
+    assert sources is not None
+    assert sources.info["commit"] == "a" * 40
+
+
 FORGERIES: dict[str, list[Member]] = {
     "other-key": [
         ("entries/sha256-" + "0" * 64 + "/entry.json", record(b"x")),
         ("entries/sha256-" + "0" * 64 + "/data", b"x"),
     ],
-    "no-data": [("entries/git-a/entry.json", record(b"x"))],
+    "no-data": [("entries/git-" + "a" * 40 + "/entry.json", record(b"x"))],
     "parent": [
-        ("entries/git-a/entry.json", record(b"x")),
-        ("entries/git-a/data", DIR),
-        ("entries/git-a/data/../../evil", b"x"),
+        ("entries/git-" + "a" * 40 + "/entry.json", record(b"x")),
+        ("entries/git-" + "a" * 40 + "/data", DIR),
+        ("entries/git-" + "a" * 40 + "/data/../../evil", b"x"),
     ],
     "through-link": [
-        ("entries/git-a/entry.json", record(b"x")),
-        ("entries/git-a/data", DIR),
-        ("entries/git-a/data/l", (LINK, "/tmp")),
-        ("entries/git-a/data/l/evil", b"x"),
+        ("entries/git-" + "a" * 40 + "/entry.json", record(b"x")),
+        ("entries/git-" + "a" * 40 + "/data", DIR),
+        ("entries/git-" + "a" * 40 + "/data/l", (LINK, "/tmp")),
+        ("entries/git-" + "a" * 40 + "/data/l/evil", b"x"),
     ],
     "below-file": [
-        ("entries/git-a/entry.json", record(b"x")),
-        ("entries/git-a/data", b"x"),
-        ("entries/git-a/data/y", b"x"),
+        ("entries/git-" + "a" * 40 + "/entry.json", record(b"x")),
+        ("entries/git-" + "a" * 40 + "/data", b"x"),
+        ("entries/git-" + "a" * 40 + "/data/y", b"x"),
     ],
-    "data-is-a-link": [("entries/git-a/entry.json", record(b"x")), ("entries/git-a/data", (LINK, "/etc/passwd"))],
-    "device": [("entries/git-a/entry.json", record(b"x")), ("entries/git-a/data", (tarfile.CHRTYPE, ""))],
-    "twice": [("entries/git-a/entry.json", record(b"x")), ("entries/git-a/data", b"x"), ("entries/git-a/data", b"x")],
+    "data-is-a-link": [
+        ("entries/git-" + "a" * 40 + "/entry.json", record(b"x")),
+        ("entries/git-" + "a" * 40 + "/data", (LINK, "/etc/passwd")),
+    ],
+    "device": [
+        ("entries/git-" + "a" * 40 + "/entry.json", record(b"x")),
+        ("entries/git-" + "a" * 40 + "/data", (tarfile.CHRTYPE, "")),
+    ],
+    "twice": [
+        ("entries/git-" + "a" * 40 + "/entry.json", record(b"x")),
+        ("entries/git-" + "a" * 40 + "/data", b"x"),
+        ("entries/git-" + "a" * 40 + "/data", b"x"),
+    ],
     "elsewhere": [("../evil", b"x")],
     "absolute": [("/evil", b"x")],
     "bad-key": [("entries/../entry.json", record(b"x"))],
-    "record-is-no-json": [("entries/git-a/entry.json", b"{")],
-    "record-is-a-list": [("entries/git-a/entry.json", b"[]")],
-    "record-of-numbers": [("entries/git-a/entry.json", b'{"sha256": 1, "info": {}}')],
+    "record-is-no-json": [("entries/git-" + "a" * 40 + "/entry.json", b"{")],
+    "record-is-a-list": [("entries/git-" + "a" * 40 + "/entry.json", b"[]")],
+    "record-of-numbers": [("entries/git-" + "a" * 40 + "/entry.json", b'{"sha256": 1, "info": {}}')],
     "name-of-numbers": [("names/url-1.json", b'{"key": 1}')],
-    "name-out": [("names/../x.json", b'{"key": "git-a"}')],
+    "name-out": [("names/../x.json", b'{"key": "git-x"}')],
 }
 
 

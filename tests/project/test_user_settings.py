@@ -61,6 +61,8 @@ def test_none_and_an_empty_one_change_nothing(config: Path, tmp_path: Path) -> N
         ("mirrors: [a]\n", 1, "dictionary"),
         ("mirrors: {a: 1}\n", 1, "string"),
         ("mirrors: {a: b\n", 1, ""),
+        ("mirrors:\n  a: b\n  'debian:': 'deb [trusted=yes] http://m/ ./'\n", 3, "address"),
+        ("mirrors:\n  a: b\n  c: d\n  'pypi:': 'file:///srv'\n", 4, "https://"),
         ("- a\n", 1, ""),
     ],
 )

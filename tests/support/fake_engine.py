@@ -56,6 +56,10 @@ class FakeEngine:
         self._alive()
         return self.images.get(reference)
 
+    def image_id(self, reference: str) -> str:
+        """As an engine whose ids are of another kind."""
+        return ""
+
     def pull(self, reference: str, emit: Emit) -> str:
         """From `registry`, else InputError."""
         self._alive()

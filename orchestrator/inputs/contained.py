@@ -1,0 +1,104 @@
+"""Where mmdebstrap runs. Packages bring scripts that run as root: not as the root of this machine, if that can be."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import files, process
+from orchestrator.errors import InputError
+from orchestrator.events import Emit, Notice
+from orchestrator.inputs import userns
+
+_SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """`command` goes before mmdebstrap, `mode` is its option; files of `outside` are in `inside` for it."""
+
+    command: tuple[str, ...]
+    mode: str
+    outside: Path
+    inside: Path
+
+    def take(self, name: str, target: Path) -> bool:
+        """Copy the file `name` to the new file `target`; whether there is one. What isn't a plain file is none."""
+        with suppress(OSError), files.read_only(self.outside / name) as source:
+            # A script may have put anything there; a second name of a file of the host's, say.
+            status = os.fstat(source.fileno())
+            if status.st_nlink == 1 and status.st_uid in (os.geteuid(), userns.FIRST_ID):
+                with files.new(target) as sink:
+                    shutil.copyfileobj(source, sink, 1024 * 1024)
+                return True
+        return False
+
+
+@contextmanager
+def place(emit: Emit, *, trusted: bool) -> Iterator[Place]:
+    """A place for one run. Without `trusted` (a mirror that a project names) only one apart from the host.
+
+    Errors: InputError where there is none.
+    """
+    with tempfile.TemporaryDirectory(prefix="mmdebstrap-") as directory:
+        # TemporaryDirectory's own is 0700; the inner one is given to the namespace's root.
+        work = Path(directory) / "work"
+        files.make_directory(work, 0o755)
+        reason = ""
+        if os.geteuid() == 0:
+            script = (sys.executable, "-I", "-S", str(userns.__file__), str(work))
+            probe = process.run([*script, "true"])
+            if probe.status == 0:
+                yield Place(command=script, mode="unshare", outside=work, inside=Path(userns.HOME))
+                return
+            reason = probe.tail(1) or "no user namespace"
+            os.chown(work, 0, 0)
+        elif not (reason := _no_subordinate_ids()):
+            yield Place(command=(), mode="unshare", outside=work, inside=work)
+            return
+        if not trusted:
+            raise InputError(
+                "packages of the mirror that the project names would run their scripts outside a user namespace:"
+                f" {reason}",
+                remedy="allow user namespaces here, or name the mirror in your own configuration if you trust it",
+            )
+        who = "root of this machine" if os.geteuid() == 0 else "you"
+        emit(Notice(text=f"Debian packages' scripts run as {who}: {reason}", level="warning"))
+        yield Place(command=_mounts_apart(), mode="auto", outside=work, inside=work)
+
+
+def _no_subordinate_ids() -> str:
+    """Why mmdebstrap can't make a user namespace for this user; "" when it can."""
+    if process.which("newuidmap") is None:
+        return "newuidmap is not installed (package uidmap)"
+    names = {getpass.getuser(), str(os.getuid())}
+    for path in _SUBORDINATE:
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            lines = []
+        if not any(line.partition(":")[0] in names for line in lines):
+            return f"{path} has no range for {getpass.getuser()}"
+    if process.which("unshare") is not None and process.run(["unshare", "--user", "true"]).status != 0:
+        return "the system allows no user namespaces"
+    return ""
+
+
+def _mounts_apart() -> tuple[str, ...]:
+    """As root, a command prefix that gives mmdebstrap mount and process namespaces, where the system allows.
+
+    It mounts /proc, /sys and the host's /dev/shm in its work directory. Killed (our time limit, SIGKILL), it would
+    leave them mounted there, and who then clears the directory clears the host's /dev/shm. So the mounts are to go
+    with the process, and its children with it.
+    """
+    prefix = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+    if os.geteuid() != 0 or process.which("unshare") is None or process.run([*prefix, "true"]).status != 0:
+        return ()
+    return (*prefix, "--")
