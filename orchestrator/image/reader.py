@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from io import BufferedReader, RawIOBase
 from pathlib import Path
 from types import TracebackType
@@ -70,6 +71,18 @@ class _Device:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """How far a path could be followed: `path` is without symbolic links, `node` what is there, or None.
+
+    `endless`: it went through more links than the guest follows.
+    """
+
+    path: str
+    node: Node | None
+    endless: bool = False
+
+
 class Filesystem:
     """A TFS file system inside an image. Paths are guest paths, absolute, "/"-separated.
 
@@ -118,6 +131,11 @@ class Filesystem:
 
     def resolve(self, path: str, follow: bool = True) -> tuple[str, Node] | None:
         """(path without symbolic links, node), or None when there is nothing or links go in circles."""
+        found = self.trace(path, follow)
+        return None if found.node is None else (found.path, found.node)
+
+    def trace(self, path: str, follow: bool = True, stop: Container[str] = ()) -> Trace:
+        """How far `path` can be followed. It ends at a path in `stop`, whatever is there, and goes no further."""
         names: list[str] = []
         directories = [self.root]
         node: Node = self.root
@@ -128,7 +146,7 @@ class Filesystem:
             if name in ("", "."):
                 continue
             if not isinstance(node, Directory):
-                return None
+                return Trace(path=f"/{'/'.join([*names, name])}", node=None)
             if name == "..":
                 if names:
                     names.pop()
@@ -136,12 +154,13 @@ class Filesystem:
                 node = directories[-1]
                 continue
             child = node.children.get(name)
-            if child is None:
-                return None
+            here = f"/{'/'.join([*names, name])}"
+            if child is None or here in stop:
+                return Trace(path=here, node=child)
             if isinstance(child, Symlink) and (follow or any(todo)):
                 hops += 1
                 if hops > SYMLINK_HOPS:
-                    return None
+                    return Trace(path=here, node=None, endless=True)
                 if child.target.startswith("/"):
                     names, directories, node = [], [self.root], self.root
                 todo.extend(child.target.split("/")[::-1])
@@ -150,7 +169,7 @@ class Filesystem:
             node = child
             if isinstance(child, Directory):
                 directories.append(child)
-        return "/" + "/".join(names), node
+        return Trace(path=f"/{'/'.join(names)}", node=node)
 
     def read(self, file: File) -> Iterator[bytes]:
         """The file's bytes in chunks of at most 1 MiB; holes come as zeros."""

@@ -31,6 +31,7 @@ def test_a_staged_tree_verifies(
     program = compile_c("staged", SOURCE, str(far), "-lm", *flags)
     arguments = ["--program", program.name, "--as", "prog", "--search", str(plug.parent), "--extra", "libplug.so"]
     outputs = ["--out", str(tmp_path / "stage"), "--klib-out", str(tmp_path / "klibs")]
+    outputs += ["--warnings", str(tmp_path / "warnings")]
     script = str(SCRIPTS / "stage-tree.sh")
     subprocess.run(["sh", script, *arguments, *outputs], cwd=program.parent, check=True, stdout=subprocess.DEVNULL)
 
