@@ -222,6 +222,12 @@ stage_map() {
     case $m_glob in /*) m_dir=${m_glob%/*}/ ;; */*) m_dir=$PWD/${m_glob%/*} ;; *) m_dir=$PWD ;; esac
     [ -d "$m_dir" ] || die "MapDirs: $m_dir is not there" "make it in build.run, or take it out of the manifest"
     list_tree "$m_dir" "${m_glob##*/}" >"$work/map"
+    # A whole directory, to where nothing is, without links to follow: all at once.
+    if [ "${m_glob##*/}" = '*' ] && [ -n "$m_to" ] && [ ! -e "$out/$m_to" ] && [ ! -L "$out/$m_to" ] &&
+        [ -z "$(find "$m_dir" -type l | head -n 1)" ]; then
+        put_tree "${m_dir%/}" "$m_to"
+        return
+    fi
     make_directory "$m_to"
     while IFS= read -r m_name; do
         m_name=${m_name#./}
