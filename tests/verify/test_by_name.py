@@ -11,7 +11,7 @@ import pytest
 from orchestrator.errors import Severity
 from orchestrator.verify.model import Verification
 
-from .conftest import LIBRARIES, Compile, Recipe
+from .conftest import LIBRARIES, Compile, Content, Recipe
 
 Verify = Callable[..., Verification]
 UNWINDER = f"{LIBRARIES}/libgcc_s.so.1"
@@ -70,7 +70,10 @@ def test_backtraces_and_character_sets_are_notes(verify: Verify, good: Recipe, c
     result = verify(recipe, "devnet")
     assert {"backtrace-empty", "gconv-missing"} <= codes(result, Severity.NOTE)
     assert codes(result, Severity.WARNING) == set()
-    packed = {UNWINDER: Path(UNWINDER), "/usr/lib/x86_64-linux-gnu/gconv/gconv-modules": b"module\n"}
+    packed: dict[str, Content] = {
+        UNWINDER: Path(UNWINDER),
+        "/usr/lib/x86_64-linux-gnu/gconv/gconv-modules": b"module\n",
+    }
     assert not {"backtrace-empty", "gconv-missing"} & codes(verify(recipe.but(files=packed), "devnet"), Severity.NOTE)
 
 
@@ -84,7 +87,7 @@ def test_what_no_loader_takes_is_not_followed(verify: Verify, good: Recipe, comp
         data = bytearray(plug.read_bytes())
         data[place] = value
         other[f"/data/{name}"] = bytes(data)
-    files = {**other, "/data/debug": debug, "/data/cut": plug.read_bytes()[:100]}
+    files: dict[str, Content] = {**other, "/data/debug": debug, "/data/cut": plug.read_bytes()[:100]}
     result = verify(good.but(files=files), "devnet")
     assert result.ok, result.findings
     assert codes(result, Severity.WARNING) == set()
