@@ -137,7 +137,7 @@ put_tree() {
     fi
     while IFS= read -r t_name; do
         if [ -L "$1/$t_name" ] && [ ! -e "$1/$t_name" ]; then
-            printf '%s\t%s\n' "/$2/${t_name#./}" "$1/${t_name#./}" >>"$work/dangling"
+            printf '/%s\n%s\n' "$2/${t_name#./}" "$1/${t_name#./}" >>"$work/dangling"
         fi
     done <"$work/tree"
     printf '/%s/\t%s\t%d files\n' "$2" "$1" "$(cd "$1" && find . ! -type d | wc -l)" >>"$work/staged"
@@ -182,10 +182,10 @@ leads_somewhere() {
 
 # settle_links: those that led nowhere in the build container, but do in the image, stay; ops leaves the others out too.
 settle_links() {
-    while IFS=$tab read -r s_guest s_source; do
+    while IFS= read -r s_guest && IFS= read -r s_source; do
         if leads_somewhere "$s_guest"; then continue; fi
         rm -f "$out$s_guest"
-        warn "$s_source is left out: it leads nowhere, to $(readlink "$s_source")"
+        warn "$s_source is left out: its target does not exist: $(readlink "$s_source")"
     done <"$work/dangling"
 }
 

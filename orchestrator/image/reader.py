@@ -7,13 +7,14 @@ proportion to the image's logs, whatever the bytes say.
 from __future__ import annotations
 
 import os
+import posixpath
 from bisect import bisect_right
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from io import BufferedReader, RawIOBase
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from .codec import damaged
 from .errors import ImageError
@@ -73,14 +74,15 @@ class _Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """How far a path could be followed: `path` is without symbolic links, `node` what is there, or None.
+    """How a path ends when it is followed: `path` is without symbolic links, `node` what is there, or None.
 
-    `endless`: it went through more links than the guest follows.
+    `end` is found; stopped (at a path that was to be the last, whatever is there); missing (of what is missing, `path`
+    is the whole path); or endless (more links than the guest follows).
     """
 
     path: str
     node: Node | None
-    endless: bool = False
+    end: Literal["found", "stopped", "missing", "endless"]
 
 
 class Filesystem:
@@ -135,7 +137,7 @@ class Filesystem:
         return None if found.node is None else (found.path, found.node)
 
     def trace(self, path: str, follow: bool = True, stop: Container[str] = ()) -> Trace:
-        """How far `path` can be followed. It ends at a path in `stop`, whatever is there, and goes no further."""
+        """Where `path` leads, as `resolve`; no further than to one of the paths in `stop`."""
         names: list[str] = []
         directories = [self.root]
         node: Node = self.root
@@ -146,7 +148,7 @@ class Filesystem:
             if name in ("", "."):
                 continue
             if not isinstance(node, Directory):
-                return Trace(path=f"/{'/'.join([*names, name])}", node=None)
+                return _missing([*names, name, *todo[::-1]])
             if name == "..":
                 if names:
                     names.pop()
@@ -155,12 +157,14 @@ class Filesystem:
                 continue
             child = node.children.get(name)
             here = f"/{'/'.join([*names, name])}"
-            if child is None or here in stop:
-                return Trace(path=here, node=child)
+            if here in stop:
+                return Trace(path=here, node=child, end="stopped")
+            if child is None:
+                return _missing([*names, name, *todo[::-1]])
             if isinstance(child, Symlink) and (follow or any(todo)):
                 hops += 1
                 if hops > SYMLINK_HOPS:
-                    return Trace(path=here, node=None, endless=True)
+                    return Trace(path=here, node=None, end="endless")
                 if child.target.startswith("/"):
                     names, directories, node = [], [self.root], self.root
                 todo.extend(child.target.split("/")[::-1])
@@ -169,7 +173,7 @@ class Filesystem:
             node = child
             if isinstance(child, Directory):
                 directories.append(child)
-        return Trace(path=f"/{'/'.join(names)}", node=node)
+        return Trace(path=f"/{'/'.join(names)}", node=node, end="found")
 
     def read(self, file: File) -> Iterator[bytes]:
         """The file's bytes in chunks of at most 1 MiB; holes come as zeros."""
@@ -195,6 +199,10 @@ class Filesystem:
     def open_file(self, file: File) -> BufferedReader:
         """A seekable binary stream over the file, valid while the image is open."""
         return BufferedReader(_FileStream(self, file), 64 * 1024)
+
+
+def _missing(names: list[str]) -> Trace:
+    return Trace(path=posixpath.normpath("/" + "/".join(filter(None, names))), node=None, end="missing")
 
 
 class _FileStream(RawIOBase):

@@ -23,11 +23,13 @@ def links(subject: Subject) -> Iterator[Finding]:
     elsewhere = frozenset({*KERNEL_DIRECTORIES, *subject.mount_points})
     nowhere, endless = [], []
     for path, link in subject.symlinks.items():
-        end = subject.rootfs.trace(path, stop=elsewhere)
-        if end.endless:
+        found = subject.rootfs.trace(path, stop=elsewhere)
+        if found.end == "endless":
             endless.append(f"{path} -> {link.target}")
-        elif end.node is None and end.path not in elsewhere:
-            nowhere.append(f"{path} -> {link.target}")
+        elif found.end == "missing":
+            # Said where the text doesn't: it is relative, or leads there through other links.
+            absent = "" if found.path == link.target else f" (the image has no {found.path})"
+            nowhere.append(f"{path} -> {link.target}{absent}")
     if nowhere:
         yield warning(
             "link-dangling",

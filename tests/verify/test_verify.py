@@ -310,6 +310,17 @@ def test_the_remedy_names_where_a_misplaced_library_lies(verify: Verify, good: R
     assert "/prog" in finding.message and f"{LIBRARIES}/libplugin.so" in finding.message
 
 
+@pytest.mark.parametrize(("libraries", "sets"), [("auto", False), ("none", True), (None, True)])
+def test_auto_is_advised_where_it_is_not_set(
+    build: Callable[[Recipe], Path], good: Recipe, libraries: str | None, sets: bool
+) -> None:
+    path = build(good.but(without=(f"{LIBRARIES}/libown.so",)))
+    (finding,) = (f for f in verify_image(path, libraries=libraries).findings if f.code == "library-missing")
+    assert ("set stage.libraries: auto" in finding.remedy) is sets
+    assert ("it is none" in finding.remedy) is (libraries == "none")
+    assert "build.packages" in finding.remedy
+
+
 def test_the_kind_of_shim_is_told(verify: Verify, good: Recipe, compile_c: Compile) -> None:
     assert "shim-devnet" in {f.code for f in verify(good).findings}
     assert "shim-local" in {f.code for f in verify(local_shim(good, compile_c), "local").findings}
