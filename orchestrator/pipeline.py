@@ -33,7 +33,7 @@ from orchestrator.project.load import LoadedProject, load_project
 from orchestrator.project.paths import check_paths
 from orchestrator.project.secrets import read_secrets
 from orchestrator.project.user_settings import with_user_settings
-from orchestrator.receipt import Built, StageTimes, receipt_document, receipt_text
+from orchestrator.receipt import Built, StageTimes, Warnings, receipt_document, receipt_text
 
 if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey
@@ -114,10 +114,11 @@ def build_project(
     from orchestrator.provenance.attach import attaching
 
     loaded, name = checked.loaded, checked.loaded.project.name
-    times, started = StageTimes(), datetime.now(UTC)
+    times, warned, started = StageTimes(), Warnings(checked.findings), datetime.now(UTC)
 
     def tell(event: Event) -> None:
         times.record(event)
+        warned.record(event)
         emit(event)
 
     order = _order(checked, engine, options or BuildOptions(), (output,), tell)
@@ -135,21 +136,23 @@ def build_project(
             made_by, records = pack(job, image_id, image_part)
             # What it held is in the image file now; its layers stay as the engine's cache.
             forget(job, image_id)
-            verification = with_stand_ins(verified(image_part, loaded, target, tell), job.inputs)
-            digests = hashed(image_part, target, tell)
+            warned.add("staging", records.warnings)
+            verification = with_stand_ins(verified(image_part, loaded, target, tell, records.warnings), job.inputs)
+            warned.add_findings("verify", verification.findings)
             built = Built(
                 project=loaded.project,
                 plan=job.plan,
                 inputs=job.inputs,
                 engine=engine.info,
                 image_path=str(target),
-                digests=digests,
+                digests=hashed(image_part, target, tell),
                 ops_version=made_by,
                 containerfile=made.containerfile,
                 manifest=made.manifest,
                 context_sha256=made.context.digest(),
                 stages=times.rows,
                 verification=verification,
+                warnings=warned.rows,
                 shim=job.shim,
             )
             with phase(tell, "receipt", "write provenance and bill of materials"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 from orchestrator import __version__
 from orchestrator.digest import Digests
 from orchestrator.engine.base import EngineInfo
-from orchestrator.errors import UsageError
-from orchestrator.events import Event, StepFinished, StepStarted
+from orchestrator.errors import Finding, Severity, UsageError
+from orchestrator.events import Event, Notice, StepFinished, StepStarted
 from orchestrator.inputs.model import Input, Inputs
 from orchestrator.plan.model import Plan
 from orchestrator.project.model import Project
 from orchestrator.verify.model import Verification
 
 SCHEMA_VERSION = 1
+_SAID_ELSEWHERE = ("kernel-is-stub", "stand-in")  # as `bootable` and `stand_ins`
 _GIVE_RECEIPT = "give the NAME.receipt.json that `build` wrote"
 
 
@@ -48,6 +49,43 @@ class StageTimes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuildWarning:
+    """One thing that a finished build warned of; `source` is project, build (while it ran), staging or verify."""
+
+    source: str
+    text: str
+
+
+class Warnings:
+    """Collects what a build warns of, wherever it is said, each text once; for the receipt and the last lines."""
+
+    def __init__(self, findings: Iterable[Finding] = ()) -> None:
+        """`findings` are those of the project's own files."""
+        self._found: dict[str, BuildWarning] = {}
+        self.add_findings("project", findings)
+
+    def record(self, event: Event) -> None:
+        """Take note of one event."""
+        if isinstance(event, Notice) and event.level == "warning":
+            self.add("build", [event.text])
+
+    def add(self, source: str, texts: Iterable[str]) -> None:
+        """Take note of warnings from elsewhere."""
+        for text in texts:
+            self._found.setdefault(text, BuildWarning(source=source, text=text))
+
+    def add_findings(self, source: str, findings: Iterable[Finding]) -> None:
+        """Take note of those findings that are warnings; what the receipt says in a place of its own is left out."""
+        worth = (each for each in findings if each.severity is Severity.WARNING and each.code not in _SAID_ELSEWHERE)
+        self.add(source, map(str, worth))
+
+    @property
+    def rows(self) -> tuple[BuildWarning, ...]:
+        """All, in the order in which they came."""
+        return tuple(self._found.values())
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShimUsed:
     """The finished shim that a build took: its key in the input cache, the SHA-256 of its tree, built before or now."""
 
@@ -60,7 +98,8 @@ class ShimUsed:
 class Built:
     """What a finished build knows about itself.
 
-    `ops_version` is None with the native packer; `stages` rows are those of `StageTimes`.
+    `ops_version` is None with the native packer; `stages` rows are those of `StageTimes`, `warnings` those of
+    `Warnings`.
     """
 
     project: Project
@@ -75,6 +114,7 @@ class Built:
     context_sha256: str
     stages: Sequence[Mapping[str, Any]]
     verification: Verification
+    warnings: Sequence[BuildWarning] = ()
     shim: ShimUsed | None = None
 
 
@@ -127,6 +167,7 @@ def receipt_document(built: Built, attachments: Sequence[Attachment] = ()) -> di
             "private": built.engine.private,
         },
         "stages": list(built.stages),
+        "warnings": [asdict(each) for each in built.warnings],
         "verification": built.verification.to_dict(),
         "resources": {**built.project.resources.model_dump(), **_families(built.project)},
         "attachments": [asdict(each) for each in attachments],

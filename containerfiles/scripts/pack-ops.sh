@@ -69,6 +69,38 @@ for entry in * .[!.]*; do
     if [ -d "$entry" ]; then name_in Dirs; else name_in Files; fi
 done
 
+# lead LINK: makes what the guest will find there findable here, at the container's own root: by a link to the tree, or,
+# where only a mount or nothing will be, an empty file.
+lead() {
+    text=$(readlink "$1")
+    case $text in /*) left=$text ;; *) left=${1#.} left=${left%/*}/$text ;; esac
+    at=''
+    while [ -n "$left" ]; do
+        part=${left%%/*}
+        case $left in */*) left=${left#*/} ;; *) left='' ;; esac
+        case $part in '' | .) continue ;; ..) at=${at%/*} && continue ;; esac
+        at=$at/$part
+        if [ -e "$at" ]; then continue; fi
+        if [ -e "$PWD$at" ] || [ -L "$PWD$at" ]; then
+            ln -s "$PWD$at" "$at"
+            return
+        fi
+        if [ -n "$left" ]; then mkdir "$at"; else : >"$at"; fi
+    done
+} 2>/dev/null
+
+# ops follows each link and leaves out those that lead nowhere. Here / is the base's root and not the guest's: links of
+# the tree that the guest can follow would be lost, and those that verify warns of. Eight times, since links may go
+# through links, of which Nanos follows eight.
+find . -type l >"$ops_home/links"
+for pass in 1 2 3 4 5 6 7 8; do
+    lost=0
+    while IFS= read -r link; do
+        [ -e "$link" ] || { lost=1 && lead "$link" || true; }
+    done <"$ops_home/links"
+    [ "$lost" = 1 ] || break
+done
+
 # ops finds libraries by the program's loader; the staged ones must win, and then land at their own place,
 # because ops strips its working directory from their paths.
 libraries=/stage/lib/x86_64-linux-gnu:/stage/lib64:/stage/lib

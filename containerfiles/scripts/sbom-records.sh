@@ -14,6 +14,7 @@
 #                dpkg keeps of them, or (configuration files have none) by their path and unchanged content
 #   locks/…      Cargo.lock, go.sum, package-lock.json, requirements.txt at the top of the sources and of the shim's
 #   left-out     lock files that are too large, one path a line
+#   warnings     what staging warned of, and this; stage-tree.sh begins the file
 set -eu
 LC_ALL=C
 export LC_ALL
@@ -43,7 +44,9 @@ copy_locks() {
             [ -f "$c_file" ] || continue
             if [ "$(wc -c <"$c_file")" -gt "$largest" ]; then
                 printf '%s\n' "$c_file" >>"$out/left-out"
-                printf 'warning: %s is larger than %d bytes; its packages will not be listed\n' "$c_file" "$largest" >&2
+                c_warning="$c_file is larger than $largest bytes; its packages will not be listed"
+                printf 'warning: %s\n' "$c_warning" >&2
+                printf '%s\n' "$c_warning" >>"$out/warnings"
             else
                 mkdir -p "$out/locks/$c_directory"
                 cat "$c_file" >"$out/locks/$c_file"

@@ -1,16 +1,18 @@
 #!/bin/sh
 # Gathers what goes into the image: the program, its whole ELF closure, files, directories and klibs.
 #
-# Runs inside the build container, in the work directory. POSIX sh (dash, busybox ash) with readelf and the usual
-# small tools. It never executes the program or its loader: musl's loader would really run the program, and a GPU
-# program may not even start where no GPU is.
+# Runs inside the build container, in the work directory, with stage-elf.sh beside it. POSIX sh (dash, busybox ash)
+# with readelf and the usual small tools. It never executes the program or its loader: musl's loader would really run
+# the program, and a GPU program may not even start where no GPU is.
 #
 #   sh stage-tree.sh --program PATH --as NAME [--libraries auto|none] [--search DIR]... [--extra NAME]...
 #                    [--file ENTRY]... [--dir ENTRY]... [--map GLOB=GUESTDIR]...
-#                    [--klib NAME]... [--klib-dir DIR] [--out DIR] [--klib-out DIR]
+#                    [--runtime-dir GUESTDIR]... [--klib NAME]... [--klib-dir DIR]
+#                    [--out DIR] [--klib-out DIR] [--warnings FILE]
 #
 # stdout: a line `staged: PATH <- SOURCE (size)` for each thing, sorted, then a count. stderr: `warning: …` and
-# `error: …`. Exit status 0, or 1 when anything is missing.
+# `error: …`. FILE (/sbom/warnings) keeps the warnings, one a line, also for builds that find this step in the engine's
+# cache. A runtime directory is one where the guest will have a mount. Exit status 0, or 1 when anything is missing.
 set -eu
 LC_ALL=C
 export LC_ALL
@@ -26,10 +28,13 @@ die() {
     exit 1
 }
 
-warn() { printf 'warning: %s\n' "$1" >&2; }
+warn() {
+    printf 'warning: %s\n' "$1" >&2
+    printf '%s\n' "$1" >>"$warnings"
+}
 
-program='' as='' libraries=auto search='' extras='' files='' dirs='' maps='' klibs=''
-klib_dir=. out=/stage klib_out=/klibs
+program='' as='' libraries=auto search='' extras='' files='' dirs='' maps='' mounts='' klibs=''
+klib_dir=. out=/stage klib_out=/klibs warnings=/sbom/warnings
 
 parse_arguments() {
     while [ $# -gt 0 ]; do
@@ -44,10 +49,12 @@ parse_arguments() {
             --file) files=$files$2$nl ;;
             --dir) dirs=$dirs$2$nl ;;
             --map) maps=$maps$2$nl ;;
+            --runtime-dir) mounts=$mounts/${2#/}$nl ;;
             --klib) klibs=$klibs$2$nl ;;
             --klib-dir) klib_dir=$2 ;;
             --out) out=$2 ;;
             --klib-out) klib_out=$2 ;;
+            --warnings) warnings=$2 ;;
             *) die "unknown option $1" ;;
         esac
         shift 2
@@ -55,6 +62,9 @@ parse_arguments() {
     if [ -z "$program" ] || [ -z "$as" ]; then die "--program and --as are needed"; fi
     case $libraries in auto | none) ;; *) die "--libraries is auto or none, not $libraries" ;; esac
 }
+
+# shellcheck source=containerfiles/scripts/stage-elf.sh
+. "$(dirname "$0")/stage-elf.sh"
 
 need_readelf() {
     command -v readelf >/dev/null 2>&1 && return
@@ -115,220 +125,68 @@ list_tree() (
     find . ! -name . -name "${2:-*}" | sort
 )
 
-# put_tree DIR GUEST: links verbatim, dangling ones left out (as ops does), empty directories kept.
+# put_tree DIR GUEST: links verbatim, empty directories kept. A link that leads nowhere here may do so in the image.
 put_tree() {
     list_tree "$1" >"$work/tree"
-    make_directory "$2"
-    t_count=0
+    if [ -L "$out/$2" ] || [ -e "$out/$2" ]; then
+        make_directory "$2"
+        merge_tree "$1" "$2"
+    else
+        make_directory "$2"
+        cp -RP "$1/." "$out/$2/"
+    fi
+    while IFS= read -r t_name; do
+        if [ -L "$1/$t_name" ] && [ ! -e "$1/$t_name" ]; then
+            printf '/%s\n%s\n' "$2/${t_name#./}" "$1/${t_name#./}" >>"$work/dangling"
+        fi
+    done <"$work/tree"
+    printf '/%s/\t%s\t%d files\n' "$2" "$1" "$(cd "$1" && find . ! -type d | wc -l)" >>"$work/staged"
+}
+
+# merge_tree DIR GUEST: into what is there already, entry by entry.
+merge_tree() {
     while IFS= read -r t_name; do
         t_name=${t_name#./}
         if [ -d "$1/$t_name" ] && [ ! -L "$1/$t_name" ]; then
             make_directory "$2/$t_name"
-        elif [ -L "$1/$t_name" ] && [ ! -e "$1/$t_name" ]; then
-            warn "$1/$t_name is left out: its target does not exist"
         else
             make_room "$1/$t_name" "$2/$t_name"
             cp -P "$1/$t_name" "$out/$2/$t_name"
-            t_count=$((t_count + 1))
         fi
     done <"$work/tree"
-    printf '/%s/\t%s\t%d files\n' "$2" "$1" "$t_count" >>"$work/staged"
 }
 
-# --- ELF -------------------------------------------------------------------------------------------------------
+# --- links -----------------------------------------------------------------------------------------------------
 
-header() { od -An -v -tx1 -N20 <"$1" | tr -d ' \n'; }
-
-# is_elf FILE: 64-bit little-endian x86-64; the loader skips other candidates too.
-is_elf() { case $(header "$1") in 7f454c460201????????????????????????3e00) ;; *) return 1 ;; esac; }
-
-scan() { readelf -W -l -d --dyn-syms "$1" >"$work/elf" 2>/dev/null || true; }
-entries() { sed -n "s/^.*($1) .*\[\(.*\)\]\$/\1/p" "$work/elf"; }
-interpreter() { sed -n 's/^.*Requesting program interpreter: \(.*\)\]$/\1/p' "$work/elf" | head -n 1; }
-
-# candidates: programs below the work directory, the newest first.
-candidates() {
-    find . -maxdepth 6 -type f -perm -100 ! -name '*.so' ! -name '*.so.*' ! -name 'build-script*' \
-        ! -path '*/deps/*' -exec ls -td {} + 2>/dev/null |
-        while IFS= read -r c_file; do if is_elf "$c_file"; then printf '%s\n' "${c_file#./}"; fi; done | head -n 8
-}
-
-check_program() {
-    if [ ! -f "$program" ]; then
-        c_found=$(candidates | sed 's/^/    /')
-        die "build.program: $program is not there after build.run (looked in $PWD)" \
-            "${c_found:+programs that are there:$nl$c_found$nl  }give its path relative to the work directory"
-    fi
-    case $(header "$program") in
-        7f454c460201????????????????????0[23]003e00) ;;
-        7f454c460201????????????????????????3e00) die "build.program: $program is not linked (an object file or a core)" ;;
-        7f454c46*) die "build.program: $program is for another machine: $(readelf -h "$program" 2>/dev/null |
-            sed -n 's/^ *\(Class\|Machine\): *//p' | tr '\n' ' ')" "Gevulot's nodes are x86-64: compile for that" ;;
-        2321*) die "build.program: $program is a script: $(head -n 1 "$program")" \
-            "Nanos runs ELF programs only: name the compiled program" ;;
-        *) die "build.program: $program is not an ELF program" "name the compiled program" ;;
-    esac
-}
-
-# replace TEXT TOKEN VALUE
-replace() {
-    r_rest=$1 r_done=''
-    while :; do
-        case $r_rest in *"$2"*) ;; *) break ;; esac
-        r_done=$r_done${r_rest%%"$2"*}$3 r_rest=${r_rest#*"$2"}
-    done
-    printf '%s\n' "$r_done$r_rest"
-}
-
-# expand RPATH FILE: its directories, one a line. $ORIGIN is where FILE was found, and where it really is.
-expand() {
-    for e_origin in "$(dirname "$2")" "$(dirname "$(readlink -f "$2")")"; do
-        e_text=$(replace "$1" : "$nl")
-        for e_pair in "ORIGIN=$e_origin" "LIB=${libdir#/}" PLATFORM=x86_64; do
-            e_text=$(replace "$e_text" "\$${e_pair%%=*}" "${e_pair#*=}")
-            e_text=$(replace "$e_text" "\${${e_pair%%=*}}" "${e_pair#*=}")
-        done
-        printf '%s\n' "$e_text"
-    done | grep '^/' || true
-}
-
-# rpath_of FILE (scanned): DT_RPATH counts only where there is no DT_RUNPATH.
-rpath_of() { [ -n "$(entries RUNPATH)" ] || expand "$(entries RPATH)" "$1"; }
-
-# conf_directories FILE...: the directories that ld.so.conf names, includes (globs, relative to /etc) followed.
-# shellcheck disable=SC2086
-conf_directories() {
-    for d_file in "$@"; do
-        [ -f "$d_file" ] || continue
-        sed -e 's/#.*//' -e 's/[[:space:]]*$//' "$d_file" | while IFS= read -r d_line; do
-            case $d_line in
-                include[[:space:]]*) (cd /etc && conf_directories ${d_line#include}) ;;
-                /*) printf '%s\n' "$d_line" ;;
-            esac
-        done
+# leads_somewhere GUEST: whether the guest can follow this path: inside the tree, or to where a mount will be. As Nanos
+# does, it gives up after eight links.
+leads_somewhere() {
+    g_at='' g_left=$1 g_hops=0
+    while [ -n "$g_left" ]; do
+        g_part=${g_left%%/*}
+        case $g_left in */*) g_left=${g_left#*/} ;; *) g_left='' ;; esac
+        case $g_part in '' | .) continue ;; ..) g_at=${g_at%/*} && continue ;; esac
+        g_at=$g_at/$g_part
+        case $nl$mounts in *"$nl$g_at$nl"*) return ;; esac
+        if [ -L "$out$g_at" ]; then
+            g_hops=$((g_hops + 1))
+            [ "$g_hops" -le 8 ] || return 1
+            g_text=$(readlink "$out$g_at")
+            case $g_text in /*) g_at='' ;; *) g_at=${g_at%/*} ;; esac
+            g_left=$g_text/$g_left
+        elif [ ! -e "$out$g_at" ]; then return 1
+        elif [ ! -d "$out$g_at" ] && [ -n "${g_left#/}" ]; then return 1
+        fi
     done
 }
 
-# find_defaults INTERPRETER: sets libdir, where the guest's loader looks without a cache, and system_dirs, where
-# the build's looks. Both loaders hold their default directories as text; glibc's each end in a slash.
-find_defaults() {
-    libdir='' f_path=/etc/$(basename "$1" | sed 's/\.so.*//').path
-    case ${1##*/} in
-        ld-musl-*)
-            libdir=/lib system_dirs=/lib$nl/usr/local/lib$nl/usr/lib
-            [ ! -f "$f_path" ] || system_dirs=$(tr ':' '\n' <"$f_path")
-            return ;;
-    esac
-    f_built_in=$([ ! -f "$1" ] || tr -cs 'a-zA-Z0-9_./-' '\n' <"$1" |
-        sed -n 's;^\(/\(usr/\)\{0,1\}lib[0-9a-z]*\(/[^/]*-linux-gnu[^/]*\)\{0,1\}\)/$;\1;p' | awk '!seen[$0]++')
-    f_usual="/lib/x86_64-linux-gnu$nl/usr/lib/x86_64-linux-gnu$nl/lib64$nl/usr/lib64$nl/lib$nl/usr/lib"
-    system_dirs=$(conf_directories /etc/ld.so.conf)$nl$f_built_in$nl$f_usual
-    libdir=$(printf '%s\n' "$f_built_in" "$f_usual" | while IFS= read -r f_dir; do
-        if [ -n "$f_dir" ] && [ -d "$f_dir" ]; then printf '%s\n' "$f_dir"; fi
-    done | head -n 1)
-}
-
-search_directories() (
-    IFS=$nl
-    # shellcheck disable=SC2086  # each may be a glob
-    for d in $search; do case $d in /*) printf '%s\n' "$d" ;; *) printf '%s\n' "$PWD/$d" ;; esac; done
-    replace "${LD_LIBRARY_PATH:-}" : "$nl" | grep '^/' || true
-)
-
-# is_loaded NAME: the loader itself answers to its own name; musl's is the C library too.
-is_loaded() {
-    [ "$1" != "${interp##*/}" ] || return 0
-    case ${interp##*/}:${1%%.*} in
-        ld-musl-*:libc | ld-musl-*:libpthread | ld-musl-*:librt | ld-musl-*:libm | ld-musl-*:libdl | ld-musl-*:libutil) ;;
-        *) return 1 ;;
-    esac
-}
-
-# want NAME BY DIRECTORIES: stage the library, once, and queue it; or note that it is missing.
-want() {
-    if is_loaded "$1" || grep -qxF -e "$1" "$work/names"; then return; fi
-    w_dirs=$3 w_to=${libdir#/}/$1 w_found=''
-    case $1 in /*) w_dirs=/ ;; */*) w_dirs=$PWD ;; esac
-    case $1 in */*) w_to=$(guest_path "$1") ;; esac
-    printf '%s\n' "$w_dirs" >"$work/directories"
-    while IFS= read -r w_dir; do
-        w_file=${w_dir%/}/${1#/}
-        if [ -n "$w_dir" ] && [ -f "$w_file" ] && is_elf "$w_file"; then w_found=$w_file && break; fi
-    done <"$work/directories"
-    if [ -z "$w_found" ]; then
-        printf '%s\t%s\n' "$1" "$2" >>"$work/missing"
-        return
-    fi
-    printf '%s\n' "$1" >>"$work/names"
-    printf '%s\n' "$w_found" >>"$work/queue"
-    put "$w_found" "$w_to"
-}
-
-# chase FILE: what it needs, by the loader's order: RPATH (its own, the program's), --search, RUNPATH, the system's.
-chase() {
-    scan "$1"
-    sed -n "s/.* UND \(dlopen\|iconv_open\|pthread_cancel\|pthread_exit\)\([@ ].*\)\{0,1\}\$/\1$tab${1##*/}/p" \
-        "$work/elf" >>"$work/calls"
-    s_dirs=$(rpath_of "$1" && printf '%s\n' "$program_rpath" "$searched" && expand "$(entries RUNPATH)" "$1" && printf '%s\n' "$system_dirs")
-    entries NEEDED >"$work/needed"
-    while IFS= read -r s_name; do want "$s_name" "$1" "$s_dirs"; done <"$work/needed"
-}
-
-stage_closure() {
-    scan "$program"
-    interp=$(interpreter)
-    find_defaults "$interp"
-    searched=$(search_directories)
-    program_rpath=$(rpath_of "$PWD/$program")
-    make_directory lib
-    make_directory lib64
-    if [ -n "$interp" ]; then
-        [ -f "$interp" ] || die "the program's loader $interp is not in the base" "build for the base's C library, or link statically"
-        put "$interp" "$(guest_path "$interp")"
-    fi
-    printf '%s\n' "$PWD/$program" >"$work/queue"
-    s_first=1
-    while IFS= read -r s_file <&3; do
-        chase "$s_file"
-        [ "$s_first" = 1 ] || continue
-        # The program's own needs come first, as they do for the loader; then what it opens by name.
-        s_first=0
-        printf '%s' "$extras" >"$work/extras"
-        while IFS= read -r s_name; do want "$s_name" "the program, by stage.extra" "$s_dirs"; done <"$work/extras"
-    done 3<"$work/queue"
-    [ ! -s "$work/missing" ] || report_missing
-    case $interp in '') ;; *) hint_at_dlopen ;; esac
-}
-
-report_missing() {
-    m_names=$(cut -f 1 "$work/missing" | sort -u)
-    case $nl$m_names$nl in
-        *"${nl}libcuda.so.1$nl"* | *"${nl}libnvidia-ml.so.1$nl"*)
-            printf '  libcuda and libnvidia-ml belong to the driver, not to CUDA: they come from gpu-assets\n' ;;
-    esac >"$work/remedy"
-    die "not found in the build container: $(printf '%s' "$m_names" | tr '\n' ' ')" \
-        "$(sort -u "$work/missing" | sed -e "s,$tab, is needed by ," -e '2,$s,^,  ,')" \
-        "looked in: $(printf '%s\n' "$program_rpath" "$searched" "$system_dirs" | awk 'NF && !seen[$0]++' | tr '\n' ' ')" \
-        "and in each one's own RPATH and RUNPATH" \
-        "$(cat "$work/remedy")${nl}  add the package that has it to build.packages, or take a wrong name out of stage.extra"
-}
-
-# callers PATTERN: who calls such a function, the C library's own parts left out.
-callers() {
-    grep -E "^($1)$tab" "$work/calls" | cut -f 2 | grep -vE '^(libc\.so|libm\.so|libpthread\.so|libdl\.so|ld-)' |
-        sort -u | tr '\n' ' '
-}
-
-hint_at_dlopen() {
-    h_who=$(callers dlopen)
-    [ -z "$h_who" ] || [ -n "$extras" ] ||
-        warn "${h_who}can load libraries by name, which staging can't see: name those in stage.extra"
-    case $interp in *ld-musl-*) return ;; esac
-    h_who=$(callers iconv_open)
-    [ -z "$h_who" ] || warn "${h_who}can convert character sets: glibc's gconv modules are not staged"
-    h_who=$(callers 'pthread_cancel|pthread_exit')
-    [ -z "$h_who" ] || grep -qxF libgcc_s.so.1 "$work/names" ||
-        warn "${h_who}can make glibc load libgcc_s.so.1 by name: add it to stage.extra"
+# settle_links: those that led nowhere in the build container, but do in the image, stay; ops leaves the others out too.
+settle_links() {
+    while IFS= read -r s_guest && IFS= read -r s_source; do
+        if leads_somewhere "$s_guest"; then continue; fi
+        rm -f "$out$s_guest"
+        warn "$s_source is left out: its target does not exist: $(readlink "$s_source")"
+    done <"$work/dangling"
 }
 
 # --- files, directories, klibs ---------------------------------------------------------------------------------
@@ -364,6 +222,12 @@ stage_map() {
     case $m_glob in /*) m_dir=${m_glob%/*}/ ;; */*) m_dir=$PWD/${m_glob%/*} ;; *) m_dir=$PWD ;; esac
     [ -d "$m_dir" ] || die "MapDirs: $m_dir is not there" "make it in build.run, or take it out of the manifest"
     list_tree "$m_dir" "${m_glob##*/}" >"$work/map"
+    # A whole directory, to where nothing is, without links to follow: all at once.
+    if [ "${m_glob##*/}" = '*' ] && [ -n "$m_to" ] && [ ! -e "$out/$m_to" ] && [ ! -L "$out/$m_to" ] &&
+        [ -z "$(find "$m_dir" -type l | head -n 1)" ]; then
+        put_tree "${m_dir%/}" "$m_to"
+        return
+    fi
     make_directory "$m_to"
     while IFS= read -r m_name; do
         m_name=${m_name#./}
@@ -391,8 +255,10 @@ need_readelf
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-for file in staged names missing calls; do : >"$work/$file"; done
+for file in staged queue missing calls sonames foreign dangling; do : >"$work/$file"; done
 mkdir -p "$out" "$klib_out"
+mkdir -p "$(dirname "$warnings")"
+: >"$warnings"
 [ -z "$(ls -A "$out")" ] || die "$out is not empty" "build.run must not write there"
 check_program
 put "$PWD/$program" "$(guest_path "$as")"
@@ -401,6 +267,12 @@ chmod 755 "$out/$(guest_path "$as")"
 each stage_dir "$dirs"
 each stage_map "$maps"
 each stage_file "$files"
+settle_links
+if [ "$libraries" = auto ]; then
+    stage_needs_of_packed
+    stage_unwinder
+    hint_at_dlopen
+fi
 each stage_klib "$klibs"
 awk -F '\t' '{ line[$1] = "staged: " $1 " <- " $2 " (" $3 ")" } END { for (p in line) print line[p] }' "$work/staged" | sort
 find "$out" -type f -exec ls -ln {} + | awk '{ n++; s += $5 } END { printf "total: %d files, %.0f bytes\n", n, s }'

@@ -225,6 +225,8 @@ def _say_built(done: _Done) -> None:
     for row in document["inputs"]:
         if row["kind"] == "bootstrap":
             say(f"  {row['name']:<9} {row['note']}")
+    for warning in document["warnings"]:
+        say(f"  warning   {warning['text']}")
 
 
 COMMANDS = (init, check, render, build)

@@ -13,7 +13,7 @@ from orchestrator.amounts import size
 from orchestrator.cli.console import answer, answer_json, say, say_findings
 from orchestrator.cli.parameters import PATH, existing_image, image_argument, json_failures, json_option
 from orchestrator.digest import file_blake3, program_hash
-from orchestrator.errors import ExitCode, UsageError, VerificationError
+from orchestrator.errors import ExitCode, Severity, UsageError, VerificationError
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import Image, open_image
 from orchestrator.inspection import differences, entries, extract_tree, file_at, summary, summary_lines, tree_lines
@@ -208,7 +208,9 @@ def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) ->
     if not result.ok:
         failed = sum(not check.ok for check in result.checks)
         raise VerificationError(f"{image}: {failed} of {len(result.checks)} checks failed")
-    answer(f"{image}: all {len(result.checks)} checks hold")
+    warnings = sum(finding.severity is Severity.WARNING for finding in result.findings)
+    said = f", with {warnings} warning{'s' if warnings != 1 else ''}" if warnings else ""
+    answer(f"{image}: all {len(result.checks)} checks hold{said}")
 
 
 @click.command(name="hash", short_help="BLAKE3-256 as the node computes it, or the program hash.")

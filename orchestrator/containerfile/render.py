@@ -12,7 +12,7 @@ from orchestrator.network import CA_SECRET, SSH_MOUNT
 from orchestrator.plan.model import Plan
 from orchestrator.resources import CONTAINERFILES, SCRIPTS
 
-COPIED_SCRIPTS = ("stage-tree.sh", "sbom-records.sh", "pack-ops.sh")
+COPIED_SCRIPTS = ("stage-tree.sh", "stage-elf.sh", "sbom-records.sh", "pack-ops.sh")
 
 
 def render_containerfile(plan: Plan, *, mounts: bool = True, ssh: str = SSH_MOUNT) -> str:

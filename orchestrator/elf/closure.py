@@ -21,6 +21,9 @@ Lookup = Callable[[str], BinaryIO | None]
 
 # musl answers to these names itself (ldso/dynlink.c, `reserved`): it is the C library.
 _MUSL_OWN: Final = frozenset({"libc", "libpthread", "librt", "libm", "libdl", "libutil", "libxnet"})
+# What only glibc's libraries need, and only musl's (Alpine's name for it first).
+_GLIBCS: Final = re.compile(r"(libc\.so\.6|ld-linux.*)$")
+_MUSLS: Final = re.compile(r"(libc\.musl-.*|ld-musl-.*|libc\.so)$")
 _HWCAPS: Final = ("", "glibc-hwcaps/x86-64-v2", "glibc-hwcaps/x86-64-v3", "glibc-hwcaps/x86-64-v4")
 # A static program has no loader to ask: what it opens by name may lie in any of the usual places.
 _ANY_DIRECTORIES: Final = (
@@ -87,6 +90,28 @@ class GuestLoader:
         if not isinstance(facts, ElfFacts):
             return ()
         return self._load(_Object(path=path, facts=facts, loader=self._main), dict(self._loaded))
+
+    def refuses(self, facts: ElfFacts) -> str:
+        """Why the program could not load this file, whatever lies beside it: "is …"; "" when it could."""
+        if self.interpreter is None:
+            return ""
+        mine = posixpath.basename(self.interpreter)
+        if facts.interpreter is not None and posixpath.basename(facts.interpreter) != mine:
+            return f"is a program of another loader, {facts.interpreter}"
+        other = next((name for name in facts.needed if (_GLIBCS if self.musl else _MUSLS).match(name)), None)
+        return f"is made for another C library, {other}" if other else ""
+
+    def loaded(self, name: str) -> str | None:
+        """The path of what answers to `name` once the program has started, if something does."""
+        link = self._loaded.get(name)
+        return link.path if link is not None else None
+
+    def open_from(self, by: str, name: str) -> Link:
+        """What the file at `by`, which the program has loaded, gets when it opens (dlopen) `name`."""
+        facts = self.facts(by)
+        if name in self._loaded or not isinstance(facts, ElfFacts):
+            return self._loaded.get(name, Link(by=by, name=name, path=None))
+        return self._find(_Object(path=by, facts=facts, loader=self._main), name)[0]
 
     def _read_facts(self, path: str) -> ElfFacts | ElfError | None:
         stream = self._lookup(path)

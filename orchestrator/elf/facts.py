@@ -26,6 +26,7 @@ _MAX_NEEDED: Final = 1024
 _FLAG_NODEFLIB: Final = 0x800
 _FLAG_PIE: Final = 0x08000000
 _VERSION_WEAK: Final = 0x2
+_LINUX_ABIS: Final = ("ELFOSABI_SYSV", "ELFOSABI_LINUX")
 # pyelftools and the construct library inside it let these escape on damaged files.
 _PARSER_ERRORS: Final = (
     PyElfError, PyElfParseError, ConstructError, ArithmeticError, AssertionError, AttributeError, EOFError,
@@ -50,7 +51,7 @@ class ElfFacts:
     `machine` is as in elf.h (EM_X86_64), `type` too (ET_EXEC, ET_DYN, ET_REL, …). `rpath` and `runpath` are as written,
     tokens unexpanded; as in the loaders, `rpath` is empty where there is a `runpath`. `versions_needed` maps a
     library's name to the versions that must be there (weak ones left out); `versions_defined` are its own.
-    `exec_stack` is None where no header says.
+    `exec_stack` is None where no header says; `for_linux` is whether its ABI byte is one that Linux's loaders take.
     """
 
     bits: int
@@ -64,6 +65,7 @@ class ElfFacts:
     no_default_directories: bool = False
     pie: bool = False
     exec_stack: bool | None = None
+    for_linux: bool = True
     versions_needed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     versions_defined: frozenset[str] = frozenset()
 
@@ -158,6 +160,7 @@ class _Reader:
             no_default_directories=bool(flags & _FLAG_NODEFLIB),
             pie=bool(flags & _FLAG_PIE),
             exec_stack=self._exec_stack,
+            for_linux=str(header["e_ident"]["EI_OSABI"]) in _LINUX_ABIS,
             versions_needed=self._versions_needed(),
             versions_defined=frozenset(self._versions_defined()),
         )

@@ -7,12 +7,14 @@ proportion to the image's logs, whatever the bytes say.
 from __future__ import annotations
 
 import os
+import posixpath
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from io import BufferedReader, RawIOBase
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from .codec import damaged
 from .errors import ImageError
@@ -70,6 +72,19 @@ class _Device:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """How a path ends when it is followed: `path` is without symbolic links, `node` what is there, or None.
+
+    `end` is found; stopped (at a path that was to be the last, whatever is there); missing (of what is missing, `path`
+    is the whole path); or endless (more links than the guest follows).
+    """
+
+    path: str
+    node: Node | None
+    end: Literal["found", "stopped", "missing", "endless"]
+
+
 class Filesystem:
     """A TFS file system inside an image. Paths are guest paths, absolute, "/"-separated.
 
@@ -118,6 +133,11 @@ class Filesystem:
 
     def resolve(self, path: str, follow: bool = True) -> tuple[str, Node] | None:
         """(path without symbolic links, node), or None when there is nothing or links go in circles."""
+        found = self.trace(path, follow)
+        return None if found.node is None else (found.path, found.node)
+
+    def trace(self, path: str, follow: bool = True, stop: Container[str] = ()) -> Trace:
+        """Where `path` leads, as `resolve`; no further than to one of the paths in `stop`."""
         names: list[str] = []
         directories = [self.root]
         node: Node = self.root
@@ -128,7 +148,7 @@ class Filesystem:
             if name in ("", "."):
                 continue
             if not isinstance(node, Directory):
-                return None
+                return _missing([*names, name, *todo[::-1]])
             if name == "..":
                 if names:
                     names.pop()
@@ -136,12 +156,15 @@ class Filesystem:
                 node = directories[-1]
                 continue
             child = node.children.get(name)
+            here = f"/{'/'.join([*names, name])}"
+            if here in stop:
+                return Trace(path=here, node=child, end="stopped")
             if child is None:
-                return None
+                return _missing([*names, name, *todo[::-1]])
             if isinstance(child, Symlink) and (follow or any(todo)):
                 hops += 1
                 if hops > SYMLINK_HOPS:
-                    return None
+                    return Trace(path=here, node=None, end="endless")
                 if child.target.startswith("/"):
                     names, directories, node = [], [self.root], self.root
                 todo.extend(child.target.split("/")[::-1])
@@ -150,7 +173,7 @@ class Filesystem:
             node = child
             if isinstance(child, Directory):
                 directories.append(child)
-        return "/" + "/".join(names), node
+        return Trace(path=f"/{'/'.join(names)}", node=node, end="found")
 
     def read(self, file: File) -> Iterator[bytes]:
         """The file's bytes in chunks of at most 1 MiB; holes come as zeros."""
@@ -176,6 +199,10 @@ class Filesystem:
     def open_file(self, file: File) -> BufferedReader:
         """A seekable binary stream over the file, valid while the image is open."""
         return BufferedReader(_FileStream(self, file), 64 * 1024)
+
+
+def _missing(names: list[str]) -> Trace:
+    return Trace(path=posixpath.normpath("/" + "/".join(filter(None, names))), node=None, end="missing")
 
 
 class _FileStream(RawIOBase):

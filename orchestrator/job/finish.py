@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -76,14 +76,24 @@ def _write_image(job: Job, open_archive: OpenArchive, target: Path) -> str | Non
         return ops_version(open_archive)
 
 
-def verified(image: Path, loaded: LoadedProject, target: Path, emit: Emit) -> Verification:
-    """The checks that the image passed. VerificationError when it fails one; it is kept beside as `.rejected`."""
+def verified(
+    image: Path, loaded: LoadedProject, target: Path, emit: Emit, warnings: Iterable[str] = ()
+) -> Verification:
+    """The checks that the image passed. VerificationError when it fails one; it is kept beside as `.rejected`.
+
+    `warnings` of the steps before are said then: they may be why, and no last lines of a finished build will say them.
+    """
     with phase(emit, "verify", f"verify {target.name}"):
         verification = verify_image(
-            image, project_runtime=loaded.project.runtime, gpu_families=loaded.project.gpu_families
+            image,
+            project_runtime=loaded.project.runtime,
+            gpu_families=loaded.project.gpu_families,
+            libraries=loaded.project.stage.libraries,
         )
     if verification.ok:
         return verification
+    for text in warnings:
+        emit(Notice(text=text, level="warning"))
     rejected = target.with_name(f"{target.name}.rejected")
     image.replace(rejected)
     named = tuple(replace(finding, file=str(rejected)) for check in verification.checks for finding in check.findings)

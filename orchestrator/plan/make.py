@@ -114,6 +114,8 @@ def _staging(project: Project, manifest: EffectiveManifest, inputs: Inputs) -> I
         yield "--dir", entry
     for key, target in manifest.map_dirs.items():
         yield "--map", f"{key}={target}"
+    for path in manifest.mount_points:
+        yield "--runtime-dir", path
     if manifest.klib_dir:
         for klib in manifest.klibs:
             yield "--klib", klib

@@ -1,4 +1,4 @@
-"""What sbom-records.sh wrote in the staging container: which packages own the staged files, and lock files.
+"""What the staging scripts wrote in the container: which packages own the staged files, lock files, warnings.
 
 The text is from inside the user's build container: it is bounded, and a line that makes no sense is passed over.
 """
@@ -17,6 +17,8 @@ RECORDS = "/sbom"
 SHIM_LOCK = "gevulot/Cargo.lock"
 LARGEST_FILE = 16 * 1024 * 1024
 LARGEST_TOTAL = 64 * 1024 * 1024
+MOST_WARNINGS = 200
+LONGEST_WARNING = 2000  # characters
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?")
 
@@ -47,7 +49,7 @@ class Records:
 
     `system` and `codename` are os-release's ID and VERSION_CODENAME ("" where it has none); `owners` maps a file's
     SHA-256 to whose it is; `locks` maps a lock file's path in the sources to its bytes; `left_out` names lock files
-    that were too large to take.
+    that were too large to take; `warnings` are what staging warned of, also when the engine had its result in a cache.
     """
 
     system: str = ""
@@ -55,6 +57,7 @@ class Records:
     owners: Mapping[str, Owner] = field(default_factory=dict)
     locks: Mapping[str, bytes] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def read_records(open_archive: OpenArchive) -> Records:
@@ -85,6 +88,7 @@ def parse_records(files: Mapping[str, bytes], *, left_out: tuple[str, ...] = ())
         owners=_owners(_text(files, "owners"), packages),
         locks={path.removeprefix("locks/"): data for path, data in sorted(files.items()) if path.startswith("locks/")},
         left_out=tuple(sorted({*left_out, *missed})),
+        warnings=tuple(_warnings(_text(files, "warnings"))),
     )
 
 
@@ -107,6 +111,15 @@ def with_shim_lock(records: Records, shim: Path | None) -> Records:
 
 def _text(files: Mapping[str, bytes], name: str) -> str:
     return files.get(name, b"").decode("utf-8", "replace")
+
+
+def _warnings(text: str) -> Iterator[str]:
+    """One a line. File names are in them: what a terminal would obey is shown as a question mark."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    for line in lines[:MOST_WARNINGS]:
+        yield "".join(each if each.isprintable() else "?" for each in line[:LONGEST_WARNING])
+    if len(lines) > MOST_WARNINGS:
+        yield f"{len(lines) - MOST_WARNINGS} more warnings of staging are in the step's own output"
 
 
 def _assignments(text: str) -> Iterator[tuple[str, str]]:

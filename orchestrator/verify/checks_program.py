@@ -11,6 +11,7 @@ from orchestrator.image.tree import File
 from orchestrator.verify.subject import DNS_MODULE, KERNEL, Subject
 
 _SHOWN_DIRECTORIES = 6
+_SHOWN_STRANGERS = 3
 
 
 def program(subject: Subject) -> Iterator[Finding]:
@@ -80,6 +81,13 @@ def libraries(subject: Subject) -> Iterator[Finding]:
             f"{name}, needed by {needed_by}, is not where the guest's loader looks ({places})",
             _library_remedy(subject, name),
         )
+    if subject.strangers:
+        told = "; ".join(f"{path} {why}" for path, why in list(subject.strangers.items())[:_SHOWN_STRANGERS])
+        more = len(subject.strangers) - _SHOWN_STRANGERS
+        yield note(
+            "elf-not-followed",
+            f"not looked into, since the program can't load them: {told}{f'; {more} more' if more > 0 else ''}",
+        )
     yield from _dns_module(subject)
 
 
@@ -102,7 +110,11 @@ def _library_remedy(subject: Subject, name: str) -> str:
         return f"it is at {elsewhere[0]}; stage it in {subject.loader.directories[0]}, or set LD_LIBRARY_PATH in Env"
     if name.startswith(("libcuda.so", "libnvidia-ml.so")):
         return "it belongs to the driver: it comes from gpu-assets"
-    return "set stage.libraries: auto, or add it to stage.extra"
+    package = "add the package that has it to build.packages"
+    if subject.libraries == "auto":
+        return f"{package}, and its name to stage.extra"
+    setting = "it is none: " if subject.libraries == "none" else ""
+    return f"{setting}set stage.libraries: auto, which stages what every packed ELF file needs, and {package}"
 
 
 def versions(subject: Subject) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from orchestrator.errors import Finding, Severity, error
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import open_image
 from orchestrator.image.tree import File
-from orchestrator.verify import checks_boot, checks_gpu, checks_program
+from orchestrator.verify import checks_boot, checks_by_name, checks_gpu, checks_links, checks_program
 from orchestrator.verify.model import Check, Verification
 from orchestrator.verify.subject import Subject
 
@@ -43,6 +43,13 @@ _RULES = (
         detail=lambda s: f"{len(s.elf_paths)} ELF files",
     ),
     _Rule(id="versions", title="Symbol versions", run=checks_program.versions, needs_loader=True),
+    _Rule(id="by-name", title="What glibc loads by name", run=checks_by_name.by_name),
+    _Rule(
+        id="links",
+        title="Every link leads somewhere",
+        run=checks_links.links,
+        detail=lambda s: f"{len(s.symlinks)} links" if len(s.symlinks) != 1 else "1 link",
+    ),
     _Rule(id="mounts", title="Mounts", run=checks_boot.mounts),
     _Rule(id="klibs", title="Kernel libraries", run=checks_boot.klibs, detail=lambda s: ", ".join(s.klibs) or "none"),
     _Rule(id="gpu", title="GPU driver and firmware", run=checks_gpu.gpu, detail=lambda s: ", ".join(s.firmware)),
@@ -62,9 +69,16 @@ _RULES = (
 _NOT_CHECKED = "not checked: the program or its loader can't be read"
 
 
-def verify_image(path: Path, *, project_runtime: str | None = None, gpu_families: Sequence[str] = ()) -> Verification:
+def verify_image(
+    path: Path,
+    *,
+    project_runtime: str | None = None,
+    gpu_families: Sequence[str] = (),
+    libraries: str | None = None,
+) -> Verification:
     """Check the image at `path`; `project_runtime` (devnet, local) is what its shim must speak, if known;
-    `gpu_families` (project.yaml, the receipt) which GPUs its program must run on.
+    `gpu_families` (project.yaml, the receipt) which GPUs its program must run on; `libraries` is project.yaml's
+    stage.libraries (auto, none), for the advice.
 
     What is wrong with the image is in the result; nothing about it raises. An image that can't be read at all has
     the one check `format`.
@@ -75,7 +89,7 @@ def verify_image(path: Path, *, project_runtime: str | None = None, gpu_families
         size = 0
     try:
         with open_image(path) as image:
-            subject = Subject(image, project_runtime, tuple(gpu_families))
+            subject = Subject(image, project_runtime, tuple(gpu_families), libraries)
             checks = tuple(_checks(subject))
             return Verification(
                 image=path,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import BinaryIO, Final, cast
 
 from orchestrator.elf.closure import GuestLoader, Link
 from orchestrator.elf.facts import ElfFacts, is_elf
+from orchestrator.elf.imports import imported_names
 from orchestrator.gpu.tree import STAND_IN_MARK, firmware_of
 from orchestrator.image.reader import Filesystem, Image
-from orchestrator.image.tree import Directory, File
+from orchestrator.image.tree import Directory, File, Node, Symlink
 from orchestrator.verify.model import StandIn
 
 # The shim's two kinds, by what only one of them contains (facts of the Gevulot sources: a gRPC service, a file name).
@@ -23,6 +25,7 @@ LOCAL_MARK: Final = b"task_result.json"
 DNS_MODULE: Final = "/lib/x86_64-linux-gnu/libnss_dns.so.2"
 KERNEL: Final = "boot:/kernel"
 """Where the kernel lies, as `StandIn.path` says it."""
+_IS_C_LIBRARY: Final = re.compile(r".*/(libc|libm|libpthread|libdl|ld-linux-x86-64)\.so\.\d+$")
 _TEXT: Final = 200
 _CHUNK: Final = 1024 * 1024
 
@@ -38,12 +41,19 @@ class Marks:
 class Subject:
     """An open image with everything the checks ask for, computed once."""
 
-    def __init__(self, image: Image, project_runtime: str | None = None, gpu_families: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        image: Image,
+        project_runtime: str | None = None,
+        gpu_families: tuple[str, ...] = (),
+        libraries: str | None = None,
+    ) -> None:
         self.image = image
         self.rootfs = image.rootfs
         self.attributes = image.rootfs.attributes
         self.project_runtime = project_runtime
         self.gpu_families = gpu_families
+        self.libraries = libraries
 
     @cached_property
     def program(self) -> str:
@@ -111,14 +121,60 @@ class Subject:
     def links(self) -> tuple[Link, ...]:
         """The needs of the program, and then those of every packed ELF file that it does not reach by itself."""
         found = list(self.loader.program_links)
-        reached = {self.real_path(link.path) for link in found if link.path is not None}
-        reached.add(self.real_path(self.program))
-        for path in self.elf_paths:
-            facts = self.loader.facts(path)
-            # GSP firmware, for one, is ELF for another machine; object files are nothing a loader sees.
-            if path not in reached and isinstance(facts, ElfFacts) and facts.native and facts.type != "ET_REL":
+        for path in self._unreached:
+            if path not in self.strangers:
                 found += self.loader.open_by_name(path)
         return tuple(found)
+
+    @cached_property
+    def _reached(self) -> frozenset[str]:
+        """The program and all that it loads at its start, by real path."""
+        found = {self.real_path(link.path) for link in self.loader.program_links if link.path is not None}
+        return frozenset({*found, self.real_path(self.program)})
+
+    @cached_property
+    def _unreached(self) -> tuple[str, ...]:
+        """Other files that a loader could take. GSP firmware, for one, is ELF for another machine; object files, kernel
+        modules and cores are nothing that a loader sees."""
+        return tuple(path for path in self.elf_paths if path not in self._reached and self._linked(path) is not None)
+
+    def _linked(self, path: str) -> ElfFacts | None:
+        facts = self.loader.facts(path)
+        if not isinstance(facts, ElfFacts) or not facts.native or not facts.for_linux:
+            return None
+        return facts if facts.type in ("ET_EXEC", "ET_DYN") else None
+
+    @cached_property
+    def strangers(self) -> dict[str, str]:
+        """Packed ELF files that the program's loader refuses, and why: "is made for another C library, …"."""
+        found = {path: self.loader.refuses(facts) for path in self._unreached if (facts := self._linked(path))}
+        return {path: why for path, why in found.items() if why}
+
+    def importers(self, functions: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """Function → the packed ELF files that import it, those of the C library left out."""
+        found: dict[str, list[str]] = {}
+        for path in self.elf_paths:
+            if path in self.strangers or self._linked(path) is None or _IS_C_LIBRARY.match(path):
+                continue
+            stream = self.open(path)
+            if stream is None:
+                continue
+            with stream:
+                for name in imported_names(stream, functions):
+                    found.setdefault(name, []).append(path)
+        return {name: tuple(paths) for name, paths in found.items()}
+
+    @cached_property
+    def symlinks(self) -> dict[str, Symlink]:
+        """Every symbolic link by its path, sorted."""
+        return {path: node for path, node in sorted(self.rootfs.walk(), key=_path) if isinstance(node, Symlink)}
+
+    @cached_property
+    def mount_points(self) -> frozenset[str]:
+        """Where something is mounted when the guest runs."""
+        value = self.attributes.get("mounts")
+        targets = value.values() if isinstance(value, dict) else ()
+        return frozenset(target.partition(":")[0].rstrip("/") for target in targets if isinstance(target, str))
 
     @cached_property
     def required_links(self) -> tuple[Link, ...]:
@@ -160,6 +216,10 @@ class Subject:
         if self.image.is_stub and not any(each.path == KERNEL for each in stand_ins):
             stand_ins.insert(0, StandIn(path=KERNEL, text="a stub kernel, which prints one line and stops"))
         return Marks(stand_ins=tuple(stand_ins), shims=shims)
+
+
+def _path(item: tuple[str, Node]) -> str:
+    return item[0]
 
 
 _KINDS: Final = {DEVNET_MARK: "devnet", LOCAL_MARK: "local"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.engine.base import Engine
-from tests.e2e.projects import write_project
+from tests.e2e.projects import COMPILE, write_project
 from tests.standins.make_ops import make_ops
 from tests.standins.nanos_release import make_release
 from tests.support.cli import Run, orchestrator
@@ -27,27 +28,64 @@ def ops_project(folder: Path, release: Path, behaviour: str, **changes: Any) -> 
     )
 
 
-def build(project: Path, out: Path, engine: Engine) -> Run:
-    return orchestrator("build", project, "-o", out, "--engine", engine.info.endpoint)
+def build(project: Path, out: Path, engine: Engine, *more: str) -> Run:
+    return orchestrator("build", project, "-o", out, "--engine", engine.info.endpoint, *more)
+
+
+# Link in /tree → whether staging keeps it, and whether verify finds its end.
+LINKS = {
+    "relative": ("a/b.txt", "kept"), "absolute": ("/tree/a", "kept"), "through": ("absolute/b.txt", "kept"),
+    "up": ("../../../tree/c.txt", "kept"), "mounted": ("/workspace/out/x", "kept"), "device": ("/dev/null", "kept"),
+    "added": ("/etc/passwd", "kept"), "not packed": ("/build/program.c", "dangling"),
+    "nowhere": ("/tree/none", "left out"), "round": ("round", "left out"),
+}  # fmt: skip
+PLUGIN = """\
+mkdir -p plugins own
+echo 'int deep(void) { return 0; }' | gcc -shared -fPIC -o own/libdeep.so -Wl,-soname,libdeep.so -x c -
+echo 'int deep(void); void pthread_exit(void *); void f(void) { if (deep()) pthread_exit(0); }' |
+    gcc -shared -fPIC -o plugins/plug.so -x c - -Lown -ldeep -Wl,-rpath,'$ORIGIN/../own'
+"""
 
 
 def test_both_packers_give_the_same_tree(engine: Engine, tmp_path: Path, release: Path) -> None:
+    """Links that only the guest can follow, and plugins with what they need, included; warnings stay, cached or not."""
     manifest = {
-        "Args": ["--k=1"], "Env": {"A": "b"}, "Files": ["data/one.txt"], "Dirs": ["tree"], "Klibs": ["tls"],
+        "Args": ["--k=1"], "Env": {"A": "b"}, "Files": ["data/one.txt"], "Dirs": ["tree", "plugins"], "Klibs": ["tls"],
         "MapDirs": {"maps/*": "/mapped"},
     }  # fmt: skip
     files = {"data/one.txt": "1", "tree/a/b.txt": "2", "tree/c.txt": "3", "maps/d.txt": "4"}
-    images = []
-    for packer in ("ops", "native"):
+    run = f"{COMPILE}\n{PLUGIN}" + "".join(f"ln -s '{to}' 'tree/{name}'\n" for name, (to, _) in LINKS.items())
+    changes = {
+        "manifest": manifest, "files": files, "stage": {"extra": ["libdl.so.2"]},
+        "build": {"run": run, "program": "program"},
+    }  # fmt: skip
+    images, warnings = [], []
+    for number, (packer, progress) in enumerate([("ops", "plain"), ("native", "tty"), ("native", "json")]):
         folder = tmp_path / packer
-        project = ops_project(folder, release, "good", manifest=manifest, files=files, stage={"extra": ["libdl.so.2"]})
+        project = ops_project(folder, release, "good", **changes)
         project.write_text(project.read_text().replace("packer: ops", f"packer: {packer}"))
-        done = build(project, folder / "out", engine)
+        done = build(project, folder / f"out{number}", engine, "--progress", progress)
         assert done.code == 0, done.stderr
         images.append(Path(done.stdout.splitlines()[-1]))
-    compared = orchestrator("inspect", images[0], "diff", images[1])
-    assert compared.code == 0, compared.stdout
+        warnings.append(json.loads(images[-1].with_suffix(".receipt.json").read_text())["warnings"])
+        summary = done.stderr[done.stderr.index("built and verified") :]
+        assert [f"  warning   {each['text']}" in summary for each in warnings[-1]] == [True] * len(warnings[-1])
+    for other in images[1:]:
+        compared = orchestrator("inspect", images[0], "diff", other)
+        assert compared.code == 0, compared.stdout
     assert orchestrator("inspect", images[0], "cat", "/mapped/d.txt").stdout == "4"
+    names = {row["path"]: row for row in json.loads(orchestrator("inspect", images[0], "tree", "--json").stdout)}
+    kept = {name: to for name, (to, fate) in LINKS.items() if fate != "left out"}
+    assert {name: names[f"/tree/{name}"]["target"] for name in kept} == kept
+    assert {"/lib/x86_64-linux-gnu/libdeep.so", "/lib/x86_64-linux-gnu/libgcc_s.so.1"} <= names.keys()
+    # Staging was in the engine's cache from the second build on; it still says what it left out.
+    for each in warnings:
+        assert sorted(row["text"] for row in each if row["source"] == "staging") == [
+            f"/build/tree/{name} is left out: its target does not exist: {LINKS[name][0]}"
+            for name in ("nowhere", "round")
+        ]
+        (dangling,) = (row["text"] for row in each if row["source"] == "verify" and "leads nowhere" in row["text"])
+        assert "/tree/not packed -> /build/program.c" in dangling
 
 
 def test_a_stand_in_is_named_in_the_receipt_and_the_output(engine: Engine, tmp_path: Path, release: Path) -> None:

@@ -187,6 +187,7 @@ def test_without_dpkg_there_are_lock_files_all_the_same(container: Container) ->
     records = container.records()
     assert dict(records.locks) == {"Cargo.lock": b"version = 3\n", "gevulot/Cargo.lock": b"version = 4\n"}
     assert records.left_out == ("go.sum",)
+    assert records.warnings == ("go.sum is larger than 4194304 bytes; its packages will not be listed",)
     assert not records.owners
 
 
@@ -208,6 +209,14 @@ def test_too_large_a_record_is_left_out_and_named() -> None:
     assert found.system == "debian"
 
 
+def test_warnings_are_a_line_each_and_move_no_cursor() -> None:
+    text = "/build/a\x1b[2Kb is left out\n\n" + "x" * 5000 + "\n" + "more\n" * 300
+    warnings = read_records(archive({"warnings": text.encode() + b"\xff"})).warnings
+    assert warnings[0] == "/build/a?[2Kb is left out"
+    assert len(warnings) == 201 and max(map(len, warnings)) == 2000
+    assert warnings[-1] == "103 more warnings of staging are in the step's own output"
+
+
 def test_the_shims_lock_file_is_the_containers_or_the_sources(tmp_path: Path) -> None:
     """A finished shim comes without its sources; what the container says is nearer to what was built."""
     (tmp_path / "Cargo.lock").write_bytes(b"of the sources")
@@ -225,7 +234,7 @@ lines = st.lists(st.lists(words, min_size=3, max_size=6).map("\t".join), max_siz
 
 @given(
     files=st.dictionaries(
-        st.sampled_from(["os-release", "packages", "owners", "left-out", "locks/Cargo.lock", "x"]),
+        st.sampled_from(["os-release", "packages", "owners", "left-out", "warnings", "locks/Cargo.lock", "x"]),
         st.binary(max_size=200) | lines.map(str.encode),
     )
 )

@@ -29,6 +29,7 @@ class Staged:
     stderr: str
     root: Path
     klibs: Path
+    warnings: tuple[str, ...]
 
     def paths(self) -> set[str]:
         """Every file and link in the tree, as guest paths."""
@@ -75,7 +76,9 @@ class Workshop:
         out, klibs = self.build.parent / "stage", self.build.parent / "klibs"
         environment = {"PATH": self.path, "HOME": str(self.build)}
         shell = [shutil.which(self.shell[0]) or self.shell[0], *self.shell[1:]]
-        options = ["--program", program, "--as", name, *arguments, "--out", str(out), "--klib-out", str(klibs)]
+        kept = self.build.parent / "sbom/warnings"
+        outputs = ["--out", str(out), "--klib-out", str(klibs), "--warnings", str(kept)]
+        options = ["--program", program, "--as", name, *arguments, *outputs]
         done = subprocess.run(
             [*shell, str(SCRIPTS / "stage-tree.sh"), *options],
             cwd=self.build,
@@ -84,7 +87,14 @@ class Workshop:
             text=True,
             check=False,
         )
-        return Staged(status=done.returncode, stdout=done.stdout, stderr=done.stderr, root=out, klibs=klibs)
+        return Staged(
+            status=done.returncode,
+            stdout=done.stdout,
+            stderr=done.stderr,
+            root=out,
+            klibs=klibs,
+            warnings=tuple(kept.read_text().splitlines()) if kept.exists() else (),
+        )
 
 
 @pytest.fixture(params=sorted(SHELLS))

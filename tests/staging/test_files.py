@@ -139,3 +139,35 @@ def test_a_tree_that_is_not_empty_is_refused(workshop: Workshop, tmp_path: Path)
     (tmp_path / "stage").mkdir()
     (tmp_path / "stage/left").write_text("x")
     assert failed(workshop.stage(), "is not empty")
+
+
+def test_a_link_that_only_the_guest_can_follow_is_kept(workshop: Workshop, write: Write) -> None:
+    """Absolute guest paths mean nothing in the build container; a mount is there when the guest runs."""
+    write("data/v1/key", "k")
+    links = {
+        "current": "/data/v1", "key": "current/key", "out": "/workspace/out", "up": "../../../data/v1/key",
+        "gone": "/data/v2", "in file": "v1/key/x", "in mount's name": "/workspaces/x", "one": "two", "two": "one",
+        "tab\there": "/data/v3",
+    }  # fmt: skip
+    for name, target in links.items():
+        (workshop.build / "data" / name).symlink_to(target)
+    staged = workshop.stage("--dir", "data", "--runtime-dir", "workspace")
+    assert staged.status == 0, staged.stderr
+    kept = {"current", "key", "out", "up"}
+    assert staged.paths() == {"/prog", "/data/v1/key", *(f"/data/{name}" for name in kept)}
+    assert {name: str((staged.root / "data" / name).readlink()) for name in kept} == {n: links[n] for n in kept}
+    assert sorted(staged.warnings) == sorted(
+        f"{workshop.build}/data/{name} is left out: its target does not exist: {target}"
+        for name, target in links.items()
+        if name not in kept
+    )
+
+
+def test_warnings_are_kept_one_a_line(workshop: Workshop, write: Write) -> None:
+    write("data/x", "x")
+    (workshop.build / "data/bad").symlink_to("nowhere")
+    staged = workshop.stage("--dir", "data")
+    assert [f"warning: {line}" for line in staged.warnings] == staged.stderr.splitlines() != []
+    (workshop.build / "data/bad").unlink()
+    (workshop.build.parent / "stage").rename(workshop.build.parent / "earlier")
+    assert workshop.stage("--dir", "data").warnings == ()

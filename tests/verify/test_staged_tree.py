@@ -29,8 +29,14 @@ def test_a_staged_tree_verifies(
     far = compile_c("libfar.so", "int far(void) { return 0; }", "-shared", "-fPIC")
     plug = compile_c("libplug.so", "int far(void); int p(void) { return far(); }", "-shared", "-fPIC", str(far))
     program = compile_c("staged", SOURCE, str(far), "-lm", *flags)
+    # Packed as a file: needs a library that nothing else does, found by its own RUNPATH, and glibc's unwinder.
+    deep = compile_c("libdeep.so", "int deep(void) { return 0; }", "-shared", "-fPIC")
+    source = "int deep(void); void pthread_exit(void *); void m(void) { pthread_exit(deep() ? 0 : 0); }"
+    module = compile_c("module.so", source, "-shared", "-fPIC", str(deep), "-Wl,-rpath,$ORIGIN")
     arguments = ["--program", program.name, "--as", "prog", "--search", str(plug.parent), "--extra", "libplug.so"]
+    arguments += ["--file", module.name]
     outputs = ["--out", str(tmp_path / "stage"), "--klib-out", str(tmp_path / "klibs")]
+    outputs += ["--warnings", str(tmp_path / "warnings")]
     script = str(SCRIPTS / "stage-tree.sh")
     subprocess.run(["sh", script, *arguments, *outputs], cwd=program.parent, check=True, stdout=subprocess.DEVNULL)
 
@@ -40,4 +46,6 @@ def test_a_staged_tree_verifies(
     result = verify(replace(good, files=files))
     assert result.ok, result.findings
     names = {path.rpartition("/")[2] for path in files}
+    assert "unwinder-missing" not in {finding.code for finding in result.findings}
+    assert {"module.so", "libdeep.so", "libgcc_s.so.1"} <= names
     assert {"libfar.so", "libplug.so", "libm.so.6", "libc.so.6", "ld-linux-x86-64.so.2"} <= names

@@ -53,8 +53,8 @@ def test_a_good_image_holds(verify: Verify, good: Recipe) -> None:
     document = json.loads(json.dumps(result.to_dict()))
     assert document["ok"] is True
     assert [check["id"] for check in document["checks"]] == [
-        "format", "boot", "program", "interpreter", "libraries", "versions", "mounts", "klibs", "gpu",
-        "environment", "root", "shim", "stand-ins", "history",
+        "format", "boot", "program", "interpreter", "libraries", "versions", "by-name", "links", "mounts", "klibs",
+        "gpu", "environment", "root", "shim", "stand-ins", "history",
     ]  # fmt: skip
 
 
@@ -308,6 +308,17 @@ def test_the_remedy_names_where_a_misplaced_library_lies(verify: Verify, good: R
     (finding,) = (f for f in result.findings if f.code == "library-missing")
     assert "/build/libown.so" in finding.remedy
     assert "/prog" in finding.message and f"{LIBRARIES}/libplugin.so" in finding.message
+
+
+@pytest.mark.parametrize(("libraries", "sets"), [("auto", False), ("none", True), (None, True)])
+def test_auto_is_advised_where_it_is_not_set(
+    build: Callable[[Recipe], Path], good: Recipe, libraries: str | None, sets: bool
+) -> None:
+    path = build(good.but(without=(f"{LIBRARIES}/libown.so",)))
+    (finding,) = (f for f in verify_image(path, libraries=libraries).findings if f.code == "library-missing")
+    assert ("set stage.libraries: auto" in finding.remedy) is sets
+    assert ("it is none" in finding.remedy) is (libraries == "none")
+    assert "build.packages" in finding.remedy
 
 
 def test_the_kind_of_shim_is_told(verify: Verify, good: Recipe, compile_c: Compile) -> None:
