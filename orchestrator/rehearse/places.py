@@ -154,6 +154,7 @@ class InContainer:
             if user in self.expected:
                 found.setblocking(True)
                 self._connection = found
+                self.server.close()  # the program would be the next
             else:
                 found.close()
         return self._connection
