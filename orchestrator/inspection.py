@@ -164,8 +164,8 @@ def extract_tree(filesystem: Filesystem, directory: Path, on_time: Callable[[], 
     """
     if directory.exists() and any(directory.iterdir()):
         raise UsageError(f"{directory} is not empty; nothing was written", remedy="give a new or empty directory")
-    directory.mkdir(parents=True, exist_ok=True)
     _check_sizes(filesystem, directory)
+    directory.mkdir(parents=True, exist_ok=True)
     count, links = 0, []
     for path, node in filesystem.walk():
         target = directory / path.lstrip("/")
@@ -192,7 +192,7 @@ def _check_sizes(filesystem: Filesystem, directory: Path) -> None:
             remedy="`inspect IMAGE cat PATH` shows one file; is the image damaged?",
         )
     held = sum(each.length for node in files for each in node.extents if each.position is not None)
-    found = os.statvfs(directory)
+    found = os.statvfs(next(each for each in (directory, *directory.absolute().parents) if each.exists()))
     if held > found.f_bavail * found.f_frsize:
         raise UsageError(
             f"the image's files hold {size(held)}, and {size(found.f_bavail * found.f_frsize)} are free at {directory}",

@@ -223,6 +223,8 @@ def _start(asked: Asked, asking: int, answer: int) -> None:
     for descriptor in range(3):
         os.dup2(null, descriptor)
     os.set_inheritable(_SOCKET, True)
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and it would be by the program
+        signal.signal(ignored, signal.SIG_DFL)
     try:
         os.execve(f"{asked.launcher_at}/launcher", ["launcher", "3"], {})
     except OSError as error:

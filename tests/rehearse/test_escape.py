@@ -6,10 +6,6 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
-import sys
-import sysconfig
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +13,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.rehearse.run import Options, rehearse
-from tests.support.cli import ROOT
 from tests.support.packed import Packed
-
-NOBODY = 61_234
-"""An id without an account: the user who rehearses."""
+from tests.support.user import NOBODY, as_user, users_ground
 
 
 @pytest.fixture(scope="module")
@@ -67,52 +60,6 @@ def test_no_way_leads_out(image: Path, place: str, tmp_path: Path) -> None:
     assert {each.stat().st_uid for each in (workspace, *workspace.iterdir())} == {owner}
 
 
-@contextmanager
-def users_ground() -> Iterator[Path]:
-    """A directory that another user reaches; tmp_path is its maker's alone."""
-    folder = Path(tempfile.mkdtemp(prefix="escape-"))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
-
-
-def as_user(ground: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """The command line, run by a user who isn't root and has nothing but `ground`."""
-    home = ground / "home"
-    home.mkdir(exist_ok=True)
-    os.chown(home, NOBODY, NOBODY)
-    # The interpreter of the tests may lie where only root gets.
-    command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    python = next(
-        each
-        for each in (sys.executable, "/usr/bin/python3")
-        if subprocess.run(
-            [*command, "sh", "-c", f"{each} -c 'import sys; exit(sys.version_info[:2] != {sys.version_info[:2]})'"],
-            capture_output=True,
-            check=False,
-        ).returncode
-        == 0
-    )
-    environment = os.environ | {
-        "HOME": str(home),
-        "TMPDIR": str(home),
-        "PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    environment.pop("XDG_RUNTIME_DIR", None)
-    return subprocess.run(
-        [*command, python, "-m", "orchestrator", *map(str, arguments)],
-        env=environment,
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="the tests are a user's own already")
 def test_no_way_leads_out_for_a_user(image: Path) -> None:
     with users_ground() as ground:
@@ -121,5 +68,5 @@ def test_no_way_leads_out_for_a_user(image: Path) -> None:
         with targets(workspace):
             os.chown(workspace, NOBODY, NOBODY)
             done = as_user(ground, "rehearse", ground / "x.img", "--engine", "none", "--workspace", workspace)
-        assert done.returncode == 0, done
+        assert done.code == 0, done
         check(done.stdout, workspace)
