@@ -201,11 +201,13 @@ def _is_at(descriptor: int, path: Path) -> bool:
 class Tree:
     """A directory that is being filled from outside. No path below it is reached through a link.
 
+    `folder_mode`: of the directories it makes, whatever the umask; None: as usual.
     Errors: OSError where something on the way is a link or no directory, or where the name is taken.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, folder_mode: int | None = None) -> None:
         make_directory(root)
+        self._folder_mode = folder_mode
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         # Members come directory by directory: the last one is kept open.
         self._last: tuple[tuple[str, ...], int] = ((), self._root)
@@ -268,9 +270,11 @@ class Tree:
             if part in ("", ".", "..") or "/" in part:
                 os.close(current)
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), "/".join(parts))
+            made = False
             try:
                 with suppress(FileExistsError):
                     os.mkdir(part, DIRECTORY_MODE, dir_fd=current)
+                    made = True
                 inner = os.open(part, _DIRECTORY, dir_fd=current)
             except OSError as error:
                 # As Linux says it of a link (ENOTDIR): the path that is in the way.
@@ -278,6 +282,8 @@ class Tree:
             finally:
                 os.close(current)
             current = inner
+            if made and self._folder_mode is not None:
+                os.fchmod(current, self._folder_mode)
         self._leave()
         self._last = (parts, current)
         return current

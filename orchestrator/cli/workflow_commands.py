@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from orchestrator.amounts import seconds, size
-from orchestrator.cli.console import answer, answer_outcome, say
+from orchestrator.cli.console import answer, answer_outcome, say, say_notice
 from orchestrator.cli.parameters import (
     DIRECTORY,
     PATH,
@@ -70,7 +70,7 @@ def run_workflow(  # noqa: PLR0913 - one parameter an option
             for each in done.files:
                 answer(f"  {each.path}  {size(each.size)}  BLAKE3 {each.blake3}")
 
-    runner = booted(timeout) if in_qemu else rehearsed(Options(engine=engine, timeout=timeout))
+    runner = booted(timeout) if in_qemu else rehearsed(Options(engine=engine, timeout=timeout), say_notice)
     done = run(steps, images, workflow.parent, runner, told, output)
     failed = done[-1].error
     if as_json:

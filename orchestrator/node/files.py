@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any, Final
@@ -42,7 +43,7 @@ def read_task(path: Path | None, files: tuple[Path, ...], workspace_at: str) -> 
 
 def prepare(workspace: Path, task: Task | None, files: tuple[Path, ...], *, local: bool) -> None:
     """Put the files, and for `local` the task, into the workspace. UsageError for a result that is there already."""
-    if (workspace / RESULT).exists():
+    if os.path.lexists(workspace / RESULT):
         raise UsageError(
             f"{workspace / RESULT} is there already, and the shim would abort",
             remedy="remove it, or take another folder",

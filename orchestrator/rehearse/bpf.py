@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from orchestrator.rehearse import forbidden
+
 ARCH_X86_64: Final = 0xC000003E
 CLONE_THREAD_FLAGS: Final = 0x10100  # CLONE_THREAD | CLONE_VM: a thread has both
 WRITING: Final = 0o1 | 0o2 | 0o100 | 0o1000  # O_WRONLY | O_RDWR | O_CREAT | O_TRUNC
@@ -54,6 +56,7 @@ def filter_program(*, every_open: bool, sockets_are_bridged: bool) -> bytes:
         _instruction(_LD, 0),
         _instruction(_JGE, _X32, 0, 1),
         _instruction(_RET, _ERRNO | _ENOSYS),
+        forbidden.refusals(),
         # glibc asks for openat first; programs that try openat2 fall back to it.
         _instruction(_JEQ, OPENAT2, 0, 1),
         _instruction(_RET, _ERRNO | _ENOSYS),

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from orchestrator.errors import EngineError, UsageError
+from orchestrator.errors import EngineError
 from orchestrator.files import Tree
+from orchestrator.rehearse.tree import resolve
 
 _FOLDERS: Final = tuple(
     Path(each)
@@ -65,20 +66,12 @@ def swap_driver_libraries(tree: Path, libraries: Iterable[Path]) -> tuple[str, .
     for path in tree.rglob("lib*.so*"):
         if _DRIVER.fullmatch(path.name):
             path.unlink()
+    # In an image /lib may be a link, and where it leads, within its tree, is the image's affair.
+    target = PurePosixPath(resolve(tree, _GUEST_FOLDER).relative_to(tree))
     names = []
-    try:
-        with Tree(tree) as inside:
-            for library in libraries:
-                with (
-                    inside.file(PurePosixPath(_GUEST_FOLDER) / library.name, 0o755) as sink,
-                    library.open("rb") as source,
-                ):
-                    shutil.copyfileobj(source, sink, 1024 * 1024)
-                names.append(library.name)
-    except NotADirectoryError as error:
-        # A link of the image's would lead to a directory of this machine's.
-        raise UsageError(
-            f"the image has a link or a file where its libraries are: /{error.filename}",
-            remedy="rehearse without --gpus",
-        ) from error
+    with Tree(tree) as inside:
+        for library in libraries:
+            with inside.file(target / library.name, 0o755) as sink, library.open("rb") as source:
+                shutil.copyfileobj(source, sink, 1024 * 1024)
+            names.append(library.name)
     return tuple(sorted(names))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import UsageError
-from orchestrator.events import Emit, ignore
+from orchestrator.events import Emit, Notice, ignore
 from orchestrator.image.reader import Image, open_image
 from orchestrator.inspection import extract_tree
 from orchestrator.node.files import prepare, read_result, read_task
@@ -23,28 +24,39 @@ from orchestrator.receipt import read_receipt, receipt_limits, takes_task_files
 from orchestrator.rehearse import places
 from orchestrator.rehearse.bpf import filter_program
 from orchestrator.rehearse.gpus import HostGpus, host_gpus, swap_driver_libraries
-from orchestrator.rehearse.launcher import launcher
+from orchestrator.rehearse.launcher import Started, launcher
+from orchestrator.rehearse.limits import counts_by_namespace, disk_limit, resource_limits
 from orchestrator.rehearse.model import Limits, OutputSink, Program, Run, VsockHandler
+from orchestrator.rehearse.owner import lent, program_id
 from orchestrator.rehearse.places import Folders
 from orchestrator.rehearse.rules import Rules
-from orchestrator.rehearse.supervisor import CannotBegin, Place, listening, supervise
+from orchestrator.rehearse.supervisor import Bounds, CannotBegin, Place, supervise, too_late
 from orchestrator.rehearse.trace import Missing, missing
+from orchestrator.rehearse.tree import hostname, make_mount_points
 from orchestrator.rehearse.vsock import Bridge
+from orchestrator.rehearse.watches import free_space
 from orchestrator.rpc import socket_directory
+
+if TYPE_CHECKING:
+    from orchestrator.engine.base import RunningEngine
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How to rehearse. None: as the image's receipt says. `engine`: auto|none|docker|podman|private|URL.
 
-    `workspace`: a directory that is /workspace and stays; None = a temporary one. `vsock` connects the program's
-    vsock (None refuses it). `task` may be None with `files` given: then they only lie in the workspace.
+    `workspace`: a directory that is /workspace and stays; None = a temporary one. `timeout`: seconds from the start,
+    preparation included. `disk`: MiB that the program may add to its workspace (None: see limits.disk_limit).
+    `vsock` connects the program's vsock (None refuses it). `task` may be None with `files` given: then they only lie
+    in the workspace.
     """
 
     engine: str = "auto"
     timeout: float = 300.0
     memory: int | None = None
     cpus: int | None = None
+    disk: int | None = None
+    threads: int = 4096
     runtime: str | None = None
     task: Path | None = None
     files: tuple[Path, ...] = ()
@@ -75,7 +87,7 @@ class Rehearsal:
     def to_dict(self) -> dict[str, Any]:
         """For --json."""
         document = self.run.to_dict() | {"ok": self.ok, "engine": self.place}
-        document["limits"] = {"memory": self.limits.memory, "cpus": self.limits.cpus, "timeout": self.limits.timeout}
+        document["limits"] = asdict(self.limits)
         document["message"] = self.run.words(self.limits)
         document["swapped"] = list(self.swapped)
         if self.result is not None:
@@ -87,9 +99,8 @@ class Rehearsal:
 
 def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
     """Run the image's program from its own tree. EngineError where no place can be had, UsageError for the rest."""
+    deadline = time.monotonic() + options.timeout
     receipt = read_receipt(path)
-    memory, cpus = receipt_limits(receipt, memory=options.memory, cpus=options.cpus)
-    limits = Limits(memory=memory, cpus=cpus, timeout=options.timeout)
     local = takes_task_files(receipt, options.runtime)
     with (
         open_image(path) as image,
@@ -102,12 +113,19 @@ def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
         if node_at is not None:
             options = replace(options, vsock=partial(answers, node_at))
         folders = _folders(Path(temporary), sockets, image, program, options)
+        limits = _limits(receipt, options, folders.workspace)
+        _lay_out(image, folders, deadline, limits)
         prepare(folders.workspace, task, options.files, local=local)
         gpus = host_gpus() if options.gpus else None
         swapped = swap_driver_libraries(folders.tree, gpus.libraries) if gpus else ()
         node = NodeStandIn(task=task, workspace=folders.workspace, workspace_at=program.workspace)
-        with serving(node, node_at) if node_at is not None else nullcontext():
-            run, place = _run(folders, program, limits, options, emit, gpus)
+        bounds = Bounds(limits=limits, workspace=folders.workspace, deadline=deadline, sink=options.sink)
+        with (
+            lent(folders.tree, folders.user, back=False),
+            lent(folders.workspace, folders.user, back=options.workspace is not None),
+            serving(node, node_at) if node_at is not None else nullcontext(),
+        ):
+            run, place = _Attempts(folders, program, bounds, options, gpus).run(emit)
         result = read_result(folders.workspace) if local else node.outcome
         return Rehearsal(
             run=run,
@@ -138,63 +156,106 @@ def program_of(image: Image) -> Program:
     )
 
 
+def _limits(receipt: Mapping[str, Any], options: Options, workspace: Path) -> Limits:
+    memory, cpus = receipt_limits(receipt, memory=options.memory, cpus=options.cpus)
+    disk = disk_limit(options.disk, free_space(workspace))
+    return Limits(memory=memory, cpus=cpus, timeout=options.timeout, disk=disk, threads=options.threads)
+
+
 def _folders(temporary: Path, sockets: Path, image: Image, program: Program, options: Options) -> Folders:
     folders = Folders(
         tree=temporary / "tree",
         workspace=(options.workspace or temporary / "workspace").absolute(),
         launcher=sockets / "launcher",
         workspace_at=program.workspace,
+        hostname=hostname(image.rootfs),
+        user=program_id(),
     )
-    extract_tree(image.rootfs, folders.tree)
-    folders.make_mount_points()
     folders.workspace.mkdir(parents=True, exist_ok=True)
-    folders.launcher.mkdir()
-    executable = folders.launcher / "launcher"
-    executable.write_bytes(
-        launcher(
+    # What is in `temporary` and `sockets` is open to the program's user; they themselves are ours alone.
+    for path in (folders.tree, folders.launcher):
+        path.mkdir()
+        path.chmod(0o755)
+    return folders
+
+
+def _lay_out(image: Image, folders: Folders, deadline: float, limits: Limits) -> None:
+    def on_time() -> None:
+        if time.monotonic() > deadline:
+            raise too_late(limits.timeout)
+
+    extract_tree(image.rootfs, folders.tree, on_time)
+    make_mount_points(folders.tree, folders.workspace_at)
+
+
+@dataclass(frozen=True)
+class _Attempts:
+    """One rehearsal, in the place that can be had."""
+
+    folders: Folders
+    program: Program
+    bounds: Bounds
+    options: Options
+    gpus: HostGpus | None
+
+    def run(self, emit: Emit) -> tuple[Run, str]:
+        """How it went, and where that was."""
+        engine = self.options.engine
+        if engine in ("none", "auto"):
+            # No engine needs to be found or imported, and nothing has run when a place can't begin.
+            try:
+                return self._attempt(self._outside, own_count=self._counted_apart()), "none"
+            except CannotBegin as error:
+                if engine == "none":
+                    raise
+                emit(Notice(text=f"{error.message}; a container engine is taken instead"))
+        from orchestrator.engine.select import connect  # late: the engines' libraries take a while
+
+        connected = connect(engine, emit=emit)
+        try:
+            inside = partial(self._inside, connected)
+            return self._attempt(inside, own_count=self.folders.user is not None), connected.info.kind
+        finally:
+            connected.close()
+
+    def _attempt(self, where: Callable[[], AbstractContextManager[Place]], *, own_count: bool) -> Run:
+        options = self.options
+        bridge = Bridge(options.vsock) if options.vsock is not None else None
+        rules = Rules(workspace=self.program.workspace, trace=options.trace, bridge=bridge)
+        self._write_launcher(own_count)
+        try:
+            with where() as place:
+                return supervise(place, rules, self.bounds)
+        finally:
+            if bridge is not None:
+                bridge.close()
+
+    def _write_launcher(self, own_count: bool) -> None:
+        program, limits, options = self.program, self.bounds.limits, self.options
+        started = Started(
             filter_program=filter_program(every_open=options.trace, sockets_are_bridged=options.vsock is not None),
             path=os.fsencode(program.path),
             arguments=[os.fsencode(each) for each in program.arguments],
             environment={os.fsencode(k): os.fsencode(v) for k, v in program.environment.items()},
             cwd=os.fsencode(program.cwd),
+            limits=resource_limits(disk=limits.disk, threads=limits.threads, own_count=own_count),
         )
-    )
-    for path in (executable, folders.launcher, sockets, temporary, folders.tree):
-        path.chmod(0o755)
-    return folders
+        executable = self.folders.launcher / "launcher"
+        executable.write_bytes(launcher(started))
+        executable.chmod(0o755)
 
+    def _counted_apart(self) -> bool:
+        return self.folders.user is not None or counts_by_namespace()
 
-def _run(
-    folders: Folders, program: Program, limits: Limits, options: Options, emit: Emit, gpus: HostGpus | None
-) -> tuple[Run, str]:
-    devices = gpus.devices if gpus else ()
+    def _outside(self) -> AbstractContextManager[Place]:
+        log = self.folders.tree.parent / "jail.log"
+        return places.namespaces(self.folders, self.bounds.limits, log, devices=self._devices)
 
-    def attempt(where: Callable[[], AbstractContextManager[Place]]) -> Run:
-        bridge = Bridge(options.vsock) if options.vsock is not None else None
-        rules = Rules(workspace=program.workspace, trace=options.trace, bridge=bridge)
-        try:
-            (folders.launcher / "socket").unlink(missing_ok=True)
-            with listening(folders.launcher) as server, where() as place:
-                return supervise(server, place, rules, limits, options.sink)
-        finally:
-            if bridge is not None:
-                bridge.close()
-
-    def outside() -> AbstractContextManager[Place]:
-        return places.namespaces(folders, limits, folders.tree.parent / "jail.log", devices=devices)
-
-    if options.engine == "none":
-        return attempt(outside), "none"
-    if options.engine == "auto":
-        # No engine needs to be found or imported, and nothing has run when a place can't begin.
-        with suppress(CannotBegin):
-            return attempt(outside), "none"
-    from orchestrator.engine.select import connect  # late: the engines' libraries take a while
-
-    engine = connect(options.engine, emit=emit)
-    try:
+    def _inside(self, engine: RunningEngine) -> AbstractContextManager[Place]:
         build_id = f"rehearse-{secrets.token_hex(4)}"
-        run = attempt(lambda: places.container(engine, folders, limits, build_id=build_id, devices=devices))
-        return run, engine.info.kind
-    finally:
-        engine.close()
+        limits = self.bounds.limits
+        return places.container(engine, self.folders, limits, build_id=build_id, devices=self._devices)
+
+    @property
+    def _devices(self) -> tuple[str, ...]:
+        return self.gpus.devices if self.gpus else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +30,10 @@ class Packed:
         subprocess.run(["gcc", "-D_GNU_SOURCE", "-o", str(path), str(code), "-pthread", *flags], check=True)
         return path
 
-    def image(self, source: str, *flags: str) -> Path:
-        """An image of it and the libraries it needs."""
+    def image(
+        self, source: str, *flags: str, mount: str = "/workspace", links: Mapping[str, str] | None = None
+    ) -> Path:
+        """An image of it and the libraries it needs, with its volume at `mount`, and links by their paths."""
         program = self.program(source, *flags)
         files = {"/prog": program}
         linked = subprocess.run(["ldd", str(program)], capture_output=True, text=True).stdout
@@ -39,15 +41,20 @@ class Packed:
             files[path] = Path(path)
         image = program.with_suffix(".img")
         with ImageWriter(image, BootFiles(boot_img=stub_boot_image(), kernel=stub_kernel())) as writer:
-            for name in sorted(files, key=path_key):
-                writer.add_file(name, files[name].stat().st_size, [files[name].read_bytes()])
-            writer.add_directory("/workspace")
+            links = links or {}
+            for name in sorted([*files, *links, "/workspace"], key=path_key):
+                if name in files:
+                    writer.add_file(name, files[name].stat().st_size, [files[name].read_bytes()])
+                elif name in links:
+                    writer.add_symlink(name, links[name])
+                else:
+                    writer.add_directory(name)
             writer.finish(
                 {
                     "program": "/prog",
                     "arguments": ["prog", "one", "two words"],
                     "environment": {"GREETING": "hello"},
-                    "mounts": {"%0": "/workspace"},
+                    "mounts": {"%0": mount},
                 }
             )
         return image
