@@ -14,7 +14,10 @@ from typing import Any
 
 from orchestrator.errors import UsageError
 from orchestrator.events import Emit, ignore
+from orchestrator.guest.files import make_skeleton
+from orchestrator.guest.model import guest_of
 from orchestrator.image.reader import Image, open_image
+from orchestrator.image.tree import File
 from orchestrator.inspection import extract_tree
 from orchestrator.node.files import prepare, read_result, read_task
 from orchestrator.node.model import WORKSPACE, Result
@@ -24,11 +27,12 @@ from orchestrator.rehearse import places
 from orchestrator.rehearse.bpf import filter_program
 from orchestrator.rehearse.gpus import HostGpus, host_gpus, swap_driver_libraries
 from orchestrator.rehearse.launcher import launcher
-from orchestrator.rehearse.model import Limits, OutputSink, Program, Run, VsockHandler
+from orchestrator.rehearse.model import Limits, Machine, OutputSink, Program, Run, VsockHandler
 from orchestrator.rehearse.places import Folders
 from orchestrator.rehearse.rules import Rules
 from orchestrator.rehearse.supervisor import CannotBegin, Place, listening, supervise
 from orchestrator.rehearse.trace import Missing, missing
+from orchestrator.rehearse.view import SKELETON, View
 from orchestrator.rehearse.vsock import Bridge
 from orchestrator.rpc import socket_directory
 
@@ -63,6 +67,7 @@ class Rehearsal:
     run: Run
     limits: Limits
     place: str
+    machine: Machine
     swapped: tuple[str, ...] = ()
     result: Result | None = None
     missing: Missing | None = None
@@ -77,6 +82,7 @@ class Rehearsal:
         document = self.run.to_dict() | {"ok": self.ok, "engine": self.place}
         document["limits"] = {"memory": self.limits.memory, "cpus": self.limits.cpus, "timeout": self.limits.timeout}
         document["message"] = self.run.words(self.limits)
+        document["guest"] = {"nanos": self.machine.version, "table": self.machine.guest.version}
         document["swapped"] = list(self.swapped)
         if self.result is not None:
             document["result"] = self.result.to_dict()
@@ -101,18 +107,20 @@ def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
         node_at = sockets / "node.sock" if not local and options.vsock is None else None
         if node_at is not None:
             options = replace(options, vsock=partial(answers, node_at))
-        folders = _folders(Path(temporary), sockets, image, program, options)
+        machine = machine_of(image, program, limits)
+        folders = _folders(Path(temporary), sockets, image, machine, options)
         prepare(folders.workspace, task, options.files, local=local)
         gpus = host_gpus() if options.gpus else None
         swapped = swap_driver_libraries(folders.tree, gpus.libraries) if gpus else ()
         node = NodeStandIn(task=task, workspace=folders.workspace, workspace_at=program.workspace)
         with serving(node, node_at) if node_at is not None else nullcontext():
-            run, place = _run(folders, program, limits, options, emit, gpus)
+            run, place = _run(folders, machine, options, emit, gpus)
         result = read_result(folders.workspace) if local else node.outcome
         return Rehearsal(
             run=run,
             limits=limits,
             place=place,
+            machine=machine,
             swapped=swapped,
             result=result if task is not None else None,
             missing=missing(image.rootfs, run.opened) if options.trace else None,
@@ -138,7 +146,32 @@ def program_of(image: Image) -> Program:
     )
 
 
-def _folders(temporary: Path, sockets: Path, image: Image, program: Program, options: Options) -> Folders:
+def machine_of(image: Image, program: Program, limits: Limits) -> Machine:
+    """The guest that an image's program runs in. A version of Nanos without a table has the nearest one's."""
+    root = image.rootfs.attributes
+    environment, uname = root.get("environment"), root.get("uname")
+    claimed = environment.get("NANOS_VERSION") if isinstance(environment, dict) else None
+    version = str(claimed) if claimed else None
+    guest = guest_of(version)
+    shares = root.get("mounts")
+    named = image.rootfs.lookup("/etc/hostname")
+    return Machine(
+        guest=guest,
+        version=version or guest.version,
+        program=program,
+        limits=limits,
+        hostname=_text(image, named).rstrip("\r\n") if isinstance(named, File) else "",
+        uname={str(key): str(value) for key, value in uname.items()} if isinstance(uname, dict) else {},
+        shares={str(key): str(value) for key, value in shares.items()} if isinstance(shares, dict) else {},
+    )
+
+
+def _text(image: Image, file: File) -> str:
+    return b"".join(image.rootfs.read(file)).decode(errors="replace")
+
+
+def _folders(temporary: Path, sockets: Path, image: Image, machine: Machine, options: Options) -> Folders:
+    program = machine.program
     folders = Folders(
         tree=temporary / "tree",
         workspace=(options.workspace or temporary / "workspace").absolute(),
@@ -146,13 +179,14 @@ def _folders(temporary: Path, sockets: Path, image: Image, program: Program, opt
         workspace_at=program.workspace,
     )
     extract_tree(image.rootfs, folders.tree)
+    folders.launcher.mkdir()
+    make_skeleton(machine.guest, folders.tree, folders.launcher / SKELETON, program.path)
     folders.make_mount_points()
     folders.workspace.mkdir(parents=True, exist_ok=True)
-    folders.launcher.mkdir()
     executable = folders.launcher / "launcher"
     executable.write_bytes(
         launcher(
-            filter_program=filter_program(every_open=options.trace, sockets_are_bridged=options.vsock is not None),
+            filter_program=filter_program(machine.guest, _rules(folders, machine, options).asked),
             path=os.fsencode(program.path),
             arguments=[os.fsencode(each) for each in program.arguments],
             environment={os.fsencode(k): os.fsencode(v) for k, v in program.environment.items()},
@@ -164,21 +198,30 @@ def _folders(temporary: Path, sockets: Path, image: Image, program: Program, opt
     return folders
 
 
-def _run(
-    folders: Folders, program: Program, limits: Limits, options: Options, emit: Emit, gpus: HostGpus | None
-) -> tuple[Run, str]:
+def _rules(folders: Folders, machine: Machine, options: Options) -> Rules:
+    view = View(
+        tree=folders.tree,
+        skeleton=folders.launcher / SKELETON,
+        share=folders.workspace,
+        share_at=folders.workspace_at,
+        beyond=options.gpus,
+    )
+    bridge = Bridge(options.vsock or (lambda _cid, _port: None))
+    return Rules(machine=machine, view=view, bridge=bridge, trace=options.trace)
+
+
+def _run(folders: Folders, machine: Machine, options: Options, emit: Emit, gpus: HostGpus | None) -> tuple[Run, str]:
     devices = gpus.devices if gpus else ()
+    limits = machine.limits
 
     def attempt(where: Callable[[], AbstractContextManager[Place]]) -> Run:
-        bridge = Bridge(options.vsock) if options.vsock is not None else None
-        rules = Rules(workspace=program.workspace, trace=options.trace, bridge=bridge)
+        rules = _rules(folders, machine, options)
         try:
             (folders.launcher / "socket").unlink(missing_ok=True)
             with listening(folders.launcher) as server, where() as place:
                 return supervise(server, place, rules, limits, options.sink)
         finally:
-            if bridge is not None:
-                bridge.close()
+            rules.close()
 
     def outside() -> AbstractContextManager[Place]:
         return places.namespaces(folders, limits, folders.tree.parent / "jail.log", devices=devices)
