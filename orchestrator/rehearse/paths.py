@@ -99,8 +99,8 @@ class Paths:
                 return self._refused_by_share(call, "O_TMPFILE")
             return PROCEED
         changes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        if not changes and self.trace and spot.realm == "root" and spot.path:
-            self.opened[spot.path] += 1
+        if not changes and self.trace and spot.realm == "root" and spot.asked:
+            self.opened[spot.asked] += 1
         error = _why_not(spot, flags)
         if error == errno.EROFS or (error == errno.ENOENT and flags & os.O_CREAT):
             self._note_write(call, "opened {} for writing", spot)
@@ -253,7 +253,7 @@ class Paths:
         if stop := machine.guest.stop("statfs", machine.version):
             why = f"{stop.says}: {stop.then}"
             self.process.findings.add(
-                call, stop.code, f"called {call.name} on {{}}", why, subject=spot.path, severity="error"
+                call, stop.code, f"called {call.name} on {{}}", why, subject=spot.asked, severity="error"
             )
         return PROCEED
 
@@ -276,11 +276,11 @@ class Paths:
 
     def _note_write(self, call: Call, done: str, spot: Spot) -> None:
         why = f"only {self.process.machine.program.workspace} can be written"
-        self.process.findings.add(call, "write", done, why, subject=spot.path)
+        self.process.findings.add(call, "write", done, why, subject=spot.asked)
 
     def _note_absent(self, call: Call, spot: Spot) -> None:
         why = "the guest has no such file"
-        self.process.findings.add(call, "system-file", "looked for {}", why, subject=spot.path, severity="note")
+        self.process.findings.add(call, "system-file", "looked for {}", why, subject=spot.asked, severity="note")
 
     def _note_open(self, call: Call, spot: Spot) -> None:
         """A file of the share is about to go. It stops the guest when it is still open."""
@@ -291,7 +291,9 @@ class Paths:
         if self.process.holds_open(spot.status):
             done = f"called {call.name} on {{}} while it was open"
             fixed = f" (mended in Nanos {stop.fixed})" if stop.fixed else ""
-            self.process.findings.add(call, stop.code, done, f"{stop.then}{fixed}", subject=spot.path, severity="error")
+            self.process.findings.add(
+                call, stop.code, done, f"{stop.then}{fixed}", subject=spot.asked, severity="error"
+            )
 
 
 def _why_not(spot: Spot, flags: int) -> int:

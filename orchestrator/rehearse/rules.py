@@ -96,7 +96,8 @@ class Rules:
         answered = self.bridge.answer(listener, call, self.process.memory)
         if self.bridge.refused > refused:
             why = "nobody stands behind it here"
-            self.findings.add(call, "vsock", "connected to {} by vsock", why, subject=self.bridge.last_refused)
+            where = self.bridge.last_refused
+            self.findings.add(call, "vsock", "connected to {} by vsock", why, subject=where, severity="note")
         return answered
 
     @cached_property

@@ -183,19 +183,23 @@ def _folders(temporary: Path, sockets: Path, image: Image, machine: Machine, opt
     make_skeleton(machine.guest, folders.tree, folders.launcher / SKELETON, program.path)
     folders.make_mount_points()
     folders.workspace.mkdir(parents=True, exist_ok=True)
+    for path in (folders.launcher, sockets, temporary, folders.tree):
+        path.chmod(0o755)
+    return folders
+
+
+def _write_launcher(folders: Folders, program: Program, instructions: bytes) -> None:
     executable = folders.launcher / "launcher"
     executable.write_bytes(
         launcher(
-            filter_program=filter_program(machine.guest, _rules(folders, machine, options).asked),
+            filter_program=instructions,
             path=os.fsencode(program.path),
             arguments=[os.fsencode(each) for each in program.arguments],
             environment={os.fsencode(k): os.fsencode(v) for k, v in program.environment.items()},
             cwd=os.fsencode(program.cwd),
         )
     )
-    for path in (executable, folders.launcher, sockets, temporary, folders.tree):
-        path.chmod(0o755)
-    return folders
+    executable.chmod(0o755)
 
 
 def _rules(folders: Folders, machine: Machine, options: Options) -> Rules:
@@ -214,8 +218,10 @@ def _run(folders: Folders, machine: Machine, options: Options, emit: Emit, gpus:
     devices = gpus.devices if gpus else ()
     limits = machine.limits
 
-    def attempt(where: Callable[[], AbstractContextManager[Place]]) -> Run:
+    def attempt(where: Callable[[], AbstractContextManager[Place]], *, in_container: bool = False) -> Run:
         rules = _rules(folders, machine, options)
+        instructions = filter_program(machine.guest, rules.asked, in_container=in_container)
+        _write_launcher(folders, machine.program, instructions)
         try:
             (folders.launcher / "socket").unlink(missing_ok=True)
             with listening(folders.launcher) as server, where() as place:
@@ -237,7 +243,9 @@ def _run(folders: Folders, machine: Machine, options: Options, emit: Emit, gpus:
     engine = connect(options.engine, emit=emit)
     try:
         build_id = f"rehearse-{secrets.token_hex(4)}"
-        run = attempt(lambda: places.container(engine, folders, limits, build_id=build_id, devices=devices))
+        run = attempt(
+            lambda: places.container(engine, folders, limits, build_id=build_id, devices=devices), in_container=True
+        )
         return run, engine.info.kind
     finally:
         engine.close()

@@ -97,11 +97,11 @@ class Sockets:
             return fails(spot.error)
         if spot.realm != "share":
             why = f"only {self.process.machine.program.workspace} can be written"
-            self.process.findings.add(call, "write", "bound a Unix socket at {}", why, subject=spot.path)
+            self.process.findings.add(call, "write", "bound a Unix socket at {}", why, subject=spot.asked)
             return fails(errno.EROFS)
         rule = self.process.machine.guest.share_rule("bind")
         why = f"there it fails with {errno.errorcode[rule.errno]}"
-        self.process.findings.add(call, "share", "bound a Unix socket at {}", why, subject=spot.path)
+        self.process.findings.add(call, "share", "bound a Unix socket at {}", why, subject=spot.asked)
         return fails(rule.errno)
 
     @staticmethod

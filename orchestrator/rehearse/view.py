@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -31,12 +31,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Spot:
-    """Where a path leads: `path` with links followed. `error` is 0 when it is there; ENOENT with `parent_there` when
-    only its last name isn't. `beyond`: it is this machine's own, not the guest's."""
+    """Where a path leads: `path` with links followed, `asked` as it was given.
+
+    `error` is 0 when it is there; ENOENT with `parent_there` when only its last name isn't. `beyond`: it is this
+    machine's own, not the guest's.
+    """
 
     path: str
     realm: Realm
     host: str
+    asked: str = ""
     error: int = 0
     parent_there: bool = False
     status: os.stat_result | None = None
@@ -106,7 +110,8 @@ class View:
         path = path.removeprefix(f"{FOLDER}/{SKELETON}") or "/"  # relative to a directory that we gave
         known = self._known.get((path, follow))
         if known is None:
-            known, through_share = self._walk(path, follow=follow)
+            found, through_share = self._walk(path, follow=follow)
+            known = replace(found, asked=os.path.normpath(path))
             if not through_share:  # all else can't change
                 self._known[path, follow] = known
         return known

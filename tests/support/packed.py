@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,22 +30,26 @@ class Packed:
         subprocess.run(["gcc", "-D_GNU_SOURCE", "-o", str(path), str(code), "-pthread", *flags], check=True)
         return path
 
-    def image(self, source: str, *flags: str) -> Path:
-        """An image of it and the libraries it needs."""
+    def image(
+        self, source: str, *flags: str, at: str = "/prog", extra: Mapping[str, bytes | Path] | None = None
+    ) -> Path:
+        """An image of it and the libraries it needs. `at`: its guest path; `extra`: more files, by guest path."""
         program = self.program(source, *flags)
-        files = {"/prog": program}
+        files: dict[str, Path | bytes] = {at: program, **(extra or {})}
         linked = subprocess.run(["ldd", str(program)], capture_output=True, text=True).stdout
         for path in re.findall(r"(/\S+) \(0x", linked):
             files[path] = Path(path)
         image = program.with_suffix(".img")
         with ImageWriter(image, BootFiles(boot_img=stub_boot_image(), kernel=stub_kernel())) as writer:
             for name in sorted(files, key=path_key):
-                writer.add_file(name, files[name].stat().st_size, [files[name].read_bytes()])
+                content = files[name]
+                data = content.read_bytes() if isinstance(content, Path) else content
+                writer.add_file(name, len(data), [data])
             writer.add_directory("/workspace")
             writer.finish(
                 {
-                    "program": "/prog",
-                    "arguments": ["prog", "one", "two words"],
+                    "program": at,
+                    "arguments": [at.lstrip("/"), "one", "two words"],
                     "environment": {"GREETING": "hello"},
                     "mounts": {"%0": "/workspace"},
                 }
