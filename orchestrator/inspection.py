@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator.amounts import size
 from orchestrator.errors import UsageError
-from orchestrator.image.listing import ListingEntry, tree_listing
-from orchestrator.image.reader import Filesystem, Image
+from orchestrator.image.errors import ImageError
+from orchestrator.image.listing import SPARSE_SLACK, ListingEntry, tree_listing
+from orchestrator.image.reader import CHUNK, Filesystem, Image
 from orchestrator.image.tree import Directory, File, Node, Symlink
 from orchestrator.suggest import nearest
 
@@ -154,13 +156,15 @@ def _branches(directory: Directory, indent: str) -> Iterator[str]:
             yield from _branches(child, indent + ("    " if last else "│   "))
 
 
-def extract_tree(filesystem: Filesystem, directory: Path) -> int:
-    """Write the whole tree into an empty or new directory; returns how many entries.
+def extract_tree(filesystem: Filesystem, directory: Path, on_time: Callable[[], None] = lambda: None) -> int:
+    """Write the whole tree into an empty or new directory; returns how many entries. Nothing is written of one that is
+    nearly all holes, or larger than what is free there (ImageError, UsageError). `on_time` is called now and then.
 
     Links are written as links and never followed, and the reader refuses names that would leave the tree.
     """
     if directory.exists() and any(directory.iterdir()):
         raise UsageError(f"{directory} is not empty; nothing was written", remedy="give a new or empty directory")
+    _check_sizes(filesystem, directory)
     directory.mkdir(parents=True, exist_ok=True)
     count, links = 0, []
     for path, node in filesystem.walk():
@@ -169,7 +173,7 @@ def extract_tree(filesystem: Filesystem, directory: Path) -> int:
         if isinstance(node, Directory):
             target.mkdir(parents=True, exist_ok=True)
         elif isinstance(node, File):
-            _write(filesystem, node, target)
+            _write(filesystem, node, target, on_time)
         elif isinstance(node, Symlink):
             links.append((target, node.target))
     # Last, so that no file is ever written through a link.
@@ -178,14 +182,37 @@ def extract_tree(filesystem: Filesystem, directory: Path) -> int:
     return count
 
 
-def _write(filesystem: Filesystem, node: File, target: Path) -> None:
+def _check_sizes(filesystem: Filesystem, directory: Path) -> None:
+    files = [node for _, node in filesystem.walk() if isinstance(node, File)]
+    claimed = sum(node.size for node in files)
+    if claimed > filesystem.length + SPARSE_SLACK:
+        raise ImageError(
+            f"the image's files claim {claimed} bytes in a file system of {filesystem.length}: they are nearly all"
+            " holes, and aren't written out",
+            remedy="`inspect IMAGE cat PATH` shows one file; is the image damaged?",
+        )
+    held = sum(each.length for node in files for each in node.extents if each.position is not None)
+    found = os.statvfs(next(each for each in (directory, *directory.absolute().parents) if each.exists()))
+    if held > found.f_bavail * found.f_frsize:
+        raise UsageError(
+            f"the image's files hold {size(held)}, and {size(found.f_bavail * found.f_frsize)} are free at {directory}",
+            remedy="free some space, or take another directory (TMPDIR for a rehearsal)",
+        )
+
+
+def _write(filesystem: Filesystem, node: File, target: Path, on_time: Callable[[], None]) -> None:
     with target.open("xb") as sink:
-        for chunk in filesystem.read(node):
-            # Holes stay holes: a claimed size must not fill the disk.
-            if chunk.count(0) == len(chunk):
-                sink.seek(len(chunk), 1)
-            else:
-                sink.write(chunk)
+        for extent in node.extents:
+            # Holes stay holes, and aren't gone through: a claimed size must cost neither disk nor time.
+            if extent.position is None:
+                continue
+            end = min(extent.offset + extent.length, node.size)
+            for offset in range(extent.offset, end, CHUNK):
+                on_time()
+                chunk = filesystem.read_at(node, offset, min(CHUNK, end - offset))
+                if chunk.count(0) < len(chunk):
+                    sink.seek(offset)
+                    sink.write(chunk)
         sink.truncate(node.size)
     # The file system has no modes; a program that was packed must be runnable where it is extracted.
     with target.open("rb") as source:

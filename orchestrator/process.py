@@ -79,8 +79,11 @@ def start(
     env: Mapping[str, str] | None = None,
     log: Path,
     cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a background process in its own session; everything that it prints goes to the file `log`.
+
+    It inherits the descriptors `pass_fds`, by the same numbers.
 
     Its own session keeps a Ctrl-C at the terminal from reaching it before we have said goodbye to it.
     """
@@ -93,6 +96,7 @@ def start(
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
 
 

@@ -1,12 +1,14 @@
-"""A gRPC server of bytes on a Unix socket, and a short enough place for such sockets."""
+"""A gRPC server of bytes on a Unix socket, a short enough place for such sockets, and two sockets joined."""
 
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 Reply = Callable[[bytes, "grpc.ServicerContext"], bytes]
 Exchange = Callable[[Iterator[bytes], "grpc.ServicerContext"], Iterator[bytes]]
+_CHUNK: Final = 64 * 1024
 _LONGEST: Final = 60
 """Characters of a temporary directory's name that leave room for ours: a socket's path may have 107 bytes."""
 
@@ -54,6 +57,20 @@ def serving(
         yield
     finally:
         server.stop(None).wait()
+
+
+def join_sockets(one: socket.socket, other: socket.socket) -> None:
+    """Hand on what comes from each to the other, in threads, until both have ended. The caller closes them."""
+    for pair in ((one, other), (other, one)):
+        threading.Thread(target=_copy, args=pair, daemon=True).start()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(_CHUNK):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -13,10 +13,9 @@ from typing import Final
 from orchestrator.errors import EngineError
 from orchestrator.node.messages import PORT
 from orchestrator.node.standin import NodeStandIn, serving
-from orchestrator.rpc import socket_directory
+from orchestrator.rpc import join_sockets, socket_directory
 
 DEVICE: Final = Path("/dev/vhost-vsock")
-_CHUNK: Final = 64 * 1024
 
 
 def can_serve(device: Path = DEVICE) -> bool:
@@ -47,24 +46,30 @@ def node_for_guest(node: NodeStandIn) -> Iterator[int]:
             ) from error
         listener.listen()
         stack.enter_context(serving(node, path))
-        stack.enter_context(forwarding(listener, path))
-        yield 1000 + secrets.randbelow(1 << 30)
+        guest = 1000 + secrets.randbelow(1 << 30)
+        stack.enter_context(forwarding(listener, path, guest))
+        yield guest
 
 
 @contextmanager
-def forwarding(listener: socket.socket, path: Path) -> Iterator[None]:
-    """Connect what comes to `listener` with the Unix socket at `path`, until the end."""
+def forwarding(listener: socket.socket, path: Path, guest: int | None = None) -> Iterator[None]:
+    """Connect what comes to `listener` with the Unix socket at `path`, until the end.
+
+    Only what comes from the CID `guest` (None: all): any process of this machine, and any guest, may connect.
+    """
     open_: list[socket.socket] = []
 
     def accept() -> None:
         with suppress(OSError):  # the listener was shut down
             while True:
-                theirs = listener.accept()[0]
+                theirs, address = listener.accept()
+                if guest is not None and address[0] != guest:
+                    theirs.close()
+                    continue
                 ours = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 open_.extend((theirs, ours))
                 ours.connect(str(path))
-                for pair in ((theirs, ours), (ours, theirs)):
-                    threading.Thread(target=_copy, args=pair, daemon=True).start()
+                join_sockets(theirs, ours)
 
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
@@ -76,11 +81,3 @@ def forwarding(listener: socket.socket, path: Path) -> Iterator[None]:
         thread.join(5)
         for each in open_:
             each.close()
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(_CHUNK):
-            target.sendall(data)
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_WR)

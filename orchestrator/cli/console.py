@@ -16,6 +16,7 @@ from typing import Any, TextIO
 import click
 
 from orchestrator.errors import BuildStepError, ExitCode, Finding, OrchestratorError, Severity, UsageError
+from orchestrator.events import Event, Notice
 
 DETAIL_LINES = 30
 """How much of a failed step's output an error repeats."""
@@ -49,6 +50,12 @@ def _silence_stdout() -> None:
 def say(text: str) -> None:
     """Print anything that isn't the answer (stderr)."""
     click.echo(text, err=True)
+
+
+def say_notice(event: Event) -> None:
+    """An `Emit` for commands that show no steps: a line for what the user should read."""
+    if isinstance(event, Notice):
+        say(f"{event.level}: {event.text}")
 
 
 def say_findings(findings: Iterable[Finding]) -> None:

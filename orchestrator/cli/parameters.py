@@ -105,7 +105,7 @@ timeout_option = click.option(
     default=300.0,
     show_default=True,
     metavar="S",
-    help="Seconds until a program counts as hanging and is stopped.",
+    help="Seconds from the start until a program counts as hanging and is stopped.",
 )
 cpus_option = click.option(
     "--cpus", type=click.IntRange(min=1), metavar="N", help="Processors (default: the receipt's, else 2)."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.amounts import size
-from orchestrator.cli.console import answer, answer_outcome, say
+from orchestrator.cli.console import answer, answer_outcome, say, say_notice
 from orchestrator.cli.parameters import (
     DIRECTORY,
     PROJECT,
@@ -41,6 +41,15 @@ if TYPE_CHECKING:
 @timeout_option
 @click.option("--memory", type=click.IntRange(min=1), metavar="MIB", help="Memory (default: the receipt's, else 512).")
 @cpus_option
+@click.option(
+    "--disk",
+    type=click.IntRange(min=1),
+    metavar="MIB",
+    help="The most that it may add to /workspace (default: half of what is free there, 16384 at most).",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=4096, show_default=True, metavar="N", help="Threads at a time."
+)
 @click.option("--trace", is_flag=True, help="List the files and libraries that it looked for and that aren't there.")
 @click.option("--fix", type=PROJECT, metavar="PROJECT.YAML", help="With --trace: write those into this project.")
 @click.option("--gpus", is_flag=True, help="This machine's GPUs, and its driver's libraries.")
@@ -59,7 +68,7 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
         raise UsageError("--fix writes what --trace finds", remedy="give both")
     sink = None if as_json else _show
     options = Options(engine=engine, sink=sink, **given)  # type: ignore[arg-type]
-    done = run_rehearsal(existing_image(image), options)
+    done = run_rehearsal(existing_image(image), options, say_notice)
     _say_what_happened(done)
     if done.missing is not None and not as_json:
         for line in done.missing.lines():
@@ -112,6 +121,8 @@ def _remedy(end: str, codes: list[str]) -> str:
         return "raise resources.memory in project.yaml, or have it use less"
     if end == "timeout":
         return "raise --timeout if it only needs longer"
+    if end in ("disk", "threads"):
+        return f"raise --{end} if it needs more"
     return "see the guest limits that it hit, above" if codes else "see its output, above"
 
 

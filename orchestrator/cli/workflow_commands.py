@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from orchestrator.amounts import seconds, size
-from orchestrator.cli.console import answer, answer_outcome, say
+from orchestrator.cli.console import answer, answer_outcome, say, say_notice
 from orchestrator.cli.parameters import (
     DIRECTORY,
     PATH,
@@ -64,7 +64,7 @@ def run_workflow(
             for each in done.files:
                 answer(f"  {each.path}  {size(each.size)}  BLAKE3 {each.blake3}")
 
-    runner = booted(given["timeout"]) if in_qemu else rehearsed(Options(**given))
+    runner = booted(given["timeout"]) if in_qemu else rehearsed(Options(**given), say_notice)
     done = run(steps, images, workflow.parent, runner, told, output)
     failed = done[-1].error
     if as_json:

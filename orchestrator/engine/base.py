@@ -98,10 +98,12 @@ class Leftover:
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerRequest:
-    """A container that runs: no network, a read-only root, nothing of the engine's environment that matters.
+    """A container that runs: no network, a read-only root, no capability, nothing of the engine's environment.
 
     `mounts`: (host directory, where in the container, read-only). `memory`: bytes, 0 = no limit; EngineError from an
-    engine that can't limit it. `devices`: device nodes of the host, at the same place in the container.
+    engine that can't limit it. `processes`: the most that it may have, 0 = no limit. `user`: the id that it runs as
+    (None: this process's own, of a rootless engine root's). `devices`: device nodes of the host, at the same place in
+    the container.
     """
 
     image: str
@@ -109,6 +111,9 @@ class ContainerRequest:
     build_id: str
     mounts: tuple[tuple[Path, str, bool], ...] = ()
     memory: int = 0
+    processes: int = 0
+    hostname: str = ""
+    user: int | None = None
     devices: tuple[str, ...] = ()
 
 

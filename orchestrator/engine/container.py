@@ -14,17 +14,26 @@ def create_body(request: ContainerRequest) -> dict[str, Any]:
     """What /containers/create is sent.
 
     Not root here: the same user there, so that what it writes is ours and its memory can be read (Docker; in a
-    rootless Podman, root is that user). Podman 4.3 reads NetworkMode none as host, and NetworkDisabled rightly.
+    rootless Podman, root is that user). The engine's own seccomp profile stays. Podman 4.3 reads NetworkMode none as
+    host, and NetworkDisabled rightly.
     """
-    uid = os.geteuid()
+    user = request.user if request.user is not None else os.geteuid()
+    group = request.user if request.user is not None else os.getegid()
     host: dict[str, Any] = {
         "NetworkMode": "none",
         "ReadonlyRootfs": True,
         "CapDrop": ["ALL"],
-        "Binds": [f"{source}:{target}:{'ro' if ro else 'rw'}" for source, target, ro in request.mounts],
+        "SecurityOpt": ["no-new-privileges"],
+        # Not Binds: of those, a daemon that doesn't see our files makes empty directories, and leaves them.
+        "Mounts": [
+            {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": ro}
+            for source, target, ro in request.mounts
+        ],
     }
     if request.memory:
         host |= {"Memory": request.memory, "MemorySwap": request.memory}
+    if request.processes:
+        host["PidsLimit"] = request.processes
     if request.devices:
         # Nodes, not the nvidia runtime: that would lay the driver's libraries over those of the image's tree.
         host["Devices"] = [
@@ -36,7 +45,8 @@ def create_body(request: ContainerRequest) -> dict[str, Any]:
         "Cmd": [],
         "Labels": {LABEL: request.build_id},
         "NetworkDisabled": True,
-        "User": f"{uid}:{os.getegid()}" if uid else "",
+        "Hostname": request.hostname,
+        "User": f"{user}:{group}" if user else "",
         "HostConfig": host,
     }
 

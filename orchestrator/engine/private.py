@@ -149,7 +149,7 @@ def _sweep() -> None:
 def _stale() -> Iterator[Path]:
     for folder in _runtime_dir().glob(f"{_PREFIX}*"):
         with suppress(OSError, ValueError):
-            if folder.stat().st_uid != os.getuid():
+            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
                 continue
             owner = int((folder / "owner").read_text(encoding="ascii"))
             if Path(f"/proc/{owner}").exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,15 +23,33 @@ def make_skeleton(guest: Guest, tree: Path, skeleton: Path, program: str) -> Non
             shutil.copytree(tree / name, skeleton / name, symlinks=True)
         (skeleton / name).mkdir(parents=True, exist_ok=True)
     for file in guest.files:
-        path = skeleton / file.path.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        parts = file.path.strip("/").split("/")
+        folder = _folder(skeleton, parts if file.kind == "directory" else parts[:-1])
+        path = folder / parts[-1]
         if file.kind == "directory":
-            path.mkdir(exist_ok=True)
-        elif file.kind == "program":
-            path.unlink(missing_ok=True)
+            continue
+        _clear(path)
+        if file.kind == "program":
             path.symlink_to(program)
         else:
             path.touch()
+
+
+def _folder(top: Path, parts: Sequence[str]) -> Path:
+    """A directory below `top`. What an image has put in its way, a link too, gives way as in the guest."""
+    for part in parts:
+        top /= part
+        if top.is_symlink() or not top.is_dir():
+            _clear(top)
+            top.mkdir()
+    return top
+
+
+def _clear(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def meminfo(total: int, held: int) -> str:

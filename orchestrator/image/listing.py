@@ -12,7 +12,8 @@ from .errors import ImageError
 from .reader import Filesystem
 from .tree import Directory, File, Node, Symlink, Value
 
-_SPARSE_SLACK = 1 << 30
+SPARSE_SLACK = 1 << 30
+"""Bytes that a file may claim beyond its file system's length: more is nearly all holes, and no use to read whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ def _node_entry(filesystem: Filesystem, path: str, node: Node) -> ListingEntry:
         return ListingEntry(type="symlink", path=path, target=node.target)
     if not isinstance(node, File):
         return ListingEntry(type="special", path=path, target=node.kind)
-    if node.size > filesystem.length + _SPARSE_SLACK:
+    if node.size > filesystem.length + SPARSE_SLACK:
         raise ImageError(
             f"{path} claims {node.size} bytes in a file system of {filesystem.length}: it is nearly all holes",
             remedy="read the part that you need; the whole can't be hashed in reasonable time",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from orchestrator.errors import UsageError
 from orchestrator.node.model import Result, Task
@@ -42,7 +43,7 @@ def read_task(path: Path | None, files: tuple[Path, ...], workspace_at: str) -> 
 
 def prepare(workspace: Path, task: Task | None, files: tuple[Path, ...], *, local: bool) -> None:
     """Put the files, and for `local` the task, into the workspace. UsageError for a result that is there already."""
-    if (workspace / RESULT).exists():
+    if os.path.lexists(workspace / RESULT):
         raise UsageError(
             f"{workspace / RESULT} is there already, and the shim would abort",
             remedy="remove it, or take another folder",
@@ -51,11 +52,24 @@ def prepare(workspace: Path, task: Task | None, files: tuple[Path, ...], *, loca
         raise UsageError("two of the files have the same name", remedy="rename one: all lie in the workspace")
     for file in files:
         try:
-            shutil.copy(file, workspace / file.name)
+            with file.open("rb") as source, _new(workspace, file.name) as target:
+                shutil.copyfileobj(source, target)
         except OSError as error:
             raise UsageError(f"can't copy {file}: {error.strerror}", remedy="check the path") from error
     if task is not None and local:
-        (workspace / TASK).write_text(json.dumps(task.to_dict()))
+        with _new(workspace, TASK) as target:
+            target.write(json.dumps(task.to_dict()).encode())
+
+
+def _new(workspace: Path, name: str) -> BinaryIO:
+    """A new file in the place of what has its name: in a workspace of an earlier run that may be a link."""
+    path = workspace / name
+    try:
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise UsageError(f"can't write {path}: {error.strerror}", remedy="take another folder") from error
+    return os.fdopen(descriptor, "wb")
 
 
 def read_result(workspace: Path) -> Result:

@@ -122,7 +122,7 @@ def serving(node: NodeStandIn, path: Path) -> Iterator[None]:
         f"/{SERVICE}/SubmitResult": submit,
     }
     with rpc.serving(path, methods, workers=4):
-        path.chmod(0o777)  # the supervisor connects, whoever it is
+        path.chmod(0o600)  # only the supervisor connects, and it is this process
         yield
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from orchestrator.guest.model import ArgumentRule, Guest, call_numbers
+from orchestrator.rehearse import forbidden
 
 _CLONE_THREAD_FLAGS: Final = 0x10100  # CLONE_THREAD | CLONE_VM: a thread has both
 _ARCH_X86_64: Final = 0xC000003E
@@ -60,6 +61,7 @@ def filter_program(guest: Guest, asked: Iterable[str], *, in_container: bool) ->
         _Instruction(_JEQ, _ARCH_X86_64, 1, 0),
         _Instruction(_RET, _ERRNO | _ENOSYS),
         _Instruction(_LD, 0),
+        *(_Instruction(*line) for line in forbidden.refusals()),
         *_tree(_segments(blocks)),
     ]
     return b"".join(struct.pack("<HBBI", each.code, each.yes, each.no, each.k) for each in code)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator.errors import EngineError
+from orchestrator.rehearse.tree import make_folder, resolve
 
 _FOLDERS: Final = tuple(
     Path(each)
@@ -64,8 +65,8 @@ def swap_driver_libraries(tree: Path, libraries: Iterable[Path]) -> tuple[str, .
     for path in tree.rglob("lib*.so*"):
         if _DRIVER.fullmatch(path.name):
             path.unlink()
-    target = tree / _GUEST_FOLDER
-    target.mkdir(parents=True, exist_ok=True)
+    target = resolve(tree, _GUEST_FOLDER)  # in an image /lib may be a link, and where it leads is the image's affair
+    make_folder(tree, str(target.relative_to(tree)))
     names = []
     for library in libraries:
         shutil.copyfile(library, target / library.name)

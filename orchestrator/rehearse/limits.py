@@ -1,8 +1,10 @@
-"""Memory and processors: cgroups where they can be had, else watched from outside."""
+"""Memory and processors: cgroups where they can be had; else, and threads and disk always, watched from outside."""
 
 from __future__ import annotations
 
 import os
+import re
+import resource
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,7 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 _ROOT = Path("/sys/fs/cgroup")
-_USE = ("RssAnon", "RssShmem", "VmHWM")
+_USE = ("RssAnon", "RssShmem", "VmHWM", "Threads")
+_STACK = 2 << 20
+"""The guest's (measured)."""
+_MOST_DISK = 16 << 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +120,13 @@ def _existing_root() -> MemoryGroup | None:
 
 
 class MemoryUse(NamedTuple):
-    """Bytes: `held` now and backed by no file; `most` that the process has held, files' pages and all."""
+    """Bytes: `held` now and backed by no file; `most` that the process has held, files' pages and all. `shared` is
+    the part of `held` that is shared memory; `threads` is how many there are."""
 
     held: int
     most: int
+    shared: int
+    threads: int
 
 
 def memory_use(pid: int) -> MemoryUse | None:
@@ -128,8 +136,37 @@ def memory_use(pid: int) -> MemoryUse | None:
     except OSError:
         return None
     rows = (line.partition(":") for line in lines)
-    found = {name: int(rest.split()[0]) * 1024 for name, _, rest in rows if name in _USE}
-    return MemoryUse(found["RssAnon"] + found["RssShmem"], found["VmHWM"]) if len(found) == len(_USE) else None
+    found = {name: int(rest.split()[0]) for name, _, rest in rows if name in (*_USE, "HugetlbPages")}
+    if not found.keys() >= set(_USE):
+        return None
+    shared = (found["RssShmem"] + found.get("HugetlbPages", 0)) * 1024
+    return MemoryUse(found["RssAnon"] * 1024 + shared, found["VmHWM"] * 1024, shared, found["Threads"])
+
+
+def disk_limit(asked: int | None, free: int) -> int:
+    """MiB that a program may add to /workspace: as asked, else half of the `free` bytes, and not over 16 GiB."""
+    return asked if asked is not None else max(1, min(_MOST_DISK, free // 2 >> 20))
+
+
+def resource_limits(*, disk: int, threads: int, own_count: bool) -> dict[int, int]:
+    """What the launcher sets: RLIMIT_… to value. `disk` in MiB. `own_count`: the kernel counts this program's threads
+    by themselves, and not with all that this user runs."""
+    limits = {
+        resource.RLIMIT_STACK: _STACK,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: disk << 20,
+        resource.RLIMIT_MSGQUEUE: 0,
+    }
+    if own_count:
+        # One more than the watch allows, so that it sees it; and the launcher's and the namespaces' processes.
+        limits[resource.RLIMIT_NPROC] = threads + 4
+    return limits
+
+
+def counts_by_namespace() -> bool:
+    """Whether the kernel counts a user's processes for each user namespace apart (Linux 5.14)."""
+    found = [int(each) for each in re.findall(r"\d+", os.uname().release)[:2]]
+    return found >= [5, 14]
 
 
 def bind_to_processors(pid: int, count: int) -> None:

@@ -21,11 +21,14 @@ OutputSink = Callable[[str, bytes], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The guest's: memory in MiB, processors, seconds until it counts as hanging."""
+    """The guest's: memory in MiB, processors, seconds until it counts as hanging. And this machine's: MiB that the
+    program may add to its workspace, and threads."""
 
     memory: int
     cpus: int
     timeout: float
+    disk: int
+    threads: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +91,7 @@ class Opened:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """How a program ended. `status` as wait(2) gives it; `end` is exit|signal|timeout|memory.
+    """How a program ended. `status` as wait(2) gives it; `end` is exit|signal|timeout|memory|disk|threads.
 
     `peak` is bytes (None = could not be read); `counted` says where that figure is from: process (asked as it
     ended), cgroup, or polled while it ran.
@@ -135,6 +138,10 @@ class Run:
             return f"the program did not end within {limits.timeout:g} s and was stopped"
         if self.end == "memory":
             return f"the program exceeded {limits.memory} MiB of memory and was stopped"
+        if self.end == "disk":
+            return f"the program added more than {limits.disk} MiB to its workspace and was stopped"
+        if self.end == "threads":
+            return f"the program had more than {limits.threads} threads and was stopped"
         if self.end == "signal":
             hint = {"SIGABRT": " (abort)", "SIGSEGV": " (a bad memory access)", "SIGSYS": " (a bad system call)"}
             return f"the program was ended by {self.signal}{hint.get(self.signal or '', '')}"

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import UsageError
-from orchestrator.events import Emit, ignore
+from orchestrator.events import Emit, Notice, ignore
 from orchestrator.guest.files import make_skeleton
 from orchestrator.guest.model import guest_of
 from orchestrator.image.reader import Image, open_image
@@ -26,29 +27,40 @@ from orchestrator.receipt import read_receipt, receipt_limits, takes_task_files
 from orchestrator.rehearse import places
 from orchestrator.rehearse.bpf import filter_program
 from orchestrator.rehearse.gpus import HostGpus, host_gpus, swap_driver_libraries
-from orchestrator.rehearse.launcher import launcher
+from orchestrator.rehearse.launcher import Started, launcher
+from orchestrator.rehearse.limits import counts_by_namespace, disk_limit, resource_limits
 from orchestrator.rehearse.model import Limits, Machine, OutputSink, Program, Run, VsockHandler
+from orchestrator.rehearse.owner import lent, program_id
 from orchestrator.rehearse.places import Folders
 from orchestrator.rehearse.rules import Rules
-from orchestrator.rehearse.supervisor import CannotBegin, Place, listening, supervise
+from orchestrator.rehearse.supervisor import Bounds, CannotBegin, Place, supervise, too_late
 from orchestrator.rehearse.trace import Missing, missing
+from orchestrator.rehearse.tree import hostname, make_mount_points
 from orchestrator.rehearse.view import SKELETON, View
 from orchestrator.rehearse.vsock import Bridge
+from orchestrator.rehearse.watches import free_space
 from orchestrator.rpc import socket_directory
+
+if TYPE_CHECKING:
+    from orchestrator.engine.base import RunningEngine
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How to rehearse. None: as the image's receipt says. `engine`: auto|none|docker|podman|private|URL.
 
-    `workspace`: a directory that is /workspace and stays; None = a temporary one. `vsock` connects the program's
-    vsock (None refuses it). `task` may be None with `files` given: then they only lie in the workspace.
+    `workspace`: a directory that is /workspace and stays; None = a temporary one. `timeout`: seconds from the start,
+    preparation included. `disk`: MiB that the program may add to its workspace (None: see limits.disk_limit).
+    `vsock` connects the program's vsock (None refuses it). `task` may be None with `files` given: then they only lie
+    in the workspace.
     """
 
     engine: str = "auto"
     timeout: float = 300.0
     memory: int | None = None
     cpus: int | None = None
+    disk: int | None = None
+    threads: int = 4096
     runtime: str | None = None
     task: Path | None = None
     files: tuple[Path, ...] = ()
@@ -80,7 +92,7 @@ class Rehearsal:
     def to_dict(self) -> dict[str, Any]:
         """For --json."""
         document = self.run.to_dict() | {"ok": self.ok, "engine": self.place}
-        document["limits"] = {"memory": self.limits.memory, "cpus": self.limits.cpus, "timeout": self.limits.timeout}
+        document["limits"] = asdict(self.limits)
         document["message"] = self.run.words(self.limits)
         document["guest"] = {"nanos": self.machine.version, "table": self.machine.guest.version}
         document["swapped"] = list(self.swapped)
@@ -93,9 +105,8 @@ class Rehearsal:
 
 def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
     """Run the image's program from its own tree. EngineError where no place can be had, UsageError for the rest."""
+    deadline = time.monotonic() + options.timeout
     receipt = read_receipt(path)
-    memory, cpus = receipt_limits(receipt, memory=options.memory, cpus=options.cpus)
-    limits = Limits(memory=memory, cpus=cpus, timeout=options.timeout)
     local = takes_task_files(receipt, options.runtime)
     with (
         open_image(path) as image,
@@ -107,14 +118,21 @@ def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
         node_at = sockets / "node.sock" if not local and options.vsock is None else None
         if node_at is not None:
             options = replace(options, vsock=partial(answers, node_at))
+        folders = _folders(Path(temporary), sockets, image, program, options)
+        limits = _limits(receipt, options, folders.workspace)
         machine = machine_of(image, program, limits)
-        folders = _folders(Path(temporary), sockets, image, machine, options)
+        _lay_out(image, folders, deadline, machine)
         prepare(folders.workspace, task, options.files, local=local)
         gpus = host_gpus() if options.gpus else None
         swapped = swap_driver_libraries(folders.tree, gpus.libraries) if gpus else ()
         node = NodeStandIn(task=task, workspace=folders.workspace, workspace_at=program.workspace)
-        with serving(node, node_at) if node_at is not None else nullcontext():
-            run, place = _run(folders, machine, options, emit, gpus)
+        bounds = Bounds(limits=limits, workspace=folders.workspace, deadline=deadline, sink=options.sink)
+        with (
+            lent(folders.tree, folders.user, back=False),
+            lent(folders.workspace, folders.user, back=options.workspace is not None),
+            serving(node, node_at) if node_at is not None else nullcontext(),
+        ):
+            run, place = _Attempts(folders, machine, bounds, options, gpus).run(emit)
         result = read_result(folders.workspace) if local else node.outcome
         return Rehearsal(
             run=run,
@@ -146,106 +164,140 @@ def program_of(image: Image) -> Program:
     )
 
 
-def machine_of(image: Image, program: Program, limits: Limits) -> Machine:
-    """The guest that an image's program runs in. A version of Nanos without a table has the nearest one's."""
-    root = image.rootfs.attributes
-    environment, uname = root.get("environment"), root.get("uname")
-    claimed = environment.get("NANOS_VERSION") if isinstance(environment, dict) else None
-    version = str(claimed) if claimed else None
-    guest = guest_of(version)
-    shares = root.get("mounts")
-    named = image.rootfs.lookup("/etc/hostname")
-    return Machine(
-        guest=guest,
-        version=version or guest.version,
-        program=program,
-        limits=limits,
-        hostname=_text(image, named).rstrip("\r\n") if isinstance(named, File) else "",
-        uname={str(key): str(value) for key, value in uname.items()} if isinstance(uname, dict) else {},
-        shares={str(key): str(value) for key, value in shares.items()} if isinstance(shares, dict) else {},
-    )
+def _limits(receipt: Mapping[str, Any], options: Options, workspace: Path) -> Limits:
+    memory, cpus = receipt_limits(receipt, memory=options.memory, cpus=options.cpus)
+    disk = disk_limit(options.disk, free_space(workspace))
+    return Limits(memory=memory, cpus=cpus, timeout=options.timeout, disk=disk, threads=options.threads)
 
 
-def _text(image: Image, file: File) -> str:
-    return b"".join(image.rootfs.read(file)).decode(errors="replace")
-
-
-def _folders(temporary: Path, sockets: Path, image: Image, machine: Machine, options: Options) -> Folders:
-    program = machine.program
+def _folders(temporary: Path, sockets: Path, image: Image, program: Program, options: Options) -> Folders:
     folders = Folders(
         tree=temporary / "tree",
         workspace=(options.workspace or temporary / "workspace").absolute(),
         launcher=sockets / "launcher",
         workspace_at=program.workspace,
+        hostname=hostname(image.rootfs),
+        user=program_id(),
     )
-    extract_tree(image.rootfs, folders.tree)
-    folders.launcher.mkdir()
-    make_skeleton(machine.guest, folders.tree, folders.launcher / SKELETON, program.path)
-    folders.make_mount_points()
     folders.workspace.mkdir(parents=True, exist_ok=True)
-    for path in (folders.launcher, sockets, temporary, folders.tree):
+    # What is in `temporary` and `sockets` is open to the program's user; they themselves are ours alone.
+    for path in (folders.tree, folders.launcher):
+        path.mkdir()
         path.chmod(0o755)
     return folders
 
 
-def _write_launcher(folders: Folders, program: Program, instructions: bytes) -> None:
-    executable = folders.launcher / "launcher"
-    executable.write_bytes(
-        launcher(
+def machine_of(image: Image, program: Program, limits: Limits) -> Machine:
+    """The guest that an image's program runs in. A version of Nanos without a table has the nearest one's."""
+    root = image.rootfs.attributes
+    environment, uname, shares = (root.get(name) for name in ("environment", "uname", "mounts"))
+    claimed = environment.get("NANOS_VERSION") if isinstance(environment, dict) else None
+    version = str(claimed) if claimed else None
+    guest = guest_of(version)
+    named = image.rootfs.lookup("/etc/hostname")  # all that uname's nodename comes from, without a network
+    text = image.rootfs.read_at(named, 0, 64).decode(errors="replace") if isinstance(named, File) else ""
+    return Machine(
+        guest=guest,
+        version=version or guest.version,
+        program=program,
+        limits=limits,
+        hostname=text.rstrip("\r\n"),
+        uname={str(key): str(value) for key, value in uname.items()} if isinstance(uname, dict) else {},
+        shares={str(key): str(value) for key, value in shares.items()} if isinstance(shares, dict) else {},
+    )
+
+
+def _lay_out(image: Image, folders: Folders, deadline: float, machine: Machine) -> None:
+    def on_time() -> None:
+        if time.monotonic() > deadline:
+            raise too_late(machine.limits.timeout)
+
+    extract_tree(image.rootfs, folders.tree, on_time)
+    make_mount_points(folders.tree, folders.workspace_at)
+    make_skeleton(machine.guest, folders.tree, folders.launcher / SKELETON, machine.program.path)
+
+
+@dataclass(frozen=True)
+class _Attempts:
+    """One rehearsal, in the place that can be had."""
+
+    folders: Folders
+    machine: Machine
+    bounds: Bounds
+    options: Options
+    gpus: HostGpus | None
+
+    def run(self, emit: Emit) -> tuple[Run, str]:
+        """How it went, and where that was."""
+        engine = self.options.engine
+        if engine in ("none", "auto"):
+            # No engine needs to be found or imported, and nothing has run when a place can't begin.
+            try:
+                return self._attempt(self._outside, own_count=self._counted_apart()), "none"
+            except CannotBegin as error:
+                if engine == "none":
+                    raise
+                emit(Notice(text=f"{error.message}; a container engine is taken instead"))
+        from orchestrator.engine.select import connect  # late: the engines' libraries take a while
+
+        connected = connect(engine, emit=emit)
+        try:
+            inside = partial(self._inside, connected)
+            own_count = self.folders.user is not None
+            return self._attempt(inside, own_count=own_count, in_container=True), connected.info.kind
+        finally:
+            connected.close()
+
+    def _attempt(
+        self, where: Callable[[], AbstractContextManager[Place]], *, own_count: bool, in_container: bool = False
+    ) -> Run:
+        rules = self._rules()
+        instructions = filter_program(self.machine.guest, rules.asked, in_container=in_container)
+        self._write_launcher(instructions, own_count)
+        try:
+            with where() as place:
+                return supervise(place, rules, self.bounds)
+        finally:
+            rules.close()
+
+    def _rules(self) -> Rules:
+        folders, options = self.folders, self.options
+        view = View(
+            tree=folders.tree,
+            skeleton=folders.launcher / SKELETON,
+            share=folders.workspace,
+            share_at=folders.workspace_at,
+            beyond=options.gpus,
+        )
+        bridge = Bridge(options.vsock or (lambda _cid, _port: None))
+        return Rules(machine=self.machine, view=view, bridge=bridge, trace=options.trace)
+
+    def _write_launcher(self, instructions: bytes, own_count: bool) -> None:
+        program, limits = self.machine.program, self.bounds.limits
+        started = Started(
             filter_program=instructions,
             path=os.fsencode(program.path),
             arguments=[os.fsencode(each) for each in program.arguments],
             environment={os.fsencode(k): os.fsencode(v) for k, v in program.environment.items()},
             cwd=os.fsencode(program.cwd),
+            limits=resource_limits(disk=limits.disk, threads=limits.threads, own_count=own_count),
         )
-    )
-    executable.chmod(0o755)
+        executable = self.folders.launcher / "launcher"
+        executable.write_bytes(launcher(started))
+        executable.chmod(0o755)
 
+    def _counted_apart(self) -> bool:
+        return self.folders.user is not None or counts_by_namespace()
 
-def _rules(folders: Folders, machine: Machine, options: Options) -> Rules:
-    view = View(
-        tree=folders.tree,
-        skeleton=folders.launcher / SKELETON,
-        share=folders.workspace,
-        share_at=folders.workspace_at,
-        beyond=options.gpus,
-    )
-    bridge = Bridge(options.vsock or (lambda _cid, _port: None))
-    return Rules(machine=machine, view=view, bridge=bridge, trace=options.trace)
+    def _outside(self) -> AbstractContextManager[Place]:
+        log = self.folders.tree.parent / "jail.log"
+        return places.namespaces(self.folders, self.bounds.limits, log, devices=self._devices)
 
-
-def _run(folders: Folders, machine: Machine, options: Options, emit: Emit, gpus: HostGpus | None) -> tuple[Run, str]:
-    devices = gpus.devices if gpus else ()
-    limits = machine.limits
-
-    def attempt(where: Callable[[], AbstractContextManager[Place]], *, in_container: bool = False) -> Run:
-        rules = _rules(folders, machine, options)
-        instructions = filter_program(machine.guest, rules.asked, in_container=in_container)
-        _write_launcher(folders, machine.program, instructions)
-        try:
-            (folders.launcher / "socket").unlink(missing_ok=True)
-            with listening(folders.launcher) as server, where() as place:
-                return supervise(server, place, rules, limits, options.sink)
-        finally:
-            rules.close()
-
-    def outside() -> AbstractContextManager[Place]:
-        return places.namespaces(folders, limits, folders.tree.parent / "jail.log", devices=devices)
-
-    if options.engine == "none":
-        return attempt(outside), "none"
-    if options.engine == "auto":
-        # No engine needs to be found or imported, and nothing has run when a place can't begin.
-        with suppress(CannotBegin):
-            return attempt(outside), "none"
-    from orchestrator.engine.select import connect  # late: the engines' libraries take a while
-
-    engine = connect(options.engine, emit=emit)
-    try:
+    def _inside(self, engine: RunningEngine) -> AbstractContextManager[Place]:
         build_id = f"rehearse-{secrets.token_hex(4)}"
-        run = attempt(
-            lambda: places.container(engine, folders, limits, build_id=build_id, devices=devices), in_container=True
-        )
-        return run, engine.info.kind
-    finally:
-        engine.close()
+        limits = self.bounds.limits
+        return places.container(engine, self.folders, limits, build_id=build_id, devices=self._devices)
+
+    @property
+    def _devices(self) -> tuple[str, ...]:
+        return self.gpus.devices if self.gpus else ()

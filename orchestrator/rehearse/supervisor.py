@@ -9,18 +9,18 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from orchestrator.errors import EngineError
+from orchestrator.errors import EngineError, OrchestratorError, ProgramError
 from orchestrator.rehearse.launcher import STEPS
 from orchestrator.rehearse.limits import MemoryGroup, bind_to_processors, memory_group_of, memory_use
 from orchestrator.rehearse.model import Limits, OutputSink, Run
 from orchestrator.rehearse.notify import Listener
 from orchestrator.rehearse.rules import Rules
+from orchestrator.rehearse.watches import DiskWatch, SharedMemory
 
 START_TIMEOUT: Final = 60.0
 """Seconds in which a place must have begun the launcher."""
@@ -34,10 +34,14 @@ class CannotBegin(EngineError):
 
 
 class Place(Protocol):
-    """Somewhere the launcher runs: a namespace of ours or a container. It sees the socket's folder at FOLDER."""
+    """Somewhere the launcher runs: namespaces of ours or a container."""
 
     def start(self) -> None:
         """Begin it, without waiting. EngineError when that can't be."""
+        ...
+
+    def connection(self) -> socket.socket | None:
+        """The launcher's socket, without waiting; None as long as it has not reached us. The place closes it."""
         ...
 
     def problem(self) -> str | None:
@@ -63,23 +67,24 @@ class _Watched:
     kept: dict[str, bytearray] = field(default_factory=lambda: {"stdout": bytearray(), "stderr": bytearray()})
 
 
-@contextmanager
-def listening(folder: Path) -> Iterator[socket.socket]:
-    """The supervisor's socket in `folder`."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-        path = folder / "socket"
-        server.bind(str(path))
-        path.chmod(0o777)  # the launcher may be another user, as in a container with users of its own
-        server.listen(1)
-        yield server
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What a run is held to: the guest's limits, the folder that it may fill, and when (time.monotonic) it ends.
+    `sink` is told what the program writes."""
+
+    limits: Limits
+    workspace: Path
+    deadline: float
+    sink: OutputSink | None = None
 
 
-def supervise(server: socket.socket, place: Place, rules: Rules, limits: Limits, sink: OutputSink | None = None) -> Run:
-    """Run the program in `place` to its end, or the end of its time or memory."""
+def supervise(place: Place, rules: Rules, bounds: Bounds) -> Run:
+    """Run the program in `place` to its end, or the end of what it may use."""
+    limits, sink = bounds.limits, bounds.sink
     place.start()
     with ExitStack() as stack:
-        connection = stack.enter_context(_accept(server, place))
-        listener = _listener(connection)
+        connection = _reached(place, bounds)
+        listener = _listener(connection, place, bounds)
         stack.callback(os.close, listener.descriptor)
         watched = _Watched()
 
@@ -93,7 +98,7 @@ def supervise(server: socket.socket, place: Place, rules: Rules, limits: Limits,
         for descriptor in pipes.values():
             stack.callback(os.close, descriptor)
         began = time.monotonic()
-        status = _loop(connection, listener, pipes, _Task(rules, limits, place, watched, sink))
+        status = _loop(connection, listener, pipes, _Task(rules, bounds, place, watched))
         seconds = time.monotonic() - began
         _drain(pipes, watched, sink)
         run = _ended(status, seconds, rules, limits, watched)
@@ -105,10 +110,10 @@ def supervise(server: socket.socket, place: Place, rules: Rules, limits: Limits,
 @dataclass(frozen=True)
 class _Task:
     rules: Rules
-    limits: Limits
+    bounds: Bounds
     place: Place
     watched: _Watched
-    sink: OutputSink | None
+    shared: SharedMemory = field(default_factory=SharedMemory)
 
     def kill(self, why: str) -> None:
         """End the program, and say why."""
@@ -120,41 +125,68 @@ class _Task:
         except (PermissionError, ProcessLookupError):
             self.place.kill()
 
-    def look(self, began: float) -> None:
-        """Memory and time."""
-        pid = self.rules.pid
-        if pid is not None:
-            use = memory_use(pid)
-            if use is not None:
-                self.watched.peak = max(self.watched.peak, use.most)
-                if use.held > self.limits.memory << 20:
-                    self.kill("memory")
-        if time.monotonic() - began > self.limits.timeout:
+    def look(self, disk: DiskWatch) -> None:
+        """Memory, threads, disk and time."""
+        limits, pid = self.bounds.limits, self.rules.pid
+        use = memory_use(pid) if pid is not None else None
+        if pid is not None and use is not None:
+            most = limits.memory << 20
+            hidden = self.shared.hidden(pid, use, most)
+            self.watched.peak = max(self.watched.peak, use.most + hidden)
+            if use.held + hidden > most:
+                self.kill("memory")
+            if use.threads > limits.threads:
+                self.kill("threads")
+            if disk.exceeded(pid):
+                self.kill("disk")
+        if time.monotonic() > self.bounds.deadline:
             self.kill("timeout")
 
 
-def _accept(server: socket.socket, place: Place) -> socket.socket:
-    deadline = time.monotonic() + START_TIMEOUT
-    server.settimeout(_TICK)
-    while time.monotonic() < deadline:
-        try:
-            return server.accept()[0]
-        except TimeoutError:
-            if problem := place.problem():
-                raise CannotBegin(f"the rehearsal could not begin: {problem}", remedy=_ELSEWHERE) from None
-    place.kill()
-    raise CannotBegin(f"the rehearsal did not begin within {START_TIMEOUT:g} s", remedy=_ELSEWHERE)
+def _reached(place: Place, bounds: Bounds) -> socket.socket:
+    until = min(time.monotonic() + START_TIMEOUT, bounds.deadline)
+    while True:
+        if (connection := place.connection()) is not None:
+            return connection
+        if problem := place.problem():
+            raise _cannot_begin(problem)
+        if time.monotonic() > until:
+            place.kill()
+            raise _too_late(bounds)
+        time.sleep(_TICK)
 
 
 _ELSEWHERE: Final = "try another --engine (none, podman, docker); `orchestrator doctor` shows which can be used"
 
 
-def _listener(connection: socket.socket) -> Listener:
-    connection.settimeout(START_TIMEOUT)
+def _cannot_begin(problem: str) -> CannotBegin:
+    return CannotBegin(f"the rehearsal could not begin: {problem}", remedy=_ELSEWHERE)
+
+
+def _too_late(bounds: Bounds) -> OrchestratorError:
+    if time.monotonic() > bounds.deadline:
+        return too_late(bounds.limits.timeout)
+    return CannotBegin(f"the rehearsal did not begin within {START_TIMEOUT:g} s", remedy=_ELSEWHERE)
+
+
+def too_late(timeout: float) -> ProgramError:
+    """The time was over before the program began."""
+    return ProgramError(
+        f"the program had not begun after {timeout:g} s (--timeout counts from the start)", remedy="raise --timeout"
+    )
+
+
+def _listener(connection: socket.socket, place: Place, bounds: Bounds) -> Listener:
+    connection.settimeout(max(_TICK, min(START_TIMEOUT, bounds.deadline - time.monotonic())))
     try:
         data, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE.size, 1)
     except TimeoutError:
-        raise CannotBegin("the rehearsal's launcher says nothing", remedy=_ELSEWHERE) from None
+        raise _too_late(bounds) from None
+    except ConnectionResetError:
+        data, descriptors = b"", []
+    if not data:  # its end is closed: it never was a launcher, or ended at once
+        place.kill()
+        raise _cannot_begin(place.problem() or "its launcher ended without a word")
     if not descriptors:
         raise _launcher_failed(data)
     connection.settimeout(None)
@@ -166,7 +198,9 @@ def _launcher_failed(data: bytes) -> CannotBegin:
         return CannotBegin("the rehearsal's launcher ended without a word", remedy=_ELSEWHERE)
     _, step, error = _MESSAGE.unpack(data)
     what = STEPS[step] if step < len(STEPS) else "begin"
-    remedy = "is the program's interpreter (its loader) in the image? see `verify`" if step == 12 else _ELSEWHERE
+    remedy = _ELSEWHERE
+    if what == STEPS[-1]:
+        remedy = "is the program's interpreter (its loader) in the image? see `verify`"
     return CannotBegin(f"the rehearsal could not {what}: {os.strerror(-error)}", remedy=remedy)
 
 
@@ -183,7 +217,7 @@ def _go(connection: socket.socket) -> dict[str, int]:
 
 def _loop(connection: socket.socket, listener: Listener, pipes: dict[str, int], task: _Task) -> int:
     """Until the launcher tells the program's wait status."""
-    began = time.monotonic()
+    disk = DiskWatch(task.bounds.workspace, task.bounds.limits.disk << 20)
     with selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ, "launcher")
         selector.register(listener.descriptor, selectors.EVENT_READ, "calls")
@@ -198,11 +232,11 @@ def _loop(connection: socket.socket, listener: Listener, pipes: dict[str, int], 
                         return status
                 elif key.data == "calls":
                     _answer(listener, task.rules, selector)
-                elif not _read(key.data, key.fd, task.watched, task.sink):
+                elif not _read(key.data, key.fd, task.watched, task.bounds.sink):
                     selector.unregister(key.fd)
             if time.monotonic() - looked >= _TICK:
                 looked = time.monotonic()
-                task.look(began)
+                task.look(disk)
 
 
 def _status(connection: socket.socket, watched: _Watched) -> int | None:
@@ -245,6 +279,8 @@ def _drain(pipes: dict[str, int], watched: _Watched, sink: OutputSink | None) ->
 
 def _ended(status: int, seconds: float, rules: Rules, limits: Limits, watched: _Watched) -> Run:
     end = watched.killed or ("signal" if status & 0x7F else "exit")
+    if status & 0x7F == signal.SIGXFSZ:
+        end = "disk"  # one file larger than all may be
     peak, counted = (rules.peak, "process") if rules.peak else (watched.peak or None, "polled")
     group = watched.group
     if group is not None and group.limit is not None and group.limit <= limits.memory << 20:

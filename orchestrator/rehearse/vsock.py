@@ -9,12 +9,14 @@ import errno
 import os
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from orchestrator.rehearse.model import VsockHandler
 from orchestrator.rehearse.notify import Call, Listener, Memory
+from orchestrator.rpc import join_sockets
 
 AF_VSOCK: Final = 40
 _GUEST_CID: Final = 3
@@ -23,10 +25,21 @@ _ADDRESS: Final = struct.Struct("<HHIIB3x")  # struct sockaddr_vm: family, reser
 
 @dataclass
 class _Bridged:
-    """Our own descriptor of the same open socket, and whom the program thinks it talks to (CID, port)."""
+    """The other end of the program's socket, that one's inode, and what it is connected with: the handler's socket
+    and (CID, port) as the program thinks."""
 
     ours: socket.socket
+    inode: int
+    node: socket.socket | None = None
     peer: tuple[int, int] | None = None
+
+    def close(self) -> None:
+        """Let go of our descriptors, and end what the two threads are doing."""
+        for each in (self.ours, self.node):
+            if each is not None:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+                each.close()
 
 
 @dataclass
@@ -40,17 +53,23 @@ class Bridge:
     _open: dict[int, _Bridged] = field(default_factory=dict)
 
     def socket(self, listener: Listener, call: Call) -> None:
-        """Answer socket(AF_VSOCK, …): a Unix socket, of which we keep a descriptor, so that we can connect it."""
+        """Answer socket(AF_VSOCK, …): one end of a pair of Unix sockets, whose other end we keep.
+
+        Not a socket that is still to be connected: it would be of our network namespace, and by it the program could
+        reach the abstract sockets of this machine.
+        """
         kind = call.arguments[1]
         if kind & 0xF != socket.SOCK_STREAM:
             listener.deny(call, errno.ESOCKTNOSUPPORT)
             return
-        ours = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        ours.setblocking(not kind & socket.SOCK_NONBLOCK)
-        number = listener.give(call, ours.fileno(), close_on_exec=bool(kind & socket.SOCK_CLOEXEC))
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            theirs.setblocking(not kind & socket.SOCK_NONBLOCK)
+            bridged = _Bridged(ours, os.fstat(theirs.fileno()).st_ino)
+            number = listener.give(call, theirs.fileno(), close_on_exec=bool(kind & socket.SOCK_CLOEXEC))
         if number in self._open:  # the program closed that one
-            self._open[number].ours.close()
-        self._open[number] = _Bridged(ours)
+            self._open[number].close()
+        self._open[number] = bridged
 
     def answer(self, listener: Listener, call: Call, memory: Memory) -> bool:
         """Answer connect, getsockname or getpeername; False when the descriptor is none of ours."""
@@ -70,7 +89,7 @@ class Bridge:
     def close(self) -> None:
         """Let go of our descriptors."""
         for bridged in self._open.values():
-            bridged.ours.close()
+            bridged.close()
         self._open.clear()
 
     def _of(self, call: Call) -> _Bridged | None:
@@ -82,7 +101,7 @@ class Bridge:
             theirs = Path(f"/proc/{call.pid}/fd/{call.arguments[0]}").stat()
         except OSError:
             return None
-        return bridged if theirs.st_ino == os.fstat(bridged.ours.fileno()).st_ino else None
+        return bridged if theirs.st_ino == bridged.inode else None
 
     def _connect(self, bridged: _Bridged, address: bytes) -> int:
         if len(address) < _ADDRESS.size:
@@ -95,11 +114,16 @@ class Bridge:
             self.refused += 1
             self.last_refused = f"{cid}:{port}"
             return errno.ECONNRESET  # what vsock gives where nobody listens
+        if bridged.node is not None:
+            return errno.EISCONN
+        node = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            bridged.ours.connect(str(where))
+            node.connect(str(where))
         except OSError as error:
+            node.close()
             return error.errno or errno.ECONNRESET
-        bridged.peer = (cid, port)
+        bridged.node, bridged.peer = node, (cid, port)
+        join_sockets(bridged.ours, node)
         return 0
 
     @staticmethod

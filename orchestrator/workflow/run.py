@@ -15,6 +15,7 @@ from orchestrator.boot.machine import Machine
 from orchestrator.boot.run import Work, boot_with_task
 from orchestrator.digest import file_blake3
 from orchestrator.errors import UsageError
+from orchestrator.events import Emit, ignore
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.store import Store
@@ -53,11 +54,11 @@ Runner = Callable[[Path, Path, Path], Outcome]
 """(image, task.json, workspace) → how it ended; the files lie in the workspace already."""
 
 
-def rehearsed(options: Options) -> Runner:
+def rehearsed(options: Options, emit: Emit = ignore) -> Runner:
     """Programs run as `rehearse` does."""
 
     def run(image: Path, task: Path, workspace: Path) -> Outcome:
-        done = rehearse(image, replace(options, task=task, workspace=workspace))
+        done = rehearse(image, replace(options, task=task, workspace=workspace), emit)
         return Outcome(
             result=done.result,
             error=None if done.run.ok else done.run.words(done.limits),

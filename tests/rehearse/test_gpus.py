@@ -48,3 +48,14 @@ def test_the_machines_libraries_take_the_place_of_the_packed_ones(tmp_path: Path
         "libcuda.so.1": "host",
         "libcudart.so.12": "packed",
     }
+
+
+def test_a_link_in_the_image_leads_into_the_image(tmp_path: Path) -> None:
+    tree, outside = tmp_path / "tree", tmp_path / "outside"
+    tree.mkdir()
+    outside.mkdir()
+    (tree / "lib").symlink_to(outside)
+    (tmp_path / "libcuda.so.1").write_text("host")
+    swap_driver_libraries(tree, [tmp_path / "libcuda.so.1"])
+    assert not list(outside.iterdir())
+    assert (tree / str(outside).lstrip("/") / "x86_64-linux-gnu/libcuda.so.1").read_text() == "host"

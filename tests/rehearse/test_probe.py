@@ -35,7 +35,7 @@ def test_a_rehearsal_answers_as_the_kernel_does(packed: Packed, place: str) -> N
         "/etc/resolv.conf": b"nameserver  8.8.8.8\n",
         "/proc/sys/kernel/hostname": b"uniboot",
     }
-    image = packed.image((PROBE / "probe.c").read_text(), "-w", "-lrt", at="/probe", extra=files)
+    image = packed.image((PROBE / "probe.c").read_text(), "-w", "-O1", at="/probe", extra=files)
     done = rehearse(image, Options(engine=place, memory=1024, cpus=2))
     ours = answers(done.run.output["stdout"].decode())
     kernels = answers((PROBE / "nanos-0.1.51.txt").read_text(errors="replace"))

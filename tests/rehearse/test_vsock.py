@@ -57,6 +57,34 @@ def test_a_connection_reaches_the_handlers_socket(packed: Packed, place: str, tm
     assert not done.run.violations
 
 
+DUPLICATE = """
+#include <linux/vm_sockets.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+int main(void) {
+    struct sockaddr_un to = {AF_UNIX, "\\0orchestrator-test-vsock"}, mine = {AF_UNIX, "\\0orchestrator-test-mine"};
+    socklen_t n = offsetof(struct sockaddr_un, sun_path) + 1 + strlen(to.sun_path + 1);
+    int s = dup(socket(AF_VSOCK, SOCK_STREAM, 0));
+    if (s < 0) return 1;
+    if (!connect(s, (struct sockaddr *) &to, n)) return 2;
+    socklen_t m = offsetof(struct sockaddr_un, sun_path) + 1 + strlen(mine.sun_path + 1);
+    return !bind(s, (struct sockaddr *) &mine, m) && !listen(s, 1) ? 3 : 0;
+}
+"""
+
+
+def test_a_bridged_socket_is_no_way_to_this_machines_sockets(packed: Packed, place: str) -> None:
+    with socket.socket(socket.AF_UNIX) as host:
+        host.bind("\0orchestrator-test-vsock")
+        host.listen()
+        done = rehearse(packed.image(DUPLICATE), Options(engine=place, vsock=lambda _cid, _port: None))
+    assert done.run.exit_code == 0, done.run
+
+
 def test_a_refused_port_and_no_handler(packed: Packed, place: str) -> None:
     image = packed.image(SOURCE)
     refused = rehearse(image, Options(engine=place, vsock=lambda _cid, _port: None))

@@ -31,9 +31,15 @@ class Packed:
         return path
 
     def image(
-        self, source: str, *flags: str, at: str = "/prog", extra: Mapping[str, bytes | Path] | None = None
+        self,
+        source: str,
+        *flags: str,
+        at: str = "/prog",
+        mount: str = "/workspace",
+        links: Mapping[str, str] | None = None,
+        extra: Mapping[str, bytes | Path] | None = None,
     ) -> Path:
-        """An image of it and the libraries it needs. `at`: its guest path; `extra`: more files, by guest path."""
+        """An image of it and the libraries it needs, with its volume at `mount`; links, and extra files, by paths."""
         program = self.program(source, *flags)
         files: dict[str, Path | bytes] = {at: program, **(extra or {})}
         linked = subprocess.run(["ldd", str(program)], capture_output=True, text=True).stdout
@@ -41,17 +47,22 @@ class Packed:
             files[path] = Path(path)
         image = program.with_suffix(".img")
         with ImageWriter(image, BootFiles(boot_img=stub_boot_image(), kernel=stub_kernel())) as writer:
-            for name in sorted(files, key=path_key):
-                content = files[name]
-                data = content.read_bytes() if isinstance(content, Path) else content
-                writer.add_file(name, len(data), [data])
-            writer.add_directory("/workspace")
+            links = links or {}
+            for name in sorted([*files, *links, "/workspace"], key=path_key):
+                if name in files:
+                    content = files[name]
+                    data = content.read_bytes() if isinstance(content, Path) else content
+                    writer.add_file(name, len(data), [data])
+                elif name in links:
+                    writer.add_symlink(name, links[name])
+                else:
+                    writer.add_directory(name)
             writer.finish(
                 {
                     "program": at,
                     "arguments": [at.lstrip("/"), "one", "two words"],
                     "environment": {"GREETING": "hello"},
-                    "mounts": {"%0": "/workspace"},
+                    "mounts": {"%0": mount},
                 }
             )
         return image
