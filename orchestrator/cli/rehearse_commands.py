@@ -88,9 +88,9 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
         answer_result(done.result, kept=given["workspace"] is not None)
     if not done.ok:
         reason = done.result.error if done.result is not None and done.run.ok else None
-        if done.run.errors and reason is None:
-            words = f"the real guest would have stopped: {done.run.errors[0]}"
-        raise ProgramError(reason or words, remedy=_remedy(done.run.end, [v.code for v in done.run.violations]))
+        raise ProgramError(
+            reason or done.run.reason(done.limits), remedy=_remedy(done.run.end, [v.code for v in done.run.violations])
+        )
 
 
 def _show(stream: str, data: bytes) -> None:

@@ -147,6 +147,10 @@ class Run:
             return f"the program was ended by {self.signal}{hint.get(self.signal or '', '')}"
         return f"the program ended with exit code {self.exit_code} after {seconds(self.seconds)}"
 
+    def reason(self, limits: Limits) -> str:
+        """Why it isn't ok, for a person."""
+        return f"the real guest would have stopped: {self.errors[0].message}" if self.errors else self.words(limits)
+
     def to_dict(self) -> dict[str, Any]:
         """For --json; sizes in bytes, times in seconds."""
         return {
