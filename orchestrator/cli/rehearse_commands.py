@@ -88,7 +88,9 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
         answer_result(done.result, kept=given["workspace"] is not None)
     if not done.ok:
         reason = done.result.error if done.result is not None and done.run.ok else None
-        raise ProgramError(reason or words, remedy=_remedy(done.run.end, [v.code for v in done.run.violations]))
+        raise ProgramError(
+            reason or done.run.reason(done.limits), remedy=_remedy(done.run.end, [v.code for v in done.run.violations])
+        )
 
 
 def _show(stream: str, data: bytes) -> None:
@@ -100,8 +102,18 @@ def _show(stream: str, data: bytes) -> None:
 def _say_what_happened(done: Rehearsal) -> None:
     if done.swapped:
         say(f"this machine's driver libraries stood in for the image's: {', '.join(done.swapped)}")
+    if not done.machine.exact:
+        table = done.machine.guest.version
+        say(f"this image's Nanos is {done.machine.version}; it is rehearsed as {table}, the nearest that is known")
+    if done.run.errors:
+        say("the real guest would have stopped; the rehearsal went on, to find all of it at once")
     for violation in done.run.violations:
-        say(f"guest limit: {violation}")
+        # What most programs do without matters only when this one did not.
+        if violation.severity != "note" or not done.run.ok:
+            say(f"guest {_WORDS[violation.severity]}: {violation}")
+
+
+_WORDS = {"error": "stops", "limit": "limit", "note": "note"}
 
 
 def _remedy(end: str, codes: list[str]) -> str:

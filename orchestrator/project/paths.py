@@ -13,8 +13,6 @@ from orchestrator.project.model import RUNTIME_REFS
 from orchestrator.project.secrets import RESERVED, missing
 
 SHIM_CRATE = Path("crates/shim-ffi/Cargo.toml")
-# Nanos 0.1.53 is the first release in which a file of a 9P share can be unlinked while it is open.
-FIRST_NANOS_WITH_UNLINK = (0, 1, 53)
 
 
 def check_paths(loaded: LoadedProject, ignored: Callable[[str], bool] | None = None) -> list[Finding]:
@@ -113,10 +111,6 @@ class _Checker:
             elif path is not None and not _is_file(path / "boot.img"):
                 message = f"`{nanos.path}` has no boot.img, so the image won't boot by BIOS, as the node does"
                 self.warning("nanos.path", message, "add boot.img of the same release")
-        number = _numbers(nanos.version)
-        if number is not None and number < FIRST_NANOS_WITH_UNLINK and "nanos.version" in self.loaded.lines:
-            message = f"Nanos {nanos.version} can't create and then unlink a temporary file in /workspace"
-            self.add(Severity.NOTE, "nanos.version", message, "use 0.1.53 or newer if the program does so")
 
     def tools(self) -> None:
         project = self.loaded.project
@@ -191,8 +185,3 @@ def _is_file(path: Path) -> bool:
 
 def _exists(path: Path) -> bool:
     return _is_dir(path) or _is_file(path)
-
-
-def _numbers(version: str | None) -> tuple[int, ...] | None:
-    parts = (version or "").split(".")
-    return tuple(map(int, parts)) if len(parts) == 3 and all(p.isascii() and p.isdigit() for p in parts) else None

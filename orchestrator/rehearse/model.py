@@ -6,10 +6,13 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.amounts import seconds
+from orchestrator.guest.model import Guest
 
+Severity = Literal["error", "limit", "note"]
+"""error: the guest would have stopped there; limit: the guest can't; note: most programs do without it."""
 VsockHandler = Callable[[int, int], Path | None]
 """(CID, port) → the Unix stream socket that stands for it, already listening; None refuses the connection."""
 OutputSink = Callable[[str, bytes], None]
@@ -40,12 +43,39 @@ class Program:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The guest as a program sees it: its kernel's table, the kernel's own version, and what the image says.
+
+    `shares` are the image's `mounts` (%N → where), `uname` what its attribute of that name replaces.
+    """
+
+    guest: Guest
+    version: str
+    program: Program
+    limits: Limits
+    hostname: str = ""
+    uname: Mapping[str, str] = field(default_factory=dict)
+    shares: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the table is this version's own."""
+        return self.guest.version == self.version
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the guest has for itself and the program."""
+        return self.guest.memory(self.limits.memory)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Violation:
     """Something the program did that the guest can't, or that fails there. `code` is stable, `count` how often."""
 
     code: str
     message: str
     count: int = 1
+    severity: Severity = "limit"
 
     def __str__(self) -> str:
         return self.message + (f" ({self.count} times)" if self.count > 1 else "")
@@ -93,9 +123,14 @@ class Run:
             return f"signal {number}"
 
     @property
+    def errors(self) -> tuple[Violation, ...]:
+        """What would have stopped the real guest. The rehearsal goes on, so that all of it is found at once."""
+        return tuple(violation for violation in self.violations if violation.severity == "error")
+
+    @property
     def ok(self) -> bool:
-        """Ended by itself with 0."""
-        return self.end == "exit" and self.exit_code == 0
+        """Ended by itself with 0, and did nothing that stops the real guest."""
+        return self.end == "exit" and self.exit_code == 0 and not self.errors
 
     def words(self, limits: Limits) -> str:
         """How it ended, for a person."""
@@ -112,6 +147,10 @@ class Run:
             return f"the program was ended by {self.signal}{hint.get(self.signal or '', '')}"
         return f"the program ended with exit code {self.exit_code} after {seconds(self.seconds)}"
 
+    def reason(self, limits: Limits) -> str:
+        """Why it isn't ok, for a person."""
+        return f"the real guest would have stopped: {self.errors[0].message}" if self.errors else self.words(limits)
+
     def to_dict(self) -> dict[str, Any]:
         """For --json; sizes in bytes, times in seconds."""
         return {
@@ -122,7 +161,11 @@ class Run:
             "seconds": round(self.seconds, 3),
             "peak_memory": self.peak,
             "peak_memory_from": self.counted,
-            "violations": [{"code": v.code, "message": v.message, "count": v.count} for v in self.violations],
+            "violations": [
+                {"code": v.code, "message": v.message, "count": v.count, "severity": v.severity}
+                for v in self.violations
+            ],
+            "errors": [v.message for v in self.errors],
             "stdout": self.output.get("stdout", b"").decode(errors="replace"),
             "stderr": self.output.get("stderr", b"").decode(errors="replace"),
         }

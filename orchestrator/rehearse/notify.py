@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import os
 import struct
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
+
+from orchestrator.guest.model import call_numbers
 
 _RECV: Final = 0xC0502100
 _SEND: Final = 0xC0182101
@@ -15,7 +20,10 @@ _ID_VALID: Final = 0x40082102
 _ADDFD: Final = 0x40182103
 _CONTINUE: Final = 1
 _ADDFD_SEND: Final = 2
+_PIDFD_GETFD: Final = 438
 PATH_MAX: Final = 4096
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +32,7 @@ class Call:
 
     id: int
     pid: int
-    number: int
+    name: str
     address: int
     arguments: tuple[int, ...]
 
@@ -40,7 +48,7 @@ class Listener:
         data = bytearray(80)
         fcntl.ioctl(self.descriptor, _RECV, data)
         identity, pid, _flags, number, _arch, address, *arguments = struct.unpack("<QIIiIQ6Q", data)
-        return Call(id=identity, pid=pid, number=number, address=address, arguments=tuple(arguments))
+        return Call(id=identity, pid=pid, name=_name_of(number), address=address, arguments=tuple(arguments))
 
     def proceed(self, call: Call) -> None:
         """Let the kernel do the call."""
@@ -72,36 +80,75 @@ class Listener:
         fcntl.ioctl(self.descriptor, _SEND, bytearray(struct.pack("<QqiI", call.id, value, error, flags)))
 
 
-def read_memory(pid: int, address: int, size: int) -> bytes:
-    """Up to `size` bytes; fewer where the mapping ends, none where it can't be read."""
+@cache
+def _names() -> dict[int, str]:
+    return {number: name for name, number in call_numbers().items()}
+
+
+def _name_of(number: int) -> str:
+    return _names().get(number, f"system call {number}")
+
+
+class Memory:
+    """A process's memory, read and written without its help. What can't be read is empty, or None for a text."""
+
+    def __init__(self, pid: int) -> None:
+        try:
+            self._descriptor = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            self._descriptor = -1
+
+    @property
+    def readable(self) -> bool:
+        """Whether we may look into it at all."""
+        return self._descriptor >= 0
+
+    def read(self, address: int, size: int) -> bytes:
+        """Up to `size` bytes; fewer where the mapping ends."""
+        try:
+            return os.pread(self._descriptor, size, address)
+        except (OSError, OverflowError):
+            return b""
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write into it. OSError (EFAULT) where that can't be."""
+        try:
+            written = os.pwrite(self._descriptor, data, address)
+        except (OSError, OverflowError):
+            written = 0
+        if written < len(data):
+            raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+
+    def text(self, address: int) -> str | None:
+        """The text at `address` up to its zero byte."""
+        # Page by page: the text may end just before memory that isn't there.
+        data = b""
+        while len(data) < PATH_MAX:
+            piece = self.read(address + len(data), 4096 - ((address + len(data)) & 4095))
+            if b"\0" in piece:
+                return (data + piece[: piece.index(b"\0")]).decode(errors="surrogateescape")
+            if not piece:
+                return None
+            data += piece
+        return None
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def descriptor_of(pid: int, number: int) -> int:
+    """A descriptor of ours for what a process has open under `number` (pidfd_getfd(2)); -1 when that can't be."""
     try:
-        with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-            memory.seek(address)
-            return memory.read(size) or b""
-    except (OSError, ValueError, OverflowError):
-        return b""
-
-
-def write_memory(pid: int, address: int, data: bytes) -> None:
-    """Write into the process. OSError where that can't be."""
-    with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
-        memory.seek(address)
-        memory.write(data)
-
-
-def read_path(pid: int, address: int) -> str | None:
-    """The text at `address` up to its zero byte; None when it can't be read."""
-    # Page by page: the text may end just before memory that isn't there.
-    data = b""
-    while len(data) < PATH_MAX:
-        room = 4096 - ((address + len(data)) & 4095)
-        piece = read_memory(pid, address + len(data), room)
-        if b"\0" in piece:
-            return (data + piece[: piece.index(b"\0")]).decode(errors="surrogateescape")
-        if not piece:
-            return None
-        data += piece
-    return None
+        process = os.pidfd_open(pid)
+    except OSError:
+        return -1
+    try:
+        return int(_libc.syscall(_PIDFD_GETFD, process, number, 0))
+    finally:
+        os.close(process)
 
 
 def place_of(pid: int, address: int) -> str:
@@ -127,4 +174,4 @@ def path_seen_by(pid: int, text: str, directory: int) -> str:
             text = f"{Path(link).readlink()}/{text}"
         except OSError:
             text = f"/?/{text}"
-    return os.path.normpath(text)
+    return text

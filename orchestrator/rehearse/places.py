@@ -22,6 +22,7 @@ from orchestrator.rehearse.launcher import FOLDER
 from orchestrator.rehearse.limits import MemoryGroup, new_memory_group
 from orchestrator.rehearse.model import Limits
 from orchestrator.rehearse.supervisor import CannotBegin, Place
+from orchestrator.rehearse.view import SKELETON
 
 _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _LAUNCHER_FAILED: Final = 125
@@ -188,7 +189,8 @@ def container(
     tar = folders.tree.parent / "tree.tar"
     with tarfile.open(tar, "w") as archive:
         archive.add(folders.tree, arcname=".", filter=_everyones)
-        archive.add(folders.launcher / "launcher", arcname=f".{FOLDER}/launcher", filter=_everyones)
+        for name in ("launcher", SKELETON):
+            archive.add(folders.launcher / name, arcname=f".{FOLDER}/{name}", filter=_everyones)
     tag = f"localhost/orchestrator-rehearsal:{build_id}"
     image = engine.import_rootfs(tar, tag, {LABEL: build_id})
     tar.unlink()

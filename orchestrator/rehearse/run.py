@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import UsageError
 from orchestrator.events import Emit, Notice, ignore
+from orchestrator.guest.files import make_skeleton
+from orchestrator.guest.model import guest_of
 from orchestrator.image.reader import Image, open_image
+from orchestrator.image.tree import File
 from orchestrator.inspection import extract_tree
 from orchestrator.node.files import prepare, read_result, read_task
 from orchestrator.node.model import WORKSPACE, Result
@@ -26,13 +29,14 @@ from orchestrator.rehearse.bpf import filter_program
 from orchestrator.rehearse.gpus import HostGpus, host_gpus, swap_driver_libraries
 from orchestrator.rehearse.launcher import Started, launcher
 from orchestrator.rehearse.limits import counts_by_namespace, disk_limit, resource_limits
-from orchestrator.rehearse.model import Limits, OutputSink, Program, Run, VsockHandler
+from orchestrator.rehearse.model import Limits, Machine, OutputSink, Program, Run, VsockHandler
 from orchestrator.rehearse.owner import lent, program_id
 from orchestrator.rehearse.places import Folders
 from orchestrator.rehearse.rules import Rules
 from orchestrator.rehearse.supervisor import Bounds, CannotBegin, Place, supervise, too_late
 from orchestrator.rehearse.trace import Missing, missing
 from orchestrator.rehearse.tree import hostname, make_mount_points
+from orchestrator.rehearse.view import SKELETON, View
 from orchestrator.rehearse.vsock import Bridge
 from orchestrator.rehearse.watches import free_space
 from orchestrator.rpc import socket_directory
@@ -75,6 +79,7 @@ class Rehearsal:
     run: Run
     limits: Limits
     place: str
+    machine: Machine
     swapped: tuple[str, ...] = ()
     result: Result | None = None
     missing: Missing | None = None
@@ -89,6 +94,7 @@ class Rehearsal:
         document = self.run.to_dict() | {"ok": self.ok, "engine": self.place}
         document["limits"] = asdict(self.limits)
         document["message"] = self.run.words(self.limits)
+        document["guest"] = {"nanos": self.machine.version, "table": self.machine.guest.version}
         document["swapped"] = list(self.swapped)
         if self.result is not None:
             document["result"] = self.result.to_dict()
@@ -114,7 +120,8 @@ def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
             options = replace(options, vsock=partial(answers, node_at))
         folders = _folders(Path(temporary), sockets, image, program, options)
         limits = _limits(receipt, options, folders.workspace)
-        _lay_out(image, folders, deadline, limits)
+        machine = machine_of(image, program, limits)
+        _lay_out(image, folders, deadline, machine)
         prepare(folders.workspace, task, options.files, local=local)
         gpus = host_gpus() if options.gpus else None
         swapped = swap_driver_libraries(folders.tree, gpus.libraries) if gpus else ()
@@ -125,12 +132,13 @@ def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
             lent(folders.workspace, folders.user, back=options.workspace is not None),
             serving(node, node_at) if node_at is not None else nullcontext(),
         ):
-            run, place = _Attempts(folders, program, bounds, options, gpus).run(emit)
+            run, place = _Attempts(folders, machine, bounds, options, gpus).run(emit)
         result = read_result(folders.workspace) if local else node.outcome
         return Rehearsal(
             run=run,
             limits=limits,
             place=place,
+            machine=machine,
             swapped=swapped,
             result=result if task is not None else None,
             missing=missing(image.rootfs, run.opened) if options.trace else None,
@@ -179,13 +187,34 @@ def _folders(temporary: Path, sockets: Path, image: Image, program: Program, opt
     return folders
 
 
-def _lay_out(image: Image, folders: Folders, deadline: float, limits: Limits) -> None:
+def machine_of(image: Image, program: Program, limits: Limits) -> Machine:
+    """The guest that an image's program runs in. A version of Nanos without a table has the nearest one's."""
+    root = image.rootfs.attributes
+    environment, uname, shares = (root.get(name) for name in ("environment", "uname", "mounts"))
+    claimed = environment.get("NANOS_VERSION") if isinstance(environment, dict) else None
+    version = str(claimed) if claimed else None
+    guest = guest_of(version)
+    named = image.rootfs.lookup("/etc/hostname")  # all that uname's nodename comes from, without a network
+    text = image.rootfs.read_at(named, 0, 64).decode(errors="replace") if isinstance(named, File) else ""
+    return Machine(
+        guest=guest,
+        version=version or guest.version,
+        program=program,
+        limits=limits,
+        hostname=text.rstrip("\r\n"),
+        uname={str(key): str(value) for key, value in uname.items()} if isinstance(uname, dict) else {},
+        shares={str(key): str(value) for key, value in shares.items()} if isinstance(shares, dict) else {},
+    )
+
+
+def _lay_out(image: Image, folders: Folders, deadline: float, machine: Machine) -> None:
     def on_time() -> None:
         if time.monotonic() > deadline:
-            raise too_late(limits.timeout)
+            raise too_late(machine.limits.timeout)
 
     extract_tree(image.rootfs, folders.tree, on_time)
     make_mount_points(folders.tree, folders.workspace_at)
+    make_skeleton(machine.guest, folders.tree, folders.launcher / SKELETON, machine.program.path)
 
 
 @dataclass(frozen=True)
@@ -193,7 +222,7 @@ class _Attempts:
     """One rehearsal, in the place that can be had."""
 
     folders: Folders
-    program: Program
+    machine: Machine
     bounds: Bounds
     options: Options
     gpus: HostGpus | None
@@ -214,26 +243,39 @@ class _Attempts:
         connected = connect(engine, emit=emit)
         try:
             inside = partial(self._inside, connected)
-            return self._attempt(inside, own_count=self.folders.user is not None), connected.info.kind
+            own_count = self.folders.user is not None
+            return self._attempt(inside, own_count=own_count, in_container=True), connected.info.kind
         finally:
             connected.close()
 
-    def _attempt(self, where: Callable[[], AbstractContextManager[Place]], *, own_count: bool) -> Run:
-        options = self.options
-        bridge = Bridge(options.vsock) if options.vsock is not None else None
-        rules = Rules(workspace=self.program.workspace, trace=options.trace, bridge=bridge)
-        self._write_launcher(own_count)
+    def _attempt(
+        self, where: Callable[[], AbstractContextManager[Place]], *, own_count: bool, in_container: bool = False
+    ) -> Run:
+        rules = self._rules()
+        instructions = filter_program(self.machine.guest, rules.asked, in_container=in_container)
+        self._write_launcher(instructions, own_count)
         try:
             with where() as place:
                 return supervise(place, rules, self.bounds)
         finally:
-            if bridge is not None:
-                bridge.close()
+            rules.close()
 
-    def _write_launcher(self, own_count: bool) -> None:
-        program, limits, options = self.program, self.bounds.limits, self.options
+    def _rules(self) -> Rules:
+        folders, options = self.folders, self.options
+        view = View(
+            tree=folders.tree,
+            skeleton=folders.launcher / SKELETON,
+            share=folders.workspace,
+            share_at=folders.workspace_at,
+            beyond=options.gpus,
+        )
+        bridge = Bridge(options.vsock or (lambda _cid, _port: None))
+        return Rules(machine=self.machine, view=view, bridge=bridge, trace=options.trace)
+
+    def _write_launcher(self, instructions: bytes, own_count: bool) -> None:
+        program, limits = self.machine.program, self.bounds.limits
         started = Started(
-            filter_program=filter_program(every_open=options.trace, sockets_are_bridged=options.vsock is not None),
+            filter_program=instructions,
             path=os.fsencode(program.path),
             arguments=[os.fsencode(each) for each in program.arguments],
             environment={os.fsencode(k): os.fsencode(v) for k, v in program.environment.items()},

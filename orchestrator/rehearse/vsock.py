@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from orchestrator.rehearse.bpf import CONNECT, GETPEERNAME
 from orchestrator.rehearse.model import VsockHandler
-from orchestrator.rehearse.notify import Call, Listener, read_memory, write_memory
+from orchestrator.rehearse.notify import Call, Listener, Memory
 from orchestrator.rpc import join_sockets
 
 AF_VSOCK: Final = 40
@@ -45,9 +44,12 @@ class _Bridged:
 
 @dataclass
 class Bridge:
-    """The bridged sockets of one program, by their number in it."""
+    """The bridged sockets of one program, by their number in it. `refused` connections went nowhere, the last to
+    `last_refused` (CID:port)."""
 
     handler: VsockHandler
+    refused: int = 0
+    last_refused: str = ""
     _open: dict[int, _Bridged] = field(default_factory=dict)
 
     def socket(self, listener: Listener, call: Call) -> None:
@@ -69,15 +71,15 @@ class Bridge:
             self._open[number].close()
         self._open[number] = bridged
 
-    def answer(self, listener: Listener, call: Call) -> bool:
+    def answer(self, listener: Listener, call: Call, memory: Memory) -> bool:
         """Answer connect, getsockname or getpeername; False when the descriptor is none of ours."""
         bridged = self._of(call)
         if bridged is None:
             return False
-        if call.number == CONNECT:
-            code = self._connect(bridged, read_memory(call.pid, call.arguments[1], _ADDRESS.size))
+        if call.name == "connect":
+            code = self._connect(bridged, memory.read(call.arguments[1], _ADDRESS.size))
         else:
-            code = self._name(bridged, call)
+            code = self._name(bridged, call, memory)
         if code:
             listener.deny(call, code)
         else:
@@ -109,6 +111,8 @@ class Bridge:
             return errno.EINVAL
         where = self.handler(cid, port)
         if where is None:
+            self.refused += 1
+            self.last_refused = f"{cid}:{port}"
             return errno.ECONNRESET  # what vsock gives where nobody listens
         if bridged.node is not None:
             return errno.EISCONN
@@ -123,17 +127,18 @@ class Bridge:
         return 0
 
     @staticmethod
-    def _name(bridged: _Bridged, call: Call) -> int:
-        if call.number == GETPEERNAME and bridged.peer is None:
+    def _name(bridged: _Bridged, call: Call, memory: Memory) -> int:
+        asks_for_peer = call.name == "getpeername"
+        if asks_for_peer and bridged.peer is None:
             return errno.ENOTCONN
-        cid, port = bridged.peer if call.number == GETPEERNAME and bridged.peer else (_GUEST_CID, 1024)
-        length = read_memory(call.pid, call.arguments[2], 4)
+        cid, port = bridged.peer if asks_for_peer and bridged.peer else (_GUEST_CID, 1024)
+        length = memory.read(call.arguments[2], 4)
         if len(length) < 4:
             return errno.EFAULT
         address = _ADDRESS.pack(AF_VSOCK, 0, port, cid, 0)
         try:
-            write_memory(call.pid, call.arguments[1], address[: struct.unpack("<I", length)[0]])
-            write_memory(call.pid, call.arguments[2], struct.pack("<I", len(address)))
+            memory.write(call.arguments[1], address[: struct.unpack("<I", length)[0]])
+            memory.write(call.arguments[2], struct.pack("<I", len(address)))
         except OSError:
             return errno.EFAULT
         return 0

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from orchestrator.elf.closure import Link
 from orchestrator.elf.facts import ElfFacts
 from orchestrator.errors import Finding, error, note, warning
+from orchestrator.guest.imports import import_notes, imported_functions
+from orchestrator.guest.model import guest_of
 from orchestrator.image.tree import File
 from orchestrator.verify.subject import DNS_MODULE, KERNEL, Subject
 
@@ -41,6 +43,23 @@ def program(subject: Subject) -> Iterator[Finding]:
         yield error("program-not-linked", f"program {path} is of type {facts.type}, not a linked program")
     elif facts.exec_stack:
         yield warning("program-exec-stack", f"program {path} asks for an executable stack", "link with -z noexecstack")
+
+    if isinstance(facts, ElfFacts):
+        yield from _answered_otherwise(subject)
+
+
+def _answered_otherwise(subject: Subject) -> Iterator[Finding]:
+    """Functions that the program uses and the guest's kernel answers otherwise than Linux."""
+    stream = subject.open(subject.program)
+    if stream is None:
+        return
+    claimed = subject.environment.get("NANOS_VERSION")
+    guest = guest_of(claimed)
+    with stream:
+        imports = imported_functions(stream)
+    for found in import_notes(guest, claimed or guest.version, imports):
+        names = ", ".join(found.functions)
+        yield note("program-guest-differs", f"program uses {names}, which Nanos answers differently: {found.says}")
 
 
 def interpreter(subject: Subject) -> Iterator[Finding]:

@@ -61,7 +61,7 @@ def rehearsed(options: Options, emit: Emit = ignore) -> Runner:
         done = rehearse(image, replace(options, task=task, workspace=workspace), emit)
         return Outcome(
             result=done.result,
-            error=None if done.run.ok else done.run.words(done.limits),
+            error=None if done.run.ok else done.run.reason(done.limits),
             seconds=done.run.seconds,
             output=b"".join(done.run.output.values()),
             peak=done.run.peak,

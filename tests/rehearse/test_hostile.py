@@ -234,7 +234,7 @@ int main(void) {
 
 def test_user_host_name_stack_and_loopback_are_the_guests(packed: Packed, place: str) -> None:
     done = rehearse(packed.image(GUEST), Options(engine=place))
-    assert done.run.output["stdout"] == b"0 0 uniboot 2097152 hi\n", done.run
+    assert done.run.output["stdout"] == b"0 0  2097152 hi\n", done.run
 
 
 def test_a_place_that_cannot_be_had_is_said(packed: Packed) -> None:

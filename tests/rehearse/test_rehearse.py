@@ -19,6 +19,8 @@ HEAD = """
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 static void *work(void *p) { return p; }
@@ -36,6 +38,7 @@ class Case:
     signal: str | None = None
     says: tuple[str, ...] = ()
     stdout: str = ""
+    stops: bool = False
 
 
 CASES = {
@@ -68,7 +71,7 @@ CASES = {
         int s = socket(AF_INET, SOCK_STREAM, 0); if (s < 0) return 1;
         return connect(s, (struct sockaddr *) &to, sizeof to) < 0 ? 8 : 0;""",
         exit_code=8,
-        says=("opened a socket (AF_INET)", "no network"),
+        says=("connected to 10.0.0.1:80", "no network"),
     ),
     "unix socket": Case(
         source="int s[2]; return socketpair(AF_UNIX, SOCK_STREAM, 0, s) || socket(AF_UNIX, SOCK_STREAM, 0) < 0;"
@@ -82,6 +85,50 @@ CASES = {
         source="""FILE *ok = fopen("/workspace/out", "w"); if (!ok) return 1; fputs("x", ok); fclose(ok);
         return fopen("/out", "w") || errno != EROFS ? 2 : 0;""",
         says=("opened /out for writing", "only /workspace can be written"),
+    ),
+    "loopback": Case(
+        source="""struct sockaddr_in at = {AF_INET, htons(9001), {htonl(INADDR_LOOPBACK)}}; int n = sizeof at;
+        int l = socket(AF_INET, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM, 0);
+        if (bind(l, (void *) &at, n) || listen(l, 1) || connect(c, (void *) &at, n)) return 1;
+        int s = accept(l, 0, 0); char b[3] = ""; write(c, "hi", 2); read(s, b, 2); puts(b);
+        at.sin_port = htons(9); c = socket(AF_INET, SOCK_STREAM, 0);
+        return connect(c, (void *) &at, n) == 0 || errno != ECONNRESET;""",
+        stdout="hi\n",
+    ),
+    "no such call": Case(
+        source="for (int i = 0; i < 3; i++) if (syscall(SYS_memfd_create, \"m\", 0) >= 0 || errno != ENOSYS) return 1;",
+        says=("the program called memfd_create at /", "Nanos has no such call (ENOSYS) (3 times)"),
+    ),
+    "quiet calls": Case(source="return syscall(SYS_rseq, 0, 0, 0, 0) == 0 || errno != ENOSYS;"),
+    "many writes": Case(
+        source="""char p[9];
+        for (int i = 0; i < 136; i++) { sprintf(p, "/f%d", i); if (creat(p, 0600) >= 0) return 1; }""",
+        says=("opened /f0 for writing", "and 135 more: /f1, /f2, /f3, /f4, … (136 times)"),
+    ),
+    "statfs of the share": Case(
+        source='struct statvfs s; return statvfs("/etc", &s) == 0 || statvfs("/workspace", &s);',
+        says=("called statfs on /workspace at /", "page fault in the kernel"),
+        stops=True,
+    ),
+    "fstatfs of the share": Case(
+        source='struct statvfs s; return fstatvfs(open("/workspace/a", O_CREAT | O_RDWR, 0600), &s);',
+        says=("called fstatfs on /workspace/a at /", "page fault in the kernel"),
+        stops=True,
+    ),
+    "unlink of an open file": Case(
+        source="""int f = open("/workspace/t", O_CREAT | O_RDWR, 0600); unlink("/workspace/t"); write(f, "abc", 3);
+        return close(f);""",
+        says=("called unlink on /workspace/t while it was open at /", "closing it hangs the machine", "Nanos 0.1.53"),
+        stops=True,
+    ),
+    "unlink of a closed file": Case(
+        source='close(open("/workspace/t", O_CREAT | O_RDWR, 0600)); return unlink("/workspace/t");'
+    ),
+    "rename over an open file": Case(
+        source="""close(open("/workspace/a", O_CREAT | O_RDWR, 0600)); open("/workspace/b", O_CREAT | O_RDWR, 0600);
+        return rename("/workspace/a", "/workspace/b");""",
+        says=("called rename on /workspace/b while it was open",),
+        stops=True,
     ),
     "memory": Case(
         source="for (int i = 0; i < 400; i++) memset(malloc(1 << 20), 1, 1 << 20); return 0;",
@@ -111,7 +158,10 @@ def test_each_is_reported_rightly(packed: Packed, place: str, name: str) -> None
     for words in case.says:
         assert words in said[0]
     assert run.peak
-    assert done.ok is (case.exit_code == 0)
+    assert done.ok is (case.exit_code == 0 and not case.stops)
+    assert [violation.severity for violation in run.violations] == (
+        ["error" if case.stops else "limit"] if case.says else []
+    )
     if case.end == "memory":
         assert run.words(done.limits) == "the program exceeded 96 MiB of memory and was stopped"
 

@@ -31,11 +31,17 @@ class Packed:
         return path
 
     def image(
-        self, source: str, *flags: str, mount: str = "/workspace", links: Mapping[str, str] | None = None
+        self,
+        source: str,
+        *flags: str,
+        at: str = "/prog",
+        mount: str = "/workspace",
+        links: Mapping[str, str] | None = None,
+        extra: Mapping[str, bytes | Path] | None = None,
     ) -> Path:
-        """An image of it and the libraries it needs, with its volume at `mount`, and links by their paths."""
+        """An image of it and the libraries it needs, with its volume at `mount`; links, and extra files, by paths."""
         program = self.program(source, *flags)
-        files = {"/prog": program}
+        files: dict[str, Path | bytes] = {at: program, **(extra or {})}
         linked = subprocess.run(["ldd", str(program)], capture_output=True, text=True).stdout
         for path in re.findall(r"(/\S+) \(0x", linked):
             files[path] = Path(path)
@@ -44,15 +50,17 @@ class Packed:
             links = links or {}
             for name in sorted([*files, *links, "/workspace"], key=path_key):
                 if name in files:
-                    writer.add_file(name, files[name].stat().st_size, [files[name].read_bytes()])
+                    content = files[name]
+                    data = content.read_bytes() if isinstance(content, Path) else content
+                    writer.add_file(name, len(data), [data])
                 elif name in links:
                     writer.add_symlink(name, links[name])
                 else:
                     writer.add_directory(name)
             writer.finish(
                 {
-                    "program": "/prog",
-                    "arguments": ["prog", "one", "two words"],
+                    "program": at,
+                    "arguments": [at.lstrip("/"), "one", "two words"],
                     "environment": {"GREETING": "hello"},
                     "mounts": {"%0": mount},
                 }
