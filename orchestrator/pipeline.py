@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey
 
 TARGET = "result"
-DEFAULT_OUTPUT = Path("target")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +120,7 @@ def build_project(
         warned.record(event)
         emit(event)
 
-    order = _order(checked, engine, options or BuildOptions(), (output,), tell)
+    order = _order(checked, engine, options or BuildOptions(), tell)
     with only_build_of(output, name, tell), order.store.in_use():
         job = prepared(order)
         made = assembled(job)
@@ -173,11 +172,11 @@ def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit)
     That is every input, the finished shim, images that were pulled, and the result of the stage `program`: its step may
     download (crates, say), so it is built here, or taken from the engine's cache. The lock stays beside project.yaml.
     """
-    order = _order(checked, engine, BuildOptions(), (DEFAULT_OUTPUT, target), emit)
+    order = _order(checked, engine, BuildOptions(), emit)
     store = order.store
     with store.in_use():
         job = prepared(order)
-        key = program_key(job.loaded, job.plan, job.inputs, job.exclude)
+        key = program_key(job.loaded, job.plan, job.inputs)
         with store.lock(f"bundle-{key}"):
             image = run_containerfile(replace(job, build_id="bundle"), assembled(job), PROGRAM_STAGE, program_tag(key))
             with phase(emit, "bundle", "save the images"):
@@ -193,7 +192,7 @@ def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit)
                 store.remove(key)  # large, of use on the other machine only, and saved again in seconds
 
 
-def _order(checked: Checked, engine: Engine, options: BuildOptions, exclude: tuple[Path, ...], emit: Emit) -> Order:
+def _order(checked: Checked, engine: Engine, options: BuildOptions, emit: Emit) -> Order:
     """Reads the secrets too: one that is missing shows before anything is written."""
     return Order(
         loaded=checked.loaded,
@@ -202,7 +201,6 @@ def _order(checked: Checked, engine: Engine, options: BuildOptions, exclude: tup
         store=Store(emit=emit, imported=options.offline),
         secrets=usable_secrets(checked.loaded, engine),
         options=options,
-        exclude=exclude,
         build_id=uuid4().hex,
         emit=emit,
     )

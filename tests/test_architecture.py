@@ -140,6 +140,7 @@ OWN_WRITING = {
     "orchestrator.image.tfs": "the image writer is a library of its own; it opens with O_NOFOLLOW",
     "orchestrator.cli.console": "/dev/null",
     "orchestrator.inputs.userns": "/proc/PID/uid_map; a script that imports nothing of ours",
+    "orchestrator.guest.files": "the rehearsal's own folders",
     "orchestrator.rehearse.jail": "/proc/self/uid_map, mount points; a script that imports nothing of ours",
     "orchestrator.rehearse.limits": "control groups",
     "orchestrator.rehearse.notify": "/proc/PID/mem",

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.containerfile.context import BuildContext, Content, HostFile, HostTree, Part
+from orchestrator.containerfile.context import BuildContext, Content, HostFile, Part
+from orchestrator.containerfile.order import LATER
 from orchestrator.containerfile.render import render_containerfile, render_manifest, render_scripts, render_shim
+from orchestrator.containerfile.tree import HostTree
 from orchestrator.events import Emit, ignore
 from orchestrator.inputs.model import Inputs
 from orchestrator.network import SSH_MOUNT, ca_bundle
 from orchestrator.plan.model import Plan
-from orchestrator.project.load import LoadedProject, lock_path
+from orchestrator.project.load import LoadedProject
 
 CONTAINERFILE = "Containerfile"
 # apt reads this beside its own configuration; the bundle is the one that every other tool is pointed to.
@@ -49,10 +51,10 @@ def assemble(
     inputs: Inputs,
     *,
     dialect: Dialect,
-    exclude: Sequence[Path],
+    exclude: Sequence[Path] = (),
     emit: Emit = ignore,
 ) -> Assembled:
-    """The context of one build. `exclude` (output files and directories) is left out of the user's sources."""
+    """The context of one build. `exclude` is left out of the user's sources, like all that is ours (see `ours`)."""
     containerfile = render_containerfile(plan, mounts=dialect.mounts, ssh=dialect.ssh)
     manifest, certificates = render_manifest(plan), _certificates(loaded)
     parts: list[Part] = [
@@ -95,15 +97,14 @@ def assemble_shim(
     )
 
 
-def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequence[Path]) -> list[Part]:
+def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequence[Path] = ()) -> list[Part]:
     """What the stage `program` copies, its script aside: the sources, the finished shim, the GPU assets."""
-    sources = (loaded.root / loaded.project.build.context).resolve()
-    left_out = (*(path.resolve() for path in exclude), lock_path(loaded.path).resolve())
-    parts: list[Part] = [HostTree(prefix="src", source=sources, ignore_file=True, exclude=left_out)]
+    context = (loaded.root / loaded.project.build.context).resolve()
+    parts: list[Part] = [HostTree(prefix="src", source=context, ignore_file=True, exclude=tuple(exclude), sources=True)]
     if plan.shim is not None and plan.shim.prebuilt is not None:
-        parts.append(HostTree(prefix="shim", source=plan.shim.prebuilt))
+        parts.append(HostTree(prefix="shim", source=plan.shim.prebuilt, mtime=LATER))
     if inputs.gpu_assets is not None:
-        parts.append(HostTree(prefix="gpu-assets", source=inputs.gpu_assets.local))
+        parts.append(HostTree(prefix="gpu-assets", source=inputs.gpu_assets.local, mtime=LATER))
     return parts
 
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import tarfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
-from orchestrator.containerfile.ignore import Rules, load_rules
+from orchestrator.containerfile.members import Member, content_of, status_of, unreadable
+from orchestrator.containerfile.order import MTIME, Order, order_of
+from orchestrator.containerfile.tree import HostTree, Walk
 from orchestrator.errors import UsageError
 from orchestrator.events import Emit, Notice, ignore
-from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, Tree
+from orchestrator.files import Tree
 
-# Engines cache COPY by content, names and modes, so owners and times must not differ from host to host. The time
-# is not 0: zip-based tools refuse dates before 1980, and some build systems take 0 for "missing".
-MTIME = 1_577_836_800  # 2020-01-01T00:00:00Z
-CHUNK = 256 * 1024
+__all__ = ["MTIME", "ORDER", "BuildContext", "Content", "HostFile", "HostTree", "Part"]
+
+ORDER = "scripts/order"
+"""Where the context names the order of its sources' times, which the engine's cache must know: see `order`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,33 +40,7 @@ class HostFile:
     executable: bool | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class HostTree:
-    """A directory of the host, placed under `prefix` ("" = the context's root).
-
-    `ignore_file` honours .containerignore or .dockerignore in `source`; `exclude` are host paths (files or
-    directories) left out whatever the rules say: the output directory, if it lies inside.
-    """
-
-    prefix: str
-    source: Path
-    ignore_file: bool = False
-    exclude: tuple[Path, ...] = ()
-
-
 Part = Content | HostFile | HostTree
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Member:
-    """One tar member: a directory, a link (`target`), or a file of `data` or of `source`."""
-
-    path: str
-    kind: str  # "dir" | "link" | "file"
-    executable: bool = False
-    target: str = ""
-    data: bytes | None = None
-    source: Path | None = None
 
 
 @dataclass(kw_only=True)
@@ -74,21 +48,26 @@ class BuildContext:
     """A build context made of `parts`; a later part replaces an earlier one's file of the same path.
 
     The host is read anew by each method. Errors: UsageError for a file that can't be read, or that changes
-    while it is read, and for an ignore file that can't be parsed.
+    while it is read, and for an ignore file that can't be parsed. `caches` are the host paths of what the last walk
+    left out as a cache.
     """
 
     parts: Sequence[Part]
     emit: Emit = ignore
-    _noticed: set[str] = field(default_factory=set)
+    caches: set[Path] = field(default_factory=set)
+    _said: set[str] = field(default_factory=set)
 
     def stream(self) -> Iterator[bytes]:
-        """The tar's chunks: sorted, owner 0, modes 0644/0755, one fixed time. Never a whole file in memory."""
-        for member in self.members():
+        """The tar's chunks: sorted, owner 0, modes 0644/0755, no time of the host. Never a whole file in memory."""
+        for member in self._in_order():
             yield from _tar_member(member)
         yield b"\0" * (2 * tarfile.BLOCKSIZE)
 
     def digest(self) -> str:
-        """SHA-256 (hex) over the sorted entries: what the receipt records. Reads every file."""
+        """SHA-256 (hex) over the sorted entries: what the receipt records. Reads every file.
+
+        Of contents, names and modes: a checkout elsewhere, whose files have other times, has the same.
+        """
         whole = hashlib.sha256()
         for member in self.members():
             line = "d"
@@ -96,7 +75,7 @@ class BuildContext:
                 line = f"l {member.target}"
             elif member.kind == "file":
                 content = hashlib.sha256()
-                for chunk in _content(member)[1]:
+                for chunk in content_of(member)[1]:
                     content.update(chunk)
                 line = f"{'x' if member.executable else 'f'} {content.hexdigest()}"
             whole.update(f"{member.path}\0{line}\0".encode(errors="surrogateescape"))
@@ -104,8 +83,9 @@ class BuildContext:
 
     def write_to(self, directory: Path) -> None:
         """Write the context as files under `directory` (made if missing; its files of the same names replaced)."""
+        members = self._in_order()
         with Tree(directory) as tree:
-            for member in self.members():
+            for member in members:
                 path = PurePosixPath(member.path)
                 there = tree.kind(path)
                 if there == "directory" and member.kind != "dir":
@@ -118,20 +98,33 @@ class BuildContext:
                     tree.link(path, member.target)
                 else:
                     with tree.file(path, 0o755 if member.executable else 0o644) as sink:
-                        for chunk in _content(member)[1]:
+                        for chunk in content_of(member)[1]:
                             sink.write(chunk)
+        for member in reversed(members):  # a directory after what is in it
+            os.utime(directory / member.path, (member.mtime, member.mtime), follow_symlinks=False)
 
-    def members(self) -> list[_Member]:
-        """Every member, parents first, sorted by path."""
-        found: dict[str, _Member] = {}
+    def members(self) -> list[Member]:
+        """Every member, parents first, sorted by path; the order of their times is left aside."""
+        found: dict[str, Member] = {}
+        self.caches.clear()
         for part in self.parts:
             for member in self._of(part):
                 self._add(found, member)
-        return [found[path] for path in sorted(found, key=lambda path: path.split("/"))]
+        return _sorted(found)
 
-    def _add(self, found: dict[str, _Member], member: _Member) -> None:
+    def _in_order(self) -> list[Member]:
+        """The members with their times, and the file that names the order of the sources' ones."""
+        found = {member.path: member for member in self.members()}
+        if not any(isinstance(part, HostTree) and part.sources for part in self.parts):
+            return list(found.values())
+        order = _order(found.values())
+        found |= {path: replace(found[path], mtime=time) for path, time in order.times.items()}
+        self._add(found, Member(path=ORDER, kind="file", data=f"{order.key}\n".encode()))
+        return _sorted(found)
+
+    def _add(self, found: dict[str, Member], member: Member) -> None:
         for parent in reversed(PurePosixPath(member.path).parents[:-1]):
-            above = found.setdefault(str(parent), _Member(path=str(parent), kind="dir"))
+            above = found.setdefault(str(parent), Member(path=str(parent), kind="dir"))
             if above.kind != "dir":
                 raise ValueError(f"{member.path} lies below {above.path}, which is no directory")
         known = found.get(member.path)
@@ -139,124 +132,40 @@ class BuildContext:
             raise ValueError(f"{member.path} is both a directory and a file of the context")
         found[member.path] = member
 
-    def _of(self, part: Part) -> Iterator[_Member]:
+    def _of(self, part: Part) -> Iterator[Member]:
         if isinstance(part, Content):
-            yield _Member(path=part.path, kind="file", executable=part.executable, data=part.data)
+            yield Member(path=part.path, kind="file", executable=part.executable, data=part.data)
         elif isinstance(part, HostFile):
-            status = _status(part.source)
-            executable = bool(status.st_mode & 0o111) if part.executable is None else part.executable
-            yield _Member(path=part.path, kind="file", executable=executable, source=part.source)
+            executable = bool(status_of(part.source).st_mode & 0o111) if part.executable is None else part.executable
+            yield Member(path=part.path, kind="file", executable=executable, source=part.source)
         else:
-            yield from self._of_tree(part)
+            walk = Walk(tree=part, say=self._say)
+            yield from walk.members()
+            self.caches |= {part.source / name for name in walk.caches}
 
-    def _of_tree(self, tree: HostTree) -> Iterator[_Member]:
-        rules = load_rules(tree.source)[0] if tree.ignore_file else Rules()
-        excluded = {path.resolve() for path in tree.exclude}
-        prefix = f"{tree.prefix.strip('/')}/" if tree.prefix.strip("/") else ""
-        if prefix:
-            yield _Member(path=prefix[:-1], kind="dir")
-        top = tree.source.resolve()
-
-        def visit(directory: Path, above: str) -> Iterator[_Member]:
-            for entry in _scan(directory):
-                name = above + entry.name
-                path = directory / entry.name
-                if path in excluded or _is_partial(entry.name):
-                    continue
-                ignored = rules.ignored(name)
-                if entry.is_dir(follow_symlinks=False):
-                    if not ignored:
-                        yield _Member(path=prefix + name, kind="dir")
-                    if not ignored or rules.may_keep_below(name):
-                        yield from visit(path, name + "/")
-                elif not ignored:
-                    yield from self._leaf(prefix + name, path, entry)
-
-        yield from visit(top, "")
-
-    def _leaf(self, name: str, path: Path, entry: os.DirEntry[str]) -> Iterator[_Member]:
-        if entry.is_symlink():
-            yield _Member(path=name, kind="link", target=os.readlink(path))  # noqa: PTH115 (Path would tidy the target)
-        elif entry.is_file(follow_symlinks=False):
-            executable = bool(_status(path).st_mode & 0o111)
-            yield _Member(path=name, kind="file", executable=executable, source=path)
-        elif name not in self._noticed:
-            self._noticed.add(name)
-            self.emit(Notice(text=f"{path} is a socket, pipe or device; left out of the build context"))
+    def _say(self, text: str) -> None:
+        """Once, however often the host is read."""
+        if text not in self._said:
+            self._said.add(text)
+            self.emit(Notice(text=text))
 
 
-def _is_partial(name: str) -> bool:
-    return name.startswith(PARTIAL_PREFIX) and name.endswith(PARTIAL_SUFFIX)
+def _sorted(found: dict[str, Member]) -> list[Member]:
+    return [found[path] for path in sorted(found, key=lambda path: path.split("/"))]
 
 
-def _scan(directory: Path) -> list[os.DirEntry[str]]:
+def _order(members: Iterable[Member]) -> Order:
     try:
-        with os.scandir(directory) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
+        return order_of((each.path, each.source) for each in members if each.aged and each.source is not None)
     except OSError as error:
-        raise _unreadable(directory, error) from error
+        raise unreadable(Path(error.filename), error) from error
 
 
-def _status(path: Path) -> os.stat_result:
-    try:
-        return path.stat()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> UsageError:
-    return UsageError(
-        f"{path} can't be read for the build context: {error.strerror}",
-        remedy="make it readable, or name it in .dockerignore",
-    )
-
-
-def _changed(path: Path) -> UsageError:
-    return UsageError(
-        f"{path} changed while it was read for the build context",
-        remedy="run the build when nothing writes there, or name it in .dockerignore",
-    )
-
-
-def _content(member: _Member) -> tuple[int, Iterator[bytes]]:
-    """A file member's size and its chunks, which add up to that size."""
-    if member.source is None:
-        data = member.data or b""
-        return len(data), iter([data])
-    try:
-        # O_NONBLOCK: were the file replaced by a pipe since the walk, open would wait for ever.
-        descriptor = os.open(member.source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise _unreadable(member.source, error) from error
-    before = os.fstat(descriptor)
-    return before.st_size, _chunks(member.source, os.fdopen(descriptor, "rb", buffering=0), before)
-
-
-def _chunks(path: Path, stream: BinaryIO, before: os.stat_result) -> Iterator[bytes]:
-    with stream:
-        if not stat.S_ISREG(before.st_mode):
-            raise _changed(path)
-        left = before.st_size
-        while left:
-            try:
-                chunk = stream.read(min(CHUNK, left))
-            except OSError as error:
-                raise _unreadable(path, error) from error
-            if not chunk:
-                raise _changed(path)
-            left -= len(chunk)
-            yield chunk
-        # Grown, or written to in place: the bytes we gave may be of two versions.
-        after = os.fstat(stream.fileno())
-        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            raise _changed(path)
-
-
-def _tar_member(member: _Member) -> Iterator[bytes]:
+def _tar_member(member: Member) -> Iterator[bytes]:
     info = tarfile.TarInfo(member.path)
-    info.mtime = MTIME
+    info.mtime = member.mtime
     if member.kind == "file":
-        info.size, chunks = _content(member)
+        info.size, chunks = content_of(member)
         info.mode = 0o755 if member.executable else 0o644
     else:
         info.type = tarfile.DIRTYPE if member.kind == "dir" else tarfile.SYMTYPE

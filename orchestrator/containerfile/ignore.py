@@ -32,21 +32,29 @@ class Rules:
 
     patterns: tuple[Pattern, ...] = ()
 
-    def ignored(self, path: str) -> bool:
-        """Whether `path` is left out: the last pattern that matches it, or a directory above it, decides."""
+    def ignored(self, path: str, cache: str = "") -> bool:
+        """Whether `path` is left out: the last pattern that matches it, or a directory above it, decides.
+
+        In a directory `cache`, everything is left out that no `!` names: itself, or something on the way from there.
+        """
         above = [path]
-        while "/" in above[-1]:
+        while "/" in above[-1] and above[-1] != cache:
             above.append(above[-1].rpartition("/")[0])
-        result = False
+        result = bool(cache)
         for pattern in self.patterns:
             if pattern.negated == result and any(pattern.regex.fullmatch(each) for each in above):
                 result = not pattern.negated
         return result
 
-    def may_keep_below(self, directory: str) -> bool:
-        """Whether some `!` pattern could re-include a path below an ignored `directory`."""
-        parts = directory.split("/")
-        return any(pattern.negated and _may_lie_below(pattern.parts, parts) for pattern in self.patterns)
+    def may_keep_below(self, directory: str, cache: str = "") -> bool:
+        """Whether some `!` pattern could re-include a path below an ignored `directory` (in `cache`, as there)."""
+        parts, least = directory.split("/"), len(cache.split("/")) if cache else 0
+        return any(
+            pattern.negated
+            and (len(pattern.parts) >= least or "**" in pattern.parts)
+            and _may_lie_below(pattern.parts, parts)
+            for pattern in self.patterns
+        )
 
 
 def load_rules(context: Path) -> tuple[Rules, Path | None]:

@@ -6,19 +6,18 @@ import shutil
 from pathlib import Path
 
 from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled
+from orchestrator.containerfile.ours import has_our_containerfile
 from orchestrator.errors import UsageError
 from orchestrator.files import write_bytes
 from orchestrator.network import CA_SECRET, ca_bundle
 from orchestrator.project.load import LoadedProject
 
-MARK = "rendered by gevulot-orchestrator"
-"""What the first line of every Containerfile of ours says."""
 _OURS = ("Containerfile", "manifest.json", "gevulot", "gpu-assets", "nanos", "network", "ops", "scripts", "src")
 
 
 def check_room(directory: Path) -> None:
     """UsageError when `directory` holds anything but an earlier render."""
-    if directory.exists() and any(directory.iterdir()) and not _is_rendered(directory):
+    if directory.exists() and any(directory.iterdir()) and not has_our_containerfile(directory):
         raise UsageError(
             f"{directory} is not empty, and what it holds is no earlier `render`; nothing was written",
             remedy="give a new or empty directory",
@@ -27,7 +26,7 @@ def check_room(directory: Path) -> None:
 
 def clear_earlier(directory: Path) -> None:
     """Remove an earlier render's files, so that what has left the project since isn't built again."""
-    for name in _OURS if _is_rendered(directory) else ():
+    for name in _OURS if has_our_containerfile(directory) else ():
         path = directory / name
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -50,11 +49,3 @@ def command_by_hand(loaded: LoadedProject, made: Assembled, directory: Path) -> 
         words += ["--secret", f"id={secret.id},{place}"]
     words += ["--ssh", "default"] if loaded.project.build.ssh else []
     return (*words, str(directory))
-
-
-def _is_rendered(directory: Path) -> bool:
-    try:
-        with (directory / "Containerfile").open(encoding="utf-8", errors="replace") as stream:
-            return MARK in stream.readline()
-    except OSError:
-        return False

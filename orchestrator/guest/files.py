@@ -19,7 +19,8 @@ def make_skeleton(guest: Guest, tree: Path, skeleton: Path, program: str) -> Non
     Files whose content is made when they are opened are empty here.
     """
     for name in _OF_THE_KERNEL:
-        if (tree / name).is_dir():
+        # A link of the image's would lead to a directory of this machine's.
+        if (tree / name).is_dir() and not (tree / name).is_symlink():
             shutil.copytree(tree / name, skeleton / name, symlinks=True)
         (skeleton / name).mkdir(parents=True, exist_ok=True)
     for file in guest.files:

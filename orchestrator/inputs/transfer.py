@@ -104,6 +104,17 @@ def import_entries(store: Store, source: Path) -> Imported:
     return found
 
 
+def is_export(path: Path) -> bool:
+    """Whether a file is one that `export_entries` wrote, whole or not, by its first bytes."""
+    try:
+        if path.is_symlink() or not path.is_file():
+            return False
+        with path.open("rb") as raw:
+            return reading.unpacked(raw, LIMITS).read(len(MARK) + 1) == f"{MARK}\0".encode()
+    except (OSError, reading.ArchiveError):
+        return False
+
+
 @contextmanager
 def _packed(raw: BinaryIO, compress: bool) -> Iterator[IO[bytes]]:
     if not compress:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import uuid4
 
 from orchestrator.engine.base import Engine
@@ -31,7 +30,7 @@ class BuildOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What is asked for, before any input is known. `exclude` is what the context leaves out of the user's sources."""
+    """What is asked for, before any input is known."""
 
     loaded: LoadedProject
     manifest: EffectiveManifest
@@ -39,7 +38,6 @@ class Order:
     store: Store
     secrets: ProjectSecrets
     options: BuildOptions
-    exclude: tuple[Path, ...]
     build_id: str
     emit: Emit
 

@@ -112,7 +112,7 @@ def _with_shim(job: Job) -> Job:
 
 def _with_kept_program(job: Job) -> Job:
     """Offline: the job with the image that a bundle brought for its build step, when it is of the very same step."""
-    key = program_key(job.loaded, job.plan, job.inputs, job.exclude)
+    key = program_key(job.loaded, job.plan, job.inputs)
     with phase(job.emit, "inputs", "look for the finished build step"):
         image = load_program(job.store, job.engine, key)
     if image is None:
@@ -123,7 +123,7 @@ def _with_kept_program(job: Job) -> Job:
 
 def assembled(job: Job) -> Assembled:
     """The Containerfile and its context, as the engine wants them."""
-    return assemble(job.loaded, job.plan, job.inputs, dialect=_dialect(job), exclude=job.exclude, emit=job.emit)
+    return assemble(job.loaded, job.plan, job.inputs, dialect=_dialect(job), emit=job.emit)
 
 
 def _dialect(job: Job) -> Dialect:

@@ -12,7 +12,6 @@ from orchestrator.events import Notice
 from orchestrator.job.model import Job
 from orchestrator.network import CA_SECRET
 from orchestrator.packers.ops import explain
-from orchestrator.plan.model import Plan
 from orchestrator.plan.origins import line_in_script, origin_of
 from orchestrator.prebuilt.shim import STAGE as SHIM_STAGE
 from orchestrator.project.load import LoadedProject
@@ -49,7 +48,7 @@ def run_containerfile(job: Job, made: Assembled, target: str, tag: str = "") -> 
                 raise
             job.emit(Notice(text=f"{lost.message}; the build begins again"))
         except StepFailed as failure:
-            raise _explained(failure, job.loaded, job.plan) from failure
+            raise _explained(failure, job, made) from failure
     raise AssertionError("unreachable")
 
 
@@ -59,9 +58,10 @@ def forget(job: Job, image_id: str) -> None:
         job.engine.remove(Leftover(kind="image", id=image_id, name="", build_id=job.build_id))
 
 
-def _explained(failure: StepFailed, loaded: LoadedProject, plan: Plan) -> BuildStepError:
+def _explained(failure: StepFailed, job: Job, made: Assembled) -> BuildStepError:
     """A failed step in words: its last lines, where it came from in project.yaml, what to do."""
-    origin = origin_of(failure.stage, failure.instruction, plan.origins)
+    loaded = job.loaded
+    origin = origin_of(failure.stage, failure.instruction, job.plan.origins)
     if origin is not None and origin.field == "ops":
         base = explain(failure)
         message, remedy = base.message, base.remedy
@@ -69,6 +69,7 @@ def _explained(failure: StepFailed, loaded: LoadedProject, plan: Plan) -> BuildS
         status = f" with status {failure.status}" if failure.status is not None else ""
         message = f"the build step failed{status}" if failure.instruction else failure.message
         remedy = "its last lines are above; correct it and build again (finished steps are cached)"
+        remedy += _about_program(loaded, made)
     line = origin.line if origin else None
     if origin is not None and origin.field == "build.run":
         line = _line_of_run(loaded, failure.tail)
@@ -82,6 +83,19 @@ def _explained(failure: StepFailed, loaded: LoadedProject, plan: Plan) -> BuildS
         field=origin.field if origin else None,
     )
     return BuildStepError(message, remedy=remedy, findings=(finding,), detail=failure.tail)
+
+
+def _about_program(loaded: LoadedProject, made: Assembled) -> str:
+    """What to know about a program that is there on this host and isn't in the context: "" when there is none."""
+    context = (loaded.root / loaded.project.build.context).resolve()
+    program = context / loaded.project.build.program
+    cache = next((each for each in made.context.caches if each in program.parents), None)
+    if cache is None or not program.is_file():
+        return ""
+    name, shown = loaded.project.build.program, cache.relative_to(context)
+    return (
+        f". {name} of this host was not used: {shown}/ is marked as a cache; to use it, add `!{name}` to .dockerignore"
+    )
 
 
 def _line_of_run(loaded: LoadedProject, tail: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,14 +23,14 @@ STAGE = "program"
 TAG = "localhost/orchestrator/program"
 
 
-def program_key(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequence[Path]) -> str:
+def program_key(loaded: LoadedProject, plan: Plan, inputs: Inputs) -> str:
     """The cache key of the stage: its text, all that it copies, and its base's pin. Reads every source file.
 
     How this machine reaches the network doesn't count, nor what an engine calls the base.
     """
     base = identity(inputs.base) if inputs.base is not None else plan.base
     script = Content(path="scripts/build.sh", data=render_scripts(plan)["build.sh"].encode())
-    context = BuildContext(parts=[script, *program_parts(loaded, plan, inputs, exclude)])
+    context = BuildContext(parts=[script, *program_parts(loaded, plan, inputs)])
     return key_of("program", render_program(replace(plan, base=base)), context.digest(), platform.machine())
 
 

@@ -182,7 +182,8 @@ class Build(Model):
     """The user's step. `program` is relative to the work directory /build."""
 
     context: Line = "."
-    """Directory that is copied to /build, relative to project.yaml. .dockerignore is honoured."""
+    """Directory that is copied to /build, relative to project.yaml. .dockerignore is honoured; directories with a
+    CACHEDIR.TAG, as cargo's target/, stay out unless a `!PATH` in it keeps something of them."""
     packages: tuple[PackageName, ...] = ()
     """Debian packages that the build step needs."""
     secrets: tuple[Secret, ...] = ()
