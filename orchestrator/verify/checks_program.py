@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from orchestrator.elf.closure import Link
 from orchestrator.elf.facts import ElfFacts
+from orchestrator.elf.nanos import loaded_by_kernel
 from orchestrator.errors import Finding, error, note, warning
 from orchestrator.image.tree import File
 from orchestrator.verify.subject import DNS_MODULE, KERNEL, Subject
@@ -39,7 +40,12 @@ def program(subject: Subject) -> Iterator[Finding]:
     elif facts.type not in ("ET_EXEC", "ET_DYN"):
         yield error("program-not-linked", f"program {path} is of type {facts.type}, not a linked program")
     elif facts.exec_stack:
-        yield warning("program-exec-stack", f"program {path} asks for an executable stack", "link with -z noexecstack")
+        yield warning(
+            "program-exec-stack",
+            f"program {path} asks for an executable stack, which Nanos doesn't give: code on the stack, as of GCC's"
+            " nested functions, ends it with a fault",
+            "link with -z noexecstack if it runs none",
+        )
 
 
 def interpreter(subject: Subject) -> Iterator[Finding]:
@@ -56,6 +62,12 @@ def interpreter(subject: Subject) -> Iterator[Finding]:
         )
     elif not isinstance(facts, ElfFacts) or not facts.native:
         yield error("interpreter-not-elf", f"the program's loader {path} is no x86-64 ELF file", "stage the base's own")
+
+
+def loading(subject: Subject) -> Iterator[Finding]:
+    """The program and its loader survive how Nanos's kernel, which loads these two itself, maps their segments."""
+    for file in loaded_by_kernel(subject.loader, subject.attributes):
+        yield error(file.problem.code, f"{file.path}: {file.problem.message}", file.problem.remedy)
 
 
 def libraries(subject: Subject) -> Iterator[Finding]:

@@ -53,7 +53,7 @@ def test_a_good_image_holds(verify: Verify, good: Recipe) -> None:
     document = json.loads(json.dumps(result.to_dict()))
     assert document["ok"] is True
     assert [check["id"] for check in document["checks"]] == [
-        "format", "boot", "program", "interpreter", "libraries", "versions", "mounts", "klibs", "gpu",
+        "format", "boot", "program", "interpreter", "loading", "libraries", "versions", "mounts", "klibs", "gpu",
         "environment", "root", "shim", "stand-ins", "history",
     ]  # fmt: skip
 
