@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.amounts import size
-from orchestrator.cli.console import answer, answer_outcome, say
+from orchestrator.cli.console import answer, answer_outcome, say, say_findings
 from orchestrator.cli.parameters import (
     DIRECTORY,
     PROJECT,
@@ -77,9 +77,9 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
     say(f"{image}: {words}{peak} (engine: {done.place})")
     if done.result is not None and done.result.error is None:
         answer_result(done.result, kept=given["workspace"] is not None)
-    if not done.ok:
-        reason = done.result.error if done.result is not None and done.run.ok else None
-        raise ProgramError(reason or words, remedy=_remedy(done.run.end, [v.code for v in done.run.violations]))
+    if done.failure is not None:
+        codes = [*(violation.code for violation in done.run.violations), *(finding.code for finding in done.damaged)]
+        raise ProgramError(done.failure, remedy=_remedy(done.run.end, codes))
 
 
 def _show(stream: str, data: bytes) -> None:
@@ -93,6 +93,7 @@ def _say_what_happened(done: Rehearsal) -> None:
         say(f"this machine's driver libraries stood in for the image's: {', '.join(done.swapped)}")
     for violation in done.run.violations:
         say(f"guest limit: {violation}")
+    say_findings(done.damaged)
 
 
 def _remedy(end: str, codes: list[str]) -> str:
@@ -100,7 +101,7 @@ def _remedy(end: str, codes: list[str]) -> str:
         return "raise resources.memory in project.yaml, or have it use less"
     if end == "timeout":
         return "raise --timeout if it only needs longer"
-    return "see the guest limits that it hit, above" if codes else "see its output, above"
+    return "see what the guest can't do, above" if codes else "see its output, above"
 
 
 COMMANDS = (rehearse,)

@@ -23,6 +23,7 @@ from typing import Final
 
 from orchestrator.elf.closure import GuestLoader
 from orchestrator.elf.facts import ElfFacts, Segment
+from orchestrator.errors import Finding, error
 
 PAGE: Final = 4096
 MEASURED: Final = "0.1.51"
@@ -92,23 +93,15 @@ class _Fault:
         return self.since <= kernel.version and (self.mended is None or kernel.version < self.mended)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Damaged:
-    """A file of an image, and what it loses."""
-
-    path: str
-    problem: Problem
-
-
-def loaded_by_kernel(loader: GuestLoader, attributes: Mapping[str, object]) -> Iterator[Damaged]:
-    """What the two files that an image's kernel loads, the program and its loader, lose by that; `attributes` are the
-    image's root attributes."""
+def loaded_by_kernel(loader: GuestLoader, attributes: Mapping[str, object]) -> Iterator[Finding]:
+    """Errors: what the two files that an image's kernel loads, the program and its loader, lose by that; `attributes`
+    are the image's root attributes."""
     kernel = Kernel.of(attributes)
     for path in (loader.program, loader.interpreter):
         facts = loader.facts(path) if path is not None else None
-        if path is not None and isinstance(facts, ElfFacts) and facts.native:
+        if isinstance(facts, ElfFacts) and facts.native:
             for problem in load_problems(facts, kernel, loader=path != loader.program):
-                yield Damaged(path=path, problem=problem)
+                yield error(problem.code, f"{path}: {problem.message}", problem.remedy)
 
 
 def load_problems(facts: ElfFacts, kernel: Kernel, *, loader: bool = False) -> Iterator[Problem]:

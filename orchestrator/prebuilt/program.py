@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.containerfile.assemble import program_parts
-from orchestrator.containerfile.context import BuildContext, Content
-from orchestrator.containerfile.render import render_program, render_scripts
+from orchestrator.containerfile.assemble import program_parts, script_parts
+from orchestrator.containerfile.context import BuildContext
+from orchestrator.containerfile.render import render_program, render_rust_scripts, render_scripts
 from orchestrator.engine.base import Engine
 from orchestrator.inputs.model import Inputs
 from orchestrator.inputs.store import Entry, Store, key_of
@@ -27,8 +27,8 @@ def program_key(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequ
     How this machine reaches the network doesn't count, nor what an engine calls the base.
     """
     base = identity(inputs.base) if inputs.base is not None else plan.base
-    script = Content(path="scripts/build.sh", data=render_scripts(plan)["build.sh"].encode())
-    context = BuildContext(parts=[script, *program_parts(loaded, plan, inputs, exclude)])
+    scripts = {"build.sh": render_scripts(plan)["build.sh"], **render_rust_scripts(plan)}
+    context = BuildContext(parts=[*script_parts(scripts), *program_parts(loaded, plan, inputs, exclude)])
     return key_of("program", render_program(replace(plan, base=base)), context.digest(), platform.machine())
 
 

@@ -66,8 +66,7 @@ def interpreter(subject: Subject) -> Iterator[Finding]:
 
 def loading(subject: Subject) -> Iterator[Finding]:
     """The program and its loader survive how Nanos's kernel, which loads these two itself, maps their segments."""
-    for file in loaded_by_kernel(subject.loader, subject.attributes):
-        yield error(file.problem.code, f"{file.path}: {file.problem.message}", file.problem.remedy)
+    yield from loaded_by_kernel(subject.loader, subject.attributes)
 
 
 def libraries(subject: Subject) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-PT_NULL, PT_LOAD, PT_PHDR, PT_GNU_STACK = 0, 1, 6, 0x6474E551
+PT_NULL, PT_LOAD, PT_NOTE, PT_PHDR, PT_GNU_STACK = 0, 1, 4, 6, 0x6474E551
 PF_W = 2
 _HEADER = struct.Struct("<IIQQQQQQ")  # type, flags, offset, vaddr, paddr, filesz, memsz, align
 _SIZE = _HEADER.size
@@ -53,6 +53,16 @@ def move_headers(data: bytearray) -> None:
     write(data, at, rows)
 
 
+def low_segment(data: bytearray) -> None:
+    """One more segment, below the one that holds the headers; PT_NOTE's place is taken for it."""
+    rows = headers(data)
+    first = next(number for number, row in enumerate(rows) if row[0] == PT_LOAD)
+    note = next(number for number, row in enumerate(rows) if row[0] == PT_NOTE)
+    del rows[note]
+    rows.insert(first, [PT_LOAD, 4, 0x1000, rows[first][3] - 0x1000, rows[first][3] - 0x1000, 16, 16, 0x1000])
+    write(data, struct.unpack_from("<Q", data, 0x20)[0], rows)
+
+
 def read_only_bss(data: bytearray) -> None:
     """The writable segment, .bss included, without PF_W, in a program that then only reads."""
     rows = headers(data)
@@ -71,6 +81,7 @@ def no_sections(data: bytearray) -> None:
 _CHANGES: dict[str, Callable[[bytearray], None]] = {
     "no-stack": no_stack,
     "move-headers": move_headers,
+    "low-segment": low_segment,
     "read-only-bss": read_only_bss,
     "no-sections": no_sections,
 }
