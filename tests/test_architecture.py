@@ -51,7 +51,7 @@ ALLOWED = {
     "scaffold": BASIS | {"project"},
     "inspection": BASIS | {"image"},
     "node": BASIS,
-    "rehearse": BASIS | {"image", "engine", "inspection", "receipt", "node", "guest"},
+    "rehearse": BASIS | {"image", "elf", "engine", "inspection", "receipt", "node", "guest"},
     "workflow": BASIS | {"inputs", "node", "receipt", "rehearse", "boot"},
     "clean": BASIS | {"engine"},
     "doctor": BASIS | {"engine", "inputs"},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.amounts import size
-from orchestrator.cli.console import answer, answer_outcome, say, say_notice
+from orchestrator.cli.console import answer, answer_outcome, say, say_findings, say_notice
 from orchestrator.cli.parameters import (
     DIRECTORY,
     PROJECT,
@@ -86,11 +86,9 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
     say(f"{image}: {words}{peak} (engine: {done.place})")
     if done.result is not None and done.result.error is None:
         answer_result(done.result, kept=given["workspace"] is not None)
-    if not done.ok:
-        reason = done.result.error if done.result is not None and done.run.ok else None
-        raise ProgramError(
-            reason or done.run.reason(done.limits), remedy=_remedy(done.run.end, [v.code for v in done.run.violations])
-        )
+    if done.failure is not None:
+        codes = [*(violation.code for violation in done.run.violations), *(finding.code for finding in done.damaged)]
+        raise ProgramError(done.failure, remedy=_remedy(done.run.end, codes))
 
 
 def _show(stream: str, data: bytes) -> None:
@@ -111,6 +109,7 @@ def _say_what_happened(done: Rehearsal) -> None:
         # What most programs do without matters only when this one did not.
         if violation.severity != "note" or not done.run.ok:
             say(f"guest {_WORDS[violation.severity]}: {violation}")
+    say_findings(done.damaged)
 
 
 _WORDS = {"error": "stops", "limit": "limit", "note": "note"}
@@ -123,7 +122,7 @@ def _remedy(end: str, codes: list[str]) -> str:
         return "raise --timeout if it only needs longer"
     if end in ("disk", "threads"):
         return f"raise --{end} if it needs more"
-    return "see the guest limits that it hit, above" if codes else "see its output, above"
+    return "see what the guest can't do, above" if codes else "see its output, above"
 
 
 COMMANDS = (rehearse,)

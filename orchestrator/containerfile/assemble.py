@@ -9,7 +9,14 @@ from pathlib import Path
 
 from orchestrator.containerfile.context import BuildContext, Content, HostFile, Part
 from orchestrator.containerfile.order import LATER
-from orchestrator.containerfile.render import render_containerfile, render_manifest, render_scripts, render_shim
+from orchestrator.containerfile.render import (
+    RUST_LINKER,
+    render_containerfile,
+    render_manifest,
+    render_rust_scripts,
+    render_scripts,
+    render_shim,
+)
 from orchestrator.containerfile.tree import HostTree
 from orchestrator.events import Emit, ignore
 from orchestrator.inputs.model import Inputs
@@ -60,7 +67,7 @@ def assemble(
     parts: list[Part] = [
         Content(path=CONTAINERFILE, data=containerfile.encode()),
         Content(path="manifest.json", data=manifest.encode()),
-        *(Content(path=f"scripts/{name}", data=text.encode()) for name, text in sorted(render_scripts(plan).items())),
+        *script_parts(render_scripts(plan)),
         *_network(dialect, certificates),
     ]
     if not plan.program_image:
@@ -86,6 +93,7 @@ def assemble_shim(
     containerfile, certificates = render_shim(plan, mounts=dialect.mounts), _certificates(loaded)
     parts: list[Part] = [
         Content(path=CONTAINERFILE, data=containerfile.encode()),
+        *script_parts(render_rust_scripts(plan)),
         *_network(dialect, certificates),
         _sources(inputs.gevulot.local),
     ]
@@ -95,6 +103,15 @@ def assemble_shim(
         context=BuildContext(parts=parts, emit=emit),
         certificates=certificates,
     )
+
+
+def script_parts(scripts: Mapping[str, str]) -> list[Part]:
+    """The context's folder `scripts/`, from texts by file name."""
+    return [
+        # cargo executes its linker; the others are given to a shell.
+        Content(path=f"scripts/{name}", data=text.encode(), executable=name == RUST_LINKER)
+        for name, text in sorted(scripts.items())
+    ]
 
 
 def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequence[Path] = ()) -> list[Part]:

@@ -13,6 +13,7 @@ from orchestrator.plan.model import Plan
 from orchestrator.resources import CONTAINERFILES, SCRIPTS
 
 COPIED_SCRIPTS = ("stage-tree.sh", "stage-elf.sh", "sbom-records.sh", "pack-ops.sh")
+RUST_LINKER = "rust-linker.sh"
 
 
 def render_containerfile(plan: Plan, *, mounts: bool = True, ssh: str = SSH_MOUNT) -> str:
@@ -58,7 +59,13 @@ def render_scripts(plan: Plan) -> dict[str, str]:
     """The scripts of the build context's `scripts/` folder, by file name."""
     script = plan.run_script if plan.run_script.endswith("\n") else plan.run_script + "\n"
     scripts = {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in COPIED_SCRIPTS}
-    return {**scripts, "build.sh": script}
+    return {**scripts, **render_rust_scripts(plan), "build.sh": script}
+
+
+def render_rust_scripts(plan: Plan) -> dict[str, str]:
+    """Those of them that decide what links Rust programs: cargo's settings, and the linker they name."""
+    names = ("cargo-config.toml", RUST_LINKER) if plan.gnu_rust_linker else ()
+    return {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in names}
 
 
 def _squeeze(text: str) -> str:

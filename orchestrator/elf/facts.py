@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Final, cast
 
 from elftools.common.exceptions import ELFError as PyElfError
@@ -27,6 +27,10 @@ _FLAG_NODEFLIB: Final = 0x800
 _FLAG_PIE: Final = 0x08000000
 _VERSION_WEAK: Final = 0x2
 _LINUX_ABIS: Final = ("ELFOSABI_SYSV", "ELFOSABI_LINUX")
+_WRITABLE: Final = 0x2
+_SECTION: Final = struct.Struct("<8xQ32xQ8x")  # sh_flags, sh_addralign
+_SECTION_LOADED: Final = 0x2
+_MAX_SECTIONS: Final = 4096
 # pyelftools and the construct library inside it let these escape on damaged files.
 _PARSER_ERRORS: Final = (
     PyElfError, PyElfParseError, ConstructError, ArithmeticError, AssertionError, AttributeError, EOFError,
@@ -45,6 +49,17 @@ class ElfError(VerificationError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Segment:
+    """One PT_LOAD: `file_size` bytes at `offset` of the file, `memory_size` bytes at `address`."""
+
+    address: int
+    offset: int
+    file_size: int
+    memory_size: int
+    writable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class ElfFacts:
     """How an ELF file is loaded.
 
@@ -52,6 +67,9 @@ class ElfFacts:
     tokens unexpanded; as in the loaders, `rpath` is empty where there is a `runpath`. `versions_needed` maps a
     library's name to the versions that must be there (weak ones left out); `versions_defined` are its own.
     `exec_stack` is None where no header says; `for_linux` is whether its ABI byte is one that Linux's loaders take.
+    `segments` in the file's order; `headers` are the first byte of the program headers and the one behind the last;
+    `alignment` is the largest of a loaded section, in bytes, as far as its segment keeps to it (1 where there are no
+    section headers); `tls`: there is a PT_TLS.
     """
 
     bits: int
@@ -68,6 +86,10 @@ class ElfFacts:
     for_linux: bool = True
     versions_needed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     versions_defined: frozenset[str] = frozenset()
+    segments: tuple[Segment, ...] = ()
+    headers: tuple[int, int] = (0, 0)
+    alignment: int = 1
+    tls: bool = False
 
     @property
     def native(self) -> bool:
@@ -124,9 +146,22 @@ def is_elf(start: bytes) -> bool:
 def read_elf(stream: BinaryIO) -> ElfFacts:
     """The facts of the ELF file in a seekable stream, which is left open. ElfError when it can't be read."""
     try:
-        return _Reader(ELFFile(cast("BinaryIO", _View(stream)))).facts()
+        facts = _Reader(ELFFile(cast("BinaryIO", _View(stream)))).facts()
+        return replace(facts, alignment=min(_section_alignment(stream), facts.alignment)) if facts.native else facts
     except _PARSER_ERRORS as error:
         raise ElfError(f"damaged ELF file: {type(error).__name__}: {str(error)[:120]}") from error
+
+
+def _section_alignment(stream: BinaryIO) -> int:
+    """The largest alignment of a section that is loaded; 1 where no section says."""
+    stream.seek(0)
+    at, width, count = struct.unpack_from("<40xQ10xHH", stream.read(64))
+    if width != _SECTION.size or not 0 < count <= _MAX_SECTIONS:
+        return 1
+    stream.seek(at)
+    data = stream.read(width * count)
+    sections = _SECTION.iter_unpack(data[: len(data) // width * width])
+    return max((alignment for flags, alignment in sections if flags & _SECTION_LOADED), default=1)
 
 
 class _Reader:
@@ -135,7 +170,9 @@ class _Reader:
     def __init__(self, elf: ELFFile) -> None:
         self._elf = elf
         self._stream = elf.stream
-        self._loads: list[tuple[int, int, int]] = []  # address, offset, bytes in the file
+        self._loads: list[Segment] = []
+        self._alignment = 1
+        self._tls = False
         self._dynamic: tuple[int, int] | None = None
         self._interpreter: str | None = None
         self._exec_stack: bool | None = None
@@ -163,16 +200,31 @@ class _Reader:
             for_linux=str(header["e_ident"]["EI_OSABI"]) in _LINUX_ABIS,
             versions_needed=self._versions_needed(),
             versions_defined=frozenset(self._versions_defined()),
+            segments=tuple(self._loads),
+            headers=(header["e_phoff"], header["e_phoff"] + header["e_phnum"] * header["e_phentsize"]),
+            alignment=self._alignment,
+            tls=self._tls,
         )
 
     def _segment(self, header: Any) -> None:
         kind, offset, size = header["p_type"], header["p_offset"], header["p_filesz"]
         if kind == "PT_LOAD":
-            self._loads.append((header["p_vaddr"], offset, size))
+            self._loads.append(
+                Segment(
+                    address=header["p_vaddr"],
+                    offset=offset,
+                    file_size=size,
+                    memory_size=header["p_memsz"],
+                    writable=bool(header["p_flags"] & _WRITABLE),
+                )
+            )
+            self._alignment = max(self._alignment, header["p_align"])
         elif kind == "PT_DYNAMIC" and self._dynamic is None:
             self._dynamic = (offset, size)
         elif kind == "PT_INTERP" and self._interpreter is None:
             self._interpreter = self._text(offset, min(size, _MAX_STRING))
+        elif kind == "PT_TLS":
+            self._tls = True
         elif kind == "PT_GNU_STACK":
             self._exec_stack = bool(header["p_flags"] & 1)
 
@@ -193,9 +245,9 @@ class _Reader:
         return values[0] if values else None
 
     def _offset(self, address: int) -> int:
-        for start, offset, size in self._loads:
-            if start <= address < start + size:
-                return offset + address - start
+        for each in self._loads:
+            if each.address <= address < each.address + each.file_size:
+                return each.offset + address - each.address
         raise ElfError("damaged ELF file: a table lies outside what is loaded")
 
     def _string(self, index: int) -> str:

@@ -62,6 +62,7 @@ def make_plan(loaded: LoadedProject, manifest: EffectiveManifest, inputs: Inputs
         ops_manifest=_ops_manifest(project, manifest),
         secrets=tuple(secret.id for secret in project.build.secrets),
         ssh=project.build.ssh,
+        gnu_rust_linker=project.build.rust_linker == "gnu",
         origins=_origins(loaded),
     )
 

@@ -75,8 +75,9 @@ class Plan:
 
     `program` is the guest path without its leading "/" (and ops's argument); `ops_manifest` is what `ops build` is
     given (paths relative to /stage); `secrets` are the ids that the user's step gets, `ssh` says whether it gets the
-    ssh agent; `program_image` is an image that stands for stage `program` ("" = build it); `origins` maps a step's
-    key (see `plan.origins`) to its place in project.yaml.
+    ssh agent; `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld; `program_image` is an image that
+    stands for stage `program` ("" = build it); `origins` maps a step's key (see `plan.origins`) to its place in
+    project.yaml.
     """
 
     name: str
@@ -95,5 +96,6 @@ class Plan:
     ops_manifest: Mapping[str, Any]
     secrets: tuple[str, ...] = ()
     ssh: bool = False
+    gnu_rust_linker: bool = True
     program_image: str = ""
     origins: Mapping[str, Origin] = field(default_factory=dict)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.containerfile.assemble import program_parts
-from orchestrator.containerfile.context import BuildContext, Content
-from orchestrator.containerfile.render import render_program, render_scripts
+from orchestrator.containerfile.assemble import program_parts, script_parts
+from orchestrator.containerfile.context import BuildContext
+from orchestrator.containerfile.render import render_program, render_rust_scripts, render_scripts
 from orchestrator.engine.base import Engine
 from orchestrator.inputs.bases import load_image
 from orchestrator.inputs.image_archive import read_image
@@ -29,8 +29,8 @@ def program_key(loaded: LoadedProject, plan: Plan, inputs: Inputs) -> str:
     How this machine reaches the network doesn't count, nor what an engine calls the base.
     """
     base = identity(inputs.base) if inputs.base is not None else plan.base
-    script = Content(path="scripts/build.sh", data=render_scripts(plan)["build.sh"].encode())
-    context = BuildContext(parts=[script, *program_parts(loaded, plan, inputs)])
+    scripts = {"build.sh": render_scripts(plan)["build.sh"], **render_rust_scripts(plan)}
+    context = BuildContext(parts=[*script_parts(scripts), *program_parts(loaded, plan, inputs)])
     return key_of("program", render_program(replace(plan, base=base)), context.digest(), platform.machine())
 
 

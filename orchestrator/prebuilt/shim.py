@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from orchestrator.containerfile.render import render_rust_scripts
 from orchestrator.errors import InputError
 from orchestrator.files import new
 from orchestrator.inputs.archives import extract
@@ -40,6 +41,7 @@ def shim_name(plan: Plan, inputs: Inputs) -> str:
     if plan.shim is None or inputs.gevulot is None or inputs.gevulot_base is None:
         raise ValueError("a shim needs its sources and its base")
     templates = [(CONTAINERFILES / name).read_text(encoding="utf-8") for name in TEMPLATES]
+    templates += render_rust_scripts(plan).values()
     parts = (identity(inputs.gevulot), identity(inputs.gevulot_base), *plan.shim.packages)
     return key_of("shim", *parts, "workspace" if plan.shim.workspace else "ffi", platform.machine(), *templates)
 

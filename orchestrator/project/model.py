@@ -190,6 +190,9 @@ class Build(Model):
     """Values that only the build step may read; they never reach a layer, the context, the receipt or the image."""
     ssh: Annotated[bool, Field(strict=True)] = False  # the host's ssh agent, for `run` alone
     """Forward the ssh agent of SSH_AUTH_SOCK to the build step."""
+    rust_linker: Literal["gnu", "default"] = Field(default="gnu", alias="rust-linker")
+    """What links Rust programs: `gnu` has cargo link with GNU ld where rustc would take its own lld, whose programs
+    lose data on Nanos 0.1.51; `default` leaves rustc its choice. A linker that the project itself names has its way."""
     run: Annotated[str, AfterValidator(_not_blank)]
     """Shell script that builds the program, run in /build with `sh -e`."""
     program: InsideFile

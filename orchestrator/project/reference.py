@@ -44,6 +44,7 @@ _MORE_EXAMPLES: Mapping[str, str] = {
     "build.secrets.env": "env: TOKEN",
     "build.secrets.file": "file: token.txt",
     "build.ssh": "ssh: true",
+    "build.rust-linker": "rust-linker: default",
     "stage": "stage: {extra: [libcuda.so.1]}",
     "stage.libraries": "libraries: none",
     "nanos.version": 'version: "0.1.51"',

@@ -11,9 +11,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from orchestrator.errors import UsageError
+from orchestrator.elf.closure import GuestLoader
+from orchestrator.elf.nanos import loaded_by_kernel
+from orchestrator.errors import Finding, UsageError
 from orchestrator.events import Emit, Notice, ignore
 from orchestrator.guest.files import make_skeleton
 from orchestrator.guest.model import guest_of
@@ -74,7 +76,8 @@ class Options:
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
     """What came of it. `place` is where it ran; `missing` only with a trace, `result` only with a task; `swapped`:
-    the driver libraries that were this machine's, not the image's."""
+    the driver libraries that were this machine's, not the image's; `damaged`: what the guest's kernel does to the
+    program or its loader, which Linux doesn't."""
 
     run: Run
     limits: Limits
@@ -83,11 +86,25 @@ class Rehearsal:
     swapped: tuple[str, ...] = ()
     result: Result | None = None
     missing: Missing | None = None
+    damaged: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """The program ended with 0, and answered its task if it had one."""
-        return self.run.ok and (self.result is None or self.result.error is None)
+        """The program ended with 0, answered its task if it had one, and the guest's kernel would load it whole."""
+        return self.failure is None
+
+    @property
+    def failure(self) -> str | None:
+        """Why it failed, for a person; None where it is ok."""
+        answer = self.result.error if self.result is not None and self.run.ok else None
+        return answer or self.program_failure
+
+    @property
+    def program_failure(self) -> str | None:
+        """The same, whatever it answered to its task."""
+        if not self.run.ok:
+            return self.run.reason(self.limits)
+        return "the program ran here, but Nanos would not load it whole" if self.damaged else None
 
     def to_dict(self) -> dict[str, Any]:
         """For --json."""
@@ -96,6 +113,9 @@ class Rehearsal:
         document["message"] = self.run.words(self.limits)
         document["guest"] = {"nanos": self.machine.version, "table": self.machine.guest.version}
         document["swapped"] = list(self.swapped)
+        document["damaged"] = [
+            {"code": each.code, "message": each.message, "remedy": each.remedy} for each in self.damaged
+        ]
         if self.result is not None:
             document["result"] = self.result.to_dict()
         if self.missing is not None:
@@ -142,7 +162,20 @@ def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
             swapped=swapped,
             result=result if task is not None else None,
             missing=missing(image.rootfs, run.opened) if options.trace else None,
+            damaged=_damaged(image, program),
         )
+
+
+def _damaged(image: Image, program: Program) -> tuple[Finding, ...]:
+    """What Nanos's own loader would make of the program: Linux's, which ran it here, keeps to its file."""
+    rootfs = image.rootfs
+
+    def open_file(path: str) -> BinaryIO | None:
+        node = rootfs.lookup(path)
+        return cast("BinaryIO", rootfs.open_file(node)) if isinstance(node, File) else None
+
+    loader = GuestLoader(open_file, program=program.path, environment=program.environment)
+    return tuple(loaded_by_kernel(loader, rootfs.attributes))
 
 
 def program_of(image: Image) -> Program:

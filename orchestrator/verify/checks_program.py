@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from orchestrator.elf.closure import Link
 from orchestrator.elf.facts import ElfFacts
+from orchestrator.elf.nanos import loaded_by_kernel
 from orchestrator.errors import Finding, error, note, warning
 from orchestrator.guest.imports import import_notes, imported_functions
 from orchestrator.guest.model import guest_of
@@ -42,7 +43,12 @@ def program(subject: Subject) -> Iterator[Finding]:
     elif facts.type not in ("ET_EXEC", "ET_DYN"):
         yield error("program-not-linked", f"program {path} is of type {facts.type}, not a linked program")
     elif facts.exec_stack:
-        yield warning("program-exec-stack", f"program {path} asks for an executable stack", "link with -z noexecstack")
+        yield warning(
+            "program-exec-stack",
+            f"program {path} asks for an executable stack, which Nanos doesn't give: code on the stack, as of GCC's"
+            " nested functions, ends it with a fault",
+            "link with -z noexecstack if it runs none",
+        )
 
     if isinstance(facts, ElfFacts):
         yield from _answered_otherwise(subject)
@@ -76,6 +82,11 @@ def interpreter(subject: Subject) -> Iterator[Finding]:
         )
     elif not isinstance(facts, ElfFacts) or not facts.native:
         yield error("interpreter-not-elf", f"the program's loader {path} is no x86-64 ELF file", "stage the base's own")
+
+
+def loading(subject: Subject) -> Iterator[Finding]:
+    """The program and its loader survive how Nanos's kernel, which loads these two itself, maps their segments."""
+    yield from loaded_by_kernel(subject.loader, subject.attributes)
 
 
 def libraries(subject: Subject) -> Iterator[Finding]:

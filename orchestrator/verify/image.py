@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.elf.nanos import Kernel
 from orchestrator.errors import Finding, Severity, error
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import open_image
@@ -34,6 +35,12 @@ _RULES = (
         title="Program's loader at its path",
         run=checks_program.interpreter,
         detail=lambda s: s.loader.interpreter or ("static program" if s.program_facts else "no program"),
+    ),
+    _Rule(
+        id="loading",
+        title="Segments as Nanos maps them",
+        run=checks_program.loading,
+        detail=lambda s: Kernel.of(s.attributes).words,
     ),
     _Rule(
         id="libraries",

@@ -61,11 +61,11 @@ def rehearsed(options: Options, emit: Emit = ignore) -> Runner:
         done = rehearse(image, replace(options, task=task, workspace=workspace), emit)
         return Outcome(
             result=done.result,
-            error=None if done.run.ok else done.run.reason(done.limits),
+            error=done.program_failure,
             seconds=done.run.seconds,
             output=b"".join(done.run.output.values()),
             peak=done.run.peak,
-            violations=tuple(str(each) for each in done.run.violations),
+            violations=tuple(str(each) for each in (*done.run.violations, *done.damaged)),
         )
 
     return run

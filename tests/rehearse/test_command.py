@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from tests.support.cli import ROOT, orchestrator
+from tests.support.linkers import lld_flags
 from tests.support.packed import Packed
 
 WORKER = r"""
@@ -71,6 +72,20 @@ def test_a_failing_program_is_7_and_its_output_shown(packed: Packed) -> None:
     done = orchestrator("rehearse", str(image), "--engine", "none")
     assert (done.code, done.stdout) == (7, "out\n")
     assert "exit code 3" in done.stderr
+
+
+def test_a_program_that_the_guests_kernel_damages_is_7_though_it_runs_here(packed: Packed) -> None:
+    source = "int data[2000] = {1}; int main(void) { return data[0] - 1; }"
+    image = packed.image(source, *lld_flags())
+    done = orchestrator("rehearse", image)
+    assert done.code == 7
+    assert "/prog: its segments at 0x" in done.stderr and "-fuse-ld=bfd" in done.stderr
+    assert "error: the program ran here, but Nanos would not load it whole" in done.stderr
+    told = orchestrator("rehearse", image, "--json")
+    assert told.code == 7
+    assert told.json()["exit_code"] == 0 and told.json()["ok"] is False
+    assert [each["code"] for each in told.json()["damaged"]] == ["elf-page-shared"]
+    assert orchestrator("rehearse", packed.image(source, "-fuse-ld=bfd")).code == 0
 
 
 def test_fix_writes_what_the_trace_found(packed: Packed, tmp_path: Path) -> None:

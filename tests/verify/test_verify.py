@@ -13,9 +13,11 @@ import pytest
 from orchestrator.errors import Severity
 from orchestrator.image.reader import open_image
 from orchestrator.image.stub import stub_kernel
+from orchestrator.image.tree import Value
 from orchestrator.verify.image import verify_image
 from orchestrator.verify.libs import library_report
 from orchestrator.verify.model import Verification
+from tests.support.linkers import lld_flags
 
 from .conftest import DIRECTORY, LIBRARIES, LOADER, Compile, Recipe
 
@@ -53,9 +55,22 @@ def test_a_good_image_holds(verify: Verify, good: Recipe) -> None:
     document = json.loads(json.dumps(result.to_dict()))
     assert document["ok"] is True
     assert [check["id"] for check in document["checks"]] == [
-        "format", "boot", "program", "interpreter", "libraries", "versions", "by-name", "links", "mounts", "klibs",
-        "gpu", "environment", "root", "shim", "stand-ins", "history",
+        "format", "boot", "program", "interpreter", "loading", "libraries", "versions", "by-name", "links", "mounts",
+        "klibs", "gpu", "environment", "root", "shim", "stand-ins", "history",
     ]  # fmt: skip
+
+
+def test_what_lld_linked_holds_when_it_is_linked_as_advised(verify: Verify, good: Recipe, compile_c: Compile) -> None:
+    refused = verify(linked_by_lld(good, compile_c))
+    (finding,) = [each for each in refused.findings if each.code == "elf-page-shared"]
+    assert finding.message.startswith("/prog: its segments at 0x")
+    assert "Nanos 0.1.51 zeroes it behind the first one's end: the second loses" in finding.message
+    for advice in ("-Clinker-features=-lld", "-fuse-ld=bfd", "static_map_program"):
+        assert advice in finding.remedy
+    assert verify(linked_by(*lld_flags(), "-fuse-ld=bfd")(good, compile_c)).ok
+    assert verify(linked_by_lld(good, compile_c).but(attributes={"static_map_program": "t"})).ok
+    newer_kernel: dict[str, Value] = {"environment": {"NANOS_VERSION": "0.1.52"}}
+    assert verify(linked_by_lld(good, compile_c).but(attributes=newer_kernel)).ok
 
 
 def newer(recipe: Recipe, compile_c: Compile) -> Recipe:
@@ -89,6 +104,20 @@ def object_file(recipe: Recipe, compile_c: Compile) -> Recipe:
 
 def foreign(recipe: Recipe, compile_c: Compile) -> Recipe:
     return recipe.but(files={"/prog": compile_c("i386", "void _start(void) {}", "-m32", "-nostdlib", "-static")})
+
+
+def linked_by(*flags: str) -> Break:
+    """The good program without its libraries, linked in some other way."""
+
+    def change(recipe: Recipe, compile_c: Compile) -> Recipe:
+        source = "int data[2000] = {1}; int bss[9]; int main(void) { return data[0] - 1 + bss[3]; }"
+        return recipe.but(files={"/prog": compile_c("linked", source, *flags)})
+
+    return change
+
+
+def linked_by_lld(recipe: Recipe, compile_c: Compile) -> Recipe:
+    return linked_by(*lld_flags())(recipe, compile_c)
 
 
 UNLOADABLE = {"libraries": set[str](), "versions": set[str]()}
@@ -126,6 +155,7 @@ BREAKAGES: dict[str, tuple[Break, dict[str, set[str]]]] = {
         lambda r, c: r.but(files={LOADER: b"text"}),
         {"interpreter": {"interpreter-not-elf"}, **UNLOADABLE},
     ),
+    "program linked by lld": (linked_by_lld, {"loading": {"elf-page-shared"}}),
     "library not packed": (
         lambda r, c: r.but(without=(f"{LIBRARIES}/libown.so",)),
         {"libraries": {"library-missing"}},

@@ -1,0 +1,21 @@
+"""The linkers of this machine besides GNU ld."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+OLD_LLD = 14
+"""Debian bookworm's own lld, which pads no segment."""
+
+
+def newest_lld() -> Path | None:
+    """The newest ld.lld that Debian's versioned packages brought, if it is newer than the release's own."""
+    found = {int(path.parts[3].removeprefix("llvm-")): path for path in Path("/usr/lib").glob("llvm-*/bin/ld.lld")}
+    return found[max(found)] if found and max(found) > OLD_LLD else None
+
+
+def lld_flags() -> tuple[str, str]:
+    """What has gcc link with it."""
+    lld = newest_lld()
+    assert lld is not None, "the package lld-19 is missing: .ci/setup test"
+    return f"-B{lld.parent}", "-fuse-ld=lld"
