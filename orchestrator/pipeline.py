@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from orchestrator.containerfile.assemble import Dialect, assemble
+from orchestrator.containerfile.ignore import left_out_by as read_left_out
 from orchestrator.containerfile.render import render_containerfile
 from orchestrator.containerfile.rendered import check_room, clear_earlier, command_by_hand
 from orchestrator.engine.base import Engine
@@ -24,7 +26,7 @@ from orchestrator.job.prepare import assembled, prepared, usable_secrets
 from orchestrator.job.run import forget, run_containerfile
 from orchestrator.lock.resolve import resolve_locked
 from orchestrator.manifest.effective import EffectiveManifest
-from orchestrator.manifest.merge import effective_manifest
+from orchestrator.manifest.merge import effective_manifest, left_out
 from orchestrator.plan.make import make_plan
 from orchestrator.prebuilt.bundle import input_keys, keep_images
 from orchestrator.prebuilt.program import STAGE as PROGRAM_STAGE
@@ -38,6 +40,7 @@ from orchestrator.receipt import Built, StageTimes, receipt_document, receipt_te
 if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey
 
+Read = TypeVar("Read")
 TARGET = "result"
 DEFAULT_OUTPUT = Path("target")
 
@@ -66,20 +69,28 @@ def check_project(path: Path) -> Checked:
     UsageError holds every error of all three; warnings and notes come back in `findings`.
     """
     loaded = with_user_settings(load_project(path))
-    findings = [*loaded.warnings, *check_paths(loaded)]
-    manifest: EffectiveManifest | None = None
-    try:
-        manifest = effective_manifest(loaded)
+    findings = list(loaded.warnings)
+    left_out_by = _collected(lambda: read_left_out(loaded.root / loaded.project.build.context), path, findings)
+    findings += check_paths(loaded, left_out_by or (lambda _path: ""))
+    manifest = _collected(lambda: effective_manifest(loaded), path, findings)
+    if manifest is not None:
         findings += manifest.findings
-    except UsageError as error:
-        findings += error.findings or (
-            Finding(
-                severity=Severity.ERROR, code="manifest", message=error.message, remedy=error.remedy, file=str(path)
-            ),
-        )
+        findings += left_out(loaded, left_out_by) if left_out_by is not None else ()
     if manifest is None or any(finding.severity is Severity.ERROR for finding in findings):
         raise UsageError(f"{path} can't be built", findings=findings)
     return Checked(loaded=loaded, manifest=manifest, findings=tuple(findings))
+
+
+def _collected(read: Callable[[], Read], path: Path, findings: list[Finding]) -> Read | None:
+    """What `read` gives; None, and its errors among `findings`, when something is wrong with what it reads."""
+    try:
+        return read()
+    except UsageError as error:
+        unplaced = Finding(
+            severity=Severity.ERROR, code="unreadable", message=error.message, remedy=error.remedy, file=str(path)
+        )
+        findings += error.findings or (unplaced,)
+    return None
 
 
 def render_text(checked: Checked) -> str:

@@ -88,11 +88,9 @@ def render(project: Path, output: Path | None, progress: str) -> None:
 
 def _bases_by_hand(checked: Checked) -> Iterator[str]:
     """How to have each base that can be made from Debian packages, for someone whom no registry answers."""
-    from orchestrator.inputs.bases import program_base
-
     project = checked.loaded.project
     bases = [project.gevulot.base] if project.gevulot is not None else []
-    for base in dict.fromkeys([*bases, program_base(project)]):
+    for base in dict.fromkeys([*bases, project.program_base]):
         if base.bootstrap is None:
             continue
         packages = f" --include={','.join(sorted(base.bootstrap.packages))}" if base.bootstrap.packages else ""

@@ -13,24 +13,12 @@ from orchestrator.inputs.access import Access, not_in_cache
 from orchestrator.inputs.debian import debian_rootfs, locked_packages, locked_rootfs
 from orchestrator.inputs.model import Input, InputName, Pin, redirect
 from orchestrator.inputs.store import Entry
-from orchestrator.project.model import Base, Bootstrap, Project, is_whole_cuda
+from orchestrator.project.model import Base, Bootstrap
 
-CUDA_IMAGE = "docker.io/nvidia/cuda:{version}-devel-ubuntu22.04"
-CUDA_PACKAGES = ("ca-certificates", "cmake", "g++", "gcc", "libc6-dev", "make")
-"""Beside CUDA itself, what the devel image has to build with."""
 BOOTSTRAP_TAG = "localhost/orchestrator/base"
 SAVED_TAG = "localhost/orchestrator/image"
 PULL_MEMORY = 900.0
 """Seconds for which a failed pull is not tried again in this process."""
-
-
-def program_base(project: Project) -> Base:
-    """The base that the program is built in: `base`, or the CUDA devel image that `cuda` names."""
-    if project.cuda is not None and "base" not in project.model_fields_set:
-        whole = is_whole_cuda(project.cuda)
-        made = Bootstrap(debian="bookworm", packages=CUDA_PACKAGES, cuda=project.cuda) if whole else None
-        return Base(image=CUDA_IMAGE.format(version=project.cuda), bootstrap=made)
-    return project.base
 
 
 def resolve_base(access: Access, base: Base, engine: Engine, name: InputName = "base") -> Input:

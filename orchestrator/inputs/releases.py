@@ -18,7 +18,7 @@ from orchestrator.inputs.archives import extract
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.model import Input, InputKind, InputName, redact_url
 from orchestrator.inputs.store import Entry, key_of
-from orchestrator.project.model import DEFAULT_NANOS, GpuAssets, Nanos, Ops
+from orchestrator.project.model import GpuAssets, Nanos, Ops
 
 NANOS_URL = "https://storage.googleapis.com/nanos/release/{version}/nanos-release-linux-{version}.tar.gz"
 COMMON_URL = "https://storage.googleapis.com/nanos/common/common.tar.gz"
@@ -34,7 +34,7 @@ def nanos(access: Access, spec: Nanos, root: Path) -> tuple[Input, Input | None]
         return _stub(access), None
     if spec.path is not None:
         return _local_nanos(access, root, spec)
-    version = spec.version or DEFAULT_NANOS
+    version = spec.release
     url = NANOS_URL.format(version=version)
     archive = fetch(access, url, name="nanos", check=_gzip(access, url), title=f"download Nanos {version}")
     tree = unpacked(access, archive, url)

@@ -20,7 +20,7 @@ from orchestrator.inputs.magic import expect_archive
 from orchestrator.inputs.model import Input, Inputs, Pin, redact_url
 from orchestrator.inputs.store import Store
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.model import DEFAULT_NANOS, RUNTIME_REFS, Gevulot, Project
+from orchestrator.project.model import Gevulot, Project
 
 GEVULOT_SKIP = (".git", "target")
 """What a local gevulot tree holds at its top that is no source: neither pinned nor to be copied."""
@@ -90,9 +90,8 @@ def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]
     jobs: dict[str, Callable[[], Any]] = {"nanos": lambda: releases.nanos(access, project.nanos, root)}
     if project.packer == "ops":
         jobs["ops"] = lambda: releases.ops(access, project.ops, root)
-    if project.gpu or project.gpu_assets is not None:
-        version = project.nanos.version or DEFAULT_NANOS
-        jobs["gpu-assets"] = lambda: releases.gpu_assets(access, project.gpu_assets, version, root)
+    if project.gpu:
+        jobs["gpu-assets"] = lambda: releases.gpu_assets(access, project.gpu_assets, project.nanos.release, root)
     if (gevulot := project.gevulot) is not None:
         jobs["gevulot"] = lambda: _gevulot(access, gevulot, project, root)
     return jobs
@@ -116,7 +115,7 @@ def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Inp
     url = written if ":" in written else str((root / written).absolute())
     locked = access.pins.get("gevulot")
     commit = locked.values.get("commit") if locked else None
-    checkout = fetch_git(access, url, spec.ref or RUNTIME_REFS[project.runtime], commit=commit)
+    checkout = fetch_git(access, url, project.gevulot_ref or "", commit=commit)
     digest = checkout.entry.sha256
     if locked and digest != (expected := locked.values.get("tree-sha256", digest)):
         raise differs(f"{redact_url(written)} at {commit}: the sha256 of its tree is", "gevulot", expected, digest)
@@ -139,7 +138,7 @@ def _base(
     try:
         if name == "gevulot-base" and gevulot is not None:
             return bases.resolve_base(access, gevulot.base, engine, "gevulot-base")
-        return bases.resolve_base(access, bases.program_base(loaded.project), engine, "base")
+        return bases.resolve_base(access, loaded.project.program_base, engine, "base")
     except InputError as error:
         failures.append(_finding(loaded, _base_field(loaded, name), error))
         return None

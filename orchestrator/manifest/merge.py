@@ -15,9 +15,11 @@ from orchestrator.manifest import lint as linter
 from orchestrator.manifest.effective import EffectiveManifest, canonical_order
 from orchestrator.manifest.load import load_manifest
 from orchestrator.manifest.report import Report, Source
+from orchestrator.manifest.rules import Values
 from orchestrator.manifest.schema import CONFIG, Key, canonical
 from orchestrator.project.load import LoadedProject, failure
-from orchestrator.project.model import DEFAULT_OPS, Project
+from orchestrator.project.model import Project
+from orchestrator.project.paths import LeftOutBy, forgotten
 from orchestrator.suggest import shown
 
 WORKSPACE = "/workspace"
@@ -41,7 +43,7 @@ def effective_manifest(loaded: LoadedProject) -> EffectiveManifest:
     findings = linter.lint(
         own.data,
         own.lines,
-        ops_version=project.ops.version or DEFAULT_OPS,
+        ops_version=project.ops_release,
         gpu=project.gpu,
         resources=project.resources,
         source=source,
@@ -54,6 +56,18 @@ def effective_manifest(loaded: LoadedProject) -> EffectiveManifest:
     findings += linter.lint_effective(effective, source, gpu=project.gpu, shim=project.gevulot is not None)
     _raise_errors(own.file, findings)
     return replace(effective, findings=tuple(findings))
+
+
+def left_out(loaded: LoadedProject, left_out_by: LeftOutBy) -> list[Finding]:
+    """Warnings for what the user's `Files` and `Dirs` name and an ignore file keeps from the build."""
+    own = _own(loaded)
+    report = Report(source=Source(file=own.file, prefix=own.prefix), lines=own.lines)
+    values = Values.of(own.data)
+    for where, path in (*values.texts("Files"), *values.texts("Dirs")):
+        found = forgotten(loaded.root / loaded.project.build.context, path, left_out_by)
+        if found is not None:
+            report.warning("left-out", where, *found)
+    return report.findings
 
 
 def _raise_errors(file: str, findings: list[Finding]) -> None:
