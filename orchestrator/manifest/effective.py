@@ -6,8 +6,8 @@ import ipaddress
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.errors import Finding
@@ -37,15 +37,6 @@ class EffectiveManifest:
     def text(self) -> str:
         """The JSON text to give to `ops build -c`: the same data give the same text."""
         return json.dumps(self.data, indent=2, ensure_ascii=False) + "\n"
-
-    def with_staged(self, *, dirs: Iterable[str] = (), files: Iterable[str] = ()) -> EffectiveManifest:
-        """The same with what staging adds to `Dirs` and `Files` (entries that are there already stay once)."""
-        data = dict(self.data)
-        for key, more in (("Dirs", dirs), ("Files", files)):
-            entries = list(dict.fromkeys([*data.get(key, ()), *more]))
-            if entries:
-                data[key] = entries
-        return replace(self, data=canonical_order(data))
 
     @property
     def program_argument(self) -> str:
@@ -146,11 +137,6 @@ class EffectiveManifest:
     def uefi(self) -> bool:
         """Add an EFI system partition."""
         return bool(self.data.get("Uefi", False))
-
-    @property
-    def target_root(self) -> str | None:
-        """Alternate host root, or None."""
-        return self.data.get("TargetRoot") or None
 
     @property
     def run_config(self) -> dict[str, Any]:
