@@ -43,6 +43,15 @@ _IGNORED: Mapping[str, tuple[str, str]] = {
     "CloudConfig.ImageName": ("is recomputed by ops", "set `name` in project.yaml"),
     "RunConfig.Nics.IPv6Address": ("is never written by ops", "remove it"),
 }
+_OTHER_NAMES: Mapping[str, str] = {
+    "environment": "Env",
+    "variables": "Env",
+    "arguments": "Args",
+    "directories": "Dirs",
+    "volumes": "Mounts",
+    "dns": "NameServers",
+}
+"""What people write for some of ops's keys, in lower case."""
 _FORBIDDEN: Mapping[str, tuple[str, str]] = {
     "BuildDir": ("ops deletes this directory, with all in it, after the build", "remove the key"),
     "NightlyBuild": ("takes whatever Nanos was built last night", "set `nanos: {version: …}` in project.yaml"),
@@ -111,7 +120,10 @@ def _unknown(report: Report, key: str, value: Any, keys: Mapping[str, Key], path
     elsewhere = [section for section in places(key) if SECTIONS[section] is not keys]
     others = {name: section for section, names in SECTIONS.items() for name in names if names is not keys}
     close = nearest(key, keys)
-    if elsewhere:
+    meant = _OTHER_NAMES.get(key.lower())
+    if meant is not None:
+        remedy = f"did you mean `{meant}`?" if keys is CONFIG else f"did you mean `{meant}` at the top level?"
+    elif elsewhere:
         section = elsewhere[0]
         remedy = f"move it into `{section}`" if section else "move it to the top level of the manifest"
         message = f"isn't a key {place}"

@@ -57,6 +57,12 @@ class Subject:
         value = self.attributes.get("environment")
         return {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, dict) else {}
 
+    @cached_property
+    def kernel_name(self) -> str:
+        """`Nanos 0.1.51` as the image says it of itself; `Nanos` where it names no release."""
+        version = self.environment.get("NANOS_VERSION", "")
+        return f"Nanos {version}" if version[:1].isdigit() else "Nanos"
+
     def open(self, path: str) -> BinaryIO | None:
         """The regular file at a guest path, links followed."""
         node = self.rootfs.lookup(path)
