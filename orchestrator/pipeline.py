@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from orchestrator.job.run import forget, run_containerfile
 from orchestrator.lock.resolve import resolve_locked
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.manifest.merge import effective_manifest, left_out
+from orchestrator.packers.staged import OpenArchive
 from orchestrator.plan.make import make_plan
 from orchestrator.prebuilt.bundle import input_keys, keep_images
 from orchestrator.prebuilt.program import STAGE as PROGRAM_STAGE
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 Read = TypeVar("Read")
 TARGET = "result"
+STAGING_STAGE = "staging"
 DEFAULT_OUTPUT = Path("target")
 
 
@@ -61,6 +64,14 @@ class Result:
     image: Path
     receipt: Path
     document: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staging:
+    """The stage that gathers the image's files. `directories` (globs) are where it looks for libraries first."""
+
+    open_archive: OpenArchive
+    directories: tuple[str, ...]
 
 
 def check_project(path: Path) -> Checked:
@@ -199,6 +210,25 @@ def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit)
                 return export_entries(store, keys, target)
             finally:
                 store.remove(key)  # large, of use on the other machine only, and saved again in seconds
+
+
+@contextmanager
+def open_staging(checked: Checked, engine: Engine, *, output: Path, emit: Emit) -> Iterator[Staging]:
+    """The container in which the image's files were gathered, from the engine's cache or built again.
+
+    `output` is where the image was written. Errors are those of `build_project`, up to that step.
+    """
+    order = _order(checked, engine, BuildOptions(), (output,), emit)
+    with order.store.in_use():
+        job = prepared(order)
+        image = run_containerfile(job, assembled(job), STAGING_STAGE)
+        try:
+            searched = tuple(value for option, value in job.plan.staging.arguments if option == "--search")
+            yield Staging(
+                open_archive=lambda path: engine.open_archive(image, path, job.build_id), directories=searched
+            )
+        finally:
+            forget(job, image)
 
 
 def _order(checked: Checked, engine: Engine, options: BuildOptions, exclude: tuple[Path, ...], emit: Emit) -> Order:

@@ -48,7 +48,7 @@ ALLOWED = {
     "scaffold": BASIS | {"project"},
     "inspection": BASIS | {"image"},
     "node": BASIS,
-    "rehearse": BASIS | {"image", "engine", "inspection", "receipt", "node"},
+    "rehearse": BASIS | {"image", "elf", "engine", "inspection", "receipt", "node"},
     "workflow": BASIS | {"inputs", "node", "receipt", "rehearse", "boot"},
     "clean": BASIS | {"engine"},
     "doctor": BASIS | {"engine", "inputs"},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.amounts import size
-from orchestrator.cli.console import answer, answer_outcome, say
+from orchestrator.cli.console import alike, answer, answer_outcome, more_like_it, say
 from orchestrator.cli.parameters import (
     DIRECTORY,
     PROJECT,
@@ -24,6 +24,7 @@ from orchestrator.cli.parameters import (
     task_option,
     timeout_option,
 )
+from orchestrator.cli.rehearse_fix import fix as fix_missing
 from orchestrator.cli.results import answer_result
 from orchestrator.errors import ProgramError, UsageError
 
@@ -42,7 +43,12 @@ if TYPE_CHECKING:
 @click.option("--memory", type=click.IntRange(min=1), metavar="MIB", help="Memory (default: the receipt's, else 512).")
 @cpus_option
 @click.option("--trace", is_flag=True, help="List the files and libraries that it looked for and that aren't there.")
-@click.option("--fix", type=PROJECT, metavar="PROJECT.YAML", help="With --trace: write those into this project.")
+@click.option(
+    "--fix",
+    type=PROJECT,
+    metavar="PROJECT.YAML",
+    help="With --trace: after a failure, write into this project what its build has.",
+)
 @click.option("--gpus", is_flag=True, help="This machine's GPUs, and its driver's libraries.")
 @json_option
 @json_failures
@@ -64,14 +70,10 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
     if done.missing is not None and not as_json:
         for line in done.missing.lines():
             answer(line)
-    if done.missing is not None and fix is not None:
-        from orchestrator.rehearse.fix import fix_project
-
-        for added in fix_project(fix, done.missing):
-            say(f"{fix}: added {added}")
+    fixed = {"fix": fix_missing(fix, image, engine, done, quiet=as_json)} if fix is not None else {}
     words = done.run.words(done.limits)
     if as_json:
-        answer_outcome(done.to_dict(), ok=done.ok)
+        answer_outcome(done.to_dict() | fixed, ok=done.ok)
         return
     peak = f", peak memory {size(done.run.peak)}" if done.run.peak else ""
     say(f"{image}: {words}{peak} (engine: {done.place})")
@@ -91,8 +93,8 @@ def _show(stream: str, data: bytes) -> None:
 def _say_what_happened(done: Rehearsal) -> None:
     if done.swapped:
         say(f"this machine's driver libraries stood in for the image's: {', '.join(done.swapped)}")
-    for violation in done.run.violations:
-        say(f"guest limit: {violation}")
+    for violation, more in alike(done.run.violations, lambda each: each.code):
+        say(f"guest limit: {violation}{more_like_it(more)}")
 
 
 def _remedy(end: str, codes: list[str]) -> str:

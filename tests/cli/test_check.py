@@ -65,6 +65,16 @@ def test_what_an_ignore_file_leaves_out_is_said_before_the_build(project: Path, 
             assert line.startswith(f"warning: {start}")
 
 
+def test_many_notes_of_one_kind_are_one_line_with_a_count(project: Path) -> None:
+    add(project, f"stage: {{files: [{', '.join(f'made/{number}' for number in range(40))}]}}\n")
+    ended = cli("check", ".")
+    said = [line for line in ended.err.splitlines() if "stage.files" in line]
+    assert len(said) == 1
+    assert "stage.files[0]: `made/0` isn't in the context" in said[0]
+    assert said[0].endswith(" (and 39 more like it)")
+    assert len(cli("check", ".", "--json").json()["findings"]) >= 40
+
+
 def test_an_ignore_file_that_is_wrong_is_said_with_the_rest(project: Path) -> None:
     Path(".dockerignore").write_text("ok\n[a\n")
     add(project, "network: {ca: no.pem}\n")
