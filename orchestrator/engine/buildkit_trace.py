@@ -31,16 +31,6 @@ class Vertex:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status:
-    """A part of a step with a measure of its progress, such as a layer that is pulled."""
-
-    vertex: str
-    id: str = ""
-    current: int = 0
-    total: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Log:
     """Bytes that a step wrote to its stdout (`stream` 1) or stderr (2)."""
 
@@ -54,7 +44,6 @@ class Trace:
     """One StatusResponse."""
 
     vertices: tuple[Vertex, ...] = ()
-    statuses: tuple[Status, ...] = ()
     logs: tuple[Log, ...] = ()
 
 
@@ -63,19 +52,16 @@ def decode(data: bytes) -> Trace:
     if len(data) > MAX_MESSAGE:
         raise TraceError(f"trace message of {len(data)} bytes")
     vertices: list[Vertex] = []
-    statuses: list[Status] = []
     logs: list[Log] = []
     try:
         for number, value in protobuf.fields(data):
             if number == 1:
                 vertices.append(_vertex(protobuf.as_bytes(value)))
-            elif number == 2:
-                statuses.append(_status(protobuf.as_bytes(value)))
             elif number == 3:
                 logs.append(_log(protobuf.as_bytes(value)))
     except protobuf.ProtobufError as error:
         raise TraceError(str(error)) from error
-    return Trace(vertices=tuple(vertices), statuses=tuple(statuses), logs=tuple(logs))
+    return Trace(vertices=tuple(vertices), logs=tuple(logs))
 
 
 def _vertex(data: bytes) -> Vertex:
@@ -87,16 +73,6 @@ def _vertex(data: bytes) -> Vertex:
         started=_time(fields.get(5)),
         completed=_time(fields.get(6)),
         error=protobuf.as_text(fields.get(7, b"")),
-    )
-
-
-def _status(data: bytes) -> Status:
-    fields = dict(protobuf.fields(data))
-    return Status(
-        id=protobuf.as_text(fields.get(1, b"")),
-        vertex=protobuf.as_text(fields.get(2, b"")),
-        current=protobuf.as_number(fields.get(4, 0)),
-        total=protobuf.as_number(fields.get(5, 0)),
     )
 
 

@@ -158,15 +158,15 @@ def guest_program(program: str) -> str:
     return posixpath.normpath("/" + "/".join(parts)).replace("//", "/")
 
 
-def renumber_mounts(mounts: Mapping[str, str], parent: str = ".") -> dict[str, str]:
+def renumber_mounts(mounts: Mapping[str, str]) -> dict[str, str]:
     """ops >= 0.1.42: every key that is no local volume becomes `%N`, N counting from 0 in the keys' byte order.
 
-    A build container has no volumes, so all keys are renumbered. `parent` is the -c file's directory, which ops
-    joins to relative keys before it sorts (for `.` that only cleans them).
+    A build container has no volumes, so all keys are renumbered. ops joins the -c file's directory to relative keys
+    before it sorts; ours is `.`, so that only cleans them.
     """
     shares: dict[str, str] = {}
     for key, guest in mounts.items():
-        host = key if key.startswith("/") else posixpath.normpath(posixpath.join(parent, key))
+        host = key if key.startswith("/") else posixpath.normpath(key)
         shares[host] = guest
     ordered = sorted(shares, key=lambda host: host.encode("utf-8", "surrogateescape"))
     return {f"%{number}": shares[host] for number, host in enumerate(ordered)}

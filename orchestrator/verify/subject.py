@@ -73,11 +73,6 @@ class Subject:
         found = self.rootfs.resolve(path)
         return path if found is None else found[0]
 
-    def contains(self, path: str, text: bytes) -> bool:
-        """Whether the file at a guest path holds these bytes."""
-        node = self.rootfs.lookup(path)
-        return isinstance(node, File) and bool(_search(_stored(self.rootfs, node), (text,)))
-
     def is_stand_in(self, path: str) -> bool:
         """Whether the file says of itself that it is a stand-in; files of the boot file system are `boot:PATH`."""
         return any(each.path == path for each in self.marks.stand_ins)

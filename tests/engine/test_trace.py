@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.engine import buildkit_trace
-from orchestrator.engine.buildkit_trace import Log, Status, Trace, TraceError, Vertex, decode
+from orchestrator.engine.buildkit_trace import Log, Trace, TraceError, Vertex, decode
 
 RECORDINGS = Path(__file__).parent / "recordings"
 
@@ -65,7 +65,6 @@ def test_decodes_what_was_encoded(draw: st.DataObject) -> None:
                 error=error,
             ),
         ),
-        statuses=(Status(vertex=digest, id="id", current=current, total=total),),
         logs=(Log(vertex=digest, data=text, stream=2),),
     )
 
