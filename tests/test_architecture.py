@@ -51,7 +51,7 @@ ALLOWED = {
     "rehearse": BASIS | {"image", "elf", "engine", "inspection", "receipt", "node"},
     "workflow": BASIS | {"inputs", "node", "receipt", "rehearse", "boot"},
     "clean": BASIS | {"engine"},
-    "doctor": BASIS | {"engine", "inputs"},
+    "doctor": BASIS | {"boot", "engine", "inputs"},
 }
 
 
