@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 @timeout_option
 @click.option("--memory", type=click.IntRange(min=1), metavar="MIB", help="Memory (default: the receipt's, else 512).")
 @cpus_option
-@click.option("--trace", is_flag=True, help="List the files and libraries that it looked for and that aren't there.")
+@click.option("--trace", is_flag=True, help="List files and libraries the program looked for but did not find.")
 @click.option(
     "--fix",
     type=PROJECT,
     metavar="PROJECT.YAML",
-    help="With --trace: after a failure, write into this project what its build has.",
+    help="With --trace: after a failure, add to this project what its build has of them.",
 )
-@click.option("--gpus", is_flag=True, help="This machine's GPUs, and its driver's libraries.")
+@click.option("--gpus", is_flag=True, help="Use this machine's GPUs and its driver's libraries.")
 @json_option
 @json_failures
 def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given: object) -> None:

@@ -1,4 +1,4 @@
-"""Why an image can't be had: the engines' texts, sorted.
+"""Why an image can't be pulled: the engines' texts, sorted.
 
 Engines report every failure of a registry as one line of text (no code, no type), so the text is all there is to
 go by. What a name, an address or a digest in it happens to hold says nothing and is taken out first; what isn't
@@ -15,10 +15,10 @@ from orchestrator.errors import InputError
 
 
 class ImageError(InputError):
-    """An image can't be had; `reason` is why, without the image's name."""
+    """An image can't be pulled; `reason` is why, without the image's name."""
 
     def __init__(self, reference: str, reason: str, *, remedy: str, detail: str = "") -> None:
-        super().__init__(f"image {reference} can't be had: {reason}", remedy=remedy, detail=detail)
+        super().__init__(f"failed to pull {reference}: {reason}", remedy=remedy, detail=detail)
         self.reason = reason
 
 
@@ -118,7 +118,7 @@ _AWAY = (
 
 
 def image_error(reference: str, text: str, login: Login | None = None) -> ImageError:
-    """Why `reference` can't be had, from the engine's `text`. `login` = what it was given."""
+    """Why `reference` can't be pulled, from the engine's `text`. `login` = what it was given."""
     said = text.strip()
     bare = _without_names(said, reference)
     if reference.startswith("localhost/") and any(words in bare for words in _AWAY):

@@ -171,7 +171,7 @@ def _check_md5(access: Access, version: str, entry: Entry) -> str:
     try:
         text = fetch(access, url, title=f"download the md5 of ops {version}").path.read_text(errors="replace")
     except InputError as error:
-        return f"the vendor's md5 of ops {version} could not be had ({error.message})"
+        return f"the vendor's md5 of ops {version} could not be fetched ({error.message})"
     match = re.search(r"\b[0-9a-fA-F]{32}\b", text)
     if match is None:
         return f"the vendor's md5 file of ops {version} holds no md5"

@@ -177,8 +177,8 @@ def _failed(failures: list[Finding]) -> InputError:
     count = len(ordered)
     what = "an input" if count == 1 else f"{count} inputs"
     return InputError(
-        f"{what} could not be had: {ordered[0].message}" if count == 1 else f"{what} could not be had",
-        remedy=ordered[0].remedy if count == 1 else "mend what is listed and run again",
+        f"failed to fetch {what}: {ordered[0].message}" if count == 1 else f"failed to fetch {what}",
+        remedy=ordered[0].remedy if count == 1 else "fix the errors above and run again",
         findings=ordered,
     )
 

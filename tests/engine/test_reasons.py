@@ -23,7 +23,7 @@ RECORDED = [
 def test_recorded_texts(reference: str, reason: str, text: str) -> None:
     error = image_error(reference, text)
     assert reason in error.reason
-    assert error.message == f"image {reference} can't be had: {error.reason}"
+    assert error.message == f"failed to pull {reference}: {error.reason}"
     assert error.remedy
     assert error.detail == text
 
