@@ -1,26 +1,41 @@
-"""The tests' own engines, started by hand as the docstring of tests/support/engines.py says."""
+"""The tests' own Docker, started by hand as the docstring of tests/support/engines.py says."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli import ROOT
+from tests.support import engines
 
 
-@pytest.mark.parametrize(("command", "code", "says"), [("start-docker", 1, "error: dockerd "), ("stop-docker", 0, "")])
-def test_a_fresh_machine_has_no_folder_of_ours_yet(tmp_path: Path, command: str, code: int, says: str) -> None:
-    """No PATH, so no daemon comes up (containerd is missing): the folder is needed before that."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.engines", command],
-        cwd=ROOT,
-        env={"TMPDIR": str(tmp_path), "PATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stdout) == (code, "")
-    assert done.stderr.startswith(says)
-    assert "Traceback" not in done.stderr
+class NoDaemon(engines.Dockerd):
+    """Starts nothing: only what is done around it counts here."""
+
+    def start(self) -> None:
+        """Its folder, as the real one makes it."""
+        self.folder.mkdir(parents=True)
+
+    def answers(self) -> bool:
+        """Never."""
+        return False
+
+
+def test_a_fresh_machine_has_no_folder_of_ours_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "fresh"
+    monkeypatch.setattr(engines, "FOLDER", folder)
+    monkeypatch.setattr(engines, "Dockerd", NoDaemon)
+    assert engines.main(["start-docker"]) == 0
+    assert capsys.readouterr().out == f"unix://{folder}/docker/docker.sock\n"
+    assert engines.main(["stop-docker"]) == 0
+
+
+def test_a_machine_without_docker_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(engines, "FOLDER", tmp_path / "fresh")
+    monkeypatch.setattr("orchestrator.process.which", lambda _name: None)
+    assert engines.main(["start-docker"]) == 1
+    assert capsys.readouterr().err.startswith("error: dockerd is not installed; ")
