@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import certifi
@@ -21,12 +20,12 @@ CA_PATHS = (
 )
 
 
-def ca_bundle(environ: Mapping[str, str] = os.environ) -> Path:
+def ca_bundle() -> Path:
     """The host's CA bundle: what its environment names, else the system's, else Mozilla's by certifi.
 
     It holds the certificates of a company's intercepting proxy, when there is one.
     """
-    named = [environ[name] for name in CA_VARIABLES if environ.get(name)]
+    named = [os.environ[name] for name in CA_VARIABLES if os.environ.get(name)]
     for candidate in (*named, *CA_PATHS):
         path = Path(candidate)
         if path.is_file() and path.stat().st_size:

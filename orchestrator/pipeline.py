@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from orchestrator.containerfile.assemble import Dialect, assemble
+from orchestrator.containerfile.ignore import left_out_by as read_left_out
 from orchestrator.containerfile.render import render_containerfile
 from orchestrator.containerfile.rendered import check_room, clear_earlier, command_by_hand
 from orchestrator.engine.base import Engine
@@ -24,7 +27,8 @@ from orchestrator.job.prepare import assembled, prepared, usable_secrets
 from orchestrator.job.run import forget, run_containerfile
 from orchestrator.lock.resolve import resolve_locked
 from orchestrator.manifest.effective import EffectiveManifest
-from orchestrator.manifest.merge import effective_manifest
+from orchestrator.manifest.merge import effective_manifest, left_out
+from orchestrator.packers.staged import OpenArchive
 from orchestrator.plan.make import make_plan
 from orchestrator.prebuilt.bundle import input_keys, keep_images
 from orchestrator.prebuilt.program import STAGE as PROGRAM_STAGE
@@ -38,7 +42,9 @@ from orchestrator.receipt import Built, StageTimes, Warnings, receipt_document, 
 if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey
 
+Read = TypeVar("Read")
 TARGET = "result"
+STAGING_STAGE = "staging"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,26 +65,42 @@ class Result:
     document: dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Staging:
+    """The stage that gathers the image's files. `directories` (globs) are where it looks for libraries first."""
+
+    open_archive: OpenArchive
+    directories: tuple[str, ...]
+
+
 def check_project(path: Path) -> Checked:
     """Validate project.yaml, manifest and paths: no engine, no network, nothing written.
 
     UsageError holds every error of all three; warnings and notes come back in `findings`.
     """
     loaded = with_user_settings(load_project(path))
-    findings = [*loaded.warnings, *check_paths(loaded)]
-    manifest: EffectiveManifest | None = None
-    try:
-        manifest = effective_manifest(loaded)
+    findings = list(loaded.warnings)
+    left_out_by = _collected(lambda: read_left_out(loaded.root / loaded.project.build.context), path, findings)
+    findings += check_paths(loaded, left_out_by or (lambda _path: ""))
+    manifest = _collected(lambda: effective_manifest(loaded), path, findings)
+    if manifest is not None:
         findings += manifest.findings
-    except UsageError as error:
-        findings += error.findings or (
-            Finding(
-                severity=Severity.ERROR, code="manifest", message=error.message, remedy=error.remedy, file=str(path)
-            ),
-        )
+        findings += left_out(loaded, left_out_by) if left_out_by is not None else ()
     if manifest is None or any(finding.severity is Severity.ERROR for finding in findings):
         raise UsageError(f"{path} can't be built", findings=findings)
     return Checked(loaded=loaded, manifest=manifest, findings=tuple(findings))
+
+
+def _collected(read: Callable[[], Read], path: Path, findings: list[Finding]) -> Read | None:
+    """What `read` gives; None, and its errors among `findings`, when something is wrong with what it reads."""
+    try:
+        return read()
+    except UsageError as error:
+        unplaced = Finding(
+            severity=Severity.ERROR, code="unreadable", message=error.message, remedy=error.remedy, file=str(path)
+        )
+        findings += error.findings or (unplaced,)
+    return None
 
 
 def render_text(checked: Checked) -> str:
@@ -190,6 +212,25 @@ def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit)
                 return export_entries(store, keys, target)
             finally:
                 store.remove(key)  # large, of use on the other machine only, and saved again in seconds
+
+
+@contextmanager
+def open_staging(checked: Checked, engine: Engine, *, emit: Emit) -> Iterator[Staging]:
+    """The container in which the image's files were gathered, from the engine's cache or built again.
+
+    Errors are those of `build_project`, up to that step.
+    """
+    order = _order(checked, engine, BuildOptions(), emit)
+    with order.store.in_use():
+        job = prepared(order)
+        image = run_containerfile(job, assembled(job), STAGING_STAGE)
+        try:
+            searched = tuple(value for option, value in job.plan.staging.arguments if option == "--search")
+            yield Staging(
+                open_archive=lambda path: engine.open_archive(image, path, job.build_id), directories=searched
+            )
+        finally:
+            forget(job, image)
 
 
 def _order(checked: Checked, engine: Engine, options: BuildOptions, emit: Emit) -> Order:

@@ -16,6 +16,8 @@ from typing import IO
 
 from orchestrator import files
 
+GRACE = 10.0
+"""Seconds that a process has to end after SIGTERM."""
 Background = subprocess.Popen[bytes]
 """A process that `start` started."""
 
@@ -104,11 +106,11 @@ def start(
         )
 
 
-def stop(background: Background, *, grace: float = 10.0) -> None:
-    """SIGTERM, and SIGKILL after `grace` seconds; returns when it has ended."""
+def stop(background: Background) -> None:
+    """SIGTERM, and SIGKILL where that does nothing; returns when it has ended."""
     background.terminate()
     try:
-        background.wait(timeout=grace)
+        background.wait(timeout=GRACE)
     except subprocess.TimeoutExpired:
         background.kill()
         background.wait()

@@ -25,6 +25,20 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
     return best[1] if best else None
 
 
+def is_slip(word: str, right: str) -> bool:
+    """Whether `word` is `right` but for case, `-`/`_` or one letter: no other meaning needs to be looked for."""
+    word, right = _fold(word), _fold(right)
+    if abs(len(word) - len(right)) > 1:
+        return False
+    start = next((i for i, (a, b) in enumerate(zip(word, right, strict=False)) if a != b), min(len(word), len(right)))
+    rest, other = word[start:], right[start:]
+    return rest in (other, other[1:]) or other == rest[1:] or rest[1:] == other[1:] or _swapped(rest, other)
+
+
+def _swapped(word: str, right: str) -> bool:
+    return word[:2] == right[1::-1] and word[2:] == right[2:]
+
+
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """A remedy: "did you mean `program`?", or else the known names (all of up to 16, otherwise "")."""
     names = sorted(set(candidates))

@@ -54,7 +54,7 @@ ALLOWED = {
     "rehearse": BASIS | {"image", "elf", "engine", "inspection", "receipt", "node", "guest"},
     "workflow": BASIS | {"inputs", "node", "receipt", "rehearse", "boot"},
     "clean": BASIS | {"engine"},
-    "doctor": BASIS | {"engine", "inputs"},
+    "doctor": BASIS | {"boot", "engine", "inputs"},
 }
 
 

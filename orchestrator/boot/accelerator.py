@@ -57,7 +57,7 @@ def choose(qemu: str, asked: str = "auto") -> Accelerator:
         if not said:
             return accelerator
     if asked == "kvm":
-        raise EngineError(f"KVM does not work here: {said}", remedy="give access to /dev/kvm, or use --accel tcg")
+        raise EngineError(f"KVM does not work here: {said}", remedy="allow access to /dev/kvm, or use --accel tcg")
     return TCG
 
 

@@ -25,7 +25,7 @@ from orchestrator.cli.results import answer_result
 from orchestrator.errors import ProgramError
 
 
-@click.command(short_help="Start the image in QEMU with the node's devices; serial log, exit code.")
+@click.command(short_help="Start the image in QEMU with the node's devices; show its serial log and exit code.")
 @image_argument
 @task_option
 @files_option
@@ -36,7 +36,7 @@ from orchestrator.errors import ProgramError
 @timeout_option
 @click.option("--memory", type=click.IntRange(min=16), metavar="MIB", help="Memory (default: the receipt's, else 512).")
 @cpus_option
-@click.option("--smoke", is_flag=True, help="Only whether it starts: pass or fail, recorded in the receipt.")
+@click.option("--smoke", is_flag=True, help="Only test whether it starts: pass or fail, recorded in the receipt.")
 @json_option
 @json_failures
 def boot(  # noqa: PLR0913 - one parameter an option

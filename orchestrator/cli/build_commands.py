@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Write a commented project.yaml and a sample program.")
 @click.argument("directory", type=DIRECTORY, metavar="[DIR]", default=Path())
-@click.option("--gpu", is_flag=True, help="A CUDA C++ program.")
-@click.option("--language", type=click.Choice(LANGUAGES), default="rust", show_default=True)
+@click.option("--gpu", is_flag=True, help="Write a CUDA C++ program.")
+@click.option("--language", type=click.Choice(LANGUAGES), default="rust", show_default=True,
+              help="Language of the sample program.")  # fmt: skip
 def init(directory: Path, gpu: bool, language: str) -> None:
     """Write a commented project.yaml and a sample program into DIR (default: here)."""
     written = init_project(directory, language=language, gpu=gpu)
@@ -61,14 +62,14 @@ def check(project: Path, as_json: bool) -> None:
     answer(f"{project}: ok")
 
 
-@click.command(short_help="Print the Containerfile, or write all it takes to build by hand.")
+@click.command(short_help="Print the Containerfile, or write everything needed to build it by hand.")
 @project_argument
 @click.option(
-    "-o", "--output", type=DIRECTORY, metavar="DIR", help="Write Containerfile and context here, outside inputs too."
+    "-o", "--output", type=DIRECTORY, metavar="DIR", help="Write the Containerfile and its whole context here."
 )
 @progress_option
 def render(project: Path, output: Path | None, progress: str) -> None:
-    """Print the Containerfile; with -o, write it with its whole context, to be built by hand."""
+    """Print the Containerfile; with -o, write it and its whole context, to build by hand."""
     from orchestrator.cli.progress import make_progress
     from orchestrator.pipeline import check_project, render_context, render_text
 
@@ -88,11 +89,9 @@ def render(project: Path, output: Path | None, progress: str) -> None:
 
 def _bases_by_hand(checked: Checked) -> Iterator[str]:
     """How to have each base that can be made from Debian packages, for someone whom no registry answers."""
-    from orchestrator.inputs.bases import program_base
-
     project = checked.loaded.project
     bases = [project.gevulot.base] if project.gevulot is not None else []
-    for base in dict.fromkeys([*bases, program_base(project)]):
+    for base in dict.fromkeys([*bases, project.program_base]):
         if base.bootstrap is None:
             continue
         packages = f" --include={','.join(sorted(base.bootstrap.packages))}" if base.bootstrap.packages else ""
@@ -104,12 +103,18 @@ def _bases_by_hand(checked: Checked) -> Iterator[str]:
 @click.command(short_help="Build, verify and write each project's image and receipt.")
 @click.argument("projects", type=PROJECT, metavar="PROJECT.YAML...", nargs=-1, required=True)
 @click.option(
-    "-o", "--output", type=DIRECTORY, metavar="DIR", default=Path("target"), show_default=True, help="Where images go."
+    "-o",
+    "--output",
+    type=DIRECTORY,
+    metavar="DIR",
+    default=Path("target"),
+    show_default=True,
+    help="Write images and receipts here.",
 )
 @engine_option
 @progress_option
-@click.option("--locked", is_flag=True, help="Only with a lock that says everything, and only as it says.")
-@click.option("--offline", is_flag=True, help="Use no network at all: inputs from the cache, steps without a network.")
+@click.option("--locked", is_flag=True, help="Require an up-to-date project.lock; fail instead of updating it.")
+@click.option("--offline", is_flag=True, help="Use no network: inputs come from the cache, build steps get none.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--sign", type=PATH, metavar="KEY.PEM", help="Sign the provenance with this ed25519 private key.")
 @json_option

@@ -5,19 +5,23 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import click
 
 from orchestrator.errors import BuildStepError, ExitCode, Finding, OrchestratorError, Severity, UsageError
 from orchestrator.events import Event, Notice
 
+Item = TypeVar("Item")
+SHOWN_ALIKE = 3
+"""How many notes or warnings of one kind are shown in full."""
 DETAIL_LINES = 30
 """How much of a failed step's output an error repeats."""
 
@@ -59,10 +63,37 @@ def say_notice(event: Event) -> None:
 
 
 def say_findings(findings: Iterable[Finding]) -> None:
-    """Findings as lines on stderr: errors as they are, the rest with their severity in front."""
-    for finding in findings:
+    """Findings as lines on stderr: errors as they are, the rest with their severity in front.
+
+    Of many notes or warnings of one kind the first is shown, and how many there are; each error is to be mended.
+    """
+    for finding, more in alike(findings, _kind, shown=SHOWN_ALIKE):
         prefix = "" if finding.severity is Severity.ERROR else f"{finding.severity}: "
-        say(f"{prefix}{finding}")
+        say(f"{prefix}{finding}{more_like_it(more)}")
+
+
+def _kind(finding: Finding) -> Hashable:
+    """What findings have in common that say one thing: a list's items are one field."""
+    if finding.severity is Severity.ERROR:
+        return id(finding)
+    return finding.severity, finding.code, finding.file, re.sub(r"\[\d+\].*", "", finding.field or "")
+
+
+def alike(items: Iterable[Item], kind: Callable[[Item], Hashable], *, shown: int = 1) -> Iterator[tuple[Item, int]]:
+    """The first of each kind in order, and how many more there are; up to `shown` of a kind are given one by one."""
+    kinds: dict[Hashable, list[Item]] = {}
+    for item in items:
+        kinds.setdefault(kind(item), []).append(item)
+    for group in kinds.values():
+        if len(group) <= shown:
+            yield from ((item, 0) for item in group)
+        else:
+            yield group[0], len(group) - 1
+
+
+def more_like_it(count: int) -> str:
+    """What ends a line that stands for more than one; `--json` is never shortened."""
+    return f" (and {count} more like it)" if count else ""
 
 
 def say_error(error: OrchestratorError) -> None:

@@ -17,11 +17,11 @@ from orchestrator.errors import EngineError, ExitCode
 from orchestrator.events import ignore
 
 
-@click.command(short_help="What works on this machine, and how to mend what doesn't.")
+@click.command(short_help="Check this machine and suggest fixes.")
 @json_option
 @json_failures
 def doctor(as_json: bool) -> None:
-    """Engines, runtimes, tools, disk, proxies, certificates, QEMU: what works, and how to mend what doesn't."""
+    """Check engines, runtimes, tools, disk, proxies, certificates and QEMU on this machine, and suggest fixes."""
     from orchestrator.doctor import examine
 
     checks = examine()
@@ -37,15 +37,15 @@ def doctor(as_json: bool) -> None:
         sys.exit(int(ExitCode.ENGINE))
 
 
-@click.command(short_help="Remove what builds left in engines and under temporary names.")
+@click.command(short_help="Remove what builds left behind in engines and under temporary names.")
 @click.argument("directory", type=DIRECTORY, default=Path("target"), metavar="[DIR]")
 @engine_option
-@click.option("--all", "everything", is_flag=True, help="Also the bases made from Debian packages.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--all", "everything", is_flag=True, help="Also remove the bases made from Debian packages.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
 @json_option
 @json_failures
 def clean(directory: Path, engine: str, everything: bool, dry_run: bool, as_json: bool) -> None:
-    """Remove what builds left in engines and, under temporary names, in DIR. Images and receipts stay."""
+    """Remove what builds left behind in engines and, under temporary names, in DIR. Images and receipts stay."""
     from orchestrator.clean import clean_directory, clean_engine
     from orchestrator.engine.select import connect
 

@@ -174,14 +174,14 @@ _ACTIONS: dict[str, Callable[[Image, Path, tuple[str, ...], bool], None]] = {
 }
 
 
-@click.command(short_help="Make every check that needs no booting; exit 0 only if all hold.")
+@click.command(short_help="Run every check that needs no booting; exit 0 only if all pass.")
 @image_argument
-@click.option("--runtime", type=click.Choice(["devnet", "local"]), help="Also check that the shim in it is for this.")
+@click.option("--runtime", type=click.Choice(["devnet", "local"]), help="Also check that its shim is for this runtime.")
 @click.option("--key", type=PATH, metavar="PUBLIC.PEM", help="Also check that this key signed its provenance.")
 @json_option
 @json_failures
 def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) -> None:
-    """Every check that can be made without booting; exit 0 only if all hold."""
+    """Run every check that needs no booting; exit 0 only if all pass."""
     from orchestrator.receipt import read_receipt, receipt_families
     from orchestrator.verify.image import verify_image
 
@@ -213,13 +213,15 @@ def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) ->
     answer(f"{image}: all {len(result.checks)} checks hold{said}")
 
 
-@click.command(name="hash", short_help="BLAKE3-256 as the node computes it, or the program hash.")
+@click.command(name="hash", short_help="Print BLAKE3-256 as the node computes it, or the program hash.")
 @image_argument
-@click.option("--program", nargs=2, metavar="NAME URL", help="The program hash, as NAME deployed from URL.")
+@click.option(
+    "--program", nargs=2, metavar="NAME URL", help="Print the program hash instead, as NAME deployed from URL."
+)
 @json_option
 @json_failures
 def hash_command(image: Path, program: tuple[str, str] | None, as_json: bool) -> None:
-    """BLAKE3-256 of the image as the node computes it, or the program hash."""
+    """Print the image's BLAKE3-256 as the node computes it, or the program hash."""
     checksum = file_blake3(existing_image(image))
     hashed = None
     if program is not None:
@@ -233,7 +235,7 @@ def hash_command(image: Path, program: tuple[str, str] | None, as_json: bool) ->
         say(f"{image}: {size(image.stat().st_size)}")
 
 
-@click.command(name="deploy-command", short_help="Print the `gevulot-cli deploy` line of a pair.")
+@click.command(name="deploy-command", short_help="Print the `gevulot-cli deploy` line for a prover and a verifier.")
 @click.argument("receipts", type=PATH, metavar="PROVER.RECEIPT VERIFIER.RECEIPT", nargs=2)
 @click.option("--name", required=True, help="Name of the deployment.")
 @click.option("--prover-url", help="Where the prover's image will be fetched from (default: served from here).")

@@ -37,9 +37,9 @@ SHOWN_CHANGES = 40
     is_flag=False,
     flag_value=ALL,
     metavar="[NAME]",
-    help="Ask anew what all inputs are, or the one named: gevulot, base, nanos, ops …",
+    help="Re-resolve every input, or only NAME: gevulot, base, nanos, ops …",
 )
-@click.option("--diff", is_flag=True, help="Only say what has moved since; nothing is written.")
+@click.option("--diff", is_flag=True, help="Show what has changed upstream; write nothing.")
 @engine_option
 @progress_option
 @json_option
@@ -82,7 +82,7 @@ def _say_changes(updated: Updated, diff: bool) -> None:
         if len(updated.changes) > SHOWN_CHANGES:
             say(f"… and {len(updated.changes) - SHOWN_CHANGES} more (--json has all)")
     if diff:
-        say("nothing was written; `orchestrator lock --upgrade` takes it up" if updated.changes else "nothing moved")
+        say("nothing was written; run `lock --upgrade` to accept these changes" if updated.changes else "nothing moved")
         return
     if updated.before is not None and not updated.changes:
         say("nothing changed")
@@ -102,7 +102,7 @@ def cache() -> None:
 @json_option
 @json_failures
 def cache_ls(as_json: bool) -> None:
-    """Every entry: size, last use, what it is."""
+    """List every entry: size, last use, what it is."""
     from orchestrator.inputs.gc import items
     from orchestrator.inputs.store import Store
 
@@ -118,11 +118,11 @@ def cache_ls(as_json: bool) -> None:
 
 
 @cache.command(name="gc")
-@click.option("--keep", required=True, metavar="SIZE", help="How much may stay, as 20G; 0 removes everything.")
+@click.option("--keep", required=True, metavar="SIZE", help="How much to keep, as 20G; 0 removes everything.")
 @json_option
 @json_failures
 def cache_gc(keep: str, as_json: bool) -> None:
-    """Remove what was used longest ago, until at most SIZE is left."""
+    """Remove the least recently used entries until at most SIZE is left."""
     from orchestrator.inputs.gc import collect, parse_size
     from orchestrator.inputs.store import Store
 
@@ -142,7 +142,7 @@ def cache_gc(keep: str, as_json: bool) -> None:
 @click.argument("file", type=PATH, metavar="FILE")
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 def cache_export(file: Path, keys: tuple[str, ...]) -> None:
-    """Write entries (default: all) to FILE, a tar; compressed when its name ends in .zst."""
+    """Write entries (default: all) to FILE, a tar archive; compressed if its name ends in .zst."""
     from orchestrator.inputs.store import Store
     from orchestrator.inputs.transfer import export_entries
 
@@ -177,18 +177,20 @@ def cache_import(file: Path) -> None:
 
 @click.group()
 def bundle() -> None:
-    """Pack all that an offline build needs."""
+    """Pack everything an offline build needs."""
 
 
 @bundle.command(name="export")
 @project_argument
-@click.option("-o", "--output", type=PATH, metavar="FILE", required=True, help="As air-gap.tar.zst.")
+@click.option(
+    "-o", "--output", type=PATH, metavar="FILE", required=True, help="Write the bundle here, as air-gap.tar.zst."
+)
 @engine_option
 @progress_option
 def bundle_export(project: Path, output: Path, engine: str, progress: str) -> None:
-    """Write inputs, shim, images and the result of the build step to FILE.
+    """Write the inputs, the shim, images and the result of the build step to FILE.
 
-    There: `orchestrator cache import FILE`, then `orchestrator build --offline --locked PROJECT.YAML`.
+    On the other machine: `orchestrator cache import FILE`, then `orchestrator build --offline --locked PROJECT.YAML`.
     """
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect

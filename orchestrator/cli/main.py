@@ -49,7 +49,7 @@ def cli(debug: bool) -> None:
 
     \b
     Exit codes: 0 done; 2 usage, project.yaml or manifest wrong; 3 engine missing or unusable; 4 an outside input
-    could not be had or did not match its pin; 5 a build step failed; 6 the image failed verification;
+    could not be fetched or did not match its pin; 5 a build step failed; 6 the image failed verification;
     7 a program ran and failed; 130 interrupted.
     """
 

@@ -73,14 +73,14 @@ DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 project_argument = click.argument("project", type=PROJECT, metavar="PROJECT.YAML")
 image_argument = click.argument("image", type=PATH, metavar="IMAGE")
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer with one JSON document on stdout.")
 engine_option = click.option(
     "--engine",
     default="auto",
     show_default=True,
     metavar="auto|docker|podman|URL",
     callback=_engine("auto", "docker", "podman", "private"),
-    help="Which container engine. auto: Docker, else Podman, else a Podman service of our own.",
+    help="Use this container engine. auto: Docker, else Podman, else a private Podman service.",
 )
 place_option = click.option(
     "--engine",
@@ -88,16 +88,16 @@ place_option = click.option(
     show_default=True,
     metavar="auto|none|docker|podman|URL",
     callback=_engine("auto", "none", "docker", "podman", "private"),
-    help="Where programs run. none: namespaces, no engine; auto: none where that works.",
+    help="Run programs here. none: in namespaces, without an engine; auto: none where that works.",
 )
 task_option = click.option(
-    "--task", type=PATH, metavar="TASK.JSON", help='The task: {"id": …, "args": […], "files": […]}.'
+    "--task", type=PATH, metavar="TASK.JSON", help='Give the program this task: {"id": …, "args": […], "files": […]}.'
 )
 files_option = click.option(
-    "--file", "files", type=PATH, multiple=True, metavar="F", help="A file for /workspace; may be repeated."
+    "--file", "files", type=PATH, multiple=True, metavar="F", help="Put this file into /workspace; may be repeated."
 )
 runtime_option = click.option(
-    "--runtime", type=click.Choice(["devnet", "local"]), help="How it gets its task (default: the receipt's)."
+    "--runtime", type=click.Choice(["devnet", "local"]), help="How the program gets its task (default: the receipt's)."
 )
 timeout_option = click.option(
     "--timeout",
@@ -105,7 +105,7 @@ timeout_option = click.option(
     default=300.0,
     show_default=True,
     metavar="S",
-    help="Seconds from the start until a program counts as hanging and is stopped.",
+    help="Stop a program that runs longer than this many seconds, preparation included.",
 )
 cpus_option = click.option(
     "--cpus", type=click.IntRange(min=1), metavar="N", help="Processors (default: the receipt's, else 2)."
@@ -115,5 +115,5 @@ progress_option = click.option(
     type=click.Choice(["auto", "tty", "plain", "json"]),
     default="auto",
     show_default=True,
-    help="How progress is shown on stderr.",
+    help="How to show progress on stderr.",
 )

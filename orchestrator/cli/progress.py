@@ -267,7 +267,7 @@ def _short(text: str, width: int) -> str:
 
 
 def make_progress(kind: str, stream: TextIO | None = None) -> Progress:
-    """`kind` is auto|tty|plain|json|quiet; auto is tty on a terminal that can move its cursor and plain elsewhere."""
+    """`kind` is auto|tty|plain|json; auto is tty on a terminal that can move its cursor and plain elsewhere."""
     stream = stream or sys.stderr
     if kind == "auto":
         kind = "tty" if stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb") else "plain"
@@ -276,7 +276,5 @@ def make_progress(kind: str, stream: TextIO | None = None) -> Progress:
             return JsonProgress(stream)
         case "tty":
             return TtyProgress(stream)
-        case "quiet":
-            return Progress()
         case _:
             return PlainProgress(stream)

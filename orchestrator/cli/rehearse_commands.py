@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.amounts import size
-from orchestrator.cli.console import answer, answer_outcome, say, say_findings, say_notice
+from orchestrator.cli.console import alike, answer, answer_outcome, more_like_it, say, say_findings, say_notice
 from orchestrator.cli.parameters import (
     DIRECTORY,
     PROJECT,
@@ -24,6 +24,7 @@ from orchestrator.cli.parameters import (
     task_option,
     timeout_option,
 )
+from orchestrator.cli.rehearse_fix import fix as fix_missing
 from orchestrator.cli.results import answer_result
 from orchestrator.errors import ProgramError, UsageError
 
@@ -50,9 +51,14 @@ if TYPE_CHECKING:
 @click.option(
     "--threads", type=click.IntRange(min=1), default=4096, show_default=True, metavar="N", help="Threads at a time."
 )
-@click.option("--trace", is_flag=True, help="List the files and libraries that it looked for and that aren't there.")
-@click.option("--fix", type=PROJECT, metavar="PROJECT.YAML", help="With --trace: write those into this project.")
-@click.option("--gpus", is_flag=True, help="This machine's GPUs, and its driver's libraries.")
+@click.option("--trace", is_flag=True, help="List files and libraries the program looked for but did not find.")
+@click.option(
+    "--fix",
+    type=PROJECT,
+    metavar="PROJECT.YAML",
+    help="With --trace: after a failure, add to this project what its build has of them.",
+)
+@click.option("--gpus", is_flag=True, help="Use this machine's GPUs and its driver's libraries.")
 @json_option
 @json_failures
 def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given: object) -> None:
@@ -73,14 +79,10 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
     if done.missing is not None and not as_json:
         for line in done.missing.lines():
             answer(line)
-    if done.missing is not None and fix is not None:
-        from orchestrator.rehearse.fix import fix_project
-
-        for added in fix_project(fix, done.missing):
-            say(f"{fix}: added {added}")
+    fixed = {"fix": fix_missing(fix, image, engine, done, quiet=as_json)} if fix is not None else {}
     words = done.run.words(done.limits)
     if as_json:
-        answer_outcome(done.to_dict(), ok=done.ok)
+        answer_outcome(done.to_dict() | fixed, ok=done.ok)
         return
     peak = f", peak memory {size(done.run.peak)}" if done.run.peak else ""
     say(f"{image}: {words}{peak} (engine: {done.place})")
@@ -105,10 +107,10 @@ def _say_what_happened(done: Rehearsal) -> None:
         say(f"this image's Nanos is {done.machine.version}; it is rehearsed as {table}, the nearest that is known")
     if done.run.errors:
         say("the real guest would have stopped; the rehearsal went on, to find all of it at once")
-    for violation in done.run.violations:
-        # What most programs do without matters only when this one did not.
-        if violation.severity != "note" or not done.run.ok:
-            say(f"guest {_WORDS[violation.severity]}: {violation}")
+    # What most programs do without matters only when this one did not.
+    told = [each for each in done.run.violations if each.severity != "note" or not done.run.ok]
+    for violation, more in alike(told, lambda each: (each.severity, each.code)):
+        say(f"guest {_WORDS[violation.severity]}: {violation}{more_like_it(more)}")
     say_findings(done.damaged)
 
 

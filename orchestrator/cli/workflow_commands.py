@@ -29,10 +29,10 @@ def _programs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
     return found
 
 
-@click.command("run-workflow", short_help="A node's workflow, prover to verifier, on rehearsed or booted images.")
+@click.command("run-workflow", short_help="Run a node's workflow, prover to verifier, on rehearsed or booted images.")
 @click.argument("workflow", type=PATH, metavar="WORKFLOW.JSON")
 @click.option("--program", "programs", multiple=True, callback=_programs, metavar="PROGRAM=IMAGE",
-              help="The image of a program in the workflow; may be repeated.")  # fmt: skip
+              help="Use this image for a program of the workflow; may be repeated.")  # fmt: skip
 @click.option("-o", "--output", type=DIRECTORY, metavar="DIR", help="Keep each program's workspace there.")
 @place_option
 @timeout_option

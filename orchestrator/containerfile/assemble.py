@@ -159,7 +159,7 @@ def _certificates(loaded: LoadedProject) -> bytes:
     return certificates
 
 
-def proxy_arguments(loaded: LoadedProject, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def proxy_arguments(loaded: LoadedProject) -> dict[str, str]:
     """Proxies as build arguments, both spellings: engines know these names and keep them out of the image."""
     network = loaded.project.network
     given = {
@@ -169,7 +169,7 @@ def proxy_arguments(loaded: LoadedProject, environ: Mapping[str, str] = os.envir
     }
     arguments: dict[str, str] = {}
     for name in PROXIES:
-        value = given[name] or environ.get(name) or environ.get(name.upper())
+        value = given[name] or os.environ.get(name) or os.environ.get(name.upper())
         if value:
             arguments |= {name: value, name.upper(): value}
     return arguments

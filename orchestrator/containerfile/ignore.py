@@ -6,8 +6,10 @@ Source: Docker's documentation of the build context, "dockerignore files".
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +71,23 @@ def load_rules(context: Path) -> tuple[Rules, Path | None]:
             raise UsageError(f"{path} can't be read: {error.strerror}", remedy="make it readable") from error
         return parse_rules(text, str(path)), path
     return Rules(), None
+
+
+def left_out_by(context: Path) -> Callable[[str], str]:
+    """Says of a path relative to `context` which file leaves it out, by name; "" when it is kept.
+
+    A directory is left out when nothing below it can be kept. UsageError as of `load_rules`.
+    """
+    # A context that isn't there is said elsewhere. isdir: Path.is_dir raises for a name that is too long.
+    rules, file = load_rules(context) if os.path.isdir(context) else (Rules(), None)  # noqa: PTH112
+
+    def answer(path: str) -> str:
+        if file is None or not rules.ignored(path):
+            return ""
+        partly = (context / path).is_dir() and rules.may_keep_below(path)
+        return "" if partly else file.name
+
+    return answer
 
 
 def parse_rules(text: str, file: str = ".dockerignore") -> Rules:

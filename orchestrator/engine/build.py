@@ -76,9 +76,12 @@ def exit_status(text: str) -> int | None:
     return int(found[-1]) if found else None  # the last: the step's own text, which may say the same, comes first
 
 
-def engine_fault(engine: str, problem: str) -> EngineError | None:
-    """The error for a step that the engine could not even begin to run, else None."""
-    if not _FAULT.search(problem):
+def engine_fault(engine: str, instruction: str, problem: str) -> EngineError | None:
+    """The error for a step that the engine could not even begin to run, else None.
+
+    COPY and ADD run nothing: what their errors name is a path of the user's.
+    """
+    if instruction.upper().startswith(("COPY ", "ADD ")) or not _FAULT.search(problem):
         return None
     return EngineError(
         f"{engine} can't run a container here: {problem}",

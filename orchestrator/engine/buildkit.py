@@ -49,7 +49,7 @@ class BuildKitLog:
         if _METADATA in step.title or step.title.startswith("FROM "):
             return base_error(step, step.error)
         status = exit_status(step.error)
-        if status is None and (fault := engine_fault("Docker", step.error)):
+        if status is None and (fault := engine_fault("Docker", step.title, step.error)):
             return fault
         return step_failed(step, step.title, step.error, status)
 

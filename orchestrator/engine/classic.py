@@ -44,7 +44,7 @@ class ClassicLog:
         if step.title.upper().startswith("FROM "):
             return base_error(step, problem)
         status = code if code is not None else exit_status(problem)
-        if status is None and (fault := engine_fault("Docker", problem)):
+        if status is None and (fault := engine_fault("Docker", step.title, problem)):
             return fault
         return step_failed(step, step.title, problem, status)
 

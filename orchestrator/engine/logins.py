@@ -50,13 +50,13 @@ def registry_host(host: str) -> str:
     return DOCKER_HUB if host in _HUB_HOSTS else host
 
 
-def find_login(reference: str, environ: Mapping[str, str] = os.environ) -> Login | None:
+def find_login(reference: str) -> Login | None:
     """The login for an image, from the first of the files that has one; None when there is none.
 
     Podman's files may hold a login for a part of a registry (`host/team`): the longest that fits counts. A file
     that can't be read has no logins.
     """
-    for path in _auth_files(environ):
+    for path in _auth_files(os.environ):
         with suppress(OSError, ValueError, TypeError, AttributeError):
             document = json.loads(path.read_text(encoding="utf-8"))
             if login := _in_file(document, reference, path):

@@ -90,7 +90,7 @@ class PodmanLog:
         if step is None:
             return build_error(problem)
         status = exit_status(at["problem"])
-        if self._runtime_error and (fault := engine_fault("Podman", self._runtime_error)):
+        if self._runtime_error and (fault := engine_fault("Podman", "RUN", self._runtime_error)):
             return fault
         self._steps.finish(step.id, error=at["problem"])
         return step_failed(step, step.title, at["problem"], status)

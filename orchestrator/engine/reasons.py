@@ -1,82 +1,160 @@
-"""Why an image can't be had: the engines' texts, sorted.
+"""Why an image can't be pulled: the engines' texts, sorted.
 
 Engines report every failure of a registry as one line of text (no code, no type), so the text is all there is to
-go by; what isn't recognised is passed on as it came.
+go by. What a name, an address or a digest in it happens to hold says nothing and is taken out first; what isn't
+recognised is passed on as it came: no reason is better than one that isn't true.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from orchestrator.engine.logins import Login
 from orchestrator.errors import InputError
 
+
+class ImageError(InputError):
+    """An image can't be pulled; `reason` is why, without the image's name."""
+
+    def __init__(self, reference: str, reason: str, *, remedy: str, detail: str = "") -> None:
+        super().__init__(f"failed to pull {reference}: {reason}", remedy=remedy, detail=detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What a text must hold, what it means, and what to do."""
+
+    pattern: str
+    reason: str
+    remedy: str
+
+
+def _status(number: str) -> str:
+    """An HTTP status as the engines' libraries write it; a bare number may be a port, a tag or a part of a digest."""
+    return rf"(?:status|StatusCode|registry)(?: code)?(?: from registry)?:? {number}\b|: {number} [A-Z]"
+
+
 _MIRROR = "or set a mirror for it under mirrors: in project.yaml"
-_REFUSED = "the registry refuses"
-_REASONS: tuple[tuple[str, str, str], ...] = (
-    (
-        r"no such host|server misbehaving|Temporary failure in name resolution|lookup \S+ on",
-        "its registry's name does not resolve",
-        f"check the network and DNS, {_MIRROR}",
-    ),
-    (
-        r"x509|certificate|tls: ",
-        "the registry's TLS certificate is not accepted",
-        "give the engine the network's CA certificate (a proxy that intercepts TLS has its own)",
-    ),
-    (
-        r"toomanyrequests|rate limit|429",
-        "the registry limits how often it may be asked",
-        f"log in to it, wait, {_MIRROR}",
-    ),
-    (
-        r"unauthorized|authentication required|denied|no basic auth|no active session|\b40[13]\b",
-        f"{_REFUSED}: it doesn't exist there, or a login is needed",
-        "check the name; log in with `docker login` or `podman login`",
-    ),
-    (
-        r"manifest unknown|not found|name unknown|\b404\b|No such image",
-        "the registry has no such image or tag",
-        "check the name and the tag",
-    ),
-    (
-        r"connection refused|connection reset|no route to host|network is unreachable",
-        "its registry refuses connections or can't be reached",
-        f"check the network and proxies, {_MIRROR}",
-    ),
-    (
-        r"timeout|deadline exceeded|timed out|EOF",
-        "its registry does not answer",
-        f"check the network and proxies, {_MIRROR}",
-    ),
-    (
+_NETWORK = f"check the network and proxies, {_MIRROR}"
+_REFUSED = "the registry refuses: it doesn't exist there, or a login is needed"
+# In this order: what stops an engine before it asks a registry, then the way there, then the registry's answers.
+_RULES = (
+    _Rule(
         r"no space left on device",
         "the engine's disk is full",
         "free space (`orchestrator clean`, and the engine's own prune)",
     ),
-    (
-        r"invalid reference|invalid status code|http: server gave HTTP response",
+    _Rule(
+        r"invalid reference|must be lowercase|invalid port|invalid tag|invalid checksum digest|invalid repository name",
+        "its name is not one that an image can have",
+        "check the name",
+    ),
+    _Rule(
+        r"(?:open|mkdir|(?:un)?mount|l?chown|chmod|fork/exec|unshare|mknod|write|unlink(?:at)?|remove|(?:sym)?link)"
+        r" [^:]*: (?:permission denied|operation not permitted|read-only file system)"
+        r"|executable file not found|insufficient UIDs",
+        "the engine can't store it on this machine",
+        "see the engine's words above, and `orchestrator doctor`",
+    ),
+    # Go gives the status line of a proxy that refuses CONNECT as the whole error.
+    _Rule(
+        r"proxyconnect|Proxy Authentication Required|(?:Get|Head) URL: (?:Forbidden|Bad Gateway|Service Unavailable"
+        r"|Gateway Timeout|Method Not Allowed)$",
+        "the proxy on the way to its registry refuses or can't be reached",
+        f"check the engine's proxy settings, {_MIRROR}",
+    ),
+    _Rule(
+        r"no such host|server misbehaving|Temporary failure in name resolution|lookup \S+ on ADDRESS",
+        "its registry's name does not resolve",
+        f"check the network and DNS, {_MIRROR}",
+    ),
+    _Rule(
+        r"gave HTTP response to HTTPS client",
+        "its registry has no TLS, and the engine asks for it",
+        "allow it: insecure-registries of dockerd, or `insecure = true` in Podman's registries.conf",
+    ),
+    _Rule(
+        r"x509|certificate|\btls: ",
+        "the registry's TLS certificate is not accepted",
+        "give the engine the network's CA certificate (a proxy that intercepts TLS has its own)",
+    ),
+    _Rule(
+        rf"toomanyrequests|too many requests|rate limit|{_status('429')}",
+        "the registry limits how often it may be asked",
+        f"log in to it, wait, {_MIRROR}",
+    ),
+    _Rule(
+        r"unauthorized|authentication required|no basic auth|no active session|access\b.*\bdenied|^denied|: denied"
+        rf"|{_status('40[13]')}",
+        _REFUSED,
+        "check the name; log in with `docker login` or `podman login`",
+    ),
+    _Rule(
+        rf"manifest unknown|manifest for .*not found|name unknown|repository .*not found|: not found$|No such image"
+        rf"|does not exist|{_status('404')}",
+        "the registry has no such image or tag",
+        "check the name and the tag",
+    ),
+    _Rule(
+        r"connection refused|connection reset|no route to host|(?:network|host) is unreachable|broken pipe",
+        "its registry refuses connections or can't be reached",
+        _NETWORK,
+    ),
+    _Rule(r"timeout|deadline exceeded|timed out|\bEOF\b", "its registry does not answer", _NETWORK),
+    _Rule(_status("5[0-9][0-9]"), "its registry fails", f"try again later, {_MIRROR}"),
+    _Rule(
+        r"invalid status code|error parsing HTTP|looking for beginning of value|unexpected content",
         "what answers for its registry is not a registry",
         "check the name",
     ),
 )
+_AWAY = (
+    "Temporary failure in name resolution", "no such host", "connection refused", "connection reset", "x509",
+    "certificate", "HTTP response to HTTPS client", "network is unreachable",
+)  # fmt: skip
+"""How it ends where nothing is a registry at `localhost`."""
 
 
-def image_error(reference: str, text: str, login: Login | None = None) -> InputError:
-    """An InputError that says why `reference` can't be had, from the engine's `text`. `login` = what it was given."""
+def image_error(reference: str, text: str, login: Login | None = None) -> ImageError:
+    """Why `reference` can't be pulled, from the engine's `text`. `login` = what it was given."""
     said = text.strip()
-    for pattern, reason, remedy in _REASONS:
-        if re.search(pattern, said, re.IGNORECASE):
-            if login is not None and reason.startswith(_REFUSED):
-                return _login_refused(reference, said, login)
-            return InputError(f"image {reference} can't be had: {reason}", remedy=remedy, detail=said)
-    return InputError(f"image {reference} can't be had: {said}", remedy="check the name and the network")
+    bare = _without_names(said, reference)
+    if reference.startswith("localhost/") and any(words in bare for words in _AWAY):
+        return ImageError(
+            reference,
+            "the engine has no such image, and `localhost/` names none that a registry has",
+            remedy="build, tag or load it in this engine, or check the name",
+            detail=said,
+        )
+    rule = next((rule for rule in _RULES if re.search(rule.pattern, bare, re.IGNORECASE)), None)
+    if rule is None:
+        return ImageError(reference, said, remedy="check the name and the network")
+    if login is not None and rule.reason == _REFUSED:
+        return _login_refused(reference, said, login)
+    return ImageError(reference, rule.reason, remedy=rule.remedy, detail=said)
 
 
-def _login_refused(reference: str, said: str, login: Login) -> InputError:
-    return InputError(
-        f"image {reference} can't be had: {login.registry} refuses the login that {login.source} has for it,"
-        " or that login may not read it",
+_ADDRESS = r"\d+\.\d+\.\d+\.\d+(?::\d+)?|\[[0-9a-fA-F:]+\](?::\d+)?"
+
+
+def _without_names(said: str, reference: str) -> str:
+    """The text less what may hold any words and numbers: URLs, digests, addresses, and the image's own name."""
+    bare = re.sub(r"\"?\b[a-z]+://[^\s\"]*?(?=[:,]?[\s\"]|[:,]?$)\"?", "URL", said)
+    bare = re.sub(r"\b[0-9a-f]{12,}\b", "DIGEST", bare)
+    bare = re.sub(_ADDRESS, "ADDRESS", bare)
+    name = re.sub(r":[^/]*$", "", reference.partition("@")[0])
+    host, _, path = name.partition("/")
+    for part in sorted({reference, name, path, host, path.removeprefix("library/")} - {""}, key=len, reverse=True):
+        bare = re.sub(rf"(?<![\w.-]){re.escape(part)}(?:[:@][\w.:-]*\w)?(?![\w-])", "IMAGE", bare)
+    return bare
+
+
+def _login_refused(reference: str, said: str, login: Login) -> ImageError:
+    return ImageError(
+        reference,
+        f"{login.registry} refuses the login that {login.source} has for it, or that login may not read it",
         remedy=f"log in again with `docker login {login.registry}` or `podman login {login.registry}`",
         detail=said,
     )

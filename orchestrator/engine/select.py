@@ -24,12 +24,16 @@ ANSWER_TIMEOUT = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """A place that was tried: `what` in a user's words, `endpoint`, and why it is of no use."""
+    """A place that was tried: `what` in a user's words, `endpoint`, and why it is of no use.
+
+    `absent`: nothing was ever there, so that most users needn't hear of it.
+    """
 
     what: str
     endpoint: str
     problem: str
     remedy: str
+    absent: bool = False
 
     def __str__(self) -> str:
         return f"- {self.what}: {self.problem}; {self.remedy}"
@@ -86,7 +90,7 @@ def candidates() -> list[Finding]:
         else:
             failed = attempts[0]
             text = f"{failed.what}: {failed.problem}"
-            severity = Severity.NOTE if "does not exist" in failed.problem else Severity.WARNING
+            severity = Severity.NOTE if failed.absent else Severity.WARNING
             findings.append(Finding(severity=severity, code=code, message=text, remedy=failed.remedy))
     private = _private_finding()
     findings += [private, *_runtime_findings()]
@@ -132,8 +136,10 @@ def _podman_places() -> Iterator[_Place]:
 def _open(place: _Place, attempts: list[Attempt]) -> RunningEngine | None:
     """The engine at `place`, or None and one more attempt."""
 
-    def failed(problem: str, remedy: str) -> None:
-        attempts.append(Attempt(what=place.what, endpoint=place.endpoint, problem=problem, remedy=remedy))
+    def failed(problem: str, remedy: str, *, absent: bool = False) -> None:
+        attempts.append(
+            Attempt(what=place.what, endpoint=place.endpoint, problem=problem, remedy=remedy, absent=absent)
+        )
 
     if not place.endpoint.startswith(SCHEMES):
         failed(f"{place.endpoint} is of a kind that is not supported", "use unix:// or tcp://, or forward its socket")
@@ -143,7 +149,7 @@ def _open(place: _Place, attempts: list[Attempt]) -> RunningEngine | None:
         make: Callable[[Api], RunningEngine] = PodmanEngine if api.version.kind == "podman" else DockerEngine
         return make(api)
     except GoneError as error:
-        failed(error.message, _remedy(place, error.reason))
+        failed(error.message, _remedy(place, error.reason), absent=error.reason == "missing")
     except EngineError as error:
         failed(error.message, error.remedy or "check its URL")
     return None
@@ -172,7 +178,7 @@ def _why_private(spec: str, attempts: list[Attempt]) -> str:
     """What to say of engines that are there and can't be used; one that isn't installed needs no word."""
     if spec == "private":
         return ""
-    found = [a for a in attempts if "does not exist" not in a.problem]
+    found = [attempt for attempt in attempts if not attempt.absent]
     return "; ".join(f"{attempt.what} not used: {attempt.problem}" for attempt in found)
 
 

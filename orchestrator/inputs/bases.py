@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.engine.base import LABEL, Engine
+from orchestrator.engine.reasons import ImageError
 from orchestrator.errors import InputError
 from orchestrator.events import Notice
 from orchestrator.files import make_directory
@@ -16,24 +17,12 @@ from orchestrator.inputs.debian import debian_rootfs, locked_packages, locked_ro
 from orchestrator.inputs.image_archive import SavedImage, read_image, write_image
 from orchestrator.inputs.model import Input, InputName, Pin, redirect
 from orchestrator.inputs.store import Entry, Store, key_of
-from orchestrator.project.model import Base, Bootstrap, Project, is_whole_cuda
+from orchestrator.project.model import Base, Bootstrap
 
-CUDA_IMAGE = "docker.io/nvidia/cuda:{version}-devel-ubuntu22.04"
-CUDA_PACKAGES = ("ca-certificates", "cmake", "g++", "gcc", "libc6-dev", "make")
-"""Beside CUDA itself, what the devel image has to build with."""
 BOOTSTRAP_TAG = "localhost/orchestrator/base"
 SAVED_TAG = "localhost/orchestrator/image"
 PULL_MEMORY = 900.0
 """Seconds for which a failed pull is not tried again in this process."""
-
-
-def program_base(project: Project) -> Base:
-    """The base that the program is built in: `base`, or the CUDA devel image that `cuda` names."""
-    if project.cuda is not None and "base" not in project.model_fields_set:
-        whole = is_whole_cuda(project.cuda)
-        made = Bootstrap(debian="bookworm", packages=CUDA_PACKAGES, cuda=project.cuda) if whole else None
-        return Base(image=CUDA_IMAGE.format(version=project.cuda), bootstrap=made)
-    return project.base
 
 
 def resolve_base(access: Access, base: Base, engine: Engine, name: InputName = "base") -> Input:
@@ -58,10 +47,10 @@ def resolve_base(access: Access, base: Base, engine: Engine, name: InputName = "
     if base.bootstrap is None:
         raise InputError(
             f"{reference} could not be pulled: {failure}",
-            remedy="log in or check the network; or give the base as {image: …, bootstrap: {debian: bookworm,"
+            remedy=f"{failure.remedy}; or give the base as {{image: …, bootstrap: {{debian: bookworm,"
             " packages: […]}} to make it from Debian packages",
         )
-    short = failure.strip().splitlines()[0][:160] if failure.strip() else "no reason given"
+    short = str(failure).strip().splitlines()[0][:160] if str(failure).strip() else "no reason given"
     access.emit(
         Notice(
             text=f"{base.image} could not be pulled ({short}); using a base made from Debian"
@@ -93,16 +82,28 @@ class _Asked:
     reference: str
 
 
-def _pulled(access: Access, reference: str, engine: Engine) -> str | None:
+@dataclass(frozen=True)
+class _Failure:
+    """A pull that failed: why, which is how it is printed, and what to do."""
+
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def _pulled(access: Access, reference: str, engine: Engine) -> _Failure | None:
     """Pull `reference`; None when that worked, else why it did not."""
     if access.offline:
-        return "--offline fetches nothing"
+        return _Failure("--offline fetches nothing", "build once without --offline, or import a bundle that has it")
     failure = _failed_pulls.reason(engine, reference)
     if failure is None:
         try:
             engine.pull(reference, access.emit)
         except InputError as error:
-            failure = error.message.removeprefix(f"image {reference} can't be had: ")
+            reason = error.reason if isinstance(error, ImageError) else error.message
+            failure = _Failure(reason, error.remedy or "check the name and the network")
             _failed_pulls.remember(engine, reference, failure)
     return failure
 
@@ -240,18 +241,18 @@ class _FailedPulls:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._failed: dict[tuple[str, str], tuple[float, str]] = {}
+        self._failed: dict[tuple[str, str], tuple[float, _Failure]] = {}
 
-    def reason(self, engine: Engine, reference: str) -> str | None:
+    def reason(self, engine: Engine, reference: str) -> _Failure | None:
         """Why the pull failed lately, or None."""
         with self._lock:
-            when, reason = self._failed.get((engine.info.endpoint, reference), (0.0, ""))
-        return reason if when and time.monotonic() - when < PULL_MEMORY else None
+            found = self._failed.get((engine.info.endpoint, reference))
+        return found[1] if found is not None and time.monotonic() - found[0] < PULL_MEMORY else None
 
-    def remember(self, engine: Engine, reference: str, reason: str) -> None:
+    def remember(self, engine: Engine, reference: str, failure: _Failure) -> None:
         """Note a failed pull."""
         with self._lock:
-            self._failed[(engine.info.endpoint, reference)] = (time.monotonic(), reason)
+            self._failed[(engine.info.endpoint, reference)] = (time.monotonic(), failure)
 
 
 _failed_pulls = _FailedPulls()

@@ -57,9 +57,9 @@ def items(store: Store) -> list[Item]:
     return sorted(found, key=lambda item: (item.used, item.key))
 
 
-def collect(store: Store, keep: int, now: float | None = None) -> Collected:
+def collect(store: Store, keep: int) -> Collected:
     """Remove the longest unused until at most `keep` bytes are left."""
-    now = time.time() if now is None else now
+    now = time.time()
     every = items(store)
     left = sum(item.size for item in every)
     removed: list[Item] = []

@@ -19,7 +19,7 @@ from orchestrator.inputs.archives import extract
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.model import Input, InputKind, InputName, redact_url
 from orchestrator.inputs.store import Entry, key_of
-from orchestrator.project.model import DEFAULT_NANOS, GpuAssets, Nanos, Ops
+from orchestrator.project.model import GpuAssets, Nanos, Ops
 
 NANOS_URL = "https://storage.googleapis.com/nanos/release/{version}/nanos-release-linux-{version}.tar.gz"
 COMMON_URL = "https://storage.googleapis.com/nanos/common/common.tar.gz"
@@ -35,7 +35,7 @@ def nanos(access: Access, spec: Nanos, root: Path) -> tuple[Input, Input | None]
         return _stub(access), None
     if spec.path is not None:
         return _local_nanos(access, root, spec)
-    version = spec.version or DEFAULT_NANOS
+    version = spec.release
     url = NANOS_URL.format(version=version)
     archive = fetch(access, url, name="nanos", check=_gzip(access, url), title=f"download Nanos {version}")
     tree = unpacked(access, archive, url)
@@ -172,7 +172,7 @@ def _check_md5(access: Access, version: str, entry: Entry) -> str:
     try:
         text = fetch(access, url, title=f"download the md5 of ops {version}").path.read_text(errors="replace")
     except InputError as error:
-        return f"the vendor's md5 of ops {version} could not be had ({error.message})"
+        return f"the vendor's md5 of ops {version} could not be fetched ({error.message})"
     match = re.search(r"\b[0-9a-fA-F]{32}\b", text)
     if match is None:
         return f"the vendor's md5 file of ops {version} holds no md5"

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.inputs.bases import program_base
 from orchestrator.inputs.model import InputName, redact_url
 from orchestrator.inputs.releases import COMMON_URL, GPU_URL
-from orchestrator.project.model import DEFAULT_NANOS, RUNTIME_REFS, Base, Gevulot, Nanos, Project
+from orchestrator.project.model import Base, Gevulot, Nanos, Project
 
 Request = Mapping[str, Any]
 """Text, or a list of text, by key. `path` is there if and only if the input is the user's own file or directory."""
@@ -19,17 +18,17 @@ def requests_of(project: Project) -> dict[InputName, Request]:
 
     The stub kernel is our own and has no pin; a local kernel's common.tar.gz is part of its directory.
     """
-    found: dict[InputName, Request] = {"base": _base(program_base(project))}
+    found: dict[InputName, Request] = {"base": _base(project.program_base)}
     if project.gevulot is not None:
-        found["gevulot"] = _gevulot(project.gevulot, project.runtime)
+        found["gevulot"] = _gevulot(project.gevulot, project.gevulot_ref)
         found["gevulot-base"] = _base(project.gevulot.base)
     if project.nanos.kernel != "stub":
         found |= _nanos(project.nanos)
     if project.packer == "ops":
         found["ops"] = _given({**project.ops.model_dump(), "url": _shown(project.ops.url)})
-    if project.gpu or project.gpu_assets is not None:
+    if project.gpu:
         given = project.gpu_assets.model_dump() if project.gpu_assets else {}
-        default = GPU_URL.format(version=project.nanos.version or DEFAULT_NANOS)
+        default = GPU_URL.format(version=project.nanos.release)
         url = None if given.get("path") else _shown(given.get("url")) or default
         found["gpu-assets"] = _given({**given, "url": url})
     return found
@@ -40,8 +39,7 @@ def is_local(request: Request) -> bool:
     return "path" in request
 
 
-def _gevulot(gevulot: Gevulot, runtime: str) -> Request:
-    ref = (gevulot.ref or RUNTIME_REFS[runtime]) if gevulot.git is not None else None
+def _gevulot(gevulot: Gevulot, ref: str | None) -> Request:
     return _given(
         {
             "git": _shown(gevulot.git),
@@ -56,7 +54,7 @@ def _gevulot(gevulot: Gevulot, runtime: str) -> Request:
 def _nanos(nanos: Nanos) -> dict[InputName, Request]:
     if nanos.path is not None:
         return {"nanos": _given({"path": nanos.path, "version": nanos.version})}
-    return {"nanos": {"version": nanos.version or DEFAULT_NANOS}, "nanos-common": {"url": COMMON_URL}}
+    return {"nanos": {"version": nanos.release}, "nanos-common": {"url": COMMON_URL}}
 
 
 def _base(base: Base) -> Request:

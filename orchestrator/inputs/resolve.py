@@ -20,7 +20,7 @@ from orchestrator.inputs.magic import expect_archive
 from orchestrator.inputs.model import Input, Inputs, Pin, redact_url
 from orchestrator.inputs.store import Store
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.model import DEFAULT_NANOS, RUNTIME_REFS, Gevulot, Project
+from orchestrator.project.model import Gevulot, Project
 
 GEVULOT_SKIP = (".git", "target")
 """What a local gevulot tree holds at its top that is no source: neither pinned nor to be copied."""
@@ -91,9 +91,8 @@ def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]
     jobs: dict[str, Callable[[], Any]] = {"nanos": lambda: releases.nanos(access, project.nanos, root)}
     if project.packer == "ops":
         jobs["ops"] = lambda: releases.ops(access, project.ops, root)
-    if project.gpu or project.gpu_assets is not None:
-        version = project.nanos.version or DEFAULT_NANOS
-        jobs["gpu-assets"] = lambda: releases.gpu_assets(access, project.gpu_assets, version, root)
+    if project.gpu:
+        jobs["gpu-assets"] = lambda: releases.gpu_assets(access, project.gpu_assets, project.nanos.release, root)
     if (gevulot := project.gevulot) is not None:
         jobs["gevulot"] = lambda: _gevulot(access, gevulot, project, root)
     return jobs
@@ -118,7 +117,7 @@ def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Inp
     locked = access.pins.get("gevulot")
     commit = locked.values.get("commit") if locked else None
     locked_tree = locked.values.get("tree-sha256", "") if locked else ""
-    checkout = fetch_git(access, url, spec.ref or RUNTIME_REFS[project.runtime], commit=commit, tree=locked_tree)
+    checkout = fetch_git(access, url, project.gevulot_ref or "", commit=commit, tree=locked_tree)
     digest = checkout.entry.sha256
     if locked and digest != (expected := locked.values.get("tree-sha256", digest)):
         raise differs(f"{redact_url(written)} at {commit}: the sha256 of its tree is", "gevulot", expected, digest)
@@ -141,7 +140,7 @@ def _base(
     try:
         if name == "gevulot-base" and gevulot is not None:
             return bases.resolve_base(access, gevulot.base, engine, "gevulot-base")
-        return bases.resolve_base(access, bases.program_base(loaded.project), engine, "base")
+        return bases.resolve_base(access, loaded.project.program_base, engine, "base")
     except InputError as error:
         failures.append(_finding(loaded, _base_field(loaded, name), error))
         return None
@@ -180,8 +179,8 @@ def _failed(failures: list[Finding]) -> InputError:
     count = len(ordered)
     what = "an input" if count == 1 else f"{count} inputs"
     return InputError(
-        f"{what} could not be had: {ordered[0].message}" if count == 1 else f"{what} could not be had",
-        remedy=ordered[0].remedy if count == 1 else "mend what is listed and run again",
+        f"failed to fetch {what}: {ordered[0].message}" if count == 1 else f"failed to fetch {what}",
+        remedy=ordered[0].remedy if count == 1 else "fix the errors above and run again",
         findings=ordered,
     )
 

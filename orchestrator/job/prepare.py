@@ -59,7 +59,7 @@ def prepared(order: Order) -> Job:
 
 def _check_gpu_assets(order: Order, inputs: Inputs) -> None:
     """VerificationError for GPU assets that no image could work with: said before the build, not after it."""
-    if inputs.gpu_assets is None or not order.loaded.project.gpu:
+    if inputs.gpu_assets is None:
         return
     assets, nanos = inputs.gpu_assets.local, inputs.nanos.path
     klibs = [assets / GPU_KLIB, *([nanos / "klibs" / GPU_KLIB] if nanos else [])]

@@ -126,7 +126,7 @@ def _not_of_this_project(loaded: LoadedProject, path: Path, stale: Sequence[Chan
             severity=Severity.ERROR,
             code="lock-stale",
             message=f"not as in {path.name} ({change.what}: {change.before or 'none'} -> {change.after or 'none'})",
-            remedy=f"`orchestrator lock {loaded.path}` takes it up",
+            remedy=f"run `orchestrator lock {loaded.path}` to accept the change",
             file=str(loaded.path),
             line=loaded.line(_field(change.input)),
             field=_field(change.input),
@@ -163,7 +163,11 @@ def _local_changes(loaded: LoadedProject, lock: Lock, inputs: Inputs, emit: Emit
                 )
             )
         else:
-            emit(Notice(text=f"{name}: {found.source} has changed since it was locked ({remedy} takes it up)"))
+            emit(
+                Notice(
+                    text=f"{name}: {found.source} has changed since it was locked (run {remedy} to accept the change)"
+                )
+            )
     if findings:
         raise InputError("inputs are not as they were locked", findings=findings)
 

@@ -6,8 +6,8 @@ import ipaddress
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.errors import Finding
@@ -37,15 +37,6 @@ class EffectiveManifest:
     def text(self) -> str:
         """The JSON text to give to `ops build -c`: the same data give the same text."""
         return json.dumps(self.data, indent=2, ensure_ascii=False) + "\n"
-
-    def with_staged(self, *, dirs: Iterable[str] = (), files: Iterable[str] = ()) -> EffectiveManifest:
-        """The same with what staging adds to `Dirs` and `Files` (entries that are there already stay once)."""
-        data = dict(self.data)
-        for key, more in (("Dirs", dirs), ("Files", files)):
-            entries = list(dict.fromkeys([*data.get(key, ()), *more]))
-            if entries:
-                data[key] = entries
-        return replace(self, data=canonical_order(data))
 
     @property
     def program_argument(self) -> str:
@@ -148,11 +139,6 @@ class EffectiveManifest:
         return bool(self.data.get("Uefi", False))
 
     @property
-    def target_root(self) -> str | None:
-        """Alternate host root, or None."""
-        return self.data.get("TargetRoot") or None
-
-    @property
     def run_config(self) -> dict[str, Any]:
         """`RunConfig`."""
         return dict(self.data.get("RunConfig", {}))
@@ -172,15 +158,15 @@ def guest_program(program: str) -> str:
     return posixpath.normpath("/" + "/".join(parts)).replace("//", "/")
 
 
-def renumber_mounts(mounts: Mapping[str, str], parent: str = ".") -> dict[str, str]:
+def renumber_mounts(mounts: Mapping[str, str]) -> dict[str, str]:
     """ops >= 0.1.42: every key that is no local volume becomes `%N`, N counting from 0 in the keys' byte order.
 
-    A build container has no volumes, so all keys are renumbered. `parent` is the -c file's directory, which ops
-    joins to relative keys before it sorts (for `.` that only cleans them).
+    A build container has no volumes, so all keys are renumbered. ops joins the -c file's directory to relative keys
+    before it sorts; ours is `.`, so that only cleans them.
     """
     shares: dict[str, str] = {}
     for key, guest in mounts.items():
-        host = key if key.startswith("/") else posixpath.normpath(posixpath.join(parent, key))
+        host = key if key.startswith("/") else posixpath.normpath(key)
         shares[host] = guest
     ordered = sorted(shares, key=lambda host: host.encode("utf-8", "surrogateescape"))
     return {f"%{number}": shares[host] for number, host in enumerate(ordered)}

@@ -27,10 +27,14 @@ _DECODER = json.JSONDecoder()
 
 @dataclass(frozen=True, kw_only=True)
 class JsonDocument:
-    """`data` (None when it can't be read), `lines`: dotted field -> 1-based line, and what is wrong."""
+    """`data` (None when it can't be read), `lines`: dotted field -> 1-based line, and what is wrong.
+
+    `raw`: dotted field -> a number or word as it is written.
+    """
 
     data: Any
     lines: Mapping[str, int]
+    raw: Mapping[str, str]
     findings: tuple[Finding, ...]
 
 
@@ -45,7 +49,7 @@ def read(text: str, file: str) -> JsonDocument:
         data = reader.document()
     except _Stop:
         data = None
-    return JsonDocument(data=data, lines=reader.lines, findings=tuple(reader.findings))
+    return JsonDocument(data=data, lines=reader.lines, raw=reader.raw, findings=tuple(reader.findings))
 
 
 class _Reader:
@@ -55,6 +59,7 @@ class _Reader:
         self.at = 0
         self.values = 0
         self.lines: dict[str, int] = {}
+        self.raw: dict[str, str] = {}
         self.findings: list[Finding] = []
         self._line_at = 0
         self._line = 1
@@ -124,7 +129,10 @@ class _Reader:
             return self.array(path, depth)
         if first == '"':
             return self.string(path)
-        return self.literal(path)
+        begins = self.at
+        value = self.literal(path)
+        self.raw[path] = self.text[begins : self.at]
+        return value
 
     def object(self, path: str, depth: int) -> dict[str, Any]:
         self.at += 1

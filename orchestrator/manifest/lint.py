@@ -14,8 +14,8 @@ from orchestrator.manifest import rules
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.manifest.report import Report, Source
 from orchestrator.manifest.schema import (
+    ALL_KERNEL_KEYS,
     CONFIG,
-    KERNEL_KEYS,
     RUN_CONFIG,
     SECTIONS,
     Effect,
@@ -26,7 +26,7 @@ from orchestrator.manifest.schema import (
     parse_release,
     places,
 )
-from orchestrator.project.model import Resources
+from orchestrator.project.model import Project
 from orchestrator.suggest import did_you_mean, nearest, shown
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Z][A-Z0-9]*_[A-Z0-9_]+")
@@ -43,28 +43,28 @@ _IGNORED: Mapping[str, tuple[str, str]] = {
     "CloudConfig.ImageName": ("is recomputed by ops", "set `name` in project.yaml"),
     "RunConfig.Nics.IPv6Address": ("is never written by ops", "remove it"),
 }
+_OTHER_NAMES: Mapping[str, str] = {
+    "environment": "Env",
+    "variables": "Env",
+    "arguments": "Args",
+    "directories": "Dirs",
+    "volumes": "Mounts",
+    "dns": "NameServers",
+}
+"""What people write for some of ops's keys, in lower case."""
 _FORBIDDEN: Mapping[str, tuple[str, str]] = {
     "BuildDir": ("ops deletes this directory, with all in it, after the build", "remove the key"),
     "NightlyBuild": ("takes whatever Nanos was built last night", "set `nanos: {version: …}` in project.yaml"),
 }
 
 
-def lint(
-    manifest: Mapping[str, Any],
-    lines: Mapping[str, int],
-    *,
-    ops_version: str,
-    gpu: bool,
-    resources: Resources,
-    source: Source = Source(),  # noqa: B008 - frozen
-) -> list[Finding]:
-    """All findings about a user's manifest. `ops_version` that is no release number checks no `since`."""
-    report = Report(source=source, lines=lines)
-    release = parse_release(ops_version)
+def lint(report: Report, manifest: Mapping[str, Any], project: Project) -> list[Finding]:
+    """All findings about a user's manifest. An ops whose version is no release number checks no `since`."""
+    release = parse_release(project.ops_release)
     _section(report, manifest, CONFIG, "", release)
-    rules.check(report, rules.Values.of(manifest), resources=resources)
+    rules.check(report, rules.Values.of(manifest), project)
     _run_only(report, manifest)
-    if not gpu and "gpu_nvidia" in rules.Values.of(manifest).list("Klibs"):
+    if not project.gpu and "gpu_nvidia" in rules.Values.of(manifest).list("Klibs"):
         message = "gpu_nvidia is packed but the project has no GPU"
         report.warning("gpu-klib", "Klibs", message, "set `cuda` and `resources.gpus` in project.yaml")
     return report.findings
@@ -120,15 +120,18 @@ def _unknown(report: Report, key: str, value: Any, keys: Mapping[str, Key], path
     elsewhere = [section for section in places(key) if SECTIONS[section] is not keys]
     others = {name: section for section, names in SECTIONS.items() for name in names if names is not keys}
     close = nearest(key, keys)
-    if elsewhere:
+    meant = _OTHER_NAMES.get(key.lower())
+    if meant is not None:
+        remedy = f"did you mean `{meant}`?" if keys is CONFIG else f"did you mean `{meant}` at the top level?"
+    elif elsewhere:
         section = elsewhere[0]
         remedy = f"move it into `{section}`" if section else "move it to the top level of the manifest"
         message = f"isn't a key {place}"
-    elif key in KERNEL_KEYS:
+    elif key in ALL_KERNEL_KEYS:
         remedy = "it is a kernel setting: move it into `ManifestPassthrough`"
     elif close is None and isinstance(value, str) and _ENVIRONMENT_NAME.fullmatch(key):
         remedy = "an environment variable goes into `Env`"
-    elif close is None and (kernel := nearest(key, KERNEL_KEYS)) is not None:
+    elif close is None and (kernel := nearest(key, ALL_KERNEL_KEYS)) is not None:
         remedy = f"did you mean `{kernel}` in `ManifestPassthrough`?"
     elif close is None and (other := nearest(key, others)) is not None:
         section = others[other]
@@ -190,8 +193,13 @@ def _right_type(report: Report, key: Key, value: Any, where: str) -> bool:
 def _text(report: Report, value: Any, where: str) -> None:
     if not isinstance(value, str):
         simple = isinstance(value, bool | int | float)
-        quoted = str(value).lower() if isinstance(value, bool) else str(value)
-        _wrong(report, where, Kind.TEXT, value, f'quote it: "{shown(quoted)}"' if simple else "write one text")
+        _wrong(
+            report,
+            where,
+            Kind.TEXT,
+            value,
+            f'quote it: "{shown(report.written(where, value))}"' if simple else "write one text",
+        )
     elif "\0" in value:
         report.error("nul", where, "holds a NUL character", "remove it")
 

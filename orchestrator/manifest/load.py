@@ -16,10 +16,14 @@ MAX_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedManifest:
-    """`data` in the file's own spelling; `lines`: dotted field -> 1-based line; `file` as the user would name it."""
+    """`data` in the file's own spelling; `lines`: dotted field -> 1-based line; `file` as the user would name it.
+
+    `raw`: dotted field -> a number or word as it is written.
+    """
 
     data: Mapping[str, Any]
     lines: Mapping[str, int]
+    raw: Mapping[str, str]
     file: str
 
 
@@ -41,7 +45,7 @@ def load_manifest(path: Path) -> LoadedManifest:
         raise failure(file, findings)
     if findings:
         raise failure(file, findings)
-    return LoadedManifest(data=document.data, lines=document.lines, file=file)
+    return LoadedManifest(data=document.data, lines=document.lines, raw=document.raw, file=file)
 
 
 def _error(file: str, code: str, message: str, remedy: str) -> Finding:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator import resources as data_files
 from orchestrator.errors import Finding, Severity, UsageError
@@ -15,12 +15,15 @@ from orchestrator.manifest import lint as linter
 from orchestrator.manifest.effective import EffectiveManifest, canonical_order
 from orchestrator.manifest.load import load_manifest
 from orchestrator.manifest.report import Report, Source
+from orchestrator.manifest.rules import Values, absolute_mount
 from orchestrator.manifest.schema import CONFIG, Key, canonical
 from orchestrator.project.load import LoadedProject, failure
-from orchestrator.project.model import DEFAULT_OPS, Project
+from orchestrator.project.model import Project
+from orchestrator.project.paths import LeftOutBy, forgotten
 from orchestrator.suggest import shown
 
 WORKSPACE = "/workspace"
+Field = TypeVar("Field")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,7 @@ class _Own:
 
     data: Mapping[str, Any]
     lines: Mapping[str, int]
+    raw: Mapping[str, str]
     file: str
     prefix: str
 
@@ -38,22 +42,29 @@ def effective_manifest(loaded: LoadedProject) -> EffectiveManifest:
     project = loaded.project
     own = _own(loaded)
     source = Source(file=own.file, prefix=own.prefix)
-    findings = linter.lint(
-        own.data,
-        own.lines,
-        ops_version=project.ops.version or DEFAULT_OPS,
-        gpu=project.gpu,
-        resources=project.resources,
-        source=source,
-    )
+    findings = linter.lint(Report(source=source, lines=own.lines, raw=own.raw), own.data, project)
     _raise_errors(own.file, findings)
     data = merge(defaults(project), spelled(own.data))
+    if "Mounts" in data:
+        data["Mounts"] = {key: absolute_mount(path) for key, path in data["Mounts"].items()}
     if isinstance(project.manifest, str):
         findings += _filled(own, source)
     effective = EffectiveManifest(data=canonical_order(data), origin=own.lines, file=own.file)
     findings += linter.lint_effective(effective, source, gpu=project.gpu, shim=project.gevulot is not None)
     _raise_errors(own.file, findings)
     return replace(effective, findings=tuple(findings))
+
+
+def left_out(loaded: LoadedProject, left_out_by: LeftOutBy) -> list[Finding]:
+    """Warnings for what the user's `Files` and `Dirs` name and an ignore file keeps from the build."""
+    own = _own(loaded)
+    report = Report(source=Source(file=own.file, prefix=own.prefix), lines=own.lines)
+    values = Values.of(own.data)
+    for where, path in (*values.texts("Files"), *values.texts("Dirs")):
+        found = forgotten(loaded.root / loaded.project.build.context, path, left_out_by)
+        if found is not None:
+            report.warning("left-out", where, *found)
+    return report.findings
 
 
 def _raise_errors(file: str, findings: list[Finding]) -> None:
@@ -125,7 +136,7 @@ def _copy(value: Any) -> Any:
 
 
 def _guest(path: str) -> str:
-    return "/" + path.partition(":")[0].strip("/")
+    return "/" + absolute_mount(path).partition(":")[0].strip("/")
 
 
 def _own(loaded: LoadedProject) -> _Own:
@@ -135,10 +146,15 @@ def _own(loaded: LoadedProject) -> _Own:
         if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
             raise _no_manifest(loaded, manifest)
         file = load_manifest(path)
-        return _Own(data=file.data, lines=file.lines, file=file.file, prefix="")
+        return _Own(data=file.data, lines=file.lines, raw=file.raw, file=file.file, prefix="")
     prefix = "manifest."
-    lines = {field.removeprefix(prefix): line for field, line in loaded.lines.items() if field.startswith(prefix)}
-    return _Own(data=manifest or {}, lines=lines, file=str(loaded.path), prefix=prefix)
+    lines, raw = _below(prefix, loaded.lines), _below(prefix, loaded.raw)
+    return _Own(data=manifest or {}, lines=lines, raw=raw, file=str(loaded.path), prefix=prefix)
+
+
+def _below(prefix: str, fields: Mapping[str, Field]) -> dict[str, Field]:
+    """What is said of fields that begin with `prefix`, by their names without it."""
+    return {name.removeprefix(prefix): said for name, said in fields.items() if name.startswith(prefix)}
 
 
 def _no_manifest(loaded: LoadedProject, name: str) -> UsageError:

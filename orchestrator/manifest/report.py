@@ -19,11 +19,19 @@ class Source:
 
 @dataclass(kw_only=True)
 class Report:
-    """Findings about one manifest. `lines`: dotted field (without the prefix) -> 1-based line."""
+    """Findings about one manifest. `lines`: dotted field (without the prefix) -> 1-based line.
+
+    `raw`: dotted field -> a value that isn't text as it is written, before a parser made `1.1` of `1.10`.
+    """
 
     source: Source
     lines: Mapping[str, int]
+    raw: Mapping[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+
+    def written(self, where: str, value: object) -> str:
+        """A simple value as the user wrote it."""
+        return self.raw.get(where, str(value).lower() if isinstance(value, bool) else str(value))
 
     def error(self, code: str, where: str, message: str, remedy: str) -> None:
         """The build would fail, or the image would not do what the manifest says."""

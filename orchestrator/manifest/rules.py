@@ -14,8 +14,15 @@ from typing import Any
 from orchestrator.manifest import run_rules
 from orchestrator.manifest.effective import EffectiveManifest, volume_size
 from orchestrator.manifest.report import Report
-from orchestrator.manifest.schema import CONFIG, KERNEL_KEYS, ROOT_FROM_MANIFEST, canonical
-from orchestrator.project.model import Resources
+from orchestrator.manifest.schema import (
+    ALL_KERNEL_KEYS,
+    CONFIG,
+    NEWER_KERNEL_KEYS,
+    ROOT_FROM_MANIFEST,
+    canonical,
+    parse_release,
+)
+from orchestrator.project.model import Nanos, Project
 from orchestrator.suggest import nearest, shown
 
 WORKSPACE = "/workspace"
@@ -73,7 +80,7 @@ class Values:
                 yield f"{self.field(name)}.{shown(key)}", key, item
 
 
-def check(report: Report, values: Values, *, resources: Resources) -> None:
+def check(report: Report, values: Values, project: Project) -> None:
     """All rules about the user's own values."""
     _program(report, values)
     _files(report, values)
@@ -81,11 +88,12 @@ def check(report: Report, values: Values, *, resources: Resources) -> None:
     _map_dirs(report, values)
     _environment(report, values)
     _mounts(report, values)
-    _passthrough(report, values)
+    _passthrough(report, values, project.nanos)
+    _root_flags(report, values, project.nanos)
     _klibs(report, values)
     _disk(report, values)
     _variables(report, values)
-    run_rules.check(report, values.object("RunConfig"), values.field("RunConfig"), resources)
+    run_rules.check(report, values.object("RunConfig"), values.field("RunConfig"), project.resources)
 
 
 def check_effective(report: Report, effective: EffectiveManifest, *, gpu: bool, shim: bool) -> None:
@@ -190,7 +198,7 @@ def _environment(report: Report, values: Values) -> None:
             report.error(
                 "env-name", where, f"`{shown(name)}` can't be a variable's name", "use letters, digits and `_`"
             )
-        elif name in KERNEL_KEYS:
+        elif name in ALL_KERNEL_KEYS:
             message = "is a kernel setting, not an environment variable"
             report.warning("env-kernel-key", where, message, "move it into `ManifestPassthrough`")
         elif not text:
@@ -215,9 +223,9 @@ def _mounts(report: Report, values: Values) -> None:
     at: dict[str, str] = {}
     for where, key, text in values.table("Mounts"):
         path, _, option = text.partition(":")
-        guest = "/" + path.strip("/")
-        if not path.startswith("/") or guest == "/" or ".." in path.split("/") or _unprintable(text):
-            message = f"`{shown(text)}` isn't an absolute directory of the guest"
+        guest = "/" + absolute_mount(path).strip("/")
+        if guest == "/" or ".." in path.split("/") or _unprintable(text):
+            message = f"`{shown(text)}` isn't a directory of the guest to mount at"
             report.error("mount-path", where, message, f'write "{WORKSPACE}"')
         elif not key:
             report.error("mount-key", where, "has no key", 'write "%1"')
@@ -228,10 +236,21 @@ def _mounts(report: Report, values: Values) -> None:
         elif option == "ro" and guest == WORKSPACE:
             message = "is mounted read-only, so the program can't leave a result there"
             report.warning("mount-readonly", where, message, "remove `:ro`")
+        elif not path.startswith("/"):
+            message = f"`{shown(path)}` is relative; it is read as `{shown(guest)}`"
+            report.warning("mount-relative", where, message, f'write "{shown(guest)}" to say so')
         at.setdefault(guest, shown(key))
 
 
-def _passthrough(report: Report, values: Values) -> None:
+def absolute_mount(text: str) -> str:
+    """A mount with a relative directory as seen from the guest's root (`data:ro` -> `/data:ro`); others as they are."""
+    if text.startswith("/"):
+        return text
+    path, colon, option = text.partition(":")
+    return posixpath.normpath("/" + path) + colon + option
+
+
+def _passthrough(report: Report, values: Values, nanos: Nanos) -> None:
     where = values.field("ManifestPassthrough")
     for key, value in values.object("ManifestPassthrough").items():
         name = f"{where}.{shown(key)}"
@@ -241,16 +260,34 @@ def _passthrough(report: Report, values: Values) -> None:
         elif key in ROOT_FROM_MANIFEST:
             other = ROOT_FROM_MANIFEST[key]
             report.warning("passthrough-replaces", name, f"replaces all that comes from `{other}`", f"use `{other}`")
-        elif key not in KERNEL_KEYS and not re.fullmatch(r"en\d+", key):
-            close = nearest(key, KERNEL_KEYS)
-            if close is not None:
-                message = "isn't a setting that Nanos 0.1.51 reads"
-                report.warning("passthrough-unknown", name, message, f"did you mean `{close}`?")
-            else:
-                report.note("passthrough-unknown", name, "isn't a setting that Nanos 0.1.51 reads")
+        else:
+            _kernel_key(report, name, key, nanos)
         if key == "readonly_rootfs" and str(value).lower() in _FALSE:
             message = "any value turns it on, this one too"
             report.warning("passthrough-false", name, message, "write null to leave it out")
+
+
+def _root_flags(report: Report, values: Values, nanos: Nanos) -> None:
+    """`Debugflags` are keys of the root tuple too, each set to "t"."""
+    for where, flag in values.texts("Debugflags"):
+        _kernel_key(report, where, flag, nanos)
+
+
+def _kernel_key(report: Report, where: str, key: str, nanos: Nanos) -> None:
+    """A key that nothing reads is dropped without a word by ops and by the kernel."""
+    kernel = f"Nanos {nanos.version}" if nanos.version else "Nanos"
+    release, first = parse_release(nanos.version or ""), NEWER_KERNEL_KEYS.get(key)
+    if first is not None and release is not None and release < first:
+        newer = ".".join(map(str, first))
+        message = f"is a setting of Nanos {newer} and newer; {kernel} ignores it"
+        report.note("passthrough-newer", where, message, f"set `nanos: {{version: {newer}}}`, or remove it")
+    elif key not in ALL_KERNEL_KEYS and not re.fullmatch(r"en\d+", key):
+        close = nearest(key, ALL_KERNEL_KEYS)
+        message = f"isn't a setting that {kernel} reads"
+        if close is not None:
+            report.error("passthrough-unknown", where, message, f"did you mean `{close}`?")
+        else:
+            report.warning("passthrough-unknown", where, message, "check its spelling; the kernel ignores it")
 
 
 def _writable(report: Report, where: str, value: Any) -> None:
@@ -261,7 +298,12 @@ def _writable(report: Report, where: str, value: Any) -> None:
             "passthrough-type", where, message, 'write "t"' if value else "remove it: a flag that is absent is off"
         )
     elif isinstance(value, int | float):
-        report.error("passthrough-type", where, "a number can't be written into the image", f'quote it: "{value}"')
+        report.error(
+            "passthrough-type",
+            where,
+            "a number can't be written into the image",
+            f'quote it: "{report.written(where, value)}"',
+        )
     elif isinstance(value, list):
         for index, item in enumerate(value):
             if item is None:

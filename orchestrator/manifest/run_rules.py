@@ -16,7 +16,10 @@ _MEMORY = re.compile(r"([0-9]{1,12})([kKmMgG]?)")
 
 
 def check(report: Report, run: Mapping[str, Any], field: str, resources: Resources) -> None:
-    """`run`: the user's RunConfig, `field`: its name as written."""
+    """`run`: the user's RunConfig, `field`: its name as written.
+
+    Errors only for what would change the image; the rest is for `ops run`, which no node does.
+    """
     spelled = {canonical(key, RUN_CONFIG): (f"{field}.{shown(key)}", value) for key, value in run.items()}
     for name in ("IPAddress", "Gateway", "NetMask", "IPv6Address"):
         where, value = spelled.get(name, ("", None))
@@ -33,7 +36,7 @@ def check(report: Report, run: Mapping[str, Any], field: str, resources: Resourc
     where, kind = spelled.get("GPUType", ("", None))
     if isinstance(kind, str) and kind not in ("", "pci-passthrough"):
         message = f"`{shown(kind)}` is a cloud GPU; on a node the GPU is passed through"
-        report.error("gpu-type", where, message, "remove it, or write pci-passthrough")
+        report.warning("gpu-type", where, message, "remove it, or write pci-passthrough")
     _resources(report, spelled, resources)
 
 
@@ -48,7 +51,7 @@ def _resources(report: Report, spelled: Mapping[str | None, tuple[str, Any]], re
     if isinstance(memory, str):
         size = memory_mib(memory)
         if size is None:
-            report.error("memory", where, f"`{shown(memory)}` isn't a size", "write digits and m or g, as 512m")
+            report.warning("memory", where, f"`{shown(memory)}` isn't a size", "remove it: `resources` says it")
         elif size != resources.memory:
             _differs(report, where, f"{size:g} MiB", f"memory: {resources.memory}")
     for name, given in (("CPUs", resources.cpus), ("GPUs", resources.gpus)):
@@ -56,7 +59,7 @@ def _resources(report: Report, spelled: Mapping[str | None, tuple[str, Any]], re
         if not isinstance(number, int) or isinstance(number, bool):
             continue
         if number < 0:
-            report.error("out-of-range", where, f"{number} is below zero", "write 1 or more")
+            report.warning("out-of-range", where, f"{number} is below zero", "remove it: `resources` says it")
         elif number != given:
             _differs(report, where, str(number), f"{name.lower()}: {given}")
 

@@ -200,7 +200,8 @@ CONFIG: Mapping[str, Key] = {
     "VolumesDir": _key(Kind.TEXT, Effect.IGNORED, 20),
 }
 
-# Root-tuple keys that the kernel, or a klib of the release, reads: what ManifestPassthrough can usefully hold.
+# Root-tuple keys that the kernel of Nanos 0.1.51, or a klib of the release, reads: what ManifestPassthrough can
+# usefully hold.
 KERNEL_KEYS = frozenset((
     "arguments", "azure", "chrony", "cloud_init", "cloudwatch", "consoles", "coredumplimit", "cwd",
     "debug_exit", "debugsyscalls", "digitalocean", "environment", "exec_protection", "exec_wait_for_ip4_secs",
@@ -212,6 +213,14 @@ KERNEL_KEYS = frozenset((
     "sandbox", "so_rcvbuf", "special_files", "static_map_program", "syscall_summary", "syslog", "telnet_mgmt",
     "trace", "tracelog", "tun", "uname",
 ))  # fmt: skip
+
+# The same of newer releases, with the first that reads each (found in the sources' history: `git tag --contains`).
+NEWER_KERNEL_KEYS: Mapping[str, Release] = {
+    "log_level": (0, 1, 53),
+    "transparent_hugepage": (0, 1, 53),
+    "userdata": (0, 1, 55),
+}
+ALL_KERNEL_KEYS = KERNEL_KEYS | NEWER_KERNEL_KEYS.keys()
 
 # Keys of the root tuple that ops fills from the rest of the manifest; a passthrough silently replaces them.
 ROOT_FROM_MANIFEST: Mapping[str, str] = {

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.inputs.bases import program_base
 from orchestrator.inputs.model import Inputs
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.manifest.image_root import extra_files, root_attributes
 from orchestrator.plan.model import GpuPlan, GuestPlan, Origin, Plan, ShimPlan, StagingPlan
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.model import DEFAULT_OPS, RUNTIME_REFS, Gevulot, Project
+from orchestrator.project.model import Gevulot, Project
 
 # facts/gevulot.md §1: the FFI crate alone needs protoc only; the whole workspace needs the guide's list.
 SHIM_PACKAGES = ("protobuf-compiler",)
@@ -33,13 +32,13 @@ def make_plan(loaded: LoadedProject, manifest: EffectiveManifest, inputs: Inputs
     manifest = _program_inside(manifest)
     interpreter, script = _script(project.build.run)
     nanos_version = inputs.nanos.version or "local"
-    ops_version = (inputs.ops.version if inputs.ops else "") or project.ops.version or DEFAULT_OPS
+    ops_version = (inputs.ops.version if inputs.ops else "") or project.ops_release
     return Plan(
         name=project.name,
         packer=project.packer,
         runtime=project.runtime,
-        shim=_shim(project.gevulot, inputs, project.runtime) if project.gevulot else None,
-        base=inputs.base.reference if inputs.base else program_base(project).image,
+        shim=_shim(project.gevulot, project.gevulot_ref, inputs) if project.gevulot else None,
+        base=inputs.base.reference if inputs.base else project.program_base.image,
         packages=project.build.packages,
         gpu=GpuPlan(driver_libraries=DRIVER_LIBRARIES, toolkit=project.cuda is not None) if inputs.gpu_assets else None,
         run_script=script,
@@ -74,15 +73,11 @@ def _program_inside(manifest: EffectiveManifest) -> EffectiveManifest:
     return replace(manifest, data={**manifest.data, "Program": manifest.program})
 
 
-def _shim(gevulot: Gevulot, inputs: Inputs, runtime: str) -> ShimPlan:
+def _shim(gevulot: Gevulot, ref: str | None, inputs: Inputs) -> ShimPlan:
     source = inputs.gevulot
     pin = f" at {source.pin['commit']}" if source is not None and "commit" in source.pin else ""
-    if gevulot.git is not None:
-        what = f"{gevulot.git}, {gevulot.ref or RUNTIME_REFS[runtime]}{pin}"
-    else:
-        what = gevulot.path or gevulot.archive or ""
     return ShimPlan(
-        what=what,
+        what=f"{gevulot.git}, {ref}{pin}" if gevulot.git else gevulot.path or gevulot.archive or "",
         base=inputs.gevulot_base.reference if inputs.gevulot_base else gevulot.base.image,
         packages=WORKSPACE_PACKAGES if gevulot.workspace else SHIM_PACKAGES,
         workspace=gevulot.workspace,

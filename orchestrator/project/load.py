@@ -22,7 +22,8 @@ class LoadedProject:
 
     `path` is as the user gave it, `root` the file's directory (absolute): relative host paths are relative to it.
     `lines`: dotted field in yaml's own names (`build.secrets[0].id`, `gpu-assets.url`, `manifest.Env.HOME`)
-    -> 1-based line. `run_line`: line of the first line of `build.run`'s own text.
+    -> 1-based line. `raw`: dotted field -> an unquoted value as it is written, where YAML reads it as something
+    other than text. `run_line`: line of the first line of `build.run`'s own text.
     `own_mirrors`: those that the user's settings name, whom we trust more than a project.
     """
 
@@ -31,6 +32,7 @@ class LoadedProject:
     root: Path
     text: str
     lines: Mapping[str, int]
+    raw: Mapping[str, str]
     run_line: int
     warnings: tuple[Finding, ...] = ()
     own_mirrors: Mapping[str, str] = field(default_factory=dict)
@@ -69,6 +71,7 @@ def load_project(path: Path) -> LoadedProject:
         root=path.absolute().parent,
         text=text,
         lines=document.lines,
+        raw=document.raw,
         run_line=document.content_lines.get("build.run", document.lines["build.run"]),
         warnings=warnings,
     )

@@ -17,7 +17,6 @@ DEFAULT_BASE = "docker.io/library/rust:bookworm"
 DEFAULT_NANOS = "0.1.51"
 DEFAULT_OPS = "0.1.43"
 MINIMUM_OPS = (0, 1, 42)
-GEVULOT_GIT = "https://github.com/gevulotnetwork/gevulot"
 # facts/gevulot.md §0.1: the guide contradicts itself; the code says which branch is which.
 RUNTIME_REFS = {"devnet": "main", "local": "optional-file-based-task-to-shim"}
 SHIM_BOOTSTRAP_PACKAGES = (
@@ -83,6 +82,9 @@ class Resources(Model):
     """GPUs passed through to the guest. 1 makes this a GPU project: CUDA base, GPU assets and the GPU manifest."""
 
 
+CUDA_IMAGE = "docker.io/nvidia/cuda:{version}-devel-ubuntu22.04"
+CUDA_PACKAGES = ("ca-certificates", "cmake", "g++", "gcc", "libc6-dev", "make")
+"""Beside CUDA itself, what the devel image has to build with."""
 FIRST_WHOLE_CUDA = 13
 """The first CUDA whose Python packages hold a compiler."""
 
@@ -229,6 +231,11 @@ class Nanos(Model):
             raise ValueError("needs one of version, path, kernel")
         return self
 
+    @property
+    def release(self) -> str:
+        """The Nanos that the project is for; of a directory that doesn't say, and of the stub, the default."""
+        return self.version or DEFAULT_NANOS
+
 
 class Ops(Model):
     """The packer's binary: a release, a file, or a URL with its checksum."""
@@ -343,5 +350,26 @@ class Project(Model):
 
     @property
     def gpu(self) -> bool:
-        """A GPU project gets the CUDA base, the GPU assets and the GPU manifest."""
+        """A GPU project gets the CUDA base, the GPU assets and the GPU manifest; any other gets none of them."""
         return self.cuda is not None or self.resources.gpus > 0
+
+    @property
+    def program_base(self) -> Base:
+        """The base that the program is built in: `base`, or the CUDA devel image that `cuda` names."""
+        if self.cuda is None or "base" in self.model_fields_set:
+            return self.base
+        whole = is_whole_cuda(self.cuda)
+        made = Bootstrap(debian="bookworm", packages=CUDA_PACKAGES, cuda=self.cuda) if whole else None
+        return Base(image=CUDA_IMAGE.format(version=self.cuda), bootstrap=made)
+
+    @property
+    def gevulot_ref(self) -> str | None:
+        """Branch, tag or commit of `gevulot.git`: `ref`, else what suits `runtime`. None: the shim isn't from git."""
+        if self.gevulot is None or self.gevulot.git is None:
+            return None
+        return self.gevulot.ref or RUNTIME_REFS[self.runtime]
+
+    @property
+    def ops_release(self) -> str:
+        """The ops whose keys and behaviour count; of a file or a URL that doesn't say, the default."""
+        return self.ops.version or DEFAULT_OPS

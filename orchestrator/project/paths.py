@@ -15,13 +15,16 @@ from orchestrator.project.secrets import RESERVED, missing
 SHIM_CRATE = Path("crates/shim-ffi/Cargo.toml")
 
 
-def check_paths(loaded: LoadedProject, ignored: Callable[[str], bool] | None = None) -> list[Finding]:
+LeftOutBy = Callable[[str], str]
+"""Says of a path relative to the context which ignore file leaves it out, by name; "" when it is kept."""
+
+
+def check_paths(loaded: LoadedProject, left_out_by: LeftOutBy) -> list[Finding]:
     """Findings about host paths and about fields that don't fit each other; errors are for the caller to raise.
 
     The manifest's own file is for `effective_manifest` to read, and to miss.
-    `ignored` says of a path relative to the context whether .dockerignore leaves it out.
     """
-    checker = _Checker(loaded=loaded, ignored=ignored or (lambda _path: False))
+    checker = _Checker(loaded=loaded, left_out_by=left_out_by)
     checker.context()
     checker.gevulot()
     checker.nanos()
@@ -35,7 +38,7 @@ def check_paths(loaded: LoadedProject, ignored: Callable[[str], bool] | None = N
 @dataclass(kw_only=True)
 class _Checker:
     loaded: LoadedProject
-    ignored: Callable[[str], bool]
+    left_out_by: LeftOutBy
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, severity: Severity, name: str, message: str, remedy: str) -> None:
@@ -138,6 +141,8 @@ class _Checker:
     def gpu(self) -> None:
         project = self.loaded.project
         assets = project.gpu_assets
+        if project.gpu_families and not project.gpu:
+            self.without_gpu("gpu-families")
         if project.resources.gpus and project.cuda is None:
             message = "a GPU is asked for, but `cuda` isn't set, so the base has no CUDA toolkit of ours"
             self.warning("resources.gpus", message, 'set `cuda: "12.3.0"`, unless your base brings CUDA')
@@ -147,12 +152,16 @@ class _Checker:
         if assets is None:
             return
         if not project.gpu:
-            self.warning("gpu-assets", "isn't used: this is no GPU project", "set `cuda` and `resources: {gpus: 1}`")
+            self.without_gpu("gpu-assets")
         if assets.path is not None:
             path = self.directory("gpu-assets.path", assets.path)
             if path is not None and not _is_file(path / "gpu_nvidia"):
                 message = f"`{assets.path}` has no klib gpu_nvidia"
                 self.error("gpu-assets.path", message, "give a directory with gpu_nvidia, nvidia/ and the libraries")
+
+    def without_gpu(self, name: str) -> None:
+        message = "has no effect: this is not a GPU project"
+        self.warning(name, message, "set `cuda` and `resources: {gpus: 1}`, or remove it")
 
     def stage(self) -> None:
         project = self.loaded.project
@@ -162,11 +171,21 @@ class _Checker:
         context = self.loaded.root / project.build.context
         for index, name in enumerate(project.stage.files):
             where = f"stage.files[{index}]"
-            if self.ignored(os.path.normpath(name)) and _exists(context / name):
-                self.warning(where, f"`{name}` is left out by .dockerignore", f"add `!{name}` to it")
+            left_out = forgotten(context, name, self.left_out_by)
+            if left_out is not None:
+                self.warning(where, *left_out)
             elif not _exists(context / name):
                 message = f"`{name}` isn't in the context; it is looked for after `build.run`"
                 self.add(Severity.NOTE, where, message, "check the name, unless `build.run` makes it")
+
+
+def forgotten(context: Path, name: str, left_out_by: LeftOutBy) -> tuple[str, str] | None:
+    """Words and remedy for a file that is to be packed, and that an ignore file keeps from the build; else None."""
+    name = name.lstrip("/")
+    file = left_out_by(os.path.normpath(name)) if _exists(context / name) else ""
+    if not file:
+        return None
+    return f"`{name}` is left out by {file}", f"add `!{name}` to {file}, unless `build.run` makes it"
 
 
 def _is_dir(path: Path) -> bool:

@@ -41,22 +41,54 @@ EXAMPLES: Mapping[str, str] = {
     "gevulot": "gevulot: {git: URL}, {path: DIR} or {archive: URL}",
 }
 
-# Names that people reach for, and what they mean here. Asked before the nearest name.
+_ENV = "the guest's variables go into `manifest: {Env: {NAME: value}}`"
+_BUILD_ENV = f"for the build step, `export NAME=value` in build.run; {_ENV}"
+_ARGS = "write `manifest: {Args: [--flag, value]}`"
+_DIRS = "write `manifest: {Dirs: [DIRECTORY]}`"
+_RUN = "write `build: {run: COMMAND}`"
+
+# Names that people reach for (`-` and `_` alike), and what to do instead.
 OTHER_NAMES: Mapping[str, str] = {
-    "nanos-version": "nanos: {version: …}",
-    "nanos_version": "nanos: {version: …}",
-    "ops-version": "ops: {version: …}",
-    "ops_version": "ops: {version: …}",
-    "image": "base: …",
-    "from": "base: …",
-    "kernel": "nanos: {kernel: stub}",
-    "cpu": "cpus under resources",
-    "mem": "memory under resources",
-    "gpu": "gpus under resources",
-    "dependencies": "packages under build",
-    "command": "run under build",
-    "script": "run under build",
-    "binary": "program under build",
+    "nanos-version": "write `nanos: {version: …}`",
+    "ops-version": "write `ops: {version: …}`",
+    "image": "write `base: …`",
+    "from": "write `base: …`",
+    "kernel": "write `nanos: {kernel: stub}`",
+    "cpu": "write `resources: {cpus: …}`",
+    "mem": "write `resources: {memory: …}`",
+    "gpu": "write `resources: {gpus: …}`",
+    "dependencies": "write `build: {packages: […]}`",
+    "apt": "write `build: {packages: […]}`",
+    "command": _RUN,
+    "script": _RUN,
+    "binary": "write `build: {program: …}`",
+    "env": _ENV,
+    "environment": _ENV,
+    "variables": _ENV,
+    "arg": _ARGS,
+    "args": _ARGS,
+    "arguments": _ARGS,
+    "cmd": _ARGS,
+    "dir": _DIRS,
+    "dirs": _DIRS,
+    "directories": _DIRS,
+    "folders": _DIRS,
+    "file": "write `stage: {files: […]}`",
+    "mounts": "write `manifest: {Mounts: {…}}`",
+    "volumes": "write `manifest: {Mounts: {…}}`; the node serves /workspace only",
+    "klibs": "write `manifest: {Klibs: […]}`",
+    "ports": "remove it: the node gives a program no network",
+    "workdir": "remove it: build.run begins in /build; `cd` there",
+    "entrypoint": "write `build: {program: …}`, and its arguments as `manifest: {Args: […]}`",
+}
+# The same where the key's place says more of what is meant.
+OTHER_NAMES_IN: Mapping[str, Mapping[str, str]] = {
+    "build": {
+        "env": _BUILD_ENV,
+        "environment": _BUILD_ENV,
+        "variables": _BUILD_ENV,
+        "args": f"build.run takes no arguments: write them in it; for the program in the guest, {_ARGS}",
+    },
 }
 
 
@@ -81,17 +113,24 @@ def keys(model: type[BaseModel]) -> dict[str, Any]:
     return {info.alias or name: info.annotation for name, info in model.model_fields.items()}
 
 
+def other_name(key: str, path: str) -> str | None:
+    """What to do instead of a key that people reach for; None for any other."""
+    folded = key.lower().replace("_", "-")
+    return OTHER_NAMES_IN.get(path, {}).get(folded) or OTHER_NAMES.get(folded)
+
+
 def places(name: str) -> list[str]:
-    """Where a key of this name belongs: dotted parents, "" for the top level, nearest to the top first."""
-    found = [parent for parent, key in _all_keys(Project, "") if key == name]
-    return sorted(set(found), key=lambda parent: (parent.count("."), parent))
+    """Where a key of this name belongs: the dotted parents nearest to the top, "" for the top level itself."""
+    found = {parent for parent, key in _all_keys(Project, "") if key == name}
+    depths = {parent: parent.count(".") + bool(parent) for parent in found}
+    return sorted(parent for parent, depth in depths.items() if depth == min(depths.values()))
 
 
 def _all_keys(model: type[BaseModel], parent: str) -> Iterator[tuple[str, str]]:
     for key, annotation in keys(model).items():
         yield parent, key
         path = f"{parent}.{key}" if parent else key
-        inner = [*models_in(annotation), *item_models(annotation)]
-        for sub in inner:
+        # Not a list's items: who misplaces `file` doesn't mean the file of one of several secrets.
+        for sub in models_in(annotation):
             if not (sub is Base and parent):  # gevulot.base is base again; the first place is the one to name
                 yield from _all_keys(sub, path)

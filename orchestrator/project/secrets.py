@@ -28,8 +28,9 @@ class ProjectSecrets:
     agent: str = ""
 
 
-def read_secrets(loaded: LoadedProject, environ: Mapping[str, str] = os.environ) -> ProjectSecrets:
+def read_secrets(loaded: LoadedProject) -> ProjectSecrets:
     """What `build.secrets` and `build.ssh` name. UsageError with the line of each that isn't there."""
+    environ = os.environ
     if findings := list(missing(loaded, environ, Severity.ERROR)):
         raise failure(str(loaded.path), findings)
     build = loaded.project.build

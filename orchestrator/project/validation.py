@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from orchestrator.errors import Finding, Severity
 from orchestrator.project import mirrors, schema
 from orchestrator.project.model import Project
 from orchestrator.project.yaml_reader import Document, join
-from orchestrator.suggest import did_you_mean, nearest, shown
+from orchestrator.suggest import did_you_mean, is_slip, nearest, shown
 
 _VERSION_FIELDS = (
     "cuda", "base.bootstrap.cuda", "gevulot.base.bootstrap.cuda", "nanos.version", "ops.version",
@@ -85,20 +85,20 @@ class Checker:
         return kept
 
     def _unknown(self, key: str, path: str, known: Mapping[str, Any]) -> None:
-        elsewhere = [place for place in schema.places(key) if place != path]
         where = f"under `{path}`" if path else "at the top level"
         message = f"unknown key {where}"
-        other = schema.OTHER_NAMES.get(key.lower())
-        close = nearest(key, known)
+        close, other, elsewhere = nearest(key, known), schema.other_name(key, path), schema.places(key)
         if key.startswith("x-") and not path:
             remedy = "remove it; keys of your own (`x-…`) aren't allowed, but anchors may stand on any known key"
+        elif close is not None and is_slip(key, close):
+            remedy = did_you_mean(key, known)
+            self.meant.add(join(path, close))
+        elif other is not None:
+            remedy = other
         elif elsewhere:
             message = f"isn't a key {where}"
-            place = elsewhere[0]
-            remedy = f"it belongs under `{place}`" if place else "it belongs at the top level"
-            self.meant.add(join(place, key))
-        elif other is not None and (close is None or key.lower() != close):
-            remedy = f"write `{other}`" if ":" in other else f"did you mean {other}?"
+            remedy = _belongs(elsewhere)
+            self.meant |= {join(place, key) for place in elsewhere}
         else:
             remedy = did_you_mean(key, known)
             self.meant.add(join(path, close or ""))
@@ -158,7 +158,7 @@ class Checker:
             message, _, hint = str(context.get("error", "isn't allowed")).partition("; ")
             return message, hint or remedy
         if kind == "literal_error":
-            return self._choice(str(context.get("expected", "")), value)
+            return self._choice(str(context.get("expected", "")), self.document.raw.get(path, value))
         if kind == "string_pattern_mismatch":
             last = plain.rsplit(".", 1)[-1]
             must = schema.PATTERNS.get(plain) or schema.PATTERNS.get(last) or "of another form"
@@ -188,6 +188,13 @@ class Checker:
         close = nearest(value, choices) if isinstance(value, str) else None
         names = " or ".join(f"`{c}`" for c in choices)
         return f"must be {names}, not `{shown(value)}`", f"did you mean `{close}`?" if close else f"write {names}"
+
+
+def _belongs(places: Sequence[str]) -> str:
+    """Where a key belongs that stands in the wrong place."""
+    if places == [""]:
+        return "it belongs at the top level"
+    return f"it belongs under {' or '.join(f'`{place}`' for place in places)}"
 
 
 _EXPECTED = {

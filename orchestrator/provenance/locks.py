@@ -14,9 +14,6 @@ from orchestrator.inputs.model import redact_url
 
 MOST: Final = 50_000
 _TEXT: Final = 400
-_PINNED: Final = re.compile(
-    r"\s*([A-Za-z0-9][A-Za-z0-9._-]{0,127})\s*(?:\[[^\]]{0,200}\])?\s*==\s*([^\s;,#\\*]{1,100})"
-)
 # Cargo writes its default registry by the name of its old index, however the crates were fetched.
 _USUAL_CRATES: Final = re.compile(r"registry\+https://github\.com/rust-lang/crates[a-z.]*-index")
 _HEX256: Final = re.compile(r"[0-9a-f]{64}")

@@ -195,7 +195,7 @@ def _listener(connection: socket.socket, place: Place, bounds: Bounds) -> Listen
 
 def _launcher_failed(data: bytes) -> CannotBegin:
     if len(data) < _MESSAGE.size:
-        return CannotBegin("the rehearsal's launcher ended without a word", remedy=_ELSEWHERE)
+        return CannotBegin("the sandbox launcher exited without reporting an error", remedy=_ELSEWHERE)
     _, step, error = _MESSAGE.unpack(data)
     what = STEPS[step] if step < len(STEPS) else "begin"
     remedy = _ELSEWHERE

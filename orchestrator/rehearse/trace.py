@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import yaml
+
 from orchestrator.image.reader import Filesystem
 from orchestrator.rehearse.model import Opened
 
@@ -35,13 +37,19 @@ class Missing:
             return
         yield "stage:"
         if self.libraries:
-            yield f"  extra: [{', '.join(self.libraries)}]"
+            yield f"  extra: [{', '.join(map(yaml_word, self.libraries))}]"
         if self.files:
-            yield f"  files: [{', '.join(path.lstrip('/') for path in self.files)}]"
+            yield f"  files: [{', '.join(yaml_word(path.lstrip('/')) for path in self.files)}]"
 
     def to_dict(self) -> dict[str, Any]:
         """For --json."""
         return {"libraries": list(self.libraries), "files": list(self.files)}
+
+
+def yaml_word(text: str) -> str:
+    """A name as an item of a YAML list, quoted where it has to be; half characters become escapes."""
+    dumped = yaml.safe_dump([text], default_flow_style=True, allow_unicode=text.isprintable(), width=100_000)
+    return str(dumped).strip()[1:-1]
 
 
 def missing(filesystem: Filesystem, opened: Iterable[Opened]) -> Missing:

@@ -128,7 +128,8 @@ def environment(subject: Subject) -> Iterator[Finding]:
         return
     for name, text in value.items():
         if text is None or text == "":
-            yield warning("environment-empty", f"variable {name} is empty: Nanos 0.1.51 drops it", "give it a value")
+            message = f"variable {name} is empty: {subject.kernel_name} drops it"
+            yield warning("environment-empty", message, "give it a value")
         elif not isinstance(text, str):
             yield error("environment-not-text", f"variable {name} is not text", "quote its value in the manifest")
 
@@ -147,7 +148,8 @@ def root(subject: Subject) -> Iterator[Finding]:
         if not isinstance(cwd, str) or not isinstance(subject.rootfs.lookup(cwd), Directory):
             yield error("cwd-not-found", f"cwd {cwd!r} is no directory of the image", "make it with Dirs, or drop cwd")
         elif subject.program_facts is not None and subject.program_facts.interpreter is not None:
-            yield warning("cwd-ignored", "Nanos 0.1.51 honours cwd only for static programs; this one is dynamic")
+            message = f"{subject.kernel_name} honours cwd only for static programs; this one is dynamic"
+            yield warning("cwd-ignored", message, "use absolute paths in the program")
 
 
 def _arguments(value: Value) -> Iterator[Finding]:

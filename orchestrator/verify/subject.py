@@ -67,6 +67,12 @@ class Subject:
         value = self.attributes.get("environment")
         return {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, dict) else {}
 
+    @cached_property
+    def kernel_name(self) -> str:
+        """`Nanos 0.1.51` as the image says it of itself; `Nanos` where it names no release."""
+        version = self.environment.get("NANOS_VERSION", "")
+        return f"Nanos {version}" if version[:1].isdigit() else "Nanos"
+
     def open(self, path: str) -> BinaryIO | None:
         """The regular file at a guest path, links followed."""
         node = self.rootfs.lookup(path)
@@ -76,11 +82,6 @@ class Subject:
         """`path` without symbolic links; as it is where there is nothing."""
         found = self.rootfs.resolve(path)
         return path if found is None else found[0]
-
-    def contains(self, path: str, text: bytes) -> bool:
-        """Whether the file at a guest path holds these bytes."""
-        node = self.rootfs.lookup(path)
-        return isinstance(node, File) and bool(_search(_stored(self.rootfs, node), (text,)))
 
     def is_stand_in(self, path: str) -> bool:
         """Whether the file says of itself that it is a stand-in; files of the boot file system are `boot:PATH`."""

@@ -14,6 +14,7 @@ from blake3 import blake3
 
 from orchestrator.boot.accelerator import PROBE, TCG, Accelerator, choose, failure
 from orchestrator.boot.machine import Machine, boot, command, explain
+from orchestrator.doctor import examine
 from orchestrator.errors import VerificationError
 from orchestrator.image import stub
 from orchestrator.image.writer import BootFiles, ImageWriter
@@ -139,6 +140,20 @@ def test_auto_boots_with_what_the_probe_found(image: Path) -> None:
     assert done.json()["accel"] == choose("qemu-system-x86_64").name
     asked = orchestrator("boot", image, "--smoke", "--accel", "kvm", "--timeout", "100")
     assert asked.code == (0 if choose("qemu-system-x86_64").name == "kvm" else 3), asked.stderr
+
+
+@pytest.mark.parametrize(("works", "status", "accel"), [(True, "ok", "kvm"), (False, "absent", "tcg")])
+def test_doctor_says_of_kvm_what_boot_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works: bool, status: str, accel: str
+) -> None:
+    """Also where /dev/kvm is there and does not work, as in some nested machines."""
+    qemu = tmp_path / "qemu-system-x86_64"
+    qemu.write_text(f"#!/bin/sh\ncase $* in *--version*) echo QEMU 1;; *) exit {85 if works else 1};; esac\n")
+    qemu.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("orchestrator.doctor.candidates", list)
+    (kvm,) = [check for check in examine() if check.name == "kvm"]
+    assert (kvm.status, choose(str(qemu)).name) == (status, accel)
 
 
 def test_exit_statuses() -> None:

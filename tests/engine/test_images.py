@@ -190,3 +190,9 @@ def test_cut_archives_are_errors() -> None:
     for cut in (0, 1, 512, 1536, 3072, 3072 + 512):  # within a header, a file, between two files, half an end
         with pytest.raises(EngineError, match="cut"):
             ArchiveStream(iter([data[:cut]] if cut else []), "x").readall()
+
+
+@pytest.mark.parametrize("reference", ["localhost/orchestrator-not-there:429", "localhost/orchestrator-not-there"])
+def test_an_image_of_this_machine_that_is_not_there(engine: Engine, reference: str) -> None:
+    with pytest.raises(InputError, match="the engine has no such image"):
+        engine.pull(reference, ignore)

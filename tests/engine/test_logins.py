@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -22,6 +25,11 @@ def write(path: Path, document: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(document if isinstance(document, str) else json.dumps(document))
     return path
+
+
+def login_of(reference: str, environ: Mapping[str, str]) -> Login | None:
+    with patch.dict(os.environ, environ, clear=True):
+        return find_login(reference)
 
 
 def decoded(header: str) -> Any:
@@ -58,7 +66,7 @@ def test_registry_of_a_reference(reference: str, registry: str) -> None:
 )
 def test_keys_of_auth_files(tmp_path: Path, key: str, reference: str) -> None:
     path = write(tmp_path / "auth.json", {"auths": {"other.example": auth("no:no"), key: auth("me:a:b")}})
-    login = find_login(reference, {"REGISTRY_AUTH_FILE": str(path), "HOME": str(tmp_path)})
+    login = login_of(reference, {"REGISTRY_AUTH_FILE": str(path), "HOME": str(tmp_path)})
     assert login is not None
     assert (login.username, login.password, login.source) == ("me", "a:b", str(path))
 
@@ -69,7 +77,7 @@ def test_the_longest_key_counts_and_other_teams_get_nothing(tmp_path: Path) -> N
     environ = {"REGISTRY_AUTH_FILE": str(path), "HOME": str(tmp_path)}
 
     def user(reference: str) -> str | None:
-        login = find_login(reference, environ)
+        login = login_of(reference, environ)
         return login.username if login else None
 
     assert user("r.example/a/b:1") == "image-b"
@@ -82,15 +90,15 @@ def test_files_in_podmans_order_and_broken_ones_are_passed_over(tmp_path: Path) 
     environ = {"XDG_RUNTIME_DIR": str(tmp_path / "run"), "HOME": str(tmp_path)}
     write(tmp_path / ".docker/config.json", {"auths": {"r.example": auth("docker:x")}})
     runtime = write(tmp_path / "run/containers/auth.json", "{broken")
-    found = find_login("r.example/x", environ)
+    found = login_of("r.example/x", environ)
     assert found is not None
     assert found.username == "docker"
     write(runtime, {"auths": {"r.example": auth("podman:x")}})
-    found = find_login("r.example/x", environ)
+    found = login_of("r.example/x", environ)
     assert found is not None
     assert found.username == "podman"
     write(tmp_path / "elsewhere/config.json", {"auths": {"s.example": {"identitytoken": "t0ken"}}})
-    found = find_login("s.example/x", {**environ, "DOCKER_CONFIG": str(tmp_path / "elsewhere")})
+    found = login_of("s.example/x", {**environ, "DOCKER_CONFIG": str(tmp_path / "elsewhere")})
     assert found is not None
     assert (found.token, found.username) == ("t0ken", "")
 
@@ -108,7 +116,7 @@ json_values = st.recursive(
 @given(json_values)
 def test_any_json_is_logins_or_none(tmp_path_factory: pytest.TempPathFactory, document: Any) -> None:
     path = write(tmp_path_factory.mktemp("auth") / "auth.json", document)
-    find_login("r.example/x", {"REGISTRY_AUTH_FILE": str(path), "HOME": str(path.parent)})
+    login_of("r.example/x", {"REGISTRY_AUTH_FILE": str(path), "HOME": str(path.parent)})
 
 
 def test_headers() -> None:

@@ -179,3 +179,13 @@ def test_trace_that_is_no_trace() -> None:
     for aux in ("!!!", "////", None, 7):
         with pytest.raises(EngineError):
             play([{"id": "moby.buildkit.trace", "aux": aux}], BuildKitLog)
+
+
+def test_a_path_that_is_missing_is_no_fault_of_the_engine() -> None:
+    events = Events()
+    log = ClassicLog(Steps(events))
+    log.feed({"stream": "Step 1/2 : FROM scratch\n"})
+    log.feed({"stream": "Step 2/2 : COPY docs/cgroup.md /cgroup\n"})
+    error = log.failure("COPY failed: file not found in build context: stat docs/cgroup.md: file does not exist")
+    assert isinstance(error, StepFailed)
+    assert error.instruction.startswith("COPY docs/cgroup.md")

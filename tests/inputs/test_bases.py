@@ -16,7 +16,7 @@ from orchestrator.errors import InputError
 from orchestrator.events import Event, Notice
 from orchestrator.inputs import userns
 from orchestrator.inputs.access import Access
-from orchestrator.inputs.bases import program_base, resolve_base
+from orchestrator.inputs.bases import resolve_base
 from orchestrator.inputs.debian import debian_rootfs, packages_of
 from orchestrator.project.model import Base, Bootstrap, Build, Project
 from tests.inputs.fakes import ImageEngine
@@ -248,9 +248,9 @@ def test_tar_without_packages(tmp_path: Path) -> None:
 
 def test_cuda_picks_the_base() -> None:
     build = Build(run="make", program="p")
-    assert program_base(Project(name="p", build=build, cuda="12.3.0")).image.endswith("cuda:12.3.0-devel-ubuntu22.04")
+    assert Project(name="p", build=build, cuda="12.3.0").program_base.image.endswith("cuda:12.3.0-devel-ubuntu22.04")
     mine = Project(name="p", build=build, cuda="12.3.0", base=Base(image="mine"))
-    assert program_base(mine).image == "mine"
+    assert mine.program_base.image == "mine"
 
 
 @pytest.mark.engine

@@ -16,7 +16,6 @@ import pytest
 from orchestrator.digest import file_digests
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access
-from orchestrator.inputs.bases import program_base
 from orchestrator.inputs.cuda import add_toolkit
 from orchestrator.inputs.store import Store
 from orchestrator.project.model import Build, Project
@@ -126,6 +125,6 @@ def test_a_version_that_is_not_there_and_one_without_a_compiler(tmp_path: Path, 
 
 @pytest.mark.parametrize(("version", "made"), [("13.0.2", "13.0.2"), ("12.2.2", None)])
 def test_cuda_13_has_a_way_without_a_registry(version: str, made: str | None) -> None:
-    base = program_base(Project(name="p", build=Build(run="make", program="p"), cuda=version))
+    base = Project(name="p", build=Build(run="make", program="p"), cuda=version).program_base
     assert base.image.endswith(f"cuda:{version}-devel-ubuntu22.04")
     assert (base.bootstrap.cuda if base.bootstrap else None) == made

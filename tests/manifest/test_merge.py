@@ -87,15 +87,18 @@ def test_resources_that_differ_are_a_warning(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("manifest", "severity", "words"),
     [
-        ({"ManifestPassthrough": {"radonly_rootfs": "t"}}, "warning", "did you mean `readonly_rootfs`?"),
-        ({"ManifestPassthrough": {"Cwd": "/x"}}, "warning", "did you mean `cwd`?"),
         ({"ManifestPassthrough": {"readonly_rootfs": "false"}}, "warning", "any value turns it on"),
         ({"ManifestPassthrough": {"readonly_rootfs": None}}, "warning", "readonly_rootfs was removed"),
         ({"ManifestPassthrough": {"program": "/x"}}, "warning", "replaces all that comes from `Program`"),
-        ({"ManifestPassthrough": {"own_setting": "x"}}, "note", "isn't a setting that Nanos 0.1.51 reads"),
+        ({"ManifestPassthrough": {"own_setting": "x"}}, "warning", "isn't a setting that Nanos 0.1.51 reads"),
         ({"Mounts": None}, "warning", "nothing is mounted at /workspace"),
         ({"Mounts": {"%1": "/workspace:ro"}}, "warning", "is mounted read-only"),
         ({"Mounts": {"data": "/data"}}, "warning", "the node serves one share"),
+        ({"Mounts": {"%1": "workspace"}}, "warning", 'write "/workspace" to say so'),
+        ({"RunConfig": {"GPUs": 0, "GPUType": "nvidia-tesla-t4"}}, "warning", "or write pci-passthrough"),
+        ({"RunConfig": {"Memory": "2 GB"}}, "warning", "isn't a size"),
+        ({"RunConfig": {"CPUs": -1}}, "warning", "below zero"),
+        ({"Debugflags": ["own_flag"]}, "warning", "isn't a setting that Nanos 0.1.51 reads"),
         ({"Env": {"EMPTY": ""}}, "warning", "Nanos drops empty variables"),
         ({"Env": {"readonly_rootfs": "t"}}, "warning", "move it into `ManifestPassthrough`"),
         ({"Env": {"LD_LIBRARY_PATH": "/build/gevulot/lib"}}, "warning", "write `/gevulot/lib`"),
@@ -119,6 +122,33 @@ def test_resources_that_differ_are_a_warning(tmp_path: Path) -> None:
 def test_what_ops_would_keep_silent_about(tmp_path: Path, manifest: dict[str, Any], severity: str, words: str) -> None:
     found = said(effective(tmp_path, manifest), Severity(severity))
     assert [text for text in found if words in text], found
+
+
+@pytest.mark.parametrize("path", ["workspace", "./workspace/", "workspace:ro"])
+def test_a_relative_mount_is_mounted_from_the_root(tmp_path: Path, path: str) -> None:
+    manifest = effective(tmp_path, {"Mounts": {"%1": path}})
+    assert manifest.mounts == {"%0": "/workspace:ro" if ":" in path else "/workspace"}
+    assert not [text for text in said(manifest, Severity.WARNING) if "nothing is mounted" in text]
+
+
+@pytest.mark.parametrize(
+    ("nanos", "said_of"),
+    [
+        ("version: 0.1.51", "Nanos 0.1.51 ignores it"),
+        ("version: 0.1.52", "Nanos 0.1.52 ignores it"),
+        ("version: 0.1.53", ""),
+        ("path: nanos", ""),
+    ],
+)
+def test_settings_of_newer_kernels_are_known(tmp_path: Path, nanos: str, said_of: str) -> None:
+    settings = {"log_level": "info", "transparent_hugepage": "never", "own_setting": "x"}
+    manifest = effective(tmp_path, {"ManifestPassthrough": settings}, f"nanos: {{{nanos}}}\n")
+    newer = [f for f in manifest.findings if f.code == "passthrough-newer"]
+    assert [f.severity for f in newer] == [Severity.NOTE] * (2 if said_of else 0)
+    assert all(said_of in f.message for f in newer)
+    (unknown,) = [f for f in manifest.findings if f.code == "passthrough-unknown"]
+    name, _, version = nanos.partition(": ")
+    assert unknown.message == f"isn't a setting that Nanos{f' {version}' if name == 'version' else ''} reads"
 
 
 def test_gpu_project_without_its_klib(tmp_path: Path) -> None:
@@ -210,9 +240,3 @@ def test_guest_path_of_the_program(program: str, guest: str) -> None:
 )
 def test_volume_size(text: str, size: int | None) -> None:
     assert volume_size(text) == size
-
-
-def test_staged_directories_are_added_once(tmp_path: Path) -> None:
-    manifest = effective(tmp_path, {"Dirs": ["data"]}).with_staged(dirs=["lib", "data"], files=["ca.pem"])
-    assert manifest.dirs == ("data", "lib")
-    assert manifest.files == ("ca.pem",)

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import yaml
+
 from tests.support.cli import ROOT, orchestrator
 from tests.support.linkers import lld_flags
 from tests.support.packed import Packed
@@ -88,13 +90,60 @@ def test_a_program_that_the_guests_kernel_damages_is_7_though_it_runs_here(packe
     assert orchestrator("rehearse", packed.image(source, "-fuse-ld=bfd")).code == 0
 
 
-def test_fix_writes_what_the_trace_found(packed: Packed, tmp_path: Path) -> None:
-    image = packed.image('#include <stdio.h>\nint main(void) { return fopen("/p/q", "r") != 0; }')
+MISSES = r"""
+#include <dlfcn.h>
+#include <stdio.h>
+int main(int argc, char **argv) {
+    const char *paths[] = {"/p/q", "/p", "/left/out", "/etc/optional.conf", "/build/p/q", "/a, b"};
+    for (int i = 0; i < 6; i++) fopen(paths[i], "r");
+    dlopen("libabsent.so.2", RTLD_NOW);
+    return RETURN;
+}
+"""
+
+
+def test_fix_writes_what_helps_and_says_why_not_the_rest(packed: Packed, tmp_path: Path) -> None:
     project = tmp_path / "project.yaml"
+    (tmp_path / ".dockerignore").write_text("left\n")
+    for path in ("p/q", "left/out", "a, b"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
     project.write_text("name: x\n")
-    done = orchestrator("rehearse", str(image), "--engine", "none", "--trace", "--fix", str(project))
-    assert (done.code, done.stdout) == (0, "stage:\n  files: [p/q]\n")
-    assert project.read_text() == "name: x\nstage:\n  files: [p/q]\n"
+    fix = ("--engine", "none", "--trace", "--fix", project)
+
+    done = orchestrator("rehearse", packed.image(MISSES, "-DRETURN=0"), *fix)
+    assert done.code == 0
+    assert yaml.safe_load(done.stdout)["stage"]["files"][-1] == "a, b"
+    assert project.read_text() == "name: x\n"
+    assert "not added: libabsent.so.2, /p/q, /p, /left/out" in done.stderr
+    assert ": the program succeeded without it" in done.stderr
+
+    done = orchestrator("rehearse", packed.image(MISSES, "-DRETURN=1"), *fix, "--json")
+    assert done.code == 7
+    assert project.read_text() == "name: x\nstage:\n  files: [p/q, 'a, b']\n"
+    assert done.json()["fix"]["added"] == ["stage.files: p/q", "stage.files: a, b"]
+    why = {row["name"]: row["reason"] for row in done.json()["fix"]["not_added"]}
+    assert why.keys() == {"/p", "/left/out", "/etc/optional.conf", "/build/p/q", "libabsent.so.2"}
+    assert "left out of the build by .dockerignore" in why["/left/out"]
+    assert "in the manifest's Dirs" in why["/p"]
+
+
+def test_what_is_done_again_and_again_is_one_line(packed: Packed) -> None:
+    source = """
+    #include <fcntl.h>
+    #include <stdio.h>
+    int main(void) {
+        char name[32];
+        for (int i = 0; i < 40; i++) { sprintf(name, "/out%d", i); open(name, O_WRONLY | O_CREAT, 0600); }
+        return 0;
+    }
+    """
+    image = packed.image(source)
+    said = [line for line in orchestrator("rehearse", image, "--engine", "none").stderr.splitlines() if "/out" in line]
+    assert len(said) == 1
+    assert "/out0 " in said[0] and said[0].endswith("(and 39 more like it)")
+    listed = orchestrator("rehearse", image, "--engine", "none", "--json").json()["violations"]
+    assert len([row for row in listed if "/out" in row["message"]]) == 40
 
 
 def test_misspelt_words_are_2_with_the_right_one(packed: Packed, tmp_path: Path) -> None:

@@ -271,6 +271,7 @@ def _taken(lock: TextIO) -> bool:
 @contextlib.contextmanager
 def _in_use(dockerd: Dockerd) -> Iterator[None]:
     """Start it unless it runs; at the end stop it unless it is still used."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "docker.users").open("a") as users:
         with (FOLDER / "docker.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -318,8 +319,12 @@ def main(arguments: list[str]) -> int:
     """start-docker | stop-docker."""
     dockerd = Dockerd(FOLDER / "docker")
     if arguments == ["start-docker"]:
-        with _in_use(dockerd):
-            (dockerd.folder / "keep").touch()
+        try:
+            with _in_use(dockerd):
+                (dockerd.folder / "keep").touch()
+        except EngineMissing as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
         print(dockerd.socket)
         return 0
     if arguments == ["stop-docker"]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.engine.base import LABEL, BuildRequest, Engine, EngineInfo, Leftover
-from orchestrator.errors import BuildStepError, EngineError, InputError
+from orchestrator.engine.reasons import image_error
+from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit, Event
 
 INFO = EngineInfo(kind="docker", version="0.0", api_version="1.41", builder="buildkit", endpoint="unix:///fake.sock")
@@ -65,7 +66,7 @@ class FakeEngine:
         self._alive()
         self.pulled.append(reference)
         if reference not in self.registry:
-            raise InputError(f"image {reference} can't be had: no registry", remedy="this is a fake")
+            raise image_error(reference, "no registry")
         self.images[reference] = self.registry[reference]
         return self.images[reference]
 

@@ -1,0 +1,83 @@
+"""rehearse --fix: what the trace found missing goes into project.yaml, as far as the next build will find it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.cli.console import say
+from orchestrator.errors import OrchestratorError
+from orchestrator.events import ignore
+
+if TYPE_CHECKING:
+    from orchestrator.rehearse.lookup import Look
+    from orchestrator.rehearse.run import Rehearsal
+
+_SHOWN = 8
+"""How many names of one reason a line has."""
+
+
+def fix(project: Path, image: Path, engine: str, done: Rehearsal, *, quiet: bool) -> dict[str, Any]:
+    """Write what helps, and say so on stderr unless `quiet`; for --json what was added, what was not, and why."""
+    from orchestrator.containerfile.ignore import left_out_by
+    from orchestrator.rehearse.addable import choose
+    from orchestrator.rehearse.fix import context_of, fix_project
+    from orchestrator.rehearse.lookup import ContextLook
+
+    assert done.missing is not None
+    context = context_of(project)
+    nearby = ContextLook(context, left_out_by(context))
+    with ExitStack() as stack:
+        closer = _once(lambda: _container(stack, project, image, engine, quiet=quiet) or nearby)
+        choice = choose(done.missing, nearby, closer, succeeded=done.ok)
+    added = fix_project(project, choice.add)
+    if not quiet:
+        for each in added:
+            say(f"{project}: added {each}")
+        for reason, names in choice.left.items():
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            say(f"{project}: not added: {', '.join(map(_printable, names[:_SHOWN]))}{more}: {reason}")
+        if not added:
+            say(f"{project}: unchanged")
+    left = [{"name": name, "reason": reason} for reason, names in choice.left.items() for name in names]
+    return {"added": list(added), "not_added": left}
+
+
+def _printable(name: str) -> str:
+    """A name that a terminal can show."""
+    return name if name.isprintable() else ascii(name)
+
+
+def _once(make: Callable[[], Look]) -> Callable[[], Look]:
+    made: list[Look] = []
+
+    def get() -> Look:
+        made.extend([] if made else [make()])
+        return made[0]
+
+    return get
+
+
+def _container(stack: ExitStack, project: Path, image: Path, engine: str, *, quiet: bool) -> Look | None:
+    """The container that the image's files were gathered in; None, and a word why, where it can't be had."""
+    from contextlib import closing
+
+    from orchestrator.cli.progress import make_progress
+    from orchestrator.engine.select import connect
+    from orchestrator.pipeline import check_project, open_staging
+    from orchestrator.rehearse.lookup import ContainerLook
+
+    if engine == "none":
+        return None
+    try:
+        checked = check_project(project)
+        emit = ignore if quiet else stack.enter_context(make_progress("auto")).emit
+        connected = stack.enter_context(closing(connect(engine, emit=emit)))
+        staging = stack.enter_context(open_staging(checked, connected, emit=emit))
+    except OrchestratorError as error:
+        if not quiet:
+            say(f"note: {project} can't be asked what its build holds: {error.message}")
+        return None
+    return ContainerLook(staging.open_archive, tuple(each for each in staging.directories if "*" not in each))

@@ -1,0 +1,119 @@
+"""What the next build will find: seen in the container of the last one, or else in the context on this machine."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import tarfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol
+
+from orchestrator.elf.ld_cache import read_ld_cache
+from orchestrator.errors import BuildStepError
+
+WORK_DIRECTORY: Final = "/build"
+_LD_CACHE: Final = "/etc/ld.so.cache"
+_MUSL_DIRECTORIES: Final = ("/lib", "/usr/local/lib", "/usr/lib")
+_LINKS: Final = 8
+"""How many links are followed from one path."""
+_DIRECTORY: Final = "a directory: name it in the manifest's Dirs"
+
+
+class Look(Protocol):
+    """Where the program was built, as far as it can be seen. Each answers "" for what the next build will find."""
+
+    def why_no_file(self, path: str) -> str:
+        """Why stage.files can't take a path that is relative to the work directory."""
+        ...
+
+    def why_no_library(self, name: str) -> str:
+        """Why stage.extra can't take a library's name."""
+        ...
+
+
+@dataclass(frozen=True)
+class ContextLook:
+    """The build's context, for where no engine can be asked.
+
+    `left_out_by` says of a path which ignore file leaves it out.
+    """
+
+    context: Path
+    left_out_by: Callable[[str], str]
+
+    def why_no_file(self, path: str) -> str:
+        """What is in the context will be in the work directory."""
+        try:
+            is_file, is_directory = (self.context / path).is_file(), (self.context / path).is_dir()
+        except OSError:  # a name too long
+            is_file = is_directory = False
+        ignore_file = self.left_out_by(path) if is_file or is_directory else ""
+        if ignore_file:
+            return f"left out of the build by {ignore_file}"
+        if is_directory:
+            return _DIRECTORY
+        return "" if is_file else "not in the build's context; if build.run makes it, add it by hand"
+
+    def why_no_library(self, _name: str) -> str:
+        """Packages are installed in the container only."""
+        return "whether the build has it is not known; add it by hand, and its package to build.packages"
+
+
+@dataclass(frozen=True)
+class ContainerLook:
+    """A finished stage, asked by archives of its files: nothing in it is run.
+
+    `open_archive` gives a tar stream of a path, or BuildStepError; in `directories` staging looks for libraries
+    before the system's own.
+    """
+
+    open_archive: Callable[[str], AbstractContextManager[BinaryIO]]
+    directories: tuple[str, ...] = ()
+
+    def why_no_file(self, path: str) -> str:
+        """As stage-tree.sh takes it: a regular file below the work directory."""
+        kind = self._kind(f"{WORK_DIRECTORY}/{path}")
+        if kind == "file":
+            return ""
+        if kind == "directory":
+            return _DIRECTORY
+        if self._kind(f"/{path}") == "file":
+            return f"outside {WORK_DIRECTORY}: name it in the manifest's Files, with its leading /"
+        return "not in the build; make it in build.run, or put it into the build's context"
+
+    def why_no_library(self, name: str) -> str:
+        """As stage-tree.sh finds it: in its search directories, or where the loader's configuration says."""
+        searched = self.directories if self._cached else (*self.directories, *_MUSL_DIRECTORIES)
+        if name in self._cached or any(self._kind(f"{each}/{name}") == "file" for each in searched):
+            return ""
+        return "not in the build; add its package to build.packages, then it"
+
+    @cached_property
+    def _cached(self) -> dict[str, str]:
+        """What ldconfig found there: name → path. Empty where there is no cache, as with musl."""
+        try:
+            with self.open_archive(_LD_CACHE) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+                member = archive.next()
+                content = archive.extractfile(member) if member is not None and member.isreg() else None
+                return read_ld_cache(io.BytesIO(content.read())) if content is not None else {}
+        except BuildStepError:
+            return {}
+
+    def _kind(self, path: str) -> str:
+        """What is at `path`: file, directory, or "" for nothing and anything else. Links are followed."""
+        for _ in range(_LINKS):
+            try:
+                with self.open_archive(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+                    member = archive.next()
+            except BuildStepError:
+                return ""
+            if member is None:
+                return ""
+            if not member.issym():
+                return "file" if member.isreg() else "directory" if member.isdir() else ""
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname))
+        return ""

@@ -1,0 +1,84 @@
+"""`check` says what the other commands do: where they would differ, a user believes the wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import cli
+
+PROJECT = """\
+name: checked
+base: docker.io/library/debian:bookworm
+build: {run: "true", program: prog}
+nanos: {kernel: stub}
+packer: native
+"""
+
+
+@pytest.fixture
+def project(here: Path) -> Path:
+    (here / "project.yaml").write_text(PROJECT)
+    (here / "prog").touch()
+    return here / "project.yaml"
+
+
+def add(project: Path, text: str) -> None:
+    """More lines of the project."""
+    project.write_text(project.read_text() + text)
+
+
+def touch(path: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text("x")
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_gpu_assets_are_used_where_check_does_not_warn(project: Path, gpus: int) -> None:
+    touch("assets/gpu_nvidia")
+    add(project, f"gpu-assets: {{path: assets}}\nresources: {{gpus: {gpus}}}\n")
+    warned = "project.yaml:6: gpu-assets: has no effect: this is not a GPU project" in cli("check", ".").err
+    printed = cli("render", ".").text
+    assert cli("render", ".", "-o", "ctx").code == 0
+    written = Path("ctx/Containerfile").read_text()
+    assert [warned, "gpu-assets" in printed, "gpu-assets" in written] == [not gpus, bool(gpus), bool(gpus)]
+    assert Path("ctx/gpu-assets").exists() == bool(gpus)
+
+
+@pytest.mark.parametrize("name", [".dockerignore", ".containerignore"])
+def test_what_an_ignore_file_leaves_out_is_said_before_the_build(project: Path, name: str) -> None:
+    for path in ("params/key.bin", "data/a", "data/b", "kept", "made"):
+        touch(path)
+    Path(name).write_text("params/\ndata/*\n!data/b\n")
+    add(project, "stage: {files: [params/key.bin, data/b, kept, later]}\n")
+    add(project, "manifest: {Files: [kept, data/a], Dirs: [data, params]}\n")
+    expected = [
+        f"project.yaml:6: stage.files[0]: `params/key.bin` is left out by {name}; add `!params/key.bin` to {name}, ",
+        f"project.yaml:7: manifest.Files[1]: `data/a` is left out by {name}; ",
+        f"project.yaml:7: manifest.Dirs[1]: `params` is left out by {name}; ",
+    ]
+    for command in (("check",), ("render",), ("build", "--engine", "unix:///nonexistent/engine.sock")):
+        said = [line for line in cli(*command, ".").err.splitlines() if line.startswith("warning: ")]
+        assert len(said) == len(expected), said
+        for line, start in zip(said, expected, strict=True):
+            assert line.startswith(f"warning: {start}")
+
+
+def test_many_notes_of_one_kind_are_one_line_with_a_count(project: Path) -> None:
+    add(project, f"stage: {{files: [{', '.join(f'made/{number}' for number in range(40))}]}}\n")
+    ended = cli("check", ".")
+    said = [line for line in ended.err.splitlines() if "stage.files" in line]
+    assert len(said) == 1
+    assert "stage.files[0]: `made/0` isn't in the context" in said[0]
+    assert said[0].endswith(" (and 39 more like it)")
+    assert len(cli("check", ".", "--json").json()["findings"]) >= 40
+
+
+def test_an_ignore_file_that_is_wrong_is_said_with_the_rest(project: Path) -> None:
+    Path(".dockerignore").write_text("ok\n[a\n")
+    add(project, "network: {ca: no.pem}\n")
+    ended = cli("check", ".")
+    assert ended.code == 2
+    assert ".dockerignore:2: '[a' is not a pattern" in ended.err
+    assert "project.yaml:6: network.ca: there is no file `no.pem`" in ended.err
