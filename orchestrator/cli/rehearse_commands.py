@@ -79,7 +79,7 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
     if done.missing is not None and not as_json:
         for line in done.missing.lines():
             answer(line)
-    fixed = {"fix": fix_missing(fix, image, engine, done, quiet=as_json)} if fix is not None else {}
+    fixed = {"fix": fix_missing(fix, engine, done, quiet=as_json)} if fix is not None else {}
     words = done.run.words(done.limits)
     if as_json:
         answer_outcome(done.to_dict() | fixed, ok=done.ok)

@@ -19,7 +19,7 @@ _SHOWN = 8
 """How many names of one reason a line has."""
 
 
-def fix(project: Path, image: Path, engine: str, done: Rehearsal, *, quiet: bool) -> dict[str, Any]:
+def fix(project: Path, engine: str, done: Rehearsal, *, quiet: bool) -> dict[str, Any]:
     """Write what helps, and say so on stderr unless `quiet`; for --json what was added, what was not, and why."""
     from orchestrator.containerfile.ignore import left_out_by
     from orchestrator.rehearse.addable import choose
@@ -30,7 +30,7 @@ def fix(project: Path, image: Path, engine: str, done: Rehearsal, *, quiet: bool
     context = context_of(project)
     nearby = ContextLook(context, left_out_by(context))
     with ExitStack() as stack:
-        closer = _once(lambda: _container(stack, project, image, engine, quiet=quiet) or nearby)
+        closer = _once(lambda: _container(stack, project, engine, quiet=quiet) or nearby)
         choice = choose(done.missing, nearby, closer, succeeded=done.ok)
     added = fix_project(project, choice.add)
     if not quiet:
@@ -60,7 +60,7 @@ def _once(make: Callable[[], Look]) -> Callable[[], Look]:
     return get
 
 
-def _container(stack: ExitStack, project: Path, image: Path, engine: str, *, quiet: bool) -> Look | None:
+def _container(stack: ExitStack, project: Path, engine: str, *, quiet: bool) -> Look | None:
     """The container that the image's files were gathered in; None, and a word why, where it can't be had."""
     from contextlib import closing
 

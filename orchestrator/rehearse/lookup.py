@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import io
 import posixpath
-import tarfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
+from orchestrator.archive import ArchiveError, Limits, Meter, Tar, errors, read_tar
 from orchestrator.elf.ld_cache import read_ld_cache
 from orchestrator.errors import BuildStepError
 
 WORK_DIRECTORY: Final = "/build"
 _LD_CACHE: Final = "/etc/ld.so.cache"
 _MUSL_DIRECTORIES: Final = ("/lib", "/usr/local/lib", "/usr/lib")
+_CACHE_SIZE: Final = 16 * 1024 * 1024
 _LINKS: Final = 8
 """How many links are followed from one path."""
 _DIRECTORY: Final = "a directory: name it in the manifest's Dirs"
@@ -96,20 +97,24 @@ class ContainerLook:
     def _cached(self) -> dict[str, str]:
         """What ldconfig found there: name → path. Empty where there is no cache, as with musl."""
         try:
-            with self.open_archive(_LD_CACHE) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+            with self._archive(_LD_CACHE) as archive:
                 member = archive.next()
-                content = archive.extractfile(member) if member is not None and member.isreg() else None
-                return read_ld_cache(io.BytesIO(content.read())) if content is not None else {}
-        except BuildStepError:
+                return read_ld_cache(io.BytesIO(archive.small(member, _CACHE_SIZE))) if member is not None else {}
+        except (BuildStepError, ArchiveError):
             return {}
+
+    @contextmanager
+    def _archive(self, path: str) -> Iterator[Tar]:
+        with self.open_archive(path) as stream, errors(), read_tar(Meter(stream=stream, limits=Limits())) as archive:
+            yield archive
 
     def _kind(self, path: str) -> str:
         """What is at `path`: file, directory, or "" for nothing and anything else. Links are followed."""
         for _ in range(_LINKS):
             try:
-                with self.open_archive(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+                with self._archive(path) as archive:
                     member = archive.next()
-            except BuildStepError:
+            except (BuildStepError, ArchiveError):
                 return ""
             if member is None:
                 return ""

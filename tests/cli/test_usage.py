@@ -105,10 +105,11 @@ def test_json_of_a_missing_engine(here: Path) -> None:
 def test_a_path_that_can_not_be_written_is_no_bug(here: Path) -> None:
     (here / "p.yaml").write_text(GOOD)
     for arguments in (("init", "/proc/x"), ("render", "p.yaml", "-o", "/proc/x"), ("init", "p.yaml/below")):
+        in_the_way = arguments[-1].removesuffix("/below")
         ended = cli(*arguments)
         assert ended.code == 2
         assert "bug" not in ended.err
-        assert arguments[-1] in ended.err
+        assert in_the_way in ended.err
 
 
 def test_an_unexpected_error_says_that_it_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
