@@ -115,7 +115,7 @@ def test_verify_counts_what_failed(image: Path) -> None:
     assert ended.err.splitlines()[-1].startswith("error: x.img: ")
     failed = [line for line in ended.text.splitlines() if line.startswith("FAIL")]
     document = cli("verify", image, "--json").json()
-    assert f"{len(failed)} of {len(document["checks"])} checks failed" in ended.err
+    assert f"{len(failed)} of {len(document['checks'])} checks failed" in ended.err
     assert document["ok"] is False
     assert sum(not check["ok"] for check in document["checks"]) == len(failed)
 
