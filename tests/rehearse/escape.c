@@ -54,9 +54,8 @@ static void files(const char *target) {
     handle.head.handle_bytes = 128;
     tell("name_to_handle_at", name_to_handle_at(workspace, "", &handle.head, &mount_id, AT_EMPTY_PATH));
     const char *writes[] = {
-        "/new", "/prog", "/dev/new", "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sysrq-trigger",
-        "/proc/sys/vm/drop_caches", "/proc/sys/kernel/hostname", "/proc/sys/net/ipv4/ip_forward", "/proc/1/mem",
-        "/proc/1/oom_score_adj", "/proc/1/fd/1", "/.rehearse/launcher",
+        "/new", "/prog", "/dev/new", "/dev/shm/new", "/dev/mqueue/new", "/tmp/new", "/run/new", "/var/tmp/new", "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sysrq-trigger",
+        "/proc/sys/vm/drop_caches", "/proc/sys/kernel/hostname", "/proc/sys/net/ipv4/ip_forward", "/proc/1/mem", "/proc/1/fd/1", "/.rehearse/launcher",
     };
     for (unsigned i = 0; i < sizeof writes / sizeof *writes; i++) {
         snprintf(path, sizeof path, "write %s", writes[i]);
