@@ -35,6 +35,15 @@ static long opened(const char *path, int flags) {
     return read(f, &byte, 1) > 0 ? f : -1;
 }
 
+static void descriptors(void) {
+    for (int fd = 0; fd < 64; fd++)
+        if (openat(fd, "..", O_RDONLY | O_DIRECTORY) >= 0) tell("a directory that was left open", fd);
+    for (int fd = 3; fd < 64; fd++)
+        if (fcntl(fd, F_GETFD) >= 0) tell("a descriptor that was left open", fd);
+    errno = EBADF;
+    tell("descriptors that were left open", -1);
+}
+
 static void files(const char *target) {
     char path[600];
     const char *prefixes[] = {"", "/proc/1/root", "/proc/1/cwd/../..", "/proc/self/cwd/../../../..", "/workspace/../.."};
@@ -42,11 +51,6 @@ static void files(const char *target) {
         snprintf(path, sizeof path, "%s%s", prefixes[i], target);
         tell(path, opened(path, O_RDONLY));
     }
-    for (int fd = 0; fd < 64; fd++) {
-        errno = EBADF;
-        if (openat(fd, "..", O_RDONLY | O_DIRECTORY) >= 0) tell("a directory that was left open", fd);
-    }
-    tell("open directories", -1);
     struct { struct file_handle head; char room[128]; } handle = {{8, 1}};
     *(unsigned *) handle.head.f_handle = 2; /* the root of ext4 */
     int mount_id, workspace = open("/workspace", O_RDONLY | O_DIRECTORY);
@@ -189,6 +193,7 @@ int main(void) {
     if (!targets || fscanf(targets, "%399s %d %d %99s", file, &process, &port, name) != 4) return 2;
     fclose(targets);
     setvbuf(stdout, 0, _IOLBF, 0);
+    descriptors();
     files(file);
     modes();
     mounts();
