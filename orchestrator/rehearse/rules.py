@@ -42,6 +42,7 @@ class Rules:
     started: Callable[[int], None] = lambda _pid: None
     peak: int | None = None
     findings: Findings = field(default_factory=Findings)
+    _looked: bool = False
 
     @property
     def pid(self) -> int | None:
@@ -77,13 +78,24 @@ class Rules:
         """Answer one call. OSError (ENOENT) when it has gone meanwhile."""
         if self.pid is None and call.name not in ("execve", "execveat"):
             listener.proceed(call)  # the launcher still
-        elif call.name == "socket" and call.arguments[0] & 0xFFFFFFFF == AF_VSOCK:
+            return
+        self._look_once(call)
+        if call.name == "socket" and call.arguments[0] & 0xFFFFFFFF == AF_VSOCK:
             self.bridge.socket(listener, call)
         elif call.name in ("connect", "getsockname", "getpeername"):
             if not self._bridged(listener, call):
                 self._handlers[call.name](call).send(listener, call)
         else:
             self._handlers.get(call.name, self._unknown)(call).send(listener, call)
+
+    def _look_once(self, call: Call) -> None:
+        """Say it where the program is another user's, as a daemon's container is for one who isn't root."""
+        if self._looked or self.pid is None:
+            return
+        self._looked = True
+        if not self.process.memory.readable:
+            why = "paths and values were answered by Linux, not as the guest does; use --engine none, or be root"
+            self.findings.add(call, "unseen", "runs as another user, whose memory can't be read", why)
 
     def close(self) -> None:
         """Let go of descriptors."""
