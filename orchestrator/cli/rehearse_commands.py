@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.amounts import size
-from orchestrator.cli.console import answer, answer_outcome, say
+from orchestrator.cli.console import Relay, answer, answer_outcome, say
 from orchestrator.cli.parameters import (
     DIRECTORY,
     PROJECT,
@@ -57,7 +56,7 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
 
     if fix is not None and not given["trace"]:
         raise UsageError("--fix writes what --trace finds", remedy="give both")
-    sink = None if as_json else _show
+    sink = None if as_json else Relay()
     options = Options(engine=engine, sink=sink, **given)  # type: ignore[arg-type]
     done = run_rehearsal(existing_image(image), options)
     _say_what_happened(done)
@@ -80,12 +79,6 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
     if not done.ok:
         reason = done.result.error if done.result is not None and done.run.ok else None
         raise ProgramError(reason or words, remedy=_remedy(done.run.end, [v.code for v in done.run.violations]))
-
-
-def _show(stream: str, data: bytes) -> None:
-    target = sys.stdout if stream == "stdout" else sys.stderr
-    target.buffer.write(data)
-    target.buffer.flush()
 
 
 def _say_what_happened(done: Rehearsal) -> None:
