@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import json
 import re
+from typing import Any
 
 # C0, DEL and C1 (with U+0085, which Python and YAML call a line break), the line separators U+2028 and U+2029, and
 # what turns the direction of writing (Unicode TR9). Half surrogates are bytes that were no UTF-8.
@@ -21,13 +23,13 @@ _HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-_JSON = re.compile("[\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]")
+_JSON = re.compile(
+    "[\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
 # ECMA-48: what a terminal acts on. Strings (OSC, DCS, SOS, PM, APC) end with ST or, for OSC, BEL; a line ends them too.
 _CSI = "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, moves, erasures
 _SEQUENCE = re.compile(
-    f"{_CSI}"
-    "|(?:\x1b[\\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\\\|\x9c)?"
-    "|\x1b[ -/]*[0-~]"
+    f"{_CSI}|(?:\x1b[\\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\\\|\x9c)?|\x1b[ -/]*[0-~]"
 )
 _COLOUR = re.compile("\x1b\\[[0-9;:]{0,60}m")
 _RESET = "\x1b[0m"
@@ -60,6 +62,14 @@ def coloured(text: str) -> str:
         at, colours = found.end(), True
     out.append(plain(text[at:]))
     return "".join(out) + (_RESET if colours else "")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """`json.loads` of what somebody else wrote. ValueError also where it is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
 
 
 def lines_of(text: str) -> list[str]:

@@ -71,9 +71,7 @@ def test_nothing_active_passes(text: str) -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(
-    st.lists(
-        st.one_of(TEXT.map(lambda text: text.encode(errors="surrogatepass")), st.binary(max_size=20)), max_size=6
-    )
+    st.lists(st.one_of(TEXT.map(lambda text: text.encode(errors="surrogatepass")), st.binary(max_size=20)), max_size=6)
 )
 @example([b"\x1b", b"]0;title", b"\x07after"])
 @example([b"\x1b[", b"2J"])

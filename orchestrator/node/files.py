@@ -11,6 +11,7 @@ from orchestrator import files as files_of_ours
 from orchestrator.errors import UsageError
 from orchestrator.node.model import Result, Task
 from orchestrator.suggest import did_you_mean
+from orchestrator.text import parse_json
 
 TASK: Final = "task.json"
 RESULT: Final = "task_result.json"
@@ -22,7 +23,7 @@ def read_task(path: Path | None, files: tuple[Path, ...], workspace_at: str) -> 
     document: Any = {}
     if path is not None:
         try:
-            document = json.loads(path.read_bytes())
+            document = parse_json(path.read_bytes())
         except OSError as error:
             raise UsageError(f"can't read {path}: {error.strerror}", remedy="give a task's JSON file") from error
         except ValueError as error:
@@ -67,7 +68,7 @@ def read_result(workspace: Path) -> Result:
         # The program made it: a link may lead to the host's files, and a pipe would be read for ever.
         if not stat.S_ISREG(path.lstat().st_mode):
             return Result(error="the program's result is not a file")
-        document = json.loads(path.read_bytes())
+        document = parse_json(path.read_bytes())
     except OSError:
         return Result(error="the program wrote no result")
     except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from orchestrator.gpu.tables import FAMILY_NAMES
 from orchestrator.project import mirrors
-from orchestrator.suggest import did_you_mean
+from orchestrator.suggest import did_you_mean, shown
 from orchestrator.text import is_one_line
 
 DEFAULT_BASE = "docker.io/library/rust:bookworm"
@@ -49,6 +50,18 @@ def _not_blank(value: str) -> str:
     return value
 
 
+def _starts(value: str) -> str:
+    first = value.split("\n", 1)[0]
+    if first.startswith("#!"):
+        try:
+            words = shlex.split(first[2:])
+        except ValueError as error:
+            raise ValueError(f"its first line, {shown(first)}, has {str(error).lower()}; close the quote") from error
+        if not words or not is_one_line(first):
+            raise ValueError(f"its first line, {shown(first)}, names no interpreter; write as #!/bin/bash -e")
+    return value
+
+
 def _one_line(value: str) -> str:
     if not is_one_line(value):
         raise ValueError("must be one line without control characters, line separators and turns of direction")
@@ -72,11 +85,15 @@ Version = Annotated[
 ]
 
 
+MOST_MEMORY = 16 * 1024 * 1024
+"""MiB: 16 TiB."""
+
+
 class Resources(Model):
     """What the node gives the program. `memory` is MiB."""
 
     cpus: Annotated[int, Field(ge=1, le=1024, strict=True)] = 2
-    memory: Annotated[int, Field(ge=16, le=16 * 1024 * 1024, strict=True)] = 512
+    memory: Annotated[int, Field(ge=16, le=MOST_MEMORY, strict=True)] = 512
     gpus: Annotated[int, Field(ge=0, le=1, strict=True)] = 0  # the node's QEMU line takes 0 or 1
 
 
@@ -165,7 +182,7 @@ class Build(Model):
     packages: tuple[PackageName, ...] = ()
     secrets: tuple[Secret, ...] = ()
     ssh: Annotated[bool, Field(strict=True)] = False  # the host's ssh agent, for `run` alone
-    run: Annotated[str, AfterValidator(_not_blank)]
+    run: Annotated[str, AfterValidator(_not_blank), AfterValidator(_starts)]
     program: InsideFile
 
 
