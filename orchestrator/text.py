@@ -24,7 +24,8 @@ _HIDDEN = re.compile(
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _JSON = re.compile(
-    "[\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+    "[\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
 )
 # ECMA-48: what a terminal acts on. Strings (OSC, DCS, SOS, PM, APC) end with ST or, for OSC, BEL; a line ends them too.
 _CSI = "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, moves, erasures
@@ -79,7 +80,7 @@ def lines_of(text: str) -> list[str]:
 
 def safe_json(document: str) -> str:
     """JSON text with the same values, and nothing in it that a terminal acts on."""
-    return _JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+    return _JSON.sub(lambda found: "\\u007f" if found[0] == "\x7f" else json.dumps(found[0])[1:-1], document)
 
 
 def _written_out(character: str) -> str:
