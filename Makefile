@@ -21,7 +21,7 @@ check: setup-check
 
 fuzz: setup-test
 	@$(PYTHON) -m pip install --quiet -e '.[fuzz]'
-	@$(PYTHON) tests/fuzz/fuzz_image.py -max_total_time=600
+	@for target in image archives terminal; do $(PYTHON) -m tests.fuzz.fuzz_$$target -max_total_time=600 || exit 1; done
 
 bench: setup-demo
 	@for bench in bench/bench_*.py; do $(PYTHON) "$$bench" || exit 1; done

@@ -77,13 +77,16 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def make_directory(path: Path, mode: int = DIRECTORY_MODE) -> None:
     """Make a directory and those above it, where they are missing. OSError for something else of that name."""
-    if not path.is_dir():
-        if path.parent != path:
-            make_directory(path.parent)
-        with suppress(FileExistsError):
-            path.mkdir(mode=mode)
-        if not path.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    missing = []
+    for each in (path, *path.parents):
+        if each.is_dir():
+            break
+        missing.append(each)
+    for each in reversed(missing):
+        with suppress(FileExistsError):  # somebody else makes it too; or it is no directory, which shows below
+            each.mkdir(mode=mode)
+    if missing and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
 
 def new(path: Path, mode: int = FILE_MODE) -> BinaryIO:

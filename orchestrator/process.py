@@ -33,7 +33,7 @@ class Completed:
 
     def tail(self, lines: int = 12) -> str:
         """The last lines it wrote, stderr last: what an error message should quote."""
-        return "\n".join((self.stdout.rstrip() + "\n" + self.stderr.rstrip()).strip().splitlines()[-lines:])
+        return "\n".join((self.stdout.rstrip() + "\n" + self.stderr.rstrip()).strip().split("\n")[-lines:])
 
 
 def which(name: str) -> str | None:

@@ -18,7 +18,9 @@ from orchestrator.errors import Finding, Severity, UsageError
 from orchestrator.events import Event, Notice, StepFinished, StepStarted
 from orchestrator.inputs.model import Input, Inputs
 from orchestrator.plan.model import Plan
-from orchestrator.project.model import Project
+from orchestrator.project.model import MOST_MEMORY, Project
+from orchestrator.suggest import shown
+from orchestrator.text import parse_json
 from orchestrator.verify.model import Verification
 
 SCHEMA_VERSION = 1
@@ -181,7 +183,7 @@ def _families(project: Project) -> dict[str, Any]:
 def read_receipt(image: Path) -> dict[str, Any]:
     """The receipt beside an image; {} where there is none, or it is no JSON object."""
     try:
-        document = json.loads(image.with_suffix(".receipt.json").read_bytes())
+        document = parse_json(image.with_suffix(".receipt.json").read_bytes())
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
@@ -197,8 +199,20 @@ class GuestLimits(NamedTuple):
 def receipt_limits(receipt: Mapping[str, Any], *, memory: int | None = None, cpus: int | None = None) -> GuestLimits:
     """What to run an image with: what is given, else its receipt's, else 512 MiB and 2."""
     found = receipt.get("resources")
-    known = {key: value for key, value in found.items() if isinstance(value, int)} if isinstance(found, dict) else {}
-    return GuestLimits(memory=memory or known.get("memory", 512), cpus=cpus or known.get("cpus", 2))
+    known = found if isinstance(found, dict) else {}
+    values = (memory or known.get("memory", 512), cpus or known.get("cpus", 2))
+    for name, value in zip(("memory", "cpus"), values, strict=True):
+        if not _is_amount(value, 1):
+            raise UsageError(
+                f"{name} is {shown(value)} in the image's receipt, which no guest can have",
+                remedy=f"give --{name}, or the receipt that the build wrote",
+            )
+    return GuestLimits(memory=values[0], cpus=values[1])
+
+
+def _is_amount(value: Any, least: int) -> bool:
+    """Whether a receipt's number of MiB, CPUs or GPUs is one."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST_MEMORY
 
 
 def takes_task_files(receipt: Mapping[str, Any], runtime: str | None = None) -> bool:
@@ -244,8 +258,12 @@ class DeployPart:
     def read(cls, path: Path) -> DeployPart:
         """From a receipt file. UsageError when it isn't one."""
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = parse_json(path.read_text(encoding="utf-8"))
             image, resources = document["image"], document["resources"]
+            amounts = [(resources["cpus"], 1), (resources["memory"], 1), (resources["gpus"], 0)]
+            texts = [image["path"], image["blake3"], document["name"]]
+            if not all(_is_amount(*each) for each in amounts) or not all(isinstance(each, str) for each in texts):
+                raise ValueError("not of the receipt's form")
             return cls(
                 # The image lies beside its receipt, wherever both were moved to.
                 image=str(path.parent / Path(image["path"]).name),

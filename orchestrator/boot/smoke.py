@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from orchestrator.digest import file_blake3
 from orchestrator.files import write_text
 from orchestrator.image.stub import MESSAGE, STUB_EXIT_STATUS
 from orchestrator.receipt import receipt_text
+from orchestrator.text import parse_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ def record(image: Path, smoke: Smoke, booted: Booted) -> str:
     """Write it into the image's receipt, as `smoke`; why not, where there is no receipt of this very image, else ""."""
     receipt = image.with_suffix(".receipt.json")
     try:
-        document: Any = json.loads(receipt.read_bytes())
+        document: Any = parse_json(receipt.read_bytes())
         digest = document["image"]["blake3"]
     except FileNotFoundError:
         return f"there is no {receipt.name} beside the image"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
 from orchestrator.amounts import seconds
-from orchestrator.cli.console import answer, answer_outcome, say
+from orchestrator.cli.console import Relay, answer, answer_outcome, say
 from orchestrator.cli.parameters import (
     DIRECTORY,
     cpus_option,
@@ -73,7 +73,7 @@ def boot(  # noqa: PLR0913 - one parameter an option
         image=image, accel=accel, timeout=timeout, workspace=workspace, memory=limits.memory, cpus=limits.cpus
     )
     work = Work(local=local, task=task, files=files)
-    done, result = boot_with_task(machine, work, _ignore if as_json else _show)
+    done, result = boot_with_task(machine, work, _ignore if as_json else partial(Relay(), "stdout"))
     passed, reason = done.ok, done.reason
     if passed and result is not None and result.error is not None:
         passed, reason = False, result.error
@@ -98,11 +98,6 @@ def boot(  # noqa: PLR0913 - one parameter an option
         say(f"not recorded: {recorded}" if recorded else "recorded in the receipt")
     if not passed:
         raise ProgramError(reason, remedy="its serial log is above; --timeout gives it longer, `rehearse` says more")
-
-
-def _show(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
 
 
 def _ignore(_data: bytes) -> None:

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.amounts import seconds, size
-from orchestrator.cli.console import answer, answer_json, as_user_error, failure_document, say, say_findings
+from orchestrator.cli.console import (
+    answer,
+    answer_block,
+    answer_json,
+    as_user_error,
+    failure_document,
+    say,
+    say_findings,
+)
 from orchestrator.cli.parameters import (
     DIRECTORY,
     PATH,
@@ -76,7 +84,7 @@ def render(project: Path, output: Path | None, progress: str) -> None:
     checked = check_project(project)
     say_findings(_worth_saying(checked.findings))
     if output is None:
-        answer(render_text(checked).rstrip("\n"))
+        answer_block(render_text(checked).rstrip("\n"))
         return
     with make_progress(progress) as shown:
         by_hand = render_context(checked, output=output, emit=shown.emit)

@@ -18,6 +18,7 @@ import click
 
 from orchestrator.errors import BuildStepError, ExitCode, Finding, OrchestratorError, Severity, UsageError
 from orchestrator.events import Event, Notice
+from orchestrator.text import Output, coloured, lines_of, one_line, paragraph, safe_json
 
 Item = TypeVar("Item")
 SHOWN_ALIKE = 3
@@ -27,7 +28,20 @@ DETAIL_LINES = 30
 
 
 def answer(text: str) -> None:
-    """Print an answer (stdout). A reader that has gone (`| head`) changes nothing about how the command ends."""
+    """Print an answer of one line (stdout): whatever is in it that a terminal acts on is written out.
+
+    A reader that has gone (`| head`) changes nothing about how the command ends.
+    """
+    _answer(one_line(text))
+
+
+def answer_block(text: str) -> None:
+    """Print an answer of many lines (stdout): as it is to a file, and as `answer` line by line to a terminal."""
+    shown = "\n".join(map(one_line, text.split("\n"))) if sys.stdout.isatty() else text
+    _answer(shown)
+
+
+def _answer(text: str) -> None:
     try:
         click.echo(text)
     except BrokenPipeError:
@@ -36,7 +50,7 @@ def answer(text: str) -> None:
 
 def answer_json(document: Any) -> None:
     """Print exactly one JSON document (stdout)."""
-    answer(json.dumps(document, indent=2, ensure_ascii=False))
+    _answer(safe_json(json.dumps(document, indent=2, ensure_ascii=False)))
 
 
 def answer_outcome(document: Any, *, ok: bool) -> None:
@@ -52,8 +66,23 @@ def _silence_stdout() -> None:
 
 
 def say(text: str) -> None:
-    """Print anything that isn't the answer (stderr)."""
-    click.echo(text, err=True)
+    """Print anything that isn't the answer (stderr), for a terminal; further lines of it are set in."""
+    click.echo(paragraph(text), err=True)
+
+
+class Relay:
+    """A program's own output to ours: as it is to a file or pipe, without what a terminal acts on to a terminal."""
+
+    def __init__(self) -> None:
+        self._filters: dict[str, Output] = {}
+
+    def __call__(self, stream: str, data: bytes) -> None:
+        """Hand on what the program wrote to `stdout` or `stderr`."""
+        target = sys.stdout if stream == "stdout" else sys.stderr
+        if target.isatty():
+            data = self._filters.setdefault(stream, Output()).feed(data).encode(errors="replace")
+        target.buffer.write(data)
+        target.buffer.flush()
 
 
 def say_notice(event: Event) -> None:
@@ -99,7 +128,8 @@ def more_like_it(count: int) -> str:
 def say_error(error: OrchestratorError) -> None:
     """One to a few lines: what is wrong; what to do."""
     if error.detail:
-        say("\n".join(f"  | {line}" for line in error.detail.splitlines()[-DETAIL_LINES:]))
+        for line in lines_of(error.detail)[-DETAIL_LINES:]:
+            click.echo(f"  | {coloured(line)}", err=True)
     if error.findings:
         say_findings(error.findings)
         return

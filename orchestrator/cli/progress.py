@@ -19,6 +19,7 @@ from rich.text import Text
 
 from orchestrator.amounts import seconds, size
 from orchestrator.events import Event, Notice, StepFinished, StepOutput, StepProgress, StepStarted
+from orchestrator.text import coloured, lines_of, one_line, paragraph, plain
 
 # Instructions that only set the scene. One that takes long (a FROM that pulls) or fails is shown all the same.
 _SCENERY = re.compile(r"(?:FROM|LABEL|ENV|ARG|WORKDIR|USER)\b")
@@ -131,7 +132,7 @@ class PlainProgress(Progress):
                 case StepFinished():
                     self._finish(event)
                 case Notice() if self._tally.news(event):
-                    self._print(f"{event.level}: {event.text}")
+                    self._print(paragraph(f"{event.level}: {event.text}"))
 
     def _print(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
@@ -153,8 +154,8 @@ class PlainProgress(Progress):
             return
         if not step.number:
             self._print(self._head(step))
-        for line in event.text.splitlines():
-            self._print(f"#{step.number} {line}")
+        for line in lines_of(event.text):
+            self._print(f"#{step.number} {coloured(line)}")
 
     def _amount(self, event: StepProgress) -> None:
         step, now = self._steps.get(event.id), time.monotonic()
@@ -210,14 +211,14 @@ class TtyProgress(Progress):
                     self._running[event.id] = (event, time.monotonic())
                 case StepOutput():
                     tail = self._tails.setdefault(event.id, deque(maxlen=self.TAIL))
-                    tail.extend(line for line in event.text.splitlines() if line.strip())
+                    tail.extend(shown for line in lines_of(event.text) if (shown := plain(line)).strip())
                 case StepProgress():
                     self._done[event.id] = event
                 case StepFinished():
                     self._finish(event)
                 case Notice() if self._tally.news(event):
                     style = "yellow" if event.level == "warning" else "cyan"
-                    self._console.print(Text(f"{event.level}: {event.text}", style=style))
+                    self._console.print(Text(paragraph(f"{event.level}: {event.text}"), style=style))
 
     def _finish(self, event: StepFinished) -> None:
         self._tally.finished(event)
@@ -262,7 +263,7 @@ def _title(text: str) -> str:
 
 
 def _short(text: str, width: int) -> str:
-    line = " ".join(text.split())
+    line = one_line(" ".join(text.split()))
     return line if len(line) <= width else line[: width - 1] + "…"
 
 

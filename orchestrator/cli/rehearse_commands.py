@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.amounts import size
-from orchestrator.cli.console import alike, answer, answer_outcome, more_like_it, say, say_findings, say_notice
+from orchestrator.cli.console import Relay, alike, answer, answer_outcome, more_like_it, say, say_findings, say_notice
 from orchestrator.cli.parameters import (
     DIRECTORY,
     PROJECT,
@@ -72,7 +71,7 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
 
     if fix is not None and not given["trace"]:
         raise UsageError("--fix writes what --trace finds", remedy="give both")
-    sink = None if as_json else _show
+    sink = None if as_json else Relay()
     options = Options(engine=engine, sink=sink, **given)  # type: ignore[arg-type]
     done = run_rehearsal(existing_image(image), options, say_notice)
     _say_what_happened(done)
@@ -91,12 +90,6 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
     if done.failure is not None:
         codes = [*(violation.code for violation in done.run.violations), *(finding.code for finding in done.damaged)]
         raise ProgramError(done.failure, remedy=_remedy(done.run.end, codes))
-
-
-def _show(stream: str, data: bytes) -> None:
-    target = sys.stdout if stream == "stdout" else sys.stderr
-    target.buffer.write(data)
-    target.buffer.flush()
 
 
 def _say_what_happened(done: Rehearsal) -> None:

@@ -71,7 +71,8 @@ def render_rust_scripts(plan: Plan) -> dict[str, str]:
 def _squeeze(text: str) -> str:
     """Templates compose with stray blank lines; a reader needs one at most."""
     lines: list[str] = []
-    for line in text.splitlines():
+    # Not splitlines(): it also breaks at U+0085, U+2028 and the like, which are no line breaks to a Containerfile.
+    for line in text.split("\n"):
         if line.strip() or (lines and lines[-1].strip()):
             lines.append(line.rstrip())
     return "\n".join(lines).rstrip() + "\n"

@@ -214,7 +214,7 @@ def _deb_sums(index: str) -> str:
     """`name=version sha256`, a line each, of the lines Package, Version and SHA256 of apt's index."""
     rows: set[str] = set()
     name = version = ""
-    for line in index.splitlines():
+    for line in index.split("\n"):
         key, _, value = line.partition(": ")
         if key == "Package":
             name, version = value, ""
@@ -230,9 +230,9 @@ def locked_packages(entry: Entry) -> tuple[str, ...]:
 
     Python packages, which CUDA is from, follow: `pypi:name=version sha256:HEX` of the wheel.
     """
-    sums = {found[1]: found[2] for line in entry.info.get("debs", "").splitlines() if (found := _DEB.fullmatch(line))}
+    sums = {found[1]: found[2] for line in entry.info.get("debs", "").split("\n") if (found := _DEB.fullmatch(line))}
     debs = packages_in(entry.path, entry.sha256)
-    python = entry.info.get("python", "").splitlines()
+    python = [each for each in entry.info.get("python", "").split("\n") if each]
     return (*(f"{each} sha256:{sums[each]}" if each in sums else each for each in debs), *python)
 
 
@@ -254,7 +254,7 @@ def packages_of(tar: Path) -> tuple[str, ...]:
         raise InputError(f"{tar}: no list of packages in it ({error})", remedy="remove it from the cache") from error
     found = []
     for paragraph in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
+        fields = dict(line.split(": ", 1) for line in paragraph.split("\n") if ": " in line and line[0] != " ")
         if fields.get("Status", "").endswith(" installed"):
             found.append(f"{fields.get('Package', '')}={fields.get('Version', '')}")
     return tuple(sorted(found))

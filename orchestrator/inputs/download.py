@@ -21,6 +21,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from orchestrator import files
 from orchestrator.errors import InputError
+from orchestrator.events import Notice
 from orchestrator.inputs.access import Access, Limits, Step, differs, not_in_cache
 from orchestrator.inputs.model import InputName, redact, redact_url
 from orchestrator.inputs.store import Entry, disk_full, key_of, mismatch
@@ -29,6 +30,7 @@ from orchestrator.network import CA_VARIABLES, ca_bundle
 CHUNK = 256 * 1024
 USER_AGENT = "gevulot-orchestrator"
 _LATER = {408, 425, 429}
+_HERE = {"localhost", "127.0.0.1", "::1"}
 
 Check = Callable[[Path], None]
 """Looks at a finished file; raises InputError when it is not what was asked for (an error page, say)."""
@@ -72,6 +74,9 @@ def fetch(
         def fill(target: Path) -> dict[str, str]:
             if access.offline and scheme != "file":
                 raise not_in_cache(shown)
+            if scheme == "http" and wanted is None and urlsplit(real).hostname not in _HERE:
+                text = f"{shown} comes over http, and nothing says what it must be; use https, or give its sha256"
+                access.emit(Notice(text=text, level="warning"))
             step.cached = False
             transfer = _Transfer(url=real, shown=shown, target=target, step=step, limits=access.limits)
             digest = transfer.copy() if scheme == "file" else transfer.download()
@@ -194,6 +199,9 @@ class _Transfer:
         start = span.partition("-")[0]
         if not self.have or unit != "bytes" or start != str(self.have):
             return False
+        etag = reply.headers.get("etag", "")
+        if etag and self.validator.startswith('"') and etag != self.validator:
+            return False  # a server that ignores If-Range: the rest of another file
         known = self.total
         self.total = known or _number(total)
         return not known or total in {"*", str(known)}

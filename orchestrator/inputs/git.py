@@ -147,7 +147,7 @@ class _Repository:
 
     def _list(self) -> dict[str, str]:
         done = self._remote("ls-remote", "--", self.url)
-        lines = (line.split("\t", 1) for line in done.stdout.splitlines() if "\t" in line)
+        lines = (line.split("\t", 1) for line in done.stdout.split("\n") if "\t" in line)
         return {name: commit for commit, name in lines}
 
     def export(self, commit: str, target: Path) -> Mapping[str, str]:

@@ -25,7 +25,7 @@ def proves(commit: str, tree: Path, facts: Mapping[str, str]) -> bool:
     """Whether the directory `tree` is what `commit` (hex) names, given the entry's facts."""
     try:
         data = base64.b64decode(facts.get(COMMIT, ""), validate=True)
-        modules = {path: id_ for id_, _, path in (line.partition(" ") for line in facts.get(MODULES, "").splitlines())}
+        modules = {path: id_ for id_, _, path in (line.partition(" ") for line in facts.get(MODULES, "").split("\n"))}
         named = _TREE.match(data)
         if named is None or _id("commit", data, commit) != commit or not tree.is_dir():
             return False

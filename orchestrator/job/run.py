@@ -101,7 +101,7 @@ def _about_program(loaded: LoadedProject, made: Assembled) -> str:
 def _line_of_run(loaded: LoadedProject, tail: str) -> int:
     """The line of project.yaml at which the user's script failed, as far as the shell said; else where it begins."""
     inner = line_in_script(tail)
-    script, text = loaded.project.build.run.splitlines(), loaded.text.splitlines()
+    script, text = loaded.project.build.run.split("\n"), loaded.text.split("\n")
     if inner is None or inner > len(script):
         return loaded.run_line
     line = loaded.run_line + inner - 1

@@ -13,6 +13,7 @@ from orchestrator.amounts import size
 from orchestrator.errors import UsageError
 from orchestrator.node.model import Result, Task
 from orchestrator.suggest import did_you_mean
+from orchestrator.text import parse_json
 
 TASK: Final = "task.json"
 RESULT: Final = "task_result.json"
@@ -26,7 +27,7 @@ def read_task(path: Path | None, files: tuple[Path, ...], workspace_at: str) -> 
     document: Any = {}
     if path is not None:
         try:
-            document = json.loads(path.read_bytes())
+            document = parse_json(path.read_bytes())
         except OSError as error:
             raise UsageError(f"can't read {path}: {error.strerror}", remedy="give a task's JSON file") from error
         except ValueError as error:
@@ -75,7 +76,7 @@ def read_result(workspace: Path) -> Result:
             data = file.read(_MOST_RESULT + 1)
         if len(data) > _MOST_RESULT:
             return Result(error=f"the program's result is larger than {size(_MOST_RESULT)}")
-        document = json.loads(data)
+        document = parse_json(data)
     except OSError:
         return Result(error="the program wrote no result")
     except ValueError:

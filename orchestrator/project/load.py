@@ -141,7 +141,7 @@ def _not_a_mapping(data: Any, text: str, file: str) -> Finding:
 
 
 def _first_line(text: str) -> int:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip() and not line.lstrip().startswith(("#", "---", "%")):
             return number
     return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from orchestrator.gpu.tables import FAMILY_NAMES
 from orchestrator.project import mirrors
-from orchestrator.suggest import did_you_mean
+from orchestrator.suggest import did_you_mean, shown
 from orchestrator.text import is_one_line
 
 DEFAULT_BASE = "docker.io/library/rust:bookworm"
@@ -48,6 +49,18 @@ def _not_blank(value: str) -> str:
     return value
 
 
+def _starts(value: str) -> str:
+    first = value.split("\n", 1)[0]
+    if first.startswith("#!"):
+        try:
+            words = shlex.split(first[2:])
+        except ValueError as error:
+            raise ValueError(f"its first line, {shown(first)}, has {str(error).lower()}; close the quote") from error
+        if not words or not is_one_line(first):
+            raise ValueError(f"its first line, {shown(first)}, names no interpreter; write as #!/bin/bash -e")
+    return value
+
+
 def _one_line(value: str) -> str:
     if not is_one_line(value):
         raise ValueError("must be one line without control characters, line separators and turns of direction")
@@ -71,12 +84,16 @@ Version = Annotated[
 ]
 
 
+MOST_MEMORY = 16 * 1024 * 1024
+"""MiB: 16 TiB."""
+
+
 class Resources(Model):
     """What the node gives the program. `memory` is MiB."""
 
     cpus: Annotated[int, Field(ge=1, le=1024, strict=True)] = 2
     """Virtual CPUs that the node gives the guest."""
-    memory: Annotated[int, Field(ge=16, le=16 * 1024 * 1024, strict=True)] = 512
+    memory: Annotated[int, Field(ge=16, le=MOST_MEMORY, strict=True)] = 512
     """Memory of the guest, in MiB."""
     gpus: Annotated[int, Field(ge=0, le=1, strict=True)] = 0  # the node's QEMU line takes 0 or 1
     """GPUs passed through to the guest. 1 makes this a GPU project: CUDA base, GPU assets and the GPU manifest."""
@@ -195,7 +212,7 @@ class Build(Model):
     rust_linker: Literal["gnu", "default"] = Field(default="gnu", alias="rust-linker")
     """What links Rust programs: `gnu` has cargo link with GNU ld where rustc would take its own lld, whose programs
     lose data on Nanos 0.1.51; `default` leaves rustc its choice. A linker that the project itself names has its way."""
-    run: Annotated[str, AfterValidator(_not_blank)]
+    run: Annotated[str, AfterValidator(_not_blank), AfterValidator(_starts)]
     """Shell script that builds the program, run in /build with `sh -e`."""
     program: InsideFile
     """The built program, relative to /build."""

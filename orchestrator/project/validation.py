@@ -18,6 +18,7 @@ from orchestrator.suggest import did_you_mean, is_slip, nearest, shown
 _VERSION_FIELDS = (
     "cuda", "base.bootstrap.cuda", "gevulot.base.bootstrap.cuda", "nanos.version", "ops.version",
 )  # fmt: skip
+MAX_UNKNOWN = 100
 
 
 @dataclass(kw_only=True)
@@ -30,6 +31,7 @@ class Checker:
     warnings: list[Finding] = field(default_factory=list)
     # Fields that an unknown key was probably meant to be: to call them missing too would say one thing twice.
     meant: set[str] = field(default_factory=set)
+    unknown: int = 0
 
     def check(self) -> Project | None:
         """The Project, or None when `errors` says why there is none."""
@@ -85,6 +87,12 @@ class Checker:
         return kept
 
     def _unknown(self, key: str, path: str, known: Mapping[str, Any]) -> None:
+        self.unknown += 1
+        if self.unknown > MAX_UNKNOWN:  # something else than a project; each look for the nearest name takes a while
+            if self.unknown == MAX_UNKNOWN + 1:
+                remedy = "is this a project file? `init` writes one to start from"
+                self._add("unknown-key", "", f"more than {MAX_UNKNOWN} unknown keys; the rest is not listed", remedy)
+            return
         where = f"under `{path}`" if path else "at the top level"
         message = f"unknown key {where}"
         close, other, elsewhere = nearest(key, known), schema.other_name(key, path), schema.places(key)
@@ -130,6 +138,8 @@ class Checker:
         path, plain = _field(detail, data)
         if any(e.field == path and e.code == "unquoted-version" for e in self.errors):
             return  # said already, and better
+        if any(each.field == path for each in self.document.findings):
+            return  # the reader could make nothing of it, and has said so
         if path == "mirrors" and detail["type"] == "value_error":
             for key, problem in mirrors.problems(self._at(path)):
                 message, _, remedy = problem.partition("; ")

@@ -18,6 +18,8 @@ from orchestrator.suggest import shown
 MAX_VALUES = 20_000
 """Values of one file, aliases counted each time they are used: more is an alias bomb, not a project."""
 MAX_DEPTH = 64
+MAX_NUMBER = 40
+"""Characters of a number: 128 bits in decimal."""
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
@@ -222,7 +224,10 @@ class _Reader:
             return node.value
         if tag in ("bool", "int", "float", "null"):
             try:
-                value = self.constructor.construct_object(node, deep=True)
+                # To Python a number may have any length, and its own text then has a limit; ours are a few digits.
+                value = self.constructor.construct_object(node, deep=True) if len(node.value) <= MAX_NUMBER else None
+                if value is None and tag != "null":
+                    raise ValueError("a number that long is none")
             except (ValueError, ArithmeticError, yaml.YAMLError, KeyError, IndexError):
                 # PyYAML's own conversion fails on e.g. `!!int x` and on `0b`
                 self.add(

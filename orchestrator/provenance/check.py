@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from orchestrator.errors import VerificationError, error
 from orchestrator.provenance.attach import ENVELOPE
 from orchestrator.provenance.dsse import LARGEST, PublicKey, open_envelope
 from orchestrator.provenance.statement import PREDICATE_TYPE, STATEMENT_TYPE
+from orchestrator.text import parse_json
 from orchestrator.verify.model import Check
 
 
@@ -59,7 +59,7 @@ def _read(envelope: Path) -> bytes:
 
 def _statement(payload: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(payload)
+        document = parse_json(payload)
     except (ValueError, RecursionError) as problem:
         raise VerificationError("what was signed is not a statement") from problem
     if (

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from orchestrator.errors import UsageError, VerificationError
+from orchestrator.text import parse_json
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 LARGEST: Final = 64 * 1024 * 1024
@@ -97,7 +98,7 @@ def envelope_text(payload: bytes, key: SigningKey) -> str:
 def open_envelope(data: bytes, key: PublicKey) -> bytes:
     """The payload, when `key` signed it. VerificationError says what is wrong otherwise."""
     try:
-        document = json.loads(data)
+        document = parse_json(data)
         kind, payload = document["payloadType"], _decoded(document["payload"])
         rows = document["signatures"][:_MOST_SIGNATURES]
         signatures = [_decoded(row["sig"]) for row in rows]

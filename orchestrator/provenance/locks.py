@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from orchestrator.inputs.model import redact_url
+from orchestrator.text import parse_json
 
 MOST: Final = 50_000
 _TEXT: Final = 400
@@ -92,7 +92,7 @@ def go(text: str) -> Iterator[Locked]:
 
 def npm(text: str) -> Iterator[Locked]:
     """package-lock.json of lockfileVersion 2 and 3: table `packages`, by place of installation."""
-    document = json.loads(text)
+    document = parse_json(text)
     packages = document.get("packages", {}) if isinstance(document, dict) else {}
     for place, row in packages.items() if isinstance(packages, dict) else ():
         if not isinstance(row, dict) or "node_modules/" not in place or row.get("link") is True:

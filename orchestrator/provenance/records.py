@@ -81,7 +81,7 @@ def parse_records(files: Mapping[str, bytes], *, left_out: tuple[str, ...] = ())
     """Records from the files of /sbom, by path below it."""
     release = dict(_assignments(_text(files, "os-release")))
     packages = _packages(_text(files, "packages"))
-    missed = {line for line in _text(files, "left-out").splitlines() if line.strip()}
+    missed = {line for line in _text(files, "left-out").split("\n") if line.strip()}
     return Records(
         system=release.get("ID", ""),
         codename=release.get("VERSION_CODENAME", ""),

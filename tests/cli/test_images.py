@@ -51,6 +51,31 @@ def test_extract(image: Path) -> None:
     assert "not empty" in again.err
 
 
+@pytest.mark.parametrize(
+    "receipt",
+    [
+        b"[" * 200_000,
+        b'{"image": ' * 60_000,
+        b'{"resources": {"memory": -5, "cpus": 2}}',
+        b'{"resources": {"memory": true, "cpus": []}}',
+        b'{"resources": {"memory": 1' + b"0" * 5000 + b"}}",
+        b'{"resources": {"cpus": "x\\u001b"}}',
+    ],
+)
+def test_receipts_that_nobody_wrote(image: Path, receipt: bytes) -> None:
+    """A receipt that is none is as if there were none; numbers that no guest can have are said to be that."""
+    path = image.with_suffix(".receipt.json")
+    path.write_bytes(receipt)
+    assert cli("verify", image).code == 6  # as without one: it holds no program
+    ended = cli("deploy-command", path, path, "--name", "x")
+    assert (ended.code, "is not a receipt" in ended.err) == (2, True)
+    for command in ("rehearse", "boot"):
+        ended = cli(command, image, "--timeout", "5", *(("--engine", "none") if command == "rehearse" else ()))
+        assert ended.code in (2, 3, 7), ended.err
+        assert "this is a bug" not in ended.err
+        assert ("receipt" in ended.err) == (ended.code == 2)
+
+
 def test_diff(image: Path) -> None:
     assert cli("inspect", image, "diff", image).code == 0
     assert cli("inspect", image, "diff", image, "--json").json() == []

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import InputError
-from orchestrator.events import Event, StepFinished, StepProgress, StepStarted
+from orchestrator.events import Event, Notice, StepFinished, StepProgress, StepStarted
 from orchestrator.inputs.access import Access, Limits
 from orchestrator.inputs.download import fetch, tls_context
 from orchestrator.inputs.store import Store
@@ -46,6 +47,23 @@ def test_pinned_content_is_found_whatever_the_url(access: Access, server: FileSe
     assert server.count("/never-asked") == 0
 
 
+def test_plain_http_that_nothing_pins_is_a_warning(access: Access, server: FileServer, events: list[Event]) -> None:
+    def warnings() -> list[str]:
+        return [event.text for event in events if isinstance(event, Notice) and event.level == "warning"]
+
+    for url, pin in (
+        ("http://mirror.invalid/a", DIGEST),
+        ("https://mirror.invalid/a", None),
+        (server.add("/a", DATA), None),
+    ):
+        with suppress(InputError):
+            fetch(access, url, sha256=pin)
+    assert warnings() == []
+    with pytest.raises(InputError):
+        fetch(access, "http://mirror.invalid/a")
+    assert "comes over http" in warnings()[0]
+
+
 @pytest.mark.parametrize("kind", ["reset", "truncate", "stall"])
 def test_resumes_after_a_break(access: Access, server: FileServer, kind: str) -> None:
     url = server.add("/a", DATA, Fault(kind, at=300_000))
@@ -57,7 +75,13 @@ def test_resumes_after_a_break(access: Access, server: FileServer, kind: str) ->
 
 @pytest.mark.parametrize(
     ("options", "fault"),
-    [({"ranges": False}, "reset"), ({"validators": False}, "reset"), ({}, "weak"), ({}, "garbage-range")],
+    [
+        ({"ranges": False}, "reset"),
+        ({"validators": False}, "reset"),
+        ({}, "weak"),
+        ({}, "garbage-range"),
+        ({}, "other-file"),
+    ],
 )
 def test_restarts_where_ranges_cannot_be_trusted(
     access: Access, server: FileServer, options: dict[str, bool], fault: str

@@ -214,6 +214,7 @@ FORGERIES: dict[str, list[Member]] = {
     "bad-key": [("entries/../entry.json", record(b"x"))],
     "record-is-no-json": [("entries/git-" + "a" * 40 + "/entry.json", b"{")],
     "record-is-a-list": [("entries/git-" + "a" * 40 + "/entry.json", b"[]")],
+    "record-is-deep": [("entries/git-" + "a" * 40 + "/entry.json", b"[" * 200_000)],
     "record-of-numbers": [("entries/git-" + "a" * 40 + "/entry.json", b'{"sha256": 1, "info": {}}')],
     "name-of-numbers": [("names/url-1.json", b'{"key": 1}')],
     "name-out": [("names/../x.json", b'{"key": "git-x"}')],

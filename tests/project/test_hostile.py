@@ -1,0 +1,87 @@
+"""Project files that nobody would write by accident: an error of one line and in no time, never "this is a bug"."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import UsageError
+from orchestrator.project.load import load_project
+from orchestrator.project.user_settings import read_settings
+
+HEAD = "name: sec\nruntime: local\nnanos: {kernel: stub}\npacker: native\n"
+BUILD = "build: {run: make, program: hello}\n"
+LINE_BREAKS = ["\\u2028", "\\u2029", "\\u0085", "\\x0b", "\\x1b[2J", "\\u202e", "\\n", "\\r"]
+
+
+def errors_of(tmp_path: Path, text: str) -> list[str]:
+    path = tmp_path / "project.yaml"
+    path.write_text(text)
+    began = time.monotonic()
+    with pytest.raises(UsageError) as caught:
+        load_project(path)
+    assert time.monotonic() - began < 10
+    assert all("\n" not in str(finding) for finding in caught.value.findings)
+    return [str(finding) for finding in caught.value.findings]
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "0x" + "f" * 5000,
+        "1:" * 4000 + "1",
+        "1" * 5000,
+        "0b" + "1" * 50_000,
+        "1." + "1" * 5000,
+        "-" + "9" * 41,
+        "1:" * 60_000 + "1",
+    ],
+)
+@pytest.mark.parametrize("field", ["resources: {cpus: %s}", "resources: {memory: %s}", "cuda: %s", "name: %s"])
+def test_numbers_of_any_length(tmp_path: Path, number: str, field: str) -> None:
+    text = (HEAD if not field.startswith("name") else HEAD.replace("name: sec\n", "")) + BUILD + field % number + "\n"
+    found = errors_of(tmp_path, text)
+    assert len(found) == 1
+    assert ":6: " in found[0] or ":5: " in found[0]
+    assert "can't be read as" in found[0]
+
+
+@pytest.mark.parametrize("first", ["#!/bin/sh 'unclosed", "#!", "#!  ", "#!/bin/bash \u2028RUN x", '#!"', "#! \\"])
+def test_first_lines_that_name_no_interpreter(tmp_path: Path, first: str) -> None:
+    text = json.dumps(first + "\nmake\n")
+    (found,) = errors_of(tmp_path, f"{HEAD}build:\n  run: {text}\n  program: hello\n")
+    assert "build.run: its first line" in found
+    assert ":6: " in found
+
+
+def test_nine_thousand_unknown_keys(tmp_path: Path) -> None:
+    found = errors_of(tmp_path, HEAD + BUILD + "".join(f"key{number}: 1\n" for number in range(9000)))
+    assert len(found) == 101
+    assert any("more than 100 unknown keys" in each for each in found)
+
+
+FIELDS = [
+    'build: {run: make, program: "a%sRUN x"}\n',
+    BUILD + 'stage: {extra: ["a%sRUN x"]}\n',
+    BUILD + 'stage: {files: ["a%sRUN x"]}\n',
+    BUILD + 'base: "a%sRUN x"\n',
+    BUILD + 'mirrors: {"debian:": "http://m/%sx"}\n',
+    BUILD + 'network: {http-proxy: "http://m/%sx"}\n',
+]
+
+
+@pytest.mark.parametrize("escape", LINE_BREAKS)
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_line_is_one_line_to_everyone(tmp_path: Path, field: str, escape: str) -> None:
+    found = errors_of(tmp_path, HEAD + field % escape)
+    assert len(found) == 1
+
+
+def test_settings_of_the_user(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("mirrors: {a: 0x" + "f" * 5000 + "}\n")
+    with pytest.raises(UsageError):
+        read_settings(path)
