@@ -67,8 +67,10 @@ void ask_answer(int result)
     if (limit) {
         /* What a question left behind doesn't change the next one's answer. */
         alarm(0);
-        for (int fd = 3; fd < 256; fd++)
+        for (int fd = 3; fd < 256; fd++) {
+            fsync(fd); /* see closed_unsynced in probe2/dangers.c */
             close(fd);
+        }
         take_signals();
     }
     if (caught)

@@ -54,7 +54,7 @@
 #include <ifaddrs.h>
 #include <linux/futex.h>
 
-static int wr(const char*p,const char*s){int f=open(p,O_CREAT|O_WRONLY|O_TRUNC,0644);if(f<0)return -1;int n=write(f,s,strlen(s));close(f);return n==(int)strlen(s)?0:-1;}
+static int wr(const char*p,const char*s){int f=open(p,O_CREAT|O_WRONLY|O_TRUNC,0644);if(f<0)return -1;int n=write(f,s,strlen(s));fsync(f);close(f);return n==(int)strlen(s)?0:-1;}
 static int rdn(const char*p){int f=open(p,O_RDONLY);if(f<0)return -1;char b[4096];int n,t=0;while((n=read(f,b,sizeof b))>0)t+=n;close(f);if(n<0)return -1;N("%s",t>0?"nonempty":"empty");return 0;}
 static void*th(void*a){return (void*)((long)a+1);}
 static void*thc(void*a){for(;;){pthread_testcancel();usleep(1000);}return a;}

@@ -6,6 +6,7 @@ int put(const char *path, const char *text)
     if (fd < 0)
         return -1;
     ssize_t done = write(fd, text, strlen(text));
+    fsync(fd); /* see closed_unsynced in dangers.c */
     close(fd);
     return done == (ssize_t)strlen(text) ? 0 : -1;
 }
@@ -39,7 +40,7 @@ long ms(clockid_t clock)
 
 int main(int argc, char **argv)
 {
-    ask_begin(argc, argv, 120);
+    ask_begin(argc, argv, 60);
     ask_files();
     ask_workspace();
     ask_memory();
