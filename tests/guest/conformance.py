@@ -1,0 +1,197 @@
+"""How far `rehearse` agrees with the real kernel: two probes and a dozen programs, in QEMU and rehearsed.
+
+    make guest-conformance NANOS=DIR            DIR: a Nanos release, or a kernel that was built: kernel.img, boot.img
+    … ARGS="--only probe2 --accel tcg"          only some rows; QEMU's emulation
+    … ARGS=--record                             also keep the kernel's answers and the result, in docs/guest.md
+
+Exit 0: the agreement is at least what was recorded. 1: it is less. 2: it can't be run here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.files import write_text
+from orchestrator.image.reader import open_image
+from tests.guest.answers import STOPS, Answers, answers_text, differences, read_answers
+from tests.guest.packing import Contents, pack
+from tests.guest.probing import PROBES, Ended, Runner, ask, compile_probe, in_qemu, in_rehearsal
+from tests.guest.programs import PROGRAMS, PROVER_TOOLS, Build, BuildError, make_provers
+from tests.guest.record import DOCUMENT, Group, Record, Where, answers_file, read_record, reasons, where
+from tests.guest.tasks import prove_and_verify
+
+QUIET = 240.0
+"""Seconds without a line until a guest counts as hanging. Emulated, on a busy machine, it takes minutes over little."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A program's two ends. `note` says why it was not run, or what differs."""
+
+    name: str
+    verdict: str
+    note: str = ""
+
+
+def main() -> int:
+    options = _options()
+    for tool in ("qemu-system-x86_64", "gcc"):
+        if shutil.which(tool) is None:
+            print(f"not run: no {tool}", file=sys.stderr)
+            return 2
+    if not (options.nanos / "kernel.img").is_file() or not (options.nanos / "boot.img").is_file():
+        print(f"{options.nanos}: give a directory with kernel.img and boot.img (NANOS=DIR)", file=sys.stderr)
+        return 2
+    guest, rehearsal = in_qemu(options.accel, QUIET), in_rehearsal(600, options.engine)
+    groups: dict[str, Group] = {}
+    with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
+        for probe in PROBES:
+            if not options.only or probe in options.only:
+                groups[probe] = _probe(probe, Path(folder), options, guest, rehearsal)
+        if not options.only or "programs" in options.only:
+            groups["programs"] = _programs(Path(folder), options.nanos, guest, rehearsal)
+    return _finish(groups, where(options.nanos, options.accel), record=options.record)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0] if __doc__ else "")
+    parser.add_argument("nanos", type=Path, metavar="DIR", help="a directory with kernel.img and boot.img")
+    parser.add_argument("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="auto: KVM where it works")
+    parser.add_argument("--engine", default="none", help="where to rehearse: none, docker, podman (default: none)")
+    parser.add_argument("--only", action="append", choices=[*PROBES, "programs"], help="only these; may be repeated")
+    parser.add_argument("--recorded-answers", action="store_true", help="don't ask the kernel again: its kept answers")
+    parser.add_argument("--record", action="store_true", help="keep the answers and the result")
+    return parser.parse_args()
+
+
+def _probe(name: str, folder: Path, options: argparse.Namespace, guest: Runner, rehearsal: Runner) -> Group:
+    program = compile_probe(name, folder)
+    if options.recorded_answers:
+        answers: Answers = read_answers(answers_file(name))
+    else:
+        print(f"{name}: asking the kernel …", flush=True)
+        answers = ask(program, options.nanos, guest)
+        if options.record:
+            header = [f"What Nanos answers to {', '.join(PROBES[name])} in tests/guest.", *where_lines(options)]
+            write_text(answers_file(name), answers_text(answers, header))
+    print(f"{name}: asking the rehearsal …", flush=True)
+    rows = differences(answers, ask(program, options.nanos, rehearsal))
+    known = reasons(name)
+    print(f"\n{name}: {len(answers)} rows, {len(answers) - len(rows)} agree, {len(rows)} differ")
+    for row, (there, here) in rows.items():
+        print(f"  {row:26} guest {there!s:24} rehearsal {here!s:24} {known.get(row, 'NOT EXPLAINED')}")
+    stops = sum(answer.outcome == STOPS for answer in answers.values())
+    return Group(rows=len(answers), agree=len(answers) - len(rows), differ=tuple(rows), note=f"{stops} stop the guest")
+
+
+def where_lines(options: argparse.Namespace) -> list[str]:
+    """For the head of a file."""
+    return where(options.nanos, options.accel).lines
+
+
+def _programs(folder: Path, nanos: Path, guest: Runner, rehearsal: Runner) -> Group:
+    rows = [_program(build, folder, nanos, guest, rehearsal) for build in PROGRAMS]
+    rows.append(_provers(folder, nanos))
+    print("\nprograms")
+    for row in rows:
+        print(f"  {row.name:28} {row.verdict:8} {row.note}")
+    differ = tuple(row.name for row in rows if row.verdict == "differ")
+    ran = [row for row in rows if row.verdict != "not run"]
+    notes = "; ".join(f"{row.name}: {row.note}" for row in rows if row.verdict == "not run")
+    return Group(rows=len(ran), agree=len(ran) - len(differ), differ=differ, note=notes)
+
+
+def _program(build: Build, folder: Path, nanos: Path, guest: Runner, rehearsal: Runner) -> Row:
+    print(f"{build.name} …", flush=True)
+    if build.missing:
+        return Row(name=build.name, verdict="not run", note=f"no {build.missing}")
+    with tempfile.TemporaryDirectory(dir=folder) as inside:
+        try:
+            contents = build.make(Path(inside))
+        except BuildError as error:
+            return Row(name=build.name, verdict="not run", note=str(error))
+        image = pack(nanos, contents, Path(inside) / "program.img")
+        return _compare(build.name, image, _once(guest, image), _once(rehearsal, image))
+
+
+def _once(run: Runner, image: Path) -> Ended:
+    with tempfile.TemporaryDirectory(dir=image.parent) as workspace:
+        return run(image, Path(workspace))
+
+
+def _compare(name: str, image: Path, there: Ended, here: Ended) -> Row:
+    """They agree when both end well with the same lines, or when the guest fails and we say so beforehand."""
+    refused = _refused(image)
+    green = here.ok and not refused
+    missing = [line for line in _lines(here.text) if line not in _lines(there.text)]
+    if there.ok and green:
+        if missing:
+            return Row(name=name, verdict="differ", note=f"only rehearsed: {missing[0]}")
+        return Row(name=name, verdict="agree", note=f"ends well, {len(_lines(here.text))} lines")
+    said = refused or here.reason
+    if there.ok == green:
+        return Row(name=name, verdict="agree", note=f"guest: {there.reason}; here: {said}")
+    last = _lines(there.text)[-1:] or ["nothing"]
+    return Row(name=name, verdict="differ", note=f"guest: {there.reason} ({last[0]}); here: {said}")
+
+
+def _refused(image: Path) -> str:
+    """What `verify` says against the program, "" if nothing."""
+    from orchestrator.verify.run import verify_image
+
+    with open_image(image):
+        pass
+    report = verify_image(image)
+    return "; ".join(report)
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def _provers(folder: Path, nanos: Path) -> Row:
+    name = "my-prover -> my-verifier"
+    print(f"{name} …", flush=True)
+    missing = next((tool for tool in PROVER_TOOLS if shutil.which(tool) is None), None)
+    if missing:
+        return Row(name=name, verdict="not run", note=f"no {missing}")
+    try:
+        contents = make_provers(folder)
+    except BuildError as error:
+        return Row(name=name, verdict="not run", note=str(error))
+    images = [_packed(nanos, each, folder) for each in contents]
+    said = {kind: prove_and_verify(images[0], images[1], folder / kind, boot=kind == "guest") for kind in ("guest", "here")}
+    verdict = "agree" if said["guest"] == said["here"] else "differ"
+    return Row(name=name, verdict=verdict, note=f"guest: {said['guest']}; here: {said['here']}")
+
+
+def _packed(nanos: Path, contents: Contents, folder: Path) -> Path:
+    return pack(nanos, contents, folder / f"{contents.name}.img")
+
+
+def _finish(groups: dict[str, Group], place: Where, *, record: bool) -> int:
+    before = read_record()
+    worse = [
+        f"{name}: {group.agree} of {group.rows} agree, {before.groups[name].agree} were recorded"
+        for name, group in groups.items()
+        if name in before.groups and group.agree < before.groups[name].agree
+    ]
+    print()
+    for name, group in groups.items():
+        print(f"{name:10} {group.rows:5} rows {group.agree:5} agree {len(group.differ):5} differ  {group.note}")
+    if record:
+        Record(where=place, groups={**before.groups, **groups}).write()
+        print(f"recorded in {DOCUMENT}")
+        return 0
+    for line in worse:
+        print(line, file=sys.stderr)
+    return 1 if worse else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
