@@ -30,7 +30,7 @@ PUBLISHED: Final = frozenset(
     {"name", "runtime", "resources", "gevulot", "base", "cuda", "build", "stage", "nanos", "ops", "packer",
      "gpu_assets", "gpu_families", "manifest"}
 )  # fmt: skip
-PUBLISHED_OF_BUILD: Final = frozenset({"context", "packages", "program", "run", "secrets", "ssh"})
+PUBLISHED_OF_BUILD: Final = frozenset({"context", "packages", "program", "run", "rust_linker", "secrets", "ssh"})
 WITHHELD: Final = frozenset({"mirrors", "network"})
 """A company's own hosts. They say where bytes came from, not which: every input has its pin."""
 
@@ -90,9 +90,9 @@ def external_parameters(project: Project) -> dict[str, Any]:
     `build.run` and an inline manifest are there by their SHA-256: people write tokens into both. Secrets are there by
     id, URLs without credentials and queries, `WITHHELD` keys not at all.
     """
-    document = project.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(PUBLISHED))
-    build = {key: value for key, value in document["build"].items() if key in PUBLISHED_OF_BUILD}
-    document["build"] = build
+    shown: dict[str, Any] = {**dict.fromkeys(PUBLISHED, True), "build": dict.fromkeys(PUBLISHED_OF_BUILD, True)}
+    document = project.model_dump(mode="json", by_alias=True, exclude_none=True, include=shown)
+    build = document["build"]
     build["run"] = {"sha256": sha256_text(project.build.run)}
     build["secrets"] = [each.id for each in project.build.secrets]
     if isinstance(project.manifest, dict):
