@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import process
-from orchestrator.boot.accelerator import choose
 from orchestrator.engine.select import candidates
 from orchestrator.errors import EngineError, Finding, Severity
 from orchestrator.inputs.store import default_root
 from orchestrator.network import ca_bundle
+from orchestrator.run.qemu.accelerator import choose
 
 ROOM = 10 * 1024**3
 """Free bytes below which a build with a compiler in it may well fail."""

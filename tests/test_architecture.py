@@ -4,94 +4,34 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from graphlib import TopologicalSorter
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support.imports import ROOT, arrows, ground, imports, modules
+
 PACKAGE = ROOT / "orchestrator"
-
-# What a package may import besides itself; single modules at the top are listed by their own name.
-BASIS = {
-    "amounts",
-    "archive",
-    "errors",
-    "events",
-    "files",
-    "process",
-    "resources",
-    "suggest",
-    "text",
-    "network",
-    "digest",
-    "rpc",
-}
-ALLOWED = {
-    **{name: {"errors", "events", "text", "files"} for name in BASIS},
-    "image": {"errors"},
-    "elf": {"errors"},
-    "boot": BASIS | {"image", "node", "receipt"},
-    "gpu": {"errors", "elf", "image"},
-    "guest": set(),
-    "project": BASIS | {"gpu"},
-    "manifest": BASIS | {"project", "image"},
-    "engine": BASIS,
-    "inputs": BASIS | {"project", "image", "engine"},
-    "lock": BASIS | {"project", "inputs", "engine"},
-    "plan": BASIS | {"project", "manifest", "inputs", "image"},
-    "containerfile": BASIS | {"project", "plan", "inputs"},
-    "prebuilt": BASIS | {"project", "inputs", "plan", "containerfile", "engine"},
-    "packers": BASIS | {"plan", "engine", "image"},
-    "verify": BASIS | {"image", "elf", "gpu", "manifest", "guest"},
-    "receipt": BASIS | {"project", "plan", "inputs", "engine", "verify"},
-    "provenance": BASIS | {"project", "plan", "inputs", "engine", "packers", "image", "verify", "receipt"},
-    "job": BASIS
-    | {"project", "manifest", "inputs", "lock", "plan", "containerfile", "prebuilt", "engine", "packers", "image"}
-    | {"gpu", "verify", "receipt", "provenance"},
-    "scaffold": BASIS | {"project"},
-    "inspection": BASIS | {"image"},
-    "node": BASIS,
-    "rehearse": BASIS | {"image", "elf", "engine", "inspection", "receipt", "node", "guest"},
-    "workflow": BASIS | {"inputs", "node", "receipt", "rehearse", "boot"},
-    "clean": BASIS | {"engine"},
-    "doctor": BASIS | {"boot", "engine", "inputs"},
-}
+PAGE = ROOT / "docs" / "architecture.md"
+_ROW = re.compile(r"^\| `(\w+)/?` \| ([\w ]+) \|")
 
 
-def modules() -> Iterator[tuple[str, Path]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+def allowed() -> dict[str, set[str]]:
+    """Package → what it may import besides itself and the ground, as the page's table says."""
+    rows = (match for line in PAGE.read_text().splitlines() if (match := _ROW.match(line)))
+    return {match[1]: set(match[2].split()) - {"nothing"} for match in rows}
 
 
-def imports(name: str, path: Path) -> set[str]:
-    """Modules of ours that a module imports, relative ones resolved."""
-    found: set[str] = set()
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
-            module = ".".join(part for part in (base, node.module) if part)
-            found |= {f"{module}.{alias.name}" for alias in node.names} | {module}
-    return {each for each in found if each.startswith("orchestrator.")}
+def test_the_pages_table_is_the_rule() -> None:
+    found = arrows()
+    below = ground(found)
+    rule, free = allowed(), {"cli"}
+    assert set(rule) == set(found) - below - free
+    assert {name: sorted(found[name] - below - rule[name]) for name in rule if found[name] - below - rule[name]} == {}
+    # What is allowed and not used is no rule but a wish.
+    assert {name: sorted(rule[name] - found[name]) for name in rule if rule[name] - found[name]} == {}
 
 
-def top(module: str) -> str:
-    return module.split(".")[1]
-
-
-def test_data_flows_one_way() -> None:
-    wrong = []
-    for name, path in modules():
-        if name in ("orchestrator", "orchestrator.__main__", "orchestrator.pipeline") or top(name) == "cli":
-            continue
-        allowed = ALLOWED[top(name)] | {top(name)}
-        wrong += [
-            f"{name} imports {each}" for each in imports(name, path) if top(each) not in allowed | {"__version__"}
-        ]
-    assert not wrong
+def test_the_page_names_the_ground() -> None:
+    text = PAGE.read_text().partition("The ground, which everything may import")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", text)) == ground(arrows())
 
 
 def test_no_import_cycle() -> None:
@@ -141,11 +81,11 @@ OWN_WRITING = {
     "orchestrator.cli.console": "/dev/null",
     "orchestrator.inputs.userns": "/proc/PID/uid_map; a script that imports nothing of ours",
     "orchestrator.guest.files": "the rehearsal's own folders",
-    "orchestrator.rehearse.jail": "/proc/self/uid_map, mount points; a script that imports nothing of ours",
-    "orchestrator.rehearse.limits": "control groups",
-    "orchestrator.rehearse.notify": "/proc/PID/mem",
-    "orchestrator.rehearse.run": "the rehearsal's own folders",
-    "orchestrator.rehearse.places": "the rehearsal's own folders",
+    "orchestrator.run.sandbox.jail": "/proc/self/uid_map, mount points; a script that imports nothing of ours",
+    "orchestrator.run.sandbox.limits": "control groups",
+    "orchestrator.run.sandbox.notify": "/proc/PID/mem",
+    "orchestrator.run.sandbox.rehearsal": "the rehearsal's own folders",
+    "orchestrator.run.sandbox.places": "the rehearsal's own folders",
 }
 WRITERS = {
     "write_text", "write_bytes", "mkdir", "makedirs", "touch", "symlink_to", "hardlink_to", "symlink", "link", "mknod",

@@ -12,15 +12,15 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from orchestrator import files, process
+from orchestrator.build.finish import only_build_of
 from orchestrator.containerfile.context import BuildContext, Content
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import ignore
 from orchestrator.inputs.store import Store
-from orchestrator.job.finish import only_build_of
-from orchestrator.node.files import prepare
-from orchestrator.node.model import Task
 from orchestrator.packers.ops import extract_image
-from orchestrator.rehearse.gpus import swap_driver_libraries
+from orchestrator.run.node.files import prepare
+from orchestrator.run.node.task import Task
+from orchestrator.run.sandbox.gpus import swap_driver_libraries
 
 
 @pytest.fixture

@@ -58,11 +58,11 @@ def boot(  # noqa: PLR0913 - one parameter an option
     Exit 0: the program ended with 0, or the machine powered off (Nanos tells the exit code only with debug_exit in
     the manifest; it is said which). 7: it failed, or did not end in time; 6: not an image that boots; 3: no QEMU.
     """
-    from orchestrator.boot.machine import Machine
-    from orchestrator.boot.run import Work, boot_with_task
-    from orchestrator.boot.smoke import judge, record
-    from orchestrator.boot.vsock import can_serve
     from orchestrator.receipt import read_receipt, receipt_limits, takes_task_files
+    from orchestrator.run.qemu.machine import Machine
+    from orchestrator.run.qemu.smoke import judge, record
+    from orchestrator.run.qemu.task_boot import Work, boot_with_task
+    from orchestrator.run.qemu.vsock import can_serve
 
     receipt = read_receipt(existing_image(image))
     local = takes_task_files(receipt, runtime)

@@ -37,7 +37,7 @@ from orchestrator.events import Notice
 from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
-    from orchestrator.pipeline import Checked, Result
+    from orchestrator.build.pipeline import Checked, Result
 
 
 @click.command(short_help="Write a commented project.yaml and a sample program.")
@@ -60,7 +60,7 @@ def init(directory: Path, gpu: bool, language: str) -> None:
 @json_failures
 def check(project: Path, as_json: bool) -> None:
     """Validate project.yaml, the manifest and the paths they name. No engine, no network, nothing written."""
-    from orchestrator.pipeline import check_project
+    from orchestrator.build.pipeline import check_project
 
     findings = check_project(project).findings
     if as_json:
@@ -78,8 +78,8 @@ def check(project: Path, as_json: bool) -> None:
 @progress_option
 def render(project: Path, output: Path | None, progress: str) -> None:
     """Print the Containerfile; with -o, write it and its whole context, to build by hand."""
+    from orchestrator.build.pipeline import check_project, render_context, render_text
     from orchestrator.cli.progress import make_progress
-    from orchestrator.pipeline import check_project, render_context, render_text
 
     checked = check_project(project)
     say_findings(_worth_saying(checked.findings))
@@ -139,10 +139,10 @@ def build(  # noqa: PLR0913 - one parameter an option
     as_json: bool,
 ) -> None:
     """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project."""
+    from orchestrator.build.pipeline import build_project
+    from orchestrator.build.state import BuildOptions
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
-    from orchestrator.job.model import BuildOptions
-    from orchestrator.pipeline import build_project
     from orchestrator.provenance.dsse import load_signing_key
 
     options = BuildOptions(locked=locked, offline=offline, no_cache=no_cache)
@@ -170,7 +170,7 @@ class _Done:
 
 def _checked(projects: Sequence[Path]) -> list[Checked]:
     """All files are read before anything runs: a typo in the last project costs no build of the first."""
-    from orchestrator.pipeline import check_project, require_secrets
+    from orchestrator.build.pipeline import check_project, require_secrets
 
     ready: list[Checked] = []
     wrong: list[UsageError] = []

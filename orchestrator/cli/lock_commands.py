@@ -49,10 +49,10 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
 
     Each becomes a commit, a digest or a sha256, in the file beside PROJECT.YAML.
     """
+    from orchestrator.build.pipeline import check_project
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
     from orchestrator.lock.resolve import known_names, update_lock
-    from orchestrator.pipeline import check_project
 
     if project is None and upgrade not in (None, ALL) and (Path(upgrade).is_dir() or "." in upgrade):
         project, upgrade = PROJECT.convert(upgrade, None, None), ALL  # `lock --upgrade project.yaml`
@@ -192,9 +192,9 @@ def bundle_export(project: Path, output: Path, engine: str, progress: str) -> No
 
     On the other machine: `orchestrator cache import FILE`, then `orchestrator build --offline --locked PROJECT.YAML`.
     """
+    from orchestrator.build.pipeline import check_project, export_bundle
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
-    from orchestrator.pipeline import check_project, export_bundle
 
     checked = check_project(project)
     say_findings(finding for finding in checked.findings if finding.severity is not Severity.NOTE)

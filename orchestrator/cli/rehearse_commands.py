@@ -28,7 +28,7 @@ from orchestrator.cli.results import answer_result
 from orchestrator.errors import ProgramError, UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.rehearse.run import Rehearsal
+    from orchestrator.run.sandbox.rehearsal import Rehearsal
 
 
 @click.command(short_help="Run the packed program from the image's own files under the guest's limits.")
@@ -66,8 +66,8 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
     No network, no fork or exec, a read-only root, /workspace the only writable place. Exit 0: the program ended with
     0 (and answered its task); 7: it failed; 3: there is no place where it could run.
     """
-    from orchestrator.rehearse.run import Options
-    from orchestrator.rehearse.run import rehearse as run_rehearsal
+    from orchestrator.run.sandbox.rehearsal import Options
+    from orchestrator.run.sandbox.rehearsal import rehearse as run_rehearsal
 
     if fix is not None and not given["trace"]:
         raise UsageError("--fix writes what --trace finds", remedy="give both")

@@ -12,8 +12,8 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.events import ignore
 
 if TYPE_CHECKING:
-    from orchestrator.rehearse.lookup import Look
-    from orchestrator.rehearse.run import Rehearsal
+    from orchestrator.run.sandbox.lookup import Look
+    from orchestrator.run.sandbox.rehearsal import Rehearsal
 
 _SHOWN = 8
 """How many names of one reason a line has."""
@@ -22,9 +22,9 @@ _SHOWN = 8
 def fix(project: Path, engine: str, done: Rehearsal, *, quiet: bool) -> dict[str, Any]:
     """Write what helps, and say so on stderr unless `quiet`; for --json what was added, what was not, and why."""
     from orchestrator.containerfile.ignore import left_out_by
-    from orchestrator.rehearse.addable import choose
-    from orchestrator.rehearse.fix import context_of, fix_project
-    from orchestrator.rehearse.lookup import ContextLook
+    from orchestrator.run.sandbox.addable import choose
+    from orchestrator.run.sandbox.fix import context_of, fix_project
+    from orchestrator.run.sandbox.lookup import ContextLook
 
     assert done.missing is not None
     context = context_of(project)
@@ -64,10 +64,10 @@ def _container(stack: ExitStack, project: Path, engine: str, *, quiet: bool) -> 
     """The container that the image's files were gathered in; None, and a word why, where it can't be had."""
     from contextlib import closing
 
+    from orchestrator.build.pipeline import check_project, open_staging
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
-    from orchestrator.pipeline import check_project, open_staging
-    from orchestrator.rehearse.lookup import ContainerLook
+    from orchestrator.run.sandbox.lookup import ContainerLook
 
     if engine == "none":
         return None

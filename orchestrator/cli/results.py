@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.cli.console import answer
-from orchestrator.node.model import Result
+from orchestrator.run.node.task import Result
 
 _SHOWN = 200
 """Bytes of a result that are shown as text."""

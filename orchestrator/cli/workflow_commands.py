@@ -52,10 +52,10 @@ def run_workflow(  # noqa: PLR0913 - one parameter an option
     """Run the programs of a workflow, as `gevulot-cli exec --tasks` takes it, one after the other; the files of a
     result go to the next. Exit 0: each gave a result; 7: one did not, and those after it were not run.
     """
-    from orchestrator.rehearse.run import Options
-    from orchestrator.workflow.model import read_workflow
-    from orchestrator.workflow.run import Done, booted, find_images, rehearsed
-    from orchestrator.workflow.run import run_workflow as run
+    from orchestrator.run.sandbox.rehearsal import Options
+    from orchestrator.run.workflow.document import read_workflow
+    from orchestrator.run.workflow.execution import Done, booted, find_images, rehearsed
+    from orchestrator.run.workflow.execution import run_workflow as run
 
     steps = read_workflow(workflow)
     images = find_images(steps, programs, workflow.parent)

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.build.pipeline import check_project
 from orchestrator.containerfile.assemble import Dialect, assemble
 from orchestrator.engine.api_engine import ApiEngine
 from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLost
 from orchestrator.events import ignore
 from orchestrator.inputs.resolve import resolve_inputs
 from orchestrator.network import CA_SECRET, ca_bundle
-from orchestrator.pipeline import check_project
 from orchestrator.plan.make import make_plan
 from tests.e2e.projects import COMPILE, write_project
 from tests.support import engines

@@ -165,7 +165,9 @@ def _provers(folder: Path, nanos: Path) -> Row:
     except BuildError as error:
         return Row(name=name, verdict="not run", note=str(error))
     images = [_packed(nanos, each, folder) for each in contents]
-    said = {kind: prove_and_verify(images[0], images[1], folder / kind, boot=kind == "guest") for kind in ("guest", "here")}
+    said = {
+        kind: prove_and_verify(images[0], images[1], folder / kind, boot=kind == "guest") for kind in ("guest", "here")
+    }
     verdict = "agree" if said["guest"] == said["here"] else "differ"
     return Row(name=name, verdict=verdict, note=f"guest: {said['guest']}; here: {said['here']}")
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.boot.accelerator import choose
-from orchestrator.boot.machine import Machine, command, explain
-from orchestrator.rehearse.run import Options, rehearse
+from orchestrator.run.qemu.accelerator import choose
+from orchestrator.run.qemu.machine import Machine, command, explain
+from orchestrator.run.sandbox.rehearsal import Options, rehearse
 from tests.guest.answers import STOPS, Answer, read_log
 from tests.guest.packing import Contents, pack
 

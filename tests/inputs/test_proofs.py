@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from orchestrator.build.kept_program import load_program, program_tag
 from orchestrator.errors import InputError
 from orchestrator.events import Event, Notice
 from orchestrator.inputs.access import Access
@@ -21,7 +22,6 @@ from orchestrator.inputs.image_archive import read_image, write_image
 from orchestrator.inputs.model import Pin
 from orchestrator.inputs.store import Entry, Store
 from orchestrator.inputs.transfer import export_entries, import_entries
-from orchestrator.prebuilt.program import load_program, program_tag
 from orchestrator.project.model import Base
 from tests.inputs.conftest import QUICK
 from tests.inputs.fakes import ImageEngine

@@ -15,10 +15,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from orchestrator.boot.machine import Machine, boot
 from orchestrator.errors import OrchestratorError, Severity
 from orchestrator.image.writer import BootFiles
-from orchestrator.rehearse.run import Options, rehearse
+from orchestrator.run.qemu.machine import Machine, boot
+from orchestrator.run.sandbox.rehearsal import Options, rehearse
 from orchestrator.verify.image import verify_image
 
 from .making import link, missing, pack

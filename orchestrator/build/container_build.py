@@ -1,0 +1,110 @@
+"""A Containerfile run by the engine, and a failed step in words."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
+from orchestrator.build.state import Job
+from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, proxy_arguments
+from orchestrator.engine.base import BuildRequest, BuildSecret, LayerLost, Leftover, StepFailed
+from orchestrator.errors import BuildStepError, EngineError, Finding, Severity
+from orchestrator.events import Notice
+from orchestrator.network import CA_SECRET
+from orchestrator.packers.ops import explain
+from orchestrator.plan.origins import line_in_script, origin_of
+from orchestrator.project.load import LoadedProject
+
+BUILD_ATTEMPTS = 3
+"""Builds of others that end at the same time can take a layer away: twice in a row is bad luck enough."""
+
+
+def run_containerfile(job: Job, made: Assembled, target: str, tag: str = "") -> str:
+    """Build stage `target` of what was assembled; the image id. BuildStepError says where a failed step came from."""
+    # The user's own are for the user's step; the shim's sources come from elsewhere.
+    own = target != SHIM_STAGE
+    secrets = [BuildSecret(id=name, data=value) for name, value in job.secrets.values.items() if own]
+    if job.engine.info.mounts:
+        secrets.append(BuildSecret(id=CA_SECRET, data=made.certificates, hide=False))
+    request = BuildRequest(
+        context=(),
+        containerfile=CONTAINERFILE,
+        tag=tag or f"localhost/orchestrator/{job.plan.name.lower()}:{target}-{job.build_id[:12]}",
+        build_id=job.build_id,
+        target=target,
+        build_args={} if job.options.offline else proxy_arguments(job.loaded),
+        no_cache=job.options.no_cache,
+        offline=job.options.offline,
+        images=tuple(base.reference for base in (job.inputs.base, job.inputs.gevulot_base) if base is not None),
+        secrets=tuple(secrets),
+        ssh=job.secrets.agent if own else "",
+    )
+    for attempt in range(1, BUILD_ATTEMPTS + 1):
+        try:
+            return job.engine.build(replace(request, context=made.context.stream()), job.emit)
+        except LayerLost as lost:
+            if attempt == BUILD_ATTEMPTS:
+                raise
+            job.emit(Notice(text=f"{lost.message}; the build begins again"))
+        except StepFailed as failure:
+            raise _explained(failure, job, made) from failure
+    raise AssertionError("unreachable")
+
+
+def forget(job: Job, image_id: str) -> None:
+    """Remove an image of this build from the engine; its layers stay as the engine's cache."""
+    with suppress(EngineError):
+        job.engine.remove(Leftover(kind="image", id=image_id, name="", build_id=job.build_id))
+
+
+def _explained(failure: StepFailed, job: Job, made: Assembled) -> BuildStepError:
+    """A failed step in words: its last lines, where it came from in project.yaml, what to do."""
+    loaded = job.loaded
+    origin = origin_of(failure.stage, failure.instruction, job.plan.origins)
+    if origin is not None and origin.field == "ops":
+        base = explain(failure)
+        message, remedy = base.message, base.remedy
+    else:
+        status = f" with status {failure.status}" if failure.status is not None else ""
+        message = f"the build step failed{status}" if failure.instruction else failure.message
+        remedy = "its last lines are above; correct it and build again (finished steps are cached)"
+        remedy += _about_program(loaded, made)
+    line = origin.line if origin else None
+    if origin is not None and origin.field == "build.run":
+        line = _line_of_run(loaded, failure.tail)
+    finding = Finding(
+        severity=Severity.ERROR,
+        code="build-step",
+        message=message,
+        remedy=remedy,
+        file=str(loaded.path),
+        line=line,
+        field=origin.field if origin else None,
+    )
+    return BuildStepError(message, remedy=remedy, findings=(finding,), detail=failure.tail)
+
+
+def _about_program(loaded: LoadedProject, made: Assembled) -> str:
+    """What to know about a program that is there on this host and isn't in the context: "" when there is none."""
+    context = (loaded.root / loaded.project.build.context).resolve()
+    program = context / loaded.project.build.program
+    cache = next((each for each in made.context.caches if each in program.parents), None)
+    if cache is None or not program.is_file():
+        return ""
+    name, shown = loaded.project.build.program, cache.relative_to(context)
+    return (
+        f". {name} of this host was not used: {shown}/ is marked as a cache; to use it, add `!{name}` to .dockerignore"
+    )
+
+
+def _line_of_run(loaded: LoadedProject, tail: str) -> int:
+    """The line of project.yaml at which the user's script failed, as far as the shell said; else where it begins."""
+    inner = line_in_script(tail)
+    script, text = loaded.project.build.run.split("\n"), loaded.text.split("\n")
+    if inner is None or inner > len(script):
+        return loaded.run_line
+    line = loaded.run_line + inner - 1
+    # Only a block scalar keeps the script's lines; in any other style they can't be told apart.
+    as_written = line <= len(text) and text[line - 1].strip() == script[inner - 1].strip()
+    return line if as_written else loaded.run_line

@@ -1,0 +1,247 @@
+"""The order of the steps, from project.yaml to receipt. This module knows it, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+from orchestrator.build.bundle import input_keys, keep_images
+from orchestrator.build.container_build import forget, run_containerfile
+from orchestrator.build.finish import hashed, only_build_of, pack, verified, with_stand_ins
+from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
+from orchestrator.build.kept_program import keep_program, program_key, program_tag
+from orchestrator.build.prepare import assembled, prepared, usable_secrets
+from orchestrator.build.state import BuildOptions, Order, phase
+from orchestrator.containerfile.assemble import Dialect, assemble
+from orchestrator.containerfile.ignore import left_out_by as read_left_out
+from orchestrator.containerfile.render import render_containerfile
+from orchestrator.containerfile.rendered import check_room, clear_earlier, command_by_hand
+from orchestrator.engine.base import Engine
+from orchestrator.errors import Finding, Severity, UsageError
+from orchestrator.events import Emit, Event
+from orchestrator.files import fill, replacing
+from orchestrator.inputs.nominal import nominal_inputs
+from orchestrator.inputs.store import Entry, Store
+from orchestrator.inputs.transfer import export_entries
+from orchestrator.lock.resolve import resolve_locked
+from orchestrator.manifest.effective import EffectiveManifest
+from orchestrator.manifest.merge import effective_manifest, left_out
+from orchestrator.packers.staged import OpenArchive
+from orchestrator.plan.make import make_plan
+from orchestrator.project.load import LoadedProject, load_project
+from orchestrator.project.paths import check_paths
+from orchestrator.project.secrets import read_secrets
+from orchestrator.project.user_settings import with_user_settings
+from orchestrator.receipt import Built, StageTimes, Warnings, receipt_document, receipt_text
+
+if TYPE_CHECKING:
+    from orchestrator.provenance.dsse import SigningKey
+
+Read = TypeVar("Read")
+TARGET = "result"
+STAGING_STAGE = "staging"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A project whose own files are right: what `check` proves and every other command starts from."""
+
+    loaded: LoadedProject
+    manifest: EffectiveManifest
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A finished build: where the image and its receipt are, and the receipt's document."""
+
+    image: Path
+    receipt: Path
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staging:
+    """The stage that gathers the image's files. `directories` (globs) are where it looks for libraries first."""
+
+    open_archive: OpenArchive
+    directories: tuple[str, ...]
+
+
+def check_project(path: Path) -> Checked:
+    """Validate project.yaml, manifest and paths: no engine, no network, nothing written.
+
+    UsageError holds every error of all three; warnings and notes come back in `findings`.
+    """
+    loaded = with_user_settings(load_project(path))
+    findings = list(loaded.warnings)
+    left_out_by = _collected(lambda: read_left_out(loaded.root / loaded.project.build.context), path, findings)
+    findings += check_paths(loaded, left_out_by or (lambda _path: ""))
+    manifest = _collected(lambda: effective_manifest(loaded), path, findings)
+    if manifest is not None:
+        findings += manifest.findings
+        findings += left_out(loaded, left_out_by) if left_out_by is not None else ()
+    if manifest is None or any(finding.severity is Severity.ERROR for finding in findings):
+        raise UsageError(f"{path} can't be built", findings=findings)
+    return Checked(loaded=loaded, manifest=manifest, findings=tuple(findings))
+
+
+def _collected(read: Callable[[], Read], path: Path, findings: list[Finding]) -> Read | None:
+    """What `read` gives; None, and its errors among `findings`, when something is wrong with what it reads."""
+    try:
+        return read()
+    except UsageError as error:
+        unplaced = Finding(
+            severity=Severity.ERROR, code="unreadable", message=error.message, remedy=error.remedy, file=str(path)
+        )
+        findings += error.findings or (unplaced,)
+    return None
+
+
+def render_text(checked: Checked) -> str:
+    """The Containerfile alone: nothing is fetched, bases and sources are named as in project.yaml."""
+    return render_containerfile(make_plan(checked.loaded, checked.manifest, nominal_inputs(checked.loaded)))
+
+
+def render_context(checked: Checked, *, output: Path, emit: Emit) -> tuple[str, ...]:
+    """Write the Containerfile and all that it copies into `output`; the command that builds it by hand.
+
+    Outside inputs are fetched, no engine is asked.
+    """
+    check_room(output)
+    inputs = resolve_locked(checked.loaded, None, emit)
+    plan = make_plan(checked.loaded, checked.manifest, inputs)
+    made = assemble(checked.loaded, plan, inputs, dialect=Dialect(), exclude=(output,), emit=emit)
+    clear_earlier(output)
+    made.context.write_to(output)
+    return command_by_hand(checked.loaded, made, output)
+
+
+def build_project(
+    checked: Checked,
+    engine: Engine,
+    *,
+    output: Path,
+    emit: Emit,
+    options: BuildOptions | None = None,
+    sign: SigningKey | None = None,
+) -> Result:
+    """Build, verify and write `output/NAME.img`, its receipt and what it names, or leave all as they were."""
+    from orchestrator.provenance.attach import attaching
+
+    loaded, name = checked.loaded, checked.loaded.project.name
+    times, warned, started = StageTimes(), Warnings(checked.findings), datetime.now(UTC)
+
+    def tell(event: Event) -> None:
+        times.record(event)
+        warned.record(event)
+        emit(event)
+
+    order = _order(checked, engine, options or BuildOptions(), tell)
+    with only_build_of(output, name, tell), order.store.in_use():
+        job = prepared(order)
+        made = assembled(job)
+        image_id = run_containerfile(job, made, TARGET)
+        target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
+        # The inner ones are renamed first: a receipt never speaks of a file that isn't there yet.
+        with (
+            replacing(receipt) as receipt_part,
+            attaching(output, name, sign) as attachments,
+            replacing(target) as image_part,
+        ):
+            made_by, records = pack(job, image_id, image_part)
+            # What it held is in the image file now; its layers stay as the engine's cache.
+            forget(job, image_id)
+            warned.add("staging", records.warnings)
+            verification = with_stand_ins(verified(image_part, loaded, target, tell, records.warnings), job.inputs)
+            warned.add_findings("verify", verification.findings)
+            built = Built(
+                project=loaded.project,
+                plan=job.plan,
+                inputs=job.inputs,
+                engine=engine.info,
+                image_path=str(target),
+                digests=hashed(image_part, target, tell),
+                ops_version=made_by,
+                containerfile=made.containerfile,
+                manifest=made.manifest,
+                context_sha256=made.context.digest(),
+                stages=times.rows,
+                verification=verification,
+                warnings=warned.rows,
+                shim=job.shim,
+            )
+            with phase(tell, "receipt", "write provenance and bill of materials"):
+                attached = attachments.write(built, image_part, records, started)
+            document = receipt_document(built, attached)
+            fill(receipt_part, receipt_text(document).encode())
+    return Result(image=target, receipt=receipt, document=document)
+
+
+def require_secrets(checked: Checked) -> None:
+    """UsageError, with lines, when a secret of the project isn't there. `build_project` says the same, but later."""
+    read_secrets(checked.loaded)
+
+
+def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit) -> list[Entry]:
+    """Write all that a build of the project needs to `target`, for a machine without a network; what it holds.
+
+    That is every input, the finished shim, images that were pulled, and the result of the stage `program`: its step may
+    download (crates, say), so it is built here, or taken from the engine's cache. The lock stays beside project.yaml.
+    """
+    order = _order(checked, engine, BuildOptions(), emit)
+    store = order.store
+    with store.in_use():
+        job = prepared(order)
+        key = program_key(job.loaded, job.plan, job.inputs)
+        with store.lock(f"bundle-{key}"):
+            image = run_containerfile(replace(job, build_id="bundle"), assembled(job), PROGRAM_STAGE, program_tag(key))
+            with phase(emit, "bundle", "save the images"):
+                keep_program(store, engine, key)
+                keys = [key, *input_keys(store, job.inputs), *keep_images(store, engine, job.inputs)]
+            forget(replace(job, build_id="bundle"), image)
+        if job.shim is not None:
+            keys.append(job.shim.key)
+        with phase(emit, "bundle", f"write {target.name}"):
+            try:
+                return export_entries(store, keys, target)
+            finally:
+                store.remove(key)  # large, of use on the other machine only, and saved again in seconds
+
+
+@contextmanager
+def open_staging(checked: Checked, engine: Engine, *, emit: Emit) -> Iterator[Staging]:
+    """The container in which the image's files were gathered, from the engine's cache or built again.
+
+    Errors are those of `build_project`, up to that step.
+    """
+    order = _order(checked, engine, BuildOptions(), emit)
+    with order.store.in_use():
+        job = prepared(order)
+        image = run_containerfile(job, assembled(job), STAGING_STAGE)
+        try:
+            searched = tuple(value for option, value in job.plan.staging.arguments if option == "--search")
+            yield Staging(
+                open_archive=lambda path: engine.open_archive(image, path, job.build_id), directories=searched
+            )
+        finally:
+            forget(job, image)
+
+
+def _order(checked: Checked, engine: Engine, options: BuildOptions, emit: Emit) -> Order:
+    """Reads the secrets too: one that is missing shows before anything is written."""
+    return Order(
+        loaded=checked.loaded,
+        manifest=checked.manifest,
+        engine=engine,
+        store=Store(emit=emit, imported=options.offline),
+        secrets=usable_secrets(checked.loaded, engine),
+        options=options,
+        build_id=uuid4().hex,
+        emit=emit,
+    )

@@ -1,0 +1,131 @@
+"""QEMU with the node's device set: found, started, watched, its end explained. The image is never written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import process
+from orchestrator.errors import EngineError, VerificationError
+from orchestrator.image.reader import open_image
+from orchestrator.image.stub import STUB_EXIT_STATUS
+from orchestrator.run.qemu.accelerator import Accelerator, KvmBrokeError, choose, quoted, run
+
+# What Nanos writes before it gives up; it then powers off with status 0 (its source; facts of Nanos).
+_TROUBLE = (
+    "unable to resolve program path",
+    "couldn't find program interpreter",
+    "program startup failed before exec",
+    "klib automatic load failed",
+    "missing dependencies for",
+    "invalid mount point",
+    "Process abort",
+)
+_KERNEL_CODES = {0x7D: "the kernel waits for gdb", 0x7E: "the kernel faulted", 0x7F: "the kernel halted"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What to boot. `memory` is MiB, `timeout` seconds; `workspace` is shared as /workspace (9p
+    tag 0); `vsock` is the guest's CID, None for no vsock device."""
+
+    image: Path
+    accel: str = "auto"
+    cpus: int = 2
+    memory: int = 512
+    timeout: float = 120.0
+    workspace: Path | None = None
+    vsock: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Booted:
+    """How it ended. `status` is QEMU's own (None: stopped at the time limit); `code` the guest's, where it told."""
+
+    ok: bool
+    status: int | None
+    code: int | None
+    reason: str
+    accel: str
+    seconds: float
+    log: bytes
+
+
+def check_bootable(image: Path) -> None:
+    """VerificationError for a file that no BIOS starts: not an image, cut short, or without boot code."""
+    with open_image(image) as opened:
+        starts = opened.boot_sector
+    if not starts:
+        raise VerificationError(
+            f"{image} has no boot code: a BIOS, as the node's, finds nothing to start",
+            remedy="take a Nanos release that has boot.img, and build again",
+        )
+
+
+def command(qemu: str, machine: Machine, accel: Accelerator) -> list[str]:
+    """QEMU's arguments. UsageError where a path can't be passed on."""
+    arguments = [
+        *(qemu, "-machine", "q35", "-accel", accel.name, "-cpu", accel.cpu, "-nodefaults", "-vga", "none"),
+        *("-smp", str(machine.cpus), "-m", f"{machine.memory}M", "-nic", "none", "-no-reboot", "-display", "none"),
+        *("-device", "virtio-scsi-pci,id=scsi0", "-device", "scsi-hd,bus=scsi0.0,drive=hd0"),
+        # snapshot: the kernel writes its log and the file system's; that goes to a temporary file of QEMU's.
+        *("-drive", f"file={quoted(machine.image)},format=raw,if=none,id=hd0,snapshot=on"),
+        *("-device", "isa-debug-exit", "-device", "virtio-rng-pci", "-serial", "stdio"),
+    ]
+    if machine.workspace is not None:
+        share = f"local,path={quoted(machine.workspace)},mount_tag=0,security_model=none,multidevs=remap,id=fs0"
+        arguments += ["-virtfs", share]
+    if machine.vsock is not None:
+        arguments += ["-device", f"vhost-vsock-pci,guest-cid={machine.vsock}"]
+    return arguments
+
+
+def boot(machine: Machine, output: Callable[[bytes], None]) -> Booted:
+    """Boot and wait; `output` gets the serial log as it comes. EngineError: no QEMU, or KVM asked for in vain.
+    VerificationError: no image, or one without boot code."""
+    qemu = process.which("qemu-system-x86_64")
+    if qemu is None:
+        raise EngineError("qemu-system-x86_64 is missing", remedy="apt-get install qemu-system-x86")
+    check_bootable(machine.image)
+    accel = choose(qemu, machine.accel)
+    log = bytearray()
+
+    def take(data: bytes) -> None:
+        log.extend(data)
+        output(data)
+
+    started = time.monotonic()
+    try:
+        status = run(accel, command(qemu, machine, accel), machine.timeout, take)
+        ok, code, reason = explain(status, machine.timeout)
+    except KvmBrokeError:
+        status, ok, code, reason = None, False, None, "KVM gave up on the machine; try --accel tcg"
+    trouble = next((line for line in _lines(log) if any(mark in line for mark in _TROUBLE)), None)
+    if ok and code is None and trouble is not None:
+        ok, reason = False, f"the kernel said: {trouble}"
+    if status == 1 and b"qemu-system-x86_64: " in log:  # its own failures end with 1 too; doubt counts as failed
+        ok, code, reason = False, None, "QEMU itself failed; its message is in the log"
+    seconds = time.monotonic() - started
+    return Booted(ok=ok, status=status, code=code, reason=reason, accel=accel.name, seconds=seconds, log=bytes(log))
+
+
+def explain(status: int | None, timeout: float) -> tuple[bool, int | None, str]:
+    """Good or not, the guest's exit code where known, and words. Nanos tells its code only by debug_exit."""
+    if status is None:
+        return False, None, f"did not end within {timeout:g} s, and was stopped"
+    if status < 0:
+        return False, None, f"QEMU was ended by signal {-status}"
+    if status == 0:
+        return True, None, "powered off (without debug_exit in the manifest the program's exit code is not known)"
+    if status == STUB_EXIT_STATUS:
+        return False, None, "the stub kernel ran: it is not Nanos, the program was not run"
+    code = status >> 1
+    if status == 1:
+        return True, 0, "the program ended with 0"
+    return False, code, _KERNEL_CODES.get(code, f"the program ended with {code}")
+
+
+def _lines(log: bytes | bytearray) -> list[str]:
+    return [line.strip() for line in log.decode(errors="replace").splitlines()]

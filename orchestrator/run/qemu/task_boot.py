@@ -1,0 +1,46 @@
+"""A boot with a task: files into the workspace, the node's stand-in where the program asks one, the result out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator.files import make_directory
+from orchestrator.run.node.files import prepare, read_result, read_task
+from orchestrator.run.node.standin import NodeStandIn
+from orchestrator.run.node.task import WORKSPACE, Result
+from orchestrator.run.qemu.machine import Booted, Machine, boot
+from orchestrator.run.qemu.vsock import can_serve, node_for_guest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What the program is given. `local`: tasks are files; else it asks a node. `task` None: there is none."""
+
+    local: bool
+    task: Path | None = None
+    files: tuple[Path, ...] = ()
+
+
+def boot_with_task(machine: Machine, work: Work, output: Callable[[bytes], None]) -> tuple[Booted, Result | None]:
+    """Boot; the result is None without a task. A machine without a workspace gets a temporary one.
+
+    Errors: UsageError for the task and its files; EngineError as of `boot`, and for a node's task where the host has
+    no vhost-vsock (without a task such a program is booted without a node).
+    """
+    with ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="boot-")))
+        folder = machine.workspace or temporary / "workspace"
+        make_directory(folder)
+        task = read_task(work.task, work.files, WORKSPACE) if work.task is not None else None
+        prepare(folder, task, work.files, local=work.local)
+        node, vsock = NodeStandIn(task=task, workspace=folder), None
+        if not work.local and (task is not None or can_serve()):
+            vsock = stack.enter_context(node_for_guest(node))
+        booted = boot(replace(machine, workspace=folder, vsock=vsock), output)
+        if task is None:
+            return booted, None
+        return booted, read_result(folder) if work.local else node.outcome

@@ -1,0 +1,58 @@
+"""Which of the missing things project.yaml can ask for without breaking the next build, and why not the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from orchestrator.run.sandbox.lookup import WORK_DIRECTORY, Look
+from orchestrator.run.sandbox.trace import Missing
+
+_OF_THE_KERNEL: Final = ("/proc", "/sys", "/dev")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What to write into project.yaml, and why the rest is left: reason → names, in order."""
+
+    add: Missing
+    left: Mapping[str, tuple[str, ...]]
+
+
+def choose(missing: Missing, nearby: Look, closer: Callable[[], Look], *, succeeded: bool) -> Choice:
+    """Sort out what a rehearsal found missing. `closer` is asked for only where `nearby` finds nothing."""
+    left: dict[str, tuple[str, ...]] = {}
+
+    def keep(name: str, reason: str) -> bool:
+        if reason:
+            left[reason] = (*left.get(reason, ()), name)
+        return not reason
+
+    def why_no_file(path: str) -> str:
+        return _never(path) or (nearby.why_no_file(path.lstrip("/")) and closer().why_no_file(path.lstrip("/")))
+
+    def why_no_library(name: str) -> str:
+        return _unwritable(name) or (nearby.why_no_library(name) and closer().why_no_library(name))
+
+    if succeeded:
+        for name in (*missing.libraries, *missing.files):
+            keep(name, "the program succeeded without it")
+        return Choice(add=Missing(libraries=(), files=()), left=left)
+    files = tuple(path for path in missing.files if keep(path, why_no_file(path)))
+    libraries = tuple(name for name in missing.libraries if keep(name, why_no_library(name)))
+    return Choice(add=Missing(libraries=libraries, files=files), left=left)
+
+
+def _never(path: str) -> str:
+    """Why no build could give the image this path; "" for one that a file may have."""
+    if path in _OF_THE_KERNEL or path.startswith(tuple(f"{each}/" for each in _OF_THE_KERNEL)):
+        return "made by the guest's kernel, held by no image"
+    if path == WORK_DIRECTORY or path.startswith(f"{WORK_DIRECTORY}/"):
+        return f"a path of the build: in the image, what is in {WORK_DIRECTORY} lies under /"
+    return _unwritable(path)
+
+
+def _unwritable(name: str) -> str:
+    plain = name.isprintable() and name.strip("/") and ".." not in name.split("/")
+    return "" if plain else "a name that project.yaml can't hold"

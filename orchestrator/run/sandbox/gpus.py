@@ -1,0 +1,77 @@
+"""This machine's GPUs for a rehearsal: their device nodes, and the driver's libraries instead of the packed ones.
+
+libcuda speaks to the kernel driver of its own version alone. The packed one is the guest driver's, so here this
+machine's stands in for it; program, CUDA runtime, C library and loader stay the image's.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from orchestrator.errors import EngineError
+from orchestrator.files import Tree
+from orchestrator.run.sandbox.tree import resolve
+
+_FOLDERS: Final = tuple(
+    Path(each)
+    for each in (
+        "/usr/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu/nvidia/current", "/usr/lib64", "/usr/lib",
+        "/usr/local/nvidia/lib64", "/run/opengl-driver/lib",
+    )
+)  # fmt: skip
+_DRIVER: Final = re.compile(
+    r"lib(cuda|nvidia-ml|nvidia-ptxjitcompiler|nvidia-nvvm|nvidia-gpucomp)\.so\.(1|4|\d{3}\.\d+(\.\d+)?)"
+)
+"""libcuda loads the last three by name when it compiles PTX; newer drivers have split them off."""
+_GUEST_FOLDER: Final = "lib/x86_64-linux-gnu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostGpus:
+    """Device nodes, and the driver's libraries (files by the names that they are loaded by)."""
+
+    devices: tuple[str, ...]
+    libraries: tuple[Path, ...]
+
+
+def host_gpus(device_folder: Path = Path("/dev"), folders: Sequence[Path] = _FOLDERS) -> HostGpus:
+    """What this machine has. EngineError when that is no NVIDIA GPU, or its driver has no libcuda here."""
+    nodes = [*device_folder.glob("nvidia*"), *device_folder.glob("nvidia-caps/*")]
+    devices = tuple(sorted(str(each) for each in nodes if each.is_char_device()))
+    if not devices:
+        raise EngineError(
+            f"this machine has no NVIDIA GPU ({device_folder}/nvidia* is missing)",
+            remedy="rehearse without --gpus, or where nvidia-smi shows a GPU",
+        )
+    for folder in folders:
+        if (folder / "libcuda.so.1").is_file():
+            libraries = sorted(each for each in folder.iterdir() if _DRIVER.fullmatch(each.name) and each.is_file())
+            return HostGpus(devices=devices, libraries=tuple(libraries))
+    raise EngineError(
+        "this machine's driver has no libcuda.so.1 in the usual folders",
+        remedy="install the driver's CUDA library (Debian: libcuda1), of nvidia-smi's version",
+    )
+
+
+def swap_driver_libraries(tree: Path, libraries: Iterable[Path]) -> tuple[str, ...]:
+    """Put the machine's driver libraries into an image's file tree, in place of those packed; their names, sorted.
+
+    Removes every packed one, wherever it lies; versions of its own beside the machine's would be found first.
+    """
+    for path in tree.rglob("lib*.so*"):
+        if _DRIVER.fullmatch(path.name):
+            path.unlink()
+    # In an image /lib may be a link, and where it leads, within its tree, is the image's affair.
+    target = PurePosixPath(resolve(tree, _GUEST_FOLDER).relative_to(tree))
+    names = []
+    with Tree(tree) as inside:
+        for library in libraries:
+            with inside.file(target / library.name, 0o755) as sink, library.open("rb") as source:
+                shutil.copyfileobj(source, sink, 1024 * 1024)
+            names.append(library.name)
+    return tuple(sorted(names))

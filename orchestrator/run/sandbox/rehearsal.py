@@ -1,0 +1,336 @@
+"""A rehearsal from beginning to end: the image's tree, a place to run in, the program, its result."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from orchestrator.elf.closure import GuestLoader
+from orchestrator.elf.nanos import loaded_by_kernel
+from orchestrator.errors import Finding, UsageError
+from orchestrator.events import Emit, Notice, ignore
+from orchestrator.guest.files import make_skeleton
+from orchestrator.guest.model import guest_of
+from orchestrator.image.reader import Image, open_image
+from orchestrator.image.tree import File
+from orchestrator.inspection import extract_tree
+from orchestrator.receipt import read_receipt, receipt_limits, takes_task_files
+from orchestrator.rpc import socket_directory
+from orchestrator.run.node.files import prepare, read_result, read_task
+from orchestrator.run.node.standin import NodeStandIn, answers, serving
+from orchestrator.run.node.task import WORKSPACE, Result
+from orchestrator.run.sandbox import places
+from orchestrator.run.sandbox.bpf import filter_program
+from orchestrator.run.sandbox.gpus import HostGpus, host_gpus, swap_driver_libraries
+from orchestrator.run.sandbox.launcher import Started, launcher
+from orchestrator.run.sandbox.limits import counts_by_namespace, disk_limit, resource_limits
+from orchestrator.run.sandbox.outcome import Limits, Machine, OutputSink, Program, Run, VsockHandler
+from orchestrator.run.sandbox.owner import lent, program_id
+from orchestrator.run.sandbox.places import Folders
+from orchestrator.run.sandbox.rules import Rules
+from orchestrator.run.sandbox.supervisor import Bounds, CannotBegin, Place, supervise, too_late
+from orchestrator.run.sandbox.trace import Missing, missing
+from orchestrator.run.sandbox.tree import hostname, make_mount_points
+from orchestrator.run.sandbox.view import SKELETON, View
+from orchestrator.run.sandbox.vsock import Bridge
+from orchestrator.run.sandbox.watches import free_space
+
+if TYPE_CHECKING:
+    from orchestrator.engine.base import RunningEngine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to rehearse. None: as the image's receipt says. `engine`: auto|none|docker|podman|private|URL.
+
+    `workspace`: a directory that is /workspace and stays; None = a temporary one. `timeout`: seconds from the start,
+    preparation included. `disk`: MiB that the program may add to its workspace (None: see limits.disk_limit).
+    `vsock` connects the program's vsock (None refuses it). `task` may be None with `files` given: then they only lie
+    in the workspace.
+    """
+
+    engine: str = "auto"
+    timeout: float = 300.0
+    memory: int | None = None
+    cpus: int | None = None
+    disk: int | None = None
+    threads: int = 4096
+    runtime: str | None = None
+    task: Path | None = None
+    files: tuple[Path, ...] = ()
+    workspace: Path | None = None
+    trace: bool = False
+    gpus: bool = False
+    vsock: VsockHandler | None = None
+    sink: OutputSink | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """What came of it. `place` is where it ran; `missing` only with a trace, `result` only with a task; `swapped`:
+    the driver libraries that were this machine's, not the image's; `damaged`: what the guest's kernel does to the
+    program or its loader, which Linux doesn't."""
+
+    run: Run
+    limits: Limits
+    place: str
+    machine: Machine
+    swapped: tuple[str, ...] = ()
+    result: Result | None = None
+    missing: Missing | None = None
+    damaged: tuple[Finding, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """The program ended with 0, answered its task if it had one, and the guest's kernel would load it whole."""
+        return self.failure is None
+
+    @property
+    def failure(self) -> str | None:
+        """Why it failed, for a person; None where it is ok."""
+        answer = self.result.error if self.result is not None and self.run.ok else None
+        return answer or self.program_failure
+
+    @property
+    def program_failure(self) -> str | None:
+        """The same, whatever it answered to its task."""
+        if not self.run.ok:
+            return self.run.reason(self.limits)
+        return "the program ran here, but Nanos would not load it whole" if self.damaged else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For --json."""
+        document = self.run.to_dict() | {"ok": self.ok, "engine": self.place}
+        document["limits"] = asdict(self.limits)
+        document["message"] = self.run.words(self.limits)
+        document["guest"] = {"nanos": self.machine.version, "table": self.machine.guest.version}
+        document["swapped"] = list(self.swapped)
+        document["damaged"] = [
+            {"code": each.code, "message": each.message, "remedy": each.remedy} for each in self.damaged
+        ]
+        if self.result is not None:
+            document["result"] = self.result.to_dict()
+        if self.missing is not None:
+            document["missing"] = self.missing.to_dict()
+        return document
+
+
+def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
+    """Run the image's program from its own tree. EngineError where no place can be had, UsageError for the rest."""
+    deadline = time.monotonic() + options.timeout
+    receipt = read_receipt(path)
+    local = takes_task_files(receipt, options.runtime)
+    with (
+        open_image(path) as image,
+        tempfile.TemporaryDirectory(prefix="rehearse-") as temporary,
+        socket_directory("rehearse-") as sockets,
+    ):
+        program = program_of(image)
+        task = read_task(options.task, options.files, program.workspace) if options.task is not None else None
+        node_at = sockets / "node.sock" if not local and options.vsock is None else None
+        if node_at is not None:
+            options = replace(options, vsock=partial(answers, node_at))
+        folders = _folders(Path(temporary), sockets, image, program, options)
+        limits = _limits(receipt, options, folders.workspace)
+        machine = machine_of(image, program, limits)
+        _lay_out(image, folders, deadline, machine)
+        prepare(folders.workspace, task, options.files, local=local)
+        gpus = host_gpus() if options.gpus else None
+        swapped = swap_driver_libraries(folders.tree, gpus.libraries) if gpus else ()
+        node = NodeStandIn(task=task, workspace=folders.workspace, workspace_at=program.workspace)
+        bounds = Bounds(limits=limits, workspace=folders.workspace, deadline=deadline, sink=options.sink)
+        with (
+            lent(folders.tree, folders.user, back=False),
+            lent(folders.workspace, folders.user, back=options.workspace is not None),
+            serving(node, node_at) if node_at is not None else nullcontext(),
+        ):
+            run, place = _Attempts(folders, machine, bounds, options, gpus).run(emit)
+        result = read_result(folders.workspace) if local else node.outcome
+        return Rehearsal(
+            run=run,
+            limits=limits,
+            place=place,
+            machine=machine,
+            swapped=swapped,
+            result=result if task is not None else None,
+            missing=missing(image.rootfs, run.opened) if options.trace else None,
+            damaged=_damaged(image, program),
+        )
+
+
+def _damaged(image: Image, program: Program) -> tuple[Finding, ...]:
+    """What Nanos's own loader would make of the program: Linux's, which ran it here, keeps to its file."""
+    rootfs = image.rootfs
+
+    def open_file(path: str) -> BinaryIO | None:
+        node = rootfs.lookup(path)
+        return cast("BinaryIO", rootfs.open_file(node)) if isinstance(node, File) else None
+
+    loader = GuestLoader(open_file, program=program.path, environment=program.environment)
+    return tuple(loaded_by_kernel(loader, rootfs.attributes))
+
+
+def program_of(image: Image) -> Program:
+    """What an image runs. UsageError when it names no program."""
+    root = image.rootfs.attributes
+    name, arguments, environment = root.get("program"), root.get("arguments"), root.get("environment")
+    if not isinstance(name, str) or not name:
+        raise UsageError("the image names no program", remedy="`inspect IMAGE manifest` shows what it holds")
+    path = "/" + name.lstrip("/")
+    words = [str(each) for each in arguments] if isinstance(arguments, list) else []
+    mounts, cwd = root.get("mounts"), root.get("cwd")
+    places_ = [str(each) for each in mounts.values()] if isinstance(mounts, dict) else []
+    return Program(
+        path=path,
+        arguments=tuple(words or [path]),
+        environment={str(k): str(v) for k, v in environment.items()} if isinstance(environment, dict) else {},
+        cwd=cwd if isinstance(cwd, str) and cwd else "/",
+        workspace=next((each.rstrip("/") for each in places_ if len(each) > 1 and each.startswith("/")), WORKSPACE),
+    )
+
+
+def _limits(receipt: Mapping[str, Any], options: Options, workspace: Path) -> Limits:
+    memory, cpus = receipt_limits(receipt, memory=options.memory, cpus=options.cpus)
+    disk = disk_limit(options.disk, free_space(workspace))
+    return Limits(memory=memory, cpus=cpus, timeout=options.timeout, disk=disk, threads=options.threads)
+
+
+def _folders(temporary: Path, sockets: Path, image: Image, program: Program, options: Options) -> Folders:
+    folders = Folders(
+        tree=temporary / "tree",
+        workspace=(options.workspace or temporary / "workspace").absolute(),
+        launcher=sockets / "launcher",
+        workspace_at=program.workspace,
+        hostname=hostname(image.rootfs),
+        user=program_id(),
+    )
+    folders.workspace.mkdir(parents=True, exist_ok=True)
+    # What is in `temporary` and `sockets` is open to the program's user; they themselves are ours alone.
+    for path in (folders.tree, folders.launcher):
+        path.mkdir()
+        path.chmod(0o755)
+    return folders
+
+
+def machine_of(image: Image, program: Program, limits: Limits) -> Machine:
+    """The guest that an image's program runs in. A version of Nanos without a table has the nearest one's."""
+    root = image.rootfs.attributes
+    environment, uname, shares = (root.get(name) for name in ("environment", "uname", "mounts"))
+    claimed = environment.get("NANOS_VERSION") if isinstance(environment, dict) else None
+    version = str(claimed) if claimed else None
+    guest = guest_of(version)
+    named = image.rootfs.lookup("/etc/hostname")  # all that uname's nodename comes from, without a network
+    text = image.rootfs.read_at(named, 0, 64).decode(errors="replace") if isinstance(named, File) else ""
+    return Machine(
+        guest=guest,
+        version=version or guest.version,
+        program=program,
+        limits=limits,
+        hostname=text.rstrip("\r\n"),
+        uname={str(key): str(value) for key, value in uname.items()} if isinstance(uname, dict) else {},
+        shares={str(key): str(value) for key, value in shares.items()} if isinstance(shares, dict) else {},
+    )
+
+
+def _lay_out(image: Image, folders: Folders, deadline: float, machine: Machine) -> None:
+    def on_time() -> None:
+        if time.monotonic() > deadline:
+            raise too_late(machine.limits.timeout)
+
+    extract_tree(image.rootfs, folders.tree, on_time)
+    make_mount_points(folders.tree, folders.workspace_at)
+    make_skeleton(machine.guest, folders.tree, folders.launcher / SKELETON, machine.program.path)
+
+
+@dataclass(frozen=True)
+class _Attempts:
+    """One rehearsal, in the place that can be had."""
+
+    folders: Folders
+    machine: Machine
+    bounds: Bounds
+    options: Options
+    gpus: HostGpus | None
+
+    def run(self, emit: Emit) -> tuple[Run, str]:
+        """How it went, and where that was."""
+        engine = self.options.engine
+        if engine in ("none", "auto"):
+            # No engine needs to be found or imported, and nothing has run when a place can't begin.
+            try:
+                return self._attempt(self._outside, own_count=self._counted_apart()), "none"
+            except CannotBegin as error:
+                if engine == "none":
+                    raise
+                emit(Notice(text=f"{error.message}; a container engine is taken instead"))
+        from orchestrator.engine.select import connect  # late: the engines' libraries take a while
+
+        connected = connect(engine, emit=emit)
+        try:
+            inside = partial(self._inside, connected)
+            own_count = self.folders.user is not None
+            return self._attempt(inside, own_count=own_count, in_container=True), connected.info.kind
+        finally:
+            connected.close()
+
+    def _attempt(
+        self, where: Callable[[], AbstractContextManager[Place]], *, own_count: bool, in_container: bool = False
+    ) -> Run:
+        rules = self._rules()
+        instructions = filter_program(self.machine.guest, rules.asked, in_container=in_container)
+        self._write_launcher(instructions, own_count)
+        try:
+            with where() as place:
+                return supervise(place, rules, self.bounds)
+        finally:
+            rules.close()
+
+    def _rules(self) -> Rules:
+        folders, options = self.folders, self.options
+        view = View(
+            tree=folders.tree,
+            skeleton=folders.launcher / SKELETON,
+            share=folders.workspace,
+            share_at=folders.workspace_at,
+            beyond=options.gpus,
+        )
+        bridge = Bridge(options.vsock or (lambda _cid, _port: None))
+        return Rules(machine=self.machine, view=view, bridge=bridge, trace=options.trace)
+
+    def _write_launcher(self, instructions: bytes, own_count: bool) -> None:
+        program, limits = self.machine.program, self.bounds.limits
+        started = Started(
+            filter_program=instructions,
+            path=os.fsencode(program.path),
+            arguments=[os.fsencode(each) for each in program.arguments],
+            environment={os.fsencode(k): os.fsencode(v) for k, v in program.environment.items()},
+            cwd=os.fsencode(program.cwd),
+            limits=resource_limits(disk=limits.disk, threads=limits.threads, own_count=own_count),
+        )
+        executable = self.folders.launcher / "launcher"
+        executable.write_bytes(launcher(started))
+        executable.chmod(0o755)
+
+    def _counted_apart(self) -> bool:
+        return self.folders.user is not None or counts_by_namespace()
+
+    def _outside(self) -> AbstractContextManager[Place]:
+        log = self.folders.tree.parent / "jail.log"
+        return places.namespaces(self.folders, self.bounds.limits, log, devices=self._devices)
+
+    def _inside(self, engine: RunningEngine) -> AbstractContextManager[Place]:
+        build_id = f"rehearse-{secrets.token_hex(4)}"
+        limits = self.bounds.limits
+        return places.container(engine, self.folders, limits, build_id=build_id, devices=self._devices)
+
+    @property
+    def _devices(self) -> tuple[str, ...]:
+        return self.gpus.devices if self.gpus else ()

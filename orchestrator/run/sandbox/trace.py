@@ -1,0 +1,68 @@
+"""What a traced program looked for and didn't find, as lines for `stage:` of project.yaml."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+from orchestrator.image.reader import Filesystem
+from orchestrator.run.sandbox.outcome import Opened
+
+_LIBRARY: Final = re.compile(r"[^/]+\.so(\.[^/]+)*")
+_ASKED_BY_ALL: Final = (
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/localtime",
+    "/usr/lib/locale/",
+    "/etc/nsswitch.conf",
+)
+"""What the C library looks for in every program, and does without."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """What wasn't there: libraries by name, as `stage.extra` takes them, and files by guest path."""
+
+    libraries: tuple[str, ...]
+    files: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Lines for project.yaml; none when all was there."""
+        if not self.libraries and not self.files:
+            return
+        yield "stage:"
+        if self.libraries:
+            yield f"  extra: [{', '.join(map(yaml_word, self.libraries))}]"
+        if self.files:
+            yield f"  files: [{', '.join(yaml_word(path.lstrip('/')) for path in self.files)}]"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {"libraries": list(self.libraries), "files": list(self.files)}
+
+
+def yaml_word(text: str) -> str:
+    """A name as an item of a YAML list, quoted where it has to be; half characters become escapes."""
+    dumped = yaml.safe_dump([text], default_flow_style=True, allow_unicode=text.isprintable(), width=100_000)
+    return str(dumped).strip()[1:-1]
+
+
+def missing(filesystem: Filesystem, opened: Iterable[Opened]) -> Missing:
+    """Which of the opened paths the image hasn't. A loader tries many folders: a library counts when no try hit."""
+    libraries: dict[str, bool] = {}
+    files: list[str] = []
+    for each in opened:
+        if each.path.startswith(_ASKED_BY_ALL):
+            continue
+        there = filesystem.lookup(each.path) is not None
+        name = posixpath.basename(each.path)
+        if _LIBRARY.fullmatch(name):
+            libraries[name] = libraries.get(name, False) or there
+        elif not there:
+            files.append(each.path)
+    return Missing(libraries=tuple(name for name, found in libraries.items() if not found), files=tuple(files))

@@ -1,0 +1,238 @@
+"""Runs a workflow's programs one after the other, each rehearsed or booted, and tells what a node would record."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.digest import file_blake3
+from orchestrator.errors import UsageError
+from orchestrator.events import Emit, ignore
+from orchestrator.files import copy, make_directory, write_new
+from orchestrator.inputs.access import Access
+from orchestrator.inputs.download import fetch
+from orchestrator.inputs.store import Store
+from orchestrator.receipt import read_receipt, receipt_limits, takes_task_files
+from orchestrator.run.node.files import RESULT, TASK
+from orchestrator.run.node.standin import host_path, workspace_file
+from orchestrator.run.node.task import WORKSPACE, Result
+from orchestrator.run.qemu.machine import Machine
+from orchestrator.run.qemu.task_boot import Work, boot_with_task
+from orchestrator.run.sandbox.rehearsal import Options, rehearse
+from orchestrator.run.workflow.document import FromParent, Given, GivenFile, Step
+
+_OURS = (TASK, RESULT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """A file with its BLAKE3, hex."""
+
+    path: str
+    blake3: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a program ended. `error`: what went wrong; `peak` bytes, None where it isn't known; `output` its own."""
+
+    result: Result | None
+    error: str | None
+    seconds: float
+    output: bytes
+    peak: int | None = None
+    violations: tuple[str, ...] = ()
+
+
+Runner = Callable[[Path, Path, Path], Outcome]
+"""(image, task.json, workspace) → how it ended; the files lie in the workspace already."""
+
+
+def rehearsed(options: Options, emit: Emit = ignore) -> Runner:
+    """Programs run as `rehearse` does."""
+
+    def run(image: Path, task: Path, workspace: Path) -> Outcome:
+        done = rehearse(image, replace(options, task=task, workspace=workspace), emit)
+        return Outcome(
+            result=done.result,
+            error=done.program_failure,
+            seconds=done.run.seconds,
+            output=b"".join(done.run.output.values()),
+            peak=done.run.peak,
+            violations=tuple(str(each) for each in (*done.run.violations, *done.damaged)),
+        )
+
+    return run
+
+
+def booted(timeout: float) -> Runner:
+    """Programs run as `boot` does, each in a machine of its own."""
+
+    def run(image: Path, task: Path, workspace: Path) -> Outcome:
+        receipt = read_receipt(image)
+        memory, cpus = receipt_limits(receipt)
+        machine = Machine(image=image, timeout=timeout, workspace=workspace, memory=memory, cpus=cpus)
+        work = Work(local=takes_task_files(receipt), task=task)
+        done, result = boot_with_task(machine, work, lambda _data: None)
+        error = None if done.ok else done.reason
+        return Outcome(result=result, error=error, seconds=done.seconds, output=done.log)
+
+    return run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """One program's run. `workspace` is the host's directory; `error` is why it has no result."""
+
+    step: Step
+    image: Path
+    inputs: tuple[Recorded, ...]
+    outcome: Outcome
+    files: tuple[Recorded, ...]
+    workspace: Path
+    error: str | None
+
+    def to_dict(self, number: int) -> dict[str, Any]:
+        """As the node would record it: a proof, and after it a verification of it."""
+        result = self.outcome.result
+        return {
+            "program": self.step.program,
+            "image": str(self.image),
+            "transaction": "proof" if number == 0 else "verification",
+            "args": list(self.step.arguments),
+            "inputs": [asdict(each) for each in self.inputs],
+            "data": result.data.decode(errors="replace") if result else "",
+            "files": [asdict(each) for each in self.files],
+            "error": self.error,
+            "seconds": round(self.outcome.seconds, 3),
+            "peak_memory": self.outcome.peak,
+            "violations": list(self.outcome.violations),
+        }
+
+
+def find_images(steps: Sequence[Step], given: Mapping[str, Path], folder: Path) -> tuple[Path, ...]:
+    """Each step's image: by `given` (its `program` → image), else a path from the workflow's folder."""
+    unknown = [name for name in given if name not in {step.program for step in steps}]
+    if unknown:
+        raise UsageError(f"the workflow has no program {unknown[0]}", remedy="write --program PROGRAM=IMAGE as there")
+    found = []
+    for step in steps:
+        image = given.get(step.program, folder / step.program)
+        if not image.is_file():
+            what = f"there is no image {image}" if step.program in given else f"which image is program {step.program}?"
+            raise UsageError(what, remedy=f"--program {step.program}=IMAGE")
+        found.append(image)
+    return tuple(found)
+
+
+def run_workflow(
+    steps: Sequence[Step],
+    images: Sequence[Path],
+    folder: Path,
+    runner: Runner,
+    told: Callable[[Done], None] = lambda _done: None,
+    out: Path | None = None,
+) -> tuple[Done, ...]:
+    """Run all, to the first that gives no result. `folder` is the workflow's; `out` keeps the workspaces."""
+    for step in steps:  # what can be known to be wrong is said before anything runs
+        _check_inputs(step, folder)
+    done: list[Done] = []
+    with tempfile.TemporaryDirectory(prefix="workflow-") as temporary:
+        for number, (step, image) in enumerate(zip(steps, images, strict=True)):
+            workspace = (out or Path(temporary)) / f"{number + 1}-{image.stem}"
+            if workspace.exists():
+                raise UsageError(f"{workspace} is there already", remedy="take another -o, or remove it")
+            make_directory(workspace)
+            parent = done[-1] if done else None
+            inputs = tuple(_place(each, workspace, folder, parent) for each in step.inputs)
+            task = Path(temporary) / f"task-{number + 1}.json"
+            document = {"id": f"task-{number + 1}", "args": step.arguments, "files": [each.path for each in inputs]}
+            write_new(task, json.dumps(document).encode())
+            done.append(_done(step, image, inputs, runner(image, task, workspace), workspace))
+            told(done[-1])
+            if done[-1].error is not None:
+                break
+    return tuple(done)
+
+
+def _done(step: Step, image: Path, inputs: tuple[Recorded, ...], outcome: Outcome, workspace: Path) -> Done:
+    result, error = outcome.result, outcome.error
+    # What the program said of its task explains more than how it then ended.
+    if result is not None and result.error is not None:
+        error = result.error if error is None else f"{result.error} ({error})"
+    files = []
+    for path in result.files if result is not None and error is None else ():
+        real = workspace_file(workspace, WORKSPACE, path)
+        if real is None:
+            error = f"its result names {path}, which is not there"
+            break
+        files.append(_recorded(path, real))
+    return Done(
+        step=step, image=image, inputs=inputs, outcome=outcome, files=tuple(files), workspace=workspace, error=error
+    )
+
+
+def _recorded(path: str, real: Path) -> Recorded:
+    return Recorded(path=path, blake3=file_blake3(real), size=real.stat().st_size)
+
+
+def _place(each: Given | FromParent, workspace: Path, folder: Path, parent: Done | None) -> Recorded:
+    """Put one input into the workspace."""
+    source: Path | None
+    if isinstance(each, Given):
+        source, path = _source(each.Input, folder), each.Input.vm_path
+    else:
+        path = each.Output.file_name
+        has = {file.path for file in parent.files} if parent is not None else set()
+        if parent is None or path not in has:
+            raise UsageError(
+                f"the program before gave no file {path}",
+                remedy=f"name one of its result's: {', '.join(sorted(has)) or 'it gave none'}",
+            )
+        source = workspace_file(parent.workspace, WORKSPACE, path)
+    target = host_path(workspace, WORKSPACE, path)
+    if target is None or source is None:
+        raise UsageError(f"{path} can't be put into {WORKSPACE}", remedy="give it another name")
+    make_directory(target.parent)
+    copy(source, target)
+    return _recorded(path, target)
+
+
+def _check_inputs(step: Step, folder: Path) -> None:
+    """UsageError for what is wrong with a step's inputs whatever the programs do."""
+    seen = set()
+    for each in step.inputs:
+        path = each.Output.file_name if isinstance(each, FromParent) else each.Input.vm_path
+        place = host_path(Path("/"), WORKSPACE, path)
+        given = isinstance(each, Given)
+        if place is None or (given and not path.startswith("/")) or place.name in _OURS:
+            remedy = f"give a vm_path below {WORKSPACE}" if given else f"name a file of the result, below {WORKSPACE}"
+            raise UsageError(f"{path}: a program's files lie in {WORKSPACE}", remedy=remedy)
+        if place in seen:
+            raise UsageError(f"{step.program}: two inputs are {path}", remedy="give each its own vm_path")
+        seen.add(place)
+        if isinstance(each, Given) and each.Input.file_url is None and not (folder / each.Input.local_path).is_file():
+            raise UsageError(
+                f"there is no file {folder / each.Input.local_path}", remedy="paths are from the workflow's folder"
+            )
+
+
+def _source(given: GivenFile, folder: Path) -> Path:
+    if given.file_url is None:
+        return folder / given.local_path
+    if not re.fullmatch(r"[0-9a-f]{64}", given.local_path):
+        raise UsageError(
+            f"{given.local_path}: with file_url, local_path is the file's BLAKE3", remedy="`hash FILE` gives it"
+        )
+    entry = fetch(Access(store=Store()), given.file_url, title=given.vm_path)
+    if (is_really := file_blake3(entry.path)) != given.local_path:
+        raise UsageError(
+            f"{given.file_url} has BLAKE3 {is_really}, not {given.local_path}", remedy="correct local_path or file_url"
+        )
+    return entry.path
