@@ -43,7 +43,7 @@ def _section(title: str, columns: str) -> Iterator[str]:
 
 
 def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(' '.join(cell.split()) for cell in cells)} |"
 
 
 def _code(names: Sequence[str]) -> str:

@@ -60,7 +60,7 @@ class ShareRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
-    """What stops the guest. `fixed`: the first version without it, "" = none known."""
+    """What stops the guest, always or `sometimes`. `fixed`: the first version without it, "" = none known."""
 
     code: str
     calls: tuple[str, ...]
@@ -69,6 +69,7 @@ class Stop:
     then: str
     source: str
     fixed: str = ""
+    sometimes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,9 @@ from typing import Final
 from orchestrator.run.sandbox.findings import Findings
 from orchestrator.run.sandbox.notify import Call, Listener, Memory
 from orchestrator.run.sandbox.outcome import Machine
+
+_CLOCK_STEP: Final = 0.02
+"""File times are as coarse as the kernel's tick (10 ms at most)."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,13 @@ def returns(value: int) -> Answer:
 
 @dataclass
 class Process:
-    """The program's process: what we know of it and its memory. `pid` is None until the launcher becomes it."""
+    """The program's process: what we know of it and its memory. `pid` is None until the launcher becomes it, at
+    `began` (seconds since the epoch)."""
 
     machine: Machine
     findings: Findings
     pid: int | None = None
+    began: float = 0.0
     _memory: Memory | None = None
 
     @property
@@ -70,6 +76,7 @@ class Process:
     def became(self, pid: int) -> None:
         """The launcher is about to become the program: its memory is another from the next call on."""
         self.pid = pid
+        self.began = time.time() - _CLOCK_STEP
         self.close()
 
     def close(self) -> None:

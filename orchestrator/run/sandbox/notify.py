@@ -165,13 +165,14 @@ def place_of(pid: int, address: int) -> str:
     return ""
 
 
-def path_seen_by(pid: int, text: str, directory: int) -> str:
-    """A path that a process gave, made absolute. `directory`: its descriptor for it (-1 or AT_FDCWD: where it is)."""
+def path_seen_by(pid: int, text: str, directory: int) -> str | None:
+    """A path that a process gave, made absolute. `directory`: its descriptor for it (-1 or AT_FDCWD: where it is);
+    None when that is none."""
     if not text.startswith("/"):
         number = directory - (1 << 32) if directory >= 1 << 31 else directory
         link = f"/proc/{pid}/cwd" if number < 0 else f"/proc/{pid}/fd/{number}"
         try:
             text = f"{Path(link).readlink()}/{text}"
         except OSError:
-            text = f"/?/{text}"
+            return None
     return text

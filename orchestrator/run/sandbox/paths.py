@@ -15,6 +15,7 @@ from typing import Final
 from orchestrator.run.sandbox.answers import DONE, PROCEED, Answer, Process, fails, returns
 from orchestrator.run.sandbox.contents import Contents
 from orchestrator.run.sandbox.notify import Call, path_seen_by
+from orchestrator.run.sandbox.outcome import Severity
 from orchestrator.run.sandbox.view import Spot, View
 
 _O_TMPFILE: Final = 0o20000000
@@ -78,7 +79,8 @@ class Paths:
         if not text:
             return Spot(path="", realm="root", host="", error=errno.ENOENT)
         number = call.arguments[directory] & 0xFFFFFFFF if directory >= 0 else _NOWHERE
-        return self.view.find(path_seen_by(call.pid, text, number), follow=follow)
+        path = path_seen_by(call.pid, text, number)
+        return None if path is None else self.view.find(path, follow=follow)
 
     def _at_descriptor(self, call: Call, descriptor: int) -> Spot | None:
         try:
@@ -136,6 +138,8 @@ class Paths:
         if kind == "file" and self.contents.is_made(spot.path):
             kind = "device"
         size, blocks, block = (status.st_size, status.st_blocks, 4096) if kind == "file" else (0, 0, 0)
+        if kind == "file":  # the root's in blocks of 512 bytes, the share's not at all
+            blocks = 0 if spot.realm == "share" else -(-size // 512)
         times = [part for each in (status.st_atime_ns, status.st_mtime_ns, 0) for part in divmod(each, 10**9)]
         return _STAT.pack(
             status.st_dev, status.st_ino, 0, modes[kind], 0, 0, 0, 0, size, block, blocks, *times
@@ -200,7 +204,7 @@ class Paths:
             return PROCEED
         if spot.realm == "share":
             if not directory:
-                self._note_open(call, spot)
+                self._note_gone(call, spot)
             return PROCEED
         if spot.error:
             return fails(spot.error)
@@ -227,7 +231,7 @@ class Paths:
         if flags & _RENAME_EXCHANGE:
             return self._refused_by_share(call, "RENAME_EXCHANGE")
         if not flags & _RENAME_NOREPLACE and old.path != new.path:
-            self._note_open(call, new)
+            self._note_gone(call, new)
         return PROCEED
 
     @staticmethod
@@ -282,18 +286,19 @@ class Paths:
         why = "the guest has no such file"
         self.process.findings.add(call, "system-file", "looked for {}", why, subject=spot.asked, severity="note")
 
-    def _note_open(self, call: Call, spot: Spot) -> None:
-        """A file of the share is about to go. It stops the guest when it is still open."""
+    def _note_gone(self, call: Call, spot: Spot) -> None:
+        """A file of the share is about to go. It stops the guest when it is still open, and may when it is new."""
         machine = self.process.machine
-        stop = machine.guest.stop("unlink-open", machine.version)
-        if stop is None or spot.status is None or not stat.S_ISREG(spot.mode):
+        if spot.status is None or not stat.S_ISREG(spot.mode):
             return
-        if self.process.holds_open(spot.status):
-            done = f"called {call.name} on {{}} while it was open"
-            fixed = f" (mended in Nanos {stop.fixed})" if stop.fixed else ""
-            self.process.findings.add(
-                call, stop.code, done, f"{stop.then}{fixed}", subject=spot.asked, severity="error"
-            )
+        opened = self.process.holds_open(spot.status)
+        stop = machine.guest.stop("unlink-open" if opened else "unlink-written", machine.version)
+        if stop is None or not (opened or (spot.status.st_size and spot.status.st_mtime >= self.process.began)):
+            return
+        done = f"called {call.name} on {{}} {'while it was open' if opened else 'soon after writing it'}"
+        why = f"{stop.then} (mended in Nanos {stop.fixed})" if stop.fixed else stop.then
+        severity: Severity = "limit" if stop.sometimes else "error"
+        self.process.findings.add(call, stop.code, done, why, subject=spot.asked, severity=severity)
 
 
 def _why_not(spot: Spot, flags: int) -> int:

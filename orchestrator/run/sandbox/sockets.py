@@ -75,11 +75,16 @@ class Sockets:
         return fails(errno.EHOSTUNREACH)
 
     def _is_stream(self, call: Call) -> bool:
+        """Whether it is a TCP socket that isn't connected."""
         descriptor = descriptor_of(self.process.pid or call.pid, call.arguments[0] & 0xFFFFFFFF)
         if descriptor < 0:
             return False
         with socket.socket(fileno=descriptor) as theirs:
-            return theirs.type & _KIND == socket.SOCK_STREAM
+            try:
+                theirs.getpeername()
+            except OSError:
+                return theirs.type & _KIND == socket.SOCK_STREAM
+            return False
 
     def _bind(self, call: Call) -> Answer:
         size = min(call.arguments[2] & 0xFFFFFFFF, _LONGEST_ADDRESS)

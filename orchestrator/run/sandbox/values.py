@@ -7,6 +7,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -62,7 +63,10 @@ class Values:
         texts = (
             machine.uname.get("sysname", values["sysname"]),
             machine.hostname,
-            machine.uname.get("release", str(values["release"]).format(version=machine.version)),
+            machine.uname.get(
+                "release",
+                str(values["release"]).format(version=machine.program.environment.get("NANOS_VERSION", "(none)")),
+            ),
             machine.guest.commit,
             "x86_64",
             "",
@@ -114,7 +118,10 @@ class Values:
         size = call.arguments[1]
         if 64 * (size // 8) < cpus:
             return fails(errno.EINVAL)
-        mask = self._affinity.get(self._thread(call), (1 << cpus) - 1)
+        thread = self._thread(call)
+        if thread is None:
+            return fails(errno.EINVAL)
+        mask = self._affinity.get(thread, (1 << cpus) - 1)
         length = (cpus + 63) // 64 * 8
         return self._write(call.arguments[2], mask.to_bytes(length, "little"), length)
 
@@ -124,12 +131,26 @@ class Values:
         mask = int.from_bytes(data, "little")
         if not mask or (mask & -mask).bit_length() > cpus:
             return fails(errno.EINVAL)
-        self._affinity[self._thread(call)] = mask & ((1 << cpus) - 1)
+        thread = self._thread(call)
+        if thread is None:
+            return fails(errno.EINVAL)
+        self._affinity[thread] = mask & ((1 << cpus) - 1)
+        ours = sorted(os.sched_getaffinity(0))  # as bind_to_processors took them
+        with suppress(OSError):
+            os.sched_setaffinity(thread, {cpu for number, cpu in enumerate(ours[:cpus]) if mask >> number & 1})
         return DONE
 
-    def _thread(self, call: Call) -> int:
-        """Which thread's affinity is meant. The numbers that a program knows are its own namespace's."""
-        return (call.arguments[0] & 0xFFFFFFFF) or call.pid
+    def _thread(self, call: Call) -> int | None:
+        """Which thread is meant, by our number; a program knows its own namespace's. None: none of its own."""
+        wanted = call.arguments[0] & 0xFFFFFFFF
+        if not wanted:
+            return call.pid
+        for task in Path(f"/proc/{self.process.pid}/task").glob("*"):
+            with suppress(OSError):
+                rows = (line.split() for line in (task / "status").read_text().splitlines())
+                if any(row[0] == "NSpid:" and int(row[-1]) == wanted for row in rows if row):
+                    return int(task.name)
+        return None
 
     def _capabilities(self, call: Call) -> Answer:
         return self._write(call.arguments[1], bytes(12)) if call.arguments[1] else DONE

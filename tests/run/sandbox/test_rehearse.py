@@ -124,6 +124,11 @@ CASES = {
     "unlink of a closed file": Case(
         source='close(open("/workspace/t", O_CREAT | O_RDWR, 0600)); return unlink("/workspace/t");'
     ),
+    "unlink of a written file": Case(
+        source="""int f = open("/workspace/t", O_CREAT | O_RDWR, 0600); write(f, "abc", 3); close(f);
+        return unlink("/workspace/t");""",
+        says=("called unlink on /workspace/t soon after writing it at /", "Nanos sometimes hangs there"),
+    ),
     "rename over an open file": Case(
         source="""close(open("/workspace/a", O_CREAT | O_RDWR, 0600)); open("/workspace/b", O_CREAT | O_RDWR, 0600);
         return rename("/workspace/a", "/workspace/b");""",
