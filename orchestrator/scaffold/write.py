@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from orchestrator.errors import UsageError
-from orchestrator.files import write_text
+from orchestrator.files import Tree
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 IGNORE = ".dockerignore"
@@ -48,9 +48,12 @@ def init_project(directory: Path, *, language: str, gpu: bool) -> list[Path]:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    for path, source in targets.items():
-        text = environment.get_template(source).render(name=name, flavour=flavour, nanos=DEFAULT_NANOS, ops=DEFAULT_OPS)
-        write_text(path, text)
+    with Tree(directory) as tree:  # what is there already may hold links to elsewhere
+        for path, source in targets.items():
+            template = environment.get_template(source)
+            text = template.render(name=name, flavour=flavour, nanos=DEFAULT_NANOS, ops=DEFAULT_OPS)
+            with tree.file(PurePosixPath(path.relative_to(directory))) as sink:
+                sink.write(text.encode())
     return list(targets)
 
 
