@@ -21,6 +21,7 @@ from orchestrator.packers.ops import extract_image
 from orchestrator.run.node.files import prepare
 from orchestrator.run.node.task import Task
 from orchestrator.run.sandbox.gpus import swap_driver_libraries
+from orchestrator.scaffold.write import init_project
 
 
 @pytest.fixture
@@ -121,6 +122,16 @@ def test_driver_libraries_of_this_machine(where: Path, tmp_path: Path) -> None:
     (where / "lib").unlink()
     assert swap_driver_libraries(where, [library]) == ("libcuda.so.1",)
     assert (where / "lib/x86_64-linux-gnu/libcuda.so.1").read_text() == "driver"
+
+
+def test_a_new_project(where: Path, victim: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (where / "src").symlink_to(outside)
+    (where / "Cargo.toml").symlink_to(tmp_path / "nothing")
+    with pytest.raises(OSError):
+        init_project(where, language="rust", gpu=False)
+    assert (list(outside.iterdir()), (tmp_path / "nothing").exists()) == ([], False)
 
 
 def test_an_image_out_of_a_container(victim: Path, where: Path) -> None:

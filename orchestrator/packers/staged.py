@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from orchestrator.archive import ArchiveError, Limits, Meter, Tar, read_tar, read_tar_file
+from orchestrator.archive import ArchiveError, Limits, Meter, Tar, errors, read_tar, read_tar_file
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.image.listing import path_key
 
@@ -44,7 +44,9 @@ class Entry:
             return
         left, source = self.size, self.archive.content(self.member)
         while left:
-            chunk = source.read(min(CHUNK, left))
+            chunk = b""
+            with suppress(ArchiveError), errors():
+                chunk = source.read(min(CHUNK, left))
             if not chunk:
                 break
             left -= len(chunk)

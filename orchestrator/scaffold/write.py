@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from orchestrator.errors import UsageError
-from orchestrator.files import write_text
+from orchestrator.files import Tree, write_text
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 IGNORE = ".dockerignore"
@@ -52,11 +52,13 @@ def init_project(directory: Path, *, language: str, gpu: bool) -> list[Path]:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    for path, source in targets.items():
-        text = environment.get_template(source).render(
-            name=name, flavour=flavour, nanos=DEFAULT_NANOS, ops=DEFAULT_OPS, schema=SCHEMA
-        )
-        write_text(path, text)
+    with Tree(directory) as tree:  # what is there already may hold links to elsewhere
+        for path, source in targets.items():
+            text = environment.get_template(source).render(
+                name=name, flavour=flavour, nanos=DEFAULT_NANOS, ops=DEFAULT_OPS, schema=SCHEMA
+            )
+            with tree.file(PurePosixPath(path.relative_to(directory))) as sink:
+                sink.write(text.encode())
     write_text(directory / SCHEMA, json_schema_text())  # a newer one may replace it: it is ours
     return [*targets, directory / SCHEMA]
 

@@ -16,6 +16,10 @@ def test_seeds_are_taken(reader: int, seed: int) -> None:
     assert exercise(reader, SEEDS[seed])
 
 
+def test_found_by_the_fuzzer() -> None:
+    exercise(*build(bytes.fromhex("03000303000031")))  # an engine's tar that ends within a member
+
+
 @settings(max_examples=250, deadline=None)
 @given(
     reader=st.integers(0, READERS - 1), packer=st.integers(0, 255), seed=st.integers(0, len(SEEDS) - 1),
