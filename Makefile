@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ORCHESTRATOR := $(PYTHON) -m orchestrator
 PYTEST_ARGS ?=
 
-.PHONY: demo test check fuzz bench format clean setup-demo setup-test setup-check
+.PHONY: demo test check fuzz bench guest-conformance format clean setup-demo setup-test setup-check
 
 demo: setup-demo
 	@PYTHON=$(PYTHON) sh examples/demo.sh
@@ -24,6 +24,10 @@ fuzz: setup-test
 
 bench: setup-demo
 	@for bench in bench/bench_*.py; do $(PYTHON) "$$bench" || exit 1; done
+
+# How far a rehearsal agrees with the real kernel (docs/guest.md). NANOS: a Nanos release, or where a kernel was built.
+guest-conformance: setup-check
+	@$(PYTHON) -m tests.guest.conformance "$(or $(NANOS),$(error NANOS=DIR: a directory with kernel.img and boot.img))" $(ARGS)
 
 format: setup-check
 	@$(PYTHON) -m ruff check --fix . && $(PYTHON) -m ruff format .
