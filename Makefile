@@ -6,7 +6,7 @@ ORCHESTRATOR := $(PYTHON) -m orchestrator
 # Two workers: one has the tests of Docker, the other those of Podman, and both share the rest (tests/conftest.py).
 PYTEST_ARGS ?= -n 2 --dist loadgroup
 
-.PHONY: demo test check docs proto fuzz bench format clean setup-demo setup-test setup-check
+.PHONY: demo test check docs proto fuzz bench guest-conformance format clean setup-demo setup-test setup-check
 
 demo: setup-demo
 	@PYTHON=$(PYTHON) sh examples/demo.sh
@@ -25,6 +25,10 @@ fuzz: setup-test
 
 bench: setup-demo
 	@for bench in bench/bench_*.py; do $(PYTHON) "$$bench" || exit 1; done
+
+# How far a rehearsal agrees with the real kernel (docs/guest.md). NANOS: a Nanos release, or where a kernel was built.
+guest-conformance: setup-check
+	@$(PYTHON) -m tests.guest.conformance "$(or $(NANOS),$(error NANOS=DIR: a directory with kernel.img and boot.img))" $(ARGS)
 
 format: setup-check
 	@$(PYTHON) -m ruff check --fix . && $(PYTHON) -m ruff format .

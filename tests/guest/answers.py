@@ -41,12 +41,14 @@ def read_log(text: str) -> Log:
     """A run's output. The kernel's own lines may stand between and within the program's."""
     answers: dict[str, Answer] = {}
     waiting: str | None = None
-    for line in text.splitlines():
+    for whole in text.splitlines():
+        line = whole
         if line.strip() == "END":
             return Log(answers=answers, open=None, ended=True)
         named = _NAMED.match(line)
         if named and (len(named[1]) == _WIDTH or len(named[1].rstrip()) >= _WIDTH - 1):
-            waiting, line = named[1].strip(), named[2]
+            waiting = named[1].strip()
+            line = named[2]
         answer = _ANSWER.match(line.strip())
         if waiting is not None and answer:
             answers[waiting] = Answer(outcome=answer[1], detail=(answer[2] or "").strip())

@@ -16,14 +16,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.errors import Severity
 from orchestrator.files import write_text
-from orchestrator.image.reader import open_image
+from orchestrator.verify.image import verify_image
 from tests.guest.answers import STOPS, Answers, answers_text, differences, read_answers
-from tests.guest.packing import Contents, pack
+from tests.guest.packing import pack
 from tests.guest.probing import PROBES, Ended, Runner, ask, compile_probe, in_qemu, in_rehearsal
 from tests.guest.programs import PROGRAMS, PROVER_TOOLS, Build, BuildError, make_provers
-from tests.guest.record import DOCUMENT, Group, Record, Where, answers_file, read_record, reasons, where
-from tests.guest.tasks import prove_and_verify
+from tests.guest.record import DOCUMENT, Group, Record, Where, answers_file, read_record, reason, where
+from tests.guest.tasks import Way, prove_and_verify
 
 QUIET = 240.0
 """Seconds without a line until a guest counts as hanging. Emulated, on a busy machine, it takes minutes over little."""
@@ -54,7 +55,7 @@ def main() -> int:
             if not options.only or probe in options.only:
                 groups[probe] = _probe(probe, Path(folder), options, guest, rehearsal)
         if not options.only or "programs" in options.only:
-            groups["programs"] = _programs(Path(folder), options.nanos, guest, rehearsal)
+            groups["programs"] = _programs(Path(folder), options, guest, rehearsal)
     return _finish(groups, where(options.nanos, options.accel), record=options.record)
 
 
@@ -77,26 +78,23 @@ def _probe(name: str, folder: Path, options: argparse.Namespace, guest: Runner, 
         print(f"{name}: asking the kernel …", flush=True)
         answers = ask(program, options.nanos, guest)
         if options.record:
-            header = [f"What Nanos answers to {', '.join(PROBES[name])} in tests/guest.", *where_lines(options)]
+            header = [
+                f"What Nanos answers to {', '.join(PROBES[name])} in tests/guest.",
+                *where(options.nanos, options.accel).lines,
+            ]
             write_text(answers_file(name), answers_text(answers, header))
     print(f"{name}: asking the rehearsal …", flush=True)
     rows = differences(answers, ask(program, options.nanos, rehearsal))
-    known = reasons(name)
     print(f"\n{name}: {len(answers)} rows, {len(answers) - len(rows)} agree, {len(rows)} differ")
     for row, (there, here) in rows.items():
-        print(f"  {row:26} guest {there!s:24} rehearsal {here!s:24} {known.get(row, 'NOT EXPLAINED')}")
+        print(f"  {row:26} guest {there!s:24} rehearsal {here!s:24} {reason(name, row)}")
     stops = sum(answer.outcome == STOPS for answer in answers.values())
     return Group(rows=len(answers), agree=len(answers) - len(rows), differ=tuple(rows), note=f"{stops} stop the guest")
 
 
-def where_lines(options: argparse.Namespace) -> list[str]:
-    """For the head of a file."""
-    return where(options.nanos, options.accel).lines
-
-
-def _programs(folder: Path, nanos: Path, guest: Runner, rehearsal: Runner) -> Group:
-    rows = [_program(build, folder, nanos, guest, rehearsal) for build in PROGRAMS]
-    rows.append(_provers(folder, nanos))
+def _programs(folder: Path, options: argparse.Namespace, guest: Runner, rehearsal: Runner) -> Group:
+    rows = [_program(build, folder, options.nanos, guest, rehearsal) for build in PROGRAMS]
+    rows.append(_provers(folder, options))
     print("\nprograms")
     for row in rows:
         print(f"  {row.name:28} {row.verdict:8} {row.note}")
@@ -141,39 +139,30 @@ def _compare(name: str, image: Path, there: Ended, here: Ended) -> Row:
 
 
 def _refused(image: Path) -> str:
-    """What `verify` says against the program, "" if nothing."""
-    from orchestrator.verify.run import verify_image
-
-    with open_image(image):
-        pass
-    report = verify_image(image)
-    return "; ".join(report)
+    """What `verify` has against the image, "" if nothing."""
+    return "; ".join(finding.message for finding in verify_image(image).findings if finding.severity is Severity.ERROR)
 
 
 def _lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
-def _provers(folder: Path, nanos: Path) -> Row:
+def _provers(folder: Path, options: argparse.Namespace) -> Row:
     name = "my-prover -> my-verifier"
     print(f"{name} …", flush=True)
     missing = next((tool for tool in PROVER_TOOLS if shutil.which(tool) is None), None)
     if missing:
         return Row(name=name, verdict="not run", note=f"no {missing}")
     try:
-        contents = make_provers(folder)
+        prover, verifier = make_provers(folder)
     except BuildError as error:
         return Row(name=name, verdict="not run", note=str(error))
-    images = [_packed(nanos, each, folder) for each in contents]
-    said = {
-        kind: prove_and_verify(images[0], images[1], folder / kind, boot=kind == "guest") for kind in ("guest", "here")
-    }
-    verdict = "agree" if said["guest"] == said["here"] else "differ"
-    return Row(name=name, verdict=verdict, note=f"guest: {said['guest']}; here: {said['here']}")
-
-
-def _packed(nanos: Path, contents: Contents, folder: Path) -> Path:
-    return pack(nanos, contents, folder / f"{contents.name}.img")
+    images = tuple(pack(options.nanos, each, folder / f"{each.name}.img") for each in (prover, verifier))
+    there = prove_and_verify((images[0], images[1]), folder / "guest", Way(accel=options.accel))
+    here = prove_and_verify((images[0], images[1]), folder / "here", Way(accel=None, engine=options.engine))
+    if there == here:
+        return Row(name=name, verdict="agree", note=there)
+    return Row(name=name, verdict="differ", note=f"guest: {there}; here: {here}")
 
 
 def _finish(groups: dict[str, Group], place: Where, *, record: bool) -> int:
