@@ -6,6 +6,7 @@ import struct
 from collections.abc import Collection, Iterator
 from typing import BinaryIO, Final
 
+_START: Final = b"\x7fELF\x02\x01"
 _PROGRAM_HEADER: Final = struct.Struct("<IIQQQQQQ")
 _DYNAMIC: Final = struct.Struct("<QQ")
 _SYMBOL: Final = struct.Struct("<IBBHQQ")
@@ -17,12 +18,13 @@ _ADDRESSES: Final = frozenset(
 )
 _LARGEST_TABLE: Final = 64 * 1024 * 1024
 _MOST_HEADERS: Final = 16384
+_LONGEST_NAME: Final = 4096
 
 
-def imported_names(stream: BinaryIO, wanted: Collection[str]) -> frozenset[str]:
-    """Which of these names the 64-bit little-endian ELF file in a seekable stream imports.
+def imported_names(stream: BinaryIO, wanted: Collection[str] | None = None) -> frozenset[str]:
+    """Which of these names (None: of any) the 64-bit little-endian ELF file in a seekable stream imports.
 
-    A damaged file imports nothing: what is wrong with it is for `read_elf` to say.
+    A damaged file, or one of another kind, imports nothing: what is wrong with it is for `read_elf` to say.
     """
     try:
         return _imported(stream, wanted)
@@ -30,28 +32,33 @@ def imported_names(stream: BinaryIO, wanted: Collection[str]) -> frozenset[str]:
         return frozenset()
 
 
-def _imported(stream: BinaryIO, wanted: Collection[str]) -> frozenset[str]:
+def _imported(stream: BinaryIO, wanted: Collection[str] | None) -> frozenset[str]:
     loads, dynamic = _segments(stream)
     tags = dict(_dynamic_entries(stream, *dynamic)) if dynamic else {}
     if not {_STRTAB, _SYMTAB, _STRSZ} <= tags.keys():
         return frozenset()
     names = _at_address(stream, loads, tags[_STRTAB], tags[_STRSZ])
-    places = {at: name for name in wanted for at in _places(names, name.encode() + b"\0")}
-    if not places:
-        return frozenset()
+    places = None
+    if wanted is not None:
+        places = {at: name for name in wanted for at in _places(names, name.encode() + b"\0")}
+        if not places:
+            return frozenset()  # most files: their symbols, which may be many, need no look
     ends = [value for tag, value in tags.items() if tag in _ADDRESSES and value > tags[_SYMTAB]]
     size = min(ends, default=tags[_SYMTAB] + _LARGEST_TABLE) - tags[_SYMTAB]
     table = _at_address(stream, loads, tags[_SYMTAB], size)
     whole = memoryview(table)[: len(table) // _SYMBOL.size * _SYMBOL.size]
-    return frozenset(
-        places[name] for name, _, _, section, _, _ in _SYMBOL.iter_unpack(whole) if not section and name in places
-    )
+    imports = {name for name, _, _, section, _, _ in _SYMBOL.iter_unpack(whole) if not section and name}
+    if places is None:
+        return frozenset(_text(names, at) for at in imports)
+    return frozenset(places[at] for at in imports & places.keys())
 
 
 def _segments(stream: BinaryIO) -> tuple[list[tuple[int, int, int]], tuple[int, int] | None]:
     """(address, offset, bytes in the file) of what is loaded; (offset, bytes) of the dynamic section."""
     stream.seek(0)
     head = stream.read(64)
+    if not head.startswith(_START):
+        return [], None
     (offset,) = struct.unpack_from("<Q", head, 0x20)
     width, count = struct.unpack_from("<HH", head, 0x36)
     loads, dynamic = [], None
@@ -81,6 +88,11 @@ def _at_address(stream: BinaryIO, loads: list[tuple[int, int, int]], address: in
             stream.seek(offset + address - start)
             return stream.read(min(size, start + length - address, _LARGEST_TABLE))
     return b""
+
+
+def _text(names: bytes, at: int) -> str:
+    end = names.find(b"\0", at, at + _LONGEST_NAME)
+    return names[at : end if end >= 0 else at + _LONGEST_NAME].decode("utf-8", "replace")
 
 
 def _places(names: bytes, name: bytes) -> Iterator[int]:

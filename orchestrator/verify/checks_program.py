@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from orchestrator.elf.closure import Link
 from orchestrator.elf.facts import ElfFacts
+from orchestrator.elf.imports import imported_names
 from orchestrator.elf.nanos import loaded_by_kernel
 from orchestrator.errors import Finding, error, note, warning
-from orchestrator.guest.imports import import_notes, imported_functions
+from orchestrator.guest.imports import import_notes
 from orchestrator.guest.model import guest_of
 from orchestrator.image.tree import File
 from orchestrator.verify.subject import DNS_MODULE, KERNEL, Subject
@@ -62,7 +63,7 @@ def _answered_otherwise(subject: Subject) -> Iterator[Finding]:
     claimed = subject.environment.get("NANOS_VERSION")
     guest = guest_of(claimed)
     with stream:
-        imports = imported_functions(stream)
+        imports = imported_names(stream)
     for found in import_notes(guest, claimed or guest.version, imports):
         names = ", ".join(found.functions)
         yield note("program-guest-differs", f"program uses {names}, which Nanos answers differently: {found.says}")
