@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from blake3 import blake3
 
@@ -37,6 +38,14 @@ def file_digests(path: Path, progress: Callable[[int], None] | None = None) -> D
 def file_blake3(path: Path) -> str:
     """BLAKE3-256 of a file, hex: `gevulot-cli calculate-hash`."""
     return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
+
+
+def stream_blake3(stream: BinaryIO) -> str:
+    """As `file_blake3`, of an open file that another process may be changing: a mapped one that shrinks is a SIGBUS."""
+    hasher = blake3()
+    while block := stream.read(CHUNK):
+        hasher.update(block)
+    return hasher.hexdigest()
 
 
 def program_hash(*, name: str, image_file_name: str, image_url: str, checksum: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 
 from orchestrator.engine.archive import ArchiveStream
 from orchestrator.engine.base import LABEL, Container, ContainerRequest, EngineInfo, Leftover
-from orchestrator.engine.container import ApiContainer, create_body
+from orchestrator.engine.container import ApiContainer, create_body, is_rootless
 from orchestrator.engine.docker_api import Api, ApiError, GoneError, reference_path
 from orchestrator.engine.interrupts import held_back
 from orchestrator.engine.logins import auth_header, find_login
@@ -183,12 +183,17 @@ class ApiEngine:
         name = f"orchestrator-{secrets.token_hex(8)}"
         with held_back() as let_through:  # as in `open_archive`
             try:
-                self._api.json("POST", "/containers/create", params={"name": name}, body=create_body(request))
+                self._create(request, name, rootless=is_rootless(self._api.json("GET", "/info")))
                 with let_through():
                     yield ApiContainer(self._api, name, request)
             finally:
                 with suppress(EngineError):
                     self._remove("containers", name)
+
+    def _create(self, request: ContainerRequest, name: str, *, rootless: bool) -> None:
+        """Make a container that is to run."""
+        body = create_body(request, rootless=rootless)
+        self._api.json("POST", "/containers/create", params={"name": name}, body=body)
 
     def leftovers(self) -> list[Leftover]:
         """Containers and images with our label, layers that builds keep as a cache included, newest first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,18 +11,25 @@ from orchestrator.engine.base import LABEL, ContainerRequest
 from orchestrator.engine.docker_api import Api, ApiError
 
 
-def create_body(request: ContainerRequest) -> dict[str, Any]:
+def is_rootless(info: Mapping[str, Any]) -> bool:
+    """Whether an engine is a user's own, by what /info says (Podman in a field, Docker among its options)."""
+    return bool(info.get("Rootless")) or "name=rootless" in (info.get("SecurityOptions") or ())
+
+
+def create_body(request: ContainerRequest, *, rootless: bool) -> dict[str, Any]:
     """What /containers/create is sent.
 
-    Not root here: the same user there, so that what it writes is ours and its memory can be read (Docker; in a
-    rootless Podman, root is that user). The engine's own seccomp profile stays. Podman 4.3 reads NetworkMode none as
-    host, and NetworkDisabled rightly.
+    Not root here: the same user there, so that what it writes is ours and its memory can be read. Of a rootless
+    engine that is the container's root, and another may not exist. The engine's own seccomp profile stays.
     """
     user = request.user if request.user is not None else os.geteuid()
     group = request.user if request.user is not None else os.getegid()
     host: dict[str, Any] = {
         "NetworkMode": "none",
         "ReadonlyRootfs": True,
+        "IpcMode": "none",  # no /dev/shm
+        # Docker's own list, and what else could be written to by a container's root.
+        "ReadonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/dev"],
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
         # Not Binds: of those, a daemon that doesn't see our files makes empty directories, and leaves them.
@@ -44,9 +52,8 @@ def create_body(request: ContainerRequest) -> dict[str, Any]:
         "Entrypoint": list(request.command),
         "Cmd": [],
         "Labels": {LABEL: request.build_id},
-        "NetworkDisabled": True,
         "Hostname": request.hostname,
-        "User": f"{user}:{group}" if user else "",
+        "User": f"{user}:{group}" if user and not rootless else "",
         "HostConfig": host,
     }
 

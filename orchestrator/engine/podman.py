@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.engine.api_engine import ApiEngine, error_text
-from orchestrator.engine.base import LABEL, BuildRequest, EngineInfo
+from orchestrator.engine.base import LABEL, BuildRequest, ContainerRequest, EngineInfo
 from orchestrator.engine.build import build_parameters, counted, engine_gone, logins_of, mask_of, no_image
 from orchestrator.engine.docker_api import Api, ApiError, GoneError
 from orchestrator.engine.logins import config_header
+from orchestrator.engine.podman_container import specification
 from orchestrator.engine.podman_log import PodmanLog
 from orchestrator.engine.steps import Steps
 from orchestrator.errors import EngineError
@@ -67,6 +68,10 @@ class PodmanEngine(ApiEngine):
             if isinstance(error, GoneError):
                 raise engine_gone(self._info, error) from error
             raise
+
+    def _create(self, request: ContainerRequest, name: str, *, rootless: bool) -> None:
+        """Make a container that is to run."""
+        self._api.json("POST", "/libpod/containers/create", body=specification(request, name, rootless=rootless))
 
     def _build(self, request: BuildRequest, steps: Steps, emit: Emit, mark: _Mark) -> str:
         params: dict[str, Any] = {

@@ -9,12 +9,15 @@ import stat
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from orchestrator.amounts import size
 from orchestrator.errors import UsageError
 from orchestrator.node.model import Result, Task
 from orchestrator.suggest import did_you_mean
 
 TASK: Final = "task.json"
 RESULT: Final = "task_result.json"
+_MOST_RESULT: Final = 256 << 20
+"""Bytes: each of its data's is up to four in JSON."""
 _KEYS: Final = ("id", "args", "files")
 
 
@@ -79,7 +82,11 @@ def read_result(workspace: Path) -> Result:
         # The program made it: a link may lead to the host's files, and a pipe would be read for ever.
         if not stat.S_ISREG(path.lstat().st_mode):
             return Result(error="the program's result is not a file")
-        document = json.loads(path.read_bytes())
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            data = file.read(_MOST_RESULT + 1)
+        if len(data) > _MOST_RESULT:
+            return Result(error=f"the program's result is larger than {size(_MOST_RESULT)}")
+        document = json.loads(data)
     except OSError:
         return Result(error="the program wrote no result")
     except ValueError:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from orchestrator import rpc
-from orchestrator.digest import file_blake3
+from orchestrator.digest import stream_blake3
 from orchestrator.node.messages import (
     HOST_CID,
     PORT,
@@ -71,10 +73,12 @@ class NodeStandIn:
     def _problem(self, file: SentFile) -> str:
         if host_path(self.workspace, self.workspace_at, file.path) is None:
             return f"{file.path!r} is not in {self.workspace_at}"
-        real = workspace_file(self.workspace, self.workspace_at, file.path)
-        if real is None:
+        opened = _open_workspace_file(self.workspace, self.workspace_at, file.path)
+        if opened is None:
             return f"{file.path} is not there"
-        if file.checksum != bytes.fromhex(file_blake3(real)):
+        with opened:
+            checksum = stream_blake3(opened)
+        if file.checksum != bytes.fromhex(checksum):
             return f"{file.path} is not what the program's BLAKE3 says; it was changed after add_file"
         return ""
 
@@ -101,6 +105,28 @@ def workspace_file(workspace: Path, workspace_at: str, path: str) -> Path | None
                 return found
     except OSError:
         pass
+    return None
+
+
+def _open_workspace_file(workspace: Path, workspace_at: str, path: str) -> BinaryIO | None:
+    """As `workspace_file`, open, while the program runs: it may put a link or a pipe in the place of what was seen."""
+    found = workspace_file(workspace, workspace_at, path)
+    if found is None:
+        return None
+    top = workspace.resolve()
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        at = os.open(top, os.O_PATH | os.O_DIRECTORY)
+        for name in found.resolve().relative_to(top).parts:
+            below = os.open(name, os.O_RDONLY | flags, dir_fd=at)
+            os.close(at)
+            at = below
+    except (OSError, ValueError, RuntimeError):
+        return None
+    opened = os.fdopen(at, "rb")
+    if stat.S_ISREG(os.fstat(at).st_mode):
+        return opened
+    opened.close()
     return None
 
 

@@ -233,7 +233,10 @@ def _start(asked: Asked, asking: int, answer: int) -> None:
 
 def _main(asked: Asked) -> int:
     _libc.prctl(_PDEATHSIG, signal.SIGKILL)  # whoever kills the supervisor ends the program with it
-    os.dup2(asked.socket, _SOCKET, inheritable=False)  # first, while the number is free
+    if asked.socket != _SOCKET:
+        os.dup2(asked.socket, _SOCKET)  # first, while the number is free
+        os.close(asked.socket)
+    os.set_inheritable(_SOCKET, False)
     if asked.user < 0:
         _become_root_inside()
     what = "namespaces are refused here (root without CAP_SYS_ADMIN?)" if asked.user >= 0 else "unshare"
@@ -251,7 +254,7 @@ def _main(asked: Asked) -> int:
         except OSError as error:
             os.write(log, f"{error.strerror}\n".encode())
         return 1
-    for descriptor in {asked_by_child, answer, asked.socket, _SOCKET}:
+    for descriptor in (asked_by_child, answer, _SOCKET):
         os.close(descriptor)
     if asked.user >= 0 and os.read(asking, 1):
         _map_for(child, asked.user)

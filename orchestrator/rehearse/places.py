@@ -9,7 +9,7 @@ import struct
 import sys
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -142,7 +142,7 @@ class InContainer:
         try:
             self.container.start()
         except EngineError as error:
-            raise CannotBegin(f"the rehearsal could not begin: {error.message}", remedy=error.remedy) from error
+            raise _refused(error) from error
 
     def connection(self) -> socket.socket | None:
         """The launcher's connection, once it is there; one of another user is none."""
@@ -207,15 +207,25 @@ def container(
             user=folders.user,
             devices=devices,
         )
-        with _listening(sockets) as server, engine.open_container(request) as opened:
-            place = InContainer(opened, server, _expected(folders.user))
+        with ExitStack() as stack:
+            server = stack.enter_context(_listening(sockets))
             try:
-                yield place
-            finally:
-                place.close()
+                opened = stack.enter_context(engine.open_container(request))
+            except EngineError as error:
+                raise _refused(error) from error
+            place = InContainer(opened, server, _expected(folders.user))
+            stack.callback(place.close)
+            yield place
     finally:
         with suppress(EngineError):
             engine.remove(Leftover(kind="image", id=image, name=tag, build_id=build_id))
+
+
+def _refused(error: EngineError) -> CannotBegin:
+    return CannotBegin(
+        f"the rehearsal could not begin: the engine refuses its container: {error.message}",
+        remedy="the engine must see this machine's files in TMPDIR, as one of this machine does; or take --engine none",
+    )
 
 
 def _everyones(member: tarfile.TarInfo) -> tarfile.TarInfo:

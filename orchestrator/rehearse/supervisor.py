@@ -181,6 +181,7 @@ def _listener(connection: socket.socket, place: Place, bounds: Bounds) -> Listen
     try:
         data, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE.size, 1)
     except TimeoutError:
+        place.kill()
         raise _too_late(bounds) from None
     except ConnectionResetError:
         data, descriptors = b"", []

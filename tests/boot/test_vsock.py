@@ -29,6 +29,16 @@ def test_calls_are_handed_on(tmp_path: Path) -> None:
                     assert b"a" * 300_000 in ask(b"", timeout=20)
 
 
+def test_only_the_guest_is_let_in(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,  # its peers' addresses are no CID of a guest
+        forwarding(listener, tmp_path / "node.sock", guest=1234),
+        socket.create_connection(listener.getsockname()) as other,
+    ):
+        other.settimeout(20)
+        assert other.recv(1) == b""
+
+
 def test_a_task_for_devnet_without_vhost_vsock_is_3(tmp_path: Path) -> None:
     (tmp_path / "task.json").write_text("{}")
     image = make_image(tmp_path / "x.img")

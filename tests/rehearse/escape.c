@@ -35,6 +35,15 @@ static long opened(const char *path, int flags) {
     return read(f, &byte, 1) > 0 ? f : -1;
 }
 
+static void descriptors(void) {
+    for (int fd = 0; fd < 64; fd++)
+        if (openat(fd, "..", O_RDONLY | O_DIRECTORY) >= 0) tell("a directory that was left open", fd);
+    for (int fd = 3; fd < 64; fd++)
+        if (fcntl(fd, F_GETFD) >= 0) tell("a descriptor that was left open", fd);
+    errno = EBADF;
+    tell("descriptors that were left open", -1);
+}
+
 static void files(const char *target) {
     char path[600];
     const char *prefixes[] = {"", "/proc/1/root", "/proc/1/cwd/../..", "/proc/self/cwd/../../../..", "/workspace/../.."};
@@ -42,11 +51,6 @@ static void files(const char *target) {
         snprintf(path, sizeof path, "%s%s", prefixes[i], target);
         tell(path, opened(path, O_RDONLY));
     }
-    for (int fd = 0; fd < 64; fd++) {
-        errno = EBADF;
-        if (openat(fd, "..", O_RDONLY | O_DIRECTORY) >= 0) tell("a directory that was left open", fd);
-    }
-    tell("open directories", -1);
     struct { struct file_handle head; char room[128]; } handle = {{8, 1}};
     *(unsigned *) handle.head.f_handle = 2; /* the root of ext4 */
     int mount_id, workspace = open("/workspace", O_RDONLY | O_DIRECTORY);
@@ -54,9 +58,8 @@ static void files(const char *target) {
     handle.head.handle_bytes = 128;
     tell("name_to_handle_at", name_to_handle_at(workspace, "", &handle.head, &mount_id, AT_EMPTY_PATH));
     const char *writes[] = {
-        "/new", "/prog", "/dev/new", "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sysrq-trigger",
-        "/proc/sys/vm/drop_caches", "/proc/sys/kernel/hostname", "/proc/sys/net/ipv4/ip_forward", "/proc/1/mem",
-        "/proc/1/oom_score_adj", "/proc/1/fd/1", "/.rehearse/launcher",
+        "/new", "/prog", "/dev/new", "/dev/shm/new", "/dev/mqueue/new", "/tmp/new", "/run/new", "/var/tmp/new", "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sysrq-trigger",
+        "/proc/sys/vm/drop_caches", "/proc/sys/kernel/hostname", "/proc/sys/net/ipv4/ip_forward", "/proc/1/mem", "/proc/1/fd/1", "/.rehearse/launcher",
     };
     for (unsigned i = 0; i < sizeof writes / sizeof *writes; i++) {
         snprintf(path, sizeof path, "write %s", writes[i]);
@@ -190,6 +193,7 @@ int main(void) {
     if (!targets || fscanf(targets, "%399s %d %d %99s", file, &process, &port, name) != 4) return 2;
     fclose(targets);
     setvbuf(stdout, 0, _IOLBF, 0);
+    descriptors();
     files(file);
     modes();
     mounts();

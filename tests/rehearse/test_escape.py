@@ -104,12 +104,13 @@ def test_no_way_leads_out(image: Path, place: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the tests are a user's own already")
-def test_no_way_leads_out_for_a_user(image: Path) -> None:
+@pytest.mark.parametrize("place", ["none", pytest.param("podman", marks=pytest.mark.engine)])
+def test_no_way_leads_out_for_a_user(image: Path, place: str) -> None:
     with users_ground() as ground:
         workspace = ground / "workspace"
         shutil.copy(image, ground / "x.img")
         with targets(workspace):
             os.chown(workspace, NOBODY, NOBODY)
-            done = as_user(ground, "rehearse", ground / "x.img", "--engine", "none", "--workspace", workspace)
+            done = as_user(ground, "rehearse", ground / "x.img", "--engine", place, "--workspace", workspace)
         assert done.code == 0, done
         check(done.stdout, workspace)
