@@ -14,6 +14,15 @@ from orchestrator.engine.base import Engine
 from tests.e2e.projects import LINK, RUST, cache_with_base, write_project
 from tests.support.cli import ROOT, orchestrator
 
+# What rustc 1.90 and newer pass by themselves. There is no lld in the base: this links only where cargo's linker makes
+# GNU ld of it (build.rust-linker).
+RUST_PROGRAM = """
+mkdir -p /tmp/crate/src && cd /tmp/crate
+printf '[package]\nname = "once"\nversion = "0.1.0"\nedition = "2021"\n' >Cargo.toml
+echo 'fn main() {}' >src/main.rs
+RUSTFLAGS="-Clink-arg=-B/sysroot/gcc-ld -Clink-arg=-fuse-ld=lld" cargo build
+"""
+
 
 def project(folder: Path, sources: Path, **changes: Any) -> Path:
     given: dict[str, Any] = {
@@ -50,7 +59,7 @@ def test_the_second_project_takes_the_finished_shim(engine: Engine, tmp_path: Pa
     assert any("cargo build" in row["step"] and not row["cached"] for row in steps_of(receipt, "gevulot"))
     assert receipt["shim"]["reused"] is False
     # Another project, program and packages; the same shim.
-    changed = LINK + "echo second\n"
+    changed = LINK + RUST_PROGRAM
     second, again = build(
         project(tmp_path / "two", sources, build={"run": changed, "program": "program"}),
         tmp_path / "out2",
@@ -62,6 +71,11 @@ def test_the_second_project_takes_the_finished_shim(engine: Engine, tmp_path: Pa
     assert taken["seconds"] < 0.1
     assert again["shim"] == {**receipt["shim"], "reused": True}
     assert second == first
+    # Left to itself, rustc's choice stays: another shim, and here no program, for want of an lld.
+    alone = project(tmp_path / "alone", sources, build={"run": changed, "program": "program", "rust-linker": "default"})
+    env = {"ORCHESTRATOR_CACHE_DIR": str(cache)}
+    refused = orchestrator("build", alone, "-o", tmp_path / "out-alone", "--engine", engine.info.endpoint, env=env)
+    assert refused.code == 5 and "error: linking with `cc` failed" in refused.stderr, refused.stderr[-2000:]
     # --no-cache builds it again; changed sources are another shim.
     third, rebuilt = build(tmp_path / "one/project.yaml", tmp_path / "out3", engine, cache, "--no-cache")
     assert any("cargo build" in row["step"] for row in steps_of(rebuilt, "gevulot"))
