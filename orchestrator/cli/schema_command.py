@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from orchestrator.cli.console import answer
+from orchestrator.cli.console import answer_block
 
 
 @click.command(short_help="Print the JSON Schema of project.yaml or of the receipt.")
@@ -17,11 +17,11 @@ def schema(document: str) -> None:
     if document == "receipt":
         from orchestrator.resources import MANIFESTS
 
-        answer((MANIFESTS / "receipt.schema.json").read_text(encoding="utf-8").rstrip("\n"))
+        answer_block((MANIFESTS / "receipt.schema.json").read_text(encoding="utf-8").rstrip("\n"))
         return
     from orchestrator.project.reference import json_schema_text
 
-    answer(json_schema_text().rstrip("\n"))
+    answer_block(json_schema_text().rstrip("\n"))
 
 
 COMMANDS = (schema,)
