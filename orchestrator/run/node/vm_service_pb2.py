@@ -24,27 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"orchestrator/run/node/vm_service.proto\x12\nvm_service\"\r\n\x0bTaskRequest\"B\n\x04Task\x12\x0f\n\x07tx_hash\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x03 \x03(\t\x12\r\n\x05\x66iles\x18\x04 \x03(\t\"b\n\x0cTaskResponse\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x10.vm_service.TaskH\x00\x12&\n\x05\x65rror\x18\x02 \x01(\x0e\x32\x15.vm_service.TaskErrorH\x00\x42\x08\n\x06result\"&\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x10\n\x08\x63hecksum\x18\x02 \x01(\x0c\"G\n\nTaskResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x1f\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x10.vm_service.File\"g\n\x11TaskResultRequest\x12\x0f\n\x07tx_hash\x18\x01 \x01(\t\x12&\n\x04task\x18\x02 \x01(\x0b\x32\x16.vm_service.TaskResultH\x00\x12\x0f\n\x05\x65rror\x18\x03 \x01(\x05H\x00\x42\x08\n\x06result\"&\n\x12TaskResultResponse\x12\x10\n\x08\x63ontinue\x18\x01 \x01(\x08*(\n\tTaskError\x12\x0f\n\x0bUNAVAILABLE\x10\x00\x12\n\n\x06\x46\x41ILED\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&orchestrator/run/node/vm_service.proto\x12\nvm_service\"\r\n\x0bTaskRequest\"B\n\x04Task\x12\x0f\n\x07tx_hash\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x03 \x03(\t\x12\r\n\x05\x66iles\x18\x04 \x03(\t\"b\n\x0cTaskResponse\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x10.vm_service.TaskH\x00\x12&\n\x05\x65rror\x18\x02 \x01(\x0e\x32\x15.vm_service.TaskErrorH\x00\x42\x08\n\x06result\"&\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x10\n\x08\x63hecksum\x18\x02 \x01(\x0c\"G\n\nTaskResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x1f\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x10.vm_service.File\"g\n\x11TaskResultRequest\x12\x0f\n\x07tx_hash\x18\x01 \x01(\t\x12&\n\x04task\x18\x02 \x01(\x0b\x32\x16.vm_service.TaskResultH\x00\x12\x0f\n\x05\x65rror\x18\x03 \x01(\x05H\x00\x42\x08\n\x06result\"&\n\x12TaskResultResponse\x12\x10\n\x08\x63ontinue\x18\x01 \x01(\x08*(\n\tTaskError\x12\x0f\n\x0bUNAVAILABLE\x10\x00\x12\n\n\x06\x46\x41ILED\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'orchestrator.run.node.vm_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TASKERROR']._serialized_start=491
-  _globals['_TASKERROR']._serialized_end=531
-  _globals['_TASKREQUEST']._serialized_start=50
-  _globals['_TASKREQUEST']._serialized_end=63
-  _globals['_TASK']._serialized_start=65
-  _globals['_TASK']._serialized_end=131
-  _globals['_TASKRESPONSE']._serialized_start=133
-  _globals['_TASKRESPONSE']._serialized_end=231
-  _globals['_FILE']._serialized_start=233
-  _globals['_FILE']._serialized_end=271
-  _globals['_TASKRESULT']._serialized_start=273
-  _globals['_TASKRESULT']._serialized_end=344
-  _globals['_TASKRESULTREQUEST']._serialized_start=346
-  _globals['_TASKRESULTREQUEST']._serialized_end=449
-  _globals['_TASKRESULTRESPONSE']._serialized_start=451
-  _globals['_TASKRESULTRESPONSE']._serialized_end=489
+  _globals['_TASKERROR']._serialized_start=495
+  _globals['_TASKERROR']._serialized_end=535
+  _globals['_TASKREQUEST']._serialized_start=54
+  _globals['_TASKREQUEST']._serialized_end=67
+  _globals['_TASK']._serialized_start=69
+  _globals['_TASK']._serialized_end=135
+  _globals['_TASKRESPONSE']._serialized_start=137
+  _globals['_TASKRESPONSE']._serialized_end=235
+  _globals['_FILE']._serialized_start=237
+  _globals['_FILE']._serialized_end=275
+  _globals['_TASKRESULT']._serialized_start=277
+  _globals['_TASKRESULT']._serialized_end=348
+  _globals['_TASKRESULTREQUEST']._serialized_start=350
+  _globals['_TASKRESULTREQUEST']._serialized_end=453
+  _globals['_TASKRESULTRESPONSE']._serialized_start=455
+  _globals['_TASKRESULTRESPONSE']._serialized_end=493
 # @@protoc_insertion_point(module_scope)
