@@ -6,13 +6,20 @@ ORCHESTRATOR := $(PYTHON) -m orchestrator
 # Two workers: one has the tests of Docker, the other those of Podman, and both share the rest (tests/conftest.py).
 PYTEST_ARGS ?= -n 2 --dist loadgroup
 
-.PHONY: demo test check docs proto fuzz bench guest-conformance format clean setup-demo setup-test setup-check
+.PHONY: demo test test-quick check docs proto fuzz bench guest-conformance format clean setup-demo setup-test setup-check
 
 demo: setup-demo
 	@PYTHON=$(PYTHON) sh examples/demo.sh
 
 test: setup-test
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+# For a newcomer: no engine, no root, nothing installed but Python packages (and gcc, which most machines have).
+QUICK := tests/context tests/elf tests/engine tests/fuzz tests/gpu tests/image tests/lock tests/manifest tests/project \
+	tests/provenance tests/render tests/run/node tests/run/sandbox tests/staging tests/verify tests/cli $(wildcard tests/test_*.py)
+
+test-quick: setup-check
+	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not engine and not slow and not sandbox" $(QUICK)
 
 check: setup-check
 	@$(PYTHON) -m ruff check .

@@ -28,6 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Which tests share a worker of pytest-xdist: those of Docker, those of Podman, else those of a file."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
+        if "packed" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.sandbox)
 
 
 def _group(item: pytest.Item) -> str:

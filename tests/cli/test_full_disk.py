@@ -13,7 +13,7 @@ from tests.e2e.projects import write_project
 from tests.support import engines
 from tests.support.cli import orchestrator, without_temporary_files
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 
 def _unmount(folder: Path) -> None:

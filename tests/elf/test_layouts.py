@@ -27,6 +27,7 @@ def found(layout: Layout, folder: Path, version: str = "0.1.51") -> tuple[str, .
     return tuple(finding.code for finding in loaded_by_kernel(loader_of(files), attributes(layout, version)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", TRIED, ids=lambda layout: layout.name)
 def test_what_the_kernel_damages_is_found(layout: Layout, tmp_path: Path) -> None:
     absent = missing(layout)

@@ -27,6 +27,8 @@ from orchestrator.errors import EngineError
 from orchestrator.events import Event, StepOutput, ignore
 from tests.support.engines import BASE, Dockerd, ensure_base, request
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:

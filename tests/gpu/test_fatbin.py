@@ -16,6 +16,7 @@ from orchestrator.gpu.fatbin import FatbinError, lz4_start, read_gpu_code
 from tests.support.cuda import cuda_tree
 from tests.support.gpu_trees import make_gpu_program
 
+pytestmark = pytest.mark.slow  # compiles with CUDA of PyPI, a download of hundreds of MB
 SOURCE = """#include <cuda_runtime.h>
 __global__ void k(int *p) { p[threadIdx.x] = threadIdx.x * 3; }
 int main() { int *p; cudaMalloc(&p, 128); k<<<1, 32>>>(p); return (int)cudaDeviceSynchronize(); }
