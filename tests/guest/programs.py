@@ -113,9 +113,9 @@ def _node(folder: Path) -> Contents:
 
 
 def _workspace(folder: Path) -> Contents:
-    program = folder / "workspace"
+    program = folder / "large"
     _run("gcc", "-O2", "-o", program, HERE / "workspace/main.c")
-    return Contents(program=program, name="workspace")
+    return Contents(program=program, name="large")
 
 
 PROGRAMS = (
