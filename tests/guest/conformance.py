@@ -26,9 +26,6 @@ from tests.guest.programs import PROGRAMS, PROVER_TOOLS, Build, BuildError, make
 from tests.guest.record import DOCUMENT, Group, Record, Where, answers_file, read_record, reason, where
 from tests.guest.tasks import Way, prove_and_verify
 
-QUIET = 240.0
-"""Seconds without a line until a guest counts as hanging. Emulated, on a busy machine, it takes minutes over little."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -48,7 +45,7 @@ def main() -> int:
     if not (options.nanos / "kernel.img").is_file() or not (options.nanos / "boot.img").is_file():
         print(f"{options.nanos}: give a directory with kernel.img and boot.img (NANOS=DIR)", file=sys.stderr)
         return 2
-    guest, rehearsal = in_qemu(options.accel, QUIET), in_rehearsal(600, options.engine)
+    guest, rehearsal = in_qemu(options.accel, options.quiet), in_rehearsal(600, options.engine)
     groups: dict[str, Group] = {}
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
         for probe in PROBES:
@@ -66,6 +63,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--engine", default="none", help="where to rehearse: none, docker, podman (default: none)")
     parser.add_argument("--only", action="append", choices=[*PROBES, "programs"], help="only these; may be repeated")
     parser.add_argument("--recorded-answers", action="store_true", help="don't ask the kernel again: its kept answers")
+    parser.add_argument(
+        "--quiet", type=float, default=120, help="seconds without a line until a guest counts as hanging (default: 120)"
+    )
     parser.add_argument("--record", action="store_true", help="keep the answers and the result")
     return parser.parse_args()
 
