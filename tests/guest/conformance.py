@@ -26,9 +26,6 @@ from tests.guest.programs import PROGRAMS, PROVER_TOOLS, Build, BuildError, make
 from tests.guest.record import DOCUMENT, Group, Record, Where, answers_file, read_record, reason, where
 from tests.guest.tasks import Way, prove_and_verify
 
-QUIET = 240.0
-"""Seconds without a line until a guest counts as hanging. Emulated, on a busy machine, it takes minutes over little."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -48,7 +45,7 @@ def main() -> int:
     if not (options.nanos / "kernel.img").is_file() or not (options.nanos / "boot.img").is_file():
         print(f"{options.nanos}: give a directory with kernel.img and boot.img (NANOS=DIR)", file=sys.stderr)
         return 2
-    guest, rehearsal = in_qemu(options.accel, QUIET), in_rehearsal(600, options.engine)
+    guest, rehearsal = in_qemu(options.accel, options.quiet), in_rehearsal(600, options.engine)
     groups: dict[str, Group] = {}
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
         for probe in PROBES:
@@ -66,6 +63,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--engine", default="none", help="where to rehearse: none, docker, podman (default: none)")
     parser.add_argument("--only", action="append", choices=[*PROBES, "programs"], help="only these; may be repeated")
     parser.add_argument("--recorded-answers", action="store_true", help="don't ask the kernel again: its kept answers")
+    parser.add_argument(
+        "--quiet", type=float, default=120, help="seconds without a line until a guest counts as hanging (default: 120)"
+    )
     parser.add_argument("--record", action="store_true", help="keep the answers and the result")
     return parser.parse_args()
 
@@ -93,19 +93,22 @@ def _probe(name: str, folder: Path, options: argparse.Namespace, guest: Runner, 
 
 
 def _programs(folder: Path, options: argparse.Namespace, guest: Runner, rehearsal: Runner) -> Group:
-    rows = [_program(build, folder, options.nanos, guest, rehearsal) for build in PROGRAMS]
-    rows.append(_provers(folder, options))
-    print("\nprograms")
-    for row in rows:
-        print(f"  {row.name:28} {row.verdict:8} {row.note}")
+    rows = []
+    for build in PROGRAMS:
+        rows.append(_shown(_program(build, folder, options.nanos, guest, rehearsal)))
+    rows.append(_shown(_provers(folder, options)))
     differ = tuple(row.name for row in rows if row.verdict == "differ")
     ran = [row for row in rows if row.verdict != "not run"]
     notes = "; ".join(f"{row.name}: {row.note}" for row in rows if row.verdict == "not run")
     return Group(rows=len(ran), agree=len(ran) - len(differ), differ=differ, note=notes)
 
 
+def _shown(row: Row) -> Row:
+    print(f"  {row.name:28} {row.verdict:8} {row.note}", flush=True)
+    return row
+
+
 def _program(build: Build, folder: Path, nanos: Path, guest: Runner, rehearsal: Runner) -> Row:
-    print(f"{build.name} …", flush=True)
     if build.missing:
         return Row(name=build.name, verdict="not run", note=f"no {build.missing}")
     with tempfile.TemporaryDirectory(dir=folder) as inside:
@@ -125,17 +128,15 @@ def _once(run: Runner, image: Path) -> Ended:
 def _compare(name: str, image: Path, there: Ended, here: Ended) -> Row:
     """They agree when both end well with the same lines, or when the guest fails and we say so beforehand."""
     refused = _refused(image)
-    green = here.ok and not refused
-    missing = [line for line in _lines(here.text) if line not in _lines(there.text)]
-    if there.ok and green:
-        if missing:
-            return Row(name=name, verdict="differ", note=f"only rehearsed: {missing[0]}")
-        return Row(name=name, verdict="agree", note=f"ends well, {len(_lines(here.text))} lines")
     said = refused or here.reason
-    if there.ok == green:
-        return Row(name=name, verdict="agree", note=f"guest: {there.reason}; here: {said}")
-    last = _lines(there.text)[-1:] or ["nothing"]
-    return Row(name=name, verdict="differ", note=f"guest: {there.reason} ({last[0]}); here: {said}")
+    if there.ok != (here.ok and not refused):
+        last = _lines(there.text)[-1:] or ["nothing"]
+        return Row(name=name, verdict="differ", note=f"guest: {there.reason} ({last[0]}); here: {said}")
+    if not refused and (missing := [line for line in _lines(here.text) if line not in _lines(there.text)]):
+        return Row(name=name, verdict="differ", note=f"only rehearsed: {missing[0]}")
+    if there.ok:
+        return Row(name=name, verdict="agree", note=f"ends well, {len(_lines(here.text))} lines")
+    return Row(name=name, verdict="agree", note=f"guest: {there.reason}; here: {said}")
 
 
 def _refused(image: Path) -> str:
@@ -149,7 +150,6 @@ def _lines(text: str) -> list[str]:
 
 def _provers(folder: Path, options: argparse.Namespace) -> Row:
     name = "my-prover -> my-verifier"
-    print(f"{name} …", flush=True)
     missing = next((tool for tool in PROVER_TOOLS if shutil.which(tool) is None), None)
     if missing:
         return Row(name=name, verdict="not run", note=f"no {missing}")

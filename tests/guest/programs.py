@@ -113,9 +113,9 @@ def _node(folder: Path) -> Contents:
 
 
 def _workspace(folder: Path) -> Contents:
-    program = folder / "workspace"
+    program = folder / "large"
     _run("gcc", "-O2", "-o", program, HERE / "workspace/main.c")
-    return Contents(program=program, name="workspace")
+    return Contents(program=program, name="large")
 
 
 PROGRAMS = (
@@ -131,13 +131,17 @@ PROGRAMS = (
     Build(name="200 MB of /workspace", tools=("gcc",), make=_workspace),
 )
 
-PROVER_TOOLS = ("cargo", "gcc")
+PROVER_TOOLS = ("cargo", "gcc", "ld.bfd")
 
 
 def make_provers(folder: Path) -> tuple[Contents, Contents]:
     """my-prover and my-verifier of examples/, with the stand-in shim."""
     target = folder / "target"
-    env = {"CARGO_TARGET_DIR": str(target), "GEVULOT_LIB_DIR": str(target / "release")}
+    env = {
+        "CARGO_TARGET_DIR": str(target),
+        "GEVULOT_LIB_DIR": str(target / "release"),
+        "RUSTFLAGS": "-Clink-arg=-fuse-ld=bfd",  # lld's layout loses data there; a row of its own shows that
+    }
     for workspace, crate in (("standin-gevulot", ("-p", "gevulot-shim-ffi")), ("groth16", ())):
         _run("cargo", "build", "--release", "--locked", *crate, cwd=EXAMPLES / workspace, env=env)
     _run(target / "release/demo-setup", folder / "params", env={"LD_LIBRARY_PATH": str(target / "release")})

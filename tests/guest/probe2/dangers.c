@@ -1,6 +1,8 @@
 /* What may end the program or stop the machine: asked last, each in a run of its own where it does. */
 #include "probe2.h"
 
+#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
@@ -34,6 +36,9 @@ void ask_dangers(void)
     P("statfs_sys", struct statfs s; statfs("/sys", &s););
     P("fstatfs_pipe", struct statfs s; int p[2]; pipe(p); fstatfs(p[0], &s););
     P("fstatfs_stdout", struct statfs s; fstatfs(1, &s););
+    P("poll_in_epoll", int p[2]; pipe(p); int e = epoll_create1(0); struct epoll_event v = {EPOLLIN}; epoll_ctl(e, EPOLL_CTL_ADD, p[0], &v); struct pollfd f = {e, POLLIN, 0}; poll(&f, 1, 20) < 0 ? -1 : 0;);
+    P("descriptor_large", int f = dup2(1, 1 << 24); close(1 << 24); f < 0 ? -1 : 0;);
+    P("descriptor_large_polled", dup2(1, 1 << 24); struct pollfd f = {1 << 24, POLLOUT, 0}; int r = poll(&f, 1, 20); close(1 << 24); r < 0 ? -1 : 0;);
     P("write_past_limit", struct rlimit l = {100, RLIM_INFINITY}; setrlimit(RLIMIT_FSIZE, &l); signal(SIGXFSZ, SIG_IGN); int f = fresh(W "lim"); int r = ftruncate(f, 200); l.rlim_cur = RLIM_INFINITY; setrlimit(RLIMIT_FSIZE, &l); r;);
     P("mmap_bus_error", int f = fresh(W "be"); ftruncate(f, 8192); char *p = mmap(0, 8192, 1, MAP_SHARED, f, 0); if (p == MAP_FAILED) return -1; ftruncate(f, 0); N("%d", p[4097]); 0;);
     P("signal_default_usr1", signal(SIGUSR1, SIG_DFL); raise(SIGUSR1););

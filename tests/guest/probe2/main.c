@@ -13,7 +13,6 @@ int put(const char *path, const char *text)
 
 int fresh(const char *name)
 {
-    unlink(name);
     return open(name, O_CREAT | O_RDWR | O_TRUNC, 0644);
 }
 

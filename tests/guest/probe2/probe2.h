@@ -34,7 +34,7 @@ void ask_dangers(void);
 
 /* A file of that text; 0, or -1 with errno. */
 int put(const char *path, const char *text);
-/* A new file in /workspace, open for reading and writing. */
+/* An empty file, open for reading and writing. */
 int fresh(const char *name);
 /* Its content's first line goes to the detail when `show`, else "text" or "empty". */
 int get(const char *path, int show);
