@@ -198,13 +198,14 @@ def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit)
     store = order.store
     with store.in_use():
         job = prepared(order)
-        key = program_key(job.loaded, job.plan, job.inputs)
+        key = program_key(job.order.loaded, job.plan, job.inputs)
         with store.lock(f"bundle-{key}"):
-            image = run_containerfile(replace(job, build_id="bundle"), assembled(job), PROGRAM_STAGE, program_tag(key))
+            shared = replace(job, order=replace(order, build_id="bundle"))
+            image = run_containerfile(shared, assembled(shared), PROGRAM_STAGE, program_tag(key))
             with phase(emit, "bundle", "save the images"):
                 keep_program(store, engine, key)
                 keys = [key, *input_keys(store, job.inputs), *keep_images(store, engine, job.inputs)]
-            forget(replace(job, build_id="bundle"), image)
+            forget(shared, image)
         if job.shim is not None:
             keys.append(job.shim.key)
         with phase(emit, "bundle", f"write {target.name}"):
@@ -227,7 +228,7 @@ def open_staging(checked: Checked, engine: Engine, *, emit: Emit) -> Iterator[St
         try:
             searched = tuple(value for option, value in job.plan.staging.arguments if option == "--search")
             yield Staging(
-                open_archive=lambda path: engine.open_archive(image, path, job.build_id), directories=searched
+                open_archive=lambda path: engine.open_archive(image, path, job.order.build_id), directories=searched
             )
         finally:
             forget(job, image)

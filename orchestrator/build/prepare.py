@@ -12,7 +12,7 @@ from orchestrator.build.container_build import forget, run_containerfile
 from orchestrator.build.kept_program import load_program, program_key
 from orchestrator.build.kept_shim import RESULT as SHIM_RESULT
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
-from orchestrator.build.kept_shim import NotKept, shim_name, take_shim, with_shim
+from orchestrator.build.kept_shim import NotKeptError, shim_name, take_shim, with_shim
 from orchestrator.build.state import Job, Order, phase
 from orchestrator.containerfile.assemble import Assembled, Dialect, assemble, assemble_shim
 from orchestrator.engine.base import Engine
@@ -51,7 +51,7 @@ def prepared(order: Order) -> Job:
     inputs = resolve_locked(order.loaded, order.engine, order.emit, policy)
     _check_gpu_assets(order, inputs)
     plan = make_plan(order.loaded, order.manifest, inputs)
-    job = Job(**vars(order), inputs=inputs, plan=plan)
+    job = Job(order=order, inputs=inputs, plan=plan)
     if plan.shim is not None:
         job = _with_shim(job)
     return _with_kept_program(job) if options.offline else job
@@ -89,22 +89,24 @@ def _with_shim(job: Job) -> Job:
     def open_result() -> Iterator[BinaryIO]:
         nonlocal built
         built = True
-        made = assemble_shim(job.loaded, job.plan, job.inputs, dialect=_dialect(job), emit=job.emit)
+        made = assemble_shim(job.order.loaded, job.plan, job.inputs, dialect=_dialect(job), emit=job.order.emit)
         image_id = run_containerfile(job, made, SHIM_STAGE)
         try:
-            with job.engine.open_archive(image_id, SHIM_RESULT, job.build_id) as stream:
+            with job.order.engine.open_archive(image_id, SHIM_RESULT, job.order.build_id) as stream:
                 yield stream
         finally:
             forget(job, image_id)
 
     try:
-        entry = take_shim(job.store, name, open_result, newer_than=time.time() if job.options.no_cache else 0.0)
-    except NotKept as error:
+        entry = take_shim(
+            job.order.store, name, open_result, newer_than=time.time() if job.order.options.no_cache else 0.0
+        )
+    except NotKeptError as error:
         # It is built beside the program then, every time.
-        job.emit(Notice(text=f"the built shim is not kept: {error.message}"))
+        job.order.emit(Notice(text=f"the built shim is not kept: {error.message}"))
         return job
     if not built:
-        with phase(job.emit, "shim", "take the finished shim from the cache"):
+        with phase(job.order.emit, "shim", "take the finished shim from the cache"):
             pass
     used = ShimUsed(key=entry.key, sha256=entry.sha256, reused=not built)
     return replace(job, plan=with_shim(job.plan, entry), shim=used)
@@ -112,19 +114,19 @@ def _with_shim(job: Job) -> Job:
 
 def _with_kept_program(job: Job) -> Job:
     """Offline: the job with the image that a bundle brought for its build step, when it is of the very same step."""
-    key = program_key(job.loaded, job.plan, job.inputs)
-    with phase(job.emit, "inputs", "look for the finished build step"):
-        image = load_program(job.store, job.engine, key)
+    key = program_key(job.order.loaded, job.plan, job.inputs)
+    with phase(job.order.emit, "inputs", "look for the finished build step"):
+        image = load_program(job.order.store, job.order.engine, key)
     if image is None:
-        job.emit(Notice(text="no bundle holds the result of this build step; it runs without a network"))
+        job.order.emit(Notice(text="no bundle holds the result of this build step; it runs without a network"))
         return job
     return replace(job, plan=replace(job.plan, program_image=image))
 
 
 def assembled(job: Job) -> Assembled:
     """The Containerfile and its context, as the engine wants them."""
-    return assemble(job.loaded, job.plan, job.inputs, dialect=_dialect(job), emit=job.emit)
+    return assemble(job.order.loaded, job.plan, job.inputs, dialect=_dialect(job), emit=job.order.emit)
 
 
 def _dialect(job: Job) -> Dialect:
-    return Dialect(mounts=job.engine.info.mounts, ssh=job.engine.info.ssh)
+    return Dialect(mounts=job.order.engine.info.mounts, ssh=job.order.engine.info.ssh)

@@ -43,9 +43,10 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job(Order):
-    """One build under way. `shim` is the finished one, if there is one."""
+class Job:
+    """One build under way: what was asked for, and what that became. `shim` is the finished one, if there is one."""
 
+    order: Order
     inputs: Inputs
     plan: Plan
     shim: ShimUsed | None = None

@@ -23,7 +23,7 @@ PIECE: Final = 64 * 1024
 _ZEROS: Final = bytes(PIECE)
 
 
-class OutOfOrder(ValueError):
+class OutOfOrderError(ValueError):
     """An entry sorts before one that is already written; spool and sort by `path_key`."""
 
 
@@ -212,7 +212,7 @@ class TfsWriter:
         if key == self._last:
             raise ImageError(f"{path} is in the image twice", remedy="two steps stage the same path; keep one")
         if key < self._last:
-            raise OutOfOrder(f"{path} comes after an entry that sorts behind it")
+            raise OutOfOrderError(f"{path} comes after an entry that sorts behind it")
         self._last = key
         return names
 

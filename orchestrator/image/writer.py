@@ -27,10 +27,10 @@ from .mbr import (
     is_mbr,
     stage2_length,
 )
-from .tfs import DATA_START, PIECE, OutOfOrder, Output, TfsWriter
+from .tfs import DATA_START, PIECE, OutOfOrderError, Output, TfsWriter
 from .tree import Value
 
-__all__ = ["BootFiles", "ImageWriter", "OutOfOrder", "Written", "path_key"]
+__all__ = ["BootFiles", "ImageWriter", "OutOfOrderError", "Written", "path_key"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ class JsonDocument:
     findings: tuple[Finding, ...]
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     """The text can't be read on from here."""
 
 
@@ -47,7 +47,7 @@ def read(text: str, file: str) -> JsonDocument:
     reader = _Reader(text, file)
     try:
         data = reader.document()
-    except _Stop:
+    except _StopError:
         data = None
     return JsonDocument(data=data, lines=reader.lines, raw=reader.raw, findings=tuple(reader.findings))
 
@@ -85,7 +85,7 @@ class _Reader:
 
     def stop(self, message: str, remedy: str, field: str = "") -> NoReturn:
         self.add("json-syntax", message, remedy, field)
-        raise _Stop
+        raise _StopError
 
     def document(self) -> Any:
         self.space()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from orchestrator.archive import ArchiveError, Limits, errors, read_tar, unpacked
 from orchestrator.errors import BuildStepError, InputError
-from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrder, Written
+from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, Written
 from orchestrator.packers.staged import CHUNK, Entry, OpenArchive, read_entries
 from orchestrator.plan.model import GuestPlan
 
@@ -51,7 +51,7 @@ def pack_native(job: NativeJob, open_archive: OpenArchive, target: Path) -> Writ
     try:
         with open_archive("/stage") as stream:
             return _write(job, boot, read_entries(stream, "stage"), target)
-    except OutOfOrder:
+    except OutOfOrderError:
         # This engine walks directories in an order of its own: spool, sort, write again.
         with tempfile.TemporaryFile(dir=job.spool) as spool, open_archive("/stage") as stream:
             while chunk := stream.read(CHUNK):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.engine.base import StepFailed
+from orchestrator.engine.base import StepFailedError
 from orchestrator.errors import BuildStepError
 from orchestrator.files import emptied
 from orchestrator.packers.staged import OpenArchive, read_entries
@@ -100,7 +100,7 @@ _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def explain(failure: StepFailed) -> BuildStepError:
+def explain(failure: StepFailedError) -> BuildStepError:
     """A failed `ops build` step, in true words."""
     for pattern, meaning, remedy in _EXPLANATIONS:
         if found := re.search(pattern, failure.tail, re.MULTILINE):
