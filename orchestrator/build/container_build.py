@@ -9,7 +9,7 @@ from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.state import Job
 from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, proxy_arguments
 from orchestrator.engine.base import BuildRequest, BuildSecret, LayerLostError, Leftover, StepFailedError
-from orchestrator.errors import BuildStepError, EngineError, Finding, Severity
+from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Notice
 from orchestrator.network import CA_SECRET
 from orchestrator.packers.ops import explain
@@ -73,15 +73,7 @@ def _explained(failure: StepFailedError, job: Job, made: Assembled) -> BuildStep
     line = origin.line if origin else None
     if origin is not None and origin.field == "build.run":
         line = _line_of_run(loaded, failure.tail)
-    finding = Finding(
-        severity=Severity.ERROR,
-        code="build-step",
-        message=message,
-        remedy=remedy,
-        file=str(loaded.path),
-        line=line,
-        field=origin.field if origin else None,
-    )
+    finding = loaded.findings().error("build-step", origin.field if origin else "", message, remedy, line=line)
     return BuildStepError(message, remedy=remedy, findings=(finding,), detail=failure.tail)
 
 

@@ -25,6 +25,7 @@ from orchestrator.engine.base import Engine
 from orchestrator.errors import Finding, Severity, UsageError
 from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
+from orchestrator.findings import Findings
 from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.inputs.store import Entry, Store
 from orchestrator.inputs.transfer import export_entries
@@ -96,10 +97,9 @@ def _collected(read: Callable[[], Read], path: Path, findings: list[Finding]) ->
     try:
         return read()
     except UsageError as error:
-        unplaced = Finding(
-            severity=Severity.ERROR, code="unreadable", message=error.message, remedy=error.remedy, file=str(path)
-        )
-        findings += error.findings or (unplaced,)
+        unplaced = Findings(file=str(path))
+        unplaced.error("unreadable", "", error.message, error.remedy)
+        findings += error.findings or unplaced.found
     return None
 
 

@@ -16,7 +16,7 @@ from orchestrator.build.kept_shim import NotKeptError, shim_name, take_shim, wit
 from orchestrator.build.state import Job, Order, phase
 from orchestrator.containerfile.assemble import Assembled, Dialect, assemble, assemble_shim
 from orchestrator.engine.base import Engine
-from orchestrator.errors import EngineError, Finding, Severity, VerificationError
+from orchestrator.errors import EngineError, VerificationError
 from orchestrator.events import Notice
 from orchestrator.gpu.compatibility import GPU_KLIB
 from orchestrator.gpu.directory import check_assets
@@ -36,10 +36,7 @@ def usable_secrets(loaded: LoadedProject, engine: Engine) -> ProjectSecrets:
         if asked and not can:
             message = f"{info.kind} {info.version} ({info.builder}) at {info.endpoint} can't give it to a build step"
             remedy = "use Docker with BuildKit (unset DOCKER_BUILDKIT), or a Podman of this machine (--engine podman)"
-            finding = Finding(
-                severity=Severity.ERROR, code="engine", message=message, remedy=remedy, file=str(loaded.path),
-                line=loaded.line(f"build.{name}"), field=f"build.{name}",
-            )  # fmt: skip
+            finding = loaded.findings().error("engine", f"build.{name}", message, remedy)
             raise EngineError(message, remedy=remedy, findings=(finding,))
     return read_secrets(loaded)
 
@@ -71,12 +68,12 @@ def _check_gpu_assets(order: Order, inputs: Inputs) -> None:
             kernel=kernel if kernel is not None and kernel.is_file() else None,
             klib=next((each for each in klibs if each.is_file()), None),
         )
-        line = order.loaded.line("gpu-assets")
-        placed = [replace(each, file=str(order.loaded.path), line=line, field="gpu-assets") for each in findings]
-        errors = [each for each in placed if each.severity is Severity.ERROR]
-        if errors:
+        placed = order.loaded.findings()
+        for each in findings:
+            placed.place(each, "gpu-assets")
+        if errors := placed.errors:
             raise VerificationError(errors[0].message, remedy=errors[0].remedy, findings=errors)
-    for each in placed:
+    for each in placed.found:
         order.emit(Notice(text=str(each)))
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.engine.base import Engine
-from orchestrator.errors import Finding, InputError, Severity
+from orchestrator.errors import InputError
 from orchestrator.events import Emit, Event, ignore
+from orchestrator.findings import Findings
 from orchestrator.inputs import bases, releases, trees
 from orchestrator.inputs.access import Access, Limits, differs
 from orchestrator.inputs.download import fetch
@@ -58,7 +59,7 @@ def resolve_inputs(
         offline=options.offline,
         pins=options.pins,
     )
-    failures: list[Finding] = []
+    failures = loaded.findings()
     pool = ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="input")
     try:
         futures = {name: pool.submit(job) for name, job in _jobs(access, loaded).items()}
@@ -70,8 +71,8 @@ def resolve_inputs(
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    results = {name: _result(future, loaded, name, failures) for name, future in futures.items()}
-    if failures:
+    results = {name: _result(future, name, failures) for name, future in futures.items()}
+    if failures.found:
         raise _failed(failures)
     nanos, common = results["nanos"]
     return Inputs(
@@ -131,9 +132,7 @@ def _cargo_lock(source: Path) -> dict[str, str]:
     return {"cargo-lock-sha256": trees.file_digest(path)[0]} if path.is_file() else {}
 
 
-def _base(
-    access: Access, loaded: LoadedProject, engine: Engine | None, name: str, failures: list[Finding]
-) -> Input | None:
+def _base(access: Access, loaded: LoadedProject, engine: Engine | None, name: str, failures: Findings) -> Input | None:
     gevulot = loaded.project.gevulot
     if engine is None or (name == "gevulot-base" and gevulot is None):
         return None
@@ -142,7 +141,7 @@ def _base(
             return bases.resolve_base(access, gevulot.base, engine, "gevulot-base")
         return bases.resolve_base(access, loaded.project.program_base, engine, "base")
     except InputError as error:
-        failures.append(_finding(loaded, _base_field(loaded, name), error))
+        _note_failure(failures, _base_field(loaded, name), error)
         return None
 
 
@@ -152,30 +151,23 @@ def _base_field(loaded: LoadedProject, name: str) -> str:
     return "cuda" if "base" not in loaded.lines and "cuda" in loaded.lines else "base"
 
 
-def _result(future: Future[Any], loaded: LoadedProject, name: str, failures: list[Finding]) -> Any:
+def _result(future: Future[Any], name: str, failures: Findings) -> Any:
     try:
         return future.result()
     except InputError as error:
-        failures.append(_finding(loaded, name, error))
+        _note_failure(failures, name, error)
         return (None, None) if name == "nanos" else None
 
 
-def _finding(loaded: LoadedProject, name: str, error: InputError) -> Finding:
+def _note_failure(failures: Findings, name: str, error: InputError) -> None:
     if error.findings:
-        return error.findings[0]
-    return Finding(
-        severity=Severity.ERROR,
-        code="input",
-        message=error.message,
-        remedy=error.remedy,
-        file=str(loaded.path),
-        line=loaded.line(name),
-        field=name,
-    )
+        failures.extend(error.findings[:1])
+    else:
+        failures.error("input", name, error.message, error.remedy)
 
 
-def _failed(failures: list[Finding]) -> InputError:
-    ordered = tuple(sorted(failures, key=lambda each: (each.line or 0, each.field or "")))
+def _failed(failures: Findings) -> InputError:
+    ordered = tuple(sorted(failures.found, key=lambda each: (each.line or 0, each.field or "")))
     count = len(ordered)
     what = "an input" if count == 1 else f"{count} inputs"
     return InputError(
