@@ -169,3 +169,41 @@ def test_findings_are_made_in_one_place() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Finding":
                 wrong.append(f"{name}:{node.lineno}")
     assert [each for each in wrong if each.split(":")[0] not in ("orchestrator.errors", "orchestrator.findings")] == []
+
+
+TEXT_METHODS = {"startswith", "endswith", "find", "index", "count", "partition", "rpartition", "split", "splitlines"}
+
+
+def decides_by_text(tree: ast.AST) -> list[int]:
+    """Lines at which what an exception says (`error.message`, `str(error)`) is compared, searched or cut."""
+    caught = {node.name for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)} - {None}
+
+    def is_words(node: ast.AST) -> bool:
+        if isinstance(node, ast.Attribute):
+            return node.attr in ("message", "args") and ast.unparse(node.value) in caught
+        return (
+            isinstance(node, ast.Call) and bool(node.args) and ast.unparse(node) in {f"str({each})" for each in caught}
+        )
+
+    def words(node: ast.AST) -> bool:
+        return any(is_words(each) for each in ast.walk(node))
+
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            looked = any(words(each) for each in (node.left, *node.comparators))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner, name = node.func.value, node.func.attr
+            searching = ast.unparse(owner) == "re" or name in ("search", "match", "fullmatch", "findall")
+            looked = (name in TEXT_METHODS and words(owner)) or (searching and any(words(each) for each in node.args))
+        else:
+            continue
+        if looked:
+            found.append(node.lineno)
+    return found
+
+
+def test_nobody_decides_by_an_errors_text() -> None:
+    """Errors carry data: a class, a reason, what another program said. Their words are for the reader."""
+    found = {name: lines for name, path in modules() if (lines := decides_by_text(ast.parse(path.read_text())))}
+    assert not found

@@ -72,8 +72,10 @@ class BuildRequest:
 class StepFailedError(BuildStepError):
     """A build step failed: which stage and instruction (as far as the engine says), its status, its last lines."""
 
-    def __init__(self, message: str, *, stage: str, instruction: str, tail: str, status: int | None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, stage: str, instruction: str, tail: str, status: int | None, said: str = ""
+    ) -> None:
+        super().__init__(message, said=said)
         self.stage = stage
         self.instruction = instruction
         self.tail = tail

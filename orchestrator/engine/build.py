@@ -87,6 +87,7 @@ def engine_fault(engine: str, instruction: str, problem: str) -> EngineError | N
         f"{engine} can't run a container here: {problem}",
         remedy="see `orchestrator doctor`, and the engine's log; --engine private starts a Podman with settings"
         " that work on this machine",
+        said=problem,
     )
 
 
@@ -100,7 +101,12 @@ def step_failed(step: Step, instruction: str, problem: str, status: int | None) 
         others = ", ".join(sorted(step.shared))
         tail = f"(the engine does not say which stage a line is from; some may be from stage {others})\n{tail}"
     return StepFailedError(
-        f"{where}{short} failed: {what}", stage=step.stage, instruction=instruction, tail=tail, status=status
+        f"{where}{short} failed: {what}",
+        stage=step.stage,
+        instruction=instruction,
+        tail=tail,
+        status=status,
+        said=problem,
     )
 
 
@@ -117,8 +123,9 @@ def build_error(problem: str) -> BuildStepError:
         return BuildStepError(
             f"the engine refuses the Containerfile: {problem}",
             remedy="look at it with `orchestrator render`",
+            said=problem,
         )
-    return BuildStepError(f"the build failed: {problem}", remedy="see the engine's log")
+    return BuildStepError(f"the build failed: {problem}", remedy="see the engine's log", said=problem)
 
 
 def base_error(step: Step, problem: str) -> InputError:

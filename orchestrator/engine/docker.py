@@ -113,7 +113,7 @@ class DockerEngine(ApiEngine):
             with self._api.post_stream("/build", params=params, data=data, headers=headers) as reply:
                 return _follow(reply, log, mask)
         except ApiError as error:
-            raise log.failure(mask(error.message)) from error
+            raise log.failure(mask(error.said)) from error
 
     def _cancel(self, job: str) -> None:
         """Closing the connection stops a build in time; asking as well stops BuildKit's at once."""

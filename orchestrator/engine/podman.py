@@ -98,7 +98,7 @@ class PodmanEngine(ApiEngine):
                     image = str((message.get("aux") or {}).get("ID", image))
                     log.feed(message)
         except ApiError as error:
-            raise log.failure(steps.mask(error.message)) from error
+            raise log.failure(steps.mask(error.said)) from error
         steps.close()
         return image or no_image(self._info)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from orchestrator import process
 from orchestrator.engine.base import RunningEngine
 from orchestrator.engine.docker import DockerEngine
-from orchestrator.engine.docker_api import Api, GoneError
+from orchestrator.engine.docker_api import Api, Gone, GoneError
 from orchestrator.engine.podman import PodmanEngine
 from orchestrator.engine.probe import start_private
 from orchestrator.errors import EngineError, Finding, Severity
@@ -144,21 +144,21 @@ def _open(place: _Place, attempts: list[Attempt]) -> RunningEngine | None:
         make: Callable[[Api], RunningEngine] = PodmanEngine if api.version.kind == "podman" else DockerEngine
         return make(api)
     except GoneError as error:
-        failed(error.message, _remedy(place, error.reason), absent=error.reason == "missing")
+        failed(error.message, _remedy(place, error.reason), absent=error.reason is Gone.MISSING)
     except EngineError as error:
         failed(error.message, error.remedy or "check its URL")
     return None
 
 
-def _remedy(place: _Place, reason: str) -> str:
+def _remedy(place: _Place, reason: Gone) -> str:
     podman = place.kind == "podman"
-    if reason == "denied":
+    if reason is Gone.DENIED:
         return (
             "run as the user that owns the socket"
             if podman
             else "add yourself to the group docker (usermod -aG docker $USER, then log in again) or use --engine podman"
         )
-    if reason in ("missing", "refused"):
+    if reason in (Gone.MISSING, Gone.REFUSED):
         if place.kind == "":
             return "start the engine that serves it, or check the URL"
         return (

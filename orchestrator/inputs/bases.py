@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.engine.base import LABEL, Engine
-from orchestrator.engine.reasons import ImageError
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, PullError
 from orchestrator.events import Notice
 from orchestrator.files import make_directory
 from orchestrator.inputs.access import Access, differs, not_in_cache
@@ -102,7 +101,7 @@ def _pulled(access: Access, reference: str, engine: Engine) -> _Failure | None:
         try:
             engine.pull(reference, access.emit)
         except InputError as error:
-            reason = error.reason if isinstance(error, ImageError) else error.message
+            reason = error.reason if isinstance(error, PullError) else error.message
             failure = _Failure(reason, error.remedy or "check the name and the network")
             _failed_pulls.remember(engine, reference, failure)
     return failure

@@ -162,7 +162,7 @@ class _Transfer:
         except httpx.TimeoutException as error:
             raise _RetryError(f"no answer within {self.limits.stall:g} s") from error
         except httpx.HTTPError as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            if _is_about_trust(error):
                 raise _untrusted(self.shown, error) from error
             raise _RetryError(str(error) or type(error).__name__) from error
         finally:
@@ -338,6 +338,15 @@ def tls_context() -> ssl.SSLContext:
     if not context.get_ca_certs():
         context.load_verify_locations(cafile=ca_bundle())  # this Python's OpenSSL looks elsewhere
     return context
+
+
+def _is_about_trust(error: BaseException | None) -> bool:
+    """Whether a certificate that was not trusted is at the bottom of it: httpx and httpcore wrap ssl's own error."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _untrusted(shown: str, error: Exception) -> InputError:
