@@ -63,7 +63,7 @@ def _explained(failure: StepFailedError, job: Job, made: Assembled) -> BuildStep
     loaded = job.order.loaded
     origin = origin_of(failure.stage, failure.instruction, job.plan.origins)
     if origin is not None and origin.field == "ops":
-        base = explain(failure)
+        base = explain(failure.tail)
         message, remedy = base.message, base.remedy
     else:
         status = f" with status {failure.status}" if failure.status is not None else ""

@@ -14,9 +14,9 @@ from orchestrator.containerfile.render import render_rust_scripts
 from orchestrator.errors import InputError
 from orchestrator.files import new
 from orchestrator.inputs.archives import extract
-from orchestrator.inputs.model import Input, Inputs
 from orchestrator.inputs.store import Entry, Store, key_of
 from orchestrator.plan.model import Plan
+from orchestrator.resolved import Input, Inputs
 from orchestrator.resources import CONTAINERFILES
 
 STAGE = "gevulot"

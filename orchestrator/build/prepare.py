@@ -20,13 +20,13 @@ from orchestrator.errors import EngineError, VerificationError
 from orchestrator.events import Notice
 from orchestrator.gpu.compatibility import GPU_KLIB
 from orchestrator.gpu.directory import check_assets
-from orchestrator.inputs.model import Inputs
 from orchestrator.inputs.resolve import Options
 from orchestrator.lock.resolve import Policy, resolve_locked
 from orchestrator.plan.make import make_plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets, read_secrets
 from orchestrator.receipt import ShimUsed
+from orchestrator.resolved import Inputs
 
 
 def usable_secrets(loaded: LoadedProject, engine: Engine) -> ProjectSecrets:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 
 from orchestrator import files
 from orchestrator.engine.archive import ArchiveStream
-from orchestrator.engine.base import LABEL, Container, ContainerRequest, EngineInfo, Leftover
+from orchestrator.engine.base import Container, ContainerRequest, EngineInfo, Leftover
 from orchestrator.engine.container import ApiContainer, create_body, is_rootless
 from orchestrator.engine.docker_api import Api, ApiError, Gone, GoneError, reference_path
 from orchestrator.engine.interrupts import held_back
@@ -21,6 +21,7 @@ from orchestrator.engine.logins import auth_header, find_login
 from orchestrator.engine.reasons import image_error
 from orchestrator.errors import BuildStepError, EngineError, InputError
 from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted
+from orchestrator.label import LABEL
 
 PULL_IDLE = 120.0
 """Seconds without a word during a pull, after which the registry counts as unreachable."""

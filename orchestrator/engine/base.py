@@ -11,10 +11,6 @@ from typing import BinaryIO, Protocol
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit
 
-LABEL = "org.gevulot.orchestrator"
-"""Every image and container that we make carries this label: the build's id, `base`, or `cache` for the layers that an
-engine keeps (set in containerfiles/). `clean` looks for it."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:

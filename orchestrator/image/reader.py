@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self
 
+from orchestrator.values import Value
+
 from .codec import damaged
 from .errors import ImageError
 from .log import MAGIC, Extension, read_log
@@ -31,7 +33,7 @@ from .mbr import (
 )
 from .nodes import build_tree
 from .stub import MARKER
-from .tree import Directory, Extent, File, Node, Symlink, Value
+from .tree import Directory, Extent, File, Node, Symlink
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

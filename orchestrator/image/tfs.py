@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from orchestrator.values import Value
+
 from .codec import Encoder, encode_text
 from .errors import ImageError
 from .listing import ListingEntry, attribute_entries, path_key, tree_digest
 from .log import EXTENSION_SECTORS, FIRST_SECTORS, MAX_LABEL, LogHeader, lay_out_log
 from .mbr import SECTOR
 from .nodes import MAX_DIRECTORIES, MAX_NAME, MAX_PATH, attributes_as_read
-from .tree import Value
 
 DATA_START: Final = (FIRST_SECTORS + EXTENSION_SECTORS) * SECTOR
 PIECE: Final = 64 * 1024

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from orchestrator.values import Value
+
 from .codec import VERSIONS, encode_text
 from .errors import ImageError
 from .esp import write_esp
@@ -28,7 +30,6 @@ from .mbr import (
     stage2_length,
 )
 from .tfs import DATA_START, PIECE, OutOfOrderError, Output, TfsWriter
-from .tree import Value
 
 __all__ = ["BootFiles", "ImageWriter", "OutOfOrderError", "Written", "path_key"]
 

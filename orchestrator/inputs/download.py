@@ -23,9 +23,9 @@ from orchestrator import files
 from orchestrator.errors import InputError
 from orchestrator.events import Notice
 from orchestrator.inputs.access import Access, Limits, Step, differs, not_in_cache
-from orchestrator.inputs.model import InputName, redact, redact_url
 from orchestrator.inputs.store import Entry, disk_full, key_of, mismatch
 from orchestrator.network import CA_VARIABLES, ca_bundle
+from orchestrator.resolved import InputName, redact, redact_url
 
 CHUNK = 256 * 1024
 USER_AGENT = "gevulot-orchestrator"

@@ -19,8 +19,8 @@ from orchestrator.errors import InputError
 from orchestrator.events import Notice
 from orchestrator.inputs import git_proof
 from orchestrator.inputs.access import Access, not_in_cache
-from orchestrator.inputs.model import redact, redact_url
 from orchestrator.inputs.store import IMPORTED, Entry, key_of
+from orchestrator.resolved import redact, redact_url
 
 PROTOCOLS = "http:https:ssh:git:file"
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engine.base import Engine
 from orchestrator.errors import InputError
 from orchestrator.events import Emit, Event, ignore
 from orchestrator.findings import Findings
@@ -17,11 +16,12 @@ from orchestrator.inputs import bases, releases, trees
 from orchestrator.inputs.access import Access, Limits, differs
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.git import fetch_git
+from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.magic import expect_archive
-from orchestrator.inputs.model import Input, Inputs, Pin, redact_url
 from orchestrator.inputs.store import Store
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.model import Gevulot, Project
+from orchestrator.resolved import Input, Inputs, Pin, redact_url
 
 GEVULOT_SKIP = (".git", "target")
 """What a local gevulot tree holds at its top that is no source: neither pinned nor to be copied."""
@@ -40,7 +40,7 @@ class Options:
 
 
 def resolve_inputs(
-    loaded: LoadedProject, engine: Engine | None, emit: Emit = ignore, options: Options | None = None
+    loaded: LoadedProject, engine: ImageStore | None, emit: Emit = ignore, options: Options | None = None
 ) -> Inputs:
     """Every outside input of a project, fetched, checked and in the cache. Independent ones come in parallel.
 
@@ -132,7 +132,9 @@ def _cargo_lock(source: Path) -> dict[str, str]:
     return {"cargo-lock-sha256": trees.file_digest(path)[0]} if path.is_file() else {}
 
 
-def _base(access: Access, loaded: LoadedProject, engine: Engine | None, name: str, failures: Findings) -> Input | None:
+def _base(
+    access: Access, loaded: LoadedProject, engine: ImageStore | None, name: str, failures: Findings
+) -> Input | None:
     gevulot = loaded.project.gevulot
     if engine is None or (name == "gevulot-base" and gevulot is None):
         return None

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orchestrator.engine.base import Engine
 from orchestrator.errors import InputError, UsageError
 from orchestrator.events import Emit, Notice
 from orchestrator.files import write_text
-from orchestrator.inputs.model import Inputs
+from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.requests import requests_of
 from orchestrator.inputs.resolve import Options, resolve_inputs
 from orchestrator.inputs.store import Store
 from orchestrator.lock.changes import Change, changes
 from orchestrator.lock.model import Lock, lock_of, lock_text, read_lock
 from orchestrator.project.load import LoadedProject, lock_path
+from orchestrator.resolved import Inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,9 @@ class Updated:
     inputs: Inputs
 
 
-def resolve_locked(loaded: LoadedProject, engine: Engine | None, emit: Emit, policy: Policy | None = None) -> Inputs:
+def resolve_locked(
+    loaded: LoadedProject, engine: ImageStore | None, emit: Emit, policy: Policy | None = None
+) -> Inputs:
     """Every input, as the lock beside the project says. A lock that is missing or lacks something is written.
 
     With `locked` it is a UsageError instead, and a local file that isn't as it was is an InputError. Without an engine
@@ -68,7 +70,7 @@ def resolve_locked(loaded: LoadedProject, engine: Engine | None, emit: Emit, pol
 
 def update_lock(
     loaded: LoadedProject,
-    engine: Engine,
+    engine: ImageStore,
     emit: Emit,
     *,
     upgrade: frozenset[str] = frozenset(),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from orchestrator.inputs.model import redact_url
+from orchestrator.resolved import redact_url
 from orchestrator.text import parse_json
 
 MOST: Final = 50_000

@@ -17,8 +17,9 @@ from orchestrator.image.errors import ImageError
 from orchestrator.image.listing import path_key, tree_digest, tree_listing
 from orchestrator.image.log import EXTENSION_SECTORS
 from orchestrator.image.reader import open_image
-from orchestrator.image.tree import Directory, File, Symlink, Value
+from orchestrator.image.tree import Directory, File, Symlink
 from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, Written
+from orchestrator.values import Value
 
 from .handmade import SECTOR, disk, empty, filesystem
 from .test_codec import NAMES as KEYS

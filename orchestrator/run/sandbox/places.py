@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator import process
-from orchestrator.engine.base import LABEL, Container, ContainerRequest, Leftover, RunningEngine
+from orchestrator.engine.base import Container, ContainerRequest, Leftover, RunningEngine
 from orchestrator.errors import EngineError
+from orchestrator.label import LABEL
 from orchestrator.run.sandbox import jail
 from orchestrator.run.sandbox.launcher import FOLDER
 from orchestrator.run.sandbox.limits import MemoryGroup, new_memory_group

@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.image.tree import Value
+from orchestrator.values import Value
 
 from . import behaviour as injected
 from .config import Config, Json, is_address, load

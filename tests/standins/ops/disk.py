@@ -16,7 +16,7 @@ from orchestrator.image.codec import Encoder
 from orchestrator.image.esp import write_esp
 from orchestrator.image.log import EXTENSION_SECTORS, FIRST_SECTORS, LogHeader, lay_out_log
 from orchestrator.image.mbr import BOOTFS_SIZE, CRASH_LOG, ESP_SIZE, SECTOR, SIGNATURE, Partition, build_table
-from orchestrator.image.tree import Value
+from orchestrator.values import Value
 
 from .console import BuildFailureError
 from .guest import Folder, Guest, Link, reason

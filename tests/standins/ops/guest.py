@@ -9,7 +9,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 
-from orchestrator.image.tree import Value
+from orchestrator.values import Value
 
 from .console import BuildFailureError, log_error, panic, say
 
