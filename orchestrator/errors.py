@@ -73,17 +73,27 @@ class OrchestratorError(Exception):
     """A failure the user can act on. `remedy` says what to do; `exit_code` is what the command exits with.
 
     `findings` replace the message where there are several or their place in a file is known; `detail` is text to
-    show before either (the last lines of a failed step).
+    show before either (the last lines of a failed step). `said` is what another program said, word for word, for
+    whoever must look for a reason in it: nobody reads our own words for that.
     """
 
     exit_code = ExitCode.BUILD_STEP
 
-    def __init__(self, message: str, *, remedy: str = "", findings: Sequence[Finding] = (), detail: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        remedy: str = "",
+        findings: Sequence[Finding] = (),
+        detail: str = "",
+        said: str = "",
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
         self.findings = tuple(findings)
         self.detail = detail
+        self.said = said
 
 
 class UsageError(OrchestratorError):
@@ -102,6 +112,14 @@ class InputError(OrchestratorError):
     """An outside input could not be had, or did not match its pin (4)."""
 
     exit_code = ExitCode.INPUT
+
+
+class PullError(InputError):
+    """An image can't be pulled; `reason` is why, without the image's name."""
+
+    def __init__(self, reference: str, reason: str, *, remedy: str, detail: str = "") -> None:
+        super().__init__(f"failed to pull {reference}: {reason}", remedy=remedy, detail=detail)
+        self.reason = reason
 
 
 class BuildStepError(OrchestratorError):

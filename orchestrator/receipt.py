@@ -16,9 +16,9 @@ from orchestrator.digest import Digests
 from orchestrator.engine.base import EngineInfo
 from orchestrator.errors import Finding, Severity, UsageError
 from orchestrator.events import Event, Notice, StepFinished, StepStarted
-from orchestrator.inputs.model import Input, Inputs
 from orchestrator.plan.model import Plan
 from orchestrator.project.model import MOST_MEMORY, Project
+from orchestrator.resolved import Input, Inputs
 from orchestrator.suggest import shown
 from orchestrator.text import parse_json
 from orchestrator.verify.model import Verification

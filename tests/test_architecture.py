@@ -131,3 +131,79 @@ def test_archives_are_read_in_one_way() -> None:
             if reading or called in ("zipfile.ZipFile", "gzip.open", "gzip.GzipFile", "lzma.open", "bz2.open"):
                 wrong.append(f"{name}:{node.lineno} {called}")
     assert not wrong
+
+
+# Where a library decides what is handed on, so that no type of ours can say it.
+HANDED_ON = {
+    "orchestrator.archive": "tarfile.TarFile's own options",
+    "orchestrator.cli.parameters": "a decorator: click's arguments of the command below it",
+    "orchestrator.cli.rehearse_commands": "click's options, until they are named",
+}
+
+
+def hides_types(node: ast.AST) -> bool:
+    """Whether a type checker can't see which fields are meant: `**vars(x)` in a call, `**given: Any` in a signature."""
+    if isinstance(node, ast.Call):
+        spread = [ast.unparse(each.value) for each in node.keywords if each.arg is None]
+        return any(re.match(r"vars\(|asdict\(|dataclasses\.asdict\(|.*\.__dict__$", each) for each in spread)
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.args.kwarg is not None:
+        kind = node.args.kwarg.annotation
+        return kind is None or ast.unparse(kind) in ("Any", "object")
+    return False
+
+
+def test_what_is_made_is_made_by_name() -> None:
+    found: dict[str, list[int]] = {}
+    for name, path in modules():
+        lines = [node.lineno for node in ast.walk(ast.parse(path.read_text())) if hides_types(node)]  # type: ignore[attr-defined]
+        if lines and name not in HANDED_ON:
+            found[name] = lines
+    assert not found
+
+
+def test_findings_are_made_in_one_place() -> None:
+    """By orchestrator.findings' collector, which knows file and line; `errors` has short words for those of images."""
+    wrong = []
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Finding":
+                wrong.append(f"{name}:{node.lineno}")
+    assert [each for each in wrong if each.split(":")[0] not in ("orchestrator.errors", "orchestrator.findings")] == []
+
+
+TEXT_METHODS = {"startswith", "endswith", "find", "index", "count", "partition", "rpartition", "split", "splitlines"}
+
+
+def decides_by_text(tree: ast.AST) -> list[int]:
+    """Lines at which what an exception says (`error.message`, `str(error)`) is compared, searched or cut."""
+    caught = {node.name for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)} - {None}
+
+    def is_words(node: ast.AST) -> bool:
+        if isinstance(node, ast.Attribute):
+            return node.attr in ("message", "args") and ast.unparse(node.value) in caught
+        return (
+            isinstance(node, ast.Call) and bool(node.args) and ast.unparse(node) in {f"str({each})" for each in caught}
+        )
+
+    def words(node: ast.AST) -> bool:
+        return any(is_words(each) for each in ast.walk(node))
+
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            looked = any(words(each) for each in (node.left, *node.comparators))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner, name = node.func.value, node.func.attr
+            searching = ast.unparse(owner) == "re" or name in ("search", "match", "fullmatch", "findall")
+            looked = (name in TEXT_METHODS and words(owner)) or (searching and any(words(each) for each in node.args))
+        else:
+            continue
+        if looked:
+            found.append(node.lineno)
+    return found
+
+
+def test_nobody_decides_by_an_errors_text() -> None:
+    """Errors carry data: a class, a reason, what another program said. Their words are for the reader."""
+    found = {name: lines for name, path in modules() if (lines := decides_by_text(ast.parse(path.read_text())))}
+    assert not found

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from orchestrator.engine.base import Engine
 from orchestrator.inputs.bases import saved_key
-from orchestrator.inputs.model import Inputs
 from orchestrator.inputs.store import Store
+from orchestrator.resolved import Inputs
 
 
 def input_keys(store: Store, inputs: Inputs) -> list[str]:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.state import Job
 from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, proxy_arguments
-from orchestrator.engine.base import BuildRequest, BuildSecret, LayerLost, Leftover, StepFailed
-from orchestrator.errors import BuildStepError, EngineError, Finding, Severity
+from orchestrator.engine.base import BuildRequest, BuildSecret, LayerLostError, Leftover, StepFailedError
+from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Notice
 from orchestrator.network import CA_SECRET
 from orchestrator.packers.ops import explain
@@ -24,30 +24,30 @@ def run_containerfile(job: Job, made: Assembled, target: str, tag: str = "") -> 
     """Build stage `target` of what was assembled; the image id. BuildStepError says where a failed step came from."""
     # The user's own are for the user's step; the shim's sources come from elsewhere.
     own = target != SHIM_STAGE
-    secrets = [BuildSecret(id=name, data=value) for name, value in job.secrets.values.items() if own]
-    if job.engine.info.mounts:
+    secrets = [BuildSecret(id=name, data=value) for name, value in job.order.secrets.values.items() if own]
+    if job.order.engine.info.mounts:
         secrets.append(BuildSecret(id=CA_SECRET, data=made.certificates, hide=False))
     request = BuildRequest(
         context=(),
         containerfile=CONTAINERFILE,
-        tag=tag or f"localhost/orchestrator/{job.plan.name.lower()}:{target}-{job.build_id[:12]}",
-        build_id=job.build_id,
+        tag=tag or f"localhost/orchestrator/{job.plan.name.lower()}:{target}-{job.order.build_id[:12]}",
+        build_id=job.order.build_id,
         target=target,
-        build_args={} if job.options.offline else proxy_arguments(job.loaded),
-        no_cache=job.options.no_cache,
-        offline=job.options.offline,
+        build_args={} if job.order.options.offline else proxy_arguments(job.order.loaded),
+        no_cache=job.order.options.no_cache,
+        offline=job.order.options.offline,
         images=tuple(base.reference for base in (job.inputs.base, job.inputs.gevulot_base) if base is not None),
         secrets=tuple(secrets),
-        ssh=job.secrets.agent if own else "",
+        ssh=job.order.secrets.agent if own else "",
     )
     for attempt in range(1, BUILD_ATTEMPTS + 1):
         try:
-            return job.engine.build(replace(request, context=made.context.stream()), job.emit)
-        except LayerLost as lost:
+            return job.order.engine.build(replace(request, context=made.context.stream()), job.order.emit)
+        except LayerLostError as lost:
             if attempt == BUILD_ATTEMPTS:
                 raise
-            job.emit(Notice(text=f"{lost.message}; the build begins again"))
-        except StepFailed as failure:
+            job.order.emit(Notice(text=f"{lost.message}; the build begins again"))
+        except StepFailedError as failure:
             raise _explained(failure, job, made) from failure
     raise AssertionError("unreachable")
 
@@ -55,15 +55,15 @@ def run_containerfile(job: Job, made: Assembled, target: str, tag: str = "") -> 
 def forget(job: Job, image_id: str) -> None:
     """Remove an image of this build from the engine; its layers stay as the engine's cache."""
     with suppress(EngineError):
-        job.engine.remove(Leftover(kind="image", id=image_id, name="", build_id=job.build_id))
+        job.order.engine.remove(Leftover(kind="image", id=image_id, name="", build_id=job.order.build_id))
 
 
-def _explained(failure: StepFailed, job: Job, made: Assembled) -> BuildStepError:
+def _explained(failure: StepFailedError, job: Job, made: Assembled) -> BuildStepError:
     """A failed step in words: its last lines, where it came from in project.yaml, what to do."""
-    loaded = job.loaded
+    loaded = job.order.loaded
     origin = origin_of(failure.stage, failure.instruction, job.plan.origins)
     if origin is not None and origin.field == "ops":
-        base = explain(failure)
+        base = explain(failure.tail)
         message, remedy = base.message, base.remedy
     else:
         status = f" with status {failure.status}" if failure.status is not None else ""
@@ -73,15 +73,7 @@ def _explained(failure: StepFailed, job: Job, made: Assembled) -> BuildStepError
     line = origin.line if origin else None
     if origin is not None and origin.field == "build.run":
         line = _line_of_run(loaded, failure.tail)
-    finding = Finding(
-        severity=Severity.ERROR,
-        code="build-step",
-        message=message,
-        remedy=remedy,
-        file=str(loaded.path),
-        line=line,
-        field=origin.field if origin else None,
-    )
+    finding = loaded.findings().error("build-step", origin.field if origin else "", message, remedy, line=line)
     return BuildStepError(message, remedy=remedy, findings=(finding,), detail=failure.tail)
 
 

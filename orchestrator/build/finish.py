@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from orchestrator.build.state import Job, phase
 from orchestrator.digest import Digests, file_digests
-from orchestrator.errors import BuildStepError, VerificationError
+from orchestrator.errors import VerificationError
 from orchestrator.events import Emit, Notice, StepProgress
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, Lock, make_directory
-from orchestrator.image.errors import ImageError
-from orchestrator.inputs.model import Inputs
 from orchestrator.packers.native import NativeJob, pack_native
 from orchestrator.packers.ops import extract_image, ops_version
 from orchestrator.packers.staged import OpenArchive
 from orchestrator.project.load import LoadedProject
+from orchestrator.resolved import Inputs
 from orchestrator.verify.image import verify_image
 from orchestrator.verify.model import Verification
 from orchestrator.verify.subject import stand_in_file
@@ -50,7 +49,7 @@ def pack(job: Job, image_id: str, target: Path) -> tuple[str | None, Records]:
     from orchestrator.provenance.records import read_records
 
     def open_archive(path: str) -> AbstractContextManager[BinaryIO]:
-        return job.engine.open_archive(image_id, path, job.build_id)
+        return job.order.engine.open_archive(image_id, path, job.order.build_id)
 
     made_by = _write_image(job, open_archive, target)
     return made_by, read_records(open_archive)
@@ -58,19 +57,15 @@ def pack(job: Job, image_id: str, target: Path) -> tuple[str | None, Records]:
 
 def _write_image(job: Job, open_archive: OpenArchive, target: Path) -> str | None:
     if job.plan.packer == "native":
-        with phase(job.emit, "pack", "write the image from the staged tree"):
+        with phase(job.order.emit, "pack", "write the image from the staged tree"):
             common = job.inputs.nanos_common.local if job.inputs.nanos_common else None
             native = NativeJob(guest=job.plan.guest, nanos=job.inputs.nanos.local, common=common, spool=target.parent)
-            try:
-                pack_native(native, open_archive, target)
-            except ImageError as error:
-                # The format's own error says "not verified" (6); here a step of the build failed, on a full disk say.
-                raise BuildStepError(error.message, remedy=error.remedy) from error
+            pack_native(native, open_archive, target)
         return None
-    with phase(job.emit, "pack", "copy the image out of the container") as key:
+    with phase(job.order.emit, "pack", "copy the image out of the container") as key:
 
         def progress(done: int, total: int) -> None:
-            job.emit(StepProgress(id=key, done=done, total=total))
+            job.order.emit(StepProgress(id=key, done=done, total=total))
 
         extract_image(job.plan.name, open_archive, target, progress)
         return ops_version(open_archive)

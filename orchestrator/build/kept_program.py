@@ -14,10 +14,10 @@ from orchestrator.containerfile.render import render_program, render_rust_script
 from orchestrator.engine.base import Engine
 from orchestrator.inputs.bases import load_image
 from orchestrator.inputs.image_archive import read_image
-from orchestrator.inputs.model import Inputs
 from orchestrator.inputs.store import Entry, Store, key_of
 from orchestrator.plan.model import Plan
 from orchestrator.project.load import LoadedProject
+from orchestrator.resolved import Inputs
 
 STAGE = "program"
 TAG = "localhost/orchestrator/program"

@@ -14,9 +14,9 @@ from orchestrator.containerfile.render import render_rust_scripts
 from orchestrator.errors import InputError
 from orchestrator.files import new
 from orchestrator.inputs.archives import extract
-from orchestrator.inputs.model import Input, Inputs
 from orchestrator.inputs.store import Entry, Store, key_of
 from orchestrator.plan.model import Plan
+from orchestrator.resolved import Input, Inputs
 from orchestrator.resources import CONTAINERFILES
 
 STAGE = "gevulot"
@@ -25,7 +25,7 @@ TEMPLATES = ("_macros.j2", "gevulot-shim.j2")
 CHUNK = 1024 * 1024
 
 
-class NotKept(InputError):
+class NotKeptError(InputError):
     """The stage's result can't be an entry of the cache (it holds a link out of the tree, say)."""
 
 
@@ -54,7 +54,7 @@ def identity(given: Input) -> str:
 def take_shim(store: Store, name: str, open_result: OpenResult, *, newer_than: float = 0.0) -> Entry:
     """The shim that `name` stands for; built by one process while others wait, or anew when older than `newer_than`.
 
-    Errors: NotKept; those of the build.
+    Errors: NotKeptError; those of the build.
     """
 
     def fill(target: Path) -> Mapping[str, str]:
@@ -64,7 +64,7 @@ def take_shim(store: Store, name: str, open_result: OpenResult, *, newer_than: f
         try:
             extract(archive, target, name="the built shim")
         except InputError as error:
-            raise NotKept(error.message, remedy=error.remedy) from error
+            raise NotKeptError(error.message, remedy=error.remedy) from error
         archive.unlink()
         return {"source": "the built Gevulot shim"}
 

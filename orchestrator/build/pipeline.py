@@ -25,6 +25,7 @@ from orchestrator.engine.base import Engine
 from orchestrator.errors import Finding, Severity, UsageError
 from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
+from orchestrator.findings import Findings
 from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.inputs.store import Entry, Store
 from orchestrator.inputs.transfer import export_entries
@@ -96,10 +97,9 @@ def _collected(read: Callable[[], Read], path: Path, findings: list[Finding]) ->
     try:
         return read()
     except UsageError as error:
-        unplaced = Finding(
-            severity=Severity.ERROR, code="unreadable", message=error.message, remedy=error.remedy, file=str(path)
-        )
-        findings += error.findings or (unplaced,)
+        unplaced = Findings(file=str(path))
+        unplaced.error("unreadable", "", error.message, error.remedy)
+        findings += error.findings or unplaced.found
     return None
 
 
@@ -198,13 +198,14 @@ def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit)
     store = order.store
     with store.in_use():
         job = prepared(order)
-        key = program_key(job.loaded, job.plan, job.inputs)
+        key = program_key(job.order.loaded, job.plan, job.inputs)
         with store.lock(f"bundle-{key}"):
-            image = run_containerfile(replace(job, build_id="bundle"), assembled(job), PROGRAM_STAGE, program_tag(key))
+            shared = replace(job, order=replace(order, build_id="bundle"))
+            image = run_containerfile(shared, assembled(shared), PROGRAM_STAGE, program_tag(key))
             with phase(emit, "bundle", "save the images"):
                 keep_program(store, engine, key)
                 keys = [key, *input_keys(store, job.inputs), *keep_images(store, engine, job.inputs)]
-            forget(replace(job, build_id="bundle"), image)
+            forget(shared, image)
         if job.shim is not None:
             keys.append(job.shim.key)
         with phase(emit, "bundle", f"write {target.name}"):
@@ -227,7 +228,7 @@ def open_staging(checked: Checked, engine: Engine, *, emit: Emit) -> Iterator[St
         try:
             searched = tuple(value for option, value in job.plan.staging.arguments if option == "--search")
             yield Staging(
-                open_archive=lambda path: engine.open_archive(image, path, job.build_id), directories=searched
+                open_archive=lambda path: engine.open_archive(image, path, job.order.build_id), directories=searched
             )
         finally:
             forget(job, image)

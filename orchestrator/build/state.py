@@ -10,13 +10,13 @@ from uuid import uuid4
 
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, StepFinished, StepStarted
-from orchestrator.inputs.model import Inputs
 from orchestrator.inputs.store import Store
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.plan.model import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets
 from orchestrator.receipt import ShimUsed
+from orchestrator.resolved import Inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,10 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job(Order):
-    """One build under way. `shim` is the finished one, if there is one."""
+class Job:
+    """One build under way: what was asked for, and what that became. `shim` is the finished one, if there is one."""
 
+    order: Order
     inputs: Inputs
     plan: Plan
     shim: ShimUsed | None = None

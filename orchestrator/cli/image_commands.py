@@ -52,7 +52,7 @@ def _opened(image: Path) -> Image:
     try:
         return open_image(existing_image(image))
     except ImageError as error:
-        if str(image) in error.message:
+        if error.path is not None:
             raise
         raise ImageError(f"{image}: {error.message}", remedy=error.remedy) from error
 

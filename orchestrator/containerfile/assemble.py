@@ -19,10 +19,10 @@ from orchestrator.containerfile.render import (
 )
 from orchestrator.containerfile.tree import HostTree
 from orchestrator.events import Emit, ignore
-from orchestrator.inputs.model import Inputs
 from orchestrator.network import SSH_MOUNT, ca_bundle
 from orchestrator.plan.model import Plan
 from orchestrator.project.load import LoadedProject
+from orchestrator.resolved import Inputs
 
 CONTAINERFILE = "Containerfile"
 # apt reads this beside its own configuration; the bundle is the one that every other tool is pointed to.

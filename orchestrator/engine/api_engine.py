@@ -13,14 +13,15 @@ from typing import Any, BinaryIO, cast
 
 from orchestrator import files
 from orchestrator.engine.archive import ArchiveStream
-from orchestrator.engine.base import LABEL, Container, ContainerRequest, EngineInfo, Leftover
+from orchestrator.engine.base import Container, ContainerRequest, EngineInfo, Leftover
 from orchestrator.engine.container import ApiContainer, create_body, is_rootless
-from orchestrator.engine.docker_api import Api, ApiError, GoneError, reference_path
+from orchestrator.engine.docker_api import Api, ApiError, Gone, GoneError, reference_path
 from orchestrator.engine.interrupts import held_back
 from orchestrator.engine.logins import auth_header, find_login
 from orchestrator.engine.reasons import image_error
 from orchestrator.errors import BuildStepError, EngineError, InputError
 from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted
+from orchestrator.label import LABEL
 
 PULL_IDLE = 120.0
 """Seconds without a word during a pull, after which the registry counts as unreachable."""
@@ -99,9 +100,9 @@ class ApiEngine:
                         done, total = (sum(values) for values in zip(*layers.values(), strict=True))
                         emit(StepProgress(id=step, done=done, total=total))
         except ApiError as error:
-            raise image_error(reference, error.message, login) from error
+            raise image_error(reference, error.said, login) from error
         except GoneError as error:
-            if error.reason != "timeout":
+            if error.reason is not Gone.TIMEOUT:
                 raise
             raise image_error(reference, f"timeout: nothing for {PULL_IDLE:g} s") from error
 

@@ -11,10 +11,6 @@ from typing import BinaryIO, Protocol
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit
 
-LABEL = "org.gevulot.orchestrator"
-"""Every image and container that we make carries this label: the build's id, `base`, or `cache` for the layers that an
-engine keeps (set in containerfiles/). `clean` looks for it."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:
@@ -69,18 +65,20 @@ class BuildRequest:
     offline: bool = False
 
 
-class StepFailed(BuildStepError):
+class StepFailedError(BuildStepError):
     """A build step failed: which stage and instruction (as far as the engine says), its status, its last lines."""
 
-    def __init__(self, message: str, *, stage: str, instruction: str, tail: str, status: int | None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, stage: str, instruction: str, tail: str, status: int | None, said: str = ""
+    ) -> None:
+        super().__init__(message, said=said)
         self.stage = stage
         self.instruction = instruction
         self.tail = tail
         self.status = status
 
 
-class LayerLost(EngineError):
+class LayerLostError(EngineError):
     """A layer that the build was about to take from the cache was removed meanwhile, by another build's end or by
     `clean`. The same build, begun again, works."""
 
@@ -167,8 +165,8 @@ class Engine(Protocol):
         ...
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
-        """Build and return the image id. Events come through `emit`. StepFailed when a step fails,
-        LayerLost when the same build may be begun again.
+        """Build and return the image id. Events come through `emit`. StepFailedError when a step fails,
+        LayerLostError when the same build may be begun again.
 
         The values of secrets are hidden in events and errors.
         Interrupted (KeyboardInterrupt), it cancels the build in the engine before it re-raises.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
-from orchestrator.engine.base import BuildRequest, EngineInfo, LayerLost, StepFailed
+from orchestrator.engine.base import BuildRequest, EngineInfo, LayerLostError, StepFailedError
 from orchestrator.engine.docker_api import GoneError
 from orchestrator.engine.logins import Login, find_login
 from orchestrator.engine.mask import Mask
@@ -87,11 +87,12 @@ def engine_fault(engine: str, instruction: str, problem: str) -> EngineError | N
         f"{engine} can't run a container here: {problem}",
         remedy="see `orchestrator doctor`, and the engine's log; --engine private starts a Podman with settings"
         " that work on this machine",
+        said=problem,
     )
 
 
-def step_failed(step: Step, instruction: str, problem: str, status: int | None) -> StepFailed:
-    """A StepFailed for `step`. `problem` is what the engine said; shown when there is no status."""
+def step_failed(step: Step, instruction: str, problem: str, status: int | None) -> StepFailedError:
+    """A StepFailedError for `step`. `problem` is what the engine said; shown when there is no status."""
     where = f"stage {step.stage}: " if step.stage else ""
     short = instruction if len(instruction) <= 160 else f"{instruction[:157]}..."
     what = f"exit status {status}" if status is not None else problem
@@ -99,16 +100,21 @@ def step_failed(step: Step, instruction: str, problem: str, status: int | None) 
     if step.shared:
         others = ", ".join(sorted(step.shared))
         tail = f"(the engine does not say which stage a line is from; some may be from stage {others})\n{tail}"
-    return StepFailed(
-        f"{where}{short} failed: {what}", stage=step.stage, instruction=instruction, tail=tail, status=status
+    return StepFailedError(
+        f"{where}{short} failed: {what}",
+        stage=step.stage,
+        instruction=instruction,
+        tail=tail,
+        status=status,
+        said=problem,
     )
 
 
-def lost_layer(problem: str) -> LayerLost | None:
+def lost_layer(problem: str) -> LayerLostError | None:
     """The error for a layer that went while the build began to use it, else None."""
     if exit_status(problem) is not None or not _LOST.search(problem):
         return None
-    return LayerLost(f"a layer of the build was removed meanwhile: {problem}", remedy="build again")
+    return LayerLostError(f"a layer of the build was removed meanwhile: {problem}", remedy="build again")
 
 
 def build_error(problem: str) -> BuildStepError:
@@ -117,8 +123,9 @@ def build_error(problem: str) -> BuildStepError:
         return BuildStepError(
             f"the engine refuses the Containerfile: {problem}",
             remedy="look at it with `orchestrator render`",
+            said=problem,
         )
-    return BuildStepError(f"the build failed: {problem}", remedy="see the engine's log")
+    return BuildStepError(f"the build failed: {problem}", remedy="see the engine's log", said=problem)
 
 
 def base_error(step: Step, problem: str) -> InputError:

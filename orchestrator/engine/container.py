@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.engine.base import LABEL, ContainerRequest
+from orchestrator.engine.base import ContainerRequest
 from orchestrator.engine.docker_api import Api, ApiError
+from orchestrator.label import LABEL
 
 
 def is_rootless(info: Mapping[str, Any]) -> bool:

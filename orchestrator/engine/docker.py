@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from orchestrator.engine.api_engine import ApiEngine, error_text
-from orchestrator.engine.base import LABEL, BuildRequest, EngineInfo
+from orchestrator.engine.base import BuildRequest, EngineInfo
 from orchestrator.engine.build import build_parameters, counted, engine_gone, logins_of, mask_of, no_image
 from orchestrator.engine.buildkit import BuildKitLog
 from orchestrator.engine.classic import ClassicLog
@@ -20,6 +20,7 @@ from orchestrator.engine.session import Offer, open_session
 from orchestrator.engine.steps import Steps
 from orchestrator.errors import EngineError, OrchestratorError
 from orchestrator.events import Emit
+from orchestrator.label import LABEL
 from orchestrator.network import SSH_MOUNT
 
 BUILDKIT_API = (1, 39)
@@ -113,7 +114,7 @@ class DockerEngine(ApiEngine):
             with self._api.post_stream("/build", params=params, data=data, headers=headers) as reply:
                 return _follow(reply, log, mask)
         except ApiError as error:
-            raise log.failure(mask(error.message)) from error
+            raise log.failure(mask(error.said)) from error
 
     def _cancel(self, job: str) -> None:
         """Closing the connection stops a build in time; asking as well stops BuildKit's at once."""

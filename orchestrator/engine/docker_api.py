@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -44,17 +45,27 @@ _TRANSPORT = (
 
 
 class ApiError(EngineError):
-    """The engine answered with an error. `status` is the HTTP status."""
+    """The engine answered with an error, in its own words. `status` is the HTTP status."""
 
     def __init__(self, message: str, *, status: int, remedy: str = "") -> None:
-        super().__init__(message, remedy=remedy)
+        super().__init__(message, remedy=remedy, said=message)
         self.status = status
 
 
-class GoneError(EngineError):
-    """The connection to the engine failed or broke. `reason` is refused|missing|denied|timeout|broken."""
+class Gone(StrEnum):
+    """Why there is no connection: nobody serves the socket, no socket, no permission, no answer, anything else."""
 
-    def __init__(self, message: str, *, reason: str, remedy: str = "") -> None:
+    REFUSED = "refused"
+    MISSING = "missing"
+    DENIED = "denied"
+    TIMEOUT = "timeout"
+    BROKEN = "broken"
+
+
+class GoneError(EngineError):
+    """The connection to the engine failed or broke."""
+
+    def __init__(self, message: str, *, reason: Gone, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.reason = reason
 
@@ -342,16 +353,16 @@ def gone(error: BaseException, endpoint: str) -> GoneError:
     """The failure of a connection in words."""
     causes = list(_causes(error))
     for kind, reason, message in (
-        (PermissionError, "denied", "may not be opened by this user"),
-        (FileNotFoundError, "missing", "does not exist"),
-        (ConnectionRefusedError, "refused", "refuses connections: nothing serves it"),
-        (ssl.SSLError, "broken", "can't be reached over TLS"),
-        (TimeoutError, "timeout", "does not answer"),
-        (requests.exceptions.Timeout, "timeout", "does not answer"),
+        (PermissionError, Gone.DENIED, "may not be opened by this user"),
+        (FileNotFoundError, Gone.MISSING, "does not exist"),
+        (ConnectionRefusedError, Gone.REFUSED, "refuses connections: nothing serves it"),
+        (ssl.SSLError, Gone.BROKEN, "can't be reached over TLS"),
+        (TimeoutError, Gone.TIMEOUT, "does not answer"),
+        (requests.exceptions.Timeout, Gone.TIMEOUT, "does not answer"),
     ):
         if any(isinstance(cause, kind) for cause in causes):
             return GoneError(f"the engine's socket {endpoint} {message}", reason=reason)
-    return GoneError(f"the connection to the engine at {endpoint} failed: {causes[-1]}", reason="broken")
+    return GoneError(f"the connection to the engine at {endpoint} failed: {causes[-1]}", reason=Gone.BROKEN)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.engine.api_engine import ApiEngine, error_text
-from orchestrator.engine.base import LABEL, BuildRequest, ContainerRequest, EngineInfo
+from orchestrator.engine.base import BuildRequest, ContainerRequest, EngineInfo
 from orchestrator.engine.build import build_parameters, counted, engine_gone, logins_of, mask_of, no_image
 from orchestrator.engine.docker_api import Api, ApiError, GoneError
 from orchestrator.engine.logins import config_header
@@ -23,6 +23,7 @@ from orchestrator.engine.podman_log import PodmanLog
 from orchestrator.engine.steps import Steps
 from orchestrator.errors import EngineError
 from orchestrator.events import Emit, Notice
+from orchestrator.label import LABEL
 
 CANCEL_TIMEOUT = 15.0
 """Seconds that a cancelled build gets to go away."""
@@ -98,7 +99,7 @@ class PodmanEngine(ApiEngine):
                     image = str((message.get("aux") or {}).get("ID", image))
                     log.feed(message)
         except ApiError as error:
-            raise log.failure(steps.mask(error.message)) from error
+            raise log.failure(steps.mask(error.said)) from error
         steps.close()
         return image or no_image(self._info)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from orchestrator.engine.base import LABEL, ContainerRequest
+from orchestrator.engine.base import ContainerRequest
+from orchestrator.label import LABEL
 
 _BIND = ["rbind", "nosuid", "nodev"]
 _DEV = ["ro", "nosuid", "noexec", "mode=755", "size=64k"]

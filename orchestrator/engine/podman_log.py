@@ -9,7 +9,7 @@ output may belong to any of the steps that run. What can be told for certain:
 - a line is from a RUN step that has begun and not ended.
 
 With one such step its output is exact. With several, a line is shown under the step that began last and is kept
-in the tail of each of them, which `StepFailed` says.
+in the tail of each of them, which `StepFailedError` says.
 """
 
 from __future__ import annotations

@@ -90,6 +90,7 @@ class PrivatePodman:
         raise EngineError(
             f"the private Podman service did not come up:\n{self.log_tail()}",
             remedy="run `podman info` to see what is wrong with Podman on this machine, or start Docker",
+            said=self.log_tail(),
         )
 
     def _hold_open(self) -> socket.socket:
@@ -113,6 +114,7 @@ class PrivateEngine(PodmanEngine):
             raise EngineError(
                 f"the private Podman service does not answer: {error.message}\n{service.log_tail()}",
                 remedy="run `podman info` to see what is wrong with Podman on this machine",
+                said=service.log_tail(),
             ) from error
         self._network = self._network or network
         self.service = service

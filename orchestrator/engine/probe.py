@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+import re
 import secrets
 import tarfile
 from collections.abc import Iterator
@@ -29,7 +30,25 @@ _EXIT_0 = {
     "x86_64": (bytes.fromhex("31ffb83c0000000f05"), 62),  # xor edi,edi; mov eax,60; syscall
     "aarch64": (bytes.fromhex("000080d2a80b80d2010000d4"), 183),  # mov x0,0; mov x8,93; svc 0
 }
-_NETWORK = ("netavark", "cni", "network", "netns", "slirp", "pasta")
+_NETWORK = re.compile(r"netavark|cni|network|netns|slirp|pasta", re.IGNORECASE)
+_RUNTIME = re.compile(r"/(?P<name>\w[\w-]*) ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What Podman's words say of why a step could not run: read once, where they arrive.
+
+    `network`: it is about the network of a step. `runtimes`: the OCI runtimes that this machine's control groups stop.
+    """
+
+    network: bool = False
+    runtimes: frozenset[str] = frozenset()
+
+    @staticmethod
+    def of(said: str) -> Fault:
+        """The fault that Podman's `said` is about."""
+        named = _RUNTIME.findall(said) if "cgroup" in said else []
+        return Fault(network=bool(_NETWORK.search(said)), runtimes=frozenset(named))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +57,7 @@ class Attempt:
 
     settings: Settings
     problem: str
+    fault: Fault
 
 
 def start_private(emit: Emit = ignore, *, storage: Path | None = None, note: str = "") -> PrivateEngine:
@@ -54,11 +74,13 @@ def start_private(emit: Emit = ignore, *, storage: Path | None = None, note: str
     emit(Notice(text="trying out Podman on this machine (once after each boot)"))
     attempts: list[Attempt] = []
     for settings in _worth_trying(attempts):
-        engine, problem = _try(settings, storage, note)
-        attempts.append(Attempt(settings=settings, problem=problem))
-        if engine is not None:
-            _remember(settings)
-            return engine
+        try:
+            engine = _proved(settings, storage, note)
+        except OrchestratorError as error:
+            attempts.append(Attempt(settings=settings, problem=error.message, fault=Fault.of(error.said)))
+            continue
+        _remember(settings)
+        return engine
     tried = "\n".join(f"- {a.settings.note() or 'as configured'}: {a.problem}" for a in attempts)
     raise EngineError(
         f"Podman can't run a build step on this machine:\n{tried}",
@@ -69,17 +91,12 @@ def start_private(emit: Emit = ignore, *, storage: Path | None = None, note: str
 def _worth_trying(attempts: list[Attempt]) -> Iterator[Settings]:
     """`alternatives`, less those that the last problem says will fail the same way."""
     for settings in alternatives():
-        last = attempts[-1].problem.lower() if attempts else ""
-        if settings.network and not any(word in last for word in _NETWORK):
+        if settings.network and not (attempts and attempts[-1].fault.network):
             continue
-        if settings.runtime and any(_same_runtime(settings, attempt) for attempt in attempts):
+        # The runtime itself failed before: another storage driver won't mend it.
+        if not settings.network and any(settings.runtime in attempt.fault.runtimes for attempt in attempts):
             continue
         yield settings
-
-
-def _same_runtime(settings: Settings, attempt: Attempt) -> bool:
-    """This runtime itself failed before: another storage driver won't mend it."""
-    return not settings.network and f"/{settings.runtime} " in attempt.problem and "cgroup" in attempt.problem
 
 
 def _engine(settings: Settings, storage: Path | None, note: str) -> PrivateEngine:
@@ -92,20 +109,15 @@ def _engine(settings: Settings, storage: Path | None, note: str) -> PrivateEngin
         raise
 
 
-def _try(settings: Settings, storage: Path | None, note: str) -> tuple[PrivateEngine | None, str]:
-    try:
-        engine = _engine(settings, storage, note)
-    except EngineError as error:
-        return None, error.message
+def _proved(settings: Settings, storage: Path | None, note: str) -> PrivateEngine:
+    """An engine with these settings that has built something. OrchestratorError when it could not."""
+    engine = _engine(settings, storage, note)
     try:
         _probe(engine)
-    except OrchestratorError as error:
-        engine.close()
-        return None, error.message
     except BaseException:
         engine.close()
         raise
-    return engine, ""
+    return engine
 
 
 def _probe(engine: PrivateEngine) -> None:

@@ -11,24 +11,17 @@ import re
 from dataclasses import dataclass
 
 from orchestrator.engine.logins import Login
-from orchestrator.errors import InputError
-
-
-class ImageError(InputError):
-    """An image can't be pulled; `reason` is why, without the image's name."""
-
-    def __init__(self, reference: str, reason: str, *, remedy: str, detail: str = "") -> None:
-        super().__init__(f"failed to pull {reference}: {reason}", remedy=remedy, detail=detail)
-        self.reason = reason
+from orchestrator.errors import PullError
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """What a text must hold, what it means, and what to do."""
+    """What a text must hold, what it means, and what to do. `access`: it is a matter of who may read the image."""
 
     pattern: str
     reason: str
     remedy: str
+    access: bool = False
 
 
 def _status(number: str) -> str:
@@ -38,7 +31,6 @@ def _status(number: str) -> str:
 
 _MIRROR = "or set a mirror for it under mirrors: in project.yaml"
 _NETWORK = f"check the network and proxies, {_MIRROR}"
-_REFUSED = "the registry refuses: it doesn't exist there, or a login is needed"
 # In this order: what stops an engine before it asks a registry, then the way there, then the registry's answers.
 _RULES = (
     _Rule(
@@ -88,8 +80,9 @@ _RULES = (
     _Rule(
         r"unauthorized|authentication required|no basic auth|no active session|access\b.*\bdenied|^denied|: denied"
         rf"|{_status('40[13]')}",
-        _REFUSED,
+        "the registry refuses: it doesn't exist there, or a login is needed",
         "check the name; log in with `docker login` or `podman login`",
+        access=True,
     ),
     _Rule(
         rf"manifest unknown|manifest for .*not found|name unknown|repository .*not found|: not found$|No such image"
@@ -117,12 +110,12 @@ _AWAY = (
 """How it ends where nothing is a registry at `localhost`."""
 
 
-def image_error(reference: str, text: str, login: Login | None = None) -> ImageError:
+def image_error(reference: str, text: str, login: Login | None = None) -> PullError:
     """Why `reference` can't be pulled, from the engine's `text`. `login` = what it was given."""
     said = text.strip()
     bare = _without_names(said, reference)
     if reference.startswith("localhost/") and any(words in bare for words in _AWAY):
-        return ImageError(
+        return PullError(
             reference,
             "the engine has no such image, and `localhost/` names none that a registry has",
             remedy="build, tag or load it in this engine, or check the name",
@@ -130,10 +123,10 @@ def image_error(reference: str, text: str, login: Login | None = None) -> ImageE
         )
     rule = next((rule for rule in _RULES if re.search(rule.pattern, bare, re.IGNORECASE)), None)
     if rule is None:
-        return ImageError(reference, said, remedy="check the name and the network")
-    if login is not None and rule.reason == _REFUSED:
+        return PullError(reference, said, remedy="check the name and the network")
+    if login is not None and rule.access:
         return _login_refused(reference, said, login)
-    return ImageError(reference, rule.reason, remedy=rule.remedy, detail=said)
+    return PullError(reference, rule.reason, remedy=rule.remedy, detail=said)
 
 
 _ADDRESS = r"\d+\.\d+\.\d+\.\d+(?::\d+)?|\[[0-9a-fA-F:]+\](?::\d+)?"
@@ -151,8 +144,8 @@ def _without_names(said: str, reference: str) -> str:
     return bare
 
 
-def _login_refused(reference: str, said: str, login: Login) -> ImageError:
-    return ImageError(
+def _login_refused(reference: str, said: str, login: Login) -> PullError:
+    return PullError(
         reference,
         f"{login.registry} refuses the login that {login.source} has for it, or that login may not read it",
         remedy=f"log in again with `docker login {login.registry}` or `podman login {login.registry}`",

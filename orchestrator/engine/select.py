@@ -10,11 +10,12 @@ from pathlib import Path
 from orchestrator import process
 from orchestrator.engine.base import RunningEngine
 from orchestrator.engine.docker import DockerEngine
-from orchestrator.engine.docker_api import Api, GoneError
+from orchestrator.engine.docker_api import Api, Gone, GoneError
 from orchestrator.engine.podman import PodmanEngine
 from orchestrator.engine.probe import start_private
 from orchestrator.errors import EngineError, Finding, Severity
 from orchestrator.events import Emit, ignore
+from orchestrator.findings import Findings
 
 DOCKER_SOCKET = "unix:///var/run/docker.sock"
 SCHEMES = ("unix://", "tcp://", "http://", "https://")
@@ -75,7 +76,7 @@ def candidates() -> list[Finding]:
     not needed), WARNING = not usable, with the remedy; when no engine at all is usable the last finding is an
     ERROR with code engine-none.
     """
-    findings: list[Finding] = []
+    findings = Findings()
     usable = False
     for place in _places("auto"):
         attempts: list[Attempt] = []
@@ -86,24 +87,18 @@ def candidates() -> list[Finding]:
             info = engine.info
             engine.close()
             text = f"{place.what}: {info.kind} {info.version}, API {info.api_version}, builder {info.builder}"
-            findings.append(Finding(severity=Severity.NOTE, code=code, message=text))
+            findings.note(code, "", text)
         else:
             failed = attempts[0]
             text = f"{failed.what}: {failed.problem}"
             severity = Severity.NOTE if failed.absent else Severity.WARNING
-            findings.append(Finding(severity=severity, code=code, message=text, remedy=failed.remedy))
-    private = _private_finding()
-    findings += [private, *_runtime_findings()]
+            findings.add(severity, code, "", text, failed.remedy)
+    private = _look_at_private(findings)
+    _look_at_runtimes(findings)
     if not usable and private.severity is not Severity.NOTE:
-        findings.append(
-            Finding(
-                severity=Severity.ERROR,
-                code="engine-none",
-                message="no container engine can be used",
-                remedy="install podman and runc (Debian: apt-get install podman runc), or start Docker",
-            )
-        )
-    return findings
+        remedy = "install podman and runc (Debian: apt-get install podman runc), or start Docker"
+        findings.error("engine-none", "", "no container engine can be used", remedy)
+    return findings.found
 
 
 def _places(spec: str) -> Iterator[_Place]:
@@ -149,21 +144,21 @@ def _open(place: _Place, attempts: list[Attempt]) -> RunningEngine | None:
         make: Callable[[Api], RunningEngine] = PodmanEngine if api.version.kind == "podman" else DockerEngine
         return make(api)
     except GoneError as error:
-        failed(error.message, _remedy(place, error.reason), absent=error.reason == "missing")
+        failed(error.message, _remedy(place, error.reason), absent=error.reason is Gone.MISSING)
     except EngineError as error:
         failed(error.message, error.remedy or "check its URL")
     return None
 
 
-def _remedy(place: _Place, reason: str) -> str:
+def _remedy(place: _Place, reason: Gone) -> str:
     podman = place.kind == "podman"
-    if reason == "denied":
+    if reason is Gone.DENIED:
         return (
             "run as the user that owns the socket"
             if podman
             else "add yourself to the group docker (usermod -aG docker $USER, then log in again) or use --engine podman"
         )
-    if reason in ("missing", "refused"):
+    if reason in (Gone.MISSING, Gone.REFUSED):
         if place.kind == "":
             return "start the engine that serves it, or check the URL"
         return (
@@ -193,35 +188,24 @@ def _none(spec: str, attempts: list[Attempt]) -> EngineError:
     )
 
 
-def _private_finding() -> Finding:
+def _look_at_private(findings: Findings) -> Finding:
+    code = "engine-podman-private"
     path = process.which("podman")
     if path is None:
-        return Finding(
-            severity=Severity.WARNING,
-            code="engine-podman-private",
-            message="private Podman: podman is not installed",
-            remedy="apt-get install podman runc",
-        )
+        message = "private Podman: podman is not installed"
+        return findings.warning(code, "", message, "apt-get install podman runc")
     try:
         engine = start_private()
     except EngineError as error:
-        return Finding(
-            severity=Severity.WARNING,
-            code="engine-podman-private",
-            message=f"private Podman: {error.message}",
-            remedy=error.remedy,
-        )
+        return findings.warning(code, "", f"private Podman: {error.message}", error.remedy)
     info = engine.info
     engine.close()
     note = f" ({info.note})" if info.note else ""
-    return Finding(
-        severity=Severity.NOTE,
-        code="engine-podman-private",
-        message=f"private Podman: podman {info.version}, API {info.api_version}, runs build steps{note}",
-    )
+    message = f"private Podman: podman {info.version}, API {info.api_version}, runs build steps{note}"
+    return findings.note(code, "", message)
 
 
-def _runtime_findings() -> Iterator[Finding]:
+def _look_at_runtimes(findings: Findings) -> None:
     hybrid = Path("/sys/fs/cgroup/unified").is_dir()
     for name in ("crun", "runc"):
         path = process.which(name)
@@ -234,4 +218,4 @@ def _runtime_findings() -> Iterator[Finding]:
             text, remedy, severity = f"{name}: {lines[0].strip()}", "", Severity.NOTE
             if name == "crun" and hybrid:
                 text += " (refuses this machine's hybrid cgroups; runc is used)"
-        yield Finding(severity=severity, code=f"runtime-{name}", message=text, remedy=remedy)
+        findings.add(severity, f"runtime-{name}", "", text, remedy)

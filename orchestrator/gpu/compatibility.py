@@ -9,14 +9,12 @@ from functools import cached_property
 from typing import Final
 
 from orchestrator.errors import Finding, Severity, error, warning
+from orchestrator.families import FAMILIES, Capability, Family
 from orchestrator.gpu.fatbin import FatbinError, GpuCode
 from orchestrator.gpu.tables import (
     BOOT_OVERHEAD,
     DRIVER_CUDA,
-    FAMILIES,
     MINIMUM_DRIVER,
-    Capability,
-    Family,
     dotted,
     driver_branch,
     driver_cuda,

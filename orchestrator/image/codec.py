@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from orchestrator.values import Value
+
 from .errors import ImageError
-from .tree import Value
 
 BUFFER: Final = 0
 TUPLE: Final = 1

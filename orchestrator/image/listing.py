@@ -7,10 +7,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
+from orchestrator.values import Value
+
 from .codec import encode_text
 from .errors import ImageError
 from .reader import Filesystem
-from .tree import Directory, File, Node, Symlink, Value
+from .tree import Directory, File, Node, Symlink
 
 SPARSE_SLACK = 1 << 30
 """Bytes that a file may claim beyond its file system's length: more is nearly all holes, and no use to read whole."""

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from orchestrator.values import Value
+
 from .codec import Decoder, Encoder, Raw, damaged
 from .mbr import SECTOR
-from .tree import Directory, Extent, File, Node, Special, Symlink, Value
+from .tree import Directory, Extent, File, Node, Special, Symlink
 
 MAX_DIRECTORIES: Final = 256  # one inside the other
 MAX_NUMBER: Final = 2**63 - 1

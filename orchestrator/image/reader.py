@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self
 
+from orchestrator.values import Value
+
 from .codec import damaged
 from .errors import ImageError
 from .log import MAGIC, Extension, read_log
@@ -31,7 +33,7 @@ from .mbr import (
 )
 from .nodes import build_tree
 from .stub import MARKER
-from .tree import Directory, Extent, File, Node, Symlink, Value
+from .tree import Directory, Extent, File, Node, Symlink
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -243,7 +245,7 @@ class Image:
         try:
             self._handle = _Handle(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         except OSError as error:
-            raise ImageError(f"cannot open the image {path}: {error.strerror}") from error
+            raise ImageError(f"cannot open the image {path}: {error.strerror}", path=path) from error
         try:
             self._read()
         except BaseException:
@@ -257,6 +259,7 @@ class Image:
             raise ImageError(
                 f"{self.path} has {self.size} bytes: no Nanos image is that small",
                 remedy="the image was cut short, or its path is wrong",
+                path=self.path,
             )
         first = device.read_at(0, SECTOR)
         self.boot_sector: bool = False
@@ -271,6 +274,7 @@ class Image:
             raise ImageError(
                 f"{self.path} has no partition table: it is not a Nanos image",
                 remedy="give the .img file that build wrote",
+                path=self.path,
             )
         self.partitions = parse_partitions(first, self.size)
         places = {partition.kind: partition for partition in self.partitions}

@@ -10,20 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from orchestrator.values import Value
+
 from .codec import Encoder, encode_text
 from .errors import ImageError
 from .listing import ListingEntry, attribute_entries, path_key, tree_digest
 from .log import EXTENSION_SECTORS, FIRST_SECTORS, MAX_LABEL, LogHeader, lay_out_log
 from .mbr import SECTOR
 from .nodes import MAX_DIRECTORIES, MAX_NAME, MAX_PATH, attributes_as_read
-from .tree import Value
 
 DATA_START: Final = (FIRST_SECTORS + EXTENSION_SECTORS) * SECTOR
 PIECE: Final = 64 * 1024
 _ZEROS: Final = bytes(PIECE)
 
 
-class OutOfOrder(ValueError):
+class OutOfOrderError(ValueError):
     """An entry sorts before one that is already written; spool and sort by `path_key`."""
 
 
@@ -212,7 +213,7 @@ class TfsWriter:
         if key == self._last:
             raise ImageError(f"{path} is in the image twice", remedy="two steps stage the same path; keep one")
         if key < self._last:
-            raise OutOfOrder(f"{path} comes after an entry that sorts behind it")
+            raise OutOfOrderError(f"{path} comes after an entry that sorts behind it")
         self._last = key
         return names
 

@@ -7,10 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-Value = None | str | int | list["Value"] | dict[str, "Value"]
-"""A value of a root tuple: text, integer, vector, tuple, or null ("present, null"). Bytes decode as UTF-8
-with surrogateescape."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from orchestrator.values import Value
+
 from .codec import VERSIONS, encode_text
 from .errors import ImageError
 from .esp import write_esp
@@ -27,10 +29,9 @@ from .mbr import (
     is_mbr,
     stage2_length,
 )
-from .tfs import DATA_START, PIECE, OutOfOrder, Output, TfsWriter
-from .tree import Value
+from .tfs import DATA_START, PIECE, OutOfOrderError, Output, TfsWriter
 
-__all__ = ["BootFiles", "ImageWriter", "OutOfOrder", "Written", "path_key"]
+__all__ = ["BootFiles", "ImageWriter", "OutOfOrderError", "Written", "path_key"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from orchestrator.errors import InputError, OrchestratorError
 from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted, ignore
-from orchestrator.inputs.model import InputName, Pin, redirect
 from orchestrator.inputs.store import Store
+from orchestrator.resolved import InputName, Pin, redirect
 
 STAGE = "inputs"
 _numbers = itertools.count(1)

@@ -7,17 +7,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.engine.base import LABEL, Engine
-from orchestrator.engine.reasons import ImageError
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, PullError
 from orchestrator.events import Notice
 from orchestrator.files import make_directory
 from orchestrator.inputs.access import Access, differs, not_in_cache
 from orchestrator.inputs.debian import debian_rootfs, locked_packages, locked_rootfs
 from orchestrator.inputs.image_archive import SavedImage, read_image, write_image
-from orchestrator.inputs.model import Input, InputName, Pin, redirect
+from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.store import Entry, Store, key_of
+from orchestrator.label import LABEL
 from orchestrator.project.model import Base, Bootstrap
+from orchestrator.resolved import Input, InputName, Pin, redirect
 
 BOOTSTRAP_TAG = "localhost/orchestrator/base"
 SAVED_TAG = "localhost/orchestrator/image"
@@ -25,7 +25,7 @@ PULL_MEMORY = 900.0
 """Seconds for which a failed pull is not tried again in this process."""
 
 
-def resolve_base(access: Access, base: Base, engine: Engine, name: InputName = "base") -> Input:
+def resolve_base(access: Access, base: Base, engine: ImageStore, name: InputName = "base") -> Input:
     """The base as an image of `engine`: what the lock says; else there already, pulled, or made as `bootstrap` says.
 
     Errors: InputError when it can't be had in any of these ways; EngineError when the engine fails.
@@ -93,7 +93,7 @@ class _Failure:
         return self.reason
 
 
-def _pulled(access: Access, reference: str, engine: Engine) -> _Failure | None:
+def _pulled(access: Access, reference: str, engine: ImageStore) -> _Failure | None:
     """Pull `reference`; None when that worked, else why it did not."""
     if access.offline:
         return _Failure("--offline fetches nothing", "build once without --offline, or import a bundle that has it")
@@ -102,7 +102,7 @@ def _pulled(access: Access, reference: str, engine: Engine) -> _Failure | None:
         try:
             engine.pull(reference, access.emit)
         except InputError as error:
-            reason = error.reason if isinstance(error, ImageError) else error.message
+            reason = error.reason if isinstance(error, PullError) else error.message
             failure = _Failure(reason, error.remedy or "check the name and the network")
             _failed_pulls.remember(engine, reference, failure)
     return failure
@@ -115,7 +115,7 @@ def by_digest(reference: str, digest: str) -> str:
     return f"{name}/{bare}@{digest}" if name else f"{bare}@{digest}"
 
 
-def _image(engine: Engine, asked: _Asked, digest: str) -> Input:
+def _image(engine: ImageStore, asked: _Asked, digest: str) -> Input:
     """An image that is in the engine; named by its digest where it came from a registry."""
     exact = by_digest(asked.reference, digest)
     reference = exact if engine.image_digest(exact) is not None else asked.reference
@@ -128,7 +128,7 @@ def _image_input(asked: _Asked, pin: Mapping[str, str], reference: str) -> Input
     return Input(name=asked.name, kind="image", source=asked.base.image, pin=dict(pin), reference=reference)
 
 
-def _locked(access: Access, asked: _Asked, engine: Engine, pin: Pin) -> Input:
+def _locked(access: Access, asked: _Asked, engine: ImageStore, pin: Pin) -> Input:
     """The base that the lock names: from the engine, the cache, or the network; never another one."""
     if pin.kind == "bootstrap":
         entry = locked_rootfs(access, asked.base, asked.name, pin)
@@ -154,7 +154,7 @@ def _locked(access: Access, asked: _Asked, engine: Engine, pin: Pin) -> Input:
     )
 
 
-def _saved(access: Access, asked: _Asked, engine: Engine, pin: Pin) -> Input | None:
+def _saved(access: Access, asked: _Asked, engine: ImageStore, pin: Pin) -> Input | None:
     """The image that a bundle brought, if it is the one that the lock names. InputError, offline, if it is not."""
     digest = pin.values["digest"]
     saved = access.store.get(saved_key(digest))
@@ -189,7 +189,7 @@ def _not_the_image(access: Access, asked: _Asked, image: SavedImage, pin: Pin) -
     access.emit(Notice(text=f"{error.message}; it is not used", level="warning"))
 
 
-def load_image(store: Store, engine: Engine, image: SavedImage, tag: str) -> None:
+def load_image(store: Store, engine: ImageStore, image: SavedImage, tag: str) -> None:
     """Give an engine a saved image under the one name `tag`. InputError when it then has another."""
     with store.temporary(key_of("load", image.id, tag)) as directory:
         make_directory(directory)
@@ -213,7 +213,7 @@ def _pin_of(entry: Entry, bootstrap: Bootstrap) -> Pin:
     return Pin(kind="bootstrap", values=values, packages=locked_packages(entry))
 
 
-def _bootstrapped(access: Access, asked: _Asked, engine: Engine, entry: Entry, pin: Pin, why: str) -> Input:
+def _bootstrapped(access: Access, asked: _Asked, engine: ImageStore, entry: Entry, pin: Pin, why: str) -> Input:
     tag = f"{BOOTSTRAP_TAG}:{entry.sha256[:12]}"
     # Two builds at once would import the same 200 MB twice.
     with access.store.lock(f"import-{engine.info.kind}-{entry.sha256[:12]}"):
@@ -243,13 +243,13 @@ class _FailedPulls:
         self._lock = threading.Lock()
         self._failed: dict[tuple[str, str], tuple[float, _Failure]] = {}
 
-    def reason(self, engine: Engine, reference: str) -> _Failure | None:
+    def reason(self, engine: ImageStore, reference: str) -> _Failure | None:
         """Why the pull failed lately, or None."""
         with self._lock:
             found = self._failed.get((engine.info.endpoint, reference))
         return found[1] if found is not None and time.monotonic() - found[0] < PULL_MEMORY else None
 
-    def remember(self, engine: Engine, reference: str, failure: _Failure) -> None:
+    def remember(self, engine: ImageStore, reference: str, failure: _Failure) -> None:
         """Note a failed pull."""
         with self._lock:
             self._failed[(engine.info.endpoint, reference)] = (time.monotonic(), failure)

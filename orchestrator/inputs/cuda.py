@@ -21,9 +21,9 @@ from orchestrator import files, process
 from orchestrator.archive import ArchiveError, Limits, errors, read_zip
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access
-from orchestrator.inputs.model import redact
 from orchestrator.inputs.trees import file_digest
 from orchestrator.project.model import FIRST_WHOLE_CUDA, is_whole_cuda
+from orchestrator.resolved import redact
 
 COMPONENTS: Final = ("cccl", "crt", "cudart", "nvcc", "nvvm")
 """Extras of the package cuda-toolkit, which pins the version of each component."""

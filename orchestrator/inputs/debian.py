@@ -16,11 +16,11 @@ from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access, differs, not_in_cache
 from orchestrator.inputs.contained import Place, place
 from orchestrator.inputs.cuda import PREFIX, add_toolkit
-from orchestrator.inputs.model import InputName, Pin, debian_mirror, redact
 from orchestrator.inputs.store import Entry, key_of
 from orchestrator.inputs.trees import file_digest
 from orchestrator.project import mirrors
 from orchestrator.project.model import Base, Bootstrap
+from orchestrator.resolved import InputName, Pin, debian_mirror, redact
 
 SOURCE_DATE_EPOCH = 1_577_836_800  # 2020-01-01: the same packages give the same tar
 _PREFERENCES_AT = "/etc/apt/preferences.d/orchestrator-lock"

@@ -23,9 +23,9 @@ from orchestrator import files
 from orchestrator.errors import InputError
 from orchestrator.events import Notice
 from orchestrator.inputs.access import Access, Limits, Step, differs, not_in_cache
-from orchestrator.inputs.model import InputName, redact, redact_url
 from orchestrator.inputs.store import Entry, disk_full, key_of, mismatch
 from orchestrator.network import CA_VARIABLES, ca_bundle
+from orchestrator.resolved import InputName, redact, redact_url
 
 CHUNK = 256 * 1024
 USER_AGENT = "gevulot-orchestrator"
@@ -36,7 +36,7 @@ Check = Callable[[Path], None]
 """Looks at a finished file; raises InputError when it is not what was asked for (an error page, say)."""
 
 
-class _Again(Exception):
+class _RetryError(Exception):
     """A try failed in a way that another may mend. `after` is the server's Retry-After in seconds, if any."""
 
     def __init__(self, reason: str, after: float | None = None) -> None:
@@ -112,12 +112,16 @@ class _Transfer:
         """Fetch the whole file; returns its SHA-256."""
         self.deadline = time.monotonic() + self.limits.total
         retrying = Retrying(
-            retry=retry_if_exception_type(_Again), stop=self._stop, wait=self._wait, sleep=self._sleep, reraise=True
+            retry=retry_if_exception_type(_RetryError),
+            stop=self._stop,
+            wait=self._wait,
+            sleep=self._sleep,
+            reraise=True,
         )
         with _client(self.limits, self.url) as client, files.new(self.target) as sink:
             try:
                 retrying(self._attempt, client, sink)
-            except _Again as error:
+            except _RetryError as error:
                 raise InputError(
                     f"{self.shown}: {error} (tried {self.fruitless} times)",
                     remedy="check the network and the proxy settings, or name a copy of it under `mirrors:`",
@@ -150,17 +154,17 @@ class _Transfer:
             if self.total and self.have != self.total:
                 if self.have > self.total:
                     self._restart(sink)
-                raise _Again(f"the connection broke after {self.have} of {self.total} bytes")
+                raise _RetryError(f"the connection broke after {self.have} of {self.total} bytes")
         except httpx.TooManyRedirects as error:
             raise InputError(f"{self.shown}: more than {self.limits.redirects} redirects") from error
         except (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError) as error:
             raise InputError(f"{self.shown}: {error}", remedy="check the URL") from error
         except httpx.TimeoutException as error:
-            raise _Again(f"no answer within {self.limits.stall:g} s") from error
+            raise _RetryError(f"no answer within {self.limits.stall:g} s") from error
         except httpx.HTTPError as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            if _is_about_trust(error):
                 raise _untrusted(self.shown, error) from error
-            raise _Again(str(error) or type(error).__name__) from error
+            raise _RetryError(str(error) or type(error).__name__) from error
         finally:
             # Only a try that got further than any before is progress; else a server that always breaks at
             # the same byte would keep us for the whole time limit.
@@ -176,10 +180,10 @@ class _Transfer:
         """Judge status and headers; set `sink` and the hash to where the body continues."""
         status = reply.status_code
         if status in _LATER or status >= 500:
-            raise _Again(f"the server answered {status} {reply.reason_phrase}", _retry_after(reply))
+            raise _RetryError(f"the server answered {status} {reply.reason_phrase}", _retry_after(reply))
         if status == 416 or (status == 206 and not self._continues(reply)):
             self._restart(sink)
-            raise _Again(f"the server could not continue a broken download ({status})")
+            raise _RetryError(f"the server could not continue a broken download ({status})")
         if status not in {200, 206}:
             raise InputError(
                 f"{self.shown}: the server answered {status} {reply.reason_phrase}".rstrip(),
@@ -252,7 +256,7 @@ class _Transfer:
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        after = error.after if isinstance(error, _Again) else None
+        after = error.after if isinstance(error, _RetryError) else None
         backoff = min(self.limits.backoff * 2.0 ** max(self.fruitless - 1, 0), self.limits.backoff_max)
         if after is None:
             return backoff * random.uniform(0.5, 1.0)
@@ -334,6 +338,15 @@ def tls_context() -> ssl.SSLContext:
     if not context.get_ca_certs():
         context.load_verify_locations(cafile=ca_bundle())  # this Python's OpenSSL looks elsewhere
     return context
+
+
+def _is_about_trust(error: BaseException | None) -> bool:
+    """Whether a certificate that was not trusted is at the bottom of it: httpx and httpcore wrap ssl's own error."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _untrusted(shown: str, error: Exception) -> InputError:

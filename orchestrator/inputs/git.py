@@ -19,8 +19,8 @@ from orchestrator.errors import InputError
 from orchestrator.events import Notice
 from orchestrator.inputs import git_proof
 from orchestrator.inputs.access import Access, not_in_cache
-from orchestrator.inputs.model import redact, redact_url
 from orchestrator.inputs.store import IMPORTED, Entry, key_of
+from orchestrator.resolved import redact, redact_url
 
 PROTOCOLS = "http:https:ssh:git:file"
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -33,7 +33,7 @@ _FINAL = re.compile(
 )
 
 
-class _Transient(Exception):
+class _TransientError(Exception):
     """git failed in a way that another try may mend."""
 
 
@@ -111,7 +111,7 @@ class _Repository:
             return known["commit"]
         try:
             commit = self._resolve_now(ref)
-        except _Transient as error:
+        except _TransientError as error:
             if known is None or self.access.refresh:
                 raise self._unreachable(str(error)) from error
             age = max(0.0, time.time() - float(known["asked"])) / 3600
@@ -198,12 +198,12 @@ class _Repository:
         try:
             self._remote(*arguments)
             return
-        except (InputError, _Transient) as error:
+        except (InputError, _TransientError) as error:
             reason = str(error)
         # Not every server gives out a single commit (dumb http, old ones): take all, then look.
         try:
             self._fetch_all()
-        except _Transient as error:
+        except _TransientError as error:
             raise self._unreachable(str(error)) from error
         if self._git("cat-file", "-e", f"{commit}^{{commit}}").status != 0:
             raise InputError(
@@ -231,9 +231,9 @@ class _Repository:
             yield
 
     def _remote(self, *arguments: str) -> process.Completed:
-        """Run git against the remote, with retries. InputError when final, _Transient when all tries failed."""
+        """Run git against the remote, with retries. InputError when final, _TransientError when all tries failed."""
         retrying = Retrying(
-            retry=retry_if_exception_type(_Transient),
+            retry=retry_if_exception_type(_TransientError),
             stop=stop_after_attempt(min(3, self.access.limits.attempts)),
             wait=wait_random_exponential(multiplier=self.access.limits.backoff, max=self.access.limits.backoff_max),
             reraise=True,
@@ -252,7 +252,7 @@ class _Repository:
         tail = redact(done.tail(4))
         if _FINAL.search(tail):
             raise self._unreachable(tail)
-        raise _Transient(tail)
+        raise _TransientError(tail)
 
     def _git(
         self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float | None = None

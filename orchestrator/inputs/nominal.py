@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.inputs.model import Input, Inputs
 from orchestrator.project.load import LoadedProject
+from orchestrator.resolved import Input, Inputs
 
 
 def nominal_inputs(loaded: LoadedProject) -> Inputs:

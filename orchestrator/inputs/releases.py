@@ -17,9 +17,9 @@ from orchestrator.inputs import magic, trees
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.archives import extract
 from orchestrator.inputs.download import fetch
-from orchestrator.inputs.model import Input, InputKind, InputName, redact_url
 from orchestrator.inputs.store import Entry, key_of
 from orchestrator.project.model import GpuAssets, Nanos, Ops
+from orchestrator.resolved import Input, InputKind, InputName, redact_url
 
 NANOS_URL = "https://storage.googleapis.com/nanos/release/{version}/nanos-release-linux-{version}.tar.gz"
 COMMON_URL = "https://storage.googleapis.com/nanos/common/common.tar.gz"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.inputs.model import InputName, redact_url
 from orchestrator.inputs.releases import COMMON_URL, GPU_URL
 from orchestrator.project.model import Base, Gevulot, Nanos, Project
+from orchestrator.resolved import InputName, redact_url
 
 Request = Mapping[str, Any]
 """Text, or a list of text, by key. `path` is there if and only if the input is the user's own file or directory."""

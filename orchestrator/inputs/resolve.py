@@ -9,18 +9,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engine.base import Engine
-from orchestrator.errors import Finding, InputError, Severity
+from orchestrator.errors import InputError
 from orchestrator.events import Emit, Event, ignore
+from orchestrator.findings import Findings
 from orchestrator.inputs import bases, releases, trees
 from orchestrator.inputs.access import Access, Limits, differs
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.git import fetch_git
+from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.magic import expect_archive
-from orchestrator.inputs.model import Input, Inputs, Pin, redact_url
 from orchestrator.inputs.store import Store
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.model import Gevulot, Project
+from orchestrator.resolved import Input, Inputs, Pin, redact_url
 
 GEVULOT_SKIP = (".git", "target")
 """What a local gevulot tree holds at its top that is no source: neither pinned nor to be copied."""
@@ -39,7 +40,7 @@ class Options:
 
 
 def resolve_inputs(
-    loaded: LoadedProject, engine: Engine | None, emit: Emit = ignore, options: Options | None = None
+    loaded: LoadedProject, engine: ImageStore | None, emit: Emit = ignore, options: Options | None = None
 ) -> Inputs:
     """Every outside input of a project, fetched, checked and in the cache. Independent ones come in parallel.
 
@@ -58,7 +59,7 @@ def resolve_inputs(
         offline=options.offline,
         pins=options.pins,
     )
-    failures: list[Finding] = []
+    failures = loaded.findings()
     pool = ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="input")
     try:
         futures = {name: pool.submit(job) for name, job in _jobs(access, loaded).items()}
@@ -70,8 +71,8 @@ def resolve_inputs(
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    results = {name: _result(future, loaded, name, failures) for name, future in futures.items()}
-    if failures:
+    results = {name: _result(future, name, failures) for name, future in futures.items()}
+    if failures.found:
         raise _failed(failures)
     nanos, common = results["nanos"]
     return Inputs(
@@ -132,7 +133,7 @@ def _cargo_lock(source: Path) -> dict[str, str]:
 
 
 def _base(
-    access: Access, loaded: LoadedProject, engine: Engine | None, name: str, failures: list[Finding]
+    access: Access, loaded: LoadedProject, engine: ImageStore | None, name: str, failures: Findings
 ) -> Input | None:
     gevulot = loaded.project.gevulot
     if engine is None or (name == "gevulot-base" and gevulot is None):
@@ -142,7 +143,7 @@ def _base(
             return bases.resolve_base(access, gevulot.base, engine, "gevulot-base")
         return bases.resolve_base(access, loaded.project.program_base, engine, "base")
     except InputError as error:
-        failures.append(_finding(loaded, _base_field(loaded, name), error))
+        _note_failure(failures, _base_field(loaded, name), error)
         return None
 
 
@@ -152,30 +153,23 @@ def _base_field(loaded: LoadedProject, name: str) -> str:
     return "cuda" if "base" not in loaded.lines and "cuda" in loaded.lines else "base"
 
 
-def _result(future: Future[Any], loaded: LoadedProject, name: str, failures: list[Finding]) -> Any:
+def _result(future: Future[Any], name: str, failures: Findings) -> Any:
     try:
         return future.result()
     except InputError as error:
-        failures.append(_finding(loaded, name, error))
+        _note_failure(failures, name, error)
         return (None, None) if name == "nanos" else None
 
 
-def _finding(loaded: LoadedProject, name: str, error: InputError) -> Finding:
+def _note_failure(failures: Findings, name: str, error: InputError) -> None:
     if error.findings:
-        return error.findings[0]
-    return Finding(
-        severity=Severity.ERROR,
-        code="input",
-        message=error.message,
-        remedy=error.remedy,
-        file=str(loaded.path),
-        line=loaded.line(name),
-        field=name,
-    )
+        failures.extend(error.findings[:1])
+    else:
+        failures.error("input", name, error.message, error.remedy)
 
 
-def _failed(failures: list[Finding]) -> InputError:
-    ordered = tuple(sorted(failures, key=lambda each: (each.line or 0, each.field or "")))
+def _failed(failures: Findings) -> InputError:
+    ordered = tuple(sorted(failures.found, key=lambda each: (each.line or 0, each.field or "")))
     count = len(ordered)
     what = "an input" if count == 1 else f"{count} inputs"
     return InputError(

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from orchestrator.errors import UsageError
-from orchestrator.inputs.model import InputKind, InputName, Inputs, Pin
 from orchestrator.inputs.requests import Request, is_local, requests_of
 from orchestrator.project.load import read_text
 from orchestrator.project.model import Project
+from orchestrator.resolved import InputKind, InputName, Inputs, Pin
 
 LOCK_VERSION = 1
 MAX_BYTES = 4 * 1024 * 1024

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orchestrator.engine.base import Engine
-from orchestrator.errors import Finding, InputError, Severity, UsageError
+from orchestrator.errors import InputError, UsageError
 from orchestrator.events import Emit, Notice
 from orchestrator.files import write_text
-from orchestrator.inputs.model import Inputs
+from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.requests import requests_of
 from orchestrator.inputs.resolve import Options, resolve_inputs
 from orchestrator.inputs.store import Store
 from orchestrator.lock.changes import Change, changes
 from orchestrator.lock.model import Lock, lock_of, lock_text, read_lock
 from orchestrator.project.load import LoadedProject, lock_path
+from orchestrator.resolved import Inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,9 @@ class Updated:
     inputs: Inputs
 
 
-def resolve_locked(loaded: LoadedProject, engine: Engine | None, emit: Emit, policy: Policy | None = None) -> Inputs:
+def resolve_locked(
+    loaded: LoadedProject, engine: ImageStore | None, emit: Emit, policy: Policy | None = None
+) -> Inputs:
     """Every input, as the lock beside the project says. A lock that is missing or lacks something is written.
 
     With `locked` it is a UsageError instead, and a local file that isn't as it was is an InputError. Without an engine
@@ -68,7 +70,7 @@ def resolve_locked(loaded: LoadedProject, engine: Engine | None, emit: Emit, pol
 
 def update_lock(
     loaded: LoadedProject,
-    engine: Engine,
+    engine: ImageStore,
     emit: Emit,
     *,
     upgrade: frozenset[str] = frozenset(),
@@ -121,19 +123,11 @@ def _stale(loaded: LoadedProject, lock: Lock | None) -> list[Change]:
 
 
 def _not_of_this_project(loaded: LoadedProject, path: Path, stale: Sequence[Change]) -> UsageError:
-    findings = tuple(
-        Finding(
-            severity=Severity.ERROR,
-            code="lock-stale",
-            message=f"not as in {path.name} ({change.what}: {change.before or 'none'} -> {change.after or 'none'})",
-            remedy=f"run `orchestrator lock {loaded.path}` to accept the change",
-            file=str(loaded.path),
-            line=loaded.line(_field(change.input)),
-            field=_field(change.input),
-        )
-        for change in stale
-    )
-    return UsageError(f"{path} is not the lock of {loaded.path} as it is now", findings=findings)
+    findings, remedy = loaded.findings(), f"run `orchestrator lock {loaded.path}` to accept the change"
+    for change in stale:
+        message = f"not as in {path.name} ({change.what}: {change.before or 'none'} -> {change.after or 'none'})"
+        findings.error("lock-stale", _field(change.input), message, remedy)
+    return UsageError(f"{path} is not the lock of {loaded.path} as it is now", findings=findings.found)
 
 
 def _field(name: str) -> str:
@@ -142,7 +136,7 @@ def _field(name: str) -> str:
 
 def _local_changes(loaded: LoadedProject, lock: Lock, inputs: Inputs, emit: Emit, policy: Policy) -> None:
     """The user's own files and directories: changed ones are worth a word, or with --locked an error."""
-    findings = []
+    findings = loaded.findings()
     for name, entry in lock.entries.items():
         found = inputs.get(name)
         if not entry.local or found is None or dict(found.pin) == dict(entry.resolved):
@@ -151,25 +145,14 @@ def _local_changes(loaded: LoadedProject, lock: Lock, inputs: Inputs, emit: Emit
         values = f"{key} is {found.pin.get(key, 'none')}, the lock says {entry.resolved.get(key, 'none')}"
         remedy = f"`orchestrator lock {loaded.path} --upgrade {name}`"
         if policy.locked:
-            findings.append(
-                Finding(
-                    severity=Severity.ERROR,
-                    code="lock-changed",
-                    message=f"{found.source} has changed: {values}",
-                    remedy=remedy,
-                    file=str(loaded.path),
-                    line=loaded.line(name),
-                    field=name,
-                )
-            )
+            findings.error("lock-changed", name, f"{found.source} has changed: {values}", remedy)
         else:
             emit(
                 Notice(
                     text=f"{name}: {found.source} has changed since it was locked (run {remedy} to accept the change)"
                 )
             )
-    if findings:
-        raise InputError("inputs are not as they were locked", findings=findings)
+    findings.raise_if_errors("inputs are not as they were locked", InputError)
 
 
 def _write(path: Path, lock: Lock, emit: Emit, stale: Sequence[Change]) -> None:

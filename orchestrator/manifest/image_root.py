@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
-from orchestrator.image.tree import Value
 from orchestrator.manifest.effective import NET_MASK, EffectiveManifest, guest_program, is_address
+from orchestrator.values import Value
 
 # What ops writes, byte for byte: two spaces after `nameserver`, no newline at the end of the other two.
 _PASSWD = b"root:x:0:0:root:/root:/bin/nobash"

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from orchestrator.errors import Finding, Severity
+from orchestrator.errors import Finding
+from orchestrator.findings import Findings
 from orchestrator.suggest import shown
 
 MAX_DEPTH = 64
@@ -38,7 +39,7 @@ class JsonDocument:
     findings: tuple[Finding, ...]
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     """The text can't be read on from here."""
 
 
@@ -47,20 +48,19 @@ def read(text: str, file: str) -> JsonDocument:
     reader = _Reader(text, file)
     try:
         data = reader.document()
-    except _Stop:
+    except _StopError:
         data = None
-    return JsonDocument(data=data, lines=reader.lines, raw=reader.raw, findings=tuple(reader.findings))
+    return JsonDocument(data=data, lines=reader.lines, raw=reader.raw, findings=tuple(reader.findings.found))
 
 
 class _Reader:
     def __init__(self, text: str, file: str) -> None:
         self.text = text
-        self.file = file
         self.at = 0
         self.values = 0
         self.lines: dict[str, int] = {}
         self.raw: dict[str, str] = {}
-        self.findings: list[Finding] = []
+        self.findings = Findings(file=file)
         self._line_at = 0
         self._line = 1
 
@@ -71,21 +71,11 @@ class _Reader:
         return self._line
 
     def add(self, code: str, message: str, remedy: str, field: str = "") -> None:
-        self.findings.append(
-            Finding(
-                severity=Severity.ERROR,
-                code=code,
-                message=message,
-                remedy=remedy,
-                file=self.file,
-                line=self.line(),
-                field=field or None,
-            )
-        )
+        self.findings.error(code, field, message, remedy, line=self.line())
 
     def stop(self, message: str, remedy: str, field: str = "") -> NoReturn:
         self.add("json-syntax", message, remedy, field)
-        raise _Stop
+        raise _StopError
 
     def document(self) -> Any:
         self.space()
@@ -193,16 +183,8 @@ class _Reader:
         self.space()
         if self.text[self.at : self.at + 1] == bracket:
             message = f"a comma stands before the closing `{bracket}`"
-            finding = Finding(
-                severity=Severity.ERROR,
-                code="json-comma",
-                message=message,
-                remedy="remove it; JSON allows no trailing comma",
-                file=self.file,
-                line=self.text.count("\n", 0, comma) + 1,
-                field=path or None,
-            )
-            self.findings.append(finding)
+            line = self.text.count("\n", 0, comma) + 1
+            self.findings.error("json-comma", path, message, "remove it; JSON allows no trailing comma", line=line)
 
     def string(self, path: str) -> str:
         try:

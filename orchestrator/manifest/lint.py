@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.errors import Finding
 from orchestrator.manifest import rules
 from orchestrator.manifest.effective import EffectiveManifest
-from orchestrator.manifest.report import Report, Source
+from orchestrator.manifest.report import Report
 from orchestrator.manifest.schema import (
     ALL_KERNEL_KEYS,
     CONFIG,
@@ -67,14 +67,13 @@ def lint(report: Report, manifest: Mapping[str, Any], project: Project) -> list[
     if not project.gpu and "gpu_nvidia" in rules.Values.of(manifest).list("Klibs"):
         message = "gpu_nvidia is packed but the project has no GPU"
         report.warning("gpu-klib", "Klibs", message, "set `cuda` and `resources.gpus` in project.yaml")
-    return report.findings
+    return report.found
 
 
-def lint_effective(effective: EffectiveManifest, source: Source, *, gpu: bool, shim: bool) -> list[Finding]:
+def lint_effective(report: Report, effective: EffectiveManifest, *, gpu: bool, shim: bool) -> list[Finding]:
     """What the merged manifest lacks for the node. `shim`: the project links the Gevulot shim."""
-    report = Report(source=source, lines=effective.origin)
     rules.check_effective(report, effective, gpu=gpu, shim=shim)
-    return report.findings
+    return report.found
 
 
 def _section(
@@ -160,7 +159,7 @@ def _out_of_range(report: Report, key: Key, where: str, release: Release | None)
 
 def _right_type(report: Report, key: Key, value: Any, where: str) -> bool:
     """Whether the value has the key's type; each wrong part is an error."""
-    before = len(report.findings)
+    before = len(report.found)
     match key.kind:
         case Kind.TEXT:
             _text(report, value, where)
@@ -187,7 +186,7 @@ def _right_type(report: Report, key: Key, value: Any, where: str) -> bool:
                     _text(report, item, f"{where}.{shown(name)}")
         case Kind.OBJECTS if not isinstance(value, list) or not all(isinstance(i, dict) for i in value):
             _wrong(report, where, key.kind, value, "write [{ … }]")
-    return len(report.findings) == before
+    return len(report.found) == before
 
 
 def _text(report: Report, value: Any, where: str) -> None:

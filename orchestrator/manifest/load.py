@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import Finding, Severity
+from orchestrator.findings import Findings
 from orchestrator.manifest import json_reader
-from orchestrator.project.load import failure, read_text
+from orchestrator.project.load import read_text
 
 MAX_BYTES = 1024 * 1024
 
@@ -31,22 +31,17 @@ def load_manifest(path: Path) -> LoadedManifest:
     """Read a manifest. UsageError (with every finding) when it can't be read or isn't a JSON object."""
     text = read_text(path, what="a manifest", limit=MAX_BYTES, keep_bom=True)
     file = str(path)
-    findings: list[Finding] = []
+    findings = Findings(file=file, otherwise=1)
     if text.startswith("\ufeff"):
         text = text[1:]
-        findings.append(
-            _error(file, "json-bom", "begins with a byte order mark, which ops refuses", "save it as UTF-8 without BOM")
-        )
+        message = "begins with a byte order mark, which ops refuses"
+        findings.error("json-bom", "", message, "save it as UTF-8 without BOM")
     document = json_reader.read(text, file)
-    findings += document.findings
+    findings.extend(document.findings)
     if not isinstance(document.data, dict):
-        if not findings:
-            findings.append(_error(file, "not-an-object", "isn't a JSON object", "write `{ … }` around the keys"))
-        raise failure(file, findings)
-    if findings:
-        raise failure(file, findings)
+        if not findings.found:
+            findings.error("not-an-object", "", "isn't a JSON object", "write `{ … }` around the keys")
+        raise findings.failure()
+    if findings.found:
+        raise findings.failure()
     return LoadedManifest(data=document.data, lines=document.lines, raw=document.raw, file=file)
-
-
-def _error(file: str, code: str, message: str, remedy: str) -> Finding:
-    return Finding(severity=Severity.ERROR, code=code, message=message, remedy=remedy, file=file, line=1)

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 
 from orchestrator import resources as data_files
 from orchestrator.errors import Finding, Severity, UsageError
+from orchestrator.findings import Findings
 from orchestrator.manifest import lint as linter
 from orchestrator.manifest.effective import EffectiveManifest, canonical_order
 from orchestrator.manifest.load import load_manifest
-from orchestrator.manifest.report import Report, Source
+from orchestrator.manifest.report import Report
 from orchestrator.manifest.rules import Values, absolute_mount
 from orchestrator.manifest.schema import CONFIG, Key, canonical
-from orchestrator.project.load import LoadedProject, failure
+from orchestrator.project.load import LoadedProject
 from orchestrator.project.model import Project
 from orchestrator.project.paths import LeftOutBy, forgotten
 from orchestrator.suggest import shown
@@ -36,21 +37,24 @@ class _Own:
     file: str
     prefix: str
 
+    def report(self) -> Report:
+        """Nothing found yet."""
+        return Report(file=self.file, prefix=self.prefix, lines=self.lines, raw=self.raw)
+
 
 def effective_manifest(loaded: LoadedProject) -> EffectiveManifest:
     """Merge and check. Raises UsageError with all errors of the manifest at once; warnings stay in `findings`."""
     project = loaded.project
     own = _own(loaded)
-    source = Source(file=own.file, prefix=own.prefix)
-    findings = linter.lint(Report(source=source, lines=own.lines, raw=own.raw), own.data, project)
+    findings = linter.lint(own.report(), own.data, project)
     _raise_errors(own.file, findings)
     data = merge(defaults(project), spelled(own.data))
     if "Mounts" in data:
         data["Mounts"] = {key: absolute_mount(path) for key, path in data["Mounts"].items()}
     if isinstance(project.manifest, str):
-        findings += _filled(own, source)
+        findings += _filled(own)
     effective = EffectiveManifest(data=canonical_order(data), origin=own.lines, file=own.file)
-    findings += linter.lint_effective(effective, source, gpu=project.gpu, shim=project.gevulot is not None)
+    findings += linter.lint_effective(own.report(), effective, gpu=project.gpu, shim=project.gevulot is not None)
     _raise_errors(own.file, findings)
     return replace(effective, findings=tuple(findings))
 
@@ -58,19 +62,19 @@ def effective_manifest(loaded: LoadedProject) -> EffectiveManifest:
 def left_out(loaded: LoadedProject, left_out_by: LeftOutBy) -> list[Finding]:
     """Warnings for what the user's `Files` and `Dirs` name and an ignore file keeps from the build."""
     own = _own(loaded)
-    report = Report(source=Source(file=own.file, prefix=own.prefix), lines=own.lines)
+    report = own.report()
     values = Values.of(own.data)
     for where, path in (*values.texts("Files"), *values.texts("Dirs")):
         found = forgotten(loaded.root / loaded.project.build.context, path, left_out_by)
         if found is not None:
             report.warning("left-out", where, *found)
-    return report.findings
+    return report.found
 
 
 def _raise_errors(file: str, findings: list[Finding]) -> None:
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if errors:
-        raise failure(file, errors)
+        raise Findings(file=file, found=errors).failure()
 
 
 def defaults(project: Project) -> dict[str, Any]:
@@ -159,16 +163,16 @@ def _below(prefix: str, fields: Mapping[str, Field]) -> dict[str, Field]:
 
 def _no_manifest(loaded: LoadedProject, name: str) -> UsageError:
     """Said of project.yaml's own line: that is where the name stands."""
-    report = Report(source=Source(file=str(loaded.path)), lines=loaded.lines)
+    found = loaded.findings()
     directory = os.path.isdir(loaded.path.parent / name)  # noqa: PTH112
     message = f"`{shown(name)}` is a directory" if directory else f"there is no file `{shown(name)}`"
-    report.error("path", "manifest", message, "give a JSON file, relative to project.yaml, or write the keys here")
-    return failure(str(loaded.path), report.findings)
+    found.error("path", "manifest", message, "give a JSON file, relative to project.yaml, or write the keys here")
+    return found.failure()
 
 
-def _filled(own: _Own, source: Source) -> list[Finding]:
+def _filled(own: _Own) -> list[Finding]:
     """Notes for what the node needs and the user's file lacks."""
-    report = Report(source=source, lines=own.lines)
+    report = own.report()
     data = spelled(own.data)
     passthrough = data.get("ManifestPassthrough", {})
     if passthrough is not None and "readonly_rootfs" not in passthrough:
@@ -178,4 +182,4 @@ def _filled(own: _Own, source: Source) -> list[Finding]:
     if mounts is not None and WORKSPACE not in {_guest(v) for v in mounts.values() if v is not None}:
         message = f"nothing is mounted at {WORKSPACE}; it was filled in, since the node hands files over there"
         report.note("filled-in", "Mounts", message)
-    return report.findings
+    return report.found

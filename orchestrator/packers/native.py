@@ -14,7 +14,8 @@ from pathlib import Path
 
 from orchestrator.archive import ArchiveError, Limits, errors, read_tar, unpacked
 from orchestrator.errors import BuildStepError, InputError
-from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrder, Written
+from orchestrator.image.errors import ImageError
+from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, Written
 from orchestrator.packers.staged import CHUNK, Entry, OpenArchive, read_entries
 from orchestrator.plan.model import GuestPlan
 
@@ -44,14 +45,22 @@ class NativeJob:
 def pack_native(job: NativeJob, open_archive: OpenArchive, target: Path) -> Written:
     """Write the image to `target` (an existing, empty temporary file).
 
-    Errors: EngineError for a broken stream, InputError for a missing kernel or klib, ImageError for a tree
+    Errors: EngineError for a broken stream, InputError for a missing kernel or klib, BuildStepError for a tree
     that no image can hold.
     """
+    try:
+        return _packed(job, open_archive, target)
+    except ImageError as error:
+        # The format's own error says "not verified" (6); here a step of the build failed, on a full disk say.
+        raise BuildStepError(error.message, remedy=error.remedy) from error
+
+
+def _packed(job: NativeJob, open_archive: OpenArchive, target: Path) -> Written:
     boot = _boot_files(job, open_archive)
     try:
         with open_archive("/stage") as stream:
             return _write(job, boot, read_entries(stream, "stage"), target)
-    except OutOfOrder:
+    except OutOfOrderError:
         # This engine walks directories in an order of its own: spool, sort, write again.
         with tempfile.TemporaryFile(dir=job.spool) as spool, open_archive("/stage") as stream:
             while chunk := stream.read(CHUNK):

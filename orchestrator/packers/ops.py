@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.engine.base import StepFailed
 from orchestrator.errors import BuildStepError
 from orchestrator.files import emptied
 from orchestrator.packers.staged import OpenArchive, read_entries
@@ -100,15 +99,13 @@ _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def explain(failure: StepFailed) -> BuildStepError:
-    """A failed `ops build` step, in true words."""
+def explain(tail: str) -> BuildStepError:
+    """A failed `ops build` step, of which `tail` are the last lines, in true words."""
     for pattern, meaning, remedy in _EXPLANATIONS:
-        if found := re.search(pattern, failure.tail, re.MULTILINE):
+        if found := re.search(pattern, tail, re.MULTILINE):
             words = {name: text or "" for name, text in found.groupdict().items()}
-            return BuildStepError(
-                f"ops: {meaning.format(**words)}", remedy=remedy.format(**words), findings=failure.findings
-            )
-    return BuildStepError("ops build failed", remedy="read its output above", findings=failure.findings)
+            return BuildStepError(f"ops: {meaning.format(**words)}", remedy=remedy.format(**words))
+    return BuildStepError("ops build failed", remedy="read its output above")
 
 
 def ops_version(open_archive: OpenArchive) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.inputs.model import Inputs
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.manifest.image_root import extra_files, root_attributes
 from orchestrator.plan.model import GpuPlan, GuestPlan, Origin, Plan, ShimPlan, StagingPlan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.model import Gevulot, Project
+from orchestrator.resolved import Inputs
 
 # facts/gevulot.md §1: the FFI crate alone needs protoc only; the whole workspace needs the guide's list.
 SHIM_PACKAGES = ("protobuf-compiler",)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.image.tree import Value
+from orchestrator.values import Value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import Finding, Severity, UsageError
+from orchestrator.errors import Finding, UsageError
+from orchestrator.findings import Findings, nearest_line
 from orchestrator.project import yaml_reader
 from orchestrator.project.model import Project
 from orchestrator.project.validation import Checker
@@ -41,6 +42,10 @@ class LoadedProject:
         """The line of the field `name`, or of the nearest thing above it that the file has."""
         return nearest_line(self.lines, name)
 
+    def findings(self) -> Findings:
+        """Collects what is wrong with the project; nothing yet."""
+        return Findings(file=str(self.path), lines=self.lines)
+
 
 def lock_path(project_file: Path) -> Path:
     """Beside the project: project.yaml → project.lock, project.ops.yaml → project.ops.lock."""
@@ -52,19 +57,19 @@ def load_project(path: Path) -> LoadedProject:
     text = read_text(path, what="a project file", limit=MAX_BYTES)
     shown = str(path)
     document = yaml_reader.read(text, shown)
-    findings = list(document.findings)
+    findings = Findings(file=shown, found=list(document.findings))
     project: Project | None = None
     warnings: tuple[Finding, ...] = ()
     if not isinstance(document.data, dict):
-        if not findings:
-            findings.append(_not_a_mapping(document.data, text, shown))
+        if not findings.found:
+            _not_a_mapping(findings, document.data, text)
     else:
         checker = Checker(file=shown, document=document)
         project = checker.check()
-        findings += checker.errors
-        warnings = tuple(checker.warnings)
-    if findings or project is None:
-        raise failure(shown, findings)
+        findings.extend(checker.errors.found)
+        warnings = tuple(checker.warnings.found)
+    if findings.found or project is None:
+        raise findings.failure()
     return LoadedProject(
         project=project,
         path=path,
@@ -75,27 +80,6 @@ def load_project(path: Path) -> LoadedProject:
         run_line=document.content_lines.get("build.run", document.lines["build.run"]),
         warnings=warnings,
     )
-
-
-def failure(file: str, findings: list[Finding]) -> UsageError:
-    """One UsageError for all the findings of a file, in the order of their lines."""
-    ordered = tuple(sorted(findings, key=lambda f: (f.line or 0, f.field or "", f.message)))
-    count = len(ordered)
-    return UsageError(
-        f"{file} has {count} error{'s' if count != 1 else ''}",
-        remedy="correct what is listed and run again",
-        findings=ordered,
-    )
-
-
-def nearest_line(lines: Mapping[str, int], field: str) -> int | None:
-    """The line of `field` or of its nearest parent in `lines`."""
-    while field:
-        if field in lines:
-            return lines[field]
-        cut = max(field.rfind("."), field.rfind("["))
-        field = field[:cut] if cut > 0 else ""
-    return None
 
 
 def read_text(path: Path, *, what: str, limit: int, keep_bom: bool = False) -> str:
@@ -121,21 +105,18 @@ def read_text(path: Path, *, what: str, limit: int, keep_bom: bool = False) -> s
 
 
 def _unreadable(path: Path, message: str, remedy: str, line: int | None = None) -> UsageError:
-    finding = Finding(
-        severity=Severity.ERROR, code="unreadable", message=message, remedy=remedy, file=str(path), line=line
-    )
+    finding = Findings(file=str(path)).error("unreadable", "", message, remedy, line=line)
     return UsageError(f"{path} {message}", remedy=remedy, findings=(finding,))
 
 
-def _not_a_mapping(data: Any, text: str, file: str) -> Finding:
+def _not_a_mapping(findings: Findings, data: Any, text: str) -> None:
     empty = data is None
     kind = "a list" if isinstance(data, list) else "a single value"
-    return Finding(
-        severity=Severity.ERROR,
-        code="empty-file" if empty else "not-a-mapping",
-        message="is empty" if empty else f"holds {kind} where `key: value` lines are expected",
-        remedy="`init` writes a commented project.yaml to start from",
-        file=file,
+    findings.error(
+        "empty-file" if empty else "not-a-mapping",
+        "",
+        "is empty" if empty else f"holds {kind} where `key: value` lines are expected",
+        "`init` writes a commented project.yaml to start from",
         line=None if empty else _first_line(text),
     )
 

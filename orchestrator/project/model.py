@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from orchestrator.gpu.tables import FAMILY_NAMES
+from orchestrator.families import FAMILY_NAMES
 from orchestrator.project import mirrors
 from orchestrator.suggest import did_you_mean, shown
 from orchestrator.text import is_one_line
@@ -307,7 +307,7 @@ def _gpu_family(value: str) -> str:
 
 
 GpuFamily = Annotated[str, AfterValidator(_gpu_family)]
-"""A generation of GPUs, as ampere: `gpu/tables.py` lists them."""
+"""A generation of GPUs, as ampere: `families.py` lists them."""
 
 
 class Network(Model):

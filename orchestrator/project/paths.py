@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import Finding, Severity
+from orchestrator.findings import Findings
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.model import RUNTIME_REFS
-from orchestrator.project.secrets import RESERVED, missing
+from orchestrator.project.secrets import RESERVED, report_missing
 
 SHIM_CRATE = Path("crates/shim-ffi/Cargo.toml")
 
@@ -24,7 +25,7 @@ def check_paths(loaded: LoadedProject, left_out_by: LeftOutBy) -> list[Finding]:
 
     The manifest's own file is for `effective_manifest` to read, and to miss.
     """
-    checker = _Checker(loaded=loaded, left_out_by=left_out_by)
+    checker = _Checker(loaded=loaded, left_out_by=left_out_by, findings=loaded.findings())
     checker.context()
     checker.gevulot()
     checker.nanos()
@@ -32,33 +33,20 @@ def check_paths(loaded: LoadedProject, left_out_by: LeftOutBy) -> list[Finding]:
     checker.secrets()
     checker.gpu()
     checker.stage()
-    return checker.findings
+    return checker.findings.found
 
 
 @dataclass(kw_only=True)
 class _Checker:
     loaded: LoadedProject
     left_out_by: LeftOutBy
-    findings: list[Finding] = field(default_factory=list)
-
-    def add(self, severity: Severity, name: str, message: str, remedy: str) -> None:
-        self.findings.append(
-            Finding(
-                severity=severity,
-                code="path" if severity is Severity.ERROR else "check",
-                message=message,
-                remedy=remedy,
-                file=str(self.loaded.path),
-                line=self.loaded.line(name),
-                field=name,
-            )
-        )
+    findings: Findings
 
     def error(self, name: str, message: str, remedy: str) -> None:
-        self.add(Severity.ERROR, name, message, remedy)
+        self.findings.error("path", name, message, remedy)
 
     def warning(self, name: str, message: str, remedy: str) -> None:
-        self.add(Severity.WARNING, name, message, remedy)
+        self.findings.warning("check", name, message, remedy)
 
     def directory(self, name: str, value: str) -> Path | None:
         """The directory `value` names, or None after saying why there is none."""
@@ -136,7 +124,7 @@ class _Checker:
                 self.error(f"{name}.id", f"`{secret.id}` is an id of our own", "give the secret another one")
             seen.add(secret.id)
         # Warnings: `check` runs where the secrets needn't be. `build` reads them first, and then these are errors.
-        self.findings += missing(self.loaded, os.environ, Severity.WARNING)
+        report_missing(self.findings, self.loaded, os.environ, Severity.WARNING)
 
     def gpu(self) -> None:
         project = self.loaded.project
@@ -176,7 +164,7 @@ class _Checker:
                 self.warning(where, *left_out)
             elif not _exists(context / name):
                 message = f"`{name}` isn't in the context; it is looked for after `build.run`"
-                self.add(Severity.NOTE, where, message, "check the name, unless `build.run` makes it")
+                self.findings.note("check", where, message, "check the name, unless `build.run` makes it")
 
 
 def forgotten(context: Path, name: str, left_out_by: LeftOutBy) -> tuple[str, str] | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.errors import Finding, Severity
+from orchestrator.errors import Severity
+from orchestrator.findings import Findings
 from orchestrator.network import CA_SECRET
-from orchestrator.project.load import LoadedProject, failure
+from orchestrator.project.load import LoadedProject
 from orchestrator.project.model import Secret
 
 MAX_SECRET = 500 * 1024
@@ -31,8 +32,10 @@ class ProjectSecrets:
 def read_secrets(loaded: LoadedProject) -> ProjectSecrets:
     """What `build.secrets` and `build.ssh` name. UsageError with the line of each that isn't there."""
     environ = os.environ
-    if findings := list(missing(loaded, environ, Severity.ERROR)):
-        raise failure(str(loaded.path), findings)
+    findings = loaded.findings()
+    report_missing(findings, loaded, environ, Severity.ERROR)
+    if findings.found:
+        raise findings.failure()
     build = loaded.project.build
     return ProjectSecrets(
         values={secret.id: _value(loaded, secret, environ) for secret in build.secrets},
@@ -40,15 +43,15 @@ def read_secrets(loaded: LoadedProject) -> ProjectSecrets:
     )
 
 
-def missing(loaded: LoadedProject, environ: Mapping[str, str], severity: Severity) -> Iterator[Finding]:
+def report_missing(findings: Findings, loaded: LoadedProject, environ: Mapping[str, str], severity: Severity) -> None:
     """A finding for every secret that can't be had now. Looks at names and sizes, reads no file."""
     for index, secret in enumerate(loaded.project.build.secrets):
         key = "env" if secret.env is not None else "file"
         name = f"build.secrets[{index}].{key}"
         if problem := _problem(loaded, secret, environ):
-            yield _finding(loaded, name, severity, *problem)
+            findings.add(severity, "secret", name, *problem)
     if loaded.project.build.ssh and (problem := _agent_problem(environ.get(AGENT_VARIABLE, ""))):
-        yield _finding(loaded, "build.ssh", severity, *problem)
+        findings.add(severity, "secret", "build.ssh", *problem)
 
 
 def _problem(loaded: LoadedProject, secret: Secret, environ: Mapping[str, str]) -> tuple[str, str] | None:
@@ -94,17 +97,6 @@ def _value(loaded: LoadedProject, secret: Secret, environ: Mapping[str, str]) ->
     except OSError as error:
         index = loaded.project.build.secrets.index(secret)
         message = f"`{secret.file}` can't be read ({error.strerror})"
-        finding = _finding(loaded, f"build.secrets[{index}].file", Severity.ERROR, message, "check its permissions")
-        raise failure(str(loaded.path), [finding]) from error
-
-
-def _finding(loaded: LoadedProject, name: str, severity: Severity, message: str, remedy: str) -> Finding:
-    return Finding(
-        severity=severity,
-        code="secret",
-        message=message,
-        remedy=remedy,
-        file=str(loaded.path),
-        line=loaded.line(name),
-        field=name,
-    )
+        findings = loaded.findings()
+        findings.error("secret", f"build.secrets[{index}].file", message, "check its permissions")
+        raise findings.failure() from error

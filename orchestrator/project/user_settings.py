@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_config_path
 from pydantic import Field, ValidationError
 
-from orchestrator.errors import Finding, Severity, error
+from orchestrator.findings import Findings
 from orchestrator.project import mirrors, yaml_reader
-from orchestrator.project.load import MAX_BYTES, LoadedProject, failure, nearest_line, read_text
+from orchestrator.project.load import MAX_BYTES, LoadedProject, read_text
 from orchestrator.project.model import Mirrors, Model, Network
 from orchestrator.suggest import did_you_mean
 
@@ -46,42 +46,33 @@ def with_user_settings(loaded: LoadedProject) -> LoadedProject:
 def read_settings(path: Path) -> UserSettings:
     """Read and validate a settings file; every error at once, with its line."""
     document = yaml_reader.read(read_text(path, what="a settings file", limit=MAX_BYTES), str(path))
-    findings = list(document.findings)
+    findings = Findings(file=str(path), lines=document.lines, otherwise=1, found=list(document.findings))
     data = document.data if document.data is not None else {}
     settings = UserSettings()
     try:
-        if not findings:
+        if not findings.found:
             settings = UserSettings.model_validate(data)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             field = ".".join(str(part) for part in detail["loc"])
             if field == "mirrors" and detail["type"] == "value_error":
-                findings += _mirrors(path, document)
+                _mirrors(findings, document.data["mirrors"])
                 continue
             unknown = detail["type"] == "extra_forbidden"
             known = [info.alias or name for name, info in _model_of(field).model_fields.items()]
-            findings.append(
-                Finding(
-                    severity=Severity.ERROR,
-                    code="unknown-key" if unknown else "bad-value",
-                    message="unknown key" if unknown else detail["msg"].lower(),
-                    remedy=did_you_mean(field.rpartition(".")[2], known) if unknown else "",
-                    file=str(path),
-                    line=nearest_line(document.lines, field) or 1,
-                    field=field or None,
-                )
-            )
-    if findings:
-        raise failure(str(path), findings)
+            if unknown:
+                findings.error("unknown-key", field, "unknown key", did_you_mean(field.rpartition(".")[2], known))
+            else:
+                findings.error("bad-value", field, detail["msg"].lower())
+    if findings.found:
+        raise findings.failure()
     return settings
 
 
-def _mirrors(path: Path, document: yaml_reader.Document) -> Iterator[Finding]:
-    for key, problem in mirrors.problems(document.data["mirrors"]):
+def _mirrors(findings: Findings, written: Any) -> None:
+    for key, problem in mirrors.problems(written):
         message, _, remedy = problem.partition("; ")
-        field = yaml_reader.join("mirrors", key)
-        line = nearest_line(document.lines, field)
-        yield replace(error("bad-value", message, remedy), file=str(path), line=line, field=field)
+        findings.error("bad-value", yaml_reader.join("mirrors", key), message, remedy)
 
 
 def _model_of(field: str) -> type[Model]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator.errors import Finding, Severity
+from orchestrator.findings import Findings
 from orchestrator.project import mirrors, schema
 from orchestrator.project.model import Project
 from orchestrator.project.yaml_reader import Document, join
@@ -27,11 +27,15 @@ class Checker:
 
     file: str
     document: Document
-    errors: list[Finding] = field(default_factory=list)
-    warnings: list[Finding] = field(default_factory=list)
+    errors: Findings = field(init=False)
+    warnings: Findings = field(init=False)
     # Fields that an unknown key was probably meant to be: to call them missing too would say one thing twice.
     meant: set[str] = field(default_factory=set)
     unknown: int = 0
+
+    def __post_init__(self) -> None:
+        self.errors = Findings(file=self.file, lines=self.document.lines, otherwise=1)
+        self.warnings = replace(self.errors, found=[])
 
     def check(self) -> Project | None:
         """The Project, or None when `errors` says why there is none."""
@@ -43,30 +47,7 @@ class Checker:
             for detail in error.errors(include_url=False):
                 self._translate(detail, data)
             return None
-        return project if not self.errors else None
-
-    def _add(self, code: str, field_name: str, message: str, remedy: str) -> None:
-        self.errors.append(self._finding(Severity.ERROR, code, field_name, message, remedy))
-
-    def _finding(self, severity: Severity, code: str, field_name: str, message: str, remedy: str) -> Finding:
-        return Finding(
-            severity=severity,
-            code=code,
-            message=message,
-            remedy=remedy,
-            file=self.file,
-            line=self._line(field_name),
-            field=field_name or None,
-        )
-
-    def _line(self, name: str) -> int | None:
-        lines = self.document.lines
-        while name:
-            if name in lines:
-                return lines[name]
-            cut = max(name.rfind("."), name.rfind("["))
-            name = name[:cut] if cut > 0 else ""
-        return 1
+        return project if not self.errors.found else None
 
     def _known_keys(self, data: Any, models: list[type[BaseModel]], path: str) -> Any:
         """`data` without the keys that no model knows, each of which has become an error."""
@@ -91,7 +72,9 @@ class Checker:
         if self.unknown > MAX_UNKNOWN:  # something else than a project; each look for the nearest name takes a while
             if self.unknown == MAX_UNKNOWN + 1:
                 remedy = "is this a project file? `init` writes one to start from"
-                self._add("unknown-key", "", f"more than {MAX_UNKNOWN} unknown keys; the rest is not listed", remedy)
+                self.errors.error(
+                    "unknown-key", "", f"more than {MAX_UNKNOWN} unknown keys; the rest is not listed", remedy
+                )
             return
         where = f"under `{path}`" if path else "at the top level"
         message = f"unknown key {where}"
@@ -110,7 +93,7 @@ class Checker:
         else:
             remedy = did_you_mean(key, known)
             self.meant.add(join(path, close or ""))
-        self._add("unknown-key", join(path, shown(key)), message, remedy)
+        self.errors.error("unknown-key", join(path, shown(key)), message, remedy)
 
     def _versions(self) -> None:
         """A version without quotes is a number to YAML: 12.10 would become 12.1."""
@@ -121,11 +104,10 @@ class Checker:
                 continue
             if str(value) != raw:
                 message = f"YAML reads {shown(raw)} as the number {value}"
-                self._add("unquoted-version", name, message, f'quote it: "{shown(raw)}"')
+                self.errors.error("unquoted-version", name, message, f'quote it: "{shown(raw)}"')
             else:
                 message = f"YAML reads {raw} as a number"
-                warning = self._finding(Severity.WARNING, "unquoted-version", name, message, f'quote it: "{raw}"')
-                self.warnings.append(warning)
+                self.warnings.warning("unquoted-version", name, message, f'quote it: "{raw}"')
 
     def _at(self, name: str) -> Any:
         value = self.document.data
@@ -136,14 +118,14 @@ class Checker:
     def _translate(self, detail: ErrorDetails, data: Any) -> None:
         """One pydantic error as a finding."""
         path, plain = _field(detail, data)
-        if any(e.field == path and e.code == "unquoted-version" for e in self.errors):
+        if any(e.field == path and e.code == "unquoted-version" for e in self.errors.found):
             return  # said already, and better
         if any(each.field == path for each in self.document.findings):
             return  # the reader could make nothing of it, and has said so
         if path == "mirrors" and detail["type"] == "value_error":
             for key, problem in mirrors.problems(self._at(path)):
                 message, _, remedy = problem.partition("; ")
-                self._add("bad-value", join(path, key), message, remedy)
+                self.errors.error("bad-value", join(path, key), message, remedy)
             return
         if detail["type"] == "missing" and path in self.meant:
             return
@@ -152,9 +134,8 @@ class Checker:
             message = f"must be the path of a manifest or a mapping of ops's keys, not {_kind(detail.get('input'))}"
             remedy = "write `manifest: manifest.json`, or the keys below it"
         code = "missing-key" if detail["type"] == "missing" else "bad-value"
-        finding = self._finding(Severity.ERROR, code, path, message, remedy)
-        if finding not in self.errors:  # the branches of a union repeat themselves
-            self.errors.append(finding)
+        if self.errors.error(code, path, message, remedy) in self.errors.found[:-1]:
+            self.errors.found.pop()  # the branches of a union repeat themselves
 
     def _words(self, detail: ErrorDetails, path: str, plain: str) -> tuple[str, str]:
         kind = detail["type"]

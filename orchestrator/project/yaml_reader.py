@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from orchestrator.errors import Finding, Severity
+from orchestrator.errors import Finding
+from orchestrator.findings import Findings
 from orchestrator.suggest import shown
 
 MAX_VALUES = 20_000
@@ -62,7 +63,7 @@ def read(text: str, file: str) -> Document:
         lines=reader.lines,
         raw=reader.raw,
         content_lines=reader.content_lines,
-        findings=tuple(reader.findings),
+        findings=tuple(reader.findings.found),
     )
 
 
@@ -85,8 +86,7 @@ class _Reader:
     """Walks the node graph once; collects data, lines and findings."""
 
     def __init__(self, file: str) -> None:
-        self.file = file
-        self.findings: list[Finding] = []
+        self.findings = Findings(file=file)
         self.lines: dict[str, int] = {}
         self.raw: dict[str, str] = {}
         self.content_lines: dict[str, int] = {}
@@ -95,17 +95,7 @@ class _Reader:
         self.constructor = yaml.constructor.SafeConstructor()
 
     def add(self, *, code: str, line: int | None, message: str, remedy: str, field: str | None = None) -> None:
-        self.findings.append(
-            Finding(
-                severity=Severity.ERROR,
-                code=code,
-                message=message,
-                remedy=remedy,
-                file=self.file,
-                line=line,
-                field=field or None,
-            )
-        )
+        self.findings.error(code, field or "", message, remedy, line=line)
 
     def compose(self, text: str) -> yaml.Node | None:
         loader = _Composer(text)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from orchestrator.inputs.model import redact_url
+from orchestrator.resolved import redact_url
 from orchestrator.text import parse_json
 
 MOST: Final = 50_000
@@ -36,24 +36,24 @@ class Locked:
     sha256: str = ""
 
 
-class UnreadableLock(ValueError):
+class UnreadableLockError(ValueError):
     """A lock file that can't be understood; the message says why."""
 
 
 def read_lock(path: str, data: bytes) -> tuple[Locked, ...]:
-    """The packages of a lock file, sorted, each once. `path` decides the format. UnreadableLock when it has none."""
+    """The packages of a lock file, sorted, each once. `path` decides the format. UnreadableLockError: it has none."""
     parser = _PARSERS.get(PurePosixPath(path).name)
     if parser is None:
-        raise UnreadableLock("its format is not known")
+        raise UnreadableLockError("its format is not known")
     try:
         found = set()
         for package in parser(data.decode("utf-8")):
             found.add(package)
             if len(found) > MOST:
-                raise UnreadableLock(f"it names more than {MOST} packages")
+                raise UnreadableLockError(f"it names more than {MOST} packages")
     # The nesting of TOML and JSON is only bounded by the interpreter's stack.
     except (ValueError, RecursionError) as error:
-        raise error if isinstance(error, UnreadableLock) else UnreadableLock(str(error)[:_TEXT]) from error
+        raise error if isinstance(error, UnreadableLockError) else UnreadableLockError(str(error)[:_TEXT]) from error
     return tuple(sorted(found))
 
 

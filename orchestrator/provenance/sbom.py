@@ -23,7 +23,7 @@ from packageurl import PackageURL
 
 from orchestrator import __version__
 from orchestrator.digest import Digests
-from orchestrator.provenance.locks import Locked, UnreadableLock, read_lock
+from orchestrator.provenance.locks import Locked, UnreadableLockError, read_lock
 from orchestrator.provenance.packed import BOOT, PackedFile
 from orchestrator.provenance.records import DebianPackage, Records
 from orchestrator.verify.model import StandIn
@@ -144,7 +144,7 @@ class _Bill:
             try:
                 for package in read_lock(path, data):
                     named.setdefault(package, []).append(path)
-            except UnreadableLock as problem:
+            except UnreadableLockError as problem:
                 self.notes.append(Property(name=f"{PREFIX}:left-out", value=f"{_shown(path)}: {problem}"))
         for path in records.left_out:
             self.notes.append(Property(name=f"{PREFIX}:left-out", value=f"{_shown(path)}: too large"))

@@ -14,9 +14,9 @@ from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
 from orchestrator import __version__
-from orchestrator.inputs.model import Input, redact, redact_url
 from orchestrator.project.model import Project
 from orchestrator.receipt import Attachment, Built, sha256_text
+from orchestrator.resolved import Input, redact, redact_url
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"

@@ -8,7 +8,8 @@ from typing import BinaryIO, cast
 from orchestrator.elf.facts import ElfError, read_elf
 from orchestrator.errors import Finding, error, note, warning
 from orchestrator.image.reader import Filesystem
-from orchestrator.image.tree import Directory, File, Special, Value
+from orchestrator.image.tree import Directory, File, Special
+from orchestrator.values import Value
 from orchestrator.verify.subject import Subject
 
 WORKSPACE = "/workspace"

@@ -21,7 +21,7 @@ import pytest
 from orchestrator.build.pipeline import check_project
 from orchestrator.containerfile.assemble import Dialect, assemble
 from orchestrator.engine.api_engine import ApiEngine
-from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLost
+from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLostError
 from orchestrator.events import ignore
 from orchestrator.inputs.resolve import resolve_inputs
 from orchestrator.network import CA_SECRET, ca_bundle
@@ -301,7 +301,7 @@ def stage_image(engine: Engine, project: Path, canaries: Canaries, target: str) 
     )
     image = ""
     while not image:
-        with suppress(LayerLost):  # another session's build, on the same Podman, ended just then
+        with suppress(LayerLostError):  # another session's build, on the same Podman, ended just then
             image = engine.build(replace(request, context=made.context.stream()), ignore)
     try:
         yield image

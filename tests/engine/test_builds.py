@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.engine.base import BuildRequest, Engine, StepFailed
+from orchestrator.engine.base import BuildRequest, Engine, StepFailedError
 from orchestrator.errors import BuildStepError, InputError, OrchestratorError
 from orchestrator.events import StepFinished, StepOutput, StepProgress, StepStarted, ignore
 from tests.support.engines import Events, context, request
@@ -121,7 +121,7 @@ RUN echo before {build_id}; sleep 0.5; echo {build_id} complaint >&2; exit 3
 FROM {base_image}
 COPY --from=bad /good /good
 """
-    with pytest.raises(StepFailed) as caught:
+    with pytest.raises(StepFailedError) as caught:
         engine.build(request(text, build_id), ignore)
     failed = caught.value
     assert (failed.stage, failed.status, failed.exit_code) == ("bad", 3, 5)
@@ -142,7 +142,7 @@ COPY --from=long /long /long
 COPY --from=bad /bad /bad
 """
     began = time.monotonic()
-    with pytest.raises(StepFailed) as caught:
+    with pytest.raises(StepFailedError) as caught:
         engine.build(request(text, build_id), ignore)
     assert (caught.value.stage, caught.value.status) == ("bad", 4)
     assert f"last words {build_id}" in caught.value.tail
@@ -151,7 +151,7 @@ COPY --from=bad /bad /bad
 
 def test_huge_output_keeps_its_end(engine: Engine, base_image: str, build_id: str) -> None:
     text = f"FROM {base_image}\nRUN seq 400000; echo the end {build_id}; exit 2\n"
-    with pytest.raises(StepFailed) as caught:
+    with pytest.raises(StepFailedError) as caught:
         engine.build(request(text, build_id), ignore)
     tail = caught.value.tail.splitlines()
     assert 100 <= len(tail) <= 220
@@ -168,7 +168,7 @@ def test_bad_containerfile(engine: Engine, base_image: str, build_id: str, text:
 
 
 def test_missing_source_of_a_copy(engine: Engine, base_image: str, build_id: str) -> None:
-    with pytest.raises(StepFailed) as caught:
+    with pytest.raises(StepFailedError) as caught:
         engine.build(request(f"FROM {base_image}\nCOPY not-there.txt /x\n", build_id), ignore)
     assert "not-there.txt" in caught.value.instruction
     assert caught.value.status is None

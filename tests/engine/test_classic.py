@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.engine.base import Engine, StepFailed
+from orchestrator.engine.base import Engine, StepFailedError
 from orchestrator.engine.select import connect
 from orchestrator.events import ignore
 from tests.support.engines import Events, docker_engine, ensure_base, request
@@ -46,7 +46,7 @@ def test_builds_and_caches(classic: Engine) -> None:
 def test_failing_step(classic: Engine) -> None:
     build_id = f"test-classic-{secrets.token_hex(6)}"
     text = f"FROM {ensure_base(classic)} AS only\nRUN echo last words {build_id}; exit 6\n"
-    with pytest.raises(StepFailed) as caught:
+    with pytest.raises(StepFailedError) as caught:
         classic.build(request(text, build_id), ignore)
     assert (caught.value.stage, caught.value.status) == ("only", 6)
     assert caught.value.tail == f"last words {build_id}"

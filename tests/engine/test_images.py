@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from orchestrator.engine.archive import ArchiveStream
-from orchestrator.engine.base import LABEL, Engine
+from orchestrator.engine.base import Engine
 from orchestrator.errors import BuildStepError, EngineError, InputError
 from orchestrator.events import StepFinished, ignore
 from orchestrator.inputs.bases import load_image
 from orchestrator.inputs.image_archive import read_image
 from orchestrator.inputs.store import Store
+from orchestrator.label import LABEL
 from tests.support.engines import Events, request
 
 MIB = 1024 * 1024

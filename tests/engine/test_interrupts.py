@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.engine.base import LABEL, Engine
+from orchestrator.engine.base import Engine
 from orchestrator.engine.docker_api import Api
 from orchestrator.engine.private import PrivateEngine
 from orchestrator.engine.probe import start_private
@@ -25,6 +25,7 @@ from orchestrator.engine.select import connect
 from orchestrator.engine.settings import run_root
 from orchestrator.errors import EngineError
 from orchestrator.events import Event, StepOutput, ignore
+from orchestrator.label import LABEL
 from tests.support.engines import BASE, Dockerd, ensure_base, request
 
 pytestmark = pytest.mark.engine

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.engine.api_engine import error_text
-from orchestrator.engine.base import StepFailed
+from orchestrator.engine.base import StepFailedError
 from orchestrator.engine.buildkit import BuildKitLog
 from orchestrator.engine.classic import ClassicLog
 from orchestrator.engine.podman_log import PodmanLog
@@ -70,7 +70,7 @@ def test_cached_steps(name: str, log: Callable[[Steps], Log]) -> None:
 @pytest.mark.parametrize(("name", "log"), [("buildkit-failure", BuildKitLog), ("classic-failure", ClassicLog)])
 def test_failure_has_its_own_lines_only(name: str, log: Callable[[Steps], Log]) -> None:
     _, error = replay(name, log)
-    assert isinstance(error, StepFailed)
+    assert isinstance(error, StepFailedError)
     assert (error.stage, error.status) == ("two", 3)
     assert error.instruction.startswith(TWO)
     lines = error.tail.splitlines()
@@ -82,7 +82,7 @@ def test_failure_has_its_own_lines_only(name: str, log: Callable[[Steps], Log]) 
 
 def test_podman_failure_beside_another_stage_says_whose_lines_may_be_there() -> None:
     _, error = replay("podman-failure", PodmanLog)
-    assert isinstance(error, StepFailed)
+    assert isinstance(error, StepFailedError)
     assert (error.stage, error.status) == ("two", 3)
     assert error.instruction.startswith(TWO)
     first, *lines = error.tail.splitlines()
@@ -94,7 +94,7 @@ def test_podman_failure_beside_another_stage_says_whose_lines_may_be_there() -> 
 @pytest.mark.parametrize(("name", "log"), [("podman-one", PodmanLog), ("classic-one", ClassicLog)])
 def test_single_stage_failure_is_exact(name: str, log: Callable[[Steps], Log]) -> None:
     _, error = replay(name, log)
-    assert isinstance(error, StepFailed)
+    assert isinstance(error, StepFailedError)
     assert (error.stage, error.status, error.tail) == ("one", 7, "hello\npartial")
 
 
@@ -137,7 +137,7 @@ def test_podman_instruction_that_contains_the_text_of_an_error() -> None:
         ],
         PodmanLog,
     )
-    assert isinstance(error, StepFailed)
+    assert isinstance(error, StepFailedError)
     assert (error.instruction, error.status) == (title, 3)
 
 
@@ -160,7 +160,7 @@ def test_podman_output_that_looks_like_the_engines() -> None:
         ],
         PodmanLog,
     )
-    assert isinstance(error, StepFailed)
+    assert isinstance(error, StepFailedError)
     assert error.status == 3
     assert "still here" in error.tail
 
@@ -187,5 +187,5 @@ def test_a_path_that_is_missing_is_no_fault_of_the_engine() -> None:
     log.feed({"stream": "Step 1/2 : FROM scratch\n"})
     log.feed({"stream": "Step 2/2 : COPY docs/cgroup.md /cgroup\n"})
     error = log.failure("COPY failed: file not found in build context: stat docs/cgroup.md: file does not exist")
-    assert isinstance(error, StepFailed)
+    assert isinstance(error, StepFailedError)
     assert error.instruction.startswith("COPY docs/cgroup.md")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from orchestrator.image.codec import INTEGER, STRING, TUPLE, Decoder, Encoder, encode_varint
 from orchestrator.image.errors import ImageError
 from orchestrator.image.nodes import attributes_as_read
-from orchestrator.image.tree import Value
+from orchestrator.values import Value
 
 NAMES = st.text(min_size=1, max_size=20).filter(lambda name: name not in ("children", ".", ".."))
 TEXTS = st.text(min_size=1, max_size=300).filter(lambda text: text != "\0")

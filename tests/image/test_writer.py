@@ -17,8 +17,9 @@ from orchestrator.image.errors import ImageError
 from orchestrator.image.listing import path_key, tree_digest, tree_listing
 from orchestrator.image.log import EXTENSION_SECTORS
 from orchestrator.image.reader import open_image
-from orchestrator.image.tree import Directory, File, Symlink, Value
-from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrder, Written
+from orchestrator.image.tree import Directory, File, Symlink
+from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, Written
+from orchestrator.values import Value
 
 from .handmade import SECTOR, disk, empty, filesystem
 from .test_codec import NAMES as KEYS
@@ -243,7 +244,7 @@ def test_order_is_by_components(tmp_path: Path) -> None:
     with ImageWriter(tmp_path / "a", BOOT) as writer:
         writer.add_file("/m/n", 0, [])
         for path in ("/m", "/m/a", "/a", "/l/z"):
-            with pytest.raises(OutOfOrder):
+            with pytest.raises(OutOfOrderError):
                 writer.add_directory(path)
         writer.add_file("/m.n", 0, [])
         writer.add_directory("/n")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.engine.base import LABEL
 from orchestrator.errors import InputError
 from orchestrator.events import Event, Notice
 from orchestrator.inputs import userns
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.bases import resolve_base
 from orchestrator.inputs.debian import debian_rootfs, packages_of
+from orchestrator.label import LABEL
 from orchestrator.project.model import Base, Bootstrap, Build, Project
 from tests.inputs.fakes import ImageEngine
 

@@ -13,10 +13,10 @@ from orchestrator.inputs.bases import resolve_base, saved_key
 from orchestrator.inputs.debian import debian_rootfs
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.git import fetch_git
-from orchestrator.inputs.model import Pin
 from orchestrator.inputs.resolve import Options, resolve_inputs
 from orchestrator.inputs.store import Store
 from orchestrator.project.model import Base, Bootstrap
+from orchestrator.resolved import Pin
 from tests.inputs.conftest import QUICK
 from tests.inputs.fakes import ImageEngine
 from tests.inputs.test_bases import REF, mmdebstrap

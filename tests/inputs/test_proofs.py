@@ -19,10 +19,10 @@ from orchestrator.inputs.access import Access
 from orchestrator.inputs.bases import resolve_base, saved_key
 from orchestrator.inputs.git import fetch_git
 from orchestrator.inputs.image_archive import read_image, write_image
-from orchestrator.inputs.model import Pin
 from orchestrator.inputs.store import Entry, Store
 from orchestrator.inputs.transfer import export_entries, import_entries
 from orchestrator.project.model import Base
+from orchestrator.resolved import Pin
 from tests.inputs.conftest import QUICK
 from tests.inputs.fakes import ImageEngine
 from tests.inputs.test_bases import REF

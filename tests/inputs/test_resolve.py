@@ -10,10 +10,10 @@ import pytest
 
 from orchestrator.errors import InputError
 from orchestrator.events import Event, StepFinished, StepStarted
-from orchestrator.inputs.model import Inputs
 from orchestrator.inputs.resolve import Options, resolve_inputs
 from orchestrator.inputs.store import Store
 from orchestrator.project.load import LoadedProject, load_project
+from orchestrator.resolved import Inputs
 from tests.inputs.conftest import QUICK
 from tests.inputs.fakes import ImageEngine
 from tests.inputs.test_git import git

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from orchestrator.image.tree import Value
 from orchestrator.manifest.image_root import extra_files, root_attributes
+from orchestrator.values import Value
 from tests.manifest.helpers import effective
 
 

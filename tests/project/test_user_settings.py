@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import UsageError
-from orchestrator.inputs.model import redirect
 from orchestrator.project.load import load_project
 from orchestrator.project.user_settings import settings_path, with_user_settings
+from orchestrator.resolved import redirect
 
 YAML = "name: x\nbuild: {run: make, program: x}\n"
 

@@ -13,7 +13,6 @@ from orchestrator.digest import file_digests
 from orchestrator.engine.base import EngineInfo
 from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.image.writer import BootFiles, ImageWriter
-from orchestrator.inputs.model import Input, Inputs
 from orchestrator.manifest.merge import effective_manifest
 from orchestrator.plan.make import make_plan
 from orchestrator.project.load import load_project
@@ -21,6 +20,7 @@ from orchestrator.provenance.packed import packed_files
 from orchestrator.provenance.records import parse_records
 from orchestrator.provenance.sbom import Packed
 from orchestrator.receipt import Built
+from orchestrator.resolved import Input, Inputs
 from orchestrator.verify.model import StandIn, Verification
 
 LOCK = Path(__file__).resolve().parents[2] / "examples/groth16/Cargo.lock"

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestrator.provenance import locks
-from orchestrator.provenance.locks import Locked, UnreadableLock, read_lock
+from orchestrator.provenance.locks import Locked, UnreadableLockError, read_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = ROOT / "examples/groth16/Cargo.lock"
@@ -87,18 +87,18 @@ def test_requirements_that_are_pinned() -> None:
 def test_a_lock_file_may_name_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "MOST", 3)
     text = "".join(f"example.org/{number} v1.0.0 h1:x=\n" for number in range(4))
-    with pytest.raises(UnreadableLock, match="more than 3"):
+    with pytest.raises(UnreadableLockError, match="more than 3"):
         read_lock("go.sum", text.encode())
 
 
 @pytest.mark.parametrize("path", ["Cargo.lock", "package-lock.json"])
 def test_deep_nesting_is_an_unreadable_lock(path: str) -> None:
-    with pytest.raises(UnreadableLock):
+    with pytest.raises(UnreadableLockError):
         read_lock(path, (b"a = " if path == "Cargo.lock" else b"") + b"[" * 100_000)
 
 
 def test_an_unknown_format_is_not_guessed_at() -> None:
-    with pytest.raises(UnreadableLock):
+    with pytest.raises(UnreadableLockError):
         read_lock("Gemfile.lock", b"")
 
 
@@ -136,7 +136,7 @@ crates = st.lists(st.tuples(st.text(max_size=10), st.text(max_size=10), st.text(
 def test_any_bytes_are_read_or_refused(path: str, data: bytes) -> None:
     try:
         found = read_lock(path, data)
-    except UnreadableLock:
+    except UnreadableLockError:
         return
     for each in found:
         assert each.name

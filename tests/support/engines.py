@@ -47,15 +47,15 @@ _APPLETS = """
 """
 
 
-class EngineMissing(AssertionError):
+class EngineMissingError(AssertionError):
     """An engine that the tests need isn't there: a failure, not a skip."""
 
 
 def need(program: str) -> str:
-    """The path of an installed program. EngineMissing when it isn't."""
+    """The path of an installed program. EngineMissingError when it isn't."""
     path = process.which(program)
     if path is None:
-        raise EngineMissing(f"{program} is not installed; {INSTALL}")
+        raise EngineMissingError(f"{program} is not installed; {INSTALL}")
     return path
 
 
@@ -74,7 +74,7 @@ class Dockerd:
         """Start it and wait until it answers; other storage drivers and no bridge where the first choice fails."""
         dockerd = need("dockerd")
         if os.geteuid() != 0:
-            raise EngineMissing("dockerd needs root; start Docker and set DOCKER_HOST")
+            raise EngineMissingError("dockerd needs root; start Docker and set DOCKER_HOST")
         self.folder.mkdir(parents=True, exist_ok=True)
         no_bridge = ["--bridge=none", "--iptables=false", "--ip6tables=false"]
         networks = [[f"--mtu={_mtu()}"], no_bridge] if self._network else [no_bridge]
@@ -82,7 +82,7 @@ class Dockerd:
             for network in networks:
                 if self._try(dockerd, ["--storage-driver", driver, *network]):
                     return
-        raise EngineMissing(f"dockerd does not start here:\n{self.log_tail()}")
+        raise EngineMissingError(f"dockerd does not start here:\n{self.log_tail()}")
 
     def stop(self, *, kill: bool = False) -> None:
         """End it (SIGKILL with `kill`) and what it started."""
@@ -322,7 +322,7 @@ def main(arguments: list[str]) -> int:
         try:
             with _in_use(dockerd):
                 (dockerd.folder / "keep").touch()
-        except EngineMissing as error:
+        except EngineMissingError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
         print(dockerd.socket)

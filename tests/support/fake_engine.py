@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from orchestrator.engine.base import LABEL, BuildRequest, Engine, EngineInfo, Leftover
+from orchestrator.engine.base import BuildRequest, Engine, EngineInfo, Leftover
 from orchestrator.engine.reasons import image_error
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit, Event
+from orchestrator.label import LABEL
 
 INFO = EngineInfo(kind="docker", version="0.0", api_version="1.41", builder="buildkit", endpoint="unix:///fake.sock")
 

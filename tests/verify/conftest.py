@@ -11,8 +11,8 @@ import pytest
 
 from orchestrator.image.listing import path_key
 from orchestrator.image.stub import stub_boot_image
-from orchestrator.image.tree import Value
 from orchestrator.image.writer import BootFiles, ImageWriter
+from orchestrator.values import Value
 from orchestrator.verify.image import verify_image
 from orchestrator.verify.model import Verification
 

@@ -13,7 +13,7 @@ import pytest
 from orchestrator.errors import Severity
 from orchestrator.image.reader import open_image
 from orchestrator.image.stub import stub_kernel
-from orchestrator.image.tree import Value
+from orchestrator.values import Value
 from orchestrator.verify.image import verify_image
 from orchestrator.verify.libs import library_report
 from orchestrator.verify.model import Verification

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator import process
-from orchestrator.engine.base import LABEL, Container, ContainerRequest, Leftover, RunningEngine
+from orchestrator.engine.base import Container, ContainerRequest, Leftover, RunningEngine
 from orchestrator.errors import EngineError
+from orchestrator.label import LABEL
 from orchestrator.run.sandbox import jail
 from orchestrator.run.sandbox.launcher import FOLDER
 from orchestrator.run.sandbox.limits import MemoryGroup, new_memory_group
 from orchestrator.run.sandbox.outcome import Limits
-from orchestrator.run.sandbox.supervisor import CannotBegin, Place
+from orchestrator.run.sandbox.supervisor import CannotBeginError, Place
 from orchestrator.run.sandbox.view import SKELETON
 
 _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
@@ -54,13 +55,13 @@ class Namespaces:
     _ours: socket.socket | None = None
 
     def start(self) -> None:
-        """Begin it, without waiting. CannotBegin where it is known to fail."""
+        """Begin it, without waiting. CannotBeginError where it is known to fail."""
         folders = self.folders
         if os.geteuid() == 0 and folders.user is None:
-            raise CannotBegin("root has no other id here, and a program is not run as root", remedy=_ENGINE)
+            raise CannotBeginError("root has no other id here, and a program is not run as root", remedy=_ENGINE)
         for folder in (folders.launcher, folders.tree):
             if os.statvfs(folder).f_flag & os.ST_NOEXEC:
-                raise CannotBegin(
+                raise CannotBeginError(
                     f"nothing can be run from {folder.parent.parent}, which is mounted noexec",
                     remedy="set TMPDIR to a directory from which programs may run",
                 )
@@ -221,8 +222,8 @@ def container(
             engine.remove(Leftover(kind="image", id=image, name=tag, build_id=build_id))
 
 
-def _refused(error: EngineError) -> CannotBegin:
-    return CannotBegin(
+def _refused(error: EngineError) -> CannotBeginError:
+    return CannotBeginError(
         f"the rehearsal could not begin: the engine refuses its container: {error.message}",
         remedy="the engine must see this machine's files in TMPDIR, as one of this machine does; or take --engine none",
     )

@@ -36,7 +36,7 @@ from orchestrator.run.sandbox.outcome import Limits, Machine, OutputSink, Progra
 from orchestrator.run.sandbox.owner import lent, program_id
 from orchestrator.run.sandbox.places import Folders
 from orchestrator.run.sandbox.rules import Rules
-from orchestrator.run.sandbox.supervisor import Bounds, CannotBegin, Place, supervise, too_late
+from orchestrator.run.sandbox.supervisor import Bounds, CannotBeginError, Place, supervise, too_late
 from orchestrator.run.sandbox.trace import Missing, missing
 from orchestrator.run.sandbox.tree import hostname, make_mount_points
 from orchestrator.run.sandbox.view import SKELETON, View
@@ -267,7 +267,7 @@ class _Attempts:
             # No engine needs to be found or imported, and nothing has run when a place can't begin.
             try:
                 return self._attempt(self._outside, own_count=self._counted_apart()), "none"
-            except CannotBegin as error:
+            except CannotBeginError as error:
                 if engine == "none":
                     raise
                 emit(Notice(text=f"{error.message}; a container engine is taken instead"))

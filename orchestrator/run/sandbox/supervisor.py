@@ -29,7 +29,7 @@ _KEPT_OUTPUT: Final = 1024 * 1024
 _MESSAGE: Final = struct.Struct("<IIi")
 
 
-class CannotBegin(EngineError):
+class CannotBeginError(EngineError):
     """The program was not started: the place, or the launcher in it, can't."""
 
 
@@ -159,14 +159,14 @@ def _reached(place: Place, bounds: Bounds) -> socket.socket:
 _ELSEWHERE: Final = "try another --engine (none, podman, docker); `orchestrator doctor` shows which can be used"
 
 
-def _cannot_begin(problem: str) -> CannotBegin:
-    return CannotBegin(f"the rehearsal could not begin: {problem}", remedy=_ELSEWHERE)
+def _cannot_begin(problem: str) -> CannotBeginError:
+    return CannotBeginError(f"the rehearsal could not begin: {problem}", remedy=_ELSEWHERE)
 
 
 def _too_late(bounds: Bounds) -> OrchestratorError:
     if time.monotonic() > bounds.deadline:
         return too_late(bounds.limits.timeout)
-    return CannotBegin(f"the rehearsal did not begin within {START_TIMEOUT:g} s", remedy=_ELSEWHERE)
+    return CannotBeginError(f"the rehearsal did not begin within {START_TIMEOUT:g} s", remedy=_ELSEWHERE)
 
 
 def too_late(timeout: float) -> ProgramError:
@@ -194,15 +194,15 @@ def _listener(connection: socket.socket, place: Place, bounds: Bounds) -> Listen
     return Listener(descriptors[0])
 
 
-def _launcher_failed(data: bytes) -> CannotBegin:
+def _launcher_failed(data: bytes) -> CannotBeginError:
     if len(data) < _MESSAGE.size:
-        return CannotBegin("the sandbox launcher exited without reporting an error", remedy=_ELSEWHERE)
+        return CannotBeginError("the sandbox launcher exited without reporting an error", remedy=_ELSEWHERE)
     _, step, error = _MESSAGE.unpack(data)
     what = STEPS[step] if step < len(STEPS) else "begin"
     remedy = _ELSEWHERE
     if what == STEPS[-1]:
         remedy = "is the program's interpreter (its loader) in the image? see `verify`"
-    return CannotBegin(f"the rehearsal could not {what}: {os.strerror(-error)}", remedy=remedy)
+    return CannotBeginError(f"the rehearsal could not {what}: {os.strerror(-error)}", remedy=remedy)
 
 
 def _go(connection: socket.socket) -> dict[str, int]:

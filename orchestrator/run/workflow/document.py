@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from orchestrator.errors import Finding, Severity, UsageError
+from orchestrator.errors import UsageError
+from orchestrator.findings import Findings
 
 
 class _Model(BaseModel):
@@ -75,18 +76,10 @@ def read_workflow(path: Path) -> tuple[Step, ...]:
     except OSError as error:
         raise UsageError(f"can't read {path}: {error.strerror}", remedy="give a workflow's JSON file") from error
     except ValidationError as error:
-        findings = [
-            Finding(
-                severity=Severity.ERROR,
-                code="workflow",
-                message=row["msg"].lower(),
-                remedy=remedy,
-                file=str(path),
-                field=".".join(str(each) for each in row["loc"]),
-            )
-            for row in error.errors()
-        ]
-        raise UsageError(f"{path} is no workflow", remedy=remedy, findings=findings) from error
+        findings = Findings(file=str(path))
+        for row in error.errors():
+            findings.error("workflow", ".".join(str(each) for each in row["loc"]), row["msg"].lower(), remedy)
+        raise UsageError(f"{path} is no workflow", remedy=remedy, findings=findings.found) from error
     except ValueError as error:
         raise UsageError(f"{path}: not JSON: {error}", remedy=remedy) from error
     names = [step.program for step in steps]

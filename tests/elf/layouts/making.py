@@ -10,8 +10,8 @@ from typing import BinaryIO
 
 from orchestrator.elf.closure import GuestLoader
 from orchestrator.image.listing import path_key
-from orchestrator.image.tree import Value
 from orchestrator.image.writer import BootFiles, ImageWriter
+from orchestrator.values import Value
 from tests.support.linkers import OLD_LLD, newest_lld
 
 from .table import Layout

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from .console import Exit, UsageMistake, bare, fatal, fatal_bold, log_error, panic, say
+from .console import ExitError, UsageMistakeError, bare, fatal, fatal_bold, log_error, panic, say
 
 ENVIRONMENT = "OPS_STANDIN_BEHAVIOUR"
 FILE = "standin-behaviour"
@@ -48,7 +48,7 @@ def behaviour(home: Path) -> str:
     name = name.strip() or "good"
     if name not in BEHAVIOURS:
         sys.stderr.write(f"ops stand-in: unknown behaviour {name!r}; known: {', '.join(BEHAVIOURS)}\n")
-        raise Exit(64)
+        raise ExitError(64)
     return name
 
 
@@ -70,7 +70,7 @@ def before_anything(name: str) -> None:
 def before_build(name: str, version: str) -> None:
     """Behaviours that end `build` before an image file exists."""
     if name == "unknown-key":
-        raise UsageMistake(
+        raise UsageMistakeError(
             'failed converting configuration file: json: unknown field "Injected"\n'
             "See more details at https://nanovms.gitbook.io/ops/configuration"
         )
@@ -108,11 +108,11 @@ def after_image(name: str, path: Path) -> bool:
             f"failed creating image file: cannot write root filesystem: cannot write image file: write {path}: "
             "no space left on device"
         )
-        raise Exit(1)
+        raise ExitError(1)
     return name != "no-success-line"
 
 
 def after_success(name: str) -> None:
     """Behaviours that fail after the success line."""
     if name == "exit1-after-success":
-        raise Exit(1)
+        raise ExitError(1)

@@ -10,11 +10,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.image.tree import Value
+from orchestrator.values import Value
 
 from . import behaviour as injected
 from .config import Config, Json, is_address, load
-from .console import BuildFailure, fatal, fatal_bold, panic, say
+from .console import BuildFailureError, fatal, fatal_bold, panic, say
 from .disk import Settings, write_image
 from .guest import Guest, reason
 from .home import Home, Release
@@ -39,7 +39,7 @@ class _Job:
 
 
 def build(options: Options, home: Home, ops_version: str, behaviour: str) -> None:
-    """Run the command; prints the success line. Exits and BuildFailure as ops."""
+    """Run the command; prints the success line. Exits and BuildFailureError as ops."""
     config = load(options.texts["config"]) if options.texts["config"] else Config()
     _refuse_unsupported(options, config)
     given = options.words[0]
@@ -139,7 +139,7 @@ def _mounts(job: _Job) -> dict[str, str]:
             folder = os.path.isdir(host) if os.stat(host) else False
         except OSError as error:
             if job.ops_version == "0.1.41":
-                raise BuildFailure(reason(error, "stat", host)) from error
+                raise BuildFailureError(reason(error, "stat", host)) from error
             folder = True
         if folder:
             shares[host] = target
@@ -184,7 +184,7 @@ def _add_files(job: _Job, guest: Guest) -> None:
     for pattern, target in job.config.table("MapDirs").items():
         for argument in _arguments(job):
             if argument == os.path.basename(target):
-                raise BuildFailure(
+                raise BuildFailureError(
                     "failed building manifest: can't have directory with same name as binary " + argument
                 )
         host = pattern if pattern.startswith("/") else os.path.normpath(os.path.join(job.config.folder, pattern))
@@ -238,7 +238,7 @@ def _add_libraries(job: _Job, guest: Guest) -> None:
     if missing:
         say("Ops can't find the following missing libraries:")
         listed = "\n".join(f"{name} => not found" for name in missing)
-        raise BuildFailure(f"failed building manifest: Library: {listed}")
+        raise BuildFailureError(f"failed building manifest: Library: {listed}")
     here = os.getcwd()
     for place in found.values():
         library = os.path.abspath(place)
@@ -246,7 +246,7 @@ def _add_libraries(job: _Job, guest: Guest) -> None:
             library = library[len(here) + 1 :]
         try:
             guest.add_file(library.removeprefix("/"), library)
-        except BuildFailure:
+        except BuildFailureError:
             continue  # ops doesn't look at this error
 
 

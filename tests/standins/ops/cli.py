@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from . import MARKER, VERSION
 from .behaviour import before_anything, behaviour
 from .build import build
-from .console import BuildFailure, Exit, UsageMistake, log_error, say
+from .console import BuildFailureError, ExitError, UsageMistakeError, log_error, say
 from .home import Home
 from .options import USAGE, Options, parse
 
@@ -24,12 +24,12 @@ def main(arguments: Sequence[str]) -> int:
         home.look_up_version(online=name == "online")
         version = "0.1.41" if name == "version-0.1.41" else VERSION
         _run(arguments, home, version, name)
-    except UsageMistake as mistake:
+    except UsageMistakeError as mistake:
         sys.stderr.write(f"Error: {mistake}\n{USAGE}\n\n")
-    except BuildFailure as failure:
+    except BuildFailureError as failure:
         log_error(str(failure))
         return 1
-    except Exit as end:
+    except ExitError as end:
         return end.code
     return 0
 
@@ -53,6 +53,6 @@ def _run(arguments: Sequence[str], home: Home, version: str, name: str) -> None:
 
 def _check_words(options: Options) -> None:
     if not options.words:
-        raise UsageMistake("requires at least 1 arg(s), only received 0")
+        raise UsageMistakeError("requires at least 1 arg(s), only received 0")
     if len(options.words) > 2:
-        raise UsageMistake("invalid argument or flag provided, use --help for usage information.")
+        raise UsageMistakeError("invalid argument or flag provided, use --help for usage information.")

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .console import UsageMistake, fatal
+from .console import UsageMistakeError, fatal
 from .schema import ANY_TABLE, BOOL, INT, LIST, STRING, STRUCTS, TABLE
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -59,7 +59,7 @@ class Config:
 
 
 def load(name: str) -> Config:
-    """Read `name`. UsageMistake for what JSON or the schema forbids; a missing file ends the run with 1."""
+    """Read `name`. UsageMistakeError for what JSON or the schema forbids; a missing file ends the run with 1."""
     try:
         text = Path(name).read_bytes().decode("utf-8", "replace")
     except OSError as error:
@@ -73,7 +73,7 @@ def load(name: str) -> Config:
     try:
         values = _struct("Config", _parse(text), "")
     except ValueError as error:
-        raise UsageMistake(
+        raise UsageMistakeError(
             f"failed converting configuration file: {error}\n"
             "See more details at https://nanovms.gitbook.io/ops/configuration"
         ) from error

@@ -12,7 +12,7 @@ _BOLD_RED = "\033[1;31m"
 _RED = "\033[31m"
 
 
-class Exit(Exception):
+class ExitError(Exception):
     """The end of the run, with its exit code."""
 
     def __init__(self, code: int) -> None:
@@ -20,11 +20,11 @@ class Exit(Exception):
         self.code = code
 
 
-class UsageMistake(Exception):
+class UsageMistakeError(Exception):
     """Something the command-line layer refuses: ops prints it and the usage to stderr, and exits 0."""
 
 
-class BuildFailure(Exception):
+class BuildFailureError(Exception):
     """Something that `ops build` reports in red and exits 1 for."""
 
 
@@ -48,7 +48,7 @@ def log_error(text: str) -> None:
 def fatal(text: str) -> NoReturn:
     """A red line on stdout, exit 1."""
     log_error(text)
-    raise Exit(1)
+    raise ExitError(1)
 
 
 def fatal_bold(text: str) -> NoReturn:
@@ -59,17 +59,17 @@ def fatal_bold(text: str) -> NoReturn:
 def fatal_on_stderr(text: str) -> NoReturn:
     """A dated line on stderr, exit 1 (only the ELF check writes there)."""
     sys.stderr.write(f"{time.strftime('%Y/%m/%d %H:%M:%S')} {_BOLD_RED}{text}{RESET}\n")
-    raise Exit(1)
+    raise ExitError(1)
 
 
 def bare(text: str) -> NoReturn:
     """Text without a newline on stdout, exit 1 (bad archives)."""
     sys.stdout.write(text)
     sys.stdout.flush()
-    raise Exit(1)
+    raise ExitError(1)
 
 
 def panic(text: str) -> NoReturn:
     """A crash of ops itself: stderr, exit 2."""
     sys.stderr.write(f"panic: {text}\n\ngoroutine 1 [running]:\n")
-    raise Exit(2)
+    raise ExitError(2)

@@ -16,9 +16,9 @@ from orchestrator.image.codec import Encoder
 from orchestrator.image.esp import write_esp
 from orchestrator.image.log import EXTENSION_SECTORS, FIRST_SECTORS, LogHeader, lay_out_log
 from orchestrator.image.mbr import BOOTFS_SIZE, CRASH_LOG, ESP_SIZE, SECTOR, SIGNATURE, Partition, build_table
-from orchestrator.image.tree import Value
+from orchestrator.values import Value
 
-from .console import BuildFailure
+from .console import BuildFailureError
 from .guest import Folder, Guest, Link, reason
 from .home import Release
 
@@ -84,14 +84,14 @@ class _Filesystem:
                 size = os.fstat(stream.fileno()).st_size
                 return {"filelength": str(size), "extents": self._extent(stream, size)}
         except IsADirectoryError as error:
-            raise BuildFailure(f"cannot read file {host}: read {host}: is a directory") from error
+            raise BuildFailureError(f"cannot read file {host}: read {host}: is a directory") from error
 
     def _extent(self, stream: FileIO, size: int) -> Value:
         if not size:
             return {}
         sectors = -(-size // SECTOR)
         if self.limit and self.end + sectors * SECTOR > self.limit:
-            raise BuildFailure(
+            raise BuildFailureError(
                 f"available space ({self.limit - self.end} bytes) too small, required {sectors * SECTOR}"
             )
         at = self.start + self.end
@@ -99,7 +99,9 @@ class _Filesystem:
             try:
                 _put(self.out, at, piece)
             except OSError as error:
-                raise BuildFailure(f"cannot write image file: {reason(error, 'write', str(self.out.name))}") from error
+                raise BuildFailureError(
+                    f"cannot write image file: {reason(error, 'write', str(self.out.name))}"
+                ) from error
             at += len(piece)
         extent: Value = {"allocated": str(sectors), "length": str(sectors), "offset": str(self.end // SECTOR)}
         self.end += sectors * SECTOR
@@ -110,7 +112,7 @@ def write_image(path: Path, guest: Guest, release: Release, settings: Settings) 
     """Write the whole image to `path`, emptying it first; a failure leaves what was written so far."""
     if settings.uefi and release.efi is None:
         path.write_bytes(b"")
-        raise BuildFailure(
+        raise BuildFailureError(
             "failed creating image file: this Nanos version does not support UEFI, consider changing image type"
         )
     boot = release.boot.read_bytes() if release.boot else bytes(SECTOR - 2) + SIGNATURE
@@ -158,10 +160,10 @@ class _blaming:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         start = f"failed creating image file: cannot write {self._name} filesystem: "
-        if isinstance(error, BuildFailure):
-            raise BuildFailure(f"{start}{error}") from error
+        if isinstance(error, BuildFailureError):
+            raise BuildFailureError(f"{start}{error}") from error
         if isinstance(error, OSError):
-            raise BuildFailure(f"{start}{reason(error, 'write', str(self._path))}") from error
+            raise BuildFailureError(f"{start}{reason(error, 'write', str(self._path))}") from error
 
 
 def _check_values(value: object) -> None:
@@ -175,4 +177,4 @@ def _check_values(value: object) -> None:
     elif not isinstance(value, str):
         shown = "<nil>" if value is None else f"float64={value:g}" if not isinstance(value, bool) else ""
         shown = shown or f"bool={str(value).lower()}"
-        raise BuildFailure(f"unknown type of value %!p({shown})")
+        raise BuildFailureError(f"unknown type of value %!p({shown})")

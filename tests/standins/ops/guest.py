@@ -9,9 +9,9 @@ import os
 import stat
 from dataclasses import dataclass, field
 
-from orchestrator.image.tree import Value
+from orchestrator.values import Value
 
-from .console import BuildFailure, log_error, panic, say
+from .console import BuildFailureError, log_error, panic, say
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Guest:
             if isinstance(folder.get(name), str):
                 message = f"directory {path} is conflicting with an existing file"
                 log_error(message)
-                raise BuildFailure(f"failed building manifest: {message}")
+                raise BuildFailureError(f"failed building manifest: {message}")
             folder = _enter(folder, name)
 
     def _place(self, guest: str) -> tuple[Folder, str]:
@@ -119,11 +119,11 @@ class Guest:
 
 
 def check_exists(host: str) -> None:
-    """BuildFailure unless `host` exists, links followed."""
+    """BuildFailureError unless `host` exists, links followed."""
     try:
         os.stat(host)
     except OSError as error:
-        raise BuildFailure(
+        raise BuildFailureError(
             f'failed building manifest: file "{host}" is missing: {reason(error, "stat", host)}'
         ) from error
 
@@ -141,7 +141,7 @@ def _walk(top: str) -> list[str]:
         mode = os.lstat(top).st_mode
         names = sorted(os.listdir(top), key=os.fsencode) if stat.S_ISDIR(mode) else []
     except OSError as error:
-        raise BuildFailure(f"failed building manifest: {reason(error, 'lstat', top)}") from error
+        raise BuildFailureError(f"failed building manifest: {reason(error, 'lstat', top)}") from error
     found = [top]
     for name in names:
         found += _walk(os.path.normpath(os.path.join(top, name)))

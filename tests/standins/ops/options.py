@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .console import UsageMistake
+from .console import UsageMistakeError
 
 _LISTS = {"args", "envs", "mounts", "consoles"}
 _SWITCHES = {
@@ -43,7 +43,7 @@ class Options:
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """Sort `arguments` (without the command's name) into words and flags. UsageMistake as ops words it."""
+    """Sort `arguments` (without the command's name) into words and flags. UsageMistakeError as ops words it."""
     options = Options()
     todo = list(reversed(arguments))
     while todo:
@@ -67,23 +67,23 @@ def _long(options: Options, text: str, todo: list[str]) -> None:
             options.switches.add(name)
     elif name in _LISTS or name in _TEXTS:
         if not equals and not todo:
-            raise UsageMistake(f"flag needs an argument: --{name}")
+            raise UsageMistakeError(f"flag needs an argument: --{name}")
         _set(options, name, value if equals else todo.pop())
     else:
-        raise UsageMistake(f"unknown flag: --{name}")
+        raise UsageMistakeError(f"unknown flag: --{name}")
 
 
 def _short(options: Options, argument: str, todo: list[str]) -> None:
     for at, letter in enumerate(argument[1:], start=1):
         name = _SHORT.get(letter)
         if name is None:
-            raise UsageMistake(f"unknown shorthand flag: '{letter}' in {argument}")
+            raise UsageMistakeError(f"unknown shorthand flag: '{letter}' in {argument}")
         if name in _SWITCHES:
             options.switches.add(name)
             continue
         rest = argument[at + 1 :].removeprefix("=")
         if not rest and not todo:
-            raise UsageMistake(f"flag needs an argument: '{letter}' in {argument}")
+            raise UsageMistakeError(f"flag needs an argument: '{letter}' in {argument}")
         _set(options, name, rest or todo.pop())
         return
 

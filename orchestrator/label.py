@@ -1,0 +1,7 @@
+"""The label of all that we make in a container engine."""
+
+from __future__ import annotations
+
+LABEL = "org.gevulot.orchestrator"
+"""Every image and container that we make carries this label: the build's id, `base`, or `cache` for the layers that an
+engine keeps (set in containerfiles/). `clean` looks for it."""
