@@ -16,7 +16,7 @@ from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.plan.model import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets
-from orchestrator.receipt import ShimUsed
+from orchestrator.receipt.document import ShimUsed
 
 
 @dataclass(frozen=True, kw_only=True)

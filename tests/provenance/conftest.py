@@ -20,7 +20,7 @@ from orchestrator.project.load import load_project
 from orchestrator.provenance.packed import packed_files
 from orchestrator.provenance.records import parse_records
 from orchestrator.provenance.sbom import Packed
-from orchestrator.receipt import Built
+from orchestrator.receipt.record import Built
 from orchestrator.verify.model import StandIn, Verification
 
 LOCK = Path(__file__).resolve().parents[2] / "examples/groth16/Cargo.lock"
