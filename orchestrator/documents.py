@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, cast, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, TypeAdapter, ValidationError
 
 from orchestrator.amounts import size
 from orchestrator.suggest import did_you_mean, nearest, shown
 
-MOST_BYTES: Final = 16 << 20
+NOT_JSON: Final = "is not JSON"
+MOST_BYTES: Final = 4 << 20
+_MOST_PROBLEMS: Final = 20
 T = TypeVar("T")
+Many = Annotated[tuple[T, ...], FailFast()]
+"""A list of such. Of a list of a million wrong things the first is told, and no others are looked at."""
 
 
 class Document(BaseModel):
@@ -33,9 +37,13 @@ class Problem:
     message: str
     remedy: str = ""
 
+    @property
+    def said(self) -> str:
+        """Where and what, without the remedy."""
+        return f"{self.field}: {self.message}" if self.field else self.message
+
     def __str__(self) -> str:
-        text = f"{self.field}: {self.message}" if self.field else self.message
-        return f"{text}; {self.remedy}" if self.remedy else text
+        return f"{self.said}; {self.remedy}" if self.remedy else self.said
 
 
 class DocumentError(ValueError):
@@ -56,13 +64,13 @@ def parse_document(kind: type[T], data: str | bytes, *, newer: bool = False, lim
     try:
         return TypeAdapter(kind).validate_json(data, extra="allow" if newer else None)
     except ValidationError as error:
-        rows = error.errors(include_url=False)
+        rows = error.errors(include_url=False)[:_MOST_PROBLEMS]
         raise DocumentError(*(_problem(kind, cast("dict[str, Any]", row)) for row in rows)) from error
 
 
 def read_document(path: Path, kind: type[T], *, newer: bool = False, limit: int = MOST_BYTES, links: bool = True) -> T:
     """The document in a file. OSError where it can't be read; DocumentError as of `parse_document`, and for what is
-    not a plain file (or, without `links`, a link): a pipe would be read for ever."""
+    not a plain file (or, without `links`, a link): a pipe would be waited for."""
     return parse_document(kind, read_bounded(path, limit, links=links), newer=newer, limit=limit)
 
 
@@ -112,7 +120,7 @@ def _problem(kind: Any, row: dict[str, Any]) -> Problem:
     code, context = row["type"], row.get("ctx", {})
     field, owner = _place(kind, row["loc"])
     if code == "json_invalid":
-        return Problem(field="", message=f"is not JSON: {context['error']}")
+        return Problem(field="", message=f"{NOT_JSON}: {context['error']}")
     if code == "extra_forbidden":
         known = [info.alias or name for name, info in owner.model_fields.items()] if owner is not None else []
         above, _, name = field.rpartition(".")
@@ -144,6 +152,8 @@ def _place(kind: Any, loc: tuple[str | int, ...]) -> tuple[str, type[BaseModel] 
         if chosen := [each for each in models if each.__name__ == step and len(members) > 1]:
             at = list(chosen)
             continue
+        if step == "[key]":  # pydantic's word for the key of a table, not what it holds
+            continue
         if isinstance(step, int):
             text += f"[{step}]"
         else:
@@ -170,4 +180,4 @@ def _inner(kind: Any, step: str | int) -> Iterator[Any]:
             if step in (name, info.alias):
                 yield info.annotation
     elif get_origin(kind) is not Literal:
-        yield from (each for each in get_args(kind)[-2:] if each is not Ellipsis)
+        yield from [each for each in get_args(kind) if each is not Ellipsis][-1:]

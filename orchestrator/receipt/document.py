@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from orchestrator.documents import Document, plain
+from orchestrator.documents import Document, Many, plain
 from orchestrator.inputs.model import InputKind, InputName
 from orchestrator.project.model import MOST_MEMORY
 
@@ -143,7 +143,7 @@ class CheckMade(Document):
     """Whether it holds."""
     detail: str
     """What was looked at; may be empty."""
-    findings: tuple[CheckFinding, ...]
+    findings: Many[CheckFinding]
     """All that it found."""
 
 
@@ -158,9 +158,9 @@ class VerificationMade(Document):
     """An image that fails has no receipt."""
     bootable: bool
     """Whether a machine would start it as a program."""
-    checks: tuple[CheckMade, ...]
+    checks: Many[CheckMade]
     """All checks, in their order."""
-    stand_ins: tuple[StandInFile, ...]
+    stand_ins: Many[StandInFile]
     """Stand-ins in the image itself."""
 
 
@@ -173,7 +173,7 @@ class ResourcesAsked(Document):
     """MiB."""
     gpus: Annotated[int, Field(ge=0, le=MOST_MEMORY)]
     """GPUs passed through."""
-    gpu_families: tuple[str, ...] = ()
+    gpu_families: Many[str] = ()
     """GPU families that the program must run on; absent when project.yaml names none."""
 
 
@@ -228,9 +228,9 @@ class Receipt(Document):
     """A release, local, or stub."""
     bootable: bool
     """False with the stub kernel, or without a boot sector."""
-    stand_ins: tuple[StandInFile, ...]
+    stand_ins: Many[StandInFile]
     """What only stands in for the real thing, in the image or among what made it."""
-    inputs: tuple[InputUsed, ...]
+    inputs: Many[InputUsed]
     """All outside inputs."""
     shim: ShimUsed | None = None
     """The finished Gevulot shim that the build took; absent when the project has none."""
@@ -242,15 +242,15 @@ class Receipt(Document):
     """Of the build context's contents."""
     engine: EngineUsed
     """The container engine that ran the steps."""
-    stages: tuple[StageTime, ...]
+    stages: Many[StageTime]
     """Every step with its time."""
-    warnings: tuple[BuildWarning, ...]
+    warnings: Many[BuildWarning]
     """What the build warned of, each text once; also what a step said that was in the engine's cache."""
     verification: VerificationMade
     """The checks that the image passed."""
     resources: ResourcesAsked
     """What the node gives the program."""
-    attachments: tuple[Attachment, ...]
+    attachments: Many[Attachment]
     """Files beside the image."""
     smoke: SmokeRecord | None = None
     """What `boot --smoke` saw last; absent before."""

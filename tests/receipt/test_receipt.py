@@ -102,7 +102,8 @@ def _resources(**changes: object) -> str:
         (_resources(cpus="x\x1b[31m"), "resources.cpus: must be a whole number"),
         (_resources(gpu_families=["ampere", 3]), "resources.gpu_families[1]: must be text"),
         (_without("resources"), "resources: is missing"),
-        ("x" * (17 << 20), "is larger than"),
+        ("x" * (5 << 20), "is larger than"),
+        (a_text("x", "0" * 64, warnings=[1] * 500_000), "warnings[0]: must be an object"),
     ],
 )  # fmt: skip
 def test_a_damaged_one_is_refused_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:
