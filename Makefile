@@ -40,10 +40,12 @@ guest-conformance: setup-check
 format: setup-check
 	@$(PYTHON) -m ruff check --fix . && $(PYTHON) -m ruff format .
 
-# docs/project-yaml.md, from the model; a test fails when it is not up to date.
+# What is generated from the models; tests fail when it is not up to date.
 docs: setup-check
 	@$(PYTHON) -c 'from orchestrator.project.reference import markdown; print(markdown(), end="")' >docs/project-yaml.md.new
 	@mv docs/project-yaml.md.new docs/project-yaml.md
+	@$(PYTHON) -c 'from orchestrator.receipt.schema import json_schema_text; print(json_schema_text(), end="")' >manifests/receipt.schema.json.new
+	@mv manifests/receipt.schema.json.new manifests/receipt.schema.json
 
 # The generated messages of every .proto file, with their types.
 proto: setup-check

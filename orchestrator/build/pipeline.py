@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from orchestrator.build.bundle import input_keys, keep_images
@@ -38,7 +38,8 @@ from orchestrator.project.load import LoadedProject, load_project
 from orchestrator.project.paths import check_paths
 from orchestrator.project.secrets import read_secrets
 from orchestrator.project.user_settings import with_user_settings
-from orchestrator.receipt import Built, StageTimes, Warnings, receipt_document, receipt_text
+from orchestrator.receipt.document import Receipt, receipt_text
+from orchestrator.receipt.record import Built, StageTimes, Warnings, make_receipt
 
 if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey
@@ -59,11 +60,11 @@ class Checked:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A finished build: where the image and its receipt are, and the receipt's document."""
+    """A finished build: where the image and its receipt are, and what the receipt says."""
 
     image: Path
     receipt: Path
-    document: dict[str, Any]
+    document: Receipt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +179,7 @@ def build_project(
             )
             with phase(tell, "receipt", "write provenance and bill of materials"):
                 attached = attachments.write(built, image_part, records, started)
-            document = receipt_document(built, attached)
+            document = make_receipt(built, attached)
             fill(receipt_part, receipt_text(document).encode())
     return Result(image=target, receipt=receipt, document=document)
 

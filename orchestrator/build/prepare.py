@@ -25,7 +25,7 @@ from orchestrator.lock.resolve import Policy, resolve_locked
 from orchestrator.plan.make import make_plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets, read_secrets
-from orchestrator.receipt import ShimUsed
+from orchestrator.receipt.document import ShimUsed
 from orchestrator.resolved import Inputs
 
 

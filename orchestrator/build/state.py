@@ -15,7 +15,7 @@ from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.plan.model import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets
-from orchestrator.receipt import ShimUsed
+from orchestrator.receipt.document import ShimUsed
 from orchestrator.resolved import Inputs
 
 

@@ -58,7 +58,7 @@ def boot(  # noqa: PLR0913 - one parameter an option
     Exit 0: the program ended with 0, or the machine powered off (Nanos tells the exit code only with debug_exit in
     the manifest; it is said which). 7: it failed, or did not end in time; 6: not an image that boots; 3: no QEMU.
     """
-    from orchestrator.receipt import read_receipt, receipt_limits, takes_task_files
+    from orchestrator.receipt.read import guest_limits, read_receipt, takes_task_files
     from orchestrator.run.qemu.machine import Machine
     from orchestrator.run.qemu.smoke import judge, record
     from orchestrator.run.qemu.task_boot import Work, boot_with_task
@@ -68,7 +68,7 @@ def boot(  # noqa: PLR0913 - one parameter an option
     local = takes_task_files(receipt, runtime)
     if not local and not can_serve():
         say("this image asks a node for its task, over vsock, which this machine can't give it (no vhost-vsock)")
-    limits = receipt_limits(receipt, memory=memory, cpus=cpus)
+    limits = guest_limits(receipt, memory=memory, cpus=cpus)
     machine = Machine(
         image=image, accel=accel, timeout=timeout, workspace=workspace, memory=limits.memory, cpus=limits.cpus
     )

@@ -219,27 +219,28 @@ def _answering(done: Sequence[_Done], *, as_json: bool) -> Iterator[None]:
         for each in done:
             _say_built(each)
         if as_json:
-            answer_json({**document, "built": [each.result.document for each in done]})
+            from orchestrator.receipt.document import receipt_document
+
+            answer_json({**document, "built": [receipt_document(each.result.document) for each in done]})
         for each in () if as_json else done:
             answer(str(each.result.image))
 
 
 def _say_built(done: _Done) -> None:
-    document = done.result.document
-    image = document["image"]
-    say(f"{document['name']}: built and verified in {seconds(done.seconds)}")
-    say(f"  image     {image['path']} ({size(image['size'])})")
-    say(f"  BLAKE3    {image['blake3']}")
+    receipt = done.result.document
+    say(f"{receipt.name}: built and verified in {seconds(done.seconds)}")
+    say(f"  image     {receipt.image.path} ({size(receipt.image.size)})")
+    say(f"  BLAKE3    {receipt.image.blake3}")
     say(f"  receipt   {done.result.receipt}")
-    if not document["bootable"]:
+    if not receipt.bootable:
         say("  NOT BOOTABLE as a program: its kernel is a stand-in")
-    for stand_in in document["stand_ins"]:
-        say(f"  stand-in  {stand_in['path']}: {stand_in['text']}")
-    for row in document["inputs"]:
-        if row["kind"] == "bootstrap":
-            say(f"  {row['name']:<9} {row['note']}")
-    for warning in document["warnings"]:
-        say(f"  warning   {warning['text']}")
+    for stand_in in receipt.stand_ins:
+        say(f"  stand-in  {stand_in.path}: {stand_in.text}")
+    for row in receipt.inputs:
+        if row.kind == "bootstrap":
+            say(f"  {row.name:<9} {row.note}")
+    for warning in receipt.warnings:
+        say(f"  warning   {warning.text}")
 
 
 COMMANDS = (init, check, render, build)

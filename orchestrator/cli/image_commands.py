@@ -182,7 +182,6 @@ _ACTIONS: dict[str, Callable[[Image, Path, tuple[str, ...], bool], None]] = {
 @json_failures
 def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) -> None:
     """Run every check that needs no booting; exit 0 only if all pass."""
-    from orchestrator.receipt import read_receipt, receipt_families
     from orchestrator.verify.image import verify_image
 
     existing_image(image)
@@ -192,8 +191,7 @@ def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) ->
         from orchestrator.provenance.dsse import load_public_key
 
         public_key = load_public_key(key)  # a wrong key is said before the image is read
-    families = receipt_families(read_receipt(image))
-    result = verify_image(image, project_runtime=runtime, gpu_families=families)
+    result = verify_image(image, project_runtime=runtime, gpu_families=_families(image))
     if public_key is not None:
         result = replace(result, checks=(*result.checks, signature_check(image, public_key)))
     if as_json:
@@ -211,6 +209,18 @@ def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) ->
     warnings = sum(finding.severity is Severity.WARNING for finding in result.findings)
     said = f", with {warnings} warning{'s' if warnings != 1 else ''}" if warnings else ""
     answer(f"{image}: all {len(result.checks)} checks hold{said}")
+
+
+def _families(image: Path) -> tuple[str, ...]:
+    """The GPU families of the image's receipt; a receipt that can't be used is said to be that."""
+    from orchestrator.receipt.read import read_receipt
+
+    try:
+        receipt = read_receipt(image)
+    except UsageError as error:
+        say(f"warning: {error.message}; no GPU families are checked")
+        return ()
+    return receipt.resources.gpu_families if receipt is not None else ()
 
 
 @click.command(name="hash", short_help="Print BLAKE3-256 as the node computes it, or the program hash.")
@@ -244,7 +254,7 @@ def deploy_command_command(
     receipts: tuple[Path, Path], name: str, prover_url: str | None, verifier_url: str | None
 ) -> None:
     """Print the `gevulot-cli deploy` line for a prover and a verifier."""
-    from orchestrator.receipt import DeployPart, deploy_command
+    from orchestrator.receipt.deploy import DeployPart, deploy_command
 
     prover, verifier = (DeployPart.read(path) for path in receipts)
     if prover.blake3 == verifier.blake3:

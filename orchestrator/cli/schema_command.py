@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from orchestrator.cli.console import answer_block
+from orchestrator.cli.console import answer_json
 
 
 @click.command(short_help="Print the JSON Schema of project.yaml or of the receipt.")
@@ -15,13 +15,10 @@ def schema(document: str) -> None:
     `init` writes the former beside project.yaml, where editors with a YAML language server find it.
     """
     if document == "receipt":
-        from orchestrator.resources import MANIFESTS
-
-        answer_block((MANIFESTS / "receipt.schema.json").read_text(encoding="utf-8").rstrip("\n"))
-        return
-    from orchestrator.project.reference import json_schema_text
-
-    answer_block(json_schema_text().rstrip("\n"))
+        from orchestrator.receipt.schema import json_schema
+    else:
+        from orchestrator.project.reference import json_schema
+    answer_json(json_schema())
 
 
 COMMANDS = (schema,)

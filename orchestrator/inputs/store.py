@@ -21,15 +21,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypeVar
 
 from platformdirs import user_cache_path
 
+from orchestrator.documents import Document, DocumentError, read_document
 from orchestrator.errors import InputError
 from orchestrator.events import Emit, Notice, ignore
 from orchestrator.files import PARTIAL_PREFIX, Lock, appended, make_directory, write_text
 from orchestrator.inputs import trees
 
+T = TypeVar("T")
 CACHE_VARIABLE = "ORCHESTRATOR_CACHE_DIR"
 IMPORTED = "imported"
 """In the facts of a name or an entry: it came in a bundle, and nothing proves it."""
@@ -178,8 +180,8 @@ class Store:
         return None if record is None or (IMPORTED in record and not self._imported) else record
 
     def _name_record(self, name: str) -> Mapping[str, str] | None:
-        record = _load(self.root / "names" / f"{_checked(name)}.json")
-        return record if record is not None and isinstance(record.get("key"), str) else None
+        record = _load(self.root / "names" / f"{_checked(name)}.json", dict[str, str])
+        return record if record is not None and "key" in record else None
 
     def names(self) -> Iterator[tuple[str, Mapping[str, str]]]:
         """Every name and what it stands for, imported ones too."""
@@ -274,11 +276,8 @@ class Store:
 
     def _read(self, key: str) -> Entry | None:
         directory = self.root / "entries" / _checked(key)
-        record = _load(directory / "entry.json")
-        try:
-            return None if record is None else Entry(**{**record, "key": key, "path": directory / "data"})
-        except TypeError:
-            return None
+        record = _load(directory / "entry.json", _Record)
+        return None if record is None else Entry(**{**dict(record), "key": key, "path": directory / "data"})
 
     def _discard(self, key: str) -> None:
         """Rename away, then delete: a reader never sees half an entry."""
@@ -359,18 +358,28 @@ def _filled(temporary: Path, fill: Fill, expected: str | None) -> Entry:
     return Entry(key="", path=data, sha256=digest, size=size, created=time.time(), stamp=trees.stamp(data), info=info)
 
 
+class _Record(Document):
+    """entry.json: an `Entry` but for where it lies."""
+
+    key: str
+    sha256: str
+    size: int
+    created: float
+    stamp: str
+    info: dict[str, str]
+
+
 def _json(entry: Entry) -> str:
     record = asdict(entry)
     del record["path"]
     return json.dumps(record, sort_keys=True, indent=1) + "\n"
 
 
-def _load(path: Path) -> dict[str, Any] | None:
+def _load(path: Path, kind: type[T]) -> T | None:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_document(path, kind)
+    except (OSError, DocumentError):
         return None
-    return record if isinstance(record, dict) else None
 
 
 def _sync(path: Path) -> None:

@@ -20,12 +20,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Annotated, Any, BinaryIO, TypeVar, cast
 
 import zstandard
+from pydantic import Field
 
 from orchestrator import archive as reading
 from orchestrator import files
+from orchestrator.documents import Document, DocumentError, parse_document
 from orchestrator.errors import InputError
 from orchestrator.files import emptied, replacing
 from orchestrator.inputs import git_proof, trees
@@ -47,7 +49,14 @@ _FACTS = {
     "source", "from", "include", "tool", "debs", "snapshot", "python", "submodules",
     git_proof.COMMIT, git_proof.MODULES,
 }  # fmt: skip
-_HEX64 = re.compile(r"[0-9a-f]{64}")
+T = TypeVar("T")
+
+
+class _Record(Document):
+    """What a bundle's entry.json must say."""
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    info: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,23 +225,17 @@ class _Import:
     def _small(self, member: tarfile.TarInfo) -> bytes:
         return self.members.small(member, MAX_RECORD)
 
-    def _record(self, member: tarfile.TarInfo) -> dict[str, Any]:
+    def _record(self, member: tarfile.TarInfo, kind: type[T]) -> T:
         try:
-            record = json.loads(self._small(member))
-        except RecursionError as error:
-            raise _damaged(self.shown, f"{member.name[:200]!r} is no record") from error
-        if not isinstance(record, dict):
-            raise _damaged(self.shown, f"{member.name[:200]!r} is no record")
-        return record
+            return parse_document(kind, self._small(member), newer=True)
+        except DocumentError as error:
+            raise _damaged(self.shown, f"{member.name[:200]!r} is no record: {error}") from error
 
     def _entry(self, key: str, member: tarfile.TarInfo) -> tuple[str, ...]:
         """Take one entry; what became of it, as in `Imported`. Its content is read to the end in any case."""
-        record = self._record(member)
+        record = self._record(member, _Record)
         self.members.skip()
-        digest, info = record.get("sha256"), record.get("info")
-        plain = isinstance(info, dict) and all(isinstance(each, str) for each in info.values())
-        if not isinstance(digest, str) or not _HEX64.fullmatch(digest) or not plain:
-            raise _damaged(self.shown, f"the record of {key} is not one")
+        digest, info = record.sha256, record.info
         if key.startswith("sha256-") and key != f"sha256-{digest}":
             raise _damaged(self.shown, f"{key} holds something else")
         if not key.startswith("sha256-") and not _SOURCES.fullmatch(key) and not _IMAGES.fullmatch(key):
@@ -318,9 +321,9 @@ class _Import:
 
     def _name(self, name: str, member: tarfile.TarInfo) -> None:
         """A name of this machine's own stays as it is; one from elsewhere is marked."""
-        record = self._record(member)
+        record = self._record(member, dict[str, str])
         key = record.pop("key", None)
-        if not isinstance(key, str) or not all(isinstance(each, str) for each in record.values()):
+        if key is None:
             raise _damaged(self.shown, f"{member.name[:200]!r} is no record")
         if self.store.named(name) is None and self.store.get(key) is not None:
             self.store.name(name, key, {**record, IMPORTED: "1"})

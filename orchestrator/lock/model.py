@@ -7,13 +7,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, Self
 
+from pydantic import Field, field_validator, model_validator
+
+from orchestrator.documents import NOT_JSON, Document, DocumentError, Many, parse_document
 from orchestrator.errors import UsageError
-from orchestrator.inputs.requests import Request, is_local, requests_of
+from orchestrator.inputs.requests import is_local, requests_of
 from orchestrator.project.load import read_text
 from orchestrator.project.model import Project
 from orchestrator.resolved import InputKind, InputName, Inputs, Pin
+from orchestrator.suggest import shown
 
 LOCK_VERSION = 1
 MAX_BYTES = 4 * 1024 * 1024
@@ -40,17 +44,33 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "image": ("digest",),
     "bootstrap": ("sha256", "size", "suite"),
 }
-_PACKAGE = re.compile(r"(?:pypi:)?[a-z0-9][a-z0-9+.-]{0,100}=[0-9A-Za-z.+:~-]{1,100}(?: sha256:[0-9a-f]{64})?")
+_PACKAGE = r"^(?:pypi:)?[a-z0-9][a-z0-9+.-]{0,100}=[0-9A-Za-z.+:~-]{1,100}(?: sha256:[0-9a-f]{64})?$"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
+class Entry(Document):
     """One input: the request (`inputs.requests`), the kind that it was resolved as, and its pin."""
 
-    requested: Request
+    requested: dict[str, str | list[str]]
     kind: InputKind
-    resolved: Mapping[str, str]
-    packages: tuple[str, ...] = ()
+    resolved: dict[str, str]
+    packages: Many[Annotated[str, Field(pattern=_PACKAGE)]] = ()
+
+    @field_validator("kind")
+    @classmethod
+    def _can_be_locked(cls, kind: InputKind) -> InputKind:
+        if kind not in _NEEDED:
+            raise ValueError(f"is {kind}, must be one of {', '.join(_NEEDED)}")
+        return kind
+
+    @model_validator(mode="after")
+    def _is_pinned(self) -> Self:
+        for key, text in self.resolved.items():
+            if key not in _FORMS or not _FORMS[key].fullmatch(text):
+                raise ValueError(f"resolved.{shown(key)} is not what it should be")
+        missing = [key for key in _NEEDED[self.kind] if key not in self.resolved]
+        if missing:
+            raise ValueError(f"resolved lacks {', '.join(missing)}")
+        return self
 
     @property
     def local(self) -> bool:
@@ -80,7 +100,7 @@ def lock_of(project: Project, inputs: Inputs) -> Lock:
         found = inputs.get(name)
         if found is not None:
             entries[name] = Entry(
-                requested=request, kind=found.kind, resolved=dict(found.pin), packages=tuple(found.packages)
+                requested=dict(request), kind=found.kind, resolved=dict(found.pin), packages=tuple(found.packages)
             )
     return Lock(entries=entries)
 
@@ -105,62 +125,39 @@ def read_lock(path: Path) -> Lock | None:
 def parse_lock(text: str, file: str) -> Lock:
     """A lock's text. UsageError naming `file` and what is wrong."""
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        hint = "has the marks of an unfinished merge" if re.search("^(<<<<<<<|=======|>>>>>>>)", text, re.M) else error
-        raise _bad(file, f"is not JSON: {hint}") from error
-    if not isinstance(document, dict):
-        raise _bad(file, "is not a lock")
-    version = document.get("version")
-    if version != LOCK_VERSION or isinstance(version, bool):
-        newer = isinstance(version, int) and version > LOCK_VERSION
-        remedy = "update orchestrator, or make it again with `orchestrator lock`" if newer else _AGAIN
-        raise UsageError(f"{file} has version {json.dumps(version)}, this program reads {LOCK_VERSION}", remedy=remedy)
-    inputs = document.get("inputs")
-    if not isinstance(inputs, dict) or set(document) != {"version", "inputs"}:
-        raise _bad(file, "is not a lock")
-    names = get_args(InputName)
-    for name in inputs:
-        if name not in names:
-            raise _bad(file, f"knows an input {name[:60]!r} that this program doesn't")
-    return Lock(entries={name: _entry(value, name, file) for name, value in inputs.items()})
+        head = parse_document(_Head, text, newer=True)
+        if head.version != LOCK_VERSION or isinstance(head.version, bool):
+            raise _other_version(file, head.version)
+        return Lock(entries=parse_document(_File, text).inputs)
+    except DocumentError as error:
+        problem = error.problems[0]
+        if re.search("^(<<<<<<<|=======|>>>>>>>)", text, re.M):
+            message = f"{file} is not JSON: has the marks of an unfinished merge"
+        elif problem.message.startswith(NOT_JSON):
+            message = f"{file} {problem.message}"
+        else:
+            message = f"{file} is not a lock: {problem}"
+        raise UsageError(message, remedy=_AGAIN) from error
 
 
 _AGAIN = "take it from version control, or remove it and run `orchestrator lock`"
 
 
-def _entry(value: Any, name: str, file: str) -> Entry:
-    if not isinstance(value, dict) or set(value) - {"packages"} != {"kind", "requested", "resolved"}:
-        raise _bad(file, f"{name} must have kind, requested and resolved")
-    kind, requested, resolved = value["kind"], value["requested"], value["resolved"]
-    if not isinstance(kind, str) or kind not in _NEEDED:
-        raise _bad(file, f"{name} is of an unknown kind")
-    if not _is_request(requested):
-        raise _bad(file, f"{name}.requested must hold text and lists of text")
-    if not isinstance(resolved, dict) or not all(isinstance(each, str) for each in resolved.values()):
-        raise _bad(file, f"{name}.resolved must hold text")
-    for key, text in resolved.items():
-        if key not in _FORMS or not _FORMS[key].fullmatch(text):
-            raise _bad(file, f"{name}.resolved.{key[:60]} is not what it should be")
-    missing = [key for key in _NEEDED[kind] if key not in resolved]
-    if missing:
-        raise _bad(file, f"{name}.resolved lacks {', '.join(missing)}")
-    packages = value.get("packages", [])
-    if not isinstance(packages, list) or not all(isinstance(p, str) and _PACKAGE.fullmatch(p) for p in packages):
-        raise _bad(file, f"{name}.packages must be a list of name=version")
-    return Entry(requested=requested, kind=kind, resolved=resolved, packages=tuple(packages))  # type: ignore[arg-type]
+class _Head(Document):
+    """What every version of a lock has."""
+
+    version: Any = None
 
 
-def _is_request(value: Any) -> bool:
-    if not isinstance(value, dict):
-        return False
-    return all(
-        isinstance(each, str) or (isinstance(each, list) and all(isinstance(item, str) for item in each))
-        for each in value.values()
-    )
+class _File(Document):
+    """A lock's file."""
+
+    version: Literal[1]
+    inputs: dict[InputName, Entry]
 
 
-def _bad(file: str, problem: str) -> UsageError:
-    return UsageError(
-        f"{file} {problem}" if problem.startswith(("is", "has", "knows")) else f"{file}: {problem}", remedy=_AGAIN
-    )
+def _other_version(file: str, version: Any) -> UsageError:
+    newer = isinstance(version, int) and version > LOCK_VERSION
+    remedy = "update orchestrator, or make it again with `orchestrator lock`" if newer else _AGAIN
+    said = f"{file} has version {shown(json.dumps(version))}, this program reads {LOCK_VERSION}"
+    return UsageError(said, remedy=remedy)

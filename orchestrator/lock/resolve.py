@@ -117,7 +117,7 @@ def _stale(loaded: LoadedProject, lock: Lock | None) -> list[Change]:
         elif entry is None:
             found.append(Change(input=name, what="asked", before="", after="not locked"))
         elif entry.requested != asked[name]:
-            new = replace(entry, requested=asked[name])
+            new = entry.model_copy(update={"requested": dict(asked[name])})
             found += changes(Lock(entries={name: entry}), Lock(entries={name: new}))
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.values import Value
 
@@ -81,7 +81,7 @@ class Plan:
     """
 
     name: str
-    packer: str
+    packer: Literal["ops", "native"]
     runtime: str
     shim: ShimPlan | None
     base: str

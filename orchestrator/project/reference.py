@@ -114,7 +114,7 @@ def json_schema() -> dict[str, Any]:
         owner = Project if not name else tables.get(name)
         if owner is None:
             continue
-        texts = _descriptions(owner)
+        texts = descriptions(owner)
         for field, info in owner.model_fields.items():
             table["properties"][info.alias or field]["description"] = texts[field]
     _allow_plain_reference(schema)
@@ -136,7 +136,7 @@ def _keys(table: type[BaseModel], parent: str) -> Iterator[Key]:
             default=_default_of(info),
             example=_example_of(plain),
             since=SINCE.get(plain, FIRST_RELEASE),
-            description=_descriptions(table)[field],
+            description=descriptions(table)[field],
         )
         if any(each is Base for each in models_in(info.annotation)) and parent:
             continue  # gevulot.base has the keys of base, which stand there
@@ -159,7 +159,7 @@ def _tables() -> Iterator[type[BaseModel]]:
 
 
 @cache
-def _descriptions(table: type[BaseModel]) -> dict[str, str]:
+def descriptions(table: type[BaseModel]) -> dict[str, str]:
     """A model's field → the docstring below it. Read from the source here, so that no command pays for it."""
     tree = ast.parse(inspect.getsource(table)).body[0]
     assert isinstance(tree, ast.ClassDef)

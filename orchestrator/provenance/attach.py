@@ -16,7 +16,8 @@ from orchestrator.provenance.packed import packed_files
 from orchestrator.provenance.records import Records, with_shim_lock
 from orchestrator.provenance.sbom import Packed, sbom_text
 from orchestrator.provenance.statement import Times, statement_document, statement_text
-from orchestrator.receipt import Attachment, Built
+from orchestrator.receipt.document import Attachment, AttachmentKind
+from orchestrator.receipt.record import Built
 
 PROVENANCE: Final = "provenance.json"
 SBOM: Final = "sbom.cdx.json"
@@ -52,7 +53,7 @@ class Attachments:
             return written
         return (*written, self._put(ENVELOPE, "signature", envelope_text(statement.encode(), self.key)))
 
-    def _put(self, suffix: str, kind: str, text: str) -> Attachment:
+    def _put(self, suffix: str, kind: AttachmentKind, text: str) -> Attachment:
         data = text.encode()
         fill(self.parts[suffix], data)
         return Attachment(kind=kind, file=f"{self.name}.{suffix}", sha256=hashlib.sha256(data).hexdigest())

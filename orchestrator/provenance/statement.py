@@ -15,7 +15,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 from orchestrator import __version__
 from orchestrator.project.model import Project
-from orchestrator.receipt import Attachment, Built, sha256_text
+from orchestrator.receipt.document import Attachment
+from orchestrator.receipt.record import Built, sha256_text
 from orchestrator.resolved import Input, redact, redact_url
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"

@@ -105,7 +105,7 @@ BAD = {
     broken(requested={"ref": 1}): "requested",
     broken(packages=["gcc"]): "packages",
     broken(packages=["gcc=1\nPin: x"]): "packages",
-    broken(extra=1): "must have",
+    broken(extra=1): "inputs.gevulot: unknown key extra",
     "[" * 100_000: "not JSON",
 }
 

@@ -19,7 +19,7 @@ from orchestrator.project.load import load_project
 from orchestrator.provenance.packed import packed_files
 from orchestrator.provenance.records import parse_records
 from orchestrator.provenance.sbom import Packed
-from orchestrator.receipt import Built
+from orchestrator.receipt.record import Built
 from orchestrator.resolved import Input, Inputs
 from orchestrator.verify.model import StandIn, Verification
 

@@ -26,7 +26,8 @@ from orchestrator.provenance.dsse import (
     open_envelope,
 )
 from orchestrator.provenance.records import Records
-from orchestrator.receipt import Attachment, Built
+from orchestrator.receipt.document import Attachment
+from orchestrator.receipt.record import Built
 from tests.provenance.conftest import sha256, write_keys
 from tests.support.cli import orchestrator
 

@@ -18,7 +18,8 @@ from orchestrator.provenance.statement import (
     statement_document,
     statement_text,
 )
-from orchestrator.receipt import Attachment, Built
+from orchestrator.receipt.document import Attachment
+from orchestrator.receipt.record import Built
 
 NOON = datetime(2025, 1, 2, 12, 0, tzinfo=UTC)
 TIMES = Times(started=NOON, finished=NOON + timedelta(seconds=90))

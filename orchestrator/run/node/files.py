@@ -4,45 +4,49 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import Field
 
 from orchestrator import files as files_of_ours
-from orchestrator.amounts import size
+from orchestrator.documents import Document, DocumentError, Many, parse_document, read_document
 from orchestrator.errors import UsageError
 from orchestrator.run.node.task import Result, Task
-from orchestrator.suggest import did_you_mean
-from orchestrator.text import parse_json
 
 TASK: Final = "task.json"
 RESULT: Final = "task_result.json"
 _MOST_RESULT: Final = 256 << 20
 """Bytes: each of its data's is up to four in JSON."""
-_KEYS: Final = ("id", "args", "files")
+
+
+class _Done(Document):
+    """What the program did, as the shim writes it; it also has the task's id."""
+
+    data: Many[Annotated[int, Field(ge=0, le=255)]]
+    files: Many[str]
+
+
+class _Answer(Document):
+    """task_result.json, as the shim writes it: Ok or Err."""
+
+    done: _Done | None = Field(default=None, alias="Ok")
+    error: Any = Field(default=None, alias="Err")
 
 
 def read_task(path: Path | None, files: tuple[Path, ...], workspace_at: str) -> Task:
     """The task of a JSON file (`{"id", "args", "files"}`, each may be absent), with `files` in the workspace added."""
-    document: Any = {}
+    task = Task()
     if path is not None:
         try:
-            document = parse_json(path.read_bytes())
+            task = parse_document(Task, path.read_bytes())
         except OSError as error:
             raise UsageError(f"can't read {path}: {error.strerror}", remedy="give a task's JSON file") from error
-        except ValueError as error:
-            raise UsageError(f"{path}: not JSON: {error}", remedy='write {"args": ["…"]}') from error
-    if not isinstance(document, dict):
-        raise UsageError(f"{path}: not a JSON object", remedy='write {"args": ["…"]}')
-    for key in sorted(document.keys() - set(_KEYS)):
-        raise UsageError(f"{path}: unknown key {key}", remedy=did_you_mean(key, _KEYS))
-    for key in ("args", "files"):
-        value = document.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            raise UsageError(f"{path}: {key}: not a list of texts", remedy=f'write "{key}": ["…"]')
+        except DocumentError as error:
+            problem = error.problems[0]
+            raise UsageError(f"{path}: {problem.said}", remedy=problem.remedy or 'write {"args": ["…"]}') from error
     names = [f"{workspace_at}/{file.name}" for file in files]
-    wanted = dict.fromkeys([*document.get("files", []), *names])
-    return Task(id=str(document.get("id", "rehearsal")), args=tuple(document.get("args", [])), files=tuple(wanted))
+    return task.model_copy(update={"files": tuple(dict.fromkeys([*task.files, *names]))})
 
 
 def prepare(workspace: Path, task: Task | None, files: tuple[Path, ...], *, local: bool) -> None:
@@ -67,24 +71,17 @@ def prepare(workspace: Path, task: Task | None, files: tuple[Path, ...], *, loca
 
 def read_result(workspace: Path) -> Result:
     """The result in the workspace; none, or one that isn't well-formed, is an error of the program's."""
-    path = workspace / RESULT
     try:
-        # The program made it: a link may lead to the host's files, and a pipe would be read for ever.
-        if not stat.S_ISREG(path.lstat().st_mode):
-            return Result(error="the program's result is not a file")
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            data = file.read(_MOST_RESULT + 1)
-        if len(data) > _MOST_RESULT:
-            return Result(error=f"the program's result is larger than {size(_MOST_RESULT)}")
-        document = parse_json(data)
+        # The program made it: a link may lead to the host's files, and a pipe would be waited for.
+        answer = read_document(workspace / RESULT, _Answer, newer=True, limit=_MOST_RESULT, links=False)
     except OSError:
         return Result(error="the program wrote no result")
-    except ValueError:
-        return Result(error="the program's result is not JSON")
-    if isinstance(document, dict) and "Err" in document:
-        return Result(error=str(document["Err"]))
-    done = document.get("Ok") if isinstance(document, dict) else None
-    try:
-        return Result(data=bytes(done["data"]), files=tuple(str(each) for each in done["files"]))  # type: ignore[index]
-    except (KeyError, TypeError, ValueError):
-        return Result(error="the program's result is not of the shim's form")
+    except DocumentError as error:
+        field = error.problems[0].field
+        said = "is not of the shim's form: " if field else ""
+        return Result(error=f"the program's result {said}{error}")
+    if "error" in answer.model_fields_set:
+        return Result(error=str(answer.error))
+    if answer.done is None:
+        return Result(error="the program's result is not of the shim's form: it has neither Ok nor Err")
+    return Result(data=bytes(answer.done.data), files=answer.done.files)

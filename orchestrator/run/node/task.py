@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from orchestrator.documents import Document, Many
+
 WORKSPACE: Final = "/workspace"
 """Where the guest sees the files of its task."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What the program is asked: its id, arguments, and files by their guest paths."""
+class Task(Document):
+    """What the program is asked: its id, arguments, and files by their guest paths. Also the form of task.json."""
 
-    id: str
-    args: tuple[str, ...]
-    files: tuple[str, ...]
+    id: str = "rehearsal"
+    args: Many[str] = ()
+    files: Many[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As the file shim reads it."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from orchestrator.digest import file_blake3
+from orchestrator.errors import UsageError
 from orchestrator.files import write_text
 from orchestrator.image.stub import MESSAGE, STUB_EXIT_STATUS
-from orchestrator.receipt import receipt_text
+from orchestrator.receipt.document import SmokeRecord, receipt_text
+from orchestrator.receipt.read import read_receipt, receipt_path
 from orchestrator.run.qemu.machine import Booted
-from orchestrator.text import parse_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,22 +37,23 @@ def judge(booted: Booted) -> Smoke:
 
 def record(image: Path, smoke: Smoke, booted: Booted) -> str:
     """Write it into the image's receipt, as `smoke`; why not, where there is no receipt of this very image, else ""."""
-    receipt = image.with_suffix(".receipt.json")
+    path = receipt_path(image)
     try:
-        document: Any = parse_json(receipt.read_bytes())
-        digest = document["image"]["blake3"]
-    except FileNotFoundError:
-        return f"there is no {receipt.name} beside the image"
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"{receipt.name} can't be read"
-    if file_blake3(image) != digest:
-        return f"{receipt.name} is of another image"
-    document["smoke"] = {
-        "passed": smoke.passed,
-        "reason": smoke.reason,
-        "accel": booted.accel,
-        "seconds": round(booted.seconds, 1),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    write_text(receipt, receipt_text(document))
+        receipt = read_receipt(image)
+    except UsageError as error:
+        return error.message
+    if receipt is None:
+        return f"there is no {path.name} beside the image"
+    if file_blake3(image) != receipt.image.blake3:
+        return f"{path.name} is of another image"
+    seen = SmokeRecord.model_validate(
+        {
+            "passed": smoke.passed,
+            "reason": smoke.reason,
+            "accel": booted.accel,
+            "seconds": round(booted.seconds, 1),
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+    )
+    write_text(path, receipt_text(receipt.model_copy(update={"smoke": seen})))
     return ""

@@ -6,7 +6,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -22,7 +22,8 @@ from orchestrator.guest.model import guest_of
 from orchestrator.image.reader import Image, open_image
 from orchestrator.image.tree import File
 from orchestrator.inspection import extract_tree
-from orchestrator.receipt import read_receipt, receipt_limits, takes_task_files
+from orchestrator.receipt.document import Receipt
+from orchestrator.receipt.read import guest_limits, read_receipt, takes_task_files
 from orchestrator.rpc import socket_directory
 from orchestrator.run.node.files import prepare, read_result, read_task
 from orchestrator.run.node.standin import NodeStandIn, answers, serving
@@ -197,8 +198,8 @@ def program_of(image: Image) -> Program:
     )
 
 
-def _limits(receipt: Mapping[str, Any], options: Options, workspace: Path) -> Limits:
-    memory, cpus = receipt_limits(receipt, memory=options.memory, cpus=options.cpus)
+def _limits(receipt: Receipt | None, options: Options, workspace: Path) -> Limits:
+    memory, cpus = guest_limits(receipt, memory=options.memory, cpus=options.cpus)
     disk = disk_limit(options.disk, free_space(workspace))
     return Limits(memory=memory, cpus=cpus, timeout=options.timeout, disk=disk, threads=options.threads)
 

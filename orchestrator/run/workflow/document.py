@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Discriminator, Field, Tag
 
+from orchestrator.documents import Document, DocumentError, Many, parse_document
 from orchestrator.errors import UsageError
 from orchestrator.findings import Findings
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Argument(_Model):
+class Argument(Document):
     """Two words of the command line; empty ones are dropped."""
 
     name: str
     value: str
 
 
-class GivenFile(_Model):
+class GivenFile(Document):
     """A file from outside. `local_path`: a file, or with `file_url` the BLAKE3 (hex) of what lies there."""
 
     local_path: str
@@ -31,31 +27,42 @@ class GivenFile(_Model):
     file_url: str | None = None
 
 
-class ParentFile(_Model):
+class ParentFile(Document):
     """A file of the result of the program before. The node goes by `file_name` alone."""
 
     source_program: str
     file_name: str
 
 
-class Given(_Model):
+class Given(Document):
     """As the node writes an input from outside."""
 
     Input: GivenFile
 
 
-class FromParent(_Model):
+class FromParent(Document):
     """As the node writes an input from the program before."""
 
     Output: ParentFile
 
 
-class Step(_Model):
+def _which(value: Any) -> str:
+    from_parent = isinstance(value, FromParent) or (isinstance(value, dict) and "Output" in value)
+    return FromParent.__name__ if from_parent else Given.__name__
+
+
+Source = Annotated[
+    Annotated[Given, Tag(Given.__name__)] | Annotated[FromParent, Tag(FromParent.__name__)], Discriminator(_which)
+]
+"""An input of either kind: which, its one key says."""
+
+
+class Step(Document):
     """One program of the chain. `program` is its hash; for us also an image, or a name for one."""
 
     program: Annotated[str, Field(min_length=1)]
-    cmd_args: tuple[Argument, ...] = ()
-    inputs: tuple[Given | FromParent, ...] = ()
+    cmd_args: Many[Argument] = ()
+    inputs: Many[Source] = ()
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -63,25 +70,18 @@ class Step(_Model):
         return tuple(word for each in self.cmd_args for word in (each.name, each.value) if word)
 
 
-_STEPS = TypeAdapter(tuple[Step, ...])
-
-
 def read_workflow(path: Path) -> tuple[Step, ...]:
     """The steps of a file. UsageError with every finding, by its place in the document."""
     remedy = 'write [{"program": …, "cmd_args": […], "inputs": […]}, …]; README, "Rehearse"'
     try:
-        document = path.read_bytes()
-        json.loads(document)
-        steps = _STEPS.validate_json(document)
+        steps = parse_document(Many[Step], path.read_bytes())
     except OSError as error:
         raise UsageError(f"can't read {path}: {error.strerror}", remedy="give a workflow's JSON file") from error
-    except ValidationError as error:
+    except DocumentError as error:
         findings = Findings(file=str(path))
-        for row in error.errors():
-            findings.error("workflow", ".".join(str(each) for each in row["loc"]), row["msg"].lower(), remedy)
+        for problem in error.problems:
+            findings.error("workflow", problem.field, problem.message, problem.remedy or remedy)
         raise UsageError(f"{path} is no workflow", remedy=remedy, findings=findings.found) from error
-    except ValueError as error:
-        raise UsageError(f"{path}: not JSON: {error}", remedy=remedy) from error
     names = [step.program for step in steps]
     if not steps:
         raise UsageError(f"{path} holds no step", remedy=remedy)

@@ -17,7 +17,7 @@ from orchestrator.files import copy, make_directory, write_new
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.store import Store
-from orchestrator.receipt import read_receipt, receipt_limits, takes_task_files
+from orchestrator.receipt.read import guest_limits, read_receipt, takes_task_files
 from orchestrator.run.node.files import RESULT, TASK
 from orchestrator.run.node.standin import host_path, workspace_file
 from orchestrator.run.node.task import WORKSPACE, Result
@@ -76,7 +76,7 @@ def booted(timeout: float) -> Runner:
 
     def run(image: Path, task: Path, workspace: Path) -> Outcome:
         receipt = read_receipt(image)
-        memory, cpus = receipt_limits(receipt)
+        memory, cpus = guest_limits(receipt)
         machine = Machine(image=image, timeout=timeout, workspace=workspace, memory=memory, cpus=cpus)
         work = Work(local=takes_task_files(receipt), task=task)
         done, result = boot_with_task(machine, work, lambda _data: None)

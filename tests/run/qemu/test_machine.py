@@ -19,6 +19,7 @@ from orchestrator.image.writer import BootFiles, ImageWriter
 from orchestrator.run.qemu.accelerator import PROBE, TCG, Accelerator, choose, failure
 from orchestrator.run.qemu.machine import Machine, boot, command, explain
 from tests.support.cli import ROOT, orchestrator
+from tests.support.receipts import receipt_text
 
 ENDLESS = b"\xeb\xfe"  # jmp to itself
 
@@ -41,8 +42,10 @@ def image(tmp_path: Path) -> Iterator[Path]:
 
 def make_receipt(image: Path, checksum: str = "") -> Path:
     receipt = image.with_suffix(".receipt.json")
-    document = {"image": {"blake3": checksum or blake3(image.read_bytes()).hexdigest()}, "resources": {"memory": 64}}
-    receipt.write_text(json.dumps(document))
+    resources = {"cpus": 2, "memory": 64, "gpus": 0}
+    # `later`: what a version after this one writes besides.
+    checksum = checksum or blake3(image.read_bytes()).hexdigest()
+    receipt.write_text(receipt_text("prog", checksum, resources=resources, later={"x": [1]}))
     return receipt
 
 
@@ -55,12 +58,13 @@ def test_the_stubs_line_is_read_and_it_is_no_success_of_the_program(image: Path)
 
 def test_a_smoke_test_passes_and_stands_in_the_receipt(image: Path) -> None:
     receipt = make_receipt(image)
+    before = json.loads(receipt.read_text())
     done = orchestrator("boot", image, "--smoke", "--json", "--timeout", "100")
     assert done.code == 0, done.stderr
     document = done.json()
     assert document["ok"] and document["recorded"] and stub.MESSAGE in document["log"]
     kept = json.loads(receipt.read_text())
-    assert kept["resources"] == {"memory": 64}
+    assert {key: value for key, value in kept.items() if key != "smoke"} == before
     assert kept["smoke"]["passed"] is True
     assert "not Nanos" in kept["smoke"]["reason"]
     assert kept["smoke"]["accel"] == document["accel"]

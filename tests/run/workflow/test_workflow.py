@@ -111,7 +111,13 @@ def _set(*path: Any, value: Any) -> Callable[[list[dict[str, Any]]], Any]:
 WRONG: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
     "not JSON": (lambda _steps: "[", "not JSON"),
     "empty": (lambda _steps: [], "holds no step"),
-    "misspelt key": (lambda steps: [{"program": "one", "args": []}, steps[1]], "0.args"),
+    "misspelt key": (
+        lambda steps: [{"program": "one", "args": []}, steps[1]], "[0]: unknown key args; did you mean `cmd_args`?",
+    ),
+    "misspelt in an input": (
+        _set(0, "inputs", 0, "Input", "vm_pth", value="/workspace/x"),
+        "[0].inputs[0].Input: unknown key vm_pth; did you mean `vm_path`?",
+    ),
     "twice": (_set(1, "program", value="one"), "occurs twice"),
     "parent of the first": (_set(0, "inputs", value=[PARENT]), "no program before it"),
     "outside": (_set(0, "inputs", 0, "Input", "vm_path", value="/etc/passwd"), "below /workspace"),
