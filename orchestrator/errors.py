@@ -54,6 +54,10 @@ class Finding:
         return f"{where}{field}{self.message}{remedy}"
 
 
+OUTSIDE = "outside"
+"""Code of notes about what a project takes from this machine: no command that takes it keeps them to itself."""
+
+
 def error(code: str, message: str, remedy: str = "") -> Finding:
     """A finding that fails its check."""
     return Finding(severity=Severity.ERROR, code=code, message=message, remedy=remedy)

@@ -35,6 +35,7 @@ from orchestrator.manifest.merge import effective_manifest, left_out
 from orchestrator.packers.staged import OpenArchive
 from orchestrator.plan.make import make_plan
 from orchestrator.project.load import LoadedProject, load_project
+from orchestrator.project.outside import outside, secrets_in_context
 from orchestrator.project.paths import check_paths
 from orchestrator.project.secrets import read_secrets
 from orchestrator.project.user_settings import with_user_settings
@@ -75,15 +76,18 @@ class Staging:
     directories: tuple[str, ...]
 
 
-def check_project(path: Path) -> Checked:
+def check_project(path: Path, *, trust: bool = False) -> Checked:
     """Validate project.yaml, manifest and paths: no engine, no network, nothing written.
 
-    UsageError holds every error of all three; warnings and notes come back in `findings`.
+    UsageError holds every error of all three; warnings and notes come back in `findings`. With `trust`, or where the
+    user's settings say so, none of them tells what the project takes from outside its directory.
     """
     loaded = with_user_settings(load_project(path))
     findings = list(loaded.warnings)
     left_out_by = _collected(lambda: read_left_out(loaded.root / loaded.project.build.context), path, findings)
     findings += check_paths(loaded, left_out_by or (lambda _path: ""))
+    findings += () if trust or loaded.trusted else outside(loaded)
+    findings += secrets_in_context(loaded, left_out_by)
     manifest = _collected(lambda: effective_manifest(loaded), path, findings)
     if manifest is not None:
         findings += manifest.findings

@@ -21,6 +21,7 @@ from orchestrator.cli.console import (
     failure_document,
     say,
     say_findings,
+    say_warnings,
 )
 from orchestrator.cli.parameters import (
     DIRECTORY,
@@ -31,8 +32,9 @@ from orchestrator.cli.parameters import (
     json_option,
     progress_option,
     project_argument,
+    trust_option,
 )
-from orchestrator.errors import ExitCode, Finding, OrchestratorError, Severity, UsageError
+from orchestrator.errors import ExitCode, OrchestratorError, UsageError
 from orchestrator.events import Notice
 from orchestrator.scaffold.write import LANGUAGES, init_project
 
@@ -82,7 +84,7 @@ def render(project: Path, output: Path | None, progress: str) -> None:
     from orchestrator.cli.progress import make_progress
 
     checked = check_project(project)
-    say_findings(_worth_saying(checked.findings))
+    say_warnings(checked.findings)
     if output is None:
         answer_block(render_text(checked).rstrip("\n"))
         return
@@ -124,6 +126,7 @@ def _bases_by_hand(checked: Checked) -> Iterator[str]:
 @click.option("--locked", is_flag=True, help="Require an up-to-date project.lock; fail instead of updating it.")
 @click.option("--offline", is_flag=True, help="Use no network: inputs come from the cache, build steps get none.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
+@trust_option
 @click.option("--sign", type=PATH, metavar="KEY.PEM", help="Sign the provenance with this ed25519 private key.")
 @json_option
 def build(  # noqa: PLR0913 - one parameter an option
@@ -135,6 +138,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     locked: bool,
     offline: bool,
     no_cache: bool,
+    trust_project: bool,
     sign: Path | None,
     as_json: bool,
 ) -> None:
@@ -149,7 +153,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     done: list[_Done] = []
     # What is finished is finished, also when a later project fails.
     with _answering(done, as_json=as_json):
-        ready = _checked(projects)
+        ready = _checked(projects, trust=trust_project)
         key = None if sign is None else load_signing_key(sign)
         with make_progress(progress) as shown, closing(connect(engine, emit=shown.emit)) as connected:
             for number, each in enumerate(ready, start=1):
@@ -168,7 +172,7 @@ class _Done:
     seconds: float
 
 
-def _checked(projects: Sequence[Path]) -> list[Checked]:
+def _checked(projects: Sequence[Path], *, trust: bool) -> list[Checked]:
     """All files are read before anything runs: a typo in the last project costs no build of the first."""
     from orchestrator.build.pipeline import check_project, require_secrets
 
@@ -176,7 +180,7 @@ def _checked(projects: Sequence[Path]) -> list[Checked]:
     wrong: list[UsageError] = []
     for path in projects:
         try:
-            checked = check_project(path)
+            checked = check_project(path, trust=trust)
             require_secrets(checked)
             ready.append(checked)
         except UsageError as error:
@@ -192,13 +196,8 @@ def _checked(projects: Sequence[Path]) -> list[Checked]:
             raise UsageError(message, remedy="they would write the same image; rename one")
         first[name] = path
     for each in ready:
-        say_findings(_worth_saying(each.findings))
+        say_warnings(each.findings)
     return ready
-
-
-def _worth_saying(findings: Sequence[Finding]) -> list[Finding]:
-    """What every command repeats of `check`'s findings: notes are for `check` alone."""
-    return [finding for finding in findings if finding.severity is not Severity.NOTE]
 
 
 @contextmanager

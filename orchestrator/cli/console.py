@@ -16,7 +16,7 @@ from typing import Any, TextIO, TypeVar
 
 import click
 
-from orchestrator.errors import BuildStepError, ExitCode, Finding, OrchestratorError, Severity, UsageError
+from orchestrator.errors import OUTSIDE, BuildStepError, ExitCode, Finding, OrchestratorError, Severity, UsageError
 from orchestrator.events import Event, Notice
 from orchestrator.text import Output, coloured, lines_of, one_line, paragraph, safe_json
 
@@ -101,10 +101,15 @@ def say_findings(findings: Iterable[Finding]) -> None:
         say(f"{prefix}{finding}{more_like_it(more)}")
 
 
+def say_warnings(findings: Iterable[Finding]) -> None:
+    """What every command repeats of `check`'s findings: notes are for `check`, but for what leaves the project."""
+    say_findings(each for each in findings if each.severity is not Severity.NOTE or each.code == OUTSIDE)
+
+
 def _kind(finding: Finding) -> Hashable:
     """What findings have in common that say one thing: a list's items are one field."""
-    if finding.severity is Severity.ERROR:
-        return id(finding)
+    if finding.severity is Severity.ERROR or finding.code == OUTSIDE:
+        return id(finding)  # each counts: nobody should hide one behind others
     return finding.severity, finding.code, finding.file, re.sub(r"\[\d+\].*", "", finding.field or "")
 
 

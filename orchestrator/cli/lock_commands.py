@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.amounts import size
-from orchestrator.cli.console import answer, answer_json, say, say_findings
+from orchestrator.cli.console import answer, answer_json, say, say_warnings
 from orchestrator.cli.parameters import (
     PATH,
     PROJECT,
@@ -20,8 +20,9 @@ from orchestrator.cli.parameters import (
     json_option,
     progress_option,
     project_argument,
+    trust_option,
 )
-from orchestrator.errors import Severity, UsageError
+from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
     from orchestrator.lock.resolve import Updated
@@ -59,7 +60,7 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
     if project is None:
         raise UsageError("give the project", remedy="orchestrator lock PROJECT.YAML [--upgrade [NAME]]")
     checked = check_project(project)
-    say_findings(finding for finding in checked.findings if finding.severity is not Severity.NOTE)
+    say_warnings(checked.findings)
     one = frozenset([upgrade]) if upgrade not in (None, ALL) else frozenset[str]()
     every = known_names(checked.loaded, one)
     names = every if (diff or upgrade == ALL) and not one else one
@@ -187,7 +188,8 @@ def bundle() -> None:
 )
 @engine_option
 @progress_option
-def bundle_export(project: Path, output: Path, engine: str, progress: str) -> None:
+@trust_option
+def bundle_export(project: Path, output: Path, engine: str, progress: str, trust_project: bool) -> None:
     """Write the inputs, the shim, images and the result of the build step to FILE.
 
     On the other machine: `orchestrator cache import FILE`, then `orchestrator build --offline --locked PROJECT.YAML`.
@@ -196,8 +198,8 @@ def bundle_export(project: Path, output: Path, engine: str, progress: str) -> No
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
 
-    checked = check_project(project)
-    say_findings(finding for finding in checked.findings if finding.severity is not Severity.NOTE)
+    checked = check_project(project, trust=trust_project)
+    say_warnings(checked.findings)
     with make_progress(progress) as shown, closing(connect(engine, emit=shown.emit)) as connected:
         entries = export_bundle(checked, connected, target=output, emit=shown.emit)
     for entry in entries:

@@ -82,6 +82,9 @@ engine_option = click.option(
     callback=_engine("auto", "docker", "podman", "private"),
     help="Use this container engine. auto: Docker, else Podman, else a private Podman service.",
 )
+trust_option = click.option(
+    "--trust-project", is_flag=True, help="Don't say what PROJECT.YAML takes from outside its directory."
+)
 place_option = click.option(
     "--engine",
     default="auto",

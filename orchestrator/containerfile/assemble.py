@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.containerfile.context import BuildContext, Content, HostFile, Part
@@ -22,6 +22,7 @@ from orchestrator.events import Emit, ignore
 from orchestrator.network import SSH_MOUNT, ca_bundle
 from orchestrator.plan.model import Plan
 from orchestrator.project.load import LoadedProject
+from orchestrator.project.outside import secret_files
 from orchestrator.resolved import Inputs
 
 CONTAINERFILE = "Containerfile"
@@ -79,7 +80,7 @@ def assemble(
     return Assembled(
         containerfile=containerfile,
         manifest=manifest,
-        context=BuildContext(parts=parts, emit=emit),
+        context=BuildContext(parts=_without_secrets(parts, loaded), emit=emit),
         certificates=certificates,
     )
 
@@ -100,7 +101,7 @@ def assemble_shim(
     return Assembled(
         containerfile=containerfile,
         manifest="",
-        context=BuildContext(parts=parts, emit=emit),
+        context=BuildContext(parts=_without_secrets(parts, loaded), emit=emit),
         certificates=certificates,
     )
 
@@ -122,7 +123,13 @@ def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Se
         parts.append(HostTree(prefix="shim", source=plan.shim.prebuilt, mtime=LATER))
     if inputs.gpu_assets is not None:
         parts.append(HostTree(prefix="gpu-assets", source=inputs.gpu_assets.local, mtime=LATER))
-    return parts
+    return _without_secrets(parts, loaded)
+
+
+def _without_secrets(parts: Iterable[Part], loaded: LoadedProject) -> list[Part]:
+    """Trees without the files of secrets: the layers of a stage keep whatever is copied into it."""
+    secrets = secret_files(loaded)
+    return [replace(part, exclude=part.exclude + secrets) if isinstance(part, HostTree) else part for part in parts]
 
 
 def _network(dialect: Dialect, certificates: bytes) -> list[Part]:

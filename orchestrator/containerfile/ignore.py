@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.containerfile.wildcards import Matcher, matcher
 from orchestrator.errors import UsageError
 
 IGNORE_FILES = (".containerignore", ".dockerignore")
@@ -21,9 +22,9 @@ IGNORE_FILES = (".containerignore", ".dockerignore")
 
 @dataclass(frozen=True, kw_only=True)
 class Pattern:
-    """One line: `regex` matches a whole path; `parts` are the pattern's components; `negated` for `!`."""
+    """One line: `matches` a whole path; `parts` are the pattern's components; `negated` for `!`."""
 
-    regex: re.Pattern[str]
+    matches: Matcher
     parts: tuple[str, ...]
     negated: bool
 
@@ -39,12 +40,9 @@ class Rules:
 
         In a directory `cache`, everything is left out that no `!` names: itself, or something on the way from there.
         """
-        above = [path]
-        while "/" in above[-1] and above[-1] != cache:
-            above.append(above[-1].rpartition("/")[0])
         result = bool(cache)
         for pattern in self.patterns:
-            if pattern.negated == result and any(pattern.regex.fullmatch(each) for each in above):
+            if pattern.negated == result and pattern.matches(path, len(cache)):
                 result = not pattern.negated
         return result
 
@@ -109,10 +107,10 @@ def parse_rules(text: str, file: str = ".dockerignore") -> Rules:
         if cleaned == ".":
             continue
         try:
-            regex = re.compile(_regex(cleaned), re.DOTALL)
+            matches = matcher(cleaned)
         except re.error as error:
             raise _bad(file, number, line) from error
-        patterns.append(Pattern(regex=regex, parts=tuple(cleaned.split("/")), negated=negated))
+        patterns.append(Pattern(matches=matches, parts=tuple(cleaned.split("/")), negated=negated))
     return Rules(tuple(patterns))
 
 
@@ -122,37 +120,11 @@ def _bad(file: str, number: int, line: str) -> UsageError:
     )
 
 
-_TOKEN = re.compile(r"\*\*/?|\*|\?|\\.|\[\^?(?:\\.|[^\]\\])+\]|.", re.DOTALL)
-
-
-def _regex(pattern: str) -> str:
-    """`**` any number of directories, `*` and `?` within one name, `[a-z]` and `[^a-z]` one character of it."""
-    out = []
-    tokens = list(_TOKEN.finditer(pattern))
-    for token in tokens:
-        text = token.group()
-        if text.startswith("**"):
-            out.append(".*" if token.end() == len(pattern) else "(?:.*/)?")
-        elif text == "*":
-            out.append("[^/]*")
-        elif text == "?":
-            out.append("[^/]")
-        elif text == "[":
-            raise re.error("unclosed bracket")
-        elif text.startswith("["):
-            out.append("(?!/)" + text.replace("[[", "[\\["))
-        elif text.startswith("\\") and len(text) == 2:
-            out.append(re.escape(text[1]))
-        else:
-            out.append(re.escape(text))
-    return "".join(out)
-
-
 def _may_lie_below(pattern: tuple[str, ...], directory: list[str]) -> bool:
     """Whether a path matching `pattern`, or below one that does, can lie under `directory`."""
     for index, name in enumerate(directory):
         if index >= len(pattern) or "**" in pattern[index]:
             return True  # the pattern names a directory above, or any depth
-        if not re.fullmatch(_regex(pattern[index]), name, re.DOTALL):
+        if not matcher(pattern[index])(name, len(name)):
             return False
     return True

@@ -25,7 +25,8 @@ class LoadedProject:
     `lines`: dotted field in yaml's own names (`build.secrets[0].id`, `gpu-assets.url`, `manifest.Env.HOME`)
     -> 1-based line. `raw`: dotted field -> an unquoted value as it is written, where YAML reads it as something
     other than text. `run_line`: line of the first line of `build.run`'s own text.
-    `own_mirrors`: those that the user's settings name, whom we trust more than a project.
+    `own_mirrors`: those that the user's settings name, whom we trust more than a project. `trusted`: they name the
+    project's directory, or one above.
     """
 
     project: Project
@@ -37,6 +38,7 @@ class LoadedProject:
     run_line: int
     warnings: tuple[Finding, ...] = ()
     own_mirrors: Mapping[str, str] = field(default_factory=dict)
+    trusted: bool = False
 
     def line(self, name: str) -> int | None:
         """The line of the field `name`, or of the nearest thing above it that the file has."""

@@ -188,7 +188,7 @@ class Secret(Model):
     env: Line | None = None
     """Environment variable that holds the value."""
     file: Line | None = None
-    """File that holds the value, relative to project.yaml."""
+    """File that holds the value, relative to project.yaml. Among the sources, it is left out of the context."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Secret:

@@ -1,7 +1,9 @@
-"""The user's own settings, for all projects: mirrors and network. A project's own come first."""
+"""The user's own settings, for all projects: mirrors and network, where a project's own come first; whom to trust."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,16 @@ from pydantic import Field, ValidationError
 from orchestrator.findings import Findings
 from orchestrator.project import mirrors, yaml_reader
 from orchestrator.project.load import MAX_BYTES, LoadedProject, read_text
-from orchestrator.project.model import Mirrors, Model, Network
+from orchestrator.project.model import Line, Mirrors, Model, Network
 from orchestrator.suggest import did_you_mean
 
 
 class UserSettings(Model):
-    """config.yaml. `network.ca` is relative to the file's directory."""
+    """config.yaml. `network.ca` is relative to the file's directory, `trusted` names directories of projects."""
 
     mirrors: Mirrors = Field(default_factory=dict)
     network: Network = Network()
+    trusted: tuple[Line, ...] = ()
 
 
 def settings_path() -> Path:
@@ -40,7 +43,14 @@ def with_user_settings(loaded: LoadedProject) -> LoadedProject:
     network = Network(**{**given, **project.network.model_dump(exclude_none=True)})
     merged = {**settings.mirrors, **project.mirrors}
     updated = project.model_copy(update={"mirrors": merged, "network": network})
-    return replace(loaded, project=updated, own_mirrors=settings.mirrors)
+    trusted = _trusted(loaded.root, path.parent, settings.trusted)
+    return replace(loaded, project=updated, own_mirrors=settings.mirrors, trusted=trusted)
+
+
+def _trusted(root: Path, above: Path, directories: Iterable[str]) -> bool:
+    """Whether a project lies in one of `directories`, links resolved: a link into one is not what was trusted."""
+    real = Path(os.path.realpath(root))
+    return any(real.is_relative_to(os.path.realpath(above / Path(each).expanduser())) for each in directories)
 
 
 def read_settings(path: Path) -> UserSettings:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import re
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.containerfile.ignore import load_rules, parse_rules
 from orchestrator.errors import UsageError
@@ -79,3 +83,46 @@ def test_containerignore_wins_and_a_byte_order_mark_is_no_pattern(tmp_path: Path
     assert path == tmp_path / ".containerignore"
     assert rules.ignored("b")
     assert not rules.ignored("a")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("a*" * 60, "a" * 200),
+        ("*a" * 40 + "b", "a" * 255),
+        ("**/a/" * 30 + "b", "a/" * 500 + "c"),
+        ("**a" * 30 + "b", "a/" * 500 + "c"),
+        ("*[ab]" * 40 + "!", "ab" * 120),
+        ("?*" * 60 + "/x", "a" * 250 + "/y"),
+    ],
+)
+def test_no_pattern_blows_up(pattern: str, path: str) -> None:
+    began = time.monotonic()
+    rules = parse_rules(f"{pattern}\n!{pattern}/kept\n")
+    rules.ignored(path)
+    rules.may_keep_below(path)
+    assert time.monotonic() - began < 2
+
+
+def as_regex(pattern: str) -> str:
+    """The plain meaning, for short paths: what is slow of it doesn't matter there."""
+    out = []
+    for token in re.findall(r"\*\*/|\*\*$|\*\*|\*|\?|\[ab\]|.", pattern):
+        out.append({"**/": "(?:.*/)?", "**": "(?:.*/)?", "*": "[^/]*", "?": "[^/]", "[ab]": "[ab]"}.get(token, token))
+    if pattern.endswith("**"):
+        out[-1] = ".*"
+    return "".join(out)
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "/", "*", "**/", "**", "?", "[ab]"]), min_size=1, max_size=7).map("".join),
+    st.text("ab/", max_size=9),
+)
+def test_many_stars_mean_what_few_mean(middle: str, path: str) -> None:
+    pattern = f"a{middle}"
+    if "***" in pattern or "//" in pattern or pattern.endswith("/") or "//" in path or path.endswith("/"):
+        return  # not as written once it is tidied
+    whole, parts = f"a{path}", f"a{path}".split("/")
+    above = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+    expected = any(re.fullmatch(as_regex(pattern), each, re.DOTALL) for each in above)
+    assert parse_rules(pattern).ignored(whole) is expected

@@ -60,9 +60,10 @@ class Canaries:
 def project_of(folder: Path, canaries: Canaries, run: str, mark: str = "") -> Path:
     """A project with all three. Its script is unlike any other, or the step would come from an engine's cache."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder.parent / "key.pem").write_text(canaries.key)
+    # Among the sources, which are copied into layers: it must be left out of them by itself.
+    (folder / "key.pem").write_text(canaries.key)
     (folder.parent / "ca.pem").write_text(canaries.certificate)
-    named = [{"id": "token", "env": "CANARY_TOKEN"}, {"id": "key", "file": "../key.pem"}]
+    named = [{"id": "token", "env": "CANARY_TOKEN"}, {"id": "key", "file": "key.pem"}]
     return write_project(
         folder,
         build={"secrets": named, "run": f"{run}# {mark or secrets.token_hex(8)}\n", "program": "program"},

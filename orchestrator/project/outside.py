@@ -1,0 +1,108 @@
+"""What of this machine a project's file reaches for, beyond its own directory: it may be somebody else's file.
+
+Whatever a build step gets may leave with it: the step has a network, and the image holds what it writes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from orchestrator.errors import OUTSIDE, Finding, Severity
+from orchestrator.project.load import LoadedProject
+from orchestrator.project.paths import LeftOutBy
+from orchestrator.project.user_settings import settings_path
+
+
+def outside(loaded: LoadedProject) -> Iterator[Finding]:
+    """A note for everything that the project takes from outside its own directory. Looks at names, reads nothing."""
+    root = os.path.realpath(loaded.root)
+    trust = f"if you trust the project, build with --trust-project, or name it under `trusted:` in {settings_path()}"
+    for field, path in _paths(loaded):
+        real = os.path.realpath(loaded.root / path)
+        if real != root and not real.startswith(root.rstrip("/") + "/"):
+            yield _note(loaded, field, f"the build reads {real}, outside of the project's directory", trust)
+    build = loaded.project.build
+    for index, secret in enumerate(build.secrets):
+        if secret.env is not None:
+            yield _note(loaded, f"build.secrets[{index}].env", f"the build step gets your variable {secret.env}", trust)
+    if build.ssh:
+        yield _note(loaded, "build.ssh", "the build step can use the keys of your ssh agent", trust)
+
+
+def secret_files(loaded: LoadedProject) -> tuple[Path, ...]:
+    """Where the secrets' files really are: no build context may hold them."""
+    files = (secret.file for secret in loaded.project.build.secrets)
+    return tuple(Path(os.path.realpath(loaded.root / file)) for file in files if file is not None)
+
+
+def secrets_in_context(loaded: LoadedProject, left_out_by: LeftOutBy | None) -> Iterator[Finding]:
+    """A note for each secret's file among the sources that is left out of them by itself, not by an ignore file."""
+    context = Path(os.path.realpath(loaded.root / loaded.project.build.context))
+    for index, secret in enumerate(loaded.project.build.secrets):
+        if secret.file is None:
+            continue
+        real = Path(os.path.realpath(loaded.root / secret.file))
+        if not real.is_relative_to(context) or not real.is_file():
+            continue
+        name = str(real.relative_to(context))
+        if left_out_by is None or not left_out_by(name):
+            yield _note(
+                loaded,
+                f"build.secrets[{index}].file",
+                f"`{name}` is left out of the build context, because it is a secret",
+                f"the step reads it at /run/secrets/{secret.id}; name copies of it, if there are any, in .dockerignore",
+            )
+
+
+def _paths(loaded: LoadedProject) -> Iterator[tuple[str, str]]:
+    """Field and path of everything of this machine that project.yaml itself names."""
+    project = loaded.project
+    yield "build.context", project.build.context
+    for index, secret in enumerate(project.build.secrets):
+        if secret.file is not None:
+            yield f"build.secrets[{index}].file", secret.file
+    # The user's own settings may have given the certificates.
+    if project.network.ca is not None and "network.ca" in loaded.lines:
+        yield "network.ca", project.network.ca
+    if isinstance(project.manifest, str):
+        yield "manifest", project.manifest
+    gevulot, assets = project.gevulot, project.gpu_assets
+    given = {
+        "gevulot.path": gevulot.path if gevulot is not None else None,
+        "gevulot.git": _local(gevulot.git, git=True) if gevulot is not None else None,
+        "gevulot.archive": _local(gevulot.archive) if gevulot is not None else None,
+        "nanos.path": project.nanos.path,
+        "ops.path": project.ops.path,
+        "ops.url": _local(project.ops.url),
+        "gpu-assets.path": assets.path if assets is not None else None,
+        "gpu-assets.url": _local(assets.url) if assets is not None else None,
+    }
+    for field, path in given.items():
+        if path is not None:
+            yield field, path
+
+
+def _local(url: str | None, *, git: bool = False) -> str | None:
+    """The path that an address names, None for one of another machine. For git a path is an address too."""
+    if url is None:
+        return None
+    if url.lower().startswith("file:"):
+        return unquote(urlsplit(url).path)
+    # As git tells paths from HOST:PATH: by a slash before the first colon.
+    return url if git and "://" not in url and not re.match(r"[^/]+:", url) else None
+
+
+def _note(loaded: LoadedProject, field: str, message: str, remedy: str) -> Finding:
+    return Finding(
+        severity=Severity.NOTE,
+        code=OUTSIDE,
+        message=message,
+        remedy=remedy,
+        file=str(loaded.path),
+        line=loaded.line(field),
+        field=field,
+    )
