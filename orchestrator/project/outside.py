@@ -11,26 +11,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from orchestrator.errors import OUTSIDE, Finding, Severity
+from orchestrator.errors import OUTSIDE, Finding
+from orchestrator.findings import Findings
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.paths import LeftOutBy
 from orchestrator.project.user_settings import settings_path
 
 
-def outside(loaded: LoadedProject) -> Iterator[Finding]:
+def outside(loaded: LoadedProject) -> list[Finding]:
     """A note for everything that the project takes from outside its own directory. Looks at names, reads nothing."""
+    findings = Findings(file=str(loaded.path), lines=loaded.lines)
     root = os.path.realpath(loaded.root)
     trust = f"if you trust the project, build with --trust-project, or name it under `trusted:` in {settings_path()}"
     for field, path in _paths(loaded):
         real = os.path.realpath(loaded.root / path)
         if real != root and not real.startswith(root.rstrip("/") + "/"):
-            yield _note(loaded, field, f"the build reads {real}, outside of the project's directory", trust)
+            findings.note(OUTSIDE, field, f"the build reads {real}, outside of the project's directory", trust)
     build = loaded.project.build
     for index, secret in enumerate(build.secrets):
         if secret.env is not None:
-            yield _note(loaded, f"build.secrets[{index}].env", f"the build step gets your variable {secret.env}", trust)
+            findings.note(OUTSIDE, f"build.secrets[{index}].env", f"the build step gets your variable {secret.env}", trust)
     if build.ssh:
-        yield _note(loaded, "build.ssh", "the build step can use the keys of your ssh agent", trust)
+        findings.note(OUTSIDE, "build.ssh", "the build step can use the keys of your ssh agent", trust)
+    return findings.found
 
 
 def secret_files(loaded: LoadedProject) -> tuple[Path, ...]:
@@ -94,15 +97,3 @@ def _local(url: str | None, *, git: bool = False) -> str | None:
         return unquote(urlsplit(url).path)
     # As git tells paths from HOST:PATH: by a slash before the first colon.
     return url if git and "://" not in url and not re.match(r"[^/]+:", url) else None
-
-
-def _note(loaded: LoadedProject, field: str, message: str, remedy: str) -> Finding:
-    return Finding(
-        severity=Severity.NOTE,
-        code=OUTSIDE,
-        message=message,
-        remedy=remedy,
-        file=str(loaded.path),
-        line=loaded.line(field),
-        field=field,
-    )
