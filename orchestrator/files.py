@@ -94,9 +94,9 @@ def new(path: Path, mode: int = FILE_MODE) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | _NEW, mode), "wb")
 
 
-def write_new(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
+def write_new(path: Path, data: bytes) -> None:
     """A new file of `data`, in a directory that is ours alone."""
-    with new(path, mode) as sink:
+    with new(path) as sink:
         sink.write(data)
 
 

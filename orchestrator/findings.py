@@ -36,13 +36,13 @@ class Findings:
         """Something that stops: `where` is the field ("" = the file), `line` one that is known better."""
         return self.add(Severity.ERROR, code, where, message, remedy, line=line)
 
-    def warning(self, code: str, where: str, message: str, remedy: str = "", *, line: int | None = None) -> Finding:
+    def warning(self, code: str, where: str, message: str, remedy: str = "") -> Finding:
         """Something that works, but probably not as meant."""
-        return self.add(Severity.WARNING, code, where, message, remedy, line=line)
+        return self.add(Severity.WARNING, code, where, message, remedy)
 
-    def note(self, code: str, where: str, message: str, remedy: str = "", *, line: int | None = None) -> Finding:
+    def note(self, code: str, where: str, message: str, remedy: str = "") -> Finding:
         """Something worth knowing."""
-        return self.add(Severity.NOTE, code, where, message, remedy, line=line)
+        return self.add(Severity.NOTE, code, where, message, remedy)
 
     def add(
         self, severity: Severity, code: str, where: str, message: str, remedy: str, *, line: int | None = None
@@ -78,7 +78,7 @@ class Findings:
             findings=ordered,
         )
 
-    def raise_if_errors(self, message: str, kind: type[OrchestratorError] = UsageError, *, remedy: str = "") -> None:
+    def raise_if_errors(self, message: str, kind: type[OrchestratorError] = UsageError) -> None:
         """Raise a `kind` with everything that was found, when an error is among it."""
         if self.errors:
-            raise kind(message, remedy=remedy, findings=tuple(self.found))
+            raise kind(message, findings=tuple(self.found))

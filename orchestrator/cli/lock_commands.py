@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -23,6 +23,7 @@ from orchestrator.cli.parameters import (
     trust_option,
 )
 from orchestrator.errors import UsageError
+from orchestrator.resolved import InputName
 
 if TYPE_CHECKING:
     from orchestrator.lock.resolve import Updated
@@ -55,8 +56,9 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
     from orchestrator.engine.select import connect
     from orchestrator.lock.resolve import known_names, update_lock
 
-    if project is None and upgrade not in (None, ALL) and (Path(upgrade).is_dir() or "." in upgrade):
-        project, upgrade = PROJECT.convert(upgrade, None, None), ALL  # `lock --upgrade project.yaml`
+    # NAME is one of a few words, and PROJECT.YAML is needed: in `lock --upgrade project.yaml` it is the project.
+    if project is None and upgrade is not None and upgrade not in (ALL, *get_args(InputName)):
+        project, upgrade = PROJECT.convert(upgrade, None, None), ALL
     if project is None:
         raise UsageError("give the project", remedy="orchestrator lock PROJECT.YAML [--upgrade [NAME]]")
     checked = check_project(project)

@@ -96,11 +96,6 @@ class ElfFacts:
         """Whether a Gevulot node's loader would take it: 64-bit x86-64."""
         return self.bits == 64 and self.machine == MACHINE
 
-    @property
-    def is_static(self) -> bool:
-        """Whether it runs without a loader and without libraries."""
-        return self.interpreter is None and not self.needed
-
 
 class _View:
     """A seekable stream for pyelftools: section headers hidden (loaders don't look at them, and they are where a

@@ -45,7 +45,7 @@ class DockerEngine(ApiEngine):
                 note=note,
             ),
         )
-        self._network = os.environ.get("ORCHESTRATOR_BUILD_NETWORK", "") or _network(api)
+        self._network = _network(api)
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
         """Build and return the image id; see `Engine.build`."""

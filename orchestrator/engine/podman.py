@@ -56,7 +56,7 @@ class PodmanEngine(ApiEngine):
                 note=note,
             ),
         )
-        self._network = os.environ.get("ORCHESTRATOR_BUILD_NETWORK", "")
+        self._network = ""
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
         """Build and return the image id; see `Engine.build`."""

@@ -116,7 +116,7 @@ class PrivateEngine(PodmanEngine):
                 remedy="run `podman info` to see what is wrong with Podman on this machine",
                 said=service.log_tail(),
             ) from error
-        self._network = self._network or network
+        self._network = network
         self.service = service
 
     def close(self) -> None:

@@ -25,10 +25,10 @@ from orchestrator.events import Emit, Notice, ignore
 from orchestrator.files import write_text
 
 PROBE_ID = "probe"
-# The smallest static program, exit(0): machine code, ELF machine number.
-_EXIT_0 = {
-    "x86_64": (bytes.fromhex("31ffb83c0000000f05"), 62),  # xor edi,edi; mov eax,60; syscall
-    "aarch64": (bytes.fromhex("000080d2a80b80d2010000d4"), 183),  # mov x0,0; mov x8,93; svc 0
+# The smallest static program, exit(0): machine code, ELF machine number, assembly.
+EXIT_0 = {
+    "x86_64": (bytes.fromhex("31ffb83c0000000f05"), 62, "xor edi, edi; mov eax, 60; syscall"),
+    "aarch64": (bytes.fromhex("000080d2a80b80d2010000d4"), 183, "mov x0, 0; mov x8, 93; svc 0"),
 }
 _NETWORK = re.compile(r"netavark|cni|network|netns|slirp|pasta", re.IGNORECASE)
 _RUNTIME = re.compile(r"/(?P<name>\w[\w-]*) ")
@@ -135,7 +135,7 @@ def _probe(engine: PrivateEngine) -> None:
 def _probe_context() -> list[bytes]:
     # Mounted, not copied: a step that fails leaves no layer of an earlier one behind.
     step = 'RUN --mount=type=bind,source=probe,target=/probe ["/probe"]'
-    if platform.machine() not in _EXIT_0:
+    if platform.machine() not in EXIT_0:
         step = "COPY probe /probe"
     files = {"Containerfile": f"FROM scratch\n{step}\n".encode(), "probe": _program()}
     buffer = io.BytesIO()
@@ -148,7 +148,7 @@ def _probe_context() -> list[bytes]:
 
 
 def _program() -> bytes:
-    code, machine = _EXIT_0.get(platform.machine(), (b"", 0))
+    code, machine, _ = EXIT_0.get(platform.machine(), (b"", 0, ""))
     base, header = 0x400000, 64 + 56
     size = header + len(code)
     elf = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)  # 64 bits, little-endian, version 1

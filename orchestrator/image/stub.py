@@ -2,7 +2,7 @@
 
 A machine that boots it prints one line to COM1 and stops (QEMU with isa-debug-exit ends with status
 STUB_EXIT_STATUS). It runs no program, and images say so. The sources are stub.asm and stub_kernel.asm beside this
-file; a test assembles them and compares the bytes.
+file; `make check` assembles them and compares the bytes.
 """
 
 from __future__ import annotations

@@ -127,8 +127,7 @@ class _Rootfs:
                 remedy="install the package mmdebstrap",
             )
         if self.mirror and (wrong := mirrors.problem("debian:", self.mirror)):
-            message, _, remedy = wrong.partition("; ")
-            raise InputError(f"mirrors: debian: {redact(message)}", remedy=remedy)
+            raise InputError(f"mirrors: debian: {redact(wrong.message)}", remedy=wrong.remedy)
         if redact(self.mirror) != self.mirror:
             raise InputError(
                 f"mirrors: debian: {redact(self.mirror)}: apt writes the address into the base, credentials too",

@@ -19,7 +19,7 @@ from orchestrator.inputs.archives import extract
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.store import Entry, key_of
 from orchestrator.project.model import GpuAssets, Nanos, Ops
-from orchestrator.resolved import Input, InputKind, InputName, redact_url
+from orchestrator.resolved import Input, InputName, redact_url
 
 NANOS_URL = "https://storage.googleapis.com/nanos/release/{version}/nanos-release-linux-{version}.tar.gz"
 COMMON_URL = "https://storage.googleapis.com/nanos/common/common.tar.gz"
@@ -160,10 +160,10 @@ def _local_nanos(access: Access, root: Path, spec: Nanos) -> tuple[Input, Input 
     return kernel, _file_input("nanos-common", str(Path(spec.path or "") / "common.tar.gz"), archive)
 
 
-def _file_input(name: InputName, written: str, path: Path, kind: InputKind = "file") -> Input:
+def _file_input(name: InputName, written: str, path: Path) -> Input:
     digest, size = trees.file_digest(path)
     pin = {"sha256": digest, "size": str(size)}
-    return Input(name=name, kind=kind, source=written, pin=pin, path=path.absolute())
+    return Input(name=name, kind="file", source=written, pin=pin, path=path.absolute())
 
 
 def _check_md5(access: Access, version: str, entry: Entry) -> str:

@@ -101,12 +101,11 @@ class Store:
         with self.lock(key):
             return self._rehashed(key)
 
-    def put(self, key: str, fill: Fill, *, expected: str | None = None) -> Entry:
+    def put(self, key: str, fill: Fill) -> Entry:
         """The entry; made with `fill` when it isn't there, by one process while the others wait.
 
-        For content that `key` alone determines (a commit, an archive's hash). `expected` is the SHA-256 that
-        it must have. Errors: InputError for a mismatch and for a full disk; whatever `fill` raises. Nothing
-        is left behind then.
+        For content that `key` alone determines (a commit, an archive's hash). Errors: InputError for a full disk;
+        whatever `fill` raises. Nothing is left behind then.
         """
         entry = self._read(key)
         if entry is not None and _unchanged(entry):
@@ -116,13 +115,13 @@ class Store:
             if entry is not None:
                 return entry
             with self.temporary(key) as temporary:
-                return self._install(_filled(temporary, fill, expected), temporary, key)
+                return self._install(_filled(temporary, fill, None), temporary, key)
 
     def keep(self, name: str, fill: Fill, *, expected: str | None = None, newer_than: float = 0.0) -> Entry:
         """As `put`, for what may be other bytes another day (a URL): stored by its SHA-256, found by `name`.
 
         So an entry that a build is reading never changes; what `name` came to mean before `newer_than` (seconds since
-        1970) is made anew.
+        1970) is made anew. `expected` is the SHA-256 that it must have; else it is an InputError.
         """
         entry = self._kept(name, expected, newer_than)
         if entry is not None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from orchestrator.project.wrong_value import WrongValueError
 from orchestrator.suggest import shown
 from orchestrator.text import is_one_line
 
@@ -28,51 +29,59 @@ _SCHEMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def problem(key: str, value: str) -> str:
-    """What is wrong with one entry, as `what; what to do`; "" when nothing is."""
+def problem(key: str, value: str) -> WrongValueError | None:
+    """What is wrong with one entry; None when nothing is."""
     if not _KEY.fullmatch(key):
-        return f"`{shown(key)}` is no prefix of an address; write the beginning of a URL or of an image reference"
+        return WrongValueError(
+            f"`{shown(key)}` is no prefix of an address", "write the beginning of a URL or of an image reference"
+        )
     if not value or not is_one_line(value) or any(c.isspace() or c in "[]<>\"'\\^`{|}$" for c in value):
-        return f"`{shown(value)}` is not an address; write one without spaces, brackets and quotes"
+        return WrongValueError(f"`{shown(value)}` is not an address", "write one without spaces, brackets and quotes")
     for kind in (DEBIAN, PYPI):
         if key.startswith(kind):
             if kind == DEBIAN and not _SUITE.fullmatch(key):
-                return f"`{shown(key)}` names no Debian release; write `debian:` or `debian:bookworm`"
+                return WrongValueError(
+                    f"`{shown(key)}` names no Debian release", "write `debian:` or `debian:bookworm`"
+                )
             return _url(value, _SCHEMES[kind])
     if "://" in key or "@" in key:
         return _url(value, _SCHEMES[""])
     if not _REGISTRY.fullmatch(value):
-        return f"`{shown(value)}` is not the beginning of an image reference; write as registry.example:5000/library/"
-    return ""
+        return WrongValueError(
+            f"`{shown(value)}` is not the beginning of an image reference", "write as registry.example:5000/library/"
+        )
+    return None
 
 
-def problems(mirrors: Any) -> Iterator[tuple[str, str]]:
-    """(key, `what; what to do`) of every entry that is wrong, of whatever a file holds."""
+def problems(mirrors: Any) -> Iterator[tuple[str, WrongValueError]]:
+    """Key and problem of every entry that is wrong, of whatever a file holds."""
     if isinstance(mirrors, Mapping):
         for key, value in mirrors.items():
-            if isinstance(key, str) and isinstance(value, str) and (text := problem(key, value)):
-                yield key, text
+            if isinstance(key, str) and isinstance(value, str) and (wrong := problem(key, value)):
+                yield key, wrong
 
 
 def checked(mirrors: dict[str, str]) -> dict[str, str]:
     """`mirrors` as they are. ValueError naming the first entry that is wrong."""
-    for _, text in problems(mirrors):
-        raise ValueError(text)
+    for _, wrong in problems(mirrors):
+        raise wrong
     return mirrors
 
 
-def _url(value: str, schemes: tuple[str, ...]) -> str:
+def _url(value: str, schemes: tuple[str, ...]) -> WrongValueError | None:
     try:
         parts = urlsplit(value)
         port = parts.port
     except ValueError:
-        return f"`{shown(value)}` is not a URL; write as https://mirror.example/path/"
+        return WrongValueError(f"`{shown(value)}` is not a URL", "write as https://mirror.example/path/")
     wanted = " or ".join(f"{scheme}://" for scheme in schemes)
     if parts.scheme not in schemes or "://" not in value:
-        return f"`{shown(value)}` must begin with {wanted}; write as https://mirror.example/path/"
+        return WrongValueError(f"`{shown(value)}` must begin with {wanted}", "write as https://mirror.example/path/")
     if parts.scheme == "file":
         inside = parts.path.startswith("/") and ".." not in parts.path.split("/")
-        return "" if inside and not parts.netloc else f"`{shown(value)}` names no directory; write file:///DIRECTORY"
+        if not inside or parts.netloc:
+            return WrongValueError(f"`{shown(value)}` names no directory", "write file:///DIRECTORY")
+        return None
     if not parts.hostname or parts.hostname.startswith("-") or port == 0:
-        return f"`{shown(value)}` names no host; write as https://mirror.example/path/"
-    return ""
+        return WrongValueError(f"`{shown(value)}` names no host", "write as https://mirror.example/path/")
+    return None

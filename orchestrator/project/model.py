@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from orchestrator.families import FAMILY_NAMES
 from orchestrator.project import mirrors
+from orchestrator.project.wrong_value import WrongValueError
 from orchestrator.suggest import did_you_mean, shown
 from orchestrator.text import is_one_line
 
@@ -55,9 +56,11 @@ def _starts(value: str) -> str:
         try:
             words = shlex.split(first[2:])
         except ValueError as error:
-            raise ValueError(f"its first line, {shown(first)}, has {str(error).lower()}; close the quote") from error
+            message = f"its first line, {shown(first)}, has {str(error).lower()}"
+            raise WrongValueError(message, "close the quote") from error
         if not words or not is_one_line(first):
-            raise ValueError(f"its first line, {shown(first)}, names no interpreter; write as #!/bin/bash -e")
+            message = f"its first line, {shown(first)}, names no interpreter"
+            raise WrongValueError(message, "write as #!/bin/bash -e")
     return value
 
 
@@ -114,9 +117,9 @@ def is_whole_cuda(version: str) -> bool:
 
 def _whole_cuda(value: str) -> str:
     if not is_whole_cuda(value):
-        raise ValueError(
-            f"CUDA {value} can't be made from Python packages, which hold no nvcc before {FIRST_WHOLE_CUDA}"
-            "; remove it: CUDA 12 needs its image"
+        raise WrongValueError(
+            f"CUDA {value} can't be made from Python packages, which hold no nvcc before {FIRST_WHOLE_CUDA}",
+            "remove it: CUDA 12 needs its image",
         )
     return value
 
@@ -243,7 +246,7 @@ class Nanos(Model):
     def _one_source(self) -> Nanos:
         given = [k for k in ("version", "path", "kernel") if getattr(self, k) is not None]
         if self.kernel is not None and len(given) > 1:
-            raise ValueError("kernel: stub stands alone; drop version and path")
+            raise WrongValueError("kernel: stub stands alone", "drop version and path")
         if not given:
             raise ValueError("needs one of version, path, kernel")
         return self
@@ -276,10 +279,8 @@ class Ops(Model):
         if self.version is not None and re.fullmatch(r"\d+\.\d+\.\d+", self.version):
             number = tuple(int(part) for part in self.version.split("."))
             if number < MINIMUM_OPS:
-                raise ValueError(
-                    f"ops {self.version} can't write the /workspace mount as the node expects it"
-                    " (older than 0.1.42); use 0.1.42 or newer"
-                )
+                message = f"ops {self.version} can't write the /workspace mount as the node expects it"
+                raise WrongValueError(f"{message} (older than 0.1.42)", "use 0.1.42 or newer")
         return self
 
 
@@ -302,7 +303,7 @@ class GpuAssets(Model):
 
 def _gpu_family(value: str) -> str:
     if value not in FAMILY_NAMES:
-        raise ValueError(f"isn't a GPU family; {did_you_mean(value, FAMILY_NAMES)}")
+        raise WrongValueError("isn't a GPU family", did_you_mean(value, FAMILY_NAMES))
     return value
 
 

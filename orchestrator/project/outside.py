@@ -30,7 +30,8 @@ def outside(loaded: LoadedProject) -> list[Finding]:
     build = loaded.project.build
     for index, secret in enumerate(build.secrets):
         if secret.env is not None:
-            findings.note(OUTSIDE, f"build.secrets[{index}].env", f"the build step gets your variable {secret.env}", trust)
+            message = f"the build step gets your variable {secret.env}"
+            findings.note(OUTSIDE, f"build.secrets[{index}].env", message, trust)
     if build.ssh:
         findings.note(OUTSIDE, "build.ssh", "the build step can use the keys of your ssh agent", trust)
     return findings.found
@@ -42,8 +43,9 @@ def secret_files(loaded: LoadedProject) -> tuple[Path, ...]:
     return tuple(Path(os.path.realpath(loaded.root / file)) for file in files if file is not None)
 
 
-def secrets_in_context(loaded: LoadedProject, left_out_by: LeftOutBy | None) -> Iterator[Finding]:
+def secrets_in_context(loaded: LoadedProject, left_out_by: LeftOutBy | None) -> list[Finding]:
     """A note for each secret's file among the sources that is left out of them by itself, not by an ignore file."""
+    findings = Findings(file=str(loaded.path), lines=loaded.lines)
     context = Path(os.path.realpath(loaded.root / loaded.project.build.context))
     for index, secret in enumerate(loaded.project.build.secrets):
         if secret.file is None:
@@ -53,12 +55,13 @@ def secrets_in_context(loaded: LoadedProject, left_out_by: LeftOutBy | None) -> 
             continue
         name = str(real.relative_to(context))
         if left_out_by is None or not left_out_by(name):
-            yield _note(
-                loaded,
+            findings.note(
+                OUTSIDE,
                 f"build.secrets[{index}].file",
                 f"`{name}` is left out of the build context, because it is a secret",
                 f"the step reads it at /run/secrets/{secret.id}; name copies of it, if there are any, in .dockerignore",
             )
+    return findings.found
 
 
 def _paths(loaded: LoadedProject) -> Iterator[tuple[str, str]]:

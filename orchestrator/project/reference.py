@@ -218,10 +218,14 @@ def _allow_plain_reference(schema: dict[str, Any]) -> None:
         place["anyOf"] = [{"type": "string"}, {"$ref": place.pop("$ref", "#/$defs/Base")}]
 
 
-def _wrapped(text: str, width: int = 100) -> list[str]:
+WIDTH = 100
+"""Columns of the page."""
+
+
+def _wrapped(text: str) -> list[str]:
     lines, line = [], ""
     for word in text.split():
-        if line and len(line) + 1 + len(word) > width:
+        if line and len(line) + 1 + len(word) > WIDTH:
             lines.append(line)
             line = word
         else:

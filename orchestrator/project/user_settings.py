@@ -80,9 +80,8 @@ def read_settings(path: Path) -> UserSettings:
 
 
 def _mirrors(findings: Findings, written: Any) -> None:
-    for key, problem in mirrors.problems(written):
-        message, _, remedy = problem.partition("; ")
-        findings.error("bad-value", yaml_reader.join("mirrors", key), message, remedy)
+    for key, wrong in mirrors.problems(written):
+        findings.error("bad-value", yaml_reader.join("mirrors", key), wrong.message, wrong.remedy)
 
 
 def _model_of(field: str) -> type[Model]:

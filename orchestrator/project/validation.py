@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from orchestrator.findings import Findings
 from orchestrator.project import mirrors, schema
 from orchestrator.project.model import Project
+from orchestrator.project.wrong_value import WrongValueError
 from orchestrator.project.yaml_reader import Document, join
 from orchestrator.suggest import did_you_mean, is_slip, nearest, shown
 
@@ -123,9 +124,8 @@ class Checker:
         if any(each.field == path for each in self.document.findings):
             return  # the reader could make nothing of it, and has said so
         if path == "mirrors" and detail["type"] == "value_error":
-            for key, problem in mirrors.problems(self._at(path)):
-                message, _, remedy = problem.partition("; ")
-                self.errors.error("bad-value", join(path, key), message, remedy)
+            for key, wrong in mirrors.problems(self._at(path)):
+                self.errors.error("bad-value", join(path, key), wrong.message, wrong.remedy)
             return
         if detail["type"] == "missing" and path in self.meant:
             return
@@ -146,8 +146,10 @@ class Checker:
         if kind == "missing":
             return "is missing", remedy or "add it"
         if kind == "value_error":
-            message, _, hint = str(context.get("error", "isn't allowed")).partition("; ")
-            return message, hint or remedy
+            wrong = context.get("error")
+            if isinstance(wrong, WrongValueError):
+                return wrong.message, wrong.remedy or remedy
+            return str(wrong or "isn't allowed"), remedy
         if kind == "literal_error":
             return self._choice(str(context.get("expected", "")), self.document.raw.get(path, value))
         if kind == "string_pattern_mismatch":

@@ -75,6 +75,12 @@ def test_lock_needs_a_project_and_a_name_that_it_has(root: Path, tmp_path: Path)
     assert done.code == 3
     done = run(root, "lock", "--upgrade", project, *nowhere)  # NAME is optional
     assert done.code == 3
+    done = run(root, "lock", "--upgrade", "base", *nowhere)
+    assert done.code == 2
+    assert "PROJECT.YAML" in done.stderr
+    done = run(root, "lock", "--upgrade", "none", *nowhere)  # no input is called so, and there need be no such file
+    assert done.code == 2
+    assert "none: does not exist" in done.stderr
     assert not (tmp_path / "project.lock").exists()
 
 

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
-import subprocess
 from io import BytesIO
 from pathlib import Path
 
-import pytest
 from elftools.elf.elffile import ELFFile
 
-import orchestrator.image
 from orchestrator.image import stub
 from orchestrator.image.mbr import REGION_AT, TABLE_AT
 from orchestrator.image.reader import open_image
 from orchestrator.image.tree import File
 from orchestrator.image.writer import BootFiles, ImageWriter
-
-SOURCES = Path(orchestrator.image.__file__).parent
-
-
-def assemble(source: Path, directory: Path) -> bytes:
-    nasm = shutil.which("nasm")
-    assert nasm, "nasm is missing; `make test` installs it (apt: nasm)"
-    out = directory / "out.bin"
-    subprocess.run([nasm, "-f", "bin", "-o", out, source], check=True)
-    return out.read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("source", "code"), [("stub.asm", stub.stub_boot_image()), ("stub_kernel.asm", stub.stub_kernel())]
-)
-def test_the_table_is_what_the_assembly_says(tmp_path: Path, source: str, code: bytes) -> None:
-    assert assemble(SOURCES / source, tmp_path) == code
 
 
 def test_boot_image_tells_its_length() -> None:

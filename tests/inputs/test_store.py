@@ -77,7 +77,7 @@ def test_damaged_record_counts_as_no_entry(store: Store, text: str) -> None:
 
 def test_mismatch_names_both_hashes_and_keeps_nothing(store: Store) -> None:
     with pytest.raises(InputError) as caught:
-        store.put("a-1", fill_with(b"bad"), expected="0" * 64)
+        store.keep("a-1", fill_with(b"bad"), expected="0" * 64)
     assert "0" * 64 in str(caught.value)
     assert hashlib.sha256(b"bad").hexdigest() in str(caught.value)
     assert store.list() == []

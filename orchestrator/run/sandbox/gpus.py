@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -17,6 +17,7 @@ from orchestrator.errors import EngineError
 from orchestrator.files import Tree
 from orchestrator.run.sandbox.tree import resolve
 
+_DEVICES: Final = Path("/dev")
 _FOLDERS: Final = tuple(
     Path(each)
     for each in (
@@ -39,16 +40,16 @@ class HostGpus:
     libraries: tuple[Path, ...]
 
 
-def host_gpus(device_folder: Path = Path("/dev"), folders: Sequence[Path] = _FOLDERS) -> HostGpus:
+def host_gpus() -> HostGpus:
     """What this machine has. EngineError when that is no NVIDIA GPU, or its driver has no libcuda here."""
-    nodes = [*device_folder.glob("nvidia*"), *device_folder.glob("nvidia-caps/*")]
+    nodes = [*_DEVICES.glob("nvidia*"), *_DEVICES.glob("nvidia-caps/*")]
     devices = tuple(sorted(str(each) for each in nodes if each.is_char_device()))
     if not devices:
         raise EngineError(
-            f"this machine has no NVIDIA GPU ({device_folder}/nvidia* is missing)",
+            f"this machine has no NVIDIA GPU ({_DEVICES}/nvidia* is missing)",
             remedy="rehearse without --gpus, or where nvidia-smi shows a GPU",
         )
-    for folder in folders:
+    for folder in _FOLDERS:
         if (folder / "libcuda.so.1").is_file():
             libraries = sorted(each for each in folder.iterdir() if _DRIVER.fullmatch(each.name) and each.is_file())
             return HostGpus(devices=devices, libraries=tuple(libraries))

@@ -13,7 +13,7 @@ _BASE: Final = 0x400000
 _SIZES_AT: Final = 64 + 32  # p_filesz and p_memsz of the only program header
 _PARAMETERS: Final = 56
 
-# A test assembles launcher.asm and compares.
+# `make check` assembles launcher.asm and compares.
 CODE: Final = bytes.fromhex(
     """
     7f454c4602010100000000000000000002003e00010000007800400000000000400000000000000000000000000000000000000040003800

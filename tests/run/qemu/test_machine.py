@@ -16,7 +16,7 @@ from orchestrator.doctor import examine
 from orchestrator.errors import VerificationError
 from orchestrator.image import stub
 from orchestrator.image.writer import BootFiles, ImageWriter
-from orchestrator.run.qemu.accelerator import PROBE, TCG, Accelerator, choose, failure
+from orchestrator.run.qemu.accelerator import TCG, Accelerator, choose, failure
 from orchestrator.run.qemu.machine import Machine, boot, command, explain
 from tests.support.cli import ROOT, orchestrator
 from tests.support.receipts import receipt_text
@@ -131,10 +131,7 @@ def machines(image: Path) -> list[str]:
     return found
 
 
-def test_the_probe_is_what_its_assembly_says_and_runs_emulated(tmp_path: Path) -> None:
-    (tmp_path / "probe.asm").write_text("\n".join(["bits 16", *(text for _, text in PROBE)]) + "\n")
-    subprocess.run(["nasm", "-f", "bin", "-o", "probe", "probe.asm"], cwd=tmp_path, check=True)
-    assert (tmp_path / "probe").read_bytes() == bytes.fromhex("".join(code for code, _ in PROBE))
+def test_the_probe_runs_emulated() -> None:
     assert failure("qemu-system-x86_64", TCG) == ""
     assert "invalid accelerator" in failure("qemu-system-x86_64", Accelerator(name="warp", cpu="max"))
 

@@ -20,18 +20,20 @@ def test_a_machine_without_a_gpu_says_so(packed: Packed) -> None:
     assert "no NVIDIA GPU" in done.stderr and "without --gpus" in done.stderr
 
 
-def test_devices_and_the_drivers_libraries_are_found(tmp_path: Path) -> None:
+def test_devices_and_the_drivers_libraries_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes, libraries = tmp_path / "dev", tmp_path / "lib"
+    monkeypatch.setattr("orchestrator.run.sandbox.gpus._DEVICES", nodes)
+    monkeypatch.setattr("orchestrator.run.sandbox.gpus._FOLDERS", (tmp_path / "absent", libraries))
     nodes.mkdir()
     libraries.mkdir()
     (nodes / "nvidia0").symlink_to("/dev/null")
     (nodes / "nvidia.txt").write_text("no device")
     with pytest.raises(EngineError, match=r"no libcuda\.so\.1"):
-        host_gpus(nodes, [libraries])
+        host_gpus()
     (libraries / "libcuda.so.550.54.15").write_text("driver")
     (libraries / "libcuda.so.1").symlink_to("libcuda.so.550.54.15")
     (libraries / "libcudart.so.12").write_text("no part of the driver")
-    found = host_gpus(nodes, [tmp_path / "absent", libraries])
+    found = host_gpus()
     assert found.devices == (str(nodes / "nvidia0"),)
     assert [each.name for each in found.libraries] == ["libcuda.so.1", "libcuda.so.550.54.15"]
 

@@ -1,0 +1,36 @@
+"""docs/environment.md and the code name the same variables."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from orchestrator.containerfile.assemble import PROXIES
+from orchestrator.doctor import PROXIES as ALL_PROXIES
+from orchestrator.inputs.store import CACHE_VARIABLE
+from orchestrator.network import CA_VARIABLES
+from orchestrator.project.secrets import AGENT_VARIABLE
+from tests.support.imports import ROOT, modules
+
+NAMED = {CACHE_VARIABLE, AGENT_VARIABLE, *CA_VARIABLES, *PROXIES, *ALL_PROXIES}
+"""Read by a name that is a constant, or one of several."""
+OF_LIBRARIES = {"GRPC_VERBOSITY", "GRPC_ENABLE_FORK_SUPPORT"}
+"""Set for a library, not read."""
+
+
+def literals() -> set[str]:
+    """Names that stand in the code where the environment is asked."""
+    found: set[str] = set()
+    for _, path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = ast.unparse(node) if isinstance(node, ast.Call | ast.Subscript | ast.Compare) else ""
+            found |= set(re.findall(r"environ(?:\.get|\.setdefault)?[(\[]'([A-Za-z_]+)'", text))
+            found |= set(re.findall(r"'([A-Za-z_]+)' (?:not )?in os\.environ", text))
+            found |= set(re.findall(r"'([A-Z_]+)'", text)) if "environ.get(name" in text else set()
+    return found
+
+
+def test_the_page_lists_every_variable() -> None:
+    rows = [line.split("|")[1] for line in (ROOT / "docs/environment.md").read_text().splitlines() if line[:3] == "| `"]
+    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert listed == literals() - OF_LIBRARIES | NAMED | {"CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF"}
