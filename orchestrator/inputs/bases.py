@@ -15,8 +15,9 @@ from orchestrator.files import make_directory
 from orchestrator.inputs.access import Access, differs, not_in_cache
 from orchestrator.inputs.debian import debian_rootfs, locked_packages, locked_rootfs
 from orchestrator.inputs.image_archive import SavedImage, read_image, write_image
-from orchestrator.inputs.model import Input, InputName, Pin, redirect
+from orchestrator.inputs.model import Input, InputName, Pin
 from orchestrator.inputs.store import Entry, Store, key_of
+from orchestrator.project.mirrors import redirect
 from orchestrator.project.model import Base, Bootstrap
 
 BOOTSTRAP_TAG = "localhost/orchestrator/base"

@@ -14,7 +14,8 @@ from orchestrator.events import Event, Notice
 from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.inputs import releases
 from orchestrator.inputs.access import Access
-from orchestrator.inputs.model import redact_url, redirect
+from orchestrator.inputs.model import redact_url
+from orchestrator.project.mirrors import redirect
 from orchestrator.project.model import GpuAssets, Nanos, Ops
 from tests.support.servers import Fault, FileServer
 

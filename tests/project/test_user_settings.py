@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import UsageError
-from orchestrator.inputs.model import redirect
 from orchestrator.project.load import load_project
+from orchestrator.project.mirrors import redirect
 from orchestrator.project.user_settings import settings_path, with_user_settings
 
 YAML = "name: x\nbuild: {run: make, program: x}\n"
