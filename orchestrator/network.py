@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import certifi
 
@@ -18,6 +19,16 @@ CA_PATHS = (
     "/etc/ssl/ca-bundle.pem",  # openSUSE
     "/etc/ssl/cert.pem",  # Alpine, macOS
 )
+_HERE = {"localhost", "127.0.0.1", "::1"}
+
+
+def is_plain(url: str) -> bool:
+    """Whether anybody on the way can change what comes from an address: it has no TLS, and isn't this machine."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "git") and parts.hostname not in _HERE
 
 
 def ca_bundle() -> Path:

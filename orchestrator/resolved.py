@@ -108,15 +108,6 @@ def redact_url(url: str) -> str:
     return urlunsplit((parts.scheme, host, parts.path, "***" if parts.query else "", ""))
 
 
-def redirect(url: str, mirrors: Mapping[str, str]) -> str:
-    """`url` (or an image reference) with its longest prefix in `mirrors` replaced."""
-    matches = [prefix for prefix in mirrors if prefix and url.startswith(prefix)]
-    if not matches:
-        return url
-    best = max(matches, key=len)
-    return mirrors[best] + url[len(best) :]
-
-
 def debian_mirror(suite: str, mirrors: Mapping[str, str]) -> str:
     """Where Debian `suite` is fetched from: the mirror of the longest prefix of `debian:SUITE`, "" for none."""
     matches = [prefix for prefix in mirrors if prefix.startswith("debian:") and f"debian:{suite}".startswith(prefix)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
 
 import click
@@ -65,6 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = given[: given.index("--")] if "--" in given else given
     wanted = [argument for argument in options if argument != "--debug"] + given[len(options) :]
     _tolerate_any_name()
+    # Also for what we start: git would make a cache that everyone may write to.
+    os.umask(os.umask(0o077) | 0o002)
     sys.exit(exiting(lambda: _invoke(wanted), debug="--debug" in options))
 
 

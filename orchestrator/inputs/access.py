@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from orchestrator.errors import InputError, OrchestratorError
-from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted, ignore
+from orchestrator.events import Emit, Notice, StepFinished, StepProgress, StepStarted, ignore
 from orchestrator.inputs.store import Store
-from orchestrator.resolved import InputName, Pin, redirect
+from orchestrator.network import is_plain
+from orchestrator.project.mirrors import redirect
+from orchestrator.resolved import InputName, Pin
 
 STAGE = "inputs"
 _numbers = itertools.count(1)
@@ -102,6 +104,13 @@ class Step:
         if now - self._shown >= 0.2 or done == total:
             self._shown = now
             self.emit(StepProgress(id=self.id, done=done, total=total))
+
+
+def warn_of_plain(access: Access, url: str, shown: str, remedy: str) -> None:
+    """Warn of an address without TLS, where nothing says what must come from there."""
+    if is_plain(url) and not access.offline:
+        text = f"{shown} comes over {url.partition(':')[0]}, and nothing says what it must be; {remedy}"
+        access.emit(Notice(text=text, level="warning"))
 
 
 def not_in_cache(what: str) -> InputError:

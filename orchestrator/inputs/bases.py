@@ -16,8 +16,9 @@ from orchestrator.inputs.image_archive import SavedImage, read_image, write_imag
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.store import Entry, Store, key_of
 from orchestrator.label import LABEL
+from orchestrator.project.mirrors import redirect
 from orchestrator.project.model import Base, Bootstrap
-from orchestrator.resolved import Input, InputName, Pin, redirect
+from orchestrator.resolved import Input, InputName, Pin
 
 BOOTSTRAP_TAG = "localhost/orchestrator/base"
 SAVED_TAG = "localhost/orchestrator/image"

@@ -7,13 +7,15 @@ import hashlib
 import os
 import random
 import shutil
+import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urljoin, urlsplit
 
 import httpx
@@ -21,8 +23,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from orchestrator import files
 from orchestrator.errors import InputError
-from orchestrator.events import Notice
-from orchestrator.inputs.access import Access, Limits, Step, differs, not_in_cache
+from orchestrator.inputs.access import Access, Limits, Step, differs, not_in_cache, warn_of_plain
 from orchestrator.inputs.store import Entry, disk_full, key_of, mismatch
 from orchestrator.network import CA_VARIABLES, ca_bundle
 from orchestrator.resolved import InputName, redact, redact_url
@@ -30,7 +31,6 @@ from orchestrator.resolved import InputName, redact, redact_url
 CHUNK = 256 * 1024
 USER_AGENT = "gevulot-orchestrator"
 _LATER = {408, 425, 429}
-_HERE = {"localhost", "127.0.0.1", "::1"}
 
 Check = Callable[[Path], None]
 """Looks at a finished file; raises InputError when it is not what was asked for (an error page, say)."""
@@ -68,15 +68,14 @@ def fetch(
         raise InputError(f"{shown}: {error}", remedy="check the URL") from error
     if scheme not in {"http", "https", "file"}:
         raise InputError(f"{shown}: {scheme or 'no'} scheme is not supported", remedy="use http, https or file")
+    if wanted is None:
+        warn_of_plain(access, real, shown, "use https, or give its sha256")
     with access.step(title or f"download {shown}") as step:
         step.cached = True
 
         def fill(target: Path) -> dict[str, str]:
             if access.offline and scheme != "file":
                 raise not_in_cache(shown)
-            if scheme == "http" and wanted is None and urlsplit(real).hostname not in _HERE:
-                text = f"{shown} comes over http, and nothing says what it must be; use https, or give its sha256"
-                access.emit(Notice(text=text, level="warning"))
             step.cached = False
             transfer = _Transfer(url=real, shown=shown, target=target, step=step, limits=access.limits)
             digest = transfer.copy() if scheme == "file" else transfer.download()
@@ -107,6 +106,8 @@ class _Transfer:
     fruitless: int = 0
     deadline: float = 0.0
     hash: hashlib._Hash = field(default_factory=hashlib.sha256)
+    connections: list[socket.socket] = field(default_factory=list)
+    """Handles of our own to all that was opened, for `_cut`."""
 
     def download(self) -> str:
         """Fetch the whole file; returns its SHA-256."""
@@ -118,7 +119,7 @@ class _Transfer:
             sleep=self._sleep,
             reraise=True,
         )
-        with _client(self.limits, self.url) as client, files.new(self.target) as sink:
+        with _client(self.limits, self.url) as client, files.new(self.target) as sink, self._ends_in_time():
             try:
                 retrying(self._attempt, client, sink)
             except _RetryError as error:
@@ -127,6 +128,31 @@ class _Transfer:
                     remedy="check the network and the proxy settings, or name a copy of it under `mirrors:`",
                 ) from error
         return self.hash.hexdigest()
+
+    @contextmanager
+    def _ends_in_time(self) -> Iterator[None]:
+        """Break all connections at the deadline: each byte of a header restarts the wait for the next one."""
+        timer = threading.Timer(self.limits.total, self._cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            for connection in self.connections:
+                connection.close()
+
+    def _cut(self) -> None:
+        for connection in tuple(self.connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def _trace(self, event: str, details: Mapping[str, Any]) -> None:
+        """httpcore tells of what it does: here, of a connection to the server, or to a proxy."""
+        if event.endswith("connect_tcp.complete"):
+            self.connections.append(details["return_value"].get_extra_info("socket").dup())
+            if time.monotonic() >= self.deadline:
+                self._cut()
 
     def copy(self) -> str:
         """Copy a file: URL; returns its SHA-256."""
@@ -147,7 +173,7 @@ class _Transfer:
 
     def _attempt(self, client: httpx.Client, sink: BinaryIO) -> None:
         try:
-            with client.stream("GET", self.url, headers=self._headers()) as reply:
+            with client.stream("GET", self.url, headers=self._headers(), extensions={"trace": self._trace}) as reply:
                 self._begin(reply, sink)
                 # As it arrives: with a chunk size httpx would hold bytes back, and a break would lose them.
                 self._receive(reply.iter_raw(), sink)
@@ -159,17 +185,22 @@ class _Transfer:
             raise InputError(f"{self.shown}: more than {self.limits.redirects} redirects") from error
         except (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError) as error:
             raise InputError(f"{self.shown}: {error}", remedy="check the URL") from error
-        except httpx.TimeoutException as error:
-            raise _RetryError(f"no answer within {self.limits.stall:g} s") from error
         except httpx.HTTPError as error:
-            if _is_about_trust(error):
-                raise _untrusted(self.shown, error) from error
-            raise _RetryError(str(error) or type(error).__name__) from error
+            if time.monotonic() >= self.deadline:
+                raise self._late() from error
+            raise self._again(error) from error
         finally:
             # Only a try that got further than any before is progress; else a server that always breaks at
             # the same byte would keep us for the whole time limit.
             self.fruitless = 1 if self.have > self.best else self.fruitless + 1
             self.best = max(self.best, self.have)
+
+    def _again(self, error: httpx.HTTPError) -> Exception:
+        if isinstance(error, httpx.TimeoutException):
+            return _RetryError(f"no answer within {self.limits.stall:g} s")
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return _untrusted(self.shown, error)
+        return _RetryError(str(error) or type(error).__name__)
 
     def _headers(self) -> dict[str, str]:
         if not self.have:
@@ -221,10 +252,7 @@ class _Transfer:
         try:
             for chunk in chunks:
                 if time.monotonic() > self.deadline:
-                    raise InputError(
-                        f"{self.shown}: not finished after {self.limits.total:g} s ({self.have} bytes arrived)",
-                        remedy="try again when the network is faster, or name a nearer copy under `mirrors:`",
-                    )
+                    raise self._late()
                 self._accept(chunk, sink)
         except httpx.HTTPError:
             # Without a validator nothing says that the rest would be of the same file.
@@ -245,6 +273,12 @@ class _Transfer:
             raise self._too_large(self.total)
         if self.total - self.have > shutil.disk_usage(self.target.parent).free:
             raise disk_full(self.target.parent, self.total - self.have)
+
+    def _late(self) -> InputError:
+        return InputError(
+            f"{self.shown}: not finished after {self.limits.total:g} s ({self.have} bytes arrived)",
+            remedy="try again when the network is faster, or name a nearer copy under `mirrors:`",
+        )
 
     def _too_large(self, size: int) -> InputError:
         return InputError(

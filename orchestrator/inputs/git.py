@@ -18,7 +18,7 @@ from orchestrator import files, process
 from orchestrator.errors import InputError
 from orchestrator.events import Notice
 from orchestrator.inputs import git_proof
-from orchestrator.inputs.access import Access, not_in_cache
+from orchestrator.inputs.access import Access, not_in_cache, warn_of_plain
 from orchestrator.inputs.store import IMPORTED, Entry, key_of
 from orchestrator.resolved import redact, redact_url
 
@@ -60,7 +60,10 @@ def fetch_git(access: Access, url: str, ref: str, *, commit: str | None = None, 
         raise InputError("git is not installed, and the project has a git input", remedy="install the package git")
     repository = _Repository(access=access, url=real, shown=shown)
     with access.step(f"fetch {shown} {ref}") as step:
-        commit = commit or (ref if _COMMIT.fullmatch(ref) else repository.resolve(ref))
+        if commit is None and not _COMMIT.fullmatch(ref):
+            warn_of_plain(access, real, shown, "use https or ssh, or name a commit by its whole id")
+            commit = repository.resolve(ref)
+        commit = commit or ref
         key = f"git-{commit}"
         entry = _believed(access, key, tree, shown)
         step.cached = entry is not None

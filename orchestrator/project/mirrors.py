@@ -61,6 +61,15 @@ def problems(mirrors: Any) -> Iterator[tuple[str, WrongValueError]]:
                 yield key, wrong
 
 
+def redirect(url: str, mirrors: Mapping[str, str]) -> str:
+    """`url` (or an image reference) with its longest prefix in `mirrors` replaced."""
+    matches = [prefix for prefix in mirrors if prefix and url.startswith(prefix)]
+    if not matches:
+        return url
+    best = max(matches, key=len)
+    return mirrors[best] + url[len(best) :]
+
+
 def checked(mirrors: dict[str, str]) -> dict[str, str]:
     """`mirrors` as they are. ValueError naming the first entry that is wrong."""
     for _, wrong in problems(mirrors):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import Finding, Severity
 from orchestrator.findings import Findings
+from orchestrator.network import is_plain
 from orchestrator.project.load import LoadedProject
+from orchestrator.project.mirrors import redirect
 from orchestrator.project.model import RUNTIME_REFS
 from orchestrator.project.secrets import RESERVED, report_missing
 
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 SHIM_CRATE = Path("crates/shim-ffi/Cargo.toml")
 
 
@@ -33,6 +37,7 @@ def check_paths(loaded: LoadedProject, left_out_by: LeftOutBy) -> list[Finding]:
     checker.secrets()
     checker.gpu()
     checker.stage()
+    checker.plain()
     return checker.findings.found
 
 
@@ -150,6 +155,21 @@ class _Checker:
     def without_gpu(self, name: str) -> None:
         message = "has no effect: this is not a GPU project"
         self.warning(name, message, "set `cuda` and `resources: {gpus: 1}`, or remove it")
+
+    def plain(self) -> None:
+        """Addresses without TLS of what only project.lock could pin, and only after it was believed once."""
+        project = self.loaded.project
+        gevulot, assets = project.gevulot, project.gpu_assets
+        unpinned = {
+            "gevulot.archive": gevulot.archive if gevulot is not None and gevulot.sha256 is None else None,
+            "gevulot.git": gevulot.git if gevulot is not None and not COMMIT.fullmatch(gevulot.ref or "") else None,
+            "gpu-assets.url": assets.url if assets is not None and assets.sha256 is None else None,
+        }
+        for name, url in unpinned.items():
+            if url is not None and is_plain(real := redirect(url, project.mirrors)):
+                pin = "name a commit by its whole id as `ref`" if name.endswith("git") else "give its `sha256`"
+                message = f"comes over {real.partition(':')[0]}: whoever is on the way can change it when it is locked"
+                self.warning(name, message, f"use https, or {pin}")
 
     def stage(self) -> None:
         project = self.loaded.project

@@ -166,6 +166,17 @@ def test_retry_after_beyond_the_time_limit_ends_at_once(access: Access, server: 
     assert server.count("/a") == 1
 
 
+@pytest.mark.parametrize("kind", ["slow-headers", "slow-body"])
+def test_a_server_that_drips_does_not_outlast_the_time_limit(store: Store, server: FileServer, kind: str) -> None:
+    url = server.add("/a", DATA, always=Fault(kind), validators=False)
+    limits = replace(QUICK, stall=0.5, total=0.7, attempts=100)
+    began = time.monotonic()
+    with pytest.raises(InputError, match=r"not finished after 0\.7 s"):
+        fetch(Access(store=store, limits=limits), url)
+    assert time.monotonic() - began < 5
+    assert leftovers(store) == []
+
+
 def test_total_time_is_limited(store: Store, server: FileServer) -> None:
     url = server.add("/a", DATA, always=Fault("stall", at=100_000), validators=False)
     limits = replace(QUICK, stall=0.2, total=0.5, attempts=100)

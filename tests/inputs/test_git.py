@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,29 @@ def test_only_the_commit_is_fetched(access: Access, repository: Path, served: Gi
     assert git(copy, "rev-list", "--count", git(repository, "rev-parse", "main")) == "1"
 
 
+def test_no_file_of_a_cache_is_writable_for_everyone(repository: Path, tmp_path: Path) -> None:
+    """Whatever the umask: git's own files of the cache, and the tree that it exports, too."""
+    shim = repository / "crates/shim-ffi"
+    shim.mkdir(parents=True)
+    for name in ("Cargo.lock", "crates/shim-ffi/Cargo.toml"):
+        (repository / name).write_text("x")
+    git(repository, "add", "-A")
+    git(repository, "commit", "-q", "-m", "crate")
+    (tmp_path / "project.yaml").write_text(
+        "name: x\nbuild: {run: make, program: x}\nnanos: {kernel: stub}\npacker: native\n"
+        f"gevulot: {{git: 'file://{repository}', ref: main}}\n"
+    )
+    command = 'umask 000; exec "$0" -m orchestrator render "$1/project.yaml" -o "$1/out"'
+    environment = {**os.environ, "ORCHESTRATOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable, tmp_path], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    made = [path for path in (*tmp_path.glob("cache/**/*"), *tmp_path.glob("out/**/*")) if not path.is_symlink()]
+    assert any(path.name == "Cargo.toml" and "entries" in path.parts for path in made)
+    assert [path for path in made if path.stat().st_mode & 0o002] == []
+
+
 def test_known_commit_needs_no_server(access: Access, repository: Path) -> None:
     with git_server(repository.parent) as server:
         url = server.url + "/source"
@@ -110,6 +134,23 @@ def test_known_commit_needs_no_server(access: Access, repository: Path) -> None:
         assert fetch_git(access, url, commit).commit == commit
         assert len(server.requests) == before
     assert fetch_git(access, url, commit).commit == commit
+
+
+@pytest.mark.parametrize(
+    ("url", "ref", "warned"),
+    [
+        ("http://mirror.invalid/a", "main", 1),
+        ("git://mirror.invalid/a", "v1", 1),
+        ("https://mirror.invalid/a", "main", 0),
+        ("http://mirror.invalid/a", "a" * 40, 0),
+    ],
+)
+def test_a_ref_that_comes_without_tls_is_a_warning(
+    access: Access, events: list[Event], url: str, ref: str, warned: int
+) -> None:
+    with pytest.raises(InputError):
+        fetch_git(access, url, ref)
+    assert len([event for event in events if isinstance(event, Notice) and "nothing says what" in event.text]) == warned
 
 
 def test_server_that_is_gone_gives_the_last_known_commit_and_says_so(

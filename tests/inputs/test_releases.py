@@ -14,8 +14,9 @@ from orchestrator.events import Event, Notice
 from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.inputs import releases
 from orchestrator.inputs.access import Access
+from orchestrator.project.mirrors import redirect
 from orchestrator.project.model import GpuAssets, Nanos, Ops
-from orchestrator.resolved import redact_url, redirect
+from orchestrator.resolved import redact_url
 from tests.support.servers import Fault, FileServer
 
 HTML = Fault("html", at=5000)

@@ -77,6 +77,37 @@ def test_paths_that_are_right(tmp_path: Path) -> None:
     assert check(tmp_path, extra) == []
 
 
+PINNED = "sha256: " + "ab" * 32
+ARCHIVE = "gevulot: {archive: 'http://host/a.tar.gz'}\n"
+
+
+@pytest.mark.parametrize(
+    ("extra", "field"),
+    [
+        (ARCHIVE, "gevulot.archive"),
+        ("gevulot: {git: 'http://host/a'}\n", "gevulot.git"),
+        ("gevulot: {git: 'git://host/a', ref: main}\n", "gevulot.git"),
+        ("resources: {gpus: 1}\ncuda: '12.2.2'\ngpu-assets: {url: 'http://host/a'}\n", "gpu-assets.url"),
+        ("gevulot: {git: 'https://host/a'}\nmirrors: {'https://host/': 'http://near/'}\n", "gevulot.git"),
+    ],
+)
+def test_addresses_without_tls_that_nothing_pins(tmp_path: Path, extra: str, field: str) -> None:
+    assert "can change it when it is locked" in one(check(tmp_path, extra), Severity.WARNING, field).message
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ARCHIVE.replace("}", f", {PINNED}}}"),
+        ARCHIVE.replace("host", "127.0.0.1:8000"),
+        ARCHIVE + "mirrors: {'http://host/': 'https://near/'}\n",
+        "gevulot: {git: 'http://host/a', ref: " + "a" * 40 + "}\n",
+    ],
+)
+def test_addresses_that_something_protects(tmp_path: Path, extra: str) -> None:
+    assert check(tmp_path, extra) == []
+
+
 def test_nanos_without_boot_sector(tmp_path: Path) -> None:
     touch(tmp_path / "nanos/kernel.img")
     assert "boot.img" in str(one(check(tmp_path, "nanos: {path: nanos}\n"), Severity.WARNING, "nanos.path"))

@@ -6,8 +6,8 @@ import pytest
 
 from orchestrator.errors import UsageError
 from orchestrator.project.load import load_project
+from orchestrator.project.mirrors import redirect
 from orchestrator.project.user_settings import settings_path, with_user_settings
-from orchestrator.resolved import redirect
 
 YAML = "name: x\nbuild: {run: make, program: x}\n"
 

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,7 +23,8 @@ class Fault:
     """What one request meets instead of a plain answer. `at` is a position in the body sent (bytes)."""
 
     kind: str
-    """reset | truncate | stall | status | html | redirect | corrupt | weak | garbage-range | other-file | drop"""
+    """reset | truncate | stall | status | html | redirect | corrupt | weak | garbage-range | other-file | drop
+    | slow-headers | slow-body"""
     at: int = 0
     status: int = 503
     retry_after: str = ""
@@ -123,6 +124,10 @@ class _FileHandler(BaseHTTPRequestHandler):
         """Answer in a way that isn't the file; whether it was done."""
         if fault.kind == "drop":
             self._reset()
+        elif fault.kind == "slow-headers":
+            self.send_response(200)
+            self.flush_headers()
+            self._drip(b"X-Wait: x\r\n")
         elif fault.kind == "status":
             extra = {"Retry-After": fault.retry_after} if fault.retry_after else {}
             self._plain(fault.status, b"later", extra)
@@ -133,6 +138,13 @@ class _FileHandler(BaseHTTPRequestHandler):
         else:
             return False
         return True
+
+    def _drip(self, data: bytes) -> None:
+        """`data` again and again, often enough that no wait for the next byte ends."""
+        self.close_connection = True
+        with suppress(OSError):
+            while not self.owner.released.wait(0.05):
+                self.wfile.write(data)
 
     def _plain(self, status: int, body: bytes, extra: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -187,6 +199,8 @@ class _FileHandler(BaseHTTPRequestHandler):
             self._reset()
         elif fault.kind == "truncate":
             self.close_connection = True
+        elif fault.kind == "slow-body":
+            self._drip(b"x")
         elif fault.kind == "stall":
             self.owner.released.wait(20)
             self.close_connection = True
