@@ -198,7 +198,7 @@ class _Transfer:
     def _again(self, error: httpx.HTTPError) -> Exception:
         if isinstance(error, httpx.TimeoutException):
             return _RetryError(f"no answer within {self.limits.stall:g} s")
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        if _is_about_trust(error):
             return _untrusted(self.shown, error)
         return _RetryError(str(error) or type(error).__name__)
 
