@@ -116,6 +116,9 @@ _WORDS: Final = {
 }
 
 
+_BOUNDS: Final = {"greater_than_equal": "at least", "less_than_equal": "at most"}
+
+
 def _problem(kind: Any, row: dict[str, Any]) -> Problem:
     code, context = row["type"], row.get("ctx", {})
     field, owner = _place(kind, row["loc"])
@@ -132,6 +135,9 @@ def _problem(kind: Any, row: dict[str, Any]) -> Problem:
         return Problem(field=field, message=message, remedy=f"did you mean `{close}`?" if close else "")
     if code == "value_error":
         return Problem(field=field, message=str(context["error"]))
+    if code in _BOUNDS:
+        bound = next(value for name, value in context.items() if name in ("ge", "le"))
+        return Problem(field=field, message=f"is {shown(row['input'])}, must be {_BOUNDS[code]} {bound}")
     if code in _WORDS:
         return Problem(field=field, message=_WORDS[code])
     words = row["msg"].removeprefix("Input should be ").removeprefix("Value should be ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -73,31 +74,29 @@ def boot(  # noqa: PLR0913 - one parameter an option
         image=image, accel=accel, timeout=timeout, workspace=workspace, memory=limits.memory, cpus=limits.cpus
     )
     work = Work(local=local, task=task, files=files)
-    done, result = boot_with_task(machine, work, _ignore if as_json else partial(Relay(), "stdout"))
-    passed, reason = done.ok, done.reason
-    if passed and result is not None and result.error is not None:
-        passed, reason = False, result.error
-    recorded = ""
+    outcome = boot_with_task(machine, work, _ignore if as_json else partial(Relay(), "stdout"))
+    recorded, result = "", outcome.result
     if smoke:
-        verdict = judge(done)
-        passed, reason, recorded = verdict.passed, verdict.reason, record(image, verdict, done)
+        # Whether it starts is all that is asked: what it answered to a task is shown, and doesn't count.
+        outcome = replace(judge(outcome), result=None)
+        recorded = record(image, outcome)
     if as_json:
-        document = {
-            "ok": passed, "reason": reason, "status": done.status, "exit_code": done.code, "accel": done.accel,
-            "seconds": round(done.seconds, 1), "log": done.log.decode(errors="replace"),
+        document = outcome.to_dict() | {
+            "status": outcome.status, "accel": outcome.place, "log": outcome.log.decode(errors="replace"),
             **({"result": result.to_dict()} if result is not None else {}),
             **({"recorded": not recorded} if smoke else {}),
         }  # fmt: skip
-        answer_outcome(document, ok=passed)
+        answer_outcome(document, ok=outcome.failure is None)
         return
-    say(f"{image}: {reason} ({seconds(done.seconds)}, {done.accel})")
+    say(f"{image}: {outcome.failure or outcome.reason} ({seconds(outcome.seconds)}, {outcome.place})")
     if result is not None and result.error is None:
         answer_result(result, kept=workspace is not None)
     if smoke:
-        answer("smoke test passed" if passed else "smoke test failed")
+        answer("smoke test passed" if outcome.ok else "smoke test failed")
         say(f"not recorded: {recorded}" if recorded else "recorded in the receipt")
-    if not passed:
-        raise ProgramError(reason, remedy="its serial log is above; --timeout gives it longer, `rehearse` says more")
+    if outcome.failure is not None:
+        remedy = "its serial log is above; --timeout gives it longer, `rehearse` says more"
+        raise ProgramError(outcome.failure, remedy=remedy)
 
 
 def _ignore(_data: bytes) -> None:

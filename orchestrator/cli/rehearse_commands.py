@@ -28,6 +28,7 @@ from orchestrator.cli.results import answer_result
 from orchestrator.errors import ProgramError, UsageError
 
 if TYPE_CHECKING:
+    from orchestrator.run.outcome import Outcome
     from orchestrator.run.sandbox.rehearsal import Rehearsal
 
 
@@ -60,7 +61,24 @@ if TYPE_CHECKING:
 @click.option("--gpus", is_flag=True, help="Use this machine's GPUs and its driver's libraries.")
 @json_option
 @json_failures
-def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given: object) -> None:
+def rehearse(  # noqa: PLR0913 - one parameter an option
+    *,
+    image: Path,
+    task: Path | None,
+    files: tuple[Path, ...],
+    workspace: Path | None,
+    engine: str,
+    runtime: str | None,
+    timeout: float,
+    memory: int | None,
+    cpus: int | None,
+    disk: int | None,
+    threads: int,
+    trace: bool,
+    fix: Path | None,
+    gpus: bool,
+    as_json: bool,
+) -> None:
     """Run the packed program from the image's own files, and nothing else, under the guest's limits.
 
     No network, no fork or exec, a read-only root, /workspace the only writable place. Exit 0: the program ended with
@@ -69,27 +87,28 @@ def rehearse(image: Path, engine: str, fix: Path | None, as_json: bool, **given:
     from orchestrator.run.sandbox.rehearsal import Options
     from orchestrator.run.sandbox.rehearsal import rehearse as run_rehearsal
 
-    if fix is not None and not given["trace"]:
+    if fix is not None and not trace:
         raise UsageError("--fix writes what --trace finds", remedy="give both")
-    sink = None if as_json else Relay()
-    options = Options(engine=engine, sink=sink, **given)  # type: ignore[arg-type]
+    options = Options(
+        engine=engine, timeout=timeout, memory=memory, cpus=cpus, disk=disk, threads=threads, runtime=runtime,
+        task=task, files=files, workspace=workspace, trace=trace, gpus=gpus, sink=None if as_json else Relay(),
+    )  # fmt: skip
     done = run_rehearsal(existing_image(image), options, say_notice)
     _say_what_happened(done)
     if done.missing is not None and not as_json:
         for line in done.missing.lines():
             answer(line)
     fixed = {"fix": fix_missing(fix, engine, done, quiet=as_json)} if fix is not None else {}
-    words = done.run.words(done.limits)
     if as_json:
         answer_outcome(done.to_dict() | fixed, ok=done.ok)
         return
-    peak = f", peak memory {size(done.run.peak)}" if done.run.peak else ""
-    say(f"{image}: {words}{peak} (engine: {done.place})")
-    if done.result is not None and done.result.error is None:
-        answer_result(done.result, kept=given["workspace"] is not None)
+    run = done.run
+    peak = f", peak memory {size(run.peak)}" if run.peak else ""
+    say(f"{image}: {run.reason}{peak} (engine: {run.place})")
+    if run.result is not None and run.result.error is None:
+        answer_result(run.result, kept=workspace is not None)
     if done.failure is not None:
-        codes = [*(violation.code for violation in done.run.violations), *(finding.code for finding in done.damaged)]
-        raise ProgramError(done.failure, remedy=_remedy(done.run.end, codes))
+        raise ProgramError(done.failure, remedy=_remedy(done.outcome))
 
 
 def _say_what_happened(done: Rehearsal) -> None:
@@ -110,14 +129,15 @@ def _say_what_happened(done: Rehearsal) -> None:
 _WORDS = {"error": "stops", "limit": "limit", "note": "note"}
 
 
-def _remedy(end: str, codes: list[str]) -> str:
+def _remedy(outcome: Outcome) -> str:
+    end = outcome.end
     if end == "memory":
         return "raise resources.memory in project.yaml, or have it use less"
     if end == "timeout":
         return "raise --timeout if it only needs longer"
     if end in ("disk", "threads"):
         return f"raise --{end} if it needs more"
-    return "see what the guest can't do, above" if codes else "see its output, above"
+    return "see what the guest can't do, above" if outcome.violations else "see its output, above"
 
 
 COMMANDS = (rehearse,)

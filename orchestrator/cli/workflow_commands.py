@@ -77,7 +77,7 @@ def run_workflow(  # noqa: PLR0913 - one parameter an option
         tasks = [each.to_dict(number) for number, each in enumerate(done)]
         answer_outcome({"ok": failed is None, "tasks": tasks}, ok=failed is None)
     elif failed is not None:
-        tail = done[-1].outcome.output.decode(errors="replace").split("\n")[-12:]
+        tail = done[-1].outcome.log.decode(errors="replace").split("\n")[-12:]
         raise ProgramError(
             f"{done[-1].step.program}: {failed}", remedy="`rehearse` it alone to see more", detail="\n".join(tail)
         )

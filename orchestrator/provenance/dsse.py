@@ -23,9 +23,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
 )
+from pydantic import Field
 
+from orchestrator.documents import Document, Many, parse_document
 from orchestrator.errors import UsageError, VerificationError
-from orchestrator.text import parse_json
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 LARGEST: Final = 64 * 1024 * 1024
@@ -95,16 +96,28 @@ def envelope_text(payload: bytes, key: SigningKey) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
+class _Signature(Document):
+    signature: str = Field(alias="sig")
+    key_id: str = Field(default="", alias="keyid")
+
+
+class _Envelope(Document):
+    """As the DSSE specification has it."""
+
+    payload: str
+    payload_type: str = Field(alias="payloadType")
+    signatures: Many[_Signature]
+
+
 def open_envelope(data: bytes, key: PublicKey) -> bytes:
     """The payload, when `key` signed it. VerificationError says what is wrong otherwise."""
     try:
-        document = parse_json(data)
-        kind, payload = document["payloadType"], _decoded(document["payload"])
-        rows = document["signatures"][:_MOST_SIGNATURES]
-        signatures = [_decoded(row["sig"]) for row in rows]
-        ids = sorted({str(row.get("keyid", "")) for row in rows})
-    # RecursionError: nesting is only bounded by the interpreter's stack.
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        envelope = parse_document(_Envelope, data, newer=True, limit=LARGEST)
+        kind, payload = envelope.payload_type, _decoded(envelope.payload)
+        rows = envelope.signatures[:_MOST_SIGNATURES]
+        signatures = [_decoded(row.signature) for row in rows]
+        ids = sorted({row.key_id for row in rows})
+    except ValueError as error:
         raise VerificationError("the signature file is not a DSSE envelope", remedy=_AGAIN) from error
     if kind != PAYLOAD_TYPE:
         raise VerificationError(f"the signature file holds {str(kind)[:80]!r}, not an in-toto statement", remedy=_AGAIN)

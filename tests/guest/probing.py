@@ -59,8 +59,8 @@ def in_qemu(accel: str, quiet: float) -> Runner:
             else:
                 running.kill()
                 return Ended(ok=False, text=log.decode(errors="replace"), reason=HANGS)
-        ok, _, reason = explain(running.returncode, 0)
-        return Ended(ok=ok, text=log.decode(errors="replace"), reason=reason)
+        outcome = explain(running.returncode, 0)
+        return Ended(ok=outcome.ok, text=log.decode(errors="replace"), reason=outcome.reason)
 
     return run
 
@@ -74,7 +74,7 @@ def in_rehearsal(timeout: float, engine: str = "none") -> Runner:
         )
         done = rehearse(image, options)
         text = b"\n".join(done.run.output.get(name, b"") for name in ("stdout", "stderr")).decode(errors="replace")
-        return Ended(ok=done.ok, text=text, reason=done.run.words(done.limits))
+        return Ended(ok=done.ok, text=text, reason=done.run.reason)
 
     return run
 

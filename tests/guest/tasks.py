@@ -45,16 +45,15 @@ def _run(
     asked.write_text(json.dumps(task))
     if way.accel is not None:
         machine = Machine(image=image, accel=way.accel, timeout=_TIMEOUT, workspace=workspace)
-        booted, result = boot_with_task(machine, Work(local=True, task=asked, files=tuple(files)), lambda _: None)
-        ok, reason = booted.ok, booted.reason
+        outcome = boot_with_task(machine, Work(local=True, task=asked, files=tuple(files)), lambda _: None)
     else:
         options = Options(
             engine=way.engine, timeout=_TIMEOUT, runtime="local", task=asked, files=tuple(files), workspace=workspace
         )
-        done = rehearse(image, options)
-        ok, reason, result = done.run.ok, done.run.words(done.limits), done.result
-    if not ok:
-        return reason, None
+        outcome = rehearse(image, options).run
+    result = outcome.result
+    if not outcome.ok:
+        return outcome.reason, None
     if result is None or result.error is not None:
         return (result.error if result else None) or "no result", None
     return None, result

@@ -15,6 +15,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
+OUTCOME = frozenset({"ok", "end", "exit_code", "signal", "reason", "seconds", "peak_memory", "violations"})
+"""What every command's --json says of a program that ran."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:

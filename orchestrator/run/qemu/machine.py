@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator import process
 from orchestrator.errors import EngineError, VerificationError
 from orchestrator.image.reader import open_image
 from orchestrator.image.stub import STUB_EXIT_STATUS
+from orchestrator.run.outcome import End, Outcome
 from orchestrator.run.qemu.accelerator import Accelerator, KvmBrokeError, choose, quoted, run
 
 # What Nanos writes before it gives up; it then powers off with status 0 (its source; facts of Nanos).
@@ -38,19 +39,6 @@ class Machine:
     timeout: float = 120.0
     workspace: Path | None = None
     vsock: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Booted:
-    """How it ended. `status` is QEMU's own (None: stopped at the time limit); `code` the guest's, where it told."""
-
-    ok: bool
-    status: int | None
-    code: int | None
-    reason: str
-    accel: str
-    seconds: float
-    log: bytes
 
 
 def check_bootable(image: Path) -> None:
@@ -82,7 +70,7 @@ def command(qemu: str, machine: Machine, accel: Accelerator) -> list[str]:
     return arguments
 
 
-def boot(machine: Machine, output: Callable[[bytes], None]) -> Booted:
+def boot(machine: Machine, output: Callable[[bytes], None]) -> Outcome:
     """Boot and wait; `output` gets the serial log as it comes. EngineError: no QEMU, or KVM asked for in vain.
     VerificationError: no image, or one without boot code."""
     qemu = process.which("qemu-system-x86_64")
@@ -98,33 +86,41 @@ def boot(machine: Machine, output: Callable[[bytes], None]) -> Booted:
 
     started = time.monotonic()
     try:
-        status = run(accel, command(qemu, machine, accel), machine.timeout, take)
-        ok, code, reason = explain(status, machine.timeout)
+        outcome = explain(run(accel, command(qemu, machine, accel), machine.timeout, take), machine.timeout)
     except KvmBrokeError:
-        status, ok, code, reason = None, False, None, "KVM gave up on the machine; try --accel tcg"
+        outcome = _failed("KVM gave up on the machine; try --accel tcg")
     trouble = next((line for line in _lines(log) if any(mark in line for mark in _TROUBLE)), None)
-    if ok and code is None and trouble is not None:
-        ok, reason = False, f"the kernel said: {trouble}"
-    if status == 1 and b"qemu-system-x86_64: " in log:  # its own failures end with 1 too; doubt counts as failed
-        ok, code, reason = False, None, "QEMU itself failed; its message is in the log"
-    seconds = time.monotonic() - started
-    return Booted(ok=ok, status=status, code=code, reason=reason, accel=accel.name, seconds=seconds, log=bytes(log))
+    if outcome.end == "powered-off" and trouble is not None:
+        outcome = replace(outcome, ok=False, end="guest", reason=f"the kernel said: {trouble}")
+    # QEMU's own failures end with 1 too; doubt counts as failed.
+    if outcome.status == 1 and b"qemu-system-x86_64: " in log:
+        outcome = _failed("QEMU itself failed; its message is in the log", status=1)
+    took = time.monotonic() - started
+    return replace(outcome, seconds=took, place=accel.name, output={"serial": bytes(log)})
 
 
-def explain(status: int | None, timeout: float) -> tuple[bool, int | None, str]:
-    """Good or not, the guest's exit code where known, and words. Nanos tells its code only by debug_exit."""
+def explain(status: int | None, timeout: float) -> Outcome:
+    """How a machine ended, by QEMU's status (None: stopped at the time limit). Nanos tells its program's exit code
+    only by debug_exit."""
     if status is None:
-        return False, None, f"did not end within {timeout:g} s, and was stopped"
+        reason = f"did not end within {timeout:g} s, and was stopped"
+        return Outcome(ok=False, end="timeout", exit_code=None, reason=reason)
     if status < 0:
-        return False, None, f"QEMU was ended by signal {-status}"
+        return _failed(f"QEMU was ended by signal {-status}", status=status)
     if status == 0:
-        return True, None, "powered off (without debug_exit in the manifest the program's exit code is not known)"
+        reason = "powered off (without debug_exit in the manifest the program's exit code is not known)"
+        return Outcome(ok=True, end="powered-off", exit_code=None, reason=reason, status=status)
     if status == STUB_EXIT_STATUS:
-        return False, None, "the stub kernel ran: it is not Nanos, the program was not run"
-    code = status >> 1
-    if status == 1:
-        return True, 0, "the program ended with 0"
-    return False, code, _KERNEL_CODES.get(code, f"the program ended with {code}")
+        reason = "the stub kernel ran: it is not Nanos, the program was not run"
+        return Outcome(ok=False, end="stub", exit_code=None, reason=reason, status=status)
+    code = 0 if status == 1 else status >> 1
+    end: End = "guest" if code in _KERNEL_CODES else "exit"
+    reason = _KERNEL_CODES.get(code, f"the program ended with {code}")
+    return Outcome(ok=code == 0, end=end, exit_code=code, reason=reason, status=status)
+
+
+def _failed(reason: str, status: int | None = None) -> Outcome:
+    return Outcome(ok=False, end="emulator", exit_code=None, reason=reason, status=status)
 
 
 def _lines(log: bytes | bytearray) -> list[str]:

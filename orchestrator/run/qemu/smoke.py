@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.digest import file_blake3
 from orchestrator.errors import UsageError
 from orchestrator.files import write_text
-from orchestrator.image.stub import MESSAGE, STUB_EXIT_STATUS
+from orchestrator.image.stub import MESSAGE
 from orchestrator.receipt.document import SmokeRecord, receipt_text
 from orchestrator.receipt.read import read_receipt, receipt_path
-from orchestrator.run.qemu.machine import Booted
+from orchestrator.run.outcome import Outcome
 
 
-@dataclass(frozen=True, kw_only=True)
-class Smoke:
-    """Whether the image started, and why we think so."""
-
-    passed: bool
-    reason: str
-
-
-def judge(booted: Booted) -> Smoke:
-    """Passed: the program ended with 0; or the machine powered off after the kernel wrote something and no trouble of
-    its own; or the stub kernel said its line, which proves the image's layout and nothing about the program."""
-    if booted.status == STUB_EXIT_STATUS:
+def judge(booted: Outcome) -> Outcome:
+    """Passed (ok): the program ended with 0; or the machine powered off after the kernel wrote something and no trouble
+    of its own; or the stub kernel said its line, which proves the image's layout and nothing about the program."""
+    if booted.end == "stub":
         if MESSAGE.encode() in booted.log:
-            return Smoke(passed=True, reason="the stub kernel said its line; it is not Nanos, the program was not run")
-        return Smoke(passed=False, reason="the stub kernel ended without its line")
-    if booted.ok and booted.code is None and not booted.log.strip():
-        return Smoke(passed=False, reason="powered off without a word on the serial port")
-    return Smoke(passed=booted.ok, reason=booted.reason)
+            said = "the stub kernel said its line; it is not Nanos, the program was not run"
+            return replace(booted, ok=True, reason=said)
+        return replace(booted, reason="the stub kernel ended without its line")
+    if booted.end == "powered-off" and not booted.log.strip():
+        return replace(booted, ok=False, reason="powered off without a word on the serial port")
+    return booted
 
 
-def record(image: Path, smoke: Smoke, booted: Booted) -> str:
+def record(image: Path, verdict: Outcome) -> str:
     """Write it into the image's receipt, as `smoke`; why not, where there is no receipt of this very image, else ""."""
     path = receipt_path(image)
     try:
@@ -48,10 +41,10 @@ def record(image: Path, smoke: Smoke, booted: Booted) -> str:
         return f"{path.name} is of another image"
     seen = SmokeRecord.model_validate(
         {
-            "passed": smoke.passed,
-            "reason": smoke.reason,
-            "accel": booted.accel,
-            "seconds": round(booted.seconds, 1),
+            "passed": verdict.ok,
+            "reason": verdict.reason,
+            "accel": verdict.place,
+            "seconds": round(verdict.seconds, 1),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
     )

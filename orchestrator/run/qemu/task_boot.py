@@ -11,8 +11,9 @@ from pathlib import Path
 from orchestrator.files import make_directory
 from orchestrator.run.node.files import prepare, read_result, read_task
 from orchestrator.run.node.standin import NodeStandIn
-from orchestrator.run.node.task import WORKSPACE, Result
-from orchestrator.run.qemu.machine import Booted, Machine, boot
+from orchestrator.run.node.task import WORKSPACE
+from orchestrator.run.outcome import Outcome
+from orchestrator.run.qemu.machine import Machine, boot
 from orchestrator.run.qemu.vsock import can_serve, node_for_guest
 
 
@@ -25,8 +26,8 @@ class Work:
     files: tuple[Path, ...] = ()
 
 
-def boot_with_task(machine: Machine, work: Work, output: Callable[[bytes], None]) -> tuple[Booted, Result | None]:
-    """Boot; the result is None without a task. A machine without a workspace gets a temporary one.
+def boot_with_task(machine: Machine, work: Work, output: Callable[[bytes], None]) -> Outcome:
+    """Boot; the outcome has no result without a task. A machine without a workspace gets a temporary one.
 
     Errors: UsageError for the task and its files; EngineError as of `boot`, and for a node's task where the host has
     no vhost-vsock (without a task such a program is booted without a node).
@@ -40,7 +41,7 @@ def boot_with_task(machine: Machine, work: Work, output: Callable[[bytes], None]
         node, vsock = NodeStandIn(task=task, workspace=folder), None
         if not work.local and (task is not None or can_serve()):
             vsock = stack.enter_context(node_for_guest(node))
-        booted = boot(replace(machine, workspace=folder, vsock=vsock), output)
+        outcome = boot(replace(machine, workspace=folder, vsock=vsock), output)
         if task is None:
-            return booted, None
-        return booted, read_result(folder) if work.local else node.outcome
+            return outcome
+        return replace(outcome, result=read_result(folder) if work.local else node.outcome)

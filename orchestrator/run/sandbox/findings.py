@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from orchestrator.run.outcome import Severity, Violation
 from orchestrator.run.sandbox.notify import Call, place_of
-from orchestrator.run.sandbox.outcome import Severity, Violation
 
 _SHOWN: Final = 4
 

@@ -1,4 +1,4 @@
-"""What a rehearsal is asked, and what it found."""
+"""What a rehearsal is asked, and how the program's end is put."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
 from orchestrator.amounts import seconds
 from orchestrator.guest.model import Guest
+from orchestrator.run.outcome import End, Outcome
 
-Severity = Literal["error", "limit", "note"]
-"""error: the guest would have stopped there; limit: the guest can't; note: most programs do without it."""
 VsockHandler = Callable[[int, int], Path | None]
 """(CID, port) → the Unix stream socket that stands for it, already listening; None refuses the connection."""
 OutputSink = Callable[[str, bytes], None]
@@ -69,19 +67,6 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Violation:
-    """Something the program did that the guest can't, or that fails there. `code` is stable, `count` how often."""
-
-    code: str
-    message: str
-    count: int = 1
-    severity: Severity = "limit"
-
-    def __str__(self) -> str:
-        return self.message + (f" ({self.count} times)" if self.count > 1 else "")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Opened:
     """A path that the program opened for reading, with the number of times."""
 
@@ -89,83 +74,40 @@ class Opened:
     count: int = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """How a program ended. `status` as wait(2) gives it; `end` is exit|signal|timeout|memory|disk|threads.
+def ended(status: int, end: End, took: float, limits: Limits) -> Outcome:
+    """How a program ended, by its status as wait(2) gives it; what it did meanwhile is for the caller to add."""
+    exit_code = None if status & 0x7F else status >> 8 & 0xFF
+    name = _signal(status & 0x7F)
+    return Outcome(
+        ok=end == "exit" and exit_code == 0,
+        end=end,
+        exit_code=exit_code,
+        reason=_words(end, exit_code, name, took, limits),
+        seconds=took,
+        status=status,
+        signal=name,
+    )
 
-    `peak` is bytes (None = could not be read); `counted` says where that figure is from: process (asked as it
-    ended), cgroup, or polled while it ran.
-    """
 
-    status: int
-    end: str
-    seconds: float
-    peak: int | None
-    counted: str
-    violations: tuple[Violation, ...]
-    opened: tuple[Opened, ...] = ()
-    output: Mapping[str, bytes] = field(default_factory=dict)
+def _signal(number: int) -> str | None:
+    if not number:
+        return None
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
-    @property
-    def exit_code(self) -> int | None:
-        """What the program returned; None when a signal ended it."""
-        return None if self.status & 0x7F else self.status >> 8 & 0xFF
 
-    @property
-    def signal(self) -> str | None:
-        """The name of the signal that ended it."""
-        number = self.status & 0x7F
-        if not number:
-            return None
-        try:
-            return signal.Signals(number).name
-        except ValueError:
-            return f"signal {number}"
-
-    @property
-    def errors(self) -> tuple[Violation, ...]:
-        """What would have stopped the real guest. The rehearsal goes on, so that all of it is found at once."""
-        return tuple(violation for violation in self.violations if violation.severity == "error")
-
-    @property
-    def ok(self) -> bool:
-        """Ended by itself with 0, and did nothing that stops the real guest."""
-        return self.end == "exit" and self.exit_code == 0 and not self.errors
-
-    def words(self, limits: Limits) -> str:
-        """How it ended, for a person."""
-        if self.end == "timeout":
-            return f"the program did not end within {limits.timeout:g} s and was stopped"
-        if self.end == "memory":
-            return f"the program exceeded {limits.memory} MiB of memory and was stopped"
-        if self.end == "disk":
-            return f"the program added more than {limits.disk} MiB to its workspace and was stopped"
-        if self.end == "threads":
-            return f"the program had more than {limits.threads} threads and was stopped"
-        if self.end == "signal":
-            hint = {"SIGABRT": " (abort)", "SIGSEGV": " (a bad memory access)", "SIGSYS": " (a bad system call)"}
-            return f"the program was ended by {self.signal}{hint.get(self.signal or '', '')}"
-        return f"the program ended with exit code {self.exit_code} after {seconds(self.seconds)}"
-
-    def reason(self, limits: Limits) -> str:
-        """Why it isn't ok, for a person."""
-        return f"the real guest would have stopped: {self.errors[0].message}" if self.errors else self.words(limits)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For --json; sizes in bytes, times in seconds."""
-        return {
-            "ok": self.ok,
-            "end": self.end,
-            "exit_code": self.exit_code,
-            "signal": self.signal,
-            "seconds": round(self.seconds, 3),
-            "peak_memory": self.peak,
-            "peak_memory_from": self.counted,
-            "violations": [
-                {"code": v.code, "message": v.message, "count": v.count, "severity": v.severity}
-                for v in self.violations
-            ],
-            "errors": [v.message for v in self.errors],
-            "stdout": self.output.get("stdout", b"").decode(errors="replace"),
-            "stderr": self.output.get("stderr", b"").decode(errors="replace"),
-        }
+def _words(end: End, exit_code: int | None, name: str | None, took: float, limits: Limits) -> str:
+    if end == "timeout":
+        return f"the program did not end within {limits.timeout:g} s and was stopped"
+    if end == "memory":
+        return f"the program exceeded {limits.memory} MiB of memory and was stopped"
+    if end == "disk":
+        return f"the program added more than {limits.disk} MiB to its workspace and was stopped"
+    if end == "threads":
+        return f"the program had more than {limits.threads} threads and was stopped"
+    if end == "signal":
+        hint = {"SIGABRT": " (abort)", "SIGSEGV": " (a bad memory access)", "SIGSYS": " (a bad system call)"}
+        return f"the program was ended by {name}{hint.get(name or '', '')}"
+    return f"the program ended with exit code {exit_code} after {seconds(took)}"

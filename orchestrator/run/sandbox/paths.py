@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from orchestrator.run.outcome import Severity
 from orchestrator.run.sandbox.answers import DONE, PROCEED, Answer, Process, fails, returns
 from orchestrator.run.sandbox.contents import Contents
 from orchestrator.run.sandbox.notify import Call, path_seen_by
-from orchestrator.run.sandbox.outcome import Severity
 from orchestrator.run.sandbox.view import Spot, View
 
 _O_TMPFILE: Final = 0o20000000

@@ -27,13 +27,14 @@ from orchestrator.receipt.read import guest_limits, read_receipt, takes_task_fil
 from orchestrator.rpc import socket_directory
 from orchestrator.run.node.files import prepare, read_result, read_task
 from orchestrator.run.node.standin import NodeStandIn, answers, serving
-from orchestrator.run.node.task import WORKSPACE, Result
+from orchestrator.run.node.task import WORKSPACE
+from orchestrator.run.outcome import Outcome, Violation
 from orchestrator.run.sandbox import places
 from orchestrator.run.sandbox.bpf import filter_program
 from orchestrator.run.sandbox.gpus import HostGpus, host_gpus, swap_driver_libraries
 from orchestrator.run.sandbox.launcher import Started, launcher
 from orchestrator.run.sandbox.limits import counts_by_namespace, disk_limit, resource_limits
-from orchestrator.run.sandbox.outcome import Limits, Machine, OutputSink, Program, Run, VsockHandler
+from orchestrator.run.sandbox.outcome import Limits, Machine, Opened, OutputSink, Program, VsockHandler
 from orchestrator.run.sandbox.owner import lent, program_id
 from orchestrator.run.sandbox.places import Folders
 from orchestrator.run.sandbox.rules import Rules
@@ -76,18 +77,25 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
-    """What came of it. `place` is where it ran; `missing` only with a trace, `result` only with a task; `swapped`:
-    the driver libraries that were this machine's, not the image's; `damaged`: what the guest's kernel does to the
-    program or its loader, which Linux doesn't."""
+    """What came of it. `run` is how the program ended; `missing` only with a trace; `swapped`: the driver libraries
+    that were this machine's, not the image's; `damaged`: what the guest's kernel does to the program or its loader,
+    which Linux doesn't."""
 
-    run: Run
+    run: Outcome
     limits: Limits
-    place: str
     machine: Machine
     swapped: tuple[str, ...] = ()
-    result: Result | None = None
     missing: Missing | None = None
     damaged: tuple[Finding, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the program ended; not ok where the guest's kernel would not have loaded it whole."""
+        if not self.run.ok or not self.damaged:
+            return self.run
+        reason = "the program ran here, but Nanos would not load it whole"
+        damage = [Violation(code=each.code, message=str(each)) for each in self.damaged]
+        return replace(self.run, ok=False, reason=reason, violations=(*self.run.violations, *damage))
 
     @property
     def ok(self) -> bool:
@@ -96,29 +104,23 @@ class Rehearsal:
 
     @property
     def failure(self) -> str | None:
-        """Why it failed, for a person; None where it is ok."""
-        answer = self.result.error if self.result is not None and self.run.ok else None
-        return answer or self.program_failure
-
-    @property
-    def program_failure(self) -> str | None:
-        """The same, whatever it answered to its task."""
-        if not self.run.ok:
-            return self.run.reason(self.limits)
-        return "the program ran here, but Nanos would not load it whole" if self.damaged else None
+        """Why it failed, for a person; None where it is ok. What it answered explains more than how it was loaded."""
+        return self.run.failure or self.outcome.failure
 
     def to_dict(self) -> dict[str, Any]:
         """For --json."""
-        document = self.run.to_dict() | {"ok": self.ok, "engine": self.place}
+        run = self.run
+        document = run.to_dict() | {"ok": self.ok, "reason": self.failure or run.reason, "engine": run.place}
+        document["peak_memory_from"] = run.counted
+        document["errors"] = [each.message for each in run.errors]
+        document |= {name: run.output.get(name, b"").decode(errors="replace") for name in ("stdout", "stderr")}
         document["limits"] = asdict(self.limits)
-        document["message"] = self.run.words(self.limits)
+        document["message"] = run.reason
         document["guest"] = {"nanos": self.machine.version, "table": self.machine.guest.version}
         document["swapped"] = list(self.swapped)
         document["damaged"] = [
             {"code": each.code, "message": each.message, "remedy": each.remedy} for each in self.damaged
         ]
-        if self.result is not None:
-            document["result"] = self.result.to_dict()
         if self.missing is not None:
             document["missing"] = self.missing.to_dict()
         return document
@@ -153,16 +155,15 @@ def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
             lent(folders.workspace, folders.user, back=options.workspace is not None),
             serving(node, node_at) if node_at is not None else nullcontext(),
         ):
-            run, place = _Attempts(folders, machine, bounds, options, gpus).run(emit)
-        result = read_result(folders.workspace) if local else node.outcome
+            run, opened = _Attempts(folders, machine, bounds, options, gpus).run(emit)
+        if task is not None:
+            run = replace(run, result=read_result(folders.workspace) if local else node.outcome)
         return Rehearsal(
             run=run,
             limits=limits,
-            place=place,
             machine=machine,
             swapped=swapped,
-            result=result if task is not None else None,
-            missing=missing(image.rootfs, run.opened) if options.trace else None,
+            missing=missing(image.rootfs, opened) if options.trace else None,
             damaged=_damaged(image, program),
         )
 
@@ -261,13 +262,13 @@ class _Attempts:
     options: Options
     gpus: HostGpus | None
 
-    def run(self, emit: Emit) -> tuple[Run, str]:
-        """How it went, and where that was."""
+    def run(self, emit: Emit) -> tuple[Outcome, tuple[Opened, ...]]:
+        """How it went, and what the program opened."""
         engine = self.options.engine
         if engine in ("none", "auto"):
             # No engine needs to be found or imported, and nothing has run when a place can't begin.
             try:
-                return self._attempt(self._outside, own_count=self._counted_apart()), "none"
+                return self._attempt(self._outside, "none", own_count=self._counted_apart())
             except CannotBeginError as error:
                 if engine == "none":
                     raise
@@ -277,20 +278,19 @@ class _Attempts:
         connected = connect(engine, emit=emit)
         try:
             inside = partial(self._inside, connected)
-            own_count = self.folders.user is not None
-            return self._attempt(inside, own_count=own_count, in_container=True), connected.info.kind
+            return self._attempt(inside, connected.info.kind, own_count=self.folders.user is not None)
         finally:
             connected.close()
 
     def _attempt(
-        self, where: Callable[[], AbstractContextManager[Place]], *, own_count: bool, in_container: bool = False
-    ) -> Run:
+        self, where: Callable[[], AbstractContextManager[Place]], name: str, *, own_count: bool
+    ) -> tuple[Outcome, tuple[Opened, ...]]:
         rules = self._rules()
-        instructions = filter_program(self.machine.guest, rules.asked, in_container=in_container)
+        instructions = filter_program(self.machine.guest, rules.asked, in_container=name != "none")
         self._write_launcher(instructions, own_count)
         try:
             with where() as place:
-                return supervise(place, rules, self.bounds)
+                return replace(supervise(place, rules, self.bounds), place=name), rules.opened
         finally:
             rules.close()
 

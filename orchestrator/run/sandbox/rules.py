@@ -9,12 +9,13 @@ from functools import cached_property
 from typing import Final
 
 from orchestrator.guest.model import ArgumentRule
+from orchestrator.run.outcome import Violation
 from orchestrator.run.sandbox.answers import PROCEED, Answer, Process, fails
 from orchestrator.run.sandbox.contents import Contents
 from orchestrator.run.sandbox.findings import Findings
 from orchestrator.run.sandbox.limits import memory_use
 from orchestrator.run.sandbox.notify import Call, Listener
-from orchestrator.run.sandbox.outcome import Machine, Opened, Violation
+from orchestrator.run.sandbox.outcome import Machine, Opened
 from orchestrator.run.sandbox.paths import Paths
 from orchestrator.run.sandbox.sockets import Sockets, ioctl
 from orchestrator.run.sandbox.values import Values

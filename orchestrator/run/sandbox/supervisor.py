@@ -10,15 +10,16 @@ import socket
 import struct
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from orchestrator.errors import EngineError, OrchestratorError, ProgramError
+from orchestrator.run.outcome import End, Outcome
 from orchestrator.run.sandbox.launcher import STEPS
 from orchestrator.run.sandbox.limits import MemoryGroup, bind_to_processors, memory_group_of, memory_use
 from orchestrator.run.sandbox.notify import Listener
-from orchestrator.run.sandbox.outcome import Limits, OutputSink, Run
+from orchestrator.run.sandbox.outcome import Limits, OutputSink, ended
 from orchestrator.run.sandbox.rules import Rules
 from orchestrator.run.sandbox.watches import DiskWatch, SharedMemory
 
@@ -62,7 +63,7 @@ class _Watched:
     """What is known of the program while it runs."""
 
     peak: int = 0
-    killed: str = ""
+    killed: End | None = None
     group: MemoryGroup | None = None
     kept: dict[str, bytearray] = field(default_factory=lambda: {"stdout": bytearray(), "stderr": bytearray()})
 
@@ -78,7 +79,7 @@ class Bounds:
     sink: OutputSink | None = None
 
 
-def supervise(place: Place, rules: Rules, bounds: Bounds) -> Run:
+def supervise(place: Place, rules: Rules, bounds: Bounds) -> Outcome:
     """Run the program in `place` to its end, or the end of what it may use."""
     limits, sink = bounds.limits, bounds.sink
     place.start()
@@ -115,7 +116,7 @@ class _Task:
     watched: _Watched
     shared: SharedMemory = field(default_factory=SharedMemory)
 
-    def kill(self, why: str) -> None:
+    def kill(self, why: End) -> None:
         """End the program, and say why."""
         self.watched.killed = self.watched.killed or why
         try:
@@ -278,8 +279,8 @@ def _drain(pipes: dict[str, int], watched: _Watched, sink: OutputSink | None) ->
                 pass
 
 
-def _ended(status: int, seconds: float, rules: Rules, limits: Limits, watched: _Watched) -> Run:
-    end = watched.killed or ("signal" if status & 0x7F else "exit")
+def _ended(status: int, seconds: float, rules: Rules, limits: Limits, watched: _Watched) -> Outcome:
+    end: End = watched.killed or ("signal" if status & 0x7F else "exit")
     if status & 0x7F == signal.SIGXFSZ:
         end = "disk"  # one file larger than all may be
     peak, counted = (rules.peak, "process") if rules.peak else (watched.peak or None, "polled")
@@ -290,13 +291,13 @@ def _ended(status: int, seconds: float, rules: Rules, limits: Limits, watched: _
         # File pages that others read first are counted to their group, so ours may show less than was seen.
         if rules.peak is None and (group.peak or 0) > (peak or 0):
             peak, counted = group.peak, "cgroup"
-    return Run(
-        status=status,
-        end=end,
-        seconds=seconds,
+    how = ended(status, end, seconds, limits)
+    violations = rules.violations
+    return replace(
+        how,
+        ok=how.ok and not any(each.severity == "error" for each in violations),
         peak=peak,
         counted=counted,
-        violations=rules.violations,
-        opened=rules.opened,
+        violations=violations,
         output={name: bytes(data) for name, data in watched.kept.items()},
     )

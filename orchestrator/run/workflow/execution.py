@@ -20,7 +20,8 @@ from orchestrator.inputs.store import Store
 from orchestrator.receipt.read import guest_limits, read_receipt, takes_task_files
 from orchestrator.run.node.files import RESULT, TASK
 from orchestrator.run.node.standin import host_path, workspace_file
-from orchestrator.run.node.task import WORKSPACE, Result
+from orchestrator.run.node.task import WORKSPACE
+from orchestrator.run.outcome import Outcome
 from orchestrator.run.qemu.machine import Machine
 from orchestrator.run.qemu.task_boot import Work, boot_with_task
 from orchestrator.run.sandbox.rehearsal import Options, rehearse
@@ -38,18 +39,6 @@ class Recorded:
     size: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a program ended. `error`: what went wrong; `peak` bytes, None where it isn't known; `output` its own."""
-
-    result: Result | None
-    error: str | None
-    seconds: float
-    output: bytes
-    peak: int | None = None
-    violations: tuple[str, ...] = ()
-
-
 Runner = Callable[[Path, Path, Path], Outcome]
 """(image, task.json, workspace) → how it ended; the files lie in the workspace already."""
 
@@ -58,15 +47,7 @@ def rehearsed(options: Options, emit: Emit = ignore) -> Runner:
     """Programs run as `rehearse` does."""
 
     def run(image: Path, task: Path, workspace: Path) -> Outcome:
-        done = rehearse(image, replace(options, task=task, workspace=workspace), emit)
-        return Outcome(
-            result=done.result,
-            error=done.program_failure,
-            seconds=done.run.seconds,
-            output=b"".join(done.run.output.values()),
-            peak=done.run.peak,
-            violations=tuple(str(each) for each in (*done.run.violations, *done.damaged)),
-        )
+        return rehearse(image, replace(options, task=task, workspace=workspace), emit).outcome
 
     return run
 
@@ -79,9 +60,7 @@ def booted(timeout: float) -> Runner:
         memory, cpus = guest_limits(receipt)
         machine = Machine(image=image, timeout=timeout, workspace=workspace, memory=memory, cpus=cpus)
         work = Work(local=takes_task_files(receipt), task=task)
-        done, result = boot_with_task(machine, work, lambda _data: None)
-        error = None if done.ok else done.reason
-        return Outcome(result=result, error=error, seconds=done.seconds, output=done.log)
+        return boot_with_task(machine, work, lambda _data: None)
 
     return run
 
@@ -101,7 +80,10 @@ class Done:
     def to_dict(self, number: int) -> dict[str, Any]:
         """As the node would record it: a proof, and after it a verification of it."""
         result = self.outcome.result
-        return {
+        outcome = self.outcome.to_dict()
+        return outcome | {
+            "ok": self.error is None,
+            "reason": self.error or outcome["reason"],
             "program": self.step.program,
             "image": str(self.image),
             "transaction": "proof" if number == 0 else "verification",
@@ -110,9 +92,6 @@ class Done:
             "data": result.data.decode(errors="replace") if result else "",
             "files": [asdict(each) for each in self.files],
             "error": self.error,
-            "seconds": round(self.outcome.seconds, 3),
-            "peak_memory": self.outcome.peak,
-            "violations": list(self.outcome.violations),
         }
 
 
@@ -162,7 +141,7 @@ def run_workflow(
 
 
 def _done(step: Step, image: Path, inputs: tuple[Recorded, ...], outcome: Outcome, workspace: Path) -> Done:
-    result, error = outcome.result, outcome.error
+    result, error = outcome.result, outcome.program_failure
     # What the program said of its task explains more than how it then ended.
     if result is not None and result.error is not None:
         error = result.error if error is None else f"{result.error} ({error})"

@@ -57,7 +57,7 @@ def _rehearsed(layout: Layout, image: Path) -> str:
         done = rehearse(image, options)
     except OrchestratorError as error:
         return error.message
-    said = _answer(bytes(log), "OK" if done.run.ok else done.run.words(done.limits))
+    said = _answer(bytes(log), "OK" if done.run.ok else done.run.reason)
     return f"error ({said})" if done.damaged else said
 
 

@@ -56,7 +56,7 @@ def test_what_is_no_task_is_said_in_one_line(tmp_path: Path, text: str, says: st
         ('{"Err": "told to"}', Result(error="told to")),
         ("{}", Result(error=f"{NO_RESULT}: it has neither Ok nor Err")),
         ('{"Ok": {"data": [256], "files": []}}',
-         Result(error=f"{NO_RESULT}: Ok.data[0]: is 256, must be less than or equal to 255")),
+         Result(error=f"{NO_RESULT}: Ok.data[0]: is 256, must be at most 255")),
         ('{"Ok": {"data": 5, "files": []}}',
          Result(error=f"{NO_RESULT}: Ok.data: must be a list")),
     ],

@@ -18,7 +18,7 @@ from orchestrator.image import stub
 from orchestrator.image.writer import BootFiles, ImageWriter
 from orchestrator.run.qemu.accelerator import TCG, Accelerator, choose, failure
 from orchestrator.run.qemu.machine import Machine, boot, command, explain
-from tests.support.cli import ROOT, orchestrator
+from tests.support.cli import OUTCOME, ROOT, orchestrator
 from tests.support.receipts import receipt_text
 
 ENDLESS = b"\xeb\xfe"  # jmp to itself
@@ -63,6 +63,8 @@ def test_a_smoke_test_passes_and_stands_in_the_receipt(image: Path) -> None:
     assert done.code == 0, done.stderr
     document = done.json()
     assert document["ok"] and document["recorded"] and stub.MESSAGE in document["log"]
+    assert (document["end"], document["exit_code"]) == ("stub", None)
+    assert document.keys() > OUTCOME
     kept = json.loads(receipt.read_text())
     assert {key: value for key, value in kept.items() if key != "smoke"} == before
     assert kept["smoke"]["passed"] is True
@@ -158,10 +160,16 @@ def test_doctor_says_of_kvm_what_boot_finds(
 
 
 def test_exit_statuses() -> None:
-    assert explain(1, 9)[:2] == (True, 0)
-    assert explain(0, 9)[:2] == (True, None)
-    assert explain(7, 9)[:2] == (False, 3)
-    assert explain(255, 9) == (False, 0x7F, "the kernel halted")
+    ends = {status: explain(status, 9) for status in (1, 0, 7, 255, None, -9)}
+    assert {status: (each.ok, each.end, each.exit_code) for status, each in ends.items()} == {
+        1: (True, "exit", 0),
+        0: (True, "powered-off", None),
+        7: (False, "exit", 3),
+        255: (False, "guest", 0x7F),
+        None: (False, "timeout", None),
+        -9: (False, "emulator", None),
+    }
+    assert ends[255].reason == "the kernel halted"
 
 
 def test_the_nodes_devices(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.support.cli import ROOT, orchestrator
+from tests.support.cli import OUTCOME, ROOT, orchestrator
 from tests.support.linkers import lld_flags
 from tests.support.packed import Packed
 
@@ -86,6 +86,7 @@ def test_a_program_that_the_guests_kernel_damages_is_7_though_it_runs_here(packe
     told = orchestrator("rehearse", image, "--json")
     assert told.code == 7
     assert told.json()["exit_code"] == 0 and told.json()["ok"] is False
+    assert told.json().keys() > OUTCOME and "would not load it whole" in told.json()["reason"]
     assert [each["code"] for each in told.json()["damaged"]] == ["elf-page-shared"]
     assert orchestrator("rehearse", packed.image(source, "-fuse-ld=bfd")).code == 0
 

@@ -58,9 +58,9 @@ def test_a_task_comes_from_the_node_and_its_result_goes_there(
 ) -> None:
     done = rehearse(image, options(tmp_path, place, str(size), *["word"] * 4000))
     assert done.ok, done.run
-    assert done.result is not None
-    assert done.result.data == b"x" * size
-    assert done.result.files == ("/workspace/big",)
+    assert done.run.result is not None
+    assert done.run.result.data == b"x" * size
+    assert done.run.result.files == ("/workspace/big",)
     assert (tmp_path / "workspace/big").stat().st_size == size
     assert "4001 arguments, first file /workspace/in.txt" in done.run.output["stdout"].decode()
     assert not done.run.violations
@@ -69,8 +69,8 @@ def test_a_task_comes_from_the_node_and_its_result_goes_there(
 def test_a_task_that_failed_is_said_by_the_node(image: Path, tmp_path: Path) -> None:
     done = rehearse(image, options(tmp_path, "none", "13"))
     assert not done.ok
-    assert done.result is not None
-    assert "its task failed" in (done.result.error or "")
+    assert done.run.result is not None
+    assert "its task failed" in (done.run.result.error or "")
 
 
 def test_without_a_task_the_node_has_none(image: Path) -> None:

@@ -168,7 +168,7 @@ def test_each_is_reported_rightly(packed: Packed, place: str, name: str) -> None
         ["error" if case.stops else "limit"] if case.says else []
     )
     if case.end == "memory":
-        assert run.words(done.limits) == "the program exceeded 96 MiB of memory and was stopped"
+        assert run.reason == "the program exceeded 96 MiB of memory and was stopped"
 
 
 def test_a_trace_names_what_was_missing(packed: Packed, place: str) -> None:

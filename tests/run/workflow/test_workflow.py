@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from tests.support.cli import Run, orchestrator
+from tests.support.cli import OUTCOME, Run, orchestrator
 from tests.support.packed import Packed
 
 # Reads /workspace/in.txt, writes it with a "+" to /workspace/sub/out.txt, and gives the task's arguments as data.
@@ -68,6 +68,8 @@ def test_a_results_file_goes_to_the_next_program(tmp_path: Path, image: Path) ->
     done = run(tmp_path, image, two_steps(tmp_path), "--json", "-o", tmp_path / "kept")
     assert done.code == 0, done.stderr
     first, second = done.json()["tasks"]
+    assert first.keys() & second.keys() > OUTCOME
+    assert (first["ok"], first["end"], first["exit_code"]) == (True, "exit", 0)
     assert (first["transaction"], second["transaction"]) == ("proof", "verification")
     assert first["data"] == '"args": ["--n", "7", "x"'
     assert first["inputs"] == [{"path": "/workspace/in.txt", "blake3": blake3(b"proof").hexdigest(), "size": 5}]
