@@ -163,7 +163,7 @@ def receipt(name: str, **changes: object) -> str:
         "name": name,
         "resources": {"cpus": 2, "memory": 512, "gpus": 0},
     }
-    Path(f"{name}.img").touch()
+    Path(f"{name}.img").write_text(name)
     Path(f"{name}.receipt.json").write_text(json.dumps(document | changes))
     return f"{name}.receipt.json"
 
@@ -186,6 +186,15 @@ def test_deploy_command_warns(here: Path) -> None:
     assert "prover.img is not bootable" in ended.err
     assert "verifier.img isn't there" in ended.err
     assert "same image" in cli("deploy-command", verifier, verifier, "--name", "n").err
+
+
+@pytest.mark.parametrize("url", [(), ("--verifier-url", "http://h/v.img")])
+def test_deploy_command_refuses_another_image(here: Path, url: tuple[str, ...]) -> None:
+    prover, verifier = receipt("prover"), receipt("verifier")
+    Path("verifier.img").write_text("another")
+    ended = cli("deploy-command", prover, verifier, "--name", "n", *url)
+    assert (ended.code, ended.text) == (6, "")
+    assert "verifier.receipt.json is of another image than verifier.img: it says BLAKE3 " in ended.err
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"[1]", b"\xff\xfe", b'{"image": 3}'])
