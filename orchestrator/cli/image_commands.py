@@ -182,18 +182,17 @@ _ACTIONS: dict[str, Callable[[Image, Path, tuple[str, ...], bool], None]] = {
 @json_failures
 def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) -> None:
     """Run every check that needs no booting; exit 0 only if all pass."""
+    from orchestrator.provenance.beside import beside_checks
     from orchestrator.verify.image import verify_image
 
     existing_image(image)
     public_key = None
     if key is not None:
-        from orchestrator.provenance.check import signature_check
         from orchestrator.provenance.dsse import load_public_key
 
         public_key = load_public_key(key)  # a wrong key is said before the image is read
     result = verify_image(image, project_runtime=runtime, gpu_families=_families(image))
-    if public_key is not None:
-        result = replace(result, checks=(*result.checks, signature_check(image, public_key)))
+    result = replace(result, checks=(*result.checks, *beside_checks(image, public_key)))
     if as_json:
         answer_json(result.to_dict())
         sys.exit(int(ExitCode.OK if result.ok else ExitCode.VERIFICATION))
@@ -257,6 +256,8 @@ def deploy_command_command(
     from orchestrator.receipt.deploy import DeployPart, deploy_command
 
     prover, verifier = (DeployPart.read(path) for path in receipts)
+    for part, path in zip((prover, verifier), receipts, strict=True):
+        _require_image_of(part.image, path, part.blake3)
     if prover.blake3 == verifier.blake3:
         say("warning: prover and verifier are the same image; give the prover's receipt, then the verifier's")
     for part, url in dict.fromkeys([(prover, prover_url), (verifier, verifier_url)]):
@@ -265,6 +266,14 @@ def deploy_command_command(
         if url is None and not Path(part.image).is_file():
             say(f"warning: {part.image} isn't there; put it beside its receipt, or give its URL")
     answer(deploy_command(name, prover, verifier, prover_url=prover_url, verifier_url=verifier_url))
+
+
+def _require_image_of(image: str, receipt: Path, blake3: str) -> None:
+    """VerificationError where the image that lies beside a receipt is another one."""
+    from orchestrator.provenance.beside import AGAIN, difference
+
+    if Path(image).is_file() and (problem := difference(Path(image), blake3)):
+        raise VerificationError(f"{receipt} is of another image than {image}: {problem}", remedy=AGAIN)
 
 
 COMMANDS = (inspect, verify, hash_command, deploy_command_command)

@@ -32,6 +32,9 @@ PUBLISHED: Final = frozenset(
      "gpu_assets", "gpu_families", "manifest"}
 )  # fmt: skip
 PUBLISHED_OF_BUILD: Final = frozenset({"context", "packages", "program", "run", "rust_linker", "secrets", "ssh"})
+_DIGESTS: Final = {
+    "commit": "gitCommit", "digest": "sha256", "sha256": "sha256", "tree-sha256": "gevulotTreeSha256",
+}  # fmt: skip
 WITHHELD: Final = frozenset({"mirrors", "network"})
 """A company's own hosts. They say where bytes came from, not which: every input has its pin."""
 
@@ -133,17 +136,8 @@ def _internal_parameters(built: Built) -> dict[str, Any]:
 
 def _dependency(given: Input) -> dict[str, Any]:
     """A ResourceDescriptor. What is no digest of the pin (version, size, suite), and what no URI says, is annotated."""
-    digest, annotations = {}, {"kind": given.kind, "source": given.source}
-    for key, value in given.pin.items():
-        if key == "commit":
-            digest["gitCommit"] = value
-        elif key == "digest":
-            digest["sha256"] = value.removeprefix("sha256:")
-        elif key in ("sha256", "tree-sha256"):
-            # A tree's digest is our own (inputs/trees.py), so it has a name of its own.
-            digest["sha256" if key == "sha256" else "gevulotTreeSha256"] = value
-        else:
-            annotations[key] = value
+    digest, annotations = pin_digests(given.pin), {"kind": given.kind, "source": given.source}
+    annotations |= {key: value for key, value in given.pin.items() if key not in _DIGESTS}
     found: dict[str, Any] = {"name": given.name}
     if uri := _uri(given):
         found["uri"] = uri
@@ -151,6 +145,11 @@ def _dependency(given: Input) -> dict[str, Any]:
         found["digest"] = digest
     # Notes stay in the receipt: they speak of the day and of this machine.
     return {**found, "annotations": {**annotations, **({"packages": list(given.packages)} if given.packages else {})}}
+
+
+def pin_digests(pin: Mapping[str, str]) -> dict[str, str]:
+    """What of an input's pin is a digest, by in-toto's names; a tree's (inputs/trees.py) has a name of its own."""
+    return {_DIGESTS[key]: value.removeprefix("sha256:") for key, value in pin.items() if key in _DIGESTS}
 
 
 def _uri(given: Input) -> str:

@@ -158,7 +158,7 @@ def test_hash(image: Path) -> None:
 
 
 def receipt(name: str, **changes: object) -> str:
-    Path(f"{name}.img").touch()
+    Path(f"{name}.img").write_text(name)
     checksum = blake3(name.encode()).hexdigest()
     Path(f"{name}.receipt.json").write_text(receipt_text(name, checksum, path=f"elsewhere/{name}.img", **changes))
     return f"{name}.receipt.json"
@@ -182,6 +182,15 @@ def test_deploy_command_warns(here: Path) -> None:
     assert "prover.img is not bootable" in ended.err
     assert "verifier.img isn't there" in ended.err
     assert "same image" in cli("deploy-command", verifier, verifier, "--name", "n").err
+
+
+@pytest.mark.parametrize("url", [(), ("--verifier-url", "http://h/v.img")])
+def test_deploy_command_refuses_another_image(here: Path, url: tuple[str, ...]) -> None:
+    prover, verifier = receipt("prover"), receipt("verifier")
+    Path("verifier.img").write_text("another")
+    ended = cli("deploy-command", prover, verifier, "--name", "n", *url)
+    assert (ended.code, ended.text) == (6, "")
+    assert "verifier.receipt.json is of another image than verifier.img: it says BLAKE3 " in ended.err
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"[1]", b"\xff\xfe", b'{"image": 3}'])
