@@ -59,7 +59,7 @@ def check_bootable(image: Path) -> None:
         starts = opened.boot_sector
     if not starts:
         raise VerificationError(
-            f"{image} has no boot code: a BIOS, as the node's, finds nothing to start",
+            f"{image} has no boot code: a BIOS such as the node's finds nothing to start",
             remedy="take a Nanos release that has boot.img, and build again",
         )
 
@@ -104,7 +104,7 @@ def boot(machine: Machine, output: Callable[[bytes], None]) -> Booted:
         status, ok, code, reason = None, False, None, "KVM gave up on the machine; try --accel tcg"
     trouble = next((line for line in _lines(log) if any(mark in line for mark in _TROUBLE)), None)
     if ok and code is None and trouble is not None:
-        ok, reason = False, f"the kernel said: {trouble}"
+        ok, reason = False, f"the kernel reported: {trouble}"
     if status == 1 and b"qemu-system-x86_64: " in log:  # its own failures end with 1 too; doubt counts as failed
         ok, code, reason = False, None, "QEMU itself failed; its message is in the log"
     seconds = time.monotonic() - started

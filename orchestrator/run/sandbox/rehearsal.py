@@ -105,7 +105,7 @@ class Rehearsal:
         """The same, whatever it answered to its task."""
         if not self.run.ok:
             return self.run.reason(self.limits)
-        return "the program ran here, but Nanos would not load it whole" if self.damaged else None
+        return "the program ran here, but Nanos would not load all of it" if self.damaged else None
 
     def to_dict(self) -> dict[str, Any]:
         """For --json."""
@@ -271,7 +271,7 @@ class _Attempts:
             except CannotBeginError as error:
                 if engine == "none":
                     raise
-                emit(Notice(text=f"{error.message}; a container engine is taken instead"))
+                emit(Notice(text=f"{error.message}; using a container engine instead"))
         from orchestrator.engine.select import connect  # late: the engines' libraries take a while
 
         connected = connect(engine, emit=emit)

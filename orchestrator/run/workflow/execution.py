@@ -125,7 +125,7 @@ def find_images(steps: Sequence[Step], given: Mapping[str, Path], folder: Path) 
     for step in steps:
         image = given.get(step.program, folder / step.program)
         if not image.is_file():
-            what = f"there is no image {image}" if step.program in given else f"which image is program {step.program}?"
+            what = f"{image} does not exist" if step.program in given else f"which image is program {step.program}?"
             raise UsageError(what, remedy=f"--program {step.program}=IMAGE")
         found.append(image)
     return tuple(found)
@@ -147,7 +147,7 @@ def run_workflow(
         for number, (step, image) in enumerate(zip(steps, images, strict=True)):
             workspace = (out or Path(temporary)) / f"{number + 1}-{image.stem}"
             if workspace.exists():
-                raise UsageError(f"{workspace} is there already", remedy="take another -o, or remove it")
+                raise UsageError(f"{workspace} already exists", remedy="use another -o, or remove it")
             make_directory(workspace)
             parent = done[-1] if done else None
             inputs = tuple(_place(each, workspace, folder, parent) for each in step.inputs)
@@ -170,7 +170,7 @@ def _done(step: Step, image: Path, inputs: tuple[Recorded, ...], outcome: Outcom
     for path in result.files if result is not None and error is None else ():
         real = workspace_file(workspace, WORKSPACE, path)
         if real is None:
-            error = f"its result names {path}, which is not there"
+            error = f"its result names {path}, which does not exist"
             break
         files.append(_recorded(path, real))
     return Done(
@@ -192,7 +192,7 @@ def _place(each: Given | FromParent, workspace: Path, folder: Path, parent: Done
         has = {file.path for file in parent.files} if parent is not None else set()
         if parent is None or path not in has:
             raise UsageError(
-                f"the program before gave no file {path}",
+                f"the previous program produced no file {path}",
                 remedy=f"name one of its result's: {', '.join(sorted(has)) or 'it gave none'}",
             )
         source = workspace_file(parent.workspace, WORKSPACE, path)
@@ -219,7 +219,7 @@ def _check_inputs(step: Step, folder: Path) -> None:
         seen.add(place)
         if isinstance(each, Given) and each.Input.file_url is None and not (folder / each.Input.local_path).is_file():
             raise UsageError(
-                f"there is no file {folder / each.Input.local_path}", remedy="paths are from the workflow's folder"
+                f"{folder / each.Input.local_path} does not exist", remedy="paths are from the workflow's folder"
             )
 
 

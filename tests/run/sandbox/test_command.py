@@ -82,7 +82,7 @@ def test_a_program_that_the_guests_kernel_damages_is_7_though_it_runs_here(packe
     done = orchestrator("rehearse", image)
     assert done.code == 7
     assert "/prog: its segments at 0x" in done.stderr and "-fuse-ld=bfd" in done.stderr
-    assert "error: the program ran here, but Nanos would not load it whole" in done.stderr
+    assert "error: the program ran here, but Nanos would not load all of it" in done.stderr
     told = orchestrator("rehearse", image, "--json")
     assert told.code == 7
     assert told.json()["exit_code"] == 0 and told.json()["ok"] is False
