@@ -85,7 +85,7 @@ engine_option = click.option(
     help="Use this container engine. auto: Docker, else Podman, else a private Podman service.",
 )
 trust_option = click.option(
-    "--trust-project", is_flag=True, help="Don't say what PROJECT.YAML takes from outside its directory."
+    "--trust-project", is_flag=True, help="Do not report what PROJECT.YAML uses from outside its directory."
 )
 place_option = click.option(
     "--engine",

@@ -125,7 +125,7 @@ def find_images(steps: Sequence[Step], given: Mapping[str, Path], folder: Path) 
     for step in steps:
         image = given.get(step.program, folder / step.program)
         if not image.is_file():
-            what = f"{image} does not exist" if step.program in given else f"which image is program {step.program}?"
+            what = f"there is no image {image}" if step.program in given else f"which image is program {step.program}?"
             raise UsageError(what, remedy=f"--program {step.program}=IMAGE")
         found.append(image)
     return tuple(found)
@@ -219,7 +219,7 @@ def _check_inputs(step: Step, folder: Path) -> None:
         seen.add(place)
         if isinstance(each, Given) and each.Input.file_url is None and not (folder / each.Input.local_path).is_file():
             raise UsageError(
-                f"{folder / each.Input.local_path} does not exist", remedy="paths are from the workflow's folder"
+                f"there is no file {folder / each.Input.local_path}", remedy="paths are from the workflow's folder"
             )
 
 
