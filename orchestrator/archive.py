@@ -122,7 +122,7 @@ class Meter:
         if self.count > max(self.limits.ratio_from, packed * self.limits.ratio):
             raise ArchiveError(f"it unpacks to {self.count} bytes or more, from {packed}", refused=True)
         if time.monotonic() > self._deadline:
-            raise ArchiveError(f"it is not unpacked after {self.limits.seconds:g} s", refused=True)
+            raise ArchiveError(f"unpacking it takes longer than {self.limits.seconds:g} s", refused=True)
         # To pass over a member, tarfile reads as often as its size says, whether anything comes or not.
         self._ends = 0 if data else self._ends + 1
         if self._ends > _ENDS:
@@ -265,7 +265,7 @@ class Tar(tarfile.TarFile):
     def small(self, member: tarfile.TarInfo, limit: int) -> bytes:
         """All the bytes of a file of at most `limit`."""
         if not member.isreg() or not 0 <= member.size <= limit:
-            raise ArchiveError(f"member {member.name[:200]!r} is no file of at most {limit} bytes", refused=True)
+            raise ArchiveError(f"member {member.name[:200]!r} is not a file of at most {limit} bytes", refused=True)
         return self.content(member).read()
 
 

@@ -61,8 +61,8 @@ def _python() -> Iterator[HostCheck]:
 
 # Program, its Debian package, and what is not possible without it.
 _TOOLS = (
-    ("git", "git", "the Gevulot shim can't be fetched from git"),
-    ("mmdebstrap", "mmdebstrap", "a base with `bootstrap:` can't be made where no registry answers"),
+    ("git", "git", "the Gevulot shim cannot be fetched from git"),
+    ("mmdebstrap", "mmdebstrap", "a base with `bootstrap:` cannot be made if no registry answers"),
 )
 
 
@@ -94,7 +94,7 @@ def _disk() -> Iterator[HostCheck]:
             name=name,
             status="warning" if low else "ok",
             detail=f"{free / 1024**3:.1f} GiB free at {path}",
-            remedy="free some room: `orchestrator clean`, and the engine's own `system prune`" if low else "",
+            remedy="free some space: `orchestrator clean`, and the engine's own `system prune`" if low else "",
         )
 
 
@@ -106,7 +106,7 @@ def _proxies() -> Iterator[HostCheck]:
         yield HostCheck(
             name="proxies",
             status="warning",
-            detail=f"{', '.join(local)} names this machine itself, which build steps can't reach by that name",
+            detail=f"{', '.join(local)} names this machine itself, which build steps cannot reach by that name",
             remedy="set network.http-proxy and network.https-proxy in project.yaml to an address they can reach",
         )
     else:
@@ -122,7 +122,7 @@ def _certificates() -> Iterator[HostCheck]:
         yield HostCheck(
             name="certificates",
             status="warning",
-            detail=f"{path} holds no certificate",
+            detail=f"{path} contains no certificate",
             remedy="apt-get install ca-certificates, or set SSL_CERT_FILE to your bundle",
         )
 
@@ -133,7 +133,7 @@ def _qemu() -> Iterator[HostCheck]:
         yield HostCheck(
             name="qemu",
             status="warning",
-            detail="not installed: images can't be booted here",
+            detail="not installed: images cannot be booted here",
             remedy="apt-get install qemu-system-x86",
         )
         return

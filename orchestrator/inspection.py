@@ -186,7 +186,7 @@ def _check_sizes(filesystem: Filesystem, directory: Path) -> None:
     if claimed > filesystem.length + SPARSE_SLACK:
         raise ImageError(
             f"the image's files claim {claimed} bytes in a file system of {filesystem.length}: they are nearly all"
-            " holes, and aren't written out",
+            " holes, and are not extracted",
             remedy="`inspect IMAGE cat PATH` shows one file; is the image damaged?",
         )
     held = sum(each.length for node in files for each in node.extents if each.position is not None)
@@ -194,7 +194,7 @@ def _check_sizes(filesystem: Filesystem, directory: Path) -> None:
     if held > found.f_bavail * found.f_frsize:
         raise UsageError(
             f"the image's files hold {size(held)}, and {size(found.f_bavail * found.f_frsize)} are free at {directory}",
-            remedy="free some space, or take another directory (TMPDIR for a rehearsal)",
+            remedy="free some space, or use another directory (TMPDIR for a rehearsal)",
         )
 
 

@@ -46,7 +46,7 @@ def run_containerfile(job: Job, made: Assembled, target: str, tag: str = "") -> 
         except LayerLostError as lost:
             if attempt == BUILD_ATTEMPTS:
                 raise
-            job.order.emit(Notice(text=f"{lost.message}; the build begins again"))
+            job.order.emit(Notice(text=f"{lost.message}; restarting the build"))
         except StepFailedError as failure:
             raise _explained(failure, job, made) from failure
     raise AssertionError("unreachable")

@@ -93,7 +93,7 @@ def verified(
     image.replace(rejected)
     named = tuple(replace(finding, file=str(rejected)) for check in verification.checks for finding in check.findings)
     raise VerificationError(
-        f"the image failed verification; it is kept as {rejected} to be looked into (`inspect`, `verify`)",
+        f"the image failed verification; it is kept as {rejected}; look into it with (`inspect`, `verify`)",
         findings=named,
     )
 

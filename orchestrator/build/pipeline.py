@@ -93,7 +93,7 @@ def check_project(path: Path, *, trust: bool = False) -> Checked:
         findings += manifest.findings
         findings += left_out(loaded, left_out_by) if left_out_by is not None else ()
     if manifest is None or any(finding.severity is Severity.ERROR for finding in findings):
-        raise UsageError(f"{path} can't be built", findings=findings)
+        raise UsageError(f"{path}cannot be built", findings=findings)
     return Checked(loaded=loaded, manifest=manifest, findings=tuple(findings))
 
 

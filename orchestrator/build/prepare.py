@@ -30,11 +30,11 @@ from orchestrator.resolved import Inputs
 
 
 def usable_secrets(loaded: LoadedProject, engine: Engine) -> ProjectSecrets:
-    """What `read_secrets` reads; EngineError when the engine can't give it to a build step."""
+    """What `read_secrets` reads; EngineError when the engine cannot pass it to a build step."""
     build, info = loaded.project.build, engine.info
     for name, asked, can in (("secrets", bool(build.secrets), info.mounts), ("ssh", build.ssh, bool(info.ssh))):
         if asked and not can:
-            message = f"{info.kind} {info.version} ({info.builder}) at {info.endpoint} can't give it to a build step"
+            message = f"{info.kind} {info.version} ({info.builder}) at {info.endpoint} cannot pass it to a build step"
             remedy = "use Docker with BuildKit (unset DOCKER_BUILDKIT), or a Podman of this machine (--engine podman)"
             finding = loaded.findings().error("engine", f"build.{name}", message, remedy)
             raise EngineError(message, remedy=remedy, findings=(finding,))
@@ -100,7 +100,7 @@ def _with_shim(job: Job) -> Job:
         )
     except NotKeptError as error:
         # It is built beside the program then, every time.
-        job.order.emit(Notice(text=f"the built shim is not kept: {error.message}"))
+        job.order.emit(Notice(text=f"the built shim was not cached: {error.message}"))
         return job
     if not built:
         with phase(job.order.emit, "shim", "take the finished shim from the cache"):
@@ -115,7 +115,7 @@ def _with_kept_program(job: Job) -> Job:
     with phase(job.order.emit, "inputs", "look for the finished build step"):
         image = load_program(job.order.store, job.order.engine, key)
     if image is None:
-        job.order.emit(Notice(text="no bundle holds the result of this build step; it runs without a network"))
+        job.order.emit(Notice(text="no bundle contains the result of this build step; it runs without a network"))
         return job
     return replace(job, plan=replace(job.plan, program_image=image))
 

@@ -33,11 +33,16 @@ from orchestrator.errors import ProgramError
 @runtime_option
 @click.option("--workspace", type=DIRECTORY, metavar="DIR", help="Share this as /workspace (default: a temporary one).")
 @click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True,
-              help="auto: KVM where it works, else QEMU's emulation.")  # fmt: skip
+              help="How to run the machine. auto: KVM if it works, else QEMU's emulation.")  # fmt: skip
 @timeout_option
-@click.option("--memory", type=click.IntRange(min=16), metavar="MIB", help="Memory (default: the receipt's, else 512).")
+@click.option(
+    "--memory",
+    type=click.IntRange(min=16),
+    metavar="MIB",
+    help="Memory of the guest (default: the receipt's, else 512).",
+)
 @cpus_option
-@click.option("--smoke", is_flag=True, help="Only test whether it starts: pass or fail, recorded in the receipt.")
+@click.option("--smoke", is_flag=True, help="Only test whether the image starts; record pass or fail in the receipt.")
 @json_option
 @json_failures
 def boot(  # noqa: PLR0913 - one parameter an option
@@ -54,10 +59,10 @@ def boot(  # noqa: PLR0913 - one parameter an option
     smoke: bool,
     as_json: bool,
 ) -> None:
-    """Start the image in QEMU as a node does: no network, read-only disk, /workspace shared. The image is not written.
+    """Start the image in QEMU as a node does: no network, read-only disk, /workspace shared. Never writes the image.
 
-    Exit 0: the program ended with 0, or the machine powered off (Nanos tells the exit code only with debug_exit in
-    the manifest; it is said which). 7: it failed, or did not end in time; 6: not an image that boots; 3: no QEMU.
+    Exit 0: the program ended with 0, or the machine powered off (Nanos reports the exit code only with debug_exit in
+    the manifest; the output says which). 7: it failed or timed out; 6: the image cannot boot; 3: QEMU is missing.
     """
     from orchestrator.receipt.read import guest_limits, read_receipt, takes_task_files
     from orchestrator.run.qemu.machine import Machine
@@ -68,7 +73,7 @@ def boot(  # noqa: PLR0913 - one parameter an option
     receipt = read_receipt(existing_image(image))
     local = takes_task_files(receipt, runtime)
     if not local and not can_serve():
-        say("this image asks a node for its task, over vsock, which this machine can't give it (no vhost-vsock)")
+        say("this image gets its task from a node over vsock, and this machine has no vhost-vsock")
     limits = guest_limits(receipt, memory=memory, cpus=cpus)
     machine = Machine(
         image=image, accel=accel, timeout=timeout, workspace=workspace, memory=limits.memory, cpus=limits.cpus
@@ -95,7 +100,7 @@ def boot(  # noqa: PLR0913 - one parameter an option
         answer("smoke test passed" if outcome.ok else "smoke test failed")
         say(f"not recorded: {recorded}" if recorded else "recorded in the receipt")
     if outcome.failure is not None:
-        remedy = "its serial log is above; --timeout gives it longer, `rehearse` says more"
+        remedy = "see its serial log above; raise --timeout, or run `rehearse` to learn more"
         raise ProgramError(outcome.failure, remedy=remedy)
 
 

@@ -56,12 +56,12 @@ def init(directory: Path, gpu: bool, language: str) -> None:
     answer(str(written[0]))
 
 
-@click.command(short_help="Validate project.yaml, manifest and paths; no engine, no network.")
+@click.command(short_help="Validate project.yaml, manifest and paths without engine or network.")
 @project_argument
 @json_option
 @json_failures
 def check(project: Path, as_json: bool) -> None:
-    """Validate project.yaml, the manifest and the paths they name. No engine, no network, nothing written."""
+    """Validate project.yaml, the manifest and the paths they name. Needs no engine or network, and writes nothing."""
     from orchestrator.build.pipeline import check_project
 
     findings = check_project(project).findings
@@ -105,7 +105,7 @@ def _bases_by_hand(checked: Checked) -> Iterator[str]:
         if base.bootstrap is None:
             continue
         packages = f" --include={','.join(sorted(base.bootstrap.packages))}" if base.bootstrap.packages else ""
-        yield f"where {base.image} can't be pulled, make it first:"
+        yield f"if {base.image} cannot be pulled, make it first:"
         made = f"mmdebstrap --variant=minbase{packages} {base.bootstrap.debian} -"
         yield f"  {made} | podman import - {shlex.quote(base.image)}"
 
@@ -212,7 +212,7 @@ def _answering(done: Sequence[_Done], *, as_json: bool) -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         document = {"ok": False, "exit_code": int(ExitCode.INTERRUPTED), "error": "interrupted"}
-        say("no image was written for the build that was interrupted; `orchestrator clean` removes what it left")
+        say("the interrupted build wrote no image; `orchestrator clean` removes what it left behind")
         raise
     finally:
         for each in done:

@@ -176,7 +176,7 @@ def as_user_error(error: OSError) -> OrchestratorError | None:
     # tempfile says it without a path; a directory that can't be written to is full more often than forbidden.
     no_room_for_temporary = error.errno == errno.ENOENT and not named and "temporary directory" in reason
     if error.errno in _FULL_ERRNOS or no_room_for_temporary:
-        remedy = "free some room there; `orchestrator clean` removes what builds left"
+        remedy = "free some space there; `orchestrator clean` removes what builds left"
         return BuildStepError(f"{where}{reason[0].lower()}{reason[1:]}", remedy=remedy)
     if error.errno in _PATH_ERRNOS and named:
         return UsageError(f"{where}{reason[0].lower()}{reason[1:]}", remedy="check the path and its permissions")

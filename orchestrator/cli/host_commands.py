@@ -37,7 +37,7 @@ def doctor(as_json: bool) -> None:
         sys.exit(int(ExitCode.ENGINE))
 
 
-@click.command(short_help="Remove what builds left behind in engines and under temporary names.")
+@click.command(short_help="Remove what builds left behind: in engines, and temporary files.")
 @click.argument("directory", type=DIRECTORY, default=Path("target"), metavar="[DIR]")
 @engine_option
 @click.option("--all", "everything", is_flag=True, help="Also remove the bases made from Debian packages.")
@@ -45,7 +45,7 @@ def doctor(as_json: bool) -> None:
 @json_option
 @json_failures
 def clean(directory: Path, engine: str, everything: bool, dry_run: bool, as_json: bool) -> None:
-    """Remove what builds left behind in engines and, under temporary names, in DIR. Images and receipts stay."""
+    """Remove what builds left behind: in engines, and temporary files in DIR. Images and receipts stay."""
     from orchestrator.clean import clean_directory, clean_engine
     from orchestrator.engine.select import connect
 

@@ -19,7 +19,7 @@ from orchestrator.image.reader import Image, open_image
 from orchestrator.inspection import differences, entries, extract_tree, file_at, summary, summary_lines, tree_lines
 
 
-@click.command(short_help="Look into any Nanos image, ours or real ops's: files, libraries, manifest.")
+@click.command(short_help="Look into any Nanos image: files, libraries, manifest.")
 @image_argument
 @click.argument(
     "action",
@@ -31,7 +31,7 @@ from orchestrator.inspection import differences, entries, extract_tree, file_at,
 @json_option
 @json_failures
 def inspect(image: Path, action: str, arguments: tuple[str, ...], as_json: bool) -> None:
-    """Look into any Nanos image, ours or real ops's.
+    """Look into any Nanos image, whether we or ops built it.
 
     \b
     IMAGE                    what it is: kernel, program, size, partitions
@@ -42,7 +42,7 @@ def inspect(image: Path, action: str, arguments: tuple[str, ...], as_json: bool)
     IMAGE manifest           program, arguments, environment, mounts … as JSON
     IMAGE libs               every ELF file's libraries and where the guest's loader finds them
     IMAGE diff OTHER         how the decoded trees of two images differ (exit 1 when they do)
-    IMAGE stand-ins          what in it only stands in for the real thing
+    IMAGE stand-ins          the parts that only stand in for real ones
     """
     with _opened(image) as opened:
         _ACTIONS[action](opened, image, arguments, as_json)
@@ -142,7 +142,7 @@ def _diff(image: Image, path: Path, arguments: tuple[str, ...], as_json: bool) -
         answer(f"{row['change']} {row['path']}" + (f" ({row['detail']})" if row["detail"] else ""))
     if found:
         sys.exit(1)
-    say(f"{path} and {arguments[0]} hold the same tree")
+    say(f"{path} and {arguments[0]} contain the same tree")
 
 
 def _stand_ins(_image: Image, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
@@ -176,8 +176,10 @@ _ACTIONS: dict[str, Callable[[Image, Path, tuple[str, ...], bool], None]] = {
 
 @click.command(short_help="Run every check that needs no booting; exit 0 only if all pass.")
 @image_argument
-@click.option("--runtime", type=click.Choice(["devnet", "local"]), help="Also check that its shim is for this runtime.")
-@click.option("--key", type=PATH, metavar="PUBLIC.PEM", help="Also check that this key signed its provenance.")
+@click.option(
+    "--runtime", type=click.Choice(["devnet", "local"]), help="Also check that the image's shim is for this runtime."
+)
+@click.option("--key", type=PATH, metavar="PUBLIC.PEM", help="Also check that this key signed the image's provenance.")
 @json_option
 @json_failures
 def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) -> None:
@@ -247,8 +249,8 @@ def hash_command(image: Path, program: tuple[str, str] | None, as_json: bool) ->
 @click.command(name="deploy-command", short_help="Print the `gevulot-cli deploy` line for a prover and a verifier.")
 @click.argument("receipts", type=PATH, metavar="PROVER.RECEIPT VERIFIER.RECEIPT", nargs=2)
 @click.option("--name", required=True, help="Name of the deployment.")
-@click.option("--prover-url", help="Where the prover's image will be fetched from (default: served from here).")
-@click.option("--verifier-url", help="Where the verifier's image will be fetched from.")
+@click.option("--prover-url", help="URL the prover's image will be fetched from (default: served from here).")
+@click.option("--verifier-url", help="URL the verifier's image will be fetched from (default: served from here).")
 def deploy_command_command(
     receipts: tuple[Path, Path], name: str, prover_url: str | None, verifier_url: str | None
 ) -> None:
@@ -264,7 +266,7 @@ def deploy_command_command(
         if not part.bootable:
             say(f"warning: {part.image} is not bootable as a program (its kernel is a stand-in); do not deploy it")
         if url is None and not Path(part.image).is_file():
-            say(f"warning: {part.image} isn't there; put it beside its receipt, or give its URL")
+            say(f"warning: {part.image} does not exist; put it beside its receipt, or give its URL")
     answer(deploy_command(name, prover, verifier, prover_url=prover_url, verifier_url=verifier_url))
 
 

@@ -49,7 +49,7 @@ SHOWN_CHANGES = 40
 def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, progress: str, as_json: bool) -> None:
     """Pin every outside input in project.lock.
 
-    Each becomes a commit, a digest or a sha256, in the file beside PROJECT.YAML.
+    Each is pinned by commit, digest or sha256, in the file beside PROJECT.YAML.
     """
     from orchestrator.build.pipeline import check_project
     from orchestrator.cli.progress import make_progress
@@ -105,7 +105,7 @@ def cache() -> None:
 @json_option
 @json_failures
 def cache_ls(as_json: bool) -> None:
-    """List every entry: size, last use, what it is."""
+    """List every entry: size, last use and contents."""
     from orchestrator.inputs.gc import items
     from orchestrator.inputs.store import Store
 
@@ -121,11 +121,11 @@ def cache_ls(as_json: bool) -> None:
 
 
 @cache.command(name="gc")
-@click.option("--keep", required=True, metavar="SIZE", help="How much to keep, as 20G; 0 removes everything.")
+@click.option("--keep", required=True, metavar="SIZE", help="How much to keep, such as 20G; 0 removes everything.")
 @json_option
 @json_failures
 def cache_gc(keep: str, as_json: bool) -> None:
-    """Remove the least recently used entries until at most SIZE is left."""
+    """Remove the least recently used entries to keep at most SIZE."""
     from orchestrator.inputs.gc import collect, parse_size
     from orchestrator.inputs.store import Store
 
@@ -136,7 +136,7 @@ def cache_gc(keep: str, as_json: bool) -> None:
     for item in done.removed:
         say(f"removed {item.key} ({size(item.size)})")
     if done.spared:
-        say("builds are running: what was used within a day stays")
+        say("builds are running: entries used within the last day are kept")
     freed = size(sum(item.size for item in done.removed))
     answer(f"removed {_entries(len(done.removed))}, {freed}; {size(done.kept)} stay")
 
@@ -145,7 +145,10 @@ def cache_gc(keep: str, as_json: bool) -> None:
 @click.argument("file", type=PATH, metavar="FILE")
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 def cache_export(file: Path, keys: tuple[str, ...]) -> None:
-    """Write entries (default: all) to FILE, a tar archive; compressed if its name ends in .zst."""
+    """Write entries (default: all) to the tar archive FILE.
+
+    It is compressed if its name ends in .zst.
+    """
     from orchestrator.inputs.store import Store
     from orchestrator.inputs.transfer import export_entries
 
@@ -159,11 +162,11 @@ def cache_export(file: Path, keys: tuple[str, ...]) -> None:
 @cache.command(name="import")
 @click.argument("file", type=PATH, metavar="FILE")
 def cache_import(file: Path) -> None:
-    """Take the entries of FILE into the cache.
+    """Import the entries of FILE into the cache.
 
-    Files must have the SHA-256 and sources the object ids that they are named by. Images count where project.lock
-    names them. What was built (the shim, the result of the build step) is as good as whoever made FILE, and is used by
-    `build --offline` only. Unpacked archives are left out, and made again.
+    Files must match their SHA-256, and sources their object ids. Images are used only if project.lock names them.
+    What was built (the shim, the result of the build step) is as trustworthy as whoever made FILE, and only
+    `build --offline` uses it. Unpacked archives are left out and unpacked again when needed.
     """
     from orchestrator.inputs.store import Store
     from orchestrator.inputs.transfer import import_entries
@@ -172,9 +175,9 @@ def cache_import(file: Path) -> None:
     with store.in_use():
         done = import_entries(store, file)
     for key in done.unproven:
-        say(f"{key}: nothing but {file} says what it is; used where project.lock names it, or by `build --offline`")
+        say(f"{key}: only {file} vouches for it; used only if project.lock names it, or by `build --offline`")
     for key in done.left_out:
-        say(f"{key}: left out; it is made again where it is needed")
+        say(f"{key}: left out; it is made again when needed")
     answer(f"{len(done.new)} new {'entry' if len(done.new) == 1 else 'entries'}, {len(done.known)} known")
 
 
@@ -186,13 +189,15 @@ def bundle() -> None:
 @bundle.command(name="export")
 @project_argument
 @click.option(
-    "-o", "--output", type=PATH, metavar="FILE", required=True, help="Write the bundle here, as air-gap.tar.zst."
+    "-o", "--output", type=PATH, metavar="FILE", required=True, help="Write the bundle here, such as air-gap.tar.zst."
 )
 @engine_option
 @progress_option
 @trust_option
 def bundle_export(project: Path, output: Path, engine: str, progress: str, trust_project: bool) -> None:
-    """Write the inputs, the shim, images and the result of the build step to FILE.
+    """Write a bundle for an offline build to FILE.
+
+    It contains the inputs, the shim, images and the result of the build step.
 
     On the other machine: `orchestrator cache import FILE`, then `orchestrator build --offline --locked PROJECT.YAML`.
     """
@@ -206,7 +211,7 @@ def bundle_export(project: Path, output: Path, engine: str, progress: str, trust
         entries = export_bundle(checked, connected, target=output, emit=shown.emit)
     for entry in entries:
         say(f"{size(entry.size):>10}  {entry.key}  {entry.info.get('source', '')}".rstrip())
-    say(f"take {output}, {project} and what it names; there: `orchestrator cache import {output.name}`,")
+    say(f"copy {output}, {project} and the files it names; there run `orchestrator cache import {output.name}`,")
     say(f"  then `orchestrator build --offline --locked {project.name}`")
     answer(str(output))
 

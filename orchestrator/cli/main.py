@@ -44,14 +44,14 @@ class Ordered(click.Group):
 
 @click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="orchestrator")
-@click.option("--debug", is_flag=True, help="Show tracebacks of errors; may stand anywhere.")
+@click.option("--debug", is_flag=True, help="Show tracebacks of errors; may be given anywhere on the command line.")
 def cli(debug: bool) -> None:
-    """From a program to a verified, bootable Nanos unikernel image for Gevulot.
+    """Turn a program into a verified, bootable Nanos unikernel image for Gevulot.
 
     \b
-    Exit codes: 0 done; 2 usage, project.yaml or manifest wrong; 3 engine missing or unusable; 4 an outside input
-    could not be fetched or did not match its pin; 5 a build step failed; 6 the image failed verification;
-    7 a program ran and failed; 130 interrupted.
+    Exit codes: 0 success; 2 usage error, or an error in project.yaml or the manifest; 3 engine missing or
+    unusable; 4 an outside input could not be fetched or does not match its pin; 5 a build step failed;
+    6 the image failed verification; 7 a program ran and failed; 130 interrupted.
     """
 
 

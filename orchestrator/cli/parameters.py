@@ -26,7 +26,7 @@ class ProjectPath(click.ParamType[Path]):
 
 def existing_image(path: Path) -> Path:
     """`path`, a file that is there. UsageError says what it is instead, and which image may be meant."""
-    remedy = "give the path of an image, as target/NAME.img"
+    remedy = "give the path of an image, such as target/NAME.img"
     if path.is_file():
         return path
     if path.is_dir():
@@ -46,7 +46,9 @@ def _engine(*known: str) -> Callable[[click.Context, click.Parameter, str], str]
     def check(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
         if value in known or value.startswith(("unix://", "tcp://", "http://", "https://")):
             return value
-        raise click.BadParameter(f"{value!r} is none of {', '.join(known)}, nor a URL (unix:///path, tcp://host:port)")
+        raise click.BadParameter(
+            f"{value!r} is not one of {', '.join(known)}, nor a URL (unix:///path, tcp://host:port)"
+        )
 
     return check
 
@@ -73,7 +75,7 @@ DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 project_argument = click.argument("project", type=PROJECT, metavar="PROJECT.YAML")
 image_argument = click.argument("image", type=PATH, metavar="IMAGE")
-json_option = click.option("--json", "as_json", is_flag=True, help="Answer with one JSON document on stdout.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 engine_option = click.option(
     "--engine",
     default="auto",
@@ -83,7 +85,7 @@ engine_option = click.option(
     help="Use this container engine. auto: Docker, else Podman, else a private Podman service.",
 )
 trust_option = click.option(
-    "--trust-project", is_flag=True, help="Don't say what PROJECT.YAML takes from outside its directory."
+    "--trust-project", is_flag=True, help="Do not report what PROJECT.YAML uses from outside its directory."
 )
 place_option = click.option(
     "--engine",
@@ -91,7 +93,7 @@ place_option = click.option(
     show_default=True,
     metavar="auto|none|docker|podman|URL",
     callback=_engine("auto", "none", "docker", "podman", "private"),
-    help="Run programs here. none: in namespaces, without an engine; auto: none where that works.",
+    help="Where to run programs. none: in namespaces, without an engine; auto: none if that works.",
 )
 task_option = click.option(
     "--task", type=PATH, metavar="TASK.JSON", help='Give the program this task: {"id": …, "args": […], "files": […]}.'
@@ -100,7 +102,9 @@ files_option = click.option(
     "--file", "files", type=PATH, multiple=True, metavar="F", help="Put this file into /workspace; may be repeated."
 )
 runtime_option = click.option(
-    "--runtime", type=click.Choice(["devnet", "local"]), help="How the program gets its task (default: the receipt's)."
+    "--runtime",
+    type=click.Choice(["devnet", "local"]),
+    help="Where the program gets its task from (default: as the receipt says).",
 )
 timeout_option = click.option(
     "--timeout",
@@ -108,10 +112,10 @@ timeout_option = click.option(
     default=300.0,
     show_default=True,
     metavar="S",
-    help="Stop a program that runs longer than this many seconds, preparation included.",
+    help="Stop a program after this many seconds, including preparation.",
 )
 cpus_option = click.option(
-    "--cpus", type=click.IntRange(min=1), metavar="N", help="Processors (default: the receipt's, else 2)."
+    "--cpus", type=click.IntRange(min=1), metavar="N", help="CPUs of the guest (default: the receipt's, else 2)."
 )
 progress_option = click.option(
     "--progress",

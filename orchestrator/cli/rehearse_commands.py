@@ -40,23 +40,28 @@ if TYPE_CHECKING:
 @place_option
 @runtime_option
 @timeout_option
-@click.option("--memory", type=click.IntRange(min=1), metavar="MIB", help="Memory (default: the receipt's, else 512).")
+@click.option(
+    "--memory",
+    type=click.IntRange(min=1),
+    metavar="MIB",
+    help="Memory of the guest (default: the receipt's, else 512).",
+)
 @cpus_option
 @click.option(
     "--disk",
     type=click.IntRange(min=1),
     metavar="MIB",
-    help="The most that it may add to /workspace (default: half of what is free there, 16384 at most).",
+    help="Limit what the program adds to /workspace (default: half of the free space, at most 16384).",
 )
 @click.option(
-    "--threads", type=click.IntRange(min=1), default=4096, show_default=True, metavar="N", help="Threads at a time."
+    "--threads", type=click.IntRange(min=1), default=4096, show_default=True, metavar="N", help="Limit its threads."
 )
 @click.option("--trace", is_flag=True, help="List files and libraries the program looked for but did not find.")
 @click.option(
     "--fix",
     type=PROJECT,
     metavar="PROJECT.YAML",
-    help="With --trace: after a failure, add to this project what its build has of them.",
+    help="With --trace: after a failure, add those that its build has to this project.",
 )
 @click.option("--gpus", is_flag=True, help="Use this machine's GPUs and its driver's libraries.")
 @json_option
@@ -82,7 +87,7 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
     """Run the packed program from the image's own files, and nothing else, under the guest's limits.
 
     No network, no fork or exec, a read-only root, /workspace the only writable place. Exit 0: the program ended with
-    0 (and answered its task); 7: it failed; 3: there is no place where it could run.
+    0 (and answered its task); 7: it failed; 3: no sandbox is available.
     """
     from orchestrator.run.sandbox.rehearsal import Options
     from orchestrator.run.sandbox.rehearsal import rehearse as run_rehearsal

@@ -78,6 +78,6 @@ def _container(stack: ExitStack, project: Path, engine: str, *, quiet: bool) -> 
         staging = stack.enter_context(open_staging(checked, connected, emit=emit))
     except OrchestratorError as error:
         if not quiet:
-            say(f"note: {project} can't be asked what its build holds: {error.message}")
+            say(f"note: failed to find out what the build of {project} contains: {error.message}")
         return None
     return ContainerLook(staging.open_archive, tuple(each for each in staging.directories if "*" not in each))

@@ -15,4 +15,4 @@ def answer_result(result: Result, *, kept: bool) -> None:
     short = len(result.data) <= _SHOWN and text.isprintable() and text
     answer(f"result: {text if short else f'{len(result.data)} bytes of data'}")
     if result.files:
-        answer(f"files: {', '.join(result.files)}{'' if kept else ' (gone now; --workspace DIR keeps them)'}")
+        answer(f"files: {', '.join(result.files)}{'' if kept else ' (removed; use --workspace DIR to keep them)'}")

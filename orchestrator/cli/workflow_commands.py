@@ -33,7 +33,7 @@ def _programs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
 @click.argument("workflow", type=PATH, metavar="WORKFLOW.JSON")
 @click.option("--program", "programs", multiple=True, callback=_programs, metavar="PROGRAM=IMAGE",
               help="Use this image for a program of the workflow; may be repeated.")  # fmt: skip
-@click.option("-o", "--output", type=DIRECTORY, metavar="DIR", help="Keep each program's workspace there.")
+@click.option("-o", "--output", type=DIRECTORY, metavar="DIR", help="Keep each program's workspace here.")
 @place_option
 @timeout_option
 @click.option("--boot", "in_qemu", is_flag=True, help="Boot the images in QEMU instead of rehearsing them.")
@@ -49,8 +49,10 @@ def run_workflow(  # noqa: PLR0913 - one parameter an option
     in_qemu: bool,
     as_json: bool,
 ) -> None:
-    """Run the programs of a workflow, as `gevulot-cli exec --tasks` takes it, one after the other; the files of a
-    result go to the next. Exit 0: each gave a result; 7: one did not, and those after it were not run.
+    """Run the programs of a workflow, in the format of `gevulot-cli exec --tasks`, one after the other.
+
+    The files of a program's result go to the next one. Exit 0: every program gave a result; 7: one did not, and the
+    programs after it were not run.
     """
     from orchestrator.run.sandbox.rehearsal import Options
     from orchestrator.run.workflow.document import read_workflow

@@ -126,7 +126,7 @@ class BuildContext:
         for parent in reversed(PurePosixPath(member.path).parents[:-1]):
             above = found.setdefault(str(parent), Member(path=str(parent), kind="dir"))
             if above.kind != "dir":
-                raise ValueError(f"{member.path} lies below {above.path}, which is no directory")
+                raise ValueError(f"{member.path} lies below {above.path}, which is not a directory")
         known = found.get(member.path)
         if known is not None and (known.kind == "dir") != (member.kind == "dir"):
             raise ValueError(f"{member.path} is both a directory and a file of the context")

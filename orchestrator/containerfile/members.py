@@ -50,14 +50,14 @@ def status_of(path: Path) -> os.stat_result:
 def unreadable(path: Path, error: OSError) -> UsageError:
     return UsageError(
         f"{path} can't be read for the build context: {error.strerror}",
-        remedy="make it readable, or name it in .dockerignore",
+        remedy="make it readable, or list it in .dockerignore",
     )
 
 
 def _changed(path: Path) -> UsageError:
     return UsageError(
         f"{path} changed while it was read for the build context",
-        remedy="run the build when nothing writes there, or name it in .dockerignore",
+        remedy="build again when nothing writes there, or list it in .dockerignore",
     )
 
 

@@ -19,7 +19,7 @@ def check_room(directory: Path) -> None:
     """UsageError when `directory` holds anything but an earlier render."""
     if directory.exists() and any(directory.iterdir()) and not has_our_containerfile(directory):
         raise UsageError(
-            f"{directory} is not empty, and what it holds is no earlier `render`; nothing was written",
+            f"{directory} is not empty and was not written by an earlier `render`; nothing was written",
             remedy="give a new or empty directory",
         )
 

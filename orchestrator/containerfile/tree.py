@@ -63,9 +63,9 @@ class Walk:
         shown = []
         for name in self.caches:
             if name.rpartition("/")[2] == NINJA_LOG:
-                shown.append(f"{name} (it holds times of this host; ninja runs every command without it)")
+                shown.append(f"{name} (it records this host's times; without it ninja runs every command)")
             else:
-                but = f", but for what {file} keeps" if self._rules.may_keep_below(name, name) else ""
+                but = f", except for what {file} keeps" if self._rules.may_keep_below(name, name) else ""
                 shown.append(f"{name}/ (CACHEDIR.TAG marks it as a cache{but})")
         return f"left out of the build context: {', '.join(shown)}; `!PATH` in {file} keeps a path"
 

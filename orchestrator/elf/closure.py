@@ -97,7 +97,7 @@ class GuestLoader:
             return ""
         mine = posixpath.basename(self.interpreter)
         if facts.interpreter is not None and posixpath.basename(facts.interpreter) != mine:
-            return f"is a program of another loader, {facts.interpreter}"
+            return f"is a program for another loader, {facts.interpreter}"
         other = next((name for name in facts.needed if (_GLIBCS if self.musl else _MUSLS).match(name)), None)
         return f"is made for another C library, {other}" if other else ""
 

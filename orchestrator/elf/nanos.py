@@ -35,7 +35,7 @@ _GNU_LD: Final = (
     "link it with GNU ld: -Clinker-features=-lld or -Clink-arg=-fuse-ld=bfd for rustc, -fuse-ld=bfd for gcc and clang;"
     ' where it can\'t be linked again, "ManifestPassthrough": {"static_map_program": "t"}'
 )
-_LINK_AGAIN: Final = "link it again; a tool that changes programs, as patchelf, may have moved them"
+_LINK_AGAIN: Final = "link it again; a tool that edits programs, such as patchelf, may have moved them"
 
 Version = tuple[int, int, int]
 

@@ -140,9 +140,9 @@ def engine_gone(info: EngineInfo, error: GoneError) -> EngineError:
     """An engine that died, or was stopped, during a build."""
     name = "the private Podman service" if info.private else f"{info.kind} at {info.endpoint}"
     remedy = (
-        "build again: it is started anew"
+        "build again; it will be restarted"
         if info.private
-        else "see whether it runs (`orchestrator doctor`) and look at its log, then build again"
+        else "check that it runs (`orchestrator doctor`), look at its log, then build again"
     )
     return EngineError(f"{name} went away during the build ({error.message})", remedy=remedy)
 
@@ -151,5 +151,5 @@ def no_image(info: EngineInfo) -> NoReturn:
     """The stream of a build ended without an error and without an image."""
     raise EngineError(
         f"{info.kind} at {info.endpoint} ended the build without an image; it may have been stopped",
-        remedy="see whether it runs (`orchestrator doctor`) and look at its log, then build again",
+        remedy="check that it runs (`orchestrator doctor`), look at its log, then build again",
     )

@@ -71,7 +71,7 @@ class DockerEngine(ApiEngine):
             image = self._with_buildkit(request, params | {"version": "2", "buildid": job}, steps, emit)
         elif request.secrets or request.ssh:
             raise EngineError(
-                "Docker's classic builder has neither build secrets nor an ssh agent",
+                "Docker's classic builder supports neither build secrets nor an ssh agent",
                 remedy="unset DOCKER_BUILDKIT, update Docker, or use --engine podman",
             )
         else:
@@ -95,7 +95,7 @@ class DockerEngine(ApiEngine):
                 if session.broken and not isinstance(error, GoneError):
                     raise EngineError(
                         f"the BuildKit session with {self._info.endpoint} broke off during the build",
-                        remedy="see whether the daemon runs (`orchestrator doctor`), look at its log, and build again",
+                        remedy="check that the daemon runs (`orchestrator doctor`), look at its log, and build again",
                         detail=error.message,
                     ) from error
                 raise

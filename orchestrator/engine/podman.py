@@ -111,7 +111,7 @@ class PodmanEngine(ApiEngine):
         its working containers itself.
         """
         if not self._info.endpoint.startswith("unix://"):
-            emit(Notice(text="Podman is not on this machine: it ends the step that runs before it stops"))
+            emit(Notice(text="Podman is not on this machine: it finishes the current step before it stops"))
             return
         until = time.monotonic() + CANCEL_TIMEOUT
         quiet = 0

@@ -88,7 +88,7 @@ class PrivatePodman:
                 break
             time.sleep(0.01)
         raise EngineError(
-            f"the private Podman service did not come up:\n{self.log_tail()}",
+            f"the private Podman service failed to start:\n{self.log_tail()}",
             remedy="run `podman info` to see what is wrong with Podman on this machine, or start Docker",
             said=self.log_tail(),
         )

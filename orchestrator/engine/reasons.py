@@ -40,7 +40,7 @@ _RULES = (
     ),
     _Rule(
         r"invalid reference|must be lowercase|invalid port|invalid tag|invalid checksum digest|invalid repository name",
-        "its name is not one that an image can have",
+        "its name is not a valid image name",
         "check the name",
     ),
     _Rule(
@@ -48,13 +48,13 @@ _RULES = (
         r" [^:]*: (?:permission denied|operation not permitted|read-only file system)"
         r"|executable file not found|insufficient UIDs",
         "the engine can't store it on this machine",
-        "see the engine's words above, and `orchestrator doctor`",
+        "see the engine's message above, and `orchestrator doctor`",
     ),
     # Go gives the status line of a proxy that refuses CONNECT as the whole error.
     _Rule(
         r"proxyconnect|Proxy Authentication Required|(?:Get|Head) URL: (?:Forbidden|Bad Gateway|Service Unavailable"
         r"|Gateway Timeout|Method Not Allowed)$",
-        "the proxy on the way to its registry refuses or can't be reached",
+        "the proxy in front of its registry refuses or cannot be reached",
         f"check the engine's proxy settings, {_MIRROR}",
     ),
     _Rule(
@@ -64,7 +64,7 @@ _RULES = (
     ),
     _Rule(
         r"gave HTTP response to HTTPS client",
-        "its registry has no TLS, and the engine asks for it",
+        "its registry does not use TLS, and the engine requires it",
         "allow it: insecure-registries of dockerd, or `insecure = true` in Podman's registries.conf",
     ),
     _Rule(
@@ -74,7 +74,7 @@ _RULES = (
     ),
     _Rule(
         rf"toomanyrequests|too many requests|rate limit|{_status('429')}",
-        "the registry limits how often it may be asked",
+        "the registry's rate limit was exceeded",
         f"log in to it, wait, {_MIRROR}",
     ),
     _Rule(
@@ -92,14 +92,14 @@ _RULES = (
     ),
     _Rule(
         r"connection refused|connection reset|no route to host|(?:network|host) is unreachable|broken pipe",
-        "its registry refuses connections or can't be reached",
+        "its registry refuses connections or cannot be reached",
         _NETWORK,
     ),
     _Rule(r"timeout|deadline exceeded|timed out|\bEOF\b", "its registry does not answer", _NETWORK),
-    _Rule(_status("5[0-9][0-9]"), "its registry fails", f"try again later, {_MIRROR}"),
+    _Rule(_status("5[0-9][0-9]"), "its registry reports a server error", f"try again later, {_MIRROR}"),
     _Rule(
         r"invalid status code|error parsing HTTP|looking for beginning of value|unexpected content",
-        "what answers for its registry is not a registry",
+        "the server at its registry's address is not a registry",
         "check the name",
     ),
 )
@@ -117,7 +117,7 @@ def image_error(reference: str, text: str, login: Login | None = None) -> PullEr
     if reference.startswith("localhost/") and any(words in bare for words in _AWAY):
         return PullError(
             reference,
-            "the engine has no such image, and `localhost/` names none that a registry has",
+            "the engine has no such image, and no registry serves names under `localhost/`",
             remedy="build, tag or load it in this engine, or check the name",
             detail=said,
         )
@@ -147,7 +147,7 @@ def _without_names(said: str, reference: str) -> str:
 def _login_refused(reference: str, said: str, login: Login) -> PullError:
     return PullError(
         reference,
-        f"{login.registry} refuses the login that {login.source} has for it, or that login may not read it",
+        f"{login.registry} refuses the login that {login.source} has for it, or that login may not read the image",
         remedy=f"log in again with `docker login {login.registry}` or `podman login {login.registry}`",
         detail=said,
     )

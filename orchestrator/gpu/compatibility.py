@@ -153,7 +153,7 @@ class _Check:
             if library.stub:
                 yield error(
                     "gpu-stub-library",
-                    f"{library.path} is CUDA's stub, made to link against: each of its calls fails in the guest",
+                    f"{library.path} is CUDA's stub, which is only for linking: every call to it fails in the guest",
                     f"take {name}.so.1 from gpu-assets, not from the toolkit's lib64/stubs",
                 )
             elif library.version is None:
@@ -179,8 +179,8 @@ class _Check:
             )
         return error(
             "gpu-version-mismatch",
-            f"{library.path} is of driver {library.version}, firmware and klib of {self.driver}: the driver refuses"
-            " it (API mismatch)",
+            f"{library.path} is from driver {library.version}, firmware and klib are from {self.driver}:"
+            " the driver refuses it (API mismatch)",
             _SAME_ASSETS,
         )
 
@@ -270,7 +270,7 @@ class _Check:
             if (least is not None and self.branch < least) or (least is None and major > newest[0]):
                 yield error(
                     "gpu-runtime-too-new",
-                    f"{path} is of CUDA {major}, which driver {self.driver} does not serve: every call fails with"
+                    f"{path} is of CUDA {major}, which driver {self.driver} does not support: every call fails with"
                     " error 35, insufficient driver",
                     f"build with CUDA {dotted(driver_cuda(self.branch))} or older"
                     + (f", or take gpu-assets of driver {least} or newer" if least else ""),
@@ -313,7 +313,7 @@ class _Check:
             yield warning(
                 "gpu-driver-missing",
                 f"{self.program} holds GPU code, but neither klib gpu_nvidia nor firmware is packed: it finds no GPU",
-                "set `cuda` and `resources: {gpus: 1}` in project.yaml, or ignore this if it does without a GPU",
+                "set `cuda` and `resources: {gpus: 1}` in project.yaml, or ignore this if it does not need a GPU",
             )
 
     def _any_family(self, path: str, code: Sequence[GpuCode]) -> Iterator[Finding]:

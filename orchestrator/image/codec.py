@@ -118,7 +118,7 @@ class Encoder:
                 self.value(value[name])
         else:
             raise ImageError(
-                f"a manifest value of type {type(value).__name__} has no place in an image",
+                f"a manifest value of type {type(value).__name__} cannot be stored in an image",
                 remedy="use text, integers, lists and mappings",
             )
 

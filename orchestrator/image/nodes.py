@@ -178,7 +178,7 @@ def _number(value: Raw, what: str) -> int:
         value = int(value)
     if not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
         shown = value if isinstance(value, int | str) else type(value).__name__
-        raise damaged(f"{what} is no number from 0 to {MAX_NUMBER}: {str(shown)[:40]!r}")
+        raise damaged(f"{what} is not a number from 0 to {MAX_NUMBER}: {str(shown)[:40]!r}")
     return value
 
 

@@ -201,7 +201,7 @@ class TfsWriter:
         if not names:
             raise ImageError("the root directory can't be added: it is always there")
         if "\0" in path or "." in names or ".." in names:
-            raise ImageError(f"{path!r} is no path that an image can hold", remedy="write it without . and ..")
+            raise ImageError(f"{path!r} is not a valid path in an image", remedy="write it without . and ..")
         if len(names) >= MAX_DIRECTORIES:
             raise ImageError(f"{path} lies deeper than {MAX_DIRECTORIES - 1} directories", remedy="use a flatter tree")
         key = path_key(path)

@@ -50,7 +50,9 @@ def resolve_locked(
     path = lock_path(loaded.path)
     lock = read_lock(path)
     if lock is None and policy.locked:
-        raise UsageError(f"there is no {path}, and --locked asks for it", remedy=f"`orchestrator lock {loaded.path}`")
+        raise UsageError(
+            f"{path} does not exist, and --locked requires it", remedy=f"`orchestrator lock {loaded.path}`"
+        )
     stale = _stale(loaded, lock) if lock is not None else []
     if stale and policy.locked:
         raise _not_of_this_project(loaded, path, stale)
@@ -125,9 +127,9 @@ def _stale(loaded: LoadedProject, lock: Lock | None) -> list[Change]:
 def _not_of_this_project(loaded: LoadedProject, path: Path, stale: Sequence[Change]) -> UsageError:
     findings, remedy = loaded.findings(), f"run `orchestrator lock {loaded.path}` to accept the change"
     for change in stale:
-        message = f"not as in {path.name} ({change.what}: {change.before or 'none'} -> {change.after or 'none'})"
+        message = f"differs from {path.name} ({change.what}: {change.before or 'none'} -> {change.after or 'none'})"
         findings.error("lock-stale", _field(change.input), message, remedy)
-    return UsageError(f"{path} is not the lock of {loaded.path} as it is now", findings=findings.found)
+    return UsageError(f"{path} does not match {loaded.path} as it is now", findings=findings.found)
 
 
 def _field(name: str) -> str:
@@ -142,7 +144,7 @@ def _local_changes(loaded: LoadedProject, lock: Lock, inputs: Inputs, emit: Emit
         if not entry.local or found is None or dict(found.pin) == dict(entry.resolved):
             continue
         key = "tree-sha256" if "tree-sha256" in entry.resolved else "sha256"
-        values = f"{key} is {found.pin.get(key, 'none')}, the lock says {entry.resolved.get(key, 'none')}"
+        values = f"{key} is {found.pin.get(key, 'none')}, but the lock says {entry.resolved.get(key, 'none')}"
         remedy = f"`orchestrator lock {loaded.path} --upgrade {name}`"
         if policy.locked:
             findings.error("lock-changed", name, f"{found.source} has changed: {values}", remedy)
@@ -152,17 +154,17 @@ def _local_changes(loaded: LoadedProject, lock: Lock, inputs: Inputs, emit: Emit
                     text=f"{name}: {found.source} has changed since it was locked (run {remedy} to accept the change)"
                 )
             )
-    findings.raise_if_errors("inputs are not as they were locked", InputError)
+    findings.raise_if_errors("inputs differ from the lock", InputError)
 
 
 def _write(path: Path, lock: Lock, emit: Emit, stale: Sequence[Change]) -> None:
     try:
         write_text(path, lock_text(lock))
     except OSError as error:
-        emit(Notice(text=f"{path} can't be written ({error.strerror}): the inputs are not locked", level="warning"))
+        emit(Notice(text=f"{path} cannot be written ({error.strerror}): the inputs are not locked", level="warning"))
         return
     if not stale:
-        emit(Notice(text=f"wrote {path}: the inputs as they are now; keep it with the project"))
+        emit(Notice(text=f"wrote {path}, which pins the current inputs; keep it with the project"))
         return
     names = sorted({change.input for change in stale})
     emit(Notice(text=f"updated {path}, because project.yaml asks for other inputs: {', '.join(names)}"))

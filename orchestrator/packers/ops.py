@@ -24,7 +24,7 @@ _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"fork/exec (?P<what>\S+): no such file or directory",
-        "ops starts the program to find its libraries, and the base has not the loader that it names",
+        "ops starts the program to find its libraries, but the base lacks the loader it names",
         "set packer: native, or link the program statically",
     ),
     (
@@ -55,7 +55,7 @@ _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
     (
         r"unknown type of value",
         "ManifestPassthrough holds a number or a boolean",
-        'write the value as text, as "true"',
+        'write the value as text, such as "true"',
     ),
     (
         r"Library: (?P<what>\S+) => not found",
@@ -68,7 +68,7 @@ _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
         "correct stage.files and the manifest's Dirs",
     ),
     (r"only ELF binaries are supported", "the program is not an ELF file", "set build.program to the binary"),
-    (r"no space left on device", "the engine's disk is full", "free some room (`orchestrator clean`) and build again"),
+    (r"no space left on device", "the engine's disk is full", "free some space (`orchestrator clean`) and build again"),
     (
         r"stat %(?P<what>\d+): no such file or directory",
         "this ops is older than 0.1.42: it can't write the mount %{what}",
@@ -76,14 +76,14 @@ _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"file \"(?P<what>[^\"]+)\" is missing|lstat (?P<what2>[^:\n]+): no such file",
-        "ops misses {what}{what2} in the staged tree",
+        "ops did not find {what}{what2} in the staged tree",
         "correct Program, Files and Dirs of the manifest",
     ),
     (r"gzip: invalid header", "common.tar.gz of the Nanos release is damaged", "fetch the release again"),
     (r"^panic: (?P<what>.*)", "ops crashed ({what})", "use another version of ops, and report it to its makers"),
     (
         r"pack-ops: no-image: (?P<what>.*)",
-        "{what}: ops ends with status 0 also when it failed",
+        "{what}: ops exits with 0 even when it fails",
         "read its output above",
     ),
     (

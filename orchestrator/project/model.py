@@ -128,20 +128,20 @@ class Bootstrap(Model):
     """A base made from Debian packages when its image can't be pulled; with `cuda`, NVIDIA's Python packages too."""
 
     debian: Annotated[str, Field(pattern=r"^[a-z]+$")] = "bookworm"
-    """Debian release that the packages are taken from, by its code name."""
+    """Debian release to take the packages from, by its code name."""
     packages: tuple[PackageName, ...] = ()
-    """Debian packages to install besides the minimal system."""
+    """Debian packages to install in addition to the minimal system."""
     cuda: Annotated[Version, AfterValidator(_whole_cuda)] | None = None
-    """CUDA toolkit to assemble from NVIDIA's Python packages. From version 13 on; CUDA 12 needs its image."""
+    """CUDA toolkit to assemble from NVIDIA's Python packages: version 13 or newer. CUDA 12 needs its image."""
 
 
 class Base(Model):
     """An image reference, and how to make it where no registry answers."""
 
     image: Annotated[Line, Field(pattern=r"^[^\s$'\"\\]+$")]
-    """Image reference that the stage starts from."""
+    """Image that the stage starts from."""
     bootstrap: Bootstrap | None = None
-    """How to make the base from Debian packages when the image cannot be pulled. Never used silently."""
+    """How to make the base from Debian packages if the image cannot be pulled. A warning says so when it is used."""
 
 
 def _base(value: Any) -> Any:
@@ -155,7 +155,7 @@ class Gevulot(Model):
     """Where the Gevulot shim comes from (exactly one of git, path, archive) and how it is built."""
 
     git: Line | None = None
-    """Git repository that holds the shim's sources."""
+    """Git repository with the shim's sources."""
     path: Line | None = None
     """Directory with the shim's sources, relative to project.yaml."""
     archive: Line | None = None
@@ -169,7 +169,7 @@ class Gevulot(Model):
     workspace: bool = False  # build the whole workspace, as the guide does, not the FFI crate alone
     """Build the whole cargo workspace, as the vendor's guide does, instead of the shim's crate alone."""
     base: BaseField = Base(image=DEFAULT_BASE, bootstrap=Bootstrap(debian="bookworm", packages=SHIM_BOOTSTRAP_PACKAGES))
-    """Base of the stage that builds the shim; same form as the top-level `base`."""
+    """Base of the stage that builds the shim; takes the same form as the top-level `base`."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Gevulot:
@@ -187,7 +187,7 @@ class Secret(Model):
     """A build secret: from an environment variable or a file of the host."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-    """Name of the secret: /run/secrets/ID while `build.run` runs."""
+    """Name of the secret, which is at /run/secrets/ID while `build.run` runs."""
     env: Line | None = None
     """Environment variable that holds the value."""
     file: Line | None = None
@@ -204,17 +204,17 @@ class Build(Model):
     """The user's step. `program` is relative to the work directory /build."""
 
     context: Line = "."
-    """Directory that is copied to /build, relative to project.yaml. .dockerignore is honoured; directories with a
-    CACHEDIR.TAG, as cargo's target/, stay out unless a `!PATH` in it keeps something of them."""
+    """Directory to copy to /build, relative to project.yaml. .dockerignore is honoured. Directories with a
+    CACHEDIR.TAG, such as cargo's target/, are left out unless a `!PATH` in .dockerignore keeps a part of them."""
     packages: tuple[PackageName, ...] = ()
     """Debian packages that the build step needs."""
     secrets: tuple[Secret, ...] = ()
-    """Values that only the build step may read; they never reach a layer, the context, the receipt or the image."""
+    """Values that only the build step can read; they never reach a layer, the context, the receipt or the image."""
     ssh: Annotated[bool, Field(strict=True)] = False  # the host's ssh agent, for `run` alone
-    """Forward the ssh agent of SSH_AUTH_SOCK to the build step."""
+    """Forward the ssh agent at SSH_AUTH_SOCK to the build step."""
     rust_linker: Literal["gnu", "default"] = Field(default="gnu", alias="rust-linker")
-    """What links Rust programs: `gnu` has cargo link with GNU ld where rustc would take its own lld, whose programs
-    lose data on Nanos 0.1.51; `default` leaves rustc its choice. A linker that the project itself names has its way."""
+    """Linker for Rust programs. `gnu` makes cargo link with GNU ld where rustc would use its own lld, whose programs
+    lose data on Nanos 0.1.51; `default` leaves the choice to rustc. A linker that the project itself names wins."""
     run: Annotated[str, AfterValidator(_not_blank), AfterValidator(_starts)]
     """Shell script that builds the program, run in /build with `sh -e`."""
     program: InsideFile
@@ -225,11 +225,11 @@ class Stage(Model):
     """What goes beside the program into the image."""
 
     libraries: Literal["auto", "none"] = "auto"
-    """`auto` stages every shared library that a packed ELF file needs; `none` stages only what is listed."""
+    """`auto` packs every shared library that a packed ELF file needs; `none` packs only what is listed."""
     extra: tuple[Line, ...] = ()
-    """Libraries that the program loads by name at run time (dlopen)."""
+    """Libraries that the program loads by name at run time (with dlopen)."""
     files: tuple[InsidePath, ...] = ()
-    """Files from /build that the program reads; each has the same path in the image."""
+    """Files from /build that the program reads; each keeps its path in the image."""
 
 
 class Nanos(Model):
@@ -261,7 +261,7 @@ class Ops(Model):
     """The packer's binary: a release, a file, or a URL with its checksum."""
 
     version: Version | None = None
-    """ops release to download; 0.1.42 or newer."""
+    """ops release to download: 0.1.42 or newer."""
     path: Line | None = None
     """ops binary on this machine, relative to project.yaml."""
     url: Line | None = None
@@ -319,9 +319,9 @@ class Network(Model):
     https_proxy: Line | None = Field(default=None, alias="https-proxy")
     """Proxy for https; the default is the host's HTTPS_PROXY."""
     no_proxy: Line | None = Field(default=None, alias="no-proxy")
-    """Hosts that are reached without a proxy; the default is the host's NO_PROXY."""
+    """Hosts to reach without a proxy; the default is the host's NO_PROXY."""
     ca: Line | None = None
-    """PEM file with CA certificates to trust besides the host's, relative to project.yaml."""
+    """PEM file with CA certificates to trust in addition to the host's, relative to project.yaml."""
 
 
 class Project(Model):
@@ -336,19 +336,19 @@ class Project(Model):
     gevulot: Gevulot | None = None
     """The Gevulot shim: exactly one of git, path, archive. Omit it to build without the shim."""
     base: BaseField = Base(image=DEFAULT_BASE)
-    """Where `build.run` runs: an image reference, or a mapping."""
+    """Where `build.run` runs: an image, or a mapping."""
     cuda: Version | None = None
-    """CUDA version of a GPU project; picks the CUDA devel image as the base."""
+    """CUDA version of a GPU project; selects the CUDA devel image as the base."""
     build: Build
     """How the program is built."""
     stage: Stage = Stage()
-    """What is packed beside the program."""
+    """What is packed in addition to the program."""
     nanos: Nanos = Nanos(version=DEFAULT_NANOS)
     """The kernel: exactly one of version, path, kernel."""
     ops: Ops = Ops(version=DEFAULT_OPS)
     """The vendor's tool, for `packer: ops`: exactly one of version, path, url."""
     packer: Literal["ops", "native"] = "ops"
-    """`native`: our own writer, same input, same bytes. `ops`: the vendor's tool."""
+    """`native` is our own writer: same input, same bytes. `ops` is the vendor's tool."""
     gpu_assets: GpuAssets | None = Field(default=None, alias="gpu-assets")
     """NVIDIA's klib, libraries and firmware: exactly one of url, path. The default is the vendor's archive for
     the Nanos version.
@@ -364,7 +364,7 @@ class Project(Model):
     Python package index.
     """
     network: Network = Network()
-    """Proxies and CA certificates for downloads and build steps; the rest comes from the host's environment."""
+    """Proxies and CA certificates for downloads and build steps; the defaults come from the host's environment."""
 
     @property
     def gpu(self) -> bool:

@@ -93,8 +93,8 @@ def markdown() -> str:
     lines = [
         "# project.yaml",
         "",
-        "Every key of the file. Generated from the model by `make docs`; a test compares the two.",
-        "Relative paths of this machine are relative to the directory of project.yaml. Unknown keys are errors.",
+        "Every key of the file. `make docs` generates this page from the model; a test compares the two.",
+        "Paths on this machine are relative to the directory of project.yaml. Unknown keys are errors.",
         "`orchestrator schema project` prints the JSON Schema for editors.",
         "",
     ]

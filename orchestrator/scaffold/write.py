@@ -42,7 +42,7 @@ def init_project(directory: Path, *, language: str, gpu: bool) -> list[Path]:
     present = [path for path in targets if path.exists()]
     if present:
         raise UsageError(
-            f"{present[0]} exists already; nothing was written",
+            f"{present[0]} already exists; nothing was written",
             remedy="give an empty directory, or move the file away",
         )
     environment = Environment(

@@ -86,12 +86,14 @@ def mounts(subject: Subject) -> Iterator[Finding]:
         path = target.partition(":")[0].rstrip("/") if isinstance(target, str) else ""
         if not path.startswith("/"):
             yield error(
-                "mount-target", f"mount {label}: {target!r} is no absolute path", "name a directory as /workspace"
+                "mount-target",
+                f"mount {label}: {target!r} is not an absolute path",
+                "name a directory such as /workspace",
             )
             continue
         node = subject.rootfs.lookup(path)
         if not isinstance(node, Directory):
-            what = "does not exist" if node is None else "is no directory"
+            what = "does not exist" if node is None else "is not a directory"
             yield error(
                 "mount-directory-missing",
                 f"mount {label}: {path} {what}: Nanos says 'mount point not found'",
@@ -147,7 +149,9 @@ def root(subject: Subject) -> Iterator[Finding]:
     cwd = subject.attributes.get("cwd")
     if cwd is not None:
         if not isinstance(cwd, str) or not isinstance(subject.rootfs.lookup(cwd), Directory):
-            yield error("cwd-not-found", f"cwd {cwd!r} is no directory of the image", "make it with Dirs, or drop cwd")
+            yield error(
+                "cwd-not-found", f"cwd {cwd!r} is not a directory in the image", "create it with Dirs, or remove cwd"
+            )
         elif subject.program_facts is not None and subject.program_facts.interpreter is not None:
             message = f"{subject.kernel_name} honours cwd only for static programs; this one is dynamic"
             yield warning("cwd-ignored", message, "use absolute paths in the program")
@@ -159,7 +163,7 @@ def _arguments(value: Value) -> Iterator[Finding]:
         return
     value = _as_list(value)
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        yield error("arguments-not-a-list", "root attribute arguments is no list of texts", 'write "Args": ["…"]')
+        yield error("arguments-not-a-list", "root attribute arguments is not a list of texts", 'write "Args": ["…"]')
     elif not value:
         yield warning("arguments-missing", "no arguments: Nanos passes the program's path as the only one")
     elif "" in value:
@@ -179,7 +183,9 @@ def history(subject: Subject) -> Iterator[Finding]:
     """Whether the image has run: then its bytes are no longer what was built."""
     crash = subject.image.crash_log
     if crash is not None:
-        yield note("ran-before", f"the image ran before: exit code {crash.exit_code}, {len(crash.text)} bytes of log")
+        yield note(
+            "ran-before", f"the image has run before: exit code {crash.exit_code}, {len(crash.text)} bytes of log"
+        )
     special = [path for path, node in subject.rootfs.walk() if isinstance(node, Special)]
     if special:
-        yield note("ran-before", f"the image ran before: it holds {special[0]} ({len(special)} such nodes)")
+        yield note("ran-before", f"the image has run before: it holds {special[0]} ({len(special)} such nodes)")

@@ -34,13 +34,13 @@ def links(subject: Subject) -> Iterator[Finding]:
         yield warning(
             "link-dangling",
             _told(nowhere, "leads nowhere in the image", "lead nowhere in the image"),
-            "add what it points to to the manifest's Dirs or stage.files, or leave the link out",
+            "add its target to the manifest's Dirs or stage.files, or leave the link out",
         )
     if endless:
         yield warning(
             "link-endless",
-            _told(endless, "goes in circles", "go in circles") + f" or through more than {SYMLINK_HOPS} links",
-            "let it point to a file or directory itself",
+            _told(endless, "goes in a circle", "go in circles") + f" or through more than {SYMLINK_HOPS} links",
+            "point it directly at a file or directory",
         )
 
 

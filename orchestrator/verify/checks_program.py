@@ -26,8 +26,8 @@ def program(subject: Subject) -> Iterator[Finding]:
         return
     node = subject.rootfs.lookup(path)
     if not isinstance(node, File):
-        what = "is not in the image" if node is None else "is no regular file"
-        yield error("program-not-found", f"program {path} {what}", "let Program and the path given to ops agree")
+        what = "is not in the image" if node is None else "is not a regular file"
+        yield error("program-not-found", f"program {path} {what}", "make Program match the path given to ops")
         return
     start = subject.rootfs.read_at(node, 0, 2)
     facts = subject.loader.facts(path)
@@ -39,15 +39,15 @@ def program(subject: Subject) -> Iterator[Finding]:
         yield error(
             "program-wrong-machine",
             f"program {path} is for {facts.machine}, {facts.bits} bits",
-            "compile it for x86-64: Gevulot's nodes are",
+            "compile it for x86-64, which Gevulot's nodes use",
         )
     elif facts.type not in ("ET_EXEC", "ET_DYN"):
         yield error("program-not-linked", f"program {path} is of type {facts.type}, not a linked program")
     elif facts.exec_stack:
         yield warning(
             "program-exec-stack",
-            f"program {path} asks for an executable stack, which Nanos doesn't give: code on the stack, as of GCC's"
-            " nested functions, ends it with a fault",
+            f"program {path} asks for an executable stack, which Nanos does not provide: code on the stack, such as"
+            " GCC's nested functions, ends it with a fault",
             "link with -z noexecstack if it runs none",
         )
 
@@ -82,7 +82,9 @@ def interpreter(subject: Subject) -> Iterator[Finding]:
             "set stage.libraries: auto",
         )
     elif not isinstance(facts, ElfFacts) or not facts.native:
-        yield error("interpreter-not-elf", f"the program's loader {path} is no x86-64 ELF file", "stage the base's own")
+        yield error(
+            "interpreter-not-elf", f"the program's loader {path} is not an x86-64 ELF file", "stage the base's own"
+        )
 
 
 def loading(subject: Subject) -> Iterator[Finding]:
@@ -102,7 +104,7 @@ def libraries(subject: Subject) -> Iterator[Finding]:
         if first.broken:
             yield error(
                 "library-broken",
-                f"{name}, needed by {needed_by}: {first.broken} is no library the loader could take",
+                f"{name}, needed by {needed_by}: {first.broken} is not a library that the loader can load",
                 "stage the library itself, not a linker script or a program",
             )
             continue
@@ -117,7 +119,7 @@ def libraries(subject: Subject) -> Iterator[Finding]:
         more = len(subject.strangers) - _SHOWN_STRANGERS
         yield note(
             "elf-not-followed",
-            f"not looked into, since the program can't load them: {told}{f'; {more} more' if more > 0 else ''}",
+            f"not checked, because the program cannot load them: {told}{f'; {more} more' if more > 0 else ''}",
         )
     yield from _dns_module(subject)
 
@@ -131,7 +133,7 @@ def _dns_module(subject: Subject) -> Iterator[Finding]:
         yield note(
             "dns-module-unusable",
             f"{DNS_MODULE}, from Nanos's common files, needs {', '.join(sorted(lost))}, not packed:"
-            " the program can't look up host names",
+            " the program cannot look up host names",
         )
 
 
@@ -174,7 +176,7 @@ def shim(subject: Subject) -> Iterator[Finding]:
     wanted = subject.project_runtime
     shims = subject.marks.shims
     if not shims:
-        yield note("shim-none", "no Gevulot shim was found in the program or beside it: a node can't hand it tasks")
+        yield note("shim-none", "no Gevulot shim was found in the program or beside it: a node cannot give it tasks")
     for path, kinds in sorted(shims.items()):
         if len(kinds) > 1:
             yield note("shim-both", f"{path} holds both kinds of the Gevulot shim")
@@ -185,7 +187,7 @@ def shim(subject: Subject) -> Iterator[Finding]:
             yield error(
                 "shim-runtime-mismatch",
                 f"the shim in {path} speaks {speaks}, but the project's runtime is {wanted}",
-                "let gevulot.ref follow runtime (leave it out), or change runtime",
+                "leave gevulot.ref out, so that it follows runtime, or change runtime",
             )
         else:
             yield note(f"shim-{kind}", f"the shim in {path} speaks {speaks}")

@@ -72,5 +72,5 @@ def test_no_place_for_temporary_files(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.code == 5
     assert "no usable temporary directory found in ['/tmp'" in done.stderr.lower()
-    assert "free some room there" in done.stderr
+    assert "free some space there" in done.stderr
     assert "bug" not in done.stderr

@@ -180,7 +180,7 @@ def test_deploy_command_warns(here: Path) -> None:
     ended = cli("deploy-command", prover, verifier, "--name", "n")
     assert ended.code == 0
     assert "prover.img is not bootable" in ended.err
-    assert "verifier.img isn't there" in ended.err
+    assert "verifier.img does not exist" in ended.err
     assert "same image" in cli("deploy-command", verifier, verifier, "--name", "n").err
 
 

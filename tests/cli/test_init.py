@@ -67,7 +67,7 @@ def test_nothing_is_replaced(here: Path, present: str) -> None:
     with unchanged(here):
         ended = cli("init")
     assert ended.code == 2
-    assert f"{present} exists already" in ended.err
+    assert f"{present} already exists" in ended.err
 
 
 def test_a_dockerignore_that_is_there_stays(here: Path) -> None:

@@ -66,7 +66,7 @@ def test_from_a_bundle_without_any_network_interface(
     done = without_network(*arguments, env=elsewhere)
     assert done.code == 5, done.stderr
     assert "no network here" in done.stderr
-    assert "no bundle holds the result of this build step" in done.stderr
+    assert "no bundle contains the result of this build step" in done.stderr
 
 
 def test_steps_of_an_offline_build_have_no_network(engine: Engine, tmp_path: Path) -> None:
@@ -98,4 +98,4 @@ def test_locked_stops_where_the_lock_says_nothing(tmp_path: Path) -> None:
         done = build(project, tmp_path / "out", podman.info.endpoint, "--locked")
         assert done.code == 2
         assert f"{project}:" in done.stderr
-        assert "base: not as in project.lock" in done.stderr
+        assert "base: differs from project.lock" in done.stderr

@@ -47,7 +47,7 @@ def test_service_that_does_not_come_up_shows_its_log(tmp_path: Path) -> None:
     blocked.write_text("")
     with pytest.raises(EngineError) as caught:
         PrivatePodman(Settings(), storage=blocked / "storage")
-    assert "did not come up" in caught.value.message
+    assert "failed to start" in caught.value.message
     assert "not a directory" in caught.value.message
     assert caught.value.remedy
 

@@ -103,7 +103,7 @@ def test_files_of_another_c_library_are_named_and_not_followed(workshop: Worksho
     staged = workshop.stage("--dir", "data", "--dir", "pre")
     assert staged.status == 0, staged.stderr
     assert sorted(staged.warnings) == [
-        "/data/tool is a program of another loader, /lib/ld-musl-x86_64.so.1: its libraries are not staged",
+        "/data/tool is a program for another loader, /lib/ld-musl-x86_64.so.1: its libraries are not staged",
         "/pre/node.musl.node is made for another C library, libc.musl-x86_64.so.1: its libraries are not staged",
     ]
 

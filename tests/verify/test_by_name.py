@@ -99,4 +99,4 @@ def test_files_of_another_c_library_are_a_note(verify: Verify, good: Recipe, com
     result = verify(good.but(files={"/data/tool": tool}), "devnet")
     assert result.ok, result.findings
     (finding,) = (finding for finding in result.findings if finding.code == "elf-not-followed")
-    assert "/data/tool is a program of another loader, /lib/ld-musl-x86_64.so.1" in finding.message
+    assert "/data/tool is a program for another loader, /lib/ld-musl-x86_64.so.1" in finding.message

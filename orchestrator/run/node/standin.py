@@ -63,7 +63,7 @@ class NodeStandIn:
 
     def _result(self, submission: Submission) -> Result:
         if submission.error is not None:
-            return Result(error=f"the program said that its task failed (error {submission.error})")
+            return Result(error=f"the program reported that its task failed (error {submission.error})")
         for file in submission.files:
             problem = self._problem(file)
             if problem:
@@ -75,11 +75,11 @@ class NodeStandIn:
             return f"{file.path!r} is not in {self.workspace_at}"
         opened = _open_workspace_file(self.workspace, self.workspace_at, file.path)
         if opened is None:
-            return f"{file.path} is not there"
+            return f"{file.path} does not exist"
         with opened:
             checksum = stream_blake3(opened)
         if file.checksum != bytes.fromhex(checksum):
-            return f"{file.path} is not what the program's BLAKE3 says; it was changed after add_file"
+            return f"{file.path} does not match the BLAKE3 that the program sent; it was changed after add_file"
         return ""
 
 

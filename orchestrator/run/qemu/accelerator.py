@@ -76,11 +76,11 @@ def failure(qemu: str, accelerator: Accelerator) -> str:
         try:
             status = run(accelerator, arguments, _PROBE_SECONDS, log.extend)
         except KvmBrokeError:
-            return "it starts a machine, and fails at an instruction that Nanos needs (KVM internal error)"
+            return "a test machine starts, but fails at an instruction that Nanos needs (KVM internal error)"
     if status == _PROBE_STATUS:
         return ""
     lines = log.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"a machine did not do its work within {_PROBE_SECONDS:g} s"
+    return lines[-1] if lines else f"a test machine did not finish within {_PROBE_SECONDS:g} s"
 
 
 class KvmBrokeError(Exception):

@@ -47,7 +47,7 @@ def check_bootable(image: Path) -> None:
         starts = opened.boot_sector
     if not starts:
         raise VerificationError(
-            f"{image} has no boot code: a BIOS, as the node's, finds nothing to start",
+            f"{image} has no boot code: a BIOS such as the node's finds nothing to start",
             remedy="take a Nanos release that has boot.img, and build again",
         )
 
@@ -91,7 +91,7 @@ def boot(machine: Machine, output: Callable[[bytes], None]) -> Outcome:
         outcome = _failed("KVM gave up on the machine; try --accel tcg")
     trouble = next((line for line in _lines(log) if any(mark in line for mark in _TROUBLE)), None)
     if outcome.end == "powered-off" and trouble is not None:
-        outcome = replace(outcome, ok=False, end="guest", reason=f"the kernel said: {trouble}")
+        outcome = replace(outcome, ok=False, end="guest", reason=f"the kernel reported: {trouble}")
     # QEMU's own failures end with 1 too; doubt counts as failed.
     if outcome.status == 1 and b"qemu-system-x86_64: " in log:
         outcome = _failed("QEMU itself failed; its message is in the log", status=1)

@@ -31,8 +31,8 @@ def node_for_guest(node: NodeStandIn) -> Iterator[int]:
     """
     if not can_serve():
         raise EngineError(
-            f"this machine has no {DEVICE}: a node can't be reached from the guest",
-            remedy="modprobe vhost_vsock, as root; or `rehearse`, which does without",
+            f"this machine has no {DEVICE}: the guest cannot reach a node",
+            remedy="run `modprobe vhost_vsock` as root; or use `rehearse`, which does not need it",
         )
     with ExitStack() as stack:
         path = stack.enter_context(socket_directory("boot-")) / "node.sock"
@@ -41,7 +41,7 @@ def node_for_guest(node: NodeStandIn) -> Iterator[int]:
             listener.bind((socket.VMADDR_CID_ANY, PORT))
         except OSError as error:
             raise EngineError(
-                f"port {PORT} of this machine's vsock can't be had: {error.strerror}",
+                f"port {PORT} of this machine's vsock is not available: {error.strerror}",
                 remedy="is a Gevulot node, or another `boot` of a devnet image, running?",
             ) from error
         listener.listen()

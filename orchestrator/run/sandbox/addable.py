@@ -47,7 +47,7 @@ def choose(missing: Missing, nearby: Look, closer: Callable[[], Look], *, succee
 def _never(path: str) -> str:
     """Why no build could give the image this path; "" for one that a file may have."""
     if path in _OF_THE_KERNEL or path.startswith(tuple(f"{each}/" for each in _OF_THE_KERNEL)):
-        return "made by the guest's kernel, held by no image"
+        return "made by the guest's kernel, not stored in any image"
     if path == WORK_DIRECTORY or path.startswith(f"{WORK_DIRECTORY}/"):
         return f"a path of the build: in the image, what is in {WORK_DIRECTORY} lies under /"
     return _unwritable(path)
@@ -55,4 +55,4 @@ def _never(path: str) -> str:
 
 def _unwritable(name: str) -> str:
     plain = name.isprintable() and name.strip("/") and ".." not in name.split("/")
-    return "" if plain else "a name that project.yaml can't hold"
+    return "" if plain else "a name that cannot be written in project.yaml"

@@ -61,7 +61,7 @@ class ContextLook:
 
     def why_no_library(self, _name: str) -> str:
         """Packages are installed in the container only."""
-        return "whether the build has it is not known; add it by hand, and its package to build.packages"
+        return "it is not known whether the build has it; add it by hand, and its package to build.packages"
 
 
 @dataclass(frozen=True)

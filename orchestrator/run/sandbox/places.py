@@ -58,11 +58,13 @@ class Namespaces:
         """Begin it, without waiting. CannotBeginError where it is known to fail."""
         folders = self.folders
         if os.geteuid() == 0 and folders.user is None:
-            raise CannotBeginError("root has no other id here, and a program is not run as root", remedy=_ENGINE)
+            raise CannotBeginError(
+                "root has no unused user id here, and programs are never run as root", remedy=_ENGINE
+            )
         for folder in (folders.launcher, folders.tree):
             if os.statvfs(folder).f_flag & os.ST_NOEXEC:
                 raise CannotBeginError(
-                    f"nothing can be run from {folder.parent.parent}, which is mounted noexec",
+                    f"no program can run from {folder.parent.parent}, which is mounted noexec",
                     remedy="set TMPDIR to a directory from which programs may run",
                 )
         self._group = new_memory_group(self.limits.memory << 20)

@@ -93,7 +93,7 @@ class Rehearsal:
         """How the program ended; not ok where the guest's kernel would not have loaded it whole."""
         if not self.run.ok or not self.damaged:
             return self.run
-        reason = "the program ran here, but Nanos would not load it whole"
+        reason = "the program ran here, but Nanos would not load all of it"
         damage = [Violation(code=each.code, message=str(each)) for each in self.damaged]
         return replace(self.run, ok=False, reason=reason, violations=(*self.run.violations, *damage))
 
@@ -272,7 +272,7 @@ class _Attempts:
             except CannotBeginError as error:
                 if engine == "none":
                     raise
-                emit(Notice(text=f"{error.message}; a container engine is taken instead"))
+                emit(Notice(text=f"{error.message}; using a container engine instead"))
         from orchestrator.engine.select import connect  # late: the engines' libraries take a while
 
         connected = connect(engine, emit=emit)

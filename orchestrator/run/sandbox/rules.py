@@ -143,7 +143,7 @@ class Rules:
         return fails(errno.ENOSYS)
 
     def _io_uring(self, call: Call) -> Answer:
-        why = "Nanos has it, a rehearsal doesn't: it would get round the filter"
+        why = "Nanos has it, but a rehearsal refuses it: it would bypass the filter"
         self.findings.add(call, "io-uring", "called io_uring", why, severity="note")
         return fails(errno.ENOSYS)
 

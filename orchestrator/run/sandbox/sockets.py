@@ -51,7 +51,7 @@ class Sockets:
         if family not in _INET:
             return self._refused(call, _family_name(family), errno.EAFNOSUPPORT)
         if kind not in _PROTOCOLS:
-            return self._refused(call, f"{_family_name(family)}, of another kind than TCP and UDP", errno.EINVAL)
+            return self._refused(call, f"{_family_name(family)}, of neither TCP nor UDP", errno.EINVAL)
         return fails(errno.EPROTONOSUPPORT) if protocol not in (0, _PROTOCOLS[kind]) else PROCEED
 
     def _refused(self, call: Call, which: str, error: int) -> Answer:

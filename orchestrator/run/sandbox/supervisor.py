@@ -188,7 +188,7 @@ def _listener(connection: socket.socket, place: Place, bounds: Bounds) -> Listen
         data, descriptors = b"", []
     if not data:  # its end is closed: it never was a launcher, or ended at once
         place.kill()
-        raise _cannot_begin(place.problem() or "its launcher ended without a word")
+        raise _cannot_begin(place.problem() or "its launcher exited without reporting an error")
     if not descriptors:
         raise _launcher_failed(data)
     connection.settimeout(None)

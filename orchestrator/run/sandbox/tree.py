@@ -26,7 +26,7 @@ def make_folder(tree: Path, path: str) -> None:
     except OSError as error:
         what = "leads out of the image" if ".." in names else f"/{error.filename} is a link or a file"
         raise UsageError(
-            f"the image needs a directory at {path}, and {what}; it isn't followed",
+            f"the image needs a directory at {path}, and {what}; it is not followed",
             remedy="`inspect IMAGE manifest` shows the image's mounts; give a plain path in the manifest",
         ) from error
 
@@ -44,7 +44,7 @@ def resolve(tree: Path, path: str) -> Path:
         elif (at / name).is_symlink():
             links += 1
             if links > _LINKS:
-                raise UsageError(f"links of the image go in circles at {path}", remedy="see `inspect IMAGE tree`")
+                raise UsageError(f"links in the image form a loop at {path}", remedy="see `inspect IMAGE tree`")
             target = str((at / name).readlink())
             at = tree if target.startswith("/") else at
             todo += target.split("/")[::-1]

@@ -126,7 +126,7 @@ def run_workflow(
         for number, (step, image) in enumerate(zip(steps, images, strict=True)):
             workspace = (out or Path(temporary)) / f"{number + 1}-{image.stem}"
             if workspace.exists():
-                raise UsageError(f"{workspace} is there already", remedy="take another -o, or remove it")
+                raise UsageError(f"{workspace} already exists", remedy="use another -o, or remove it")
             make_directory(workspace)
             parent = done[-1] if done else None
             inputs = tuple(_place(each, workspace, folder, parent) for each in step.inputs)
@@ -149,7 +149,7 @@ def _done(step: Step, image: Path, inputs: tuple[Recorded, ...], outcome: Outcom
     for path in result.files if result is not None and error is None else ():
         real = workspace_file(workspace, WORKSPACE, path)
         if real is None:
-            error = f"its result names {path}, which is not there"
+            error = f"its result names {path}, which does not exist"
             break
         files.append(_recorded(path, real))
     return Done(
@@ -171,7 +171,7 @@ def _place(each: Given | FromParent, workspace: Path, folder: Path, parent: Done
         has = {file.path for file in parent.files} if parent is not None else set()
         if parent is None or path not in has:
             raise UsageError(
-                f"the program before gave no file {path}",
+                f"the previous program produced no file {path}",
                 remedy=f"name one of its result's: {', '.join(sorted(has)) or 'it gave none'}",
             )
         source = workspace_file(parent.workspace, WORKSPACE, path)

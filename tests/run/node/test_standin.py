@@ -69,13 +69,13 @@ def test_without_a_task_it_says_so(tmp_path: Path) -> None:
     ("path", "checksum", "says"),
     [
         ("/workspace/out", bytes(32), "BLAKE3"),
-        ("/workspace/absent", bytes(32), "is not there"),
+        ("/workspace/absent", bytes(32), "does not exist"),
         ("/etc/passwd", bytes(32), "is not in /workspace"),
         ("/workspace/../etc/passwd", bytes(32), "is not in /workspace"),
         ("/workspace/link", bytes(32), "is not in /workspace"),
         ("/workspace/loop", bytes(32), "is not in /workspace"),
-        ("/workspace/" + "a" * 300, bytes(32), "is not there"),
-        ("/workspace/folder", bytes(32), "is not there"),
+        ("/workspace/" + "a" * 300, bytes(32), "does not exist"),
+        ("/workspace/folder", bytes(32), "does not exist"),
     ],
 )
 def test_files_that_are_not_as_the_program_says(tmp_path: Path, path: str, checksum: bytes, says: str) -> None:

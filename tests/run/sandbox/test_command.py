@@ -82,11 +82,11 @@ def test_a_program_that_the_guests_kernel_damages_is_7_though_it_runs_here(packe
     done = orchestrator("rehearse", image)
     assert done.code == 7
     assert "/prog: its segments at 0x" in done.stderr and "-fuse-ld=bfd" in done.stderr
-    assert "error: the program ran here, but Nanos would not load it whole" in done.stderr
+    assert "error: the program ran here, but Nanos would not load all of it" in done.stderr
     told = orchestrator("rehearse", image, "--json")
     assert told.code == 7
     assert told.json()["exit_code"] == 0 and told.json()["ok"] is False
-    assert told.json().keys() > OUTCOME and "would not load it whole" in told.json()["reason"]
+    assert told.json().keys() > OUTCOME and "would not load all of it" in told.json()["reason"]
     assert [each["code"] for each in told.json()["damaged"]] == ["elf-page-shared"]
     assert orchestrator("rehearse", packed.image(source, "-fuse-ld=bfd")).code == 0
 

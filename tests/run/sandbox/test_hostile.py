@@ -96,7 +96,7 @@ def test_no_path_of_an_image_is_followed(packed: Packed, tmp_path: Path) -> None
     for image in cases:
         done = orchestrator("rehearse", image, "--engine", "none")
         assert done.code == 2, done
-        assert "isn't followed" in done.stderr
+        assert "is not followed" in done.stderr
     assert orchestrator("rehearse", packed.image(NOTHING, mount="/proc/x"), "--engine", "none").code == 2
     assert not list(outside.iterdir())
 
@@ -244,7 +244,7 @@ def test_a_place_that_cannot_be_had_is_said(packed: Packed) -> None:
     alone = [sys.executable, "-m", "orchestrator", "rehearse", str(image), "--engine", "none"]
     done = subprocess.run(["unshare", "-Ur", *alone], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 3, done
-    assert "root has no other id here" in done.stderr and "--engine podman" in done.stderr
+    assert "root has no unused user id here" in done.stderr and "--engine podman" in done.stderr
     with users_ground() as ground:
         script = 'mount -t tmpfs -o noexec none "$TMPDIR"; exec "$@"'
         command = ["unshare", "--mount", "sh", "-c", script, "sh", *alone]
@@ -252,7 +252,7 @@ def test_a_place_that_cannot_be_had_is_said(packed: Packed) -> None:
             command, cwd=ROOT, env=os.environ | {"TMPDIR": str(ground)}, capture_output=True, text=True, check=False
         )
         assert done.returncode == 3, done
-        assert f"nothing can be run from {ground}, which is mounted noexec" in done.stderr
+        assert f"no program can run from {ground}, which is mounted noexec" in done.stderr
         assert "set TMPDIR" in done.stderr
 
 

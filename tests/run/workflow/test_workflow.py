@@ -131,7 +131,7 @@ WRONG: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
         lambda steps: [{**steps[0], "inputs": steps[0]["inputs"] * 2}, steps[1]], "two inputs are /workspace/in.txt",
     ),
     "no such result": (
-        _set(1, "inputs", 0, "Output", "file_name", value="/workspace/no"), "gave no file /workspace/no",
+        _set(1, "inputs", 0, "Output", "file_name", value="/workspace/no"), "produced no file /workspace/no",
     ),
     "unknown program": (_set(1, "program", value="three"), "has no program two"),
 }  # fmt: skip
