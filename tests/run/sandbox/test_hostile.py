@@ -257,9 +257,8 @@ def test_a_place_that_cannot_be_had_is_said(packed: Packed) -> None:
 
 
 @pytest.mark.engine
+@pytest.mark.parametrize("place", ["podman", "docker"], indirect=True)
 def test_an_engine_that_does_not_see_our_files_is_said(packed: Packed, place: str) -> None:
-    if place == "none":
-        pytest.skip("no engine")
     with users_ground() as ground:
         script = 'mount -t tmpfs none "$TMPDIR"; exec "$@"'  # what an engine elsewhere sees of this folder
         rehearsal = [sys.executable, "-m", "orchestrator", "rehearse", str(packed.image(NOTHING)), "--engine", place]
