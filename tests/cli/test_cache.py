@@ -1,4 +1,4 @@
-"""lock, cache and bundle as a user types them; engines are for tests/e2e."""
+"""lock, cache and bundle as a user types them; engines are for tests/build."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.projects import write_project
+from tests.build.projects import write_project
 from tests.support import engines
 from tests.support.cli import orchestrator, without_temporary_files
 

@@ -266,7 +266,7 @@ def test_the_command_ends_with_6_and_what_is_wrong(
 
 
 def test_a_key_that_can_not_sign_stops_a_build_before_it_begins(tmp_path: Path, keys: tuple[Path, Path]) -> None:
-    from tests.e2e.projects import write_project
+    from tests.build.projects import write_project
 
     project = write_project(tmp_path / "p")
     out = tmp_path / "out"

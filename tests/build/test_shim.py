@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from orchestrator.engine.base import Engine
-from tests.e2e.projects import LINK, RUST, cache_with_base, write_project
+from tests.build.projects import LINK, RUST, cache_with_base, write_project
 from tests.support.cli import ROOT, orchestrator
 
 # What rustc 1.90 and newer pass by themselves. There is no lld in the base: this links only where cargo's linker makes

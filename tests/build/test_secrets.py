@@ -26,7 +26,7 @@ from orchestrator.events import ignore
 from orchestrator.inputs.resolve import resolve_inputs
 from orchestrator.network import CA_SECRET, ca_bundle
 from orchestrator.plan.make import make_plan
-from tests.e2e.projects import COMPILE, write_project
+from tests.build.projects import COMPILE, write_project
 from tests.support import engines
 from tests.support.cli import Run, orchestrator
 

@@ -10,7 +10,7 @@ import pytest
 from blake3 import blake3
 
 from orchestrator.engine.base import Engine
-from tests.e2e.projects import COMPILE, write_project
+from tests.build.projects import COMPILE, write_project
 from tests.support import engines
 from tests.support.cli import ROOT, orchestrator
 

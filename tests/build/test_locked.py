@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.projects import LINK, RUST, cache_with_base, write_project
+from tests.build.projects import LINK, RUST, cache_with_base, write_project
 from tests.inputs.test_git import git
 from tests.support import engines
 from tests.support.cli import ROOT, orchestrator

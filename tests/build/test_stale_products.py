@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.engine.base import Engine
-from tests.e2e.projects import RUST, write_project
+from tests.build.projects import RUST, write_project
 from tests.support.cli import orchestrator
 
 # Each tool has a source that includes what a command made of `word`; ninja takes its times from a log (`restat`).

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from orchestrator.engine.base import Engine
 from orchestrator.resources import MANIFESTS
-from tests.e2e.projects import COMPILE, write_project
+from tests.build.projects import COMPILE, write_project
 from tests.provenance.conftest import write_keys
 from tests.standins.make_ops import make_ops
 from tests.standins.nanos_release import make_release

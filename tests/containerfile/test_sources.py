@@ -265,6 +265,6 @@ def test_ninjas_log_stays_out_unless_named(tmp_path: Path) -> None:
     (tmp_path / "build/.ninja_log").write_text("# ninja log v5\n")
     told: list[Event] = []
     assert [m.path for m in context(tmp_path, told).members()] == ["src", "src/build"]
-    assert "build/.ninja_log (it holds times of this host" in str(told)
+    assert "build/.ninja_log (it records this host" in str(told)
     (tmp_path / ".dockerignore").write_text("!build/.ninja_log")
     assert "build/.ninja_log" in times(tmp_path)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.engine.base import Engine
-from tests.e2e.projects import COMPILE, write_project
+from tests.build.projects import COMPILE, write_project
 from tests.standins.make_ops import make_ops
 from tests.standins.nanos_release import make_release
 from tests.support.cli import Run, orchestrator

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.engine.base import Engine
-from tests.e2e.projects import COMPILE, write_project
+from tests.build.projects import COMPILE, write_project
 from tests.support import engines
 from tests.support.cli import Run, orchestrator, without_network
 

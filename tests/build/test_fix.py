@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from orchestrator.engine.base import Engine
-from tests.e2e.projects import write_project
+from tests.build.projects import write_project
 from tests.support.cli import Run, orchestrator
 
 SOURCE = """\

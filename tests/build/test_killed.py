@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.engine.base import Engine
-from tests.e2e.projects import COMPILE, write_project
+from tests.build.projects import COMPILE, write_project
 from tests.support.cli import interrupted, orchestrator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
