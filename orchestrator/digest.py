@@ -51,6 +51,6 @@ def stream_blake3(stream: BinaryIO) -> str:
 def program_hash(*, name: str, image_file_name: str, image_url: str, checksum: str) -> str:
     """The node's name for a deployed program, hex: SHA3-256(name, image file name, image URL, checksum in hex).
 
-    A program that is renamed or hosted elsewhere is another program (facts/gevulot.md §3).
+    A program that is renamed or hosted elsewhere is another program (docs/facts/gevulot.md, 3).
     """
     return hashlib.sha3_256((name + image_file_name + image_url + checksum).encode()).hexdigest()

@@ -8,7 +8,7 @@ from enum import IntEnum, StrEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of every command (the contract with Makefiles and runners)."""
+    """Exit codes of every command (what Makefiles and runners rely on; README)."""
 
     OK = 0
     USAGE = 2

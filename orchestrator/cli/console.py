@@ -184,7 +184,7 @@ def as_user_error(error: OSError) -> OrchestratorError | None:
 
 
 def exiting(run: Callable[[], None], *, debug: bool) -> int:
-    """Run a command; return its exit code (the contract's table). Tracebacks only with `debug`."""
+    """Run a command; return its exit code (the table in README). Tracebacks only with `debug`."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _on_terminate)

@@ -19,7 +19,7 @@ from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, W
 from orchestrator.packers.staged import CHUNK, Entry, OpenArchive, read_entries
 from orchestrator.plan.model import GuestPlan
 
-# facts/ops-nanos.md §2.5: the two files that ops takes out of its common.tar.gz, and where they go.
+# docs/facts/ops.md, 2: the two files that ops takes out of its common.tar.gz, and where they go.
 COMMON_FILES = {
     "libnss_dns.so.2": "lib/x86_64-linux-gnu/libnss_dns.so.2",
     "ca-certificates.crt": "etc/ssl/certs/ca-certificates.crt",

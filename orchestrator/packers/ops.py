@@ -14,7 +14,7 @@ IMAGES = "/root/.ops/images"
 VERSION_FILE = "/root/.ops/ops-version"
 
 # What ops (or pack-ops.sh, with its own `pack-ops:` codes) prints -> (what it means, what to do).
-# Wording of ops 0.1.43; facts/ops-nanos.md §1, §2 and §5.
+# Wording of ops 0.1.43; docs/facts/ops.md, 1 to 5.
 _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
     (r"pack-ops: ops-too-old: (?P<what>.*)", "{what}", "set ops: {{version: 0.1.43}}"),
     (

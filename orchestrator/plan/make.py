@@ -14,10 +14,10 @@ from orchestrator.project.load import LoadedProject
 from orchestrator.project.model import Gevulot, Project
 from orchestrator.resolved import Inputs
 
-# facts/gevulot.md §1: the FFI crate alone needs protoc only; the whole workspace needs the guide's list.
+# docs/facts/gevulot.md, 2: the FFI crate alone needs protoc only; the whole workspace needs the guide's list.
 SHIM_PACKAGES = ("protobuf-compiler",)
 WORKSPACE_PACKAGES = ("clang", "cmake", "curl", "git", "libssl-dev", "pkg-config", "protobuf-compiler")
-# facts/gevulot.md §6: copied to their sonames; all must be of one driver version.
+# docs/facts/gevulot.md, 4: copied to their sonames; all must be of one driver version.
 DRIVER_LIBRARIES = ("libnvidia-ml", "libcuda", "libnvidia-ptxjitcompiler")
 SHIM_LIBRARY = "/build/gevulot/target/release"
 GUEST_LIBRARIES = "/build/lib/x86_64-linux-gnu"

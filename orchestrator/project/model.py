@@ -19,7 +19,7 @@ DEFAULT_BASE = "docker.io/library/rust:bookworm"
 DEFAULT_NANOS = "0.1.51"
 DEFAULT_OPS = "0.1.43"
 MINIMUM_OPS = (0, 1, 42)
-# facts/gevulot.md §0.1: the guide contradicts itself; the code says which branch is which.
+# docs/facts/gevulot.md, 1: the guide contradicts itself; the code says which branch is which.
 RUNTIME_REFS = {"devnet": "main", "local": "optional-file-based-task-to-shim"}
 SHIM_BOOTSTRAP_PACKAGES = (
     "cargo-web", "rustc-web", "gcc", "libc6-dev", "protobuf-compiler", "pkg-config", "ca-certificates",

@@ -17,7 +17,7 @@ from orchestrator.image.reader import Filesystem, Image
 from orchestrator.image.tree import Directory, File, Node, Symlink
 from orchestrator.verify.model import StandIn
 
-# The shim's two kinds, by what only one of them contains (facts of the Gevulot sources: a gRPC service, a file name).
+# The shim's two kinds, by what only one of them contains (docs/facts/gevulot.md, 1: a gRPC service, a file name).
 DEVNET_MARK: Final = b"vm_service.VMService"
 LOCAL_MARK: Final = b"task_result.json"
 # ops puts glibc's DNS module, from Nanos's common files, into every image: static ones and musl's as well, and it may

@@ -14,7 +14,7 @@ from orchestrator.image.stub import STUB_EXIT_STATUS
 from orchestrator.run.outcome import End, Outcome
 from orchestrator.run.qemu.accelerator import Accelerator, KvmBrokeError, choose, quoted, run
 
-# What Nanos writes before it gives up; it then powers off with status 0 (its source; facts of Nanos).
+# What Nanos writes before it gives up; it then powers off with status 0 (its source; docs/guest.md).
 _TROUBLE = (
     "unable to resolve program path",
     "couldn't find program interpreter",

@@ -1,4 +1,4 @@
-"""workflow.json as `gevulot-cli exec --tasks` takes it (facts of Gevulot, section 3)."""
+"""workflow.json as `gevulot-cli exec --tasks` takes it (docs/facts/gevulot.md, 3)."""
 
 from __future__ import annotations
 
