@@ -211,6 +211,16 @@ class _Header(tarfile.TarInfo):
     tarfile's source names `_proc_member` as what a subclass may override.
     """
 
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Any:
+        """The next header. The zero block that ends an archive is remembered: where it is missing, more is."""
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            if isinstance(tar, Tar):
+                tar.ended = True
+            raise
+
     def _proc_member(self, tar: Tar) -> Any:
         tar.extended(self)
         return super()._proc_member(tar)  # type: ignore[misc]
@@ -228,8 +238,9 @@ class Tar(tarfile.TarFile):
     tarinfo = _Header
 
     def __init__(self, *arguments: Any, limits: Limits, **options: Any) -> None:
-        """As TarFile. It reads the first header at once."""
+        """As TarFile. It reads the first header at once. `ended`: the block that ends an archive was seen."""
         self.limits = limits
+        self.ended = False
         self._chain = self._global = 0
         super().__init__(*arguments, **options)
 

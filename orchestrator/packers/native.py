@@ -16,7 +16,7 @@ from orchestrator.archive import ArchiveError, Limits, errors, read_tar, unpacke
 from orchestrator.errors import BuildStepError, InputError
 from orchestrator.image.errors import ImageError
 from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, Written
-from orchestrator.packers.staged import CHUNK, Entry, OpenArchive, read_entries
+from orchestrator.packers.staged import CHUNK, Entry, OpenArchive, read_entries, sorted_entries
 from orchestrator.plan.model import GuestPlan
 
 # docs/facts/ops.md, 2: the two files that ops takes out of its common.tar.gz, and where they go.
@@ -66,8 +66,8 @@ def _packed(job: NativeJob, open_archive: OpenArchive, target: Path) -> Written:
             while chunk := stream.read(CHUNK):
                 spool.write(chunk)
             spool.seek(0)
-            entries = sorted(read_entries(spool, "stage", seekable=True), key=lambda entry: entry.key)
-            return _write(job, boot, iter(entries), target)
+            with sorted_entries(spool, "stage") as entries:
+                return _write(job, boot, iter(entries), target)
 
 
 def _write(job: NativeJob, boot: BootFiles, staged: Iterator[Entry], target: Path) -> Written:

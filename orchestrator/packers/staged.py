@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -58,17 +58,35 @@ class Entry:
             )
 
 
-def read_entries(stream: BinaryIO, top: str, *, seekable: bool = False) -> Iterator[Entry]:
-    """The entries below `top` (the last component of the archived path) of an engine's archive stream.
+def read_entries(stream: BinaryIO, top: str) -> Iterator[Entry]:
+    """The entries below `top` (the last component of the archived path) of an engine's archive stream, as they come.
 
     A truncated or broken stream is an EngineError; devices and sockets are a BuildStepError.
     """
+    with _broken(top), read_tar(Meter(stream=stream, limits=LIMITS)) as archive:
+        yield from _entries(archive, top)
+
+
+@contextmanager
+def sorted_entries(spool: BinaryIO, top: str) -> Iterator[list[Entry]]:
+    """The same of a stream that lies in a file, in the writer's order; they can be read until the end."""
+    with _broken(top), read_tar_file(spool) as archive:
+        yield sorted(_entries(archive, top), key=lambda entry: entry.key)
+
+
+def _entries(archive: Tar, top: str) -> Iterator[Entry]:
+    for member in archive:
+        entry = _entry(archive, member, top)
+        if entry is not None:
+            yield entry
+    if not archive.ended:
+        raise ArchiveError("it ends without its end mark, so more is missing")
+
+
+@contextmanager
+def _broken(top: str) -> Iterator[None]:
     try:
-        with read_tar_file(stream) if seekable else read_tar(Meter(stream=stream, limits=LIMITS)) as archive:
-            for member in archive:
-                entry = _entry(archive, member, top)
-                if entry is not None:
-                    yield entry
+        yield
     except (tarfile.TarError, ArchiveError) as error:
         raise EngineError(
             f"the engine's archive of /{top} is broken: {error}",
