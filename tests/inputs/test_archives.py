@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
@@ -218,7 +219,7 @@ def test_a_list_of_members_that_is_too_long_is_refused(tmp_path: Path) -> None:
 
 
 def test_time_has_a_limit(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"after more than 0 s|not unpacked after"):
+    with pytest.raises(InputError, match="longer than 0 s"):
         unpack(tar(HONEST), tmp_path, seconds=0)
 
 
@@ -320,6 +321,9 @@ def test_nothing_lands_or_points_outside(members: Members) -> None:
                 if not stat.S_ISLNK(status.st_mode):
                     continue
                 try:
+                    # The kernel says what is a loop; realpath takes `a -> a//` for the root.
+                    with contextlib.suppress(FileNotFoundError):
+                        (out / name).stat()
                     end = (out / name).resolve()
                 except (RuntimeError, OSError):
                     continue  # a loop leads nowhere
