@@ -254,7 +254,7 @@ unmet() {
         FILENAME == ARGV[1] { at[++staged] = $1; from[staged] = $2; next }
         FILENAME == ARGV[2] { known[$0] = 1; next }
         !($1 in seen) { seen[$1] = 1; order[++files] = $1 }
-        $2 == "interp" && interp != "" && base($3) != base(interp) { other[$1] = "is a program of another loader, " $3 }
+        $2 == "interp" && interp != "" && base($3) != base(interp) { other[$1] = "is a program for another loader, " $3 }
         $2 == "needed" && !($1 in other) && is_other($3) { other[$1] = "is made for another C library, " $3 }
         $2 == "needed" { needed[$1] = needed[$1] $3 "\t" }
         $2 == "rpath" || $2 == "runpath" { if (kind[$1] != "runpath") { kind[$1] = $2; path[$1] = $3 } }
