@@ -47,6 +47,7 @@ docs: setup-check
 	@mv docs/project-yaml.md.new docs/project-yaml.md
 	@$(PYTHON) -c 'from orchestrator.receipt.schema import json_schema_text; print(json_schema_text(), end="")' >manifests/receipt.schema.json.new
 	@mv manifests/receipt.schema.json.new manifests/receipt.schema.json
+	@$(PYTHON) -m tests.guest.page
 
 # The generated messages of every .proto file, with their types.
 proto: setup-check

@@ -21,9 +21,10 @@ from orchestrator.files import write_text
 from orchestrator.verify.image import verify_image
 from tests.guest.answers import STOPS, Answers, answers_text, differences, read_answers
 from tests.guest.packing import pack
-from tests.guest.probing import PROBES, Ended, Runner, ask, compile_probe, in_qemu, in_rehearsal
+from tests.guest.page import DOCUMENT
+from tests.guest.probing import PROBES, Ended, Runner, ask, compile_probe, in_qemu, in_rehearsal, refused
 from tests.guest.programs import PROGRAMS, PROVER_TOOLS, Build, BuildError, make_provers
-from tests.guest.record import DOCUMENT, Group, Record, Where, answers_file, read_record, reason, where
+from tests.guest.record import Group, Record, Where, answers_file, read_record, reason, where
 from tests.guest.tasks import Way, prove_and_verify
 
 
@@ -38,13 +39,13 @@ class Row:
 
 def main() -> int:
     options = _options()
+    if not (options.nanos / "kernel.img").is_file() or not (options.nanos / "boot.img").is_file():
+        print(f"{options.nanos}: give a directory with kernel.img and boot.img (NANOS=DIR)", file=sys.stderr)
+        return 2
     for tool in ("qemu-system-x86_64", "gcc"):
         if shutil.which(tool) is None:
             print(f"not run: no {tool}", file=sys.stderr)
             return 2
-    if not (options.nanos / "kernel.img").is_file() or not (options.nanos / "boot.img").is_file():
-        print(f"{options.nanos}: give a directory with kernel.img and boot.img (NANOS=DIR)", file=sys.stderr)
-        return 2
     guest, rehearsal = in_qemu(options.accel, options.quiet), in_rehearsal(600, options.engine)
     groups: dict[str, Group] = {}
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
@@ -85,6 +86,9 @@ def _probe(name: str, folder: Path, options: argparse.Namespace, guest: Runner, 
             write_text(answers_file(name), answers_text(answers, header))
     print(f"{name}: asking the rehearsal …", flush=True)
     rows = differences(answers, ask(program, options.nanos, rehearsal))
+    stopping = [row for row, (there, _) in rows.items() if there.outcome == STOPS]
+    for row in refused(program, options.nanos, rehearsal, stopping):
+        del rows[row]
     print(f"\n{name}: {len(answers)} rows, {len(answers) - len(rows)} agree, {len(rows)} differ")
     for row, (there, here) in rows.items():
         print(f"  {row:26} guest {there!s:24} rehearsal {here!s:24} {reason(name, row)}")

@@ -6,7 +6,7 @@ import os
 import select
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,3 +113,18 @@ def ask(program: Path, nanos: Path, run: Runner) -> dict[str, Answer]:
             answers[log.open] = Answer(outcome=STOPS, detail=ended.reason)
             arguments = ("-after", log.open)
     raise RuntimeError(f"{program.name} did not come to its end in {_RUNS} runs")
+
+
+def refused(program: Path, nanos: Path, rehearsal: Runner, names: Iterable[str]) -> list[str]:
+    """The questions whose rehearsal fails, each asked by itself: what stops the guest is told as an error, and Linux
+    goes on."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="probe-") as folder:
+        image = Path(folder) / f"{program.name}.img"
+        for name in names:
+            workspace = Path(folder) / name
+            workspace.mkdir()
+            pack(nanos, Contents(program=program, name=program.name, arguments=("-only", name)), image)
+            if not rehearsal(image, workspace).ok:
+                found.append(name)
+    return found

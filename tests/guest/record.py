@@ -13,12 +13,11 @@ from pathlib import Path
 from orchestrator.digest import file_digests
 from orchestrator.files import write_text
 from orchestrator.run.qemu.accelerator import choose
+from tests.guest.page import write_section
 
 HERE = Path(__file__).parent
-DOCUMENT = Path("docs/guest.md")
-_DOCUMENT = HERE.parents[1] / DOCUMENT
+UNEXPLAINED = "not explained yet"
 _FILE = HERE / "recorded.json"
-_BEGIN, _END = "<!-- conformance: begin -->", "<!-- conformance: end -->"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +31,7 @@ class Where:
     @property
     def lines(self) -> list[str]:
         """For the head of a file."""
-        return [f"Kernel: {self.kernel}", f"QEMU: {self.qemu}", f"Date: {self.date}"]
+        return [self.kernel, self.qemu, self.date]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +56,7 @@ class Record:
         where_ = asdict(self.where) if self.where else None
         document = {"where": where_, "groups": {name: asdict(group) for name, group in self.groups.items()}}
         write_text(_FILE, json.dumps(document, indent=2) + "\n")
-        text = _DOCUMENT.read_text()
-        before, _, rest = text.partition(_BEGIN)
-        _, _, after = rest.partition(_END)
-        write_text(_DOCUMENT, before + _BEGIN + "\n" + self.markdown() + _END + after)
+        write_section("conformance", self.markdown())
 
     def markdown(self) -> str:
         """The section of docs/guest.md between its markers."""
@@ -118,4 +114,4 @@ def reason(group: str, row: str) -> str:
             where_, pattern, why = line.split(None, 2)
             if where_ in (group, "*") and fnmatch(row.replace(" ", "_"), pattern):
                 return why
-    return "not explained yet"
+    return UNEXPLAINED

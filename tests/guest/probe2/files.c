@@ -125,7 +125,8 @@ static void ask_state(void)
     P("statx_btime", struct statx s = {0}; int r = statx(AT_FDCWD, "/etc/passwd", 0, STATX_BTIME, &s);
       N("%s", s.stx_mask & STATX_BTIME ? "yes" : "no"); r;);
     P("statfs_root", struct statfs s; int r = statfs("/", &s); N("block=%ld", (long)s.f_bsize); r;);
-    P("statfs_root_flags", struct statvfs s; int r = statvfs("/", &s); N("%s", s.f_flag & ST_RDONLY ? "ro" : "rw"); r;);
+    P("statfs_root_flags", struct statvfs s; int r = statvfs("/", &s); N("%s", s.f_flag & ST_RDONLY ? "ro" : "rw");
+      r;);
     P("statfs_name_max", struct statfs s; int r = statfs("/", &s); N("%ld", (long)s.f_namelen); r;);
     P("statfs_missing", struct statfs s; statfs("/none", &s););
     P("fstatfs_root", struct statfs s; int f = open("/etc/passwd", O_RDONLY); fstatfs(f, &s););
@@ -136,7 +137,8 @@ static void ask_state(void)
     P("chdir_missing", chdir("/none"););
     P("chdir_relative", int r = chdir("etc") || access("passwd", F_OK); chdir("/"); r;);
     P("chdir_dot_dot", int r = chdir("/etc") || chdir(".."); getcwd(text, 99); chdir("/"); N("%s", text); r;);
-    P("getcwd_too_small", chdir("/etc"); char *r = getcwd(text, 2); int e = errno; chdir("/"); errno = e; r ? 0 : -1;);
+    P("getcwd_too_small", chdir("/etc"); char *r = getcwd(text, 2); int e = errno; chdir("/"); errno = e;
+      r ? 0 : -1;);
     P("umask", umask(022); int r = umask(022); N("%o", r); r == 022 ? 0 : 1;);
 }
 
@@ -152,12 +154,14 @@ static void ask_directories(void)
       closedir(d); N("%d", kind); kind == DT_REG ? 0 : 1;);
     P("readdir_rewound", int n = 0; DIR *d = opendir("/etc"); while (readdir(d)) n++;
       rewinddir(d); int m = 0; while (readdir(d)) m++; closedir(d); m == n && n > 2 ? 0 : 1;);
-    P("readdir_seek", DIR *d = opendir("/etc"); readdir(d); long at = telldir(d); char *a = strdup(readdir(d)->d_name);
+    P("readdir_seek", DIR *d = opendir("/etc"); readdir(d); long at = telldir(d);
+      char *a = strdup(readdir(d)->d_name);
       seekdir(d, at); int r = strcmp(a, readdir(d)->d_name); closedir(d); r ? 1 : 0;);
     P("opendir_file", opendir("/etc/passwd") ? 0 : -1;);
     P("read_directory", int d = open("/etc", O_RDONLY); read(d, text, 10) < 0 ? -1 : 0;);
     P("getdents_small", int d = open("/etc", O_RDONLY); syscall(SYS_getdents64, d, text, 8) < 0 ? -1 : 0;);
-    P("getdents_of_file", int d = open("/etc/passwd", O_RDONLY); syscall(SYS_getdents64, d, text, 4096) < 0 ? -1 : 0;);
+    P("getdents_of_file", int d = open("/etc/passwd", O_RDONLY);
+      syscall(SYS_getdents64, d, text, 4096) < 0 ? -1 : 0;);
     P("getdents_old", int d = open("/etc", O_RDONLY); syscall(SYS_getdents, d, text, 4096) < 0 ? -1 : 0;);
     P("nftw", visited = 0; int r = nftw("/etc", visit, 8, FTW_PHYS); N("%s", visited ? "files" : "none"); r;);
     P("glob", glob_t g; int r = glob("/etc/passw?", 0, 0, &g); N("%zu", g.gl_pathc); r;);
@@ -176,7 +180,8 @@ static void ask_reading(void)
     P("pread_past_end", int f = open("/etc/passwd", O_RDONLY); IS(0, pread(f, text, 1, 1 << 20)););
     P("readv_1024", static struct iovec v[1024]; int f = open("/etc/passwd", O_RDONLY);
       for (int i = 0; i < 1024; i++) v[i] = (struct iovec){text + i, 1}; readv(f, v, 1024) > 9 ? 0 : -1;);
-    P("readv_1025", static struct iovec v[1025]; int f = open("/etc/passwd", O_RDONLY); readv(f, v, 1025) < 0 ? -1 : 0;);
+    P("readv_1025", static struct iovec v[1025]; int f = open("/etc/passwd", O_RDONLY);
+      readv(f, v, 1025) < 0 ? -1 : 0;);
     P("lseek_negative", int f = open("/etc/passwd", O_RDONLY); lseek(f, -1, SEEK_SET) < 0 ? -1 : 0;);
     P("lseek_past_end", int f = open("/etc/passwd", O_RDONLY); IS(9999, lseek(f, 9999, SEEK_SET)););
     P("lseek_bad_whence", int f = open("/etc/passwd", O_RDONLY); lseek(f, 0, 77) < 0 ? -1 : 0;);
@@ -199,7 +204,8 @@ static void ask_reading(void)
     P("readahead_root", int f = open("/etc/passwd", O_RDONLY); readahead(f, 0, 4096););
     P("fsync_root", int f = open("/etc/passwd", O_RDONLY); fsync(f););
     P("sync", sync(); 0;);
-    P("sendfile_to_pipe", int p[2]; pipe(p); int f = open("/etc/passwd", O_RDONLY); IS(10, sendfile(p[1], f, 0, 10)););
+    P("sendfile_to_pipe", int p[2]; pipe(p); int f = open("/etc/passwd", O_RDONLY);
+      IS(10, sendfile(p[1], f, 0, 10)););
     P("sendfile_from_pipe", int p[2]; pipe(p); write(p[1], "x", 1); sendfile(1, p[0], 0, 1) < 0 ? -1 : 0;);
 }
 

@@ -76,7 +76,8 @@ static void ask_proc(void)
     THERE("proc_self_clear_refs", "/proc/self/clear_refs");
     THERE("proc_self_map_files", "/proc/self/map_files");
     P("proc_self_readlink", readlink("/proc/self", text, 99) < 0 ? -1 : 0;);
-    P("proc_self_exe_elf", int f = open("/proc/self/exe", O_RDONLY); read(f, text, 4) == 4 ? memcmp(text, "\177ELF", 4) : -1;);
+    P("proc_self_exe_elf", int f = open("/proc/self/exe", O_RDONLY);
+      read(f, text, 4) == 4 ? memcmp(text, "\177ELF", 4) : -1;);
     P("proc_self_exe_stat", struct stat s; stat("/proc/self/exe", &s););
     P("proc_self_exe_lstat", struct stat s; int r = lstat("/proc/self/exe", &s); N("%o", s.st_mode & S_IFMT); r;);
     P("proc_maps_program", maps_have("/probe2") == 1 ? 0 : 1;);
@@ -169,11 +170,15 @@ static void ask_sys(void)
 
 static void ask_dev(void)
 {
-    static const char *const paths[] = {"/dev/ptmx", "/dev/pts", "/dev/kmsg", "/dev/mem", "/dev/hwrng", "/dev/console",
-        "/dev/stdin", "/dev/stderr", "/dev/fd", "/dev/shm", "/dev/vda", "/dev/sda", "/dev/rtc", "/dev/fuse", "/dev/net/tun",
+    static const char *const paths[] = {"/dev/ptmx", "/dev/pts", "/dev/kmsg", "/dev/mem", "/dev/hwrng",
+    "/dev/console",
+        "/dev/stdin", "/dev/stderr", "/dev/fd", "/dev/shm", "/dev/vda", "/dev/sda", "/dev/rtc", "/dev/fuse",
+        "/dev/net/tun",
         "/dev/kvm", "/dev/loop0", "/dev/cpu/0/msr", "/dev/null", "/dev/urandom", 0};
-    static const char *const names[] = {"dev_ptmx", "dev_pts", "dev_kmsg", "dev_mem", "dev_hwrng", "dev_console", "dev_stdin",
-        "dev_stderr", "dev_fd_dir", "dev_shm", "dev_vda", "dev_sda", "dev_rtc", "dev_fuse", "dev_tun", "dev_kvm", "dev_loop",
+    static const char *const names[] = {"dev_ptmx", "dev_pts", "dev_kmsg", "dev_mem", "dev_hwrng", "dev_console",
+    "dev_stdin",
+        "dev_stderr", "dev_fd_dir", "dev_shm", "dev_vda", "dev_sda", "dev_rtc", "dev_fuse", "dev_tun", "dev_kvm",
+        "dev_loop",
         "dev_msr", "dev_null_there", "dev_urandom_there"};
     for (int i = 0; paths[i]; i++)
         P(names[i], access(paths[i], F_OK););
@@ -184,7 +189,8 @@ static void ask_dev(void)
     P("dev_null_append", int f = open("/dev/null", O_WRONLY | O_APPEND); f < 0 ? -1 : 0;);
     P("dev_null_fopen", FILE *f = fopen("/dev/null", "w"); f ? fclose(f) : -1;);
     P("dev_null_seek", int f = open("/dev/null", O_RDONLY); lseek(f, 5, SEEK_SET) < 0 ? -1 : 0;);
-    P("dev_null_mmap", int f = open("/dev/null", O_RDWR); mmap(0, 4096, 1, MAP_PRIVATE, f, 0) == MAP_FAILED ? -1 : 0;);
+    P("dev_null_mmap", int f = open("/dev/null", O_RDWR);
+      mmap(0, 4096, 1, MAP_PRIVATE, f, 0) == MAP_FAILED ? -1 : 0;);
     P("dev_urandom_64k", int f = open("/dev/urandom", O_RDONLY); IS(65536, read(f, text, 65536)););
     P("dev_urandom_write", int f = open("/dev/urandom", O_WRONLY); write(f, "x", 1) < 0 ? -1 : 0;);
     P("getrandom_large", IS(65536, syscall(SYS_getrandom, text, 65536, 0)););

@@ -13,6 +13,8 @@ static int limit(int which)
 {
     struct rlimit l;
     int r = getrlimit(which, &l);
+    if (r)
+        return r;
     if (l.rlim_cur == RLIM_INFINITY)
         N("unlimited");
     else
@@ -28,8 +30,8 @@ static void ask_identity(void)
     P("getsid", getsid(0) < 0 ? -1 : 0;);
     P("setpgid", setpgid(0, 0););
     P("getgroups", getgroups(0, 0) < 0 ? -1 : 0;);
-    P("getresuid", uid_t a, b, c; int r = getresuid(&a, &b, &c); N("%d %d %d", a, b, c); r;);
-    P("getresgid", gid_t a, b, c; int r = getresgid(&a, &b, &c); N("%d %d %d", a, b, c); r;);
+    P("getresuid", uid_t a, b, c; getresuid(&a, &b, &c) ? -1 : (N("%d %d %d", a, b, c), 0););
+    P("getresgid", gid_t a, b, c; getresgid(&a, &b, &c) ? -1 : (N("%d %d %d", a, b, c), 0););
     P("setgid0", setgid(0););
     P("setresuid0", setresuid(0, 0, 0););
     P("setreuid0", setreuid(0, 0););
@@ -67,21 +69,27 @@ static void ask_limits(void)
     P("limit_sigpending", limit(RLIMIT_SIGPENDING););
     P("limit_rtprio", limit(RLIMIT_RTPRIO););
     P("limit_bad", limit(99););
-    P("limit_set_stack", struct rlimit was; getrlimit(RLIMIT_STACK, &was); struct rlimit l = {1 << 20, was.rlim_max}; int r = setrlimit(RLIMIT_STACK, &l); int e = errno; setrlimit(RLIMIT_STACK, &was); errno = e; r;);
+    P("limit_set_stack", struct rlimit was; getrlimit(RLIMIT_STACK, &was);
+      struct rlimit l = {1 << 20, was.rlim_max}; int r = setrlimit(RLIMIT_STACK, &l); int e = errno;
+      setrlimit(RLIMIT_STACK, &was); errno = e; r;);
     P("limit_set_as", struct rlimit l = {RLIM_INFINITY, RLIM_INFINITY}; setrlimit(RLIMIT_AS, &l););
-    P("limit_set_seen", struct rlimit l = {300, 4096}; setrlimit(RLIMIT_NOFILE, &l); getrlimit(RLIMIT_NOFILE, &l); IS(300, l.rlim_cur););
+    P("limit_set_seen", struct rlimit l = {300, 4096}; setrlimit(RLIMIT_NOFILE, &l); getrlimit(RLIMIT_NOFILE, &l);
+      IS(300, l.rlim_cur););
     P("prlimit_other", struct rlimit l; prlimit(12345, RLIMIT_AS, 0, &l););
     P("getpriority", getpriority(PRIO_PROCESS, 0) == 0 ? 0 : -1;);
     P("nice_0", errno = 0; nice(0) == -1 && errno ? -1 : 0;);
     P("getrusage_thread", struct rusage u; getrusage(RUSAGE_THREAD, &u););
     P("getrusage_children", struct rusage u; getrusage(RUSAGE_CHILDREN, &u););
-    P("getrusage_time", struct rusage u; long t = ms(CLOCK_MONOTONIC); while (ms(CLOCK_MONOTONIC) < t + 50); int r = getrusage(RUSAGE_SELF, &u);
+    P("getrusage_time", struct rusage u; long t = ms(CLOCK_MONOTONIC); while (ms(CLOCK_MONOTONIC) < t + 50);
+      int r = getrusage(RUSAGE_SELF, &u);
       N("%s", u.ru_utime.tv_sec || u.ru_utime.tv_usec ? "counted" : "zero"); r;);
-    P("getrusage_faults", struct rusage u; int r = getrusage(RUSAGE_SELF, &u); N("%s", u.ru_minflt ? "counted" : "zero"); r;);
+    P("getrusage_faults", struct rusage u; int r = getrusage(RUSAGE_SELF, &u);
+      N("%s", u.ru_minflt ? "counted" : "zero"); r;);
     P("sysconf_open_max", N("%s", sysconf(_SC_OPEN_MAX) > 0 ? "set" : "none"); 0;);
     P("sysconf_avphys", N("%s", sysconf(_SC_AVPHYS_PAGES) > 1000 ? "some" : "none"); 0;);
     P("sysconf_arg_max", N("%ld", sysconf(_SC_ARG_MAX)); 0;);
-    P("sysinfo_free", struct sysinfo s; int r = sysinfo(&s); N("%s", s.freeram > 0 && s.freeram < s.totalram ? "some" : "none"); r;);
+    P("sysinfo_free", struct sysinfo s; int r = sysinfo(&s);
+      N("%s", s.freeram > 0 && s.freeram < s.totalram ? "some" : "none"); r;);
     P("sysinfo_uptime", struct sysinfo s; int r = sysinfo(&s); N("%s", s.uptime < 600 ? "since boot" : "longer"); r;);
     P("sysinfo_swap", struct sysinfo s; int r = sysinfo(&s); N("%lu", s.totalswap); r;);
     P("sysinfo_procs", struct sysinfo s; int r = sysinfo(&s); N("%d", s.procs); r;);
@@ -98,7 +106,8 @@ static void ask_scheduling(void)
     P("sched_getattr", syscall(SYS_sched_getattr, 0, room, 56, 0) < 0 ? -1 : 0;);
     P("affinity_none", cpu_set_t c; CPU_ZERO(&c); sched_setaffinity(0, sizeof c, &c););
     P("affinity_absent", cpu_set_t c; CPU_ZERO(&c); CPU_SET(99, &c); sched_setaffinity(0, sizeof c, &c););
-    P("affinity_kept", cpu_set_t c; CPU_ZERO(&c); CPU_SET(1, &c); sched_setaffinity(0, sizeof c, &c); CPU_ZERO(&c); sched_getaffinity(0, sizeof c, &c);
+    P("affinity_kept", cpu_set_t c; CPU_ZERO(&c); CPU_SET(1, &c); sched_setaffinity(0, sizeof c, &c); CPU_ZERO(&c);
+      sched_getaffinity(0, sizeof c, &c);
       int n = CPU_COUNT(&c); CPU_SET(0, &c); CPU_SET(1, &c); sched_setaffinity(0, sizeof c, &c); IS(1, n););
     P("affinity_small_mask", unsigned long c; syscall(SYS_sched_getaffinity, 0, 4, &c) < 0 ? -1 : 0;);
     P("affinity_nobody", cpu_set_t c; sched_getaffinity(12345, sizeof c, &c););
@@ -125,7 +134,8 @@ static void ask_prctl(void)
     P("arch_prctl_gs", unsigned long g; syscall(SYS_arch_prctl, 0x1004, &g) < 0 ? -1 : 0;);
     P("arch_prctl_cpuid", syscall(SYS_arch_prctl, 0x1011, 0) < 0 ? -1 : 0;);
     P("arch_prctl_bad", syscall(SYS_arch_prctl, 0x9999, 0) < 0 ? -1 : 0;);
-    P("cpuid_vendor", unsigned a = 0, b, c, d; __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d)); a ? 0 : 1;);
+    P("cpuid_vendor", unsigned a = 0, b, c, d; __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
+      a ? 0 : 1;);
     P("rdtsc", __builtin_ia32_rdtsc() ? 0 : 1;);
 }
 
