@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+from fnmatch import fnmatch
 from graphlib import TopologicalSorter
+
+import pytest
 
 from tests.support.imports import ROOT, arrows, ground, imports, modules
 
@@ -207,3 +210,10 @@ def test_nobody_decides_by_an_errors_text() -> None:
     """Errors carry data: a class, a reason, what another program said. Their words are for the reader."""
     found = {name: lines for name, path in modules() if (lines := decides_by_text(ast.parse(path.read_text())))}
     assert not found
+
+
+def test_pytest_passes_over_no_room(pytestconfig: pytest.Config) -> None:
+    """Its own list of directories that are not looked into has `build`."""
+    patterns = pytestconfig.getini("norecursedirs")
+    rooms = {path.parent for path in (ROOT / "tests").rglob("test_*.py")}
+    assert not [each for each in rooms for pattern in patterns if fnmatch(each.name, pattern)]
