@@ -6,13 +6,13 @@ the directory that the command is called from, and would lose a directory of the
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX
 from orchestrator.inputs.transfer import is_export
+from orchestrator.text import parse_json
 
 MARK = "rendered by gevulot-orchestrator"
 """What the first line of every Containerfile of ours says."""
@@ -84,7 +84,7 @@ def _json(path: Path) -> dict[str, object]:
     try:
         if not path.is_file() or path.stat().st_size > _MAX:
             return {}
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        document = parse_json(path.read_bytes())
+    except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}

@@ -20,6 +20,7 @@ from typing import IO, Any
 from orchestrator import archive as reading
 from orchestrator import files
 from orchestrator.errors import InputError
+from orchestrator.text import parse_json
 
 _SMALL = 4 * 2**20
 """Manifests and settings of images are below this (registries take manifests of 4 MiB)."""
@@ -169,8 +170,8 @@ def _digest_in(value: Any) -> str:
 
 def _parsed(data: bytes) -> Any:
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
+        return parse_json(data)
+    except ValueError:
         return None
 
 
