@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 ORCHESTRATOR := $(PYTHON) -m orchestrator
-# Two workers: one has the engines' tests, which wait for an engine most of the time, the other the rest (tests/conftest.py).
+# Two workers: one has Docker's tests, one Podman's, which wait for an engine most of the time (tests/conftest.py).
 PYTEST_ARGS ?= -n 2 --dist loadgroup
 
 .PHONY: demo test test-quick check docs proto fuzz bench guest-conformance format clean setup-demo setup-test setup-check

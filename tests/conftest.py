@@ -24,8 +24,12 @@ settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests share a worker of pytest-xdist: those of the engines, else those of a file."""
+    """Which tests share a worker of pytest-xdist: those of an engine, else those of a file.
+
+    First of all, as pytest-xdist reads the groups at this call too, and takes every test for one of its own after that.
+    """
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
         if "packed" in getattr(item, "fixturenames", ()):
@@ -33,15 +37,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _group(item: pytest.Item) -> str:
-    # One worker has the engines: beside another engine's tests, those of interrupted builds saw images come and go.
+    # One worker has an engine: beside another's tests, those of interrupted builds saw images come and go. A test of
+    # both is Docker's worker's, which has a Podman store of its own.
     callspec = getattr(item, "callspec", None)
-    parameters = list(callspec.params.values()) if callspec is not None else []
+    parameters = {each for each in callspec.params.values() if isinstance(each, str)} if callspec is not None else set()
+    for engine in ("docker", "podman"):
+        if engine in parameters:
+            return engine
     text = _text(item.path)
-    if {"docker", "podman"} & {each for each in parameters if isinstance(each, str)}:
-        return "engines"
-    if "docker_engine" in text or "podman" in text or '"private"' in text:
-        return "engines"
-    return str(item.path)
+    if "docker_engine" in text:
+        return "docker"
+    return "podman" if "podman" in text or '"private"' in text else str(item.path)
 
 
 @functools.cache

@@ -36,7 +36,8 @@ FOLDER = Path(tempfile.gettempdir()) / f"orchestrator-tests-{os.getuid()}"
 """Where test engines keep their images: fixed, so that a second run finds its caches."""
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"process {os.getpid()}")
 """The test session that this process is of: the workers of pytest-xdist have one name for theirs."""
-PODMAN_STORE = FOLDER / "podman"
+PODMAN_STORE = FOLDER / f"podman{os.environ.get('PYTEST_XDIST_WORKER', '').removeprefix('gw0')}"
+"""Each worker's own: what one cleans another may be using. The first has that of a run without workers."""
 BASE = "localhost/orchestrator-test-base:1"
 """An image with nothing but a static busybox and its applets; `base_image` makes it."""
 INSTALL = "install what the tests need: apt-get install docker.io podman runc busybox-static"
@@ -142,6 +143,7 @@ class Dockerd:
 def docker_engine() -> Iterator[Engine]:
     """The Docker that answers, else the tests' own dockerd."""
     _one_session()
+    _one_worker()
     with contextlib.suppress(EngineError):
         engine = connect("docker")
         try:
@@ -265,6 +267,17 @@ def _taken(lock: TextIO) -> bool:
             lock.flush()
         fcntl.flock(lock, fcntl.LOCK_SH)
         return True
+
+
+@functools.cache
+def _one_worker() -> TextIO:
+    """Docker is one worker's: what a second removes or interrupts would be the first one's."""
+    lock = (FOLDER / "docker.worker").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise AssertionError("two workers use Docker; its tests need one group in tests/conftest.py") from None
+    return lock
 
 
 @contextlib.contextmanager
