@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
-from orchestrator.build.bundle import input_keys, keep_images
+from orchestrator.build.bundle import Bundled, input_keys, keep_images
 from orchestrator.build.container_build import forget, run_containerfile
+from orchestrator.build.dependencies import for_bundle
 from orchestrator.build.finish import hashed, only_build_of, pack, verified, with_stand_ins
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
@@ -27,7 +28,7 @@ from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
 from orchestrator.findings import Findings
 from orchestrator.inputs.nominal import nominal_inputs
-from orchestrator.inputs.store import Entry, Store
+from orchestrator.inputs.store import Store
 from orchestrator.inputs.transfer import export_entries
 from orchestrator.lock.resolve import resolve_locked
 from orchestrator.manifest.effective import EffectiveManifest
@@ -193,16 +194,18 @@ def require_secrets(checked: Checked) -> None:
     read_secrets(checked.loaded)
 
 
-def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit) -> list[Entry]:
+def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit) -> Bundled:
     """Write all that a build of the project needs to `target`, for a machine without a network; what it holds.
 
     That is every input, the finished shim, images that were pulled, and the result of the stage `program`: its step may
-    download (crates, say), so it is built here, or taken from the engine's cache. The lock stays beside project.yaml.
+    download, so it is built here, or taken from the engine's cache. For other sources there, also the packages that the
+    sources' lock files name. The lock stays beside project.yaml.
     """
     order = _order(checked, engine, BuildOptions(), emit)
     store = order.store
     with store.in_use():
         job = prepared(order)
+        packages = job.dependencies or for_bundle(job)
         key = program_key(job.order.loaded, job.plan, job.inputs)
         with store.lock(f"bundle-{key}"):
             shared = replace(job, order=replace(order, build_id="bundle"))
@@ -213,9 +216,11 @@ def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit)
             forget(shared, image)
         if job.shim is not None:
             keys.append(job.shim.key)
+        carried = {each for taken in packages for each in taken.keys}
         with phase(emit, "bundle", f"write {target.name}"):
             try:
-                return export_entries(store, keys, target)
+                entries = export_entries(store, [*keys, *carried], target)
+                return Bundled(entries=tuple(each for each in entries if each.key not in carried), packages=packages)
             finally:
                 store.remove(key)  # large, of use on the other machine only, and saved again in seconds
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from orchestrator.build.container_build import forget, run_containerfile
+from orchestrator.build.dependencies import with_dependencies
 from orchestrator.build.kept_program import load_program, program_key
 from orchestrator.build.kept_shim import RESULT as SHIM_RESULT
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
@@ -42,7 +43,10 @@ def usable_secrets(loaded: LoadedProject, engine: Engine) -> ProjectSecrets:
 
 
 def prepared(order: Order) -> Job:
-    """Inputs resolved, plan made, and the shim built or taken; offline also the build step that a bundle brought."""
+    """Inputs resolved, plan made, the shim built or taken, and, offline, the build step that a bundle brought.
+
+    The step that is to run has its packages then, where they are not its own affair.
+    """
     options = order.options
     policy = Policy(locked=options.locked, offline=options.offline, options=Options(store=order.store))
     inputs = resolve_locked(order.loaded, order.engine, order.emit, policy)
@@ -51,7 +55,8 @@ def prepared(order: Order) -> Job:
     job = Job(order=order, inputs=inputs, plan=plan)
     if plan.shim is not None:
         job = _with_shim(job)
-    return _with_kept_program(job) if options.offline else job
+    job = _with_kept_program(job) if options.offline else job
+    return job if job.plan.program_image else with_dependencies(job)
 
 
 def _check_gpu_assets(order: Order, inputs: Inputs) -> None:

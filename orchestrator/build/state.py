@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
+from orchestrator.dependencies.model import Taken
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, StepFinished, StepStarted
 from orchestrator.inputs.store import Store
@@ -44,12 +45,16 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One build under way: what was asked for, and what that became. `shim` is the finished one, if there is one."""
+    """One build under way: what was asked for, and what that became.
+
+    `shim` is the finished one, if there is one; `dependencies` are packages that the step is given.
+    """
 
     order: Order
     inputs: Inputs
     plan: Plan
     shim: ShimUsed | None = None
+    dependencies: tuple[Taken, ...] = ()
 
 
 @contextmanager

@@ -26,6 +26,8 @@ from orchestrator.project.outside import secret_files
 from orchestrator.resolved import Inputs
 
 CONTAINERFILE = "Containerfile"
+SOURCES = "src"
+"""The context's folder of the user's sources."""
 # apt reads this beside its own configuration; the bundle is the one that every other tool is pointed to.
 APT_CONF = 'Acquire::https::CaInfo "/orchestrator/network/ca.crt";\nAcquire::Retries "3";\n'
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
@@ -116,13 +118,20 @@ def script_parts(scripts: Mapping[str, str]) -> list[Part]:
 
 
 def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequence[Path] = ()) -> list[Part]:
-    """What the stage `program` copies, its script aside: the sources, the finished shim, the GPU assets."""
+    """What the stage `program` copies, its script aside: the sources, their packages, the shim, the GPU assets."""
     context = (loaded.root / loaded.project.build.context).resolve()
-    parts: list[Part] = [HostTree(prefix="src", source=context, ignore_file=True, exclude=tuple(exclude), sources=True)]
+    parts: list[Part] = [
+        HostTree(prefix=SOURCES, source=context, ignore_file=True, exclude=tuple(exclude), sources=True)
+    ]
     if plan.shim is not None and plan.shim.prebuilt is not None:
         parts.append(HostTree(prefix="shim", source=plan.shim.prebuilt, mtime=LATER))
     if inputs.gpu_assets is not None:
         parts.append(HostTree(prefix="gpu-assets", source=inputs.gpu_assets.local, mtime=LATER))
+    if plan.dependencies is not None:
+        for place, path in plan.dependencies.files.items():
+            parts.append(HostFile(path=f"dependencies/{place}", source=path, executable=False))
+        for place, data in plan.dependencies.texts.items():
+            parts.append(Content(path=f"dependencies/{place}", data=data))
     return _without_secrets(parts, loaded)
 
 

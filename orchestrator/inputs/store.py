@@ -314,9 +314,13 @@ def disk_full(where: Path, needed: int) -> InputError:
     )
 
 
-def mismatch(source: str, expected: str, found: str) -> InputError:
+class MismatchError(InputError):
+    """What was fetched is not what its pin says."""
+
+
+def mismatch(source: str, expected: str, found: str) -> MismatchError:
     """The error for content that isn't what its pin says."""
-    return InputError(
+    return MismatchError(
         f"{source}: sha256 is {found}, expected {expected}",
         remedy="if the file was changed on purpose, put the new sha256 in project.yaml; else don't use it",
     )

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Runs the build step with the packages that the sources' lock files name, from files: their package managers are told
+# to look nowhere else. `build.dependencies: off` in project.yaml leaves it out.
+#
+#   sh dependencies.sh COMMAND [ARGUMENT]...
+set -eu
+from=/orchestrator/dependencies
+crates=/orchestrator/crates
+
+if [ -d $from/cargo ]; then
+    # A directory source, as `cargo vendor` makes one; /.cargo/config.toml names it. The checksum is the .crate file's,
+    # which cargo compares with Cargo.lock.
+    mkdir -p $crates
+    for crate in $from/cargo/*.crate; do
+        name=${crate##*/} name=${name%.crate}
+        # o: a crate's owners are its author's.
+        tar -xzof "$crate" -C $crates
+        sum=$(sha256sum "$crate")
+        printf '{"files":{},"package":"%s"}' "${sum%% *}" >"$crates/$name/.cargo-checksum.json"
+    done
+fi
+if [ -d $from/go ]; then
+    export GOPROXY=file://$from/go GONOPROXY=none
+fi
+if [ -d $from/npm ]; then
+    export npm_config_cache=$from/npm npm_config_offline=true npm_config_audit=false npm_config_fund=false
+fi
+if [ -d $from/pip ]; then
+    export PIP_NO_INDEX=1 PIP_FIND_LINKS=$from/pip
+fi
+
+"$@"
+rm -rf $crates
