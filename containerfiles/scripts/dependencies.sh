@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the build step with the packages that the sources' lock files name, from files: their package managers are told
-# to look nowhere else. `build.dependencies: off` in project.yaml leaves it out.
+# to look nowhere else. `build.dependencies: never` in project.yaml leaves it out.
 #
 #   sh dependencies.sh COMMAND [ARGUMENT]...
 set -eu

@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.build.state import Job
-from orchestrator.containerfile.assemble import SOURCES, program_parts
+from orchestrator.containerfile.assemble import SOURCES, sources_part
 from orchestrator.containerfile.context import BuildContext
 from orchestrator.dependencies.collect import find_lock_files, take_dependencies
 from orchestrator.dependencies.model import Taken, words_for
 from orchestrator.errors import InputError
-from orchestrator.events import Notice
+from orchestrator.events import Emit, Notice
 from orchestrator.inputs.access import Access
+from orchestrator.inputs.store import Store
 from orchestrator.plan.model import DependenciesPlan
+from orchestrator.project.load import LoadedProject
 
 FIELD = "build.dependencies"
 SHOWN = 5
 """Packages that are named one by one when nothing can be done about them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A build step that needs packages, and how they are reached."""
+
+    loaded: LoadedProject
+    store: Store
+    emit: Emit
+    offline: bool = False
+
+    def take(self) -> list[Taken]:
+        """All that its lock files name, as far as it can be had. MismatchError."""
+        project = self.loaded.project
+        access = Access(
+            store=self.store,
+            emit=self.emit,
+            mirrors=project.mirrors,
+            own_mirrors=self.loaded.own_mirrors,
+            offline=self.offline,
+        )
+        return take_dependencies(access, find_lock_files(_sources(self.loaded)))
 
 
 def with_dependencies(job: Job) -> Job:
@@ -26,24 +50,53 @@ def with_dependencies(job: Job) -> Job:
 
     Errors: MismatchError; with `always` InputError for any that can't be had.
     """
-    setting = job.order.loaded.project.build.dependencies
-    if setting == "off" or (setting == "auto" and not job.order.options.offline):
-        return job
-    taken = _taken(job)
+    used = for_step(_step(job))
+    return replace(job, plan=replace(job.plan, dependencies=planned(used)), dependencies=used)
+
+
+def for_step(step: Step) -> tuple[Taken, ...]:
+    """What the step is given instead of a registry; nothing where that is its own affair. Errors: see above."""
+    setting = step.loaded.project.build.dependencies
+    if setting == "never" or (setting == "auto" and not step.offline):
+        return ()
+    taken, used = step.take(), []
     for each in taken:
+        if each.failure is not None and setting == "always":
+            raise _failed(step.loaded, each.failure)
         if each.failure is not None:
-            if setting == "always":
-                raise _failed(job, each.failure)
             text = f"the build step gets no {words_for(each.kind)}: {each.failure.message}"
-            job.order.emit(Notice(text=text))
-    used = [each for each in taken if each.failure is None and each.files]
-    _say_refused(job, used, "the build step has to get them itself")
-    plan = DependenciesPlan(
+            step.emit(Notice(text=text))
+        elif each.files:
+            step.emit(Notice(text=f"the build step takes {each.words} of {each.named} from the cache"))
+            used.append(each)
+    _say_refused(step.emit, taken, "the build step has to get them itself")
+    return tuple(used)
+
+
+def planned(used: Sequence[Taken]) -> DependenciesPlan | None:
+    """The plan's part about them."""
+    if not used:
+        return None
+    return DependenciesPlan(
         kinds=tuple(each.kind for each in used),
         files={f"{each.kind}/{place}": path for each in used for place, path in each.files.items()},
         texts={f"{each.kind}/{place}": data for each in used for place, data in each.texts.items()},
     )
-    return replace(job, plan=replace(job.plan, dependencies=plan if used else None), dependencies=tuple(used))
+
+
+def nominal(loaded: LoadedProject) -> DependenciesPlan | None:
+    """What `planned` would give, from the names of lock files alone."""
+    if loaded.project.build.dependencies != "always":
+        return None
+    kinds = dict.fromkeys(sorted(each.kind for each in find_lock_files(_sources(loaded))))
+    return DependenciesPlan(kinds=tuple(kinds), files={}, texts={}) if kinds else None
+
+
+def _sources(loaded: LoadedProject) -> Iterator[tuple[str, Path]]:
+    """The files that the step finds in its directory, with their paths there."""
+    for member in BuildContext(parts=[sources_part(loaded)]).members():
+        if member.source is not None:
+            yield member.path.removeprefix(f"{SOURCES}/"), member.source
 
 
 def for_bundle(job: Job) -> tuple[Taken, ...]:
@@ -51,46 +104,36 @@ def for_bundle(job: Job) -> tuple[Taken, ...]:
 
     Errors: MismatchError.
     """
-    if job.order.loaded.project.build.dependencies == "off":
-        return ()
-    taken = _taken(job)
+    if job.dependencies or job.order.loaded.project.build.dependencies == "never":
+        return job.dependencies
+    taken, emit = _step(job).take(), job.order.emit
     consequence = "if the sources change, the build step needs a network there"
     for each in taken:
         if each.failure is not None:
             text = f"the bundle does not contain the packages of {each.named}: {each.failure.message}; {consequence}"
-            job.order.emit(Notice(text=text, level="warning"))
-    _say_refused(job, taken, f"the bundle does not contain them, and {consequence}")
+            emit(Notice(text=text, level="warning"))
+    _say_refused(emit, taken, f"the bundle does not contain them, and {consequence}")
     return tuple(each for each in taken if each.failure is None and each.files)
 
 
-def _taken(job: Job) -> list[Taken]:
-    loaded, options = job.order.loaded, job.order.options
-    access = Access(
-        store=job.order.store,
-        emit=job.order.emit,
-        mirrors=loaded.project.mirrors,
-        own_mirrors=loaded.own_mirrors,
-        offline=options.offline,
+def _step(job: Job) -> Step:
+    order = job.order
+    return Step(
+        loaded=order.loaded,
+        store=order.store,
+        emit=order.emit,
+        offline=order.options.offline,
     )
-    return take_dependencies(access, find_lock_files(_sources(job)))
 
 
-def _sources(job: Job) -> Iterator[tuple[str, Path]]:
-    """The files that the build step finds among the sources, with their paths there."""
-    context = BuildContext(parts=program_parts(job.order.loaded, job.plan, job.inputs))
-    for member in context.members():
-        if member.source is not None and member.path.startswith(f"{SOURCES}/"):
-            yield member.path.removeprefix(f"{SOURCES}/"), member.source
-
-
-def _say_refused(job: Job, taken: Sequence[Taken], consequence: str) -> None:
+def _say_refused(emit: Emit, taken: Sequence[Taken], consequence: str) -> None:
     refused = [text for each in taken for text in each.refused]
     if refused:
         more = f" and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
-        text = f"packages without a checksum to fetch them by: {'; '.join(refused[:SHOWN])}{more}: {consequence}"
-        job.order.emit(Notice(text=text, level="warning"))
+        text = f"packages that no checksum identifies: {'; '.join(refused[:SHOWN])}{more}: {consequence}"
+        emit(Notice(text=text, level="warning"))
 
 
-def _failed(job: Job, error: InputError) -> InputError:
-    finding = job.order.loaded.findings().error("dependencies", FIELD, error.message, error.remedy)
+def _failed(loaded: LoadedProject, error: InputError) -> InputError:
+    finding = loaded.findings().error("dependencies", FIELD, error.message, error.remedy)
     return InputError(error.message, remedy=error.remedy, findings=(finding,))

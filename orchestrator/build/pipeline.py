@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from orchestrator.build.bundle import Bundled, input_keys, keep_images
 from orchestrator.build.container_build import forget, run_containerfile
-from orchestrator.build.dependencies import for_bundle
+from orchestrator.build.dependencies import Step, for_bundle, for_step, nominal, planned
 from orchestrator.build.finish import hashed, only_build_of, pack, verified, with_stand_ins
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
@@ -111,7 +111,8 @@ def _collected(read: Callable[[], Read], path: Path, findings: list[Finding]) ->
 
 def render_text(checked: Checked) -> str:
     """The Containerfile alone: nothing is fetched, bases and sources are named as in project.yaml."""
-    return render_containerfile(make_plan(checked.loaded, checked.manifest, nominal_inputs(checked.loaded)))
+    plan = make_plan(checked.loaded, checked.manifest, nominal_inputs(checked.loaded))
+    return render_containerfile(replace(plan, dependencies=nominal(checked.loaded)))
 
 
 def render_context(checked: Checked, *, output: Path, emit: Emit) -> tuple[str, ...]:
@@ -122,6 +123,8 @@ def render_context(checked: Checked, *, output: Path, emit: Emit) -> tuple[str, 
     check_room(output)
     inputs = resolve_locked(checked.loaded, None, emit)
     plan = make_plan(checked.loaded, checked.manifest, inputs)
+    used = for_step(Step(loaded=checked.loaded, store=Store(emit=emit), emit=emit))
+    plan = replace(plan, dependencies=planned(used))
     made = assemble(checked.loaded, plan, inputs, dialect=Dialect(), exclude=(output,), emit=emit)
     clear_earlier(output)
     made.context.write_to(output)
@@ -205,7 +208,7 @@ def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit)
     store = order.store
     with store.in_use():
         job = prepared(order)
-        packages = job.dependencies or for_bundle(job)
+        packages = for_bundle(job)
         key = program_key(job.order.loaded, job.plan, job.inputs)
         with store.lock(f"bundle-{key}"):
             shared = replace(job, order=replace(order, build_id="bundle"))

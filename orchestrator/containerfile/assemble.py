@@ -117,12 +117,15 @@ def script_parts(scripts: Mapping[str, str]) -> list[Part]:
     ]
 
 
+def sources_part(loaded: LoadedProject, exclude: Sequence[Path] = ()) -> HostTree:
+    """The user's sources."""
+    context = (loaded.root / loaded.project.build.context).resolve()
+    return HostTree(prefix=SOURCES, source=context, ignore_file=True, exclude=tuple(exclude), sources=True)
+
+
 def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequence[Path] = ()) -> list[Part]:
     """What the stage `program` copies, its script aside: the sources, their packages, the shim, the GPU assets."""
-    context = (loaded.root / loaded.project.build.context).resolve()
-    parts: list[Part] = [
-        HostTree(prefix=SOURCES, source=context, ignore_file=True, exclude=tuple(exclude), sources=True)
-    ]
+    parts: list[Part] = [sources_part(loaded, exclude)]
     if plan.shim is not None and plan.shim.prebuilt is not None:
         parts.append(HostTree(prefix="shim", source=plan.shim.prebuilt, mtime=LATER))
     if inputs.gpu_assets is not None:

@@ -18,7 +18,7 @@ from orchestrator.dependencies.pip import read_requirements
 from orchestrator.documents import DocumentError, read_bounded
 from orchestrator.errors import InputError
 from orchestrator.events import Event, StepFinished, StepProgress
-from orchestrator.inputs.access import Access, Step, not_in_cache
+from orchestrator.inputs.access import Access, Step
 from orchestrator.inputs.store import MismatchError
 
 _WORKERS: Final = 8
@@ -112,13 +112,16 @@ def _read(lock_files: Sequence[LockFile]) -> Contents:
         texts |= contents.texts
         refused |= dict.fromkeys(f"{each.path}: {text}" for text in contents.refused)
         if len(packages) > MOST:
-            raise InputError(f"{each.path}: names more than {MOST} packages", remedy="set `build.dependencies: off`")
+            raise InputError(f"{each.path}: names more than {MOST} packages", remedy="set `build.dependencies: never`")
     return Contents(packages=tuple(packages.values()), texts=texts, refused=tuple(refused))
 
 
 def _lacks(taken: Taken, missing: Sequence[str]) -> InputError:
     names = ", ".join(missing[:_SHOWN]) + (" …" if len(missing) > _SHOWN else "")
-    return not_in_cache(f"{len(missing)} of the {taken.words} of {taken.named} ({names})")
+    return InputError(
+        f"the input cache lacks {len(missing)} of the {taken.words} of {taken.named} ({names})",
+        remedy="import a bundle that has them: `orchestrator bundle export PROJECT.YAML -o FILE` where there is a network",
+    )
 
 
 def _files_of(package: Package, access: Access) -> list[Placed]:

@@ -53,12 +53,8 @@ def take_file(access: Access, wanted: Wanted) -> Entry:
         raise not_in_cache(wanted.title)
     if wanted.sha256:
         return fetch(access, wanted.url, sha256=wanted.sha256)
-    entry = fetch(access, wanted.url, check=wanted.check)
-    if wanted.check is not None:
-        try:
-            wanted.check(entry.path)
-        except MismatchError:  # what this address gave another day
-            entry = fetch(replace(access, refresh=True), wanted.url, check=wanted.check)
+    # Not what this address gave another day, for another lock file.
+    entry = fetch(replace(access, refresh=True), wanted.url, check=wanted.check)
     access.store.name(wanted.name, entry.key)
     return entry
 

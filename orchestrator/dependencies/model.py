@@ -17,7 +17,7 @@ MOST: Final = 20_000
 """Packages of one kind."""
 _WORDS: Final[Mapping[Kind, str]] = {
     "cargo": "crates",
-    "go": "Go modules and go.mod files",
+    "go": "Go module files",
     "npm": "npm packages",
     "pip": "Python packages",
 }

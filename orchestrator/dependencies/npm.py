@@ -19,6 +19,7 @@ from orchestrator.dependencies.model import Contents, Package, Placed, Unreadabl
 from orchestrator.documents import Document, DocumentError, parse_document
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.store import key_of
+from orchestrator.resolved import redact_url
 from orchestrator.suggest import shown
 
 MOST_BYTES: Final = 64 * 2**20
@@ -61,7 +62,8 @@ def read_package_lock(text: str) -> Contents:
             continue
         digest = _digest(row.integrity)
         if not re.match("https?://", address):
-            refused.append(f"{title} comes from {shown(address)}" if address else f"{title} has no `resolved` address")
+            where = shown(redact_url(address))
+            refused.append(f"{title} comes from {where}" if address else f"{title} has no `resolved` address")
         elif digest is None:
             refused.append(f"{title} has no sha512 `integrity`")
         else:

@@ -208,11 +208,11 @@ class Build(Model):
     CACHEDIR.TAG, such as cargo's target/, are left out unless a `!PATH` in .dockerignore keeps a part of them."""
     packages: tuple[PackageName, ...] = ()
     """Debian packages that the build step needs."""
-    dependencies: Literal["auto", "always", "off"] = "auto"
+    dependencies: Literal["auto", "always", "never"] = "auto"
     """Where the packages that the sources' lock files name (Cargo.lock, go.sum, package-lock.json, requirements.txt
     with hashes) come from. `auto`: bundles contain them, and a step without a network gets them; a step with one
     downloads what it needs. `always`: they are fetched on this machine for every build, and the step's package managers
-    use nothing else. `off`: they are left to the step."""
+    use nothing else. `never`: they are left to the step."""
     secrets: tuple[Secret, ...] = ()
     """Values that only the build step can read; they never reach a layer, the context, the receipt or the image."""
     ssh: Annotated[bool, Field(strict=True)] = False  # the host's ssh agent, for `run` alone

@@ -14,10 +14,11 @@ from orchestrator.inputs.store import Store
 from orchestrator.inputs.transfer import export_entries, import_entries
 from orchestrator.project.model import Bootstrap
 
-# A C compiler, and a Python for the stand-in ops. No machine can pull the reference: `.invalid` has no hosts.
+# A C compiler, a Python for the stand-in ops, and its pip for packages of lock files. No machine can pull the
+# reference: `.invalid` has no hosts.
 BASE = {
     "image": "registry.invalid/orchestrator-tests:1",
-    "bootstrap": {"debian": "bookworm", "packages": ["binutils", "gcc", "libc6-dev", "python3"]},
+    "bootstrap": {"debian": "bookworm", "packages": ["binutils", "gcc", "libc6-dev", "python3", "python3-pip"]},
 }
 # The base of the examples, which is made once for both.
 RUST = {
