@@ -120,7 +120,7 @@ def _lacks(taken: Taken, missing: Sequence[str]) -> InputError:
     names = ", ".join(missing[:_SHOWN]) + (" …" if len(missing) > _SHOWN else "")
     return InputError(
         f"the input cache lacks {len(missing)} of the {taken.words} of {taken.named} ({names})",
-        remedy="import a bundle that has them: `orchestrator bundle export PROJECT.YAML -o FILE` where there is a network",
+        remedy="import a bundle that has them (where there is a network: `orchestrator bundle export PROJECT.YAML`)",
     )
 
 

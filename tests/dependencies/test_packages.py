@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Ended, cli
+from orchestrator.build.pipeline import check_project, render_context
+from orchestrator.dependencies.collect import find_lock_files, take_dependencies
+from orchestrator.errors import OrchestratorError
+from orchestrator.events import Event, Notice
+from orchestrator.inputs.access import Access
+from orchestrator.inputs.download import fetch
+from orchestrator.inputs.store import MismatchError, Store
+from orchestrator.inputs.transfer import export_entries, import_entries
 from tests.inputs.conftest import no_proxy, server
 from tests.support.packages import (
     cargo_lock,
@@ -89,8 +97,6 @@ def row(data: bytes, address: str) -> dict[str, object]:
 
 
 def content_path(data: bytes) -> str:
-    import hashlib
-
     digest = hashlib.sha512(data).hexdigest()
     return f"{digest[:2]}/{digest[2:4]}/{digest[4:]}"
 
@@ -132,8 +138,27 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ORCHESTRATOR_CACHE_DIR", str(tmp_path / "cache"))
 
 
-def render(project: Path, out: Path) -> Ended:
-    return cli("render", project, "-o", out)
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """How it ended: the exit code, and what a user reads."""
+
+    code: int
+    err: str
+
+
+def render(project: Path, out: Path) -> Rendered:
+    """`render -o`, in this process: the servers' threads write to its stderr, which `cli` would take for ours."""
+    notices: list[str] = []
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Notice):
+            notices.append(event.text)
+
+    try:
+        render_context(check_project(project), output=out, emit=tell)
+    except OrchestratorError as error:
+        return Rendered(code=int(error.exit_code), err="\n".join([*notices, *map(str, error.findings), str(error)]))
+    return Rendered(code=0, err="\n".join(notices))
 
 
 def given_files(out: Path) -> dict[str, bytes]:
@@ -209,6 +234,50 @@ def test_downloads_are_resumed(tmp_path: Path, server: FileServer) -> None:
     done = render(project, tmp_path / "out")
     assert done.code == 0, done.err
     assert given_files(tmp_path / "out") == served.files
+
+
+def carried(tmp_path: Path, keys: Iterable[str]) -> Access:
+    """An offline build's access to a cache that got nothing but a bundle of the first one's `keys`."""
+    export_entries(Store(tmp_path / "cache"), keys, tmp_path / "bundle.tar.zst")
+    other = Store(tmp_path / "other", imported=True)
+    import_entries(other, tmp_path / "bundle.tar.zst")
+    return Access(store=other, offline=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bundle_brings_them(tmp_path: Path, server: FileServer, kind: str) -> None:
+    served = KINDS[kind]()
+    project = write(tmp_path / "p", server, served)
+    assert render(project, tmp_path / "out").code == 0
+    server.files.clear()
+    lock_files = find_lock_files([(served.path, tmp_path / "p" / served.path)])
+    (here,) = take_dependencies(Access(store=Store(tmp_path / "cache"), offline=True), lock_files)
+    access = carried(tmp_path, here.keys)
+    (taken,) = take_dependencies(access, lock_files)
+    assert taken.failure is None
+    given = {place: path.read_bytes() for place, path in taken.files.items()} | dict(taken.texts)
+    assert {f"{kind}/{place}": data for place, data in given.items()} == served.files
+
+    # Without one of them, none: it says which.
+    access.store.remove(taken.keys[0])
+    (taken,) = take_dependencies(access, lock_files)
+    assert not taken.files
+    assert "the input cache lacks 1 of the" in str(taken.failure)
+
+
+@pytest.mark.parametrize("kind", ["go", "npm"])
+def test_a_bundle_that_gives_a_package_another_content(tmp_path: Path, server: FileServer, kind: str) -> None:
+    served = KINDS[kind]()
+    project = write(tmp_path / "p", server, served)
+    assert render(project, tmp_path / "out").code == 0
+    mine = Store(tmp_path / "cache")
+    (tmp_path / "bad").write_bytes(b"bad")
+    bad = fetch(Access(store=mine), (tmp_path / "bad").as_uri())
+    for name, record in list(mine.names()):
+        mine.name(name, bad.key, {**record, "key": bad.key})
+    access = carried(tmp_path, [bad.key])
+    with pytest.raises(MismatchError, match="the lock file of the sources says"):
+        take_dependencies(access, find_lock_files([(served.path, tmp_path / "p" / served.path)]))
 
 
 GIT = """
