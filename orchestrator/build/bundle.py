@@ -9,7 +9,7 @@ from pathlib import Path
 from orchestrator.dependencies.model import Taken
 from orchestrator.engine.base import Engine
 from orchestrator.inputs.bases import saved_key
-from orchestrator.inputs.store import Entry, Store
+from orchestrator.inputs.store import CacheEntry, Store
 from orchestrator.resolved import Inputs
 
 
@@ -17,7 +17,7 @@ from orchestrator.resolved import Inputs
 class Bundled:
     """What a bundle holds: `packages` of the sources' lock files, and everything else entry by entry."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[CacheEntry, ...]
     packages: tuple[Taken, ...] = ()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orchestrator.build.state import Job
+from orchestrator.build.state import BuildJob
 from orchestrator.containerfile.assemble import SOURCES, sources_part
 from orchestrator.containerfile.context import BuildContext
 from orchestrator.dependencies.collect import find_lock_files, take_dependencies
@@ -15,7 +15,7 @@ from orchestrator.errors import InputError
 from orchestrator.events import Emit, Notice
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.store import Store
-from orchestrator.plan.model import DependenciesPlan
+from orchestrator.plan.plan import DependenciesPlan
 from orchestrator.project.load import LoadedProject
 
 FIELD = "build.dependencies"
@@ -45,7 +45,7 @@ class Step:
         return take_dependencies(access, find_lock_files(_sources(self.loaded)))
 
 
-def with_dependencies(job: Job) -> Job:
+def with_dependencies(job: BuildJob) -> BuildJob:
     """The job whose step gets the packages: with `always`, and in an offline build those that are there.
 
     Errors: MismatchError; with `always` InputError for any that can't be had.
@@ -99,7 +99,7 @@ def _sources(loaded: LoadedProject) -> Iterator[tuple[str, Path]]:
             yield member.path.removeprefix(f"{SOURCES}/"), member.source
 
 
-def for_bundle(job: Job) -> tuple[Taken, ...]:
+def for_bundle(job: BuildJob) -> tuple[Taken, ...]:
     """What a bundle carries of the packages, fetched where the cache lacks it. A warning says what it does not carry.
 
     Errors: MismatchError.
@@ -116,7 +116,7 @@ def for_bundle(job: Job) -> tuple[Taken, ...]:
     return tuple(each for each in taken if each.failure is None and each.files)
 
 
-def _step(job: Job) -> Step:
+def _step(job: BuildJob) -> Step:
     order = job.order
     return Step(
         loaded=order.loaded,

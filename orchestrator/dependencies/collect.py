@@ -18,7 +18,7 @@ from orchestrator.dependencies.pip import read_requirements
 from orchestrator.documents import DocumentError, read_bounded
 from orchestrator.errors import InputError
 from orchestrator.events import Event, StepFinished, StepProgress
-from orchestrator.inputs.access import Access, Step
+from orchestrator.inputs.access import Access, FetchStep
 from orchestrator.inputs.store import MismatchError
 
 _WORKERS: Final = 8
@@ -128,7 +128,7 @@ def _files_of(package: Package, access: Access) -> list[Placed]:
     return list(package.take(access))
 
 
-def _take_all(access: Access, packages: Sequence[Package], step: Step) -> tuple[list[Placed], list[str]]:
+def _take_all(access: Access, packages: Sequence[Package], step: FetchStep) -> tuple[list[Placed], list[str]]:
     """The files of all packages, and, offline, the titles of those that the cache lacks."""
     step.cached = True
 

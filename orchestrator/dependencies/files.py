@@ -10,7 +10,7 @@ from typing import Final
 
 from orchestrator.inputs.access import Access, not_in_cache
 from orchestrator.inputs.download import fetch
-from orchestrator.inputs.store import IMPORTED, Entry, MismatchError
+from orchestrator.inputs.store import IMPORTED, CacheEntry, MismatchError
 
 REGISTRIES: Final[Mapping[str, str]] = {
     "cargo:": "https://static.crates.io/crates",
@@ -44,7 +44,7 @@ def registry(access: Access, key: str) -> str:
     return access.mirrors.get(key, REGISTRIES[key]).rstrip("/")
 
 
-def take_file(access: Access, wanted: Wanted) -> Entry:
+def take_file(access: Access, wanted: Wanted) -> CacheEntry:
     """The file's entry. Errors: MismatchError when it is another file than the lock file's; else InputError."""
     entry = known_file(access, wanted)
     if entry is not None:
@@ -59,7 +59,7 @@ def take_file(access: Access, wanted: Wanted) -> Entry:
     return entry
 
 
-def known_file(access: Access, wanted: Wanted) -> Entry | None:
+def known_file(access: Access, wanted: Wanted) -> CacheEntry | None:
     """The file, if it is in the cache. MismatchError when a bundle gave its name to another."""
     if wanted.sha256:
         return access.store.get(f"sha256-{wanted.sha256}")

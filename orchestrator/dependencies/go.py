@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from orchestrator.archive import ArchiveError, Limits, errors, read_zip
+from orchestrator.archive import ArchiveError, UnpackLimits, read_zip, translate_errors
 from orchestrator.dependencies.files import Check, Wanted, differs_from_lock, registry, take_file
 from orchestrator.dependencies.model import Contents, Package, Placed, UnreadableLockError
 from orchestrator.inputs.access import Access
@@ -22,7 +22,7 @@ _VERSION: Final = re.compile(r"v[0-9][0-9A-Za-z.+-]{0,200}")
 _HASH: Final = re.compile(r"h1:[A-Za-z0-9+/]{43}=")
 _MOD: Final = "/go.mod"
 # Far more than any module's: the go command itself takes 500 MiB.
-_LIMITS: Final = Limits(members=200_000, size=2 * 2**30, seconds=600.0)
+_LIMITS: Final = UnpackLimits(members=200_000, size=2 * 2**30, seconds=600.0)
 
 
 def read_go_sum(text: str) -> Contents:
@@ -92,7 +92,7 @@ def _digest_of_file(path: Path) -> str:
 
 def _zip_digests(path: Path) -> list[tuple[str, str]]:
     found, size = [], 0
-    with path.open("rb") as stream, errors(), read_zip(stream, _LIMITS) as archive:
+    with path.open("rb") as stream, translate_errors(), read_zip(stream, _LIMITS) as archive:
         for member in archive.infolist():
             if member.is_dir():
                 continue

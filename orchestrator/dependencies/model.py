@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access
-from orchestrator.inputs.store import Entry
+from orchestrator.inputs.store import CacheEntry
 
 Kind = Literal["cargo", "go", "npm", "pip"]
 """A package manager; also the name of its folder in the build context."""
@@ -47,7 +47,7 @@ class Placed:
     """A file of the cache, and its place below the folder of its kind."""
 
     place: str
-    entry: Entry
+    entry: CacheEntry
 
 
 Take = Callable[[Access], Iterable[Placed]]
