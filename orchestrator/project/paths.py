@@ -13,7 +13,7 @@ from orchestrator.findings import Findings
 from orchestrator.network import is_plain
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.mirrors import redirect
-from orchestrator.project.model import RUNTIME_REFS
+from orchestrator.project.project import RUNTIME_REFS
 from orchestrator.project.secrets import RESERVED, report_missing
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
