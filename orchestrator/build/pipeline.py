@@ -26,13 +26,12 @@ from orchestrator.errors import Finding, Severity, UsageError
 from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
 from orchestrator.findings import Findings
+from orchestrator.image_kind import GuestSettings, ImageKind, OpenArchive
 from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.inputs.store import Entry, Store
 from orchestrator.inputs.transfer import export_entries
+from orchestrator.kinds import kind_of_project
 from orchestrator.lock.resolve import resolve_locked
-from orchestrator.manifest.effective import EffectiveManifest
-from orchestrator.manifest.merge import effective_manifest, left_out
-from orchestrator.packers.staged import OpenArchive
 from orchestrator.plan.make import make_plan
 from orchestrator.project.load import LoadedProject, load_project
 from orchestrator.project.outside import outside, secrets_in_context
@@ -55,7 +54,8 @@ class Checked:
     """A project whose own files are right: what `check` proves and every other command starts from."""
 
     loaded: LoadedProject
-    manifest: EffectiveManifest
+    kind: ImageKind
+    settings: GuestSettings
     findings: tuple[Finding, ...]
 
 
@@ -88,13 +88,14 @@ def check_project(path: Path, *, trust: bool = False) -> Checked:
     findings += check_paths(loaded, left_out_by or (lambda _path: ""))
     findings += () if trust or loaded.trusted else outside(loaded)
     findings += secrets_in_context(loaded, left_out_by)
-    manifest = _collected(lambda: effective_manifest(loaded), path, findings)
-    if manifest is not None:
-        findings += manifest.findings
-        findings += left_out(loaded, left_out_by) if left_out_by is not None else ()
-    if manifest is None or any(finding.severity is Severity.ERROR for finding in findings):
+    kind = kind_of_project(loaded.project)
+    settings = _collected(lambda: kind.read_settings(loaded), path, findings)
+    if settings is not None:
+        findings += settings.findings
+        findings += settings.left_out(left_out_by) if left_out_by is not None else ()
+    if settings is None or any(finding.severity is Severity.ERROR for finding in findings):
         raise UsageError(f"{path}cannot be built", findings=findings)
-    return Checked(loaded=loaded, manifest=manifest, findings=tuple(findings))
+    return Checked(loaded=loaded, kind=kind, settings=settings, findings=tuple(findings))
 
 
 def _collected(read: Callable[[], Read], path: Path, findings: list[Finding]) -> Read | None:
@@ -110,7 +111,7 @@ def _collected(read: Callable[[], Read], path: Path, findings: list[Finding]) ->
 
 def render_text(checked: Checked) -> str:
     """The Containerfile alone: nothing is fetched, bases and sources are named as in project.yaml."""
-    return render_containerfile(make_plan(checked.loaded, checked.manifest, nominal_inputs(checked.loaded)))
+    return render_containerfile(make_plan(checked.loaded, checked.settings, nominal_inputs(checked.loaded)))
 
 
 def render_context(checked: Checked, *, output: Path, emit: Emit) -> tuple[str, ...]:
@@ -120,7 +121,7 @@ def render_context(checked: Checked, *, output: Path, emit: Emit) -> tuple[str, 
     """
     check_room(output)
     inputs = resolve_locked(checked.loaded, None, emit)
-    plan = make_plan(checked.loaded, checked.manifest, inputs)
+    plan = make_plan(checked.loaded, checked.settings, inputs)
     made = assemble(checked.loaded, plan, inputs, dialect=Dialect(), exclude=(output,), emit=emit)
     clear_earlier(output)
     made.context.write_to(output)
@@ -163,9 +164,10 @@ def build_project(
             # What it held is in the image file now; its layers stay as the engine's cache.
             forget(job, image_id)
             warned.add("staging", records.warnings)
-            verification = with_stand_ins(verified(image_part, loaded, target, tell, records.warnings), job.inputs)
+            verification = with_stand_ins(verified(image_part, order, target, records.warnings), job)
             warned.add_findings("verify", verification.findings)
             built = Built(
+                kind=order.kind,
                 project=loaded.project,
                 plan=job.plan,
                 inputs=job.inputs,
@@ -243,7 +245,8 @@ def _order(checked: Checked, engine: Engine, options: BuildOptions, emit: Emit) 
     """Reads the secrets too: one that is missing shows before anything is written."""
     return Order(
         loaded=checked.loaded,
-        manifest=checked.manifest,
+        kind=checked.kind,
+        settings=checked.settings,
         engine=engine,
         store=Store(emit=emit, imported=options.offline),
         secrets=usable_secrets(checked.loaded, engine),

@@ -17,7 +17,7 @@ from orchestrator.errors import BuildStepError, InputError
 from orchestrator.image.errors import ImageError
 from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, Written
 from orchestrator.packers.staged import CHUNK, Entry, OpenArchive, read_entries, sorted_entries
-from orchestrator.plan.model import GuestPlan
+from orchestrator.values import Value
 
 # docs/facts/ops.md, 2: the two files that ops takes out of its common.tar.gz, and where they go.
 COMMON_FILES = {
@@ -26,6 +26,24 @@ COMMON_FILES = {
 }
 COMMON_SIZE = 64 * 2**20
 """They have some 100 KB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestPlan:
+    """What the native packer adds to the staged tree, as ops would: root tuple, files, directories, layout.
+
+    `attributes` is the root tuple without `children`; `extra_files` and `mount_points` are guest paths without
+    leading "/"; `minimum_size` is bytes (0 = as small as it can be).
+    """
+
+    attributes: Mapping[str, Value]
+    extra_files: Mapping[str, bytes]
+    mount_points: tuple[str, ...]
+    klibs: tuple[str, ...]
+    staged_klibs: bool
+    tfs_version: int
+    uefi: bool
+    minimum_size: int
 
 
 @dataclass(frozen=True, kw_only=True)

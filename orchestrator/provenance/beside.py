@@ -20,7 +20,7 @@ from orchestrator.provenance.dsse import LARGEST, PublicKey, open_envelope
 from orchestrator.provenance.statement import pin_digests
 from orchestrator.suggest import shown
 from orchestrator.text import parse_json
-from orchestrator.verify.model import Check
+from orchestrator.verification import Check
 
 RECEIPT = "receipt.json"
 AGAIN = "get the image and what lies beside it again from whoever built them, or build again"

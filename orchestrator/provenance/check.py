@@ -12,7 +12,7 @@ from orchestrator.provenance.attach import ENVELOPE
 from orchestrator.provenance.dsse import LARGEST, PublicKey, open_envelope
 from orchestrator.provenance.statement import PREDICATE_TYPE, STATEMENT_TYPE
 from orchestrator.text import parse_json
-from orchestrator.verify.model import Check
+from orchestrator.verification import Check
 
 
 def signature_check(image: Path, key: PublicKey) -> Check:

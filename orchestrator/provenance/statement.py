@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
 from orchestrator import __version__
+from orchestrator.image_kind import KernelRelease
 from orchestrator.project.model import Project
 from orchestrator.receipt.document import Attachment
 from orchestrator.receipt.record import Built, sha256_text
@@ -121,7 +122,7 @@ def _internal_parameters(built: Built) -> dict[str, Any]:
         "containerfileSha256": sha256_text(built.containerfile),
         "manifestSha256": sha256_text(built.manifest),
         "contextSha256": built.context_sha256,
-        "nanosVersion": built.plan.nanos_version,
+        **_kernel(built.plan.image.kernel),
         "opsVersion": built.ops_version,
         "bootable": built.verification.bootable,
         "standIns": [each.to_dict() for each in built.verification.stand_ins],
@@ -132,6 +133,10 @@ def _internal_parameters(built: Built) -> dict[str, Any]:
             "private": built.engine.private,
         },
     }
+
+
+def _kernel(kernel: KernelRelease) -> dict[str, Any]:
+    return {"nanosVersion": kernel.version} if kernel.name == "nanos" else {"kernel": asdict(kernel)}
 
 
 def _dependency(given: Input) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from orchestrator.digest import Digests
 from orchestrator.engine.base import EngineInfo
 from orchestrator.errors import Finding, Severity
 from orchestrator.events import Event, Notice, StepFinished, StepStarted
+from orchestrator.image_kind import ImageKind, KernelRelease
 from orchestrator.plan.model import Plan
 from orchestrator.project.model import Project
 from orchestrator.receipt.document import (
@@ -22,6 +23,7 @@ from orchestrator.receipt.document import (
     EngineUsed,
     ImageFile,
     InputUsed,
+    KernelUsed,
     ProgramHash,
     Receipt,
     ResourcesAsked,
@@ -32,7 +34,7 @@ from orchestrator.receipt.document import (
     WarningSource,
 )
 from orchestrator.resolved import Input, Inputs
-from orchestrator.verify.model import StandIn, Verification
+from orchestrator.verification import StandIn, Verification
 
 _SAID_ELSEWHERE = ("kernel-is-stub", "stand-in")  # as `bootable` and `stand_ins`
 
@@ -87,6 +89,7 @@ class Warnings:
 class Built:
     """What a finished build knows about itself. `ops_version` is None with the native packer."""
 
+    kind: ImageKind
     project: Project
     plan: Plan
     inputs: Inputs
@@ -106,6 +109,7 @@ class Built:
 def make_receipt(built: Built, attachments: Sequence[Attachment] = ()) -> Receipt:
     """The receipt of a build that has just ended."""
     optional: dict[str, Any] = {"shim": built.shim} if built.shim is not None else {}
+    optional |= _kernel(built.plan.image.kernel)
     return Receipt(
         schema=SCHEMA_VERSION,
         orchestrator=__version__,
@@ -127,7 +131,6 @@ def make_receipt(built: Built, attachments: Sequence[Attachment] = ()) -> Receip
         ),
         packer=built.plan.packer,
         ops_version=built.ops_version,
-        nanos_version=built.plan.nanos_version,
         bootable=built.verification.bootable,
         stand_ins=tuple(map(_stand_in, built.verification.stand_ins)),
         inputs=tuple(map(_input, built.inputs)),
@@ -151,6 +154,12 @@ def sha256_text(text: str) -> str:
 
 def _stand_in(given: StandIn) -> StandInFile:
     return StandInFile(path=given.path, text=given.text)
+
+
+def _kernel(kernel: KernelRelease) -> dict[str, Any]:
+    if kernel.name == "nanos":
+        return {"nanos_version": kernel.version}
+    return {"kernel": KernelUsed(name=kernel.name, version=kernel.version)}
 
 
 def _input(given: Input) -> InputUsed:

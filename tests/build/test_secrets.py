@@ -284,7 +284,7 @@ def stage_image(engine: Engine, project: Path, canaries: Canaries, target: str) 
     """One stage of a project's Containerfile, built as an image and removed afterwards."""
     checked = check_project(project)
     inputs = resolve_inputs(checked.loaded, engine, ignore)
-    plan = make_plan(checked.loaded, checked.manifest, inputs)
+    plan = make_plan(checked.loaded, checked.settings, inputs)
     dialect = Dialect(mounts=engine.info.mounts, ssh=engine.info.ssh)
     made = assemble(checked.loaded, plan, inputs, dialect=dialect, exclude=(project.parent / "out",))
     identity = f"test-secrets-{secrets.token_hex(4)}"
