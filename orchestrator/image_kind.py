@@ -10,14 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 from orchestrator.errors import BuildStepError, Finding
-from orchestrator.project.load import LoadedProject
-from orchestrator.project.model import Project
-from orchestrator.project.paths import LeftOutBy
 from orchestrator.resolved import Inputs
 from orchestrator.verification import StandIn, Verification
+
+if TYPE_CHECKING:
+    from orchestrator.project.load import LoadedProject
+    from orchestrator.project.model import Project
+    from orchestrator.project.paths import LeftOutBy
 
 OpenArchive = Callable[[str], AbstractContextManager[BinaryIO]]
 """Opens a tar stream of a path in the resulting container, from its start each time it is called."""

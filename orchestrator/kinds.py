@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.image_kind import ImageKind
 from orchestrator.nanos.kind import NANOS
-from orchestrator.project.model import Project
+
+if TYPE_CHECKING:
+    from orchestrator.project.model import Project
 
 KINDS: list[ImageKind] = [NANOS]
 """The last takes what no other does."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from orchestrator.build.bundle import input_keys, keep_images
+from orchestrator.build.check import Checked
 from orchestrator.build.container_build import forget, run_containerfile
 from orchestrator.build.finish import hashed, only_build_of, pack, verified, with_stand_ins
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
@@ -18,45 +19,25 @@ from orchestrator.build.kept_program import keep_program, program_key, program_t
 from orchestrator.build.prepare import assembled, prepared, usable_secrets
 from orchestrator.build.state import BuildOptions, Order, phase
 from orchestrator.containerfile.assemble import Dialect, assemble
-from orchestrator.containerfile.ignore import left_out_by as read_left_out
 from orchestrator.containerfile.render import render_containerfile
 from orchestrator.containerfile.rendered import check_room, clear_earlier, command_by_hand
 from orchestrator.engine.base import Engine
-from orchestrator.errors import Finding, Severity, UsageError
 from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
-from orchestrator.findings import Findings
-from orchestrator.image_kind import GuestSettings, ImageKind, OpenArchive
+from orchestrator.image_kind import OpenArchive
 from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.inputs.store import Entry, Store
 from orchestrator.inputs.transfer import export_entries
-from orchestrator.kinds import kind_of_project
 from orchestrator.lock.resolve import resolve_locked
 from orchestrator.plan.make import make_plan
-from orchestrator.project.load import LoadedProject, load_project
-from orchestrator.project.outside import outside, secrets_in_context
-from orchestrator.project.paths import check_paths
-from orchestrator.project.secrets import read_secrets
-from orchestrator.project.user_settings import with_user_settings
 from orchestrator.receipt.document import Receipt, receipt_text
 from orchestrator.receipt.record import Built, StageTimes, Warnings, make_receipt
 
 if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey
 
-Read = TypeVar("Read")
 TARGET = "result"
 STAGING_STAGE = "staging"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checked:
-    """A project whose own files are right: what `check` proves and every other command starts from."""
-
-    loaded: LoadedProject
-    kind: ImageKind
-    settings: GuestSettings
-    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,39 +55,6 @@ class Staging:
 
     open_archive: OpenArchive
     directories: tuple[str, ...]
-
-
-def check_project(path: Path, *, trust: bool = False) -> Checked:
-    """Validate project.yaml, manifest and paths: no engine, no network, nothing written.
-
-    UsageError holds every error of all three; warnings and notes come back in `findings`. With `trust`, or where the
-    user's settings say so, none of them tells what the project takes from outside its directory.
-    """
-    loaded = with_user_settings(load_project(path))
-    findings = list(loaded.warnings)
-    left_out_by = _collected(lambda: read_left_out(loaded.root / loaded.project.build.context), path, findings)
-    findings += check_paths(loaded, left_out_by or (lambda _path: ""))
-    findings += () if trust or loaded.trusted else outside(loaded)
-    findings += secrets_in_context(loaded, left_out_by)
-    kind = kind_of_project(loaded.project)
-    settings = _collected(lambda: kind.read_settings(loaded), path, findings)
-    if settings is not None:
-        findings += settings.findings
-        findings += settings.left_out(left_out_by) if left_out_by is not None else ()
-    if settings is None or any(finding.severity is Severity.ERROR for finding in findings):
-        raise UsageError(f"{path}cannot be built", findings=findings)
-    return Checked(loaded=loaded, kind=kind, settings=settings, findings=tuple(findings))
-
-
-def _collected(read: Callable[[], Read], path: Path, findings: list[Finding]) -> Read | None:
-    """What `read` gives; None, and its errors among `findings`, when something is wrong with what it reads."""
-    try:
-        return read()
-    except UsageError as error:
-        unplaced = Findings(file=str(path))
-        unplaced.error("unreadable", "", error.message, error.remedy)
-        findings += error.findings or unplaced.found
-    return None
 
 
 def render_text(checked: Checked) -> str:
@@ -188,11 +136,6 @@ def build_project(
             document = make_receipt(built, attached)
             fill(receipt_part, receipt_text(document).encode())
     return Result(image=target, receipt=receipt, document=document)
-
-
-def require_secrets(checked: Checked) -> None:
-    """UsageError, with lines, when a secret of the project isn't there. `build_project` says the same, but later."""
-    read_secrets(checked.loaded)
 
 
 def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit) -> list[Entry]:

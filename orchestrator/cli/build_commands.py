@@ -39,7 +39,8 @@ from orchestrator.events import Notice
 from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
-    from orchestrator.build.pipeline import Checked, Result
+    from orchestrator.build.check import Checked
+    from orchestrator.build.pipeline import Result
 
 
 @click.command(short_help="Write a commented project.yaml and a sample program.")
@@ -62,7 +63,7 @@ def init(directory: Path, gpu: bool, language: str) -> None:
 @json_failures
 def check(project: Path, as_json: bool) -> None:
     """Validate project.yaml, the manifest and the paths they name. Needs no engine or network, and writes nothing."""
-    from orchestrator.build.pipeline import check_project
+    from orchestrator.build.check import check_project
 
     findings = check_project(project).findings
     if as_json:
@@ -80,7 +81,8 @@ def check(project: Path, as_json: bool) -> None:
 @progress_option
 def render(project: Path, output: Path | None, progress: str) -> None:
     """Print the Containerfile; with -o, write it and its whole context, to build by hand."""
-    from orchestrator.build.pipeline import check_project, render_context, render_text
+    from orchestrator.build.check import check_project
+    from orchestrator.build.pipeline import render_context, render_text
     from orchestrator.cli.progress import make_progress
 
     checked = check_project(project)
@@ -174,7 +176,7 @@ class _Done:
 
 def _checked(projects: Sequence[Path], *, trust: bool) -> list[Checked]:
     """All files are read before anything runs: a typo in the last project costs no build of the first."""
-    from orchestrator.build.pipeline import check_project, require_secrets
+    from orchestrator.build.check import check_project, require_secrets
 
     ready: list[Checked] = []
     wrong: list[UsageError] = []

@@ -6,17 +6,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.amounts import size
 from orchestrator.cli.console import answer, answer_json, say, say_findings
 from orchestrator.cli.parameters import PATH, existing_image, image_argument, json_failures, json_option
-from orchestrator.digest import file_blake3, program_hash
 from orchestrator.errors import ExitCode, Severity, UsageError, VerificationError
-from orchestrator.image.errors import ImageError
-from orchestrator.image.reader import Image, open_image
-from orchestrator.inspection import differences, entries, extract_tree, file_at, summary, summary_lines, tree_lines
+
+if TYPE_CHECKING:
+    from orchestrator.image.reader import Image
 
 
 @click.command(short_help="Look into any Nanos image: files, libraries, manifest.")
@@ -49,6 +49,9 @@ def inspect(image: Path, action: str, arguments: tuple[str, ...], as_json: bool)
 
 
 def _opened(image: Path) -> Image:
+    from orchestrator.image.errors import ImageError
+    from orchestrator.image.reader import open_image
+
     try:
         return open_image(existing_image(image))
     except ImageError as error:
@@ -66,6 +69,8 @@ def _one(arguments: tuple[str, ...], what: str, default: str | None = None) -> s
 
 
 def _summary(image: Image, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    from orchestrator.inspection import summary, summary_lines
+
     if arguments:
         raise UsageError("summary takes no arguments")
     document = summary(image, path)
@@ -77,6 +82,8 @@ def _summary(image: Image, path: Path, arguments: tuple[str, ...], as_json: bool
 
 
 def _ls(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    from orchestrator.inspection import entries
+
     rows = entries(image.rootfs, _one(arguments, "path", "/"), recursive=False)
     if as_json:
         answer_json([asdict(row) for row in rows])
@@ -86,6 +93,8 @@ def _ls(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) ->
 
 
 def _tree(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    from orchestrator.inspection import entries, tree_lines
+
     top = _one(arguments, "path", "/")
     if as_json:
         answer_json([asdict(row) for row in entries(image.rootfs, top, recursive=True)])
@@ -95,6 +104,8 @@ def _tree(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) 
 
 
 def _cat(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    from orchestrator.inspection import file_at
+
     if as_json:
         raise UsageError("cat writes a file's bytes; it has no --json")
     for chunk in image.rootfs.read(file_at(image.rootfs, _one(arguments, "path"))):
@@ -103,6 +114,8 @@ def _cat(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) -
 
 
 def _extract(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    from orchestrator.inspection import extract_tree
+
     directory = Path(_one(arguments, "directory"))
     count = extract_tree(image.rootfs, directory)
     say(f"extracted {count} entries")
@@ -134,6 +147,8 @@ def _libs(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) 
 
 
 def _diff(image: Image, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    from orchestrator.inspection import differences
+
     with _opened(Path(_one(arguments, "other image"))) as other:
         found = differences(image, other)
     if as_json:
@@ -233,6 +248,8 @@ def _families(image: Path) -> tuple[str, ...]:
 @json_failures
 def hash_command(image: Path, program: tuple[str, str] | None, as_json: bool) -> None:
     """Print the image's BLAKE3-256 as the node computes it, or the program hash."""
+    from orchestrator.digest import file_blake3, program_hash
+
     checksum = file_blake3(existing_image(image))
     hashed = None
     if program is not None:

@@ -1,21 +1,22 @@
-"""Nanos as a kind of image: what the rest asks, answered by the packages that know."""
+"""Nanos as a kind of image: what the rest asks, answered by the packages that know.
+
+They are imported late: `check` needs no packer, `hash` no manifest.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import Finding
-from orchestrator.gpu.compatibility import GPU_KLIB
-from orchestrator.gpu.directory import check_assets
-from orchestrator.image_kind import Expected, ImageKind, PackedFile
-from orchestrator.nanos.packed import packed_files
-from orchestrator.nanos.settings import NanosSettings, read_settings
-from orchestrator.project.load import LoadedProject
-from orchestrator.project.model import Project
+from orchestrator.image_kind import Expected, GuestSettings, ImageKind, PackedFile
 from orchestrator.resolved import Inputs
 from orchestrator.verification import StandIn, Verification
-from orchestrator.verify.image import verify_image
+
+if TYPE_CHECKING:
+    from orchestrator.project.load import LoadedProject
+    from orchestrator.project.model import Project
 
 
 class Nanos:
@@ -31,12 +32,17 @@ class Nanos:
         """Its reader says best what is wrong with a file that is none."""
         return True
 
-    def read_settings(self, loaded: LoadedProject) -> NanosSettings:
+    def read_settings(self, loaded: LoadedProject) -> GuestSettings:
         """The manifest in ops's own keys."""
+        from orchestrator.nanos.settings import read_settings
+
         return read_settings(loaded)
 
     def check_gpu_assets(self, project: Project, inputs: Inputs) -> tuple[Finding, ...]:
         """Klib, firmware, driver libraries and kernel against each other."""
+        from orchestrator.gpu.compatibility import GPU_KLIB
+        from orchestrator.gpu.directory import check_assets
+
         if inputs.gpu_assets is None:
             return ()
         assets, nanos = inputs.gpu_assets.local, inputs.nanos.path
@@ -51,6 +57,8 @@ class Nanos:
 
     def verify(self, image: Path, expected: Expected) -> Verification:
         """By `verify/`."""
+        from orchestrator.verify.image import verify_image
+
         return verify_image(
             image,
             project_runtime=expected.runtime,
@@ -60,6 +68,8 @@ class Nanos:
 
     def packed_files(self, image: Path, stand_ins: Sequence[StandIn]) -> tuple[PackedFile, ...]:
         """Of both file systems."""
+        from orchestrator.nanos.packed import packed_files
+
         return packed_files(image, stand_ins)
 
 

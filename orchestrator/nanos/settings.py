@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import Finding
 from orchestrator.image_kind import GuestSettings
 from orchestrator.manifest.effective import EffectiveManifest
-from orchestrator.manifest.image_root import extra_files, root_attributes
 from orchestrator.manifest.merge import effective_manifest, left_out
-from orchestrator.nanos.plan import NanosPlan
-from orchestrator.packers.native import GuestPlan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.model import Project
 from orchestrator.project.paths import LeftOutBy
 from orchestrator.resolved import Inputs
+
+if TYPE_CHECKING:
+    from orchestrator.nanos.plan import NanosPlan
 
 STAGED_KLIBS = "/klibs"
 LIBRARY_DIRECTORIES = ("lib", "lib64")
@@ -68,6 +68,11 @@ class NanosSettings:
 
     def plan_image(self, inputs: Inputs) -> NanosPlan:
         """What ops would write into the image, and what it is given to write it."""
+        # Late: `check` needs no packer.
+        from orchestrator.manifest.image_root import extra_files, root_attributes
+        from orchestrator.nanos.plan import NanosPlan
+        from orchestrator.packers.native import GuestPlan
+
         project, manifest = self.loaded.project, _program_inside(self.effective)
         nanos_version = inputs.nanos.version or "local"
         ops_version = (inputs.ops.version if inputs.ops else "") or project.ops_release

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.build.pipeline import check_project
+from orchestrator.build.check import check_project
 from orchestrator.containerfile.assemble import Dialect, assemble
 from orchestrator.engine.api_engine import ApiEngine
 from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLostError
