@@ -11,12 +11,13 @@ import secrets
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import platformdirs
 
 from orchestrator import process
+from orchestrator.documents import DocumentError, read_document
 from orchestrator.engine.base import BuildRequest
 from orchestrator.engine.private import INSTALL, PrivateEngine, PrivatePodman
 from orchestrator.engine.settings import Settings, alternatives
@@ -179,11 +180,11 @@ def _key() -> str:
 
 
 def _remembered() -> Settings | None:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return Settings.from_json(json.loads(_memory().read_text(encoding="utf-8"))[_key()])
+    with suppress(OSError, DocumentError):
+        return read_document(_memory(), dict[str, Settings]).get(_key())
     return None
 
 
 def _remember(settings: Settings) -> None:
     with suppress(OSError):  # a cache: where it can't be written, the next start probes again
-        write_text(_memory(), json.dumps({_key(): settings.to_json()}, indent=1) + "\n")
+        write_text(_memory(), json.dumps({_key(): asdict(settings)}, indent=1) + "\n")

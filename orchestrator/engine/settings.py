@@ -7,9 +7,8 @@ import os
 import resource
 import stat
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 
@@ -76,17 +75,6 @@ class Settings:
             "the host's network in build steps" if self.network else "",
         ]
         return ", ".join(part for part in parts if part)
-
-    def to_json(self) -> dict[str, str]:
-        """For the cache file."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: Any) -> Settings:
-        """Of `to_json`. TypeError when it is something else."""
-        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-            raise TypeError("not settings")
-        return Settings(**value)
 
 
 def alternatives() -> Iterator[Settings]:

@@ -134,7 +134,7 @@ def make_receipt(built: Built, attachments: Sequence[Attachment] = ()) -> Receip
         containerfile_sha256=sha256_text(built.containerfile),
         manifest_sha256=sha256_text(built.manifest),
         context_sha256=built.context_sha256,
-        engine=_engine(built.engine),
+        engine=engine_used(built.engine),
         stages=tuple(built.stages),
         warnings=tuple(built.warnings),
         verification=_verification(built.verification),
@@ -158,7 +158,8 @@ def _input(given: Input) -> InputUsed:
     return InputUsed(name=given.name, kind=given.kind, source=given.source, pin=dict(given.pin), **optional)
 
 
-def _engine(info: EngineInfo) -> EngineUsed:
+def engine_used(info: EngineInfo) -> EngineUsed:
+    """An engine, as receipt and provenance tell of it."""
     return EngineUsed.model_validate(
         {"kind": info.kind, "version": info.version, "builder": info.builder, "private": info.private}
     )
