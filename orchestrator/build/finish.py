@@ -15,9 +15,9 @@ from orchestrator.events import Emit, Notice, StepProgress
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, Lock, make_directory
 from orchestrator.packers.native import NativeJob, pack_native
 from orchestrator.packers.ops import extract_image, ops_version
-from orchestrator.packers.staged import OpenArchive
 from orchestrator.project.load import LoadedProject
 from orchestrator.resolved import Inputs
+from orchestrator.staged import OpenArchive
 from orchestrator.verify.image import verify_image
 from orchestrator.verify.model import Verification
 from orchestrator.verify.subject import stand_in_file

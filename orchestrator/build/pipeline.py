@@ -32,7 +32,6 @@ from orchestrator.inputs.transfer import export_entries
 from orchestrator.lock.resolve import resolve_locked
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.manifest.merge import effective_manifest, left_out
-from orchestrator.packers.staged import OpenArchive
 from orchestrator.plan.make import make_plan
 from orchestrator.project.load import LoadedProject, load_project
 from orchestrator.project.outside import outside, secrets_in_context
@@ -41,6 +40,7 @@ from orchestrator.project.secrets import read_secrets
 from orchestrator.project.user_settings import with_user_settings
 from orchestrator.receipt.document import Receipt, receipt_text
 from orchestrator.receipt.record import Built, StageTimes, Warnings, make_receipt
+from orchestrator.staged import OpenArchive
 
 if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey

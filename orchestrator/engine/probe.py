@@ -14,8 +14,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import platformdirs
-
 from orchestrator import process
 from orchestrator.documents import DocumentError, read_document
 from orchestrator.engine.base import BuildRequest
@@ -24,6 +22,7 @@ from orchestrator.engine.settings import Settings, alternatives
 from orchestrator.errors import EngineError, OrchestratorError
 from orchestrator.events import Emit, Notice, ignore
 from orchestrator.files import write_text
+from orchestrator.user_paths import podman_memory
 
 PROBE_ID = "probe"
 # The smallest static program, exit(0): machine code, ELF machine number, assembly.
@@ -162,10 +161,6 @@ def _program() -> bytes:
     return elf + code
 
 
-def _memory() -> Path:
-    return platformdirs.user_cache_path("gevulot-orchestrator") / "podman-settings.json"
-
-
 def _key() -> str:
     """Changes with every boot, kernel, user, and version of Podman or a runtime."""
     parts = [platform.release(), str(os.geteuid())]
@@ -181,10 +176,10 @@ def _key() -> str:
 
 def _remembered() -> Settings | None:
     with suppress(OSError, DocumentError):
-        return read_document(_memory(), dict[str, Settings]).get(_key())
+        return read_document(podman_memory(), dict[str, Settings]).get(_key())
     return None
 
 
 def _remember(settings: Settings) -> None:
     with suppress(OSError):  # a cache: where it can't be written, the next start probes again
-        write_text(_memory(), json.dumps({_key(): asdict(settings)}, indent=1) + "\n")
+        write_text(podman_memory(), json.dumps({_key(): asdict(settings)}, indent=1) + "\n")

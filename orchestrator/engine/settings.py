@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from orchestrator import process
 from orchestrator.errors import EngineError
 from orchestrator.files import make_directory
+from orchestrator.user_paths import podman_storage
 
 CAP_SYS_RESOURCE = 24
 MAX_NPROC = 32768
@@ -56,7 +55,7 @@ class Settings:
     def arguments(self, storage: Path | None) -> list[str]:
         """Podman's global options. Another driver needs a store of its own: a store knows one driver only."""
         if self.driver and storage is None:
-            storage = platformdirs.user_data_path("gevulot-orchestrator") / f"storage-{self.driver}"
+            storage = podman_storage(self.driver)
         if storage is None:
             return []
         options = ["--root", str(storage / "root"), "--runroot", str(run_root(storage))]
