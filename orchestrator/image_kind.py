@@ -7,13 +7,13 @@ and a file that came of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from orchestrator.errors import BuildStepError, Finding
 from orchestrator.resolved import Inputs
+from orchestrator.staged import OpenArchive
 from orchestrator.verification import StandIn, Verification
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from orchestrator.project.model import Project
     from orchestrator.project.paths import LeftOutBy
 
-OpenArchive = Callable[[str], AbstractContextManager[BinaryIO]]
-"""Opens a tar stream of a path in the resulting container, from its start each time it is called."""
 BOOT: Final = "boot:"
 """Prefix of paths of what starts the machine, which lies outside the guest's root, as `verify` writes them."""
 

@@ -136,6 +136,26 @@ def test_archives_are_read_in_one_way() -> None:
     assert not wrong
 
 
+# Who may call a parser of JSON, TOML or YAML. A document of ours goes through orchestrator.documents, which checks it
+# by a model; what people write goes through the readers that tell lines (project.yaml's has a loader of its own).
+PARSING = {
+    "orchestrator.text": "the one reader of what other programs wrote",
+    "orchestrator.manifest.json_reader": "JSON that people write, with lines",
+    "orchestrator.run.sandbox.fix": "edits project.yaml, and compares what it became",
+    "orchestrator.run.sandbox.jail": "its own arguments; a script that imports nothing of ours",
+}
+
+
+def test_documents_are_parsed_in_few_places() -> None:
+    parsers = re.compile(r"(json|tomllib|yaml)\.(loads?|safe_load|compose)|.*JSONDecoder|raw_decode")
+    found = set()
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and parsers.fullmatch(ast.unparse(node.func)):
+                found.add(name)
+    assert found == set(PARSING)
+
+
 # Where a library decides what is handed on, so that no type of ours can say it.
 HANDED_ON = {
     "orchestrator.archive": "tarfile.TarFile's own options",

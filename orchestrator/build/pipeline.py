@@ -24,7 +24,6 @@ from orchestrator.containerfile.rendered import check_room, clear_earlier, comma
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
-from orchestrator.image_kind import OpenArchive
 from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.inputs.store import Entry, Store
 from orchestrator.inputs.transfer import export_entries
@@ -32,6 +31,7 @@ from orchestrator.lock.resolve import resolve_locked
 from orchestrator.plan.make import make_plan
 from orchestrator.receipt.document import Receipt, receipt_text
 from orchestrator.receipt.record import Built, StageTimes, Warnings, make_receipt
+from orchestrator.staged import OpenArchive
 
 if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey

@@ -24,6 +24,7 @@ import requests
 import urllib3.exceptions
 
 from orchestrator.errors import EngineError
+from orchestrator.text import parse_json, parse_json_values
 
 NEWEST_API = "1.44"
 """The newest API version that this was written against (and docker-py's own)."""
@@ -115,7 +116,7 @@ class Api:
             self._knock()
             reply = self._client.request(method, self._url(path), params=_query(params), json=body, timeout=timeout)
             _check(reply)
-            return json.loads(reply.content) if reply.content.strip() else None
+            return parse_json(reply.content) if reply.content.strip() else None
 
     @contextmanager
     def post_stream(
@@ -283,23 +284,18 @@ def _query(params: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _objects(line: bytes) -> Iterator[dict[str, Any]]:
-    text = line.decode("utf-8", errors="replace").strip()
-    decoder = json.JSONDecoder()
-    while text:
-        try:
-            value, end = decoder.raw_decode(text)
-        except ValueError as error:
-            raise EngineError(f"the engine's reply broke off: {text[:200]!r}") from error
-        if isinstance(value, dict):
-            yield value
-        text = text[end:].lstrip()
+    text = line.decode("utf-8", errors="replace")
+    try:
+        yield from (value for value in parse_json_values(text) if isinstance(value, dict))
+    except ValueError as error:
+        raise EngineError(f"the engine's reply broke off: {text[:200]!r}") from error
 
 
 def _check(reply: requests.Response) -> None:
     if reply.status_code < 400:
         return
     try:
-        message = str(json.loads(reply.content)["message"])
+        message = str(parse_json(reply.content)["message"])
     except (ValueError, KeyError, TypeError):
         message = reply.text[:500] or reply.reason
     raise ApiError(message.strip(), status=reply.status_code)

@@ -32,9 +32,10 @@ from orchestrator.errors import InputError
 from orchestrator.files import emptied, replacing
 from orchestrator.inputs import git_proof, trees
 from orchestrator.inputs.store import IMPORTED, Entry, Store
+from orchestrator.label import EXPORT
 
 FORMAT = b"1\n"
-MARK, END = "orchestrator-cache", "orchestrator-cache-end"
+END = f"{EXPORT}-end"
 MTIME = 1_577_836_800  # 2020-01-01: no time of this machine
 MAX_RECORD = 1024 * 1024
 CHUNK = 1024 * 1024
@@ -86,7 +87,7 @@ def export_entries(store: Store, keys: Iterable[str], target: Path) -> list[Entr
         _packed(raw, target.suffix == ".zst") as sink,
         tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT, bufsize=CHUNK) as tar,
     ):
-        _add_bytes(tar, MARK, FORMAT)
+        _add_bytes(tar, EXPORT, FORMAT)
         for entry in entries:
             _add_entry(tar, entry)
         for name, record in store.names():
@@ -111,17 +112,6 @@ def import_entries(store: Store, source: Path) -> Imported:
             raise InputError(f"{source}: refused: {error}", remedy="don't use this file") from error
         raise _damaged(str(source), str(error)) from error
     return found
-
-
-def is_export(path: Path) -> bool:
-    """Whether a file is one that `export_entries` wrote, whole or not, by its first bytes."""
-    try:
-        if path.is_symlink() or not path.is_file():
-            return False
-        with path.open("rb") as raw:
-            return reading.unpacked(raw, LIMITS).read(len(MARK) + 1) == f"{MARK}\0".encode()
-    except (OSError, reading.ArchiveError):
-        return False
 
 
 @contextmanager
@@ -202,7 +192,7 @@ class _Import:
 
     def run(self) -> Imported:
         first = self.members.peek()
-        if first is None or first.name != MARK or self._small(first) != FORMAT:
+        if first is None or first.name != EXPORT or self._small(first) != FORMAT:
             raise InputError(
                 f"{self.shown} is not something that `cache export` or `bundle export` wrote",
                 remedy="check the path; a newer program's file needs that program",

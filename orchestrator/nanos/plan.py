@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.errors import BuildStepError
-from orchestrator.image_kind import ContextFile, ImagePlan, KernelRelease, OpenArchive
+from orchestrator.image_kind import ContextFile, ImagePlan, KernelRelease
 from orchestrator.packers.native import GuestPlan, NativeJob, pack_native
 from orchestrator.packers.ops import explain, extract_image, ops_version
 from orchestrator.resolved import Inputs
+from orchestrator.staged import OpenArchive
 from orchestrator.verification import StandIn
 from orchestrator.verify.subject import stand_in_file
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from orchestrator.archive import ArchiveError, Limits, errors, read_tar, unpacked
 from orchestrator.errors import BuildStepError, InputError
 from orchestrator.image.errors import ImageError
+from orchestrator.image.listing import path_key
 from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, Written
-from orchestrator.packers.staged import CHUNK, Entry, OpenArchive, read_entries, sorted_entries
+from orchestrator.staged import CHUNK, Entry, OpenArchive, all_entries, read_entries
 from orchestrator.values import Value
 
 # docs/facts/ops.md, 2: the two files that ops takes out of its common.tar.gz, and where they go.
@@ -84,8 +85,8 @@ def _packed(job: NativeJob, open_archive: OpenArchive, target: Path) -> Written:
             while chunk := stream.read(CHUNK):
                 spool.write(chunk)
             spool.seek(0)
-            with sorted_entries(spool, "stage") as entries:
-                return _write(job, boot, iter(entries), target)
+            with all_entries(spool, "stage") as entries:
+                return _write(job, boot, iter(sorted(entries, key=_order)), target)
 
 
 def _write(job: NativeJob, boot: BootFiles, staged: Iterator[Entry], target: Path) -> Written:
@@ -112,14 +113,18 @@ def _with_additions(
     """Staged entries and the files that ops adds, in one order; the project's own file wins over an added one."""
     added = [Entry(path=path, kind="file", size=len(data)) for path, data in additions.items()]
     added += [Entry(path=path, kind="directory") for path in directories]
-    added.sort(key=lambda entry: entry.key)
-    streams = [((entry.key, 0, entry) for entry in staged), ((entry.key, 1, entry) for entry in added)]
+    added.sort(key=_order)
+    streams = [((_order(entry), 0, entry) for entry in staged), ((_order(entry), 1, entry) for entry in added)]
     previous = ""
     for _, rank, entry in heapq.merge(*streams, key=lambda item: item[:2]):
         if rank == 1 and entry.path == previous:
             continue
         previous = entry.path
         yield entry, additions.get(entry.path) if rank == 1 else None
+
+
+def _order(entry: Entry) -> tuple[bytes, ...]:
+    return path_key(entry.path)
 
 
 def _common_files(archive: Path | None) -> dict[str, bytes]:

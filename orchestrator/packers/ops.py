@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.errors import BuildStepError
 from orchestrator.files import emptied
-from orchestrator.packers.staged import OpenArchive, read_entries
+from orchestrator.staged import OpenArchive, read_entries
 
 IMAGES = "/root/.ops/images"
 VERSION_FILE = "/root/.ops/ops-version"

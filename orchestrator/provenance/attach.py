@@ -14,7 +14,7 @@ from orchestrator.files import fill, replacing
 from orchestrator.provenance.dsse import SigningKey, envelope_text
 from orchestrator.provenance.records import Records, with_shim_lock
 from orchestrator.provenance.sbom import Packed, sbom_text
-from orchestrator.provenance.statement import Times, statement_document, statement_text
+from orchestrator.provenance.statement import Times, make_statement, statement_text
 from orchestrator.receipt.document import Attachment, AttachmentKind
 from orchestrator.receipt.record import Built
 
@@ -46,7 +46,7 @@ class Attachments:
             stand_ins=built.verification.stand_ins,
         )
         sbom = self._put(SBOM, "sbom", sbom_text(packed))
-        statement = statement_text(statement_document(built, times, (sbom,)))
+        statement = statement_text(make_statement(built, times, (sbom,)))
         written = (self._put(PROVENANCE, "provenance", statement), sbom)
         if self.key is None:
             return written

@@ -26,6 +26,7 @@ from orchestrator.digest import Digests
 from orchestrator.image_kind import BOOT, KernelRelease, PackedFile
 from orchestrator.provenance.locks import Locked, UnreadableLockError, read_lock
 from orchestrator.provenance.records import DebianPackage, Records
+from orchestrator.text import parse_json
 from orchestrator.verification import StandIn
 
 PREFIX: Final = "gevulot-orchestrator"
@@ -234,5 +235,5 @@ def _rendered(components: Iterable[Component]) -> list[dict[str, Any]]:
 
 def _render(bom: Bom) -> dict[str, Any]:
     text = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string()
-    document: dict[str, Any] = json.loads(text)
+    document: dict[str, Any] = parse_json(text)
     return document

@@ -36,6 +36,7 @@ from orchestrator.receipt.document import (
 from orchestrator.resolved import Input, Inputs
 from orchestrator.verification import StandIn, Verification
 
+NANOS = "nanos"
 _SAID_ELSEWHERE = ("kernel-is-stub", "stand-in")  # as `bootable` and `stand_ins`
 
 
@@ -109,7 +110,8 @@ class Built:
 def make_receipt(built: Built, attachments: Sequence[Attachment] = ()) -> Receipt:
     """The receipt of a build that has just ended."""
     optional: dict[str, Any] = {"shim": built.shim} if built.shim is not None else {}
-    optional |= _kernel(built.plan.image.kernel)
+    kernel = built.plan.image.kernel
+    optional |= {"nanos_version": kernel.version} if kernel.name == NANOS else {"kernel": kernel_used(kernel)}
     return Receipt(
         schema=SCHEMA_VERSION,
         orchestrator=__version__,
@@ -137,7 +139,7 @@ def make_receipt(built: Built, attachments: Sequence[Attachment] = ()) -> Receip
         containerfile_sha256=sha256_text(built.containerfile),
         manifest_sha256=sha256_text(built.manifest),
         context_sha256=built.context_sha256,
-        engine=_engine(built.engine),
+        engine=engine_used(built.engine),
         stages=tuple(built.stages),
         warnings=tuple(built.warnings),
         verification=_verification(built.verification),
@@ -156,10 +158,9 @@ def _stand_in(given: StandIn) -> StandInFile:
     return StandInFile(path=given.path, text=given.text)
 
 
-def _kernel(kernel: KernelRelease) -> dict[str, Any]:
-    if kernel.name == "nanos":
-        return {"nanos_version": kernel.version}
-    return {"kernel": KernelUsed(name=kernel.name, version=kernel.version)}
+def kernel_used(kernel: KernelRelease) -> KernelUsed:
+    """As documents say it of any kernel but Nanos, whose version has a key of its own there."""
+    return KernelUsed(name=kernel.name, version=kernel.version)
 
 
 def _input(given: Input) -> InputUsed:
@@ -167,7 +168,8 @@ def _input(given: Input) -> InputUsed:
     return InputUsed(name=given.name, kind=given.kind, source=given.source, pin=dict(given.pin), **optional)
 
 
-def _engine(info: EngineInfo) -> EngineUsed:
+def engine_used(info: EngineInfo) -> EngineUsed:
+    """An engine, as receipt and provenance tell of it."""
     return EngineUsed.model_validate(
         {"kind": info.kind, "version": info.version, "builder": info.builder, "private": info.private}
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.project.user_settings import settings_path
+from orchestrator.user_paths import settings_path
 from tests.cli.conftest import cli
 
 HEAD = "name: x\nbase: docker.io/library/debian:bookworm\nnanos: {kernel: stub}\npacker: native\n"

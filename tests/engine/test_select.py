@@ -89,6 +89,8 @@ def test_forbidden_docker_socket(monkeypatch: pytest.MonkeyPatch) -> None:
         {"/_ping": (200, {}, "OK"), "/version": (200, {}, "<html>")},
         {"/_ping": (200, {}, "OK"), "/version": (200, {}, '{"Version": "1"}')},
         {"/_ping": (200, {}, "OK"), "/version": (200, {}, '{"ApiVersion": "x"}')},
+        {"/_ping": (200, {}, "OK"), "/version": (200, {}, "[" * 100_000)},
+        {"/_ping": (200, {}, "OK"), "/version": (500, {}, "[" * 100_000)},
     ],
 )
 def test_something_else_answers(replies: dict[str, tuple[int, dict[str, str], str]]) -> None:
