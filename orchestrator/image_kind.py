@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from orchestrator.errors import BuildStepError, Finding
 from orchestrator.resolved import Inputs
-from orchestrator.staged import OpenArchive
 from orchestrator.verification import StandIn, Verification
 
 if TYPE_CHECKING:
     from orchestrator.project.load import LoadedProject
     from orchestrator.project.model import Project
     from orchestrator.project.paths import LeftOutBy
+    from orchestrator.staged import OpenArchive
 
 BOOT: Final = "boot:"
 """Prefix of paths of what starts the machine, which lies outside the guest's root, as `verify` writes them."""
