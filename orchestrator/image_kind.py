@@ -6,13 +6,13 @@ and a file that came of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from orchestrator.errors import BuildStepError, Finding
-from orchestrator.resolved import Inputs
+from orchestrator.resolved import InputName, Inputs
 from orchestrator.verification import StandIn, Verification
 
 if TYPE_CHECKING:
@@ -55,6 +55,59 @@ class PackedFile:
     sha256: str
     role: str = ""
     stand_in: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One node: guest path, type (file|directory|symlink|special), size in bytes, a link's target."""
+
+    path: str
+    type: str
+    size: int = 0
+    target: str = ""
+
+    def line(self) -> str:
+        """`ls -l` for a file system that stores no modes, owners or times."""
+        mark = {"directory": "d", "symlink": "l", "file": "-"}.get(self.type, "?")
+        return f"{mark} {self.size:>12} {self.path}" + (f" -> {self.target}" if self.target else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LibraryRow:
+    """One packed ELF file. `needed` is (name, guest path, or None when the guest's loader would not find it)."""
+
+    path: str
+    interpreter: str | None
+    needed: tuple[tuple[str, str | None], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "path": self.path,
+            "interpreter": self.interpreter,
+            "needed": [{"name": name, "path": path} for name, path in self.needed],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One difference of two images. `change`: "-" what only the first has, "+" only the second, "~" both, and not the
+    same. `part` is what it is a part of, `offset` the first differing byte, where there is one.
+    """
+
+    part: str
+    change: Literal["-", "+", "~"]
+    path: str
+    detail: str = ""
+    offset: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How two images differ. `same`: they hold the same, and only how that is written down differs."""
+
+    differences: tuple[Difference, ...]
+    same: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,11 +192,43 @@ class GuestSettings(Protocol):
 
 
 class OpenedImage(Protocol):
-    """An image as `inspect` looks into it."""
+    """An image as `inspect` looks into it, read-only, until its end as a context.
+
+    Paths are guest paths; links are followed. Errors: VerificationError for a damaged file, UsageError for a path that
+    isn't there.
+    """
 
     def __enter__(self) -> OpenedImage: ...
 
     def __exit__(self, *_: object) -> None: ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the guest is told: program, arguments, environment and so on. JSON-able."""
+
+    def summary(self) -> dict[str, Any]:
+        """What it is, for --json."""
+
+    def summary_lines(self) -> Iterator[str]:
+        """The same for people."""
+
+    def entries(self, path: str, *, recursive: bool) -> list[Row]:
+        """What is below `path`, sorted; a file is its own only row."""
+
+    def tree_lines(self, path: str) -> Iterator[str]:
+        """The same as `tree` draws it, with sizes."""
+
+    def read(self, path: str) -> Iterator[bytes]:
+        """A regular file's bytes."""
+
+    def write_tree(self, directory: Path) -> int:
+        """Write the whole tree into an empty or new directory; how many entries. UsageError for any other."""
+
+    def libraries(self) -> tuple[LibraryRow, ...]:
+        """A row for every packed ELF file of the node's machine, the program first, then by path."""
+
+    def compare(self, other: OpenedImage) -> Comparison:
+        """With another image. UsageError for one of another kind."""
 
 
 class ImageKind(Protocol):
@@ -152,6 +237,10 @@ class ImageKind(Protocol):
     @property
     def name(self) -> str:
         """Its name, one word."""
+
+    @property
+    def unused(self) -> frozenset[InputName]:
+        """Inputs that only other kinds have a use for, whatever project.yaml says of them."""
 
     def makes(self, project: Project, /) -> bool:
         """Whether a project asks for an image of this kind."""
@@ -167,6 +256,9 @@ class ImageKind(Protocol):
 
     def verify(self, image: Path, expected: Expected) -> Verification:
         """Every check that can be made without booting. What is wrong with the image is in the result."""
+
+    def open(self, image: Path) -> OpenedImage:
+        """VerificationError for a file that is no such image; its message names the file."""
 
     def packed_files(self, image: Path, stand_ins: Sequence[StandIn]) -> tuple[PackedFile, ...]:
         """Every file of an image, read back from it, sorted by path. ImageError when it can't be read."""

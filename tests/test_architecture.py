@@ -9,7 +9,7 @@ from graphlib import TopologicalSorter
 
 import pytest
 
-from tests.support.imports import ROOT, arrows, ground, imports, modules
+from tests.support.imports import ROOT, arrows, ground, imports, modules, room
 
 PACKAGE = ROOT / "orchestrator"
 PAGE = ROOT / "docs" / "architecture.md"
@@ -41,6 +41,26 @@ def test_no_import_cycle() -> None:
     known = dict(modules())
     graph = {name: {each for each in imports(name, path) if each in known} - {name} for name, path in known.items()}
     TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+WING = {"elf", "gpu", "guest", "image", "inspection", "manifest", "nanos", "packers", "verify"}
+"""What is Nanos's own. `kinds` alone names it to the rest, who ask through `image_kind` and `run.guest_runner`."""
+
+
+def test_the_rest_asks_a_kind_of_image_and_knows_none() -> None:
+    # Not `inputs/`: the stub kernel is an input that needs no fetching, and it writes its bytes.
+    rest = {"build", "cli", "containerfile", "engine", "lock", "plan", "provenance", "receipt"}
+    wrong = {
+        name: sorted(found)
+        for name, path in modules()
+        if "." in name
+        and room(name) in rest
+        and (found := {each for each in imports(name, path) if room(each) in WING})
+    }
+    assert not wrong
+    named = {room(name) for name, path in modules() if "." in name and room(name) not in WING
+             and any(room(each) == "nanos" for each in imports(name, path))}  # fmt: skip
+    assert named == {"kinds"}
 
 
 def test_no_function_over_60_lines() -> None:

@@ -6,7 +6,7 @@ A module of its own, because `check` runs beside an editor: nothing here imports
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,12 +41,13 @@ def check_project(path: Path, *, trust: bool = False) -> Checked:
     user's settings say so, none of them tells what the project takes from outside its directory.
     """
     loaded = with_user_settings(load_project(path))
+    kind = kind_of_project(loaded.project)
+    loaded = replace(loaded, unused=kind.unused)
     findings = list(loaded.warnings)
     left_out_by = _collected(lambda: read_left_out(loaded.root / loaded.project.build.context), path, findings)
     findings += check_paths(loaded, left_out_by or (lambda _path: ""))
     findings += () if trust or loaded.trusted else outside(loaded)
     findings += secrets_in_context(loaded, left_out_by)
-    kind = kind_of_project(loaded.project)
     settings = _collected(lambda: kind.read_settings(loaded), path, findings)
     if settings is not None:
         findings += settings.findings

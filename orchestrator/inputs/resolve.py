@@ -74,7 +74,7 @@ def resolve_inputs(
     results = {name: _result(future, name, failures) for name, future in futures.items()}
     if failures.found:
         raise _failed(failures)
-    nanos, common = results["nanos"]
+    nanos, common = results.get("nanos", (None, None))
     return Inputs(
         nanos=nanos,
         nanos_common=common,
@@ -96,7 +96,7 @@ def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]
         jobs["gpu-assets"] = lambda: releases.gpu_assets(access, project.gpu_assets, project.nanos.release, root)
     if (gevulot := project.gevulot) is not None:
         jobs["gevulot"] = lambda: _gevulot(access, gevulot, project, root)
-    return jobs
+    return {name: job for name, job in jobs.items() if name not in loaded.unused}
 
 
 def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Input:

@@ -5,24 +5,29 @@ They are imported late: `check` needs no packer, `hash` no manifest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import Finding
-from orchestrator.image_kind import Expected, GuestSettings, ImageKind, PackedFile
-from orchestrator.resolved import Inputs
+from orchestrator.events import Emit
+from orchestrator.image_kind import Expected, GuestSettings, OpenedImage, PackedFile
+from orchestrator.resolved import InputName, Inputs
 from orchestrator.verification import StandIn, Verification
 
 if TYPE_CHECKING:
     from orchestrator.project.load import LoadedProject
     from orchestrator.project.model import Project
+    from orchestrator.run.outcome import Outcome
+    from orchestrator.run.qemu.machine import Machine
+    from orchestrator.run.sandbox.rehearsal import Options, Rehearsal
 
 
 class Nanos:
     """The kind that every project asks for which names no other, and that a file is taken for which no other knows."""
 
     name = "nanos"
+    unused: frozenset[InputName] = frozenset()
 
     def makes(self, _project: Project, /) -> bool:
         """It has `nanos`, or its default."""
@@ -45,7 +50,7 @@ class Nanos:
 
         if inputs.gpu_assets is None:
             return ()
-        assets, nanos = inputs.gpu_assets.local, inputs.nanos.path
+        assets, nanos = inputs.gpu_assets.local, inputs.nanos_kernel.path
         klibs = [assets / GPU_KLIB, *([nanos / "klibs" / GPU_KLIB] if nanos else [])]
         kernel = nanos / "kernel.img" if nanos else None
         return check_assets(
@@ -72,5 +77,26 @@ class Nanos:
 
         return packed_files(image, stand_ins)
 
+    def open(self, image: Path) -> OpenedImage:
+        """Its root file system, as `inspection` shows it."""
+        from orchestrator.nanos.opened import open_nanos
 
-NANOS: ImageKind = Nanos()
+        return open_nanos(image)
+
+    def boot(self, machine: Machine, output: Callable[[bytes], None]) -> Outcome:
+        """In QEMU with the node's devices."""
+        from orchestrator.nanos.machine import boot
+
+        return boot(machine, output)
+
+    def judge(self, booted: Outcome) -> Outcome:
+        """By what Nanos says on the serial port."""
+        from orchestrator.nanos.machine import judge
+
+        return judge(booted)
+
+    def rehearse(self, image: Path, options: Options, emit: Emit) -> Rehearsal:
+        """In the sandbox that `guest/` describes."""
+        from orchestrator.run.sandbox.rehearsal import rehearse
+
+        return rehearse(image, options, emit)

@@ -61,7 +61,7 @@ class NanosPlan:
         files = [
             ContextFile(path="ops/ops", content=inputs.ops.local, executable=True),
             ContextFile(path="nanos/latest.txt", content=self.nanos_version.encode()),
-            ContextFile(path=f"nanos/{self.nanos_version}", content=inputs.nanos.local),
+            ContextFile(path=f"nanos/{self.nanos_version}", content=inputs.nanos_kernel.local),
         ]
         if inputs.nanos_common is not None:
             files.append(ContextFile(path="nanos/common.tar.gz", content=inputs.nanos_common.local))
@@ -77,7 +77,7 @@ class NanosPlan:
         """By the project's packer; gives the version of the ops that made it, None with the native one."""
         if self.packer == "native":
             common = inputs.nanos_common.local if inputs.nanos_common else None
-            job = NativeJob(guest=self.guest, nanos=inputs.nanos.local, common=common, spool=target.parent)
+            job = NativeJob(guest=self.guest, nanos=inputs.nanos_kernel.local, common=common, spool=target.parent)
             pack_native(job, open_archive, target)
             return None
         extract_image(self.name, open_archive, target, progress)

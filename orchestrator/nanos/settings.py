@@ -74,7 +74,7 @@ class NanosSettings:
         from orchestrator.packers.native import GuestPlan
 
         project, manifest = self.loaded.project, _program_inside(self.effective)
-        nanos_version = inputs.nanos.version or "local"
+        nanos_version = inputs.nanos_kernel.version or "local"
         ops_version = (inputs.ops.version if inputs.ops else "") or project.ops_release
         return NanosPlan(
             name=project.name,

@@ -28,7 +28,6 @@ def make_plan(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) ->
     image = settings.plan_image(inputs)
     return Plan(
         name=project.name,
-        packer=project.packer,
         runtime=project.runtime,
         shim=_shim(project.gevulot, project.gevulot_ref, inputs) if project.gevulot else None,
         base=inputs.base.reference if inputs.base else project.program_base.image,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from orchestrator.image_kind import ImagePlan
 
@@ -62,7 +61,6 @@ class Plan:
     """
 
     name: str
-    packer: Literal["ops", "native"]
     runtime: str
     shim: ShimPlan | None
     base: str

@@ -131,7 +131,7 @@ def make_receipt(built: Built, attachments: Sequence[Attachment] = ()) -> Receip
             image_url=None,
             checksum=built.digests.blake3,
         ),
-        packer=built.plan.packer,
+        packer=built.project.packer,
         ops_version=built.ops_version,
         bootable=built.verification.bootable,
         stand_ins=tuple(map(_stand_in, built.verification.stand_ins)),

@@ -43,6 +43,7 @@ def test_check_loads_what_reads_a_project_and_nothing_that_builds_one() -> None:
     }
     assert others == {
         "build.check", "containerfile.ignore", "containerfile.wildcards", "nanos.kind", "nanos.settings",
+        "run.guest_runner",
     }  # fmt: skip
     assert {name for name in packages(loaded) if name.endswith("_commands")} == {"cli.build_commands"}
 

@@ -14,7 +14,7 @@ from orchestrator.engine.base import EngineInfo
 from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.image.writer import BootFiles, ImageWriter
 from orchestrator.image_kind import KernelRelease
-from orchestrator.nanos.kind import NANOS
+from orchestrator.nanos.kind import Nanos
 from orchestrator.nanos.packed import packed_files
 from orchestrator.nanos.settings import read_settings
 from orchestrator.plan.make import make_plan
@@ -121,7 +121,7 @@ def built(image: Path, tmp_path: Path) -> Built:
         ),
     )  # fmt: skip
     return Built(
-        kind=NANOS,
+        kind=Nanos(),
         project=loaded.project,
         plan=make_plan(loaded, read_settings(loaded), inputs),
         inputs=inputs,
