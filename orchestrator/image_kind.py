@@ -227,6 +227,12 @@ class OpenedImage(Protocol):
     def libraries(self) -> tuple[LibraryRow, ...]:
         """A row for every packed ELF file of the node's machine, the program first, then by path."""
 
+    def convert(self, target: Path, *, lossy: bool) -> tuple[str, ...]:
+        """Write it anew to `target`, a temporary file, as this version's own packer would; what was left out, in words.
+
+        VerificationError for something that has no place there, unless `lossy`.
+        """
+
     def compare(self, other: OpenedImage) -> Comparison:
         """With another image. UsageError for one of another kind."""
 

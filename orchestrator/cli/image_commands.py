@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 @click.argument(
     "action",
     metavar="[ACTION]",
-    type=click.Choice(["summary", "ls", "tree", "cat", "extract", "manifest", "libs", "diff", "stand-ins"]),
+    type=click.Choice(["summary", "ls", "tree", "cat", "extract", "manifest", "libs", "diff", "convert", "stand-ins"]),
     default="summary",
 )
 @click.argument("arguments", nargs=-1, type=str, metavar="[ARGUMENTS]...")
+@click.option("--lossy", is_flag=True, help="convert: leave out what has no place in canonical form.")
 @json_option
 @json_failures
-def inspect(image: Path, action: str, arguments: tuple[str, ...], as_json: bool) -> None:
+def inspect(image: Path, action: str, arguments: tuple[str, ...], lossy: bool, as_json: bool) -> None:
     """Look into any Nanos image, whether we or ops built it.
 
     \b
@@ -43,10 +44,16 @@ def inspect(image: Path, action: str, arguments: tuple[str, ...], as_json: bool)
     IMAGE libs               every ELF file's libraries and where the guest's loader finds them
     IMAGE diff OTHER         how two images differ: files, manifest, klibs, kernel, free space
                              (exit 1), or only in how that is written down (form; exit 0)
+    IMAGE convert OUT        write the image anew in canonical form: the bytes of `packer: native`
     IMAGE stand-ins          the parts that only stand in for real ones
     """
+    if lossy and action != "convert":
+        raise UsageError("--lossy is for convert alone", remedy="leave it out")
     with _opened(image) as opened:
-        _ACTIONS[action](opened, image, arguments, as_json)
+        if action == "convert":
+            _convert(opened, Path(_one(arguments, "file to write")), lossy, as_json)
+        else:
+            _ACTIONS[action](opened, image, arguments, as_json)
 
 
 def _opened(image: Path) -> OpenedImage:
@@ -140,6 +147,25 @@ def _diff(image: OpenedImage, path: Path, arguments: tuple[str, ...], as_json: b
         sys.exit(1)
     also = "; only how it is written down differs (`inspect IMAGE convert OUT` makes it the same)" if found else ""
     say(f"{path} and {arguments[0]} hold the same{also or ', byte for byte'}")
+
+
+def _convert(image: OpenedImage, output: Path, lossy: bool, as_json: bool) -> None:
+    from orchestrator.digest import file_blake3
+    from orchestrator.files import replacing
+
+    if output.is_dir():
+        raise UsageError(f"{output} is a directory", remedy="give the name of the image to write")
+    with replacing(output) as temporary:
+        left_out = image.convert(temporary, lossy=lossy)
+    checksum = file_blake3(output)
+    for each in left_out:
+        say(f"left out: {each}")
+    if as_json:
+        document = {"image": str(output), "size": output.stat().st_size, "blake3": checksum}
+        answer_json({**document, "left_out": list(left_out)})
+        return
+    say(f"BLAKE3 {checksum}")
+    answer(str(output))
 
 
 def _stand_ins(_image: OpenedImage, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:

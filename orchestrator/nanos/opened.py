@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator import inspection
 from orchestrator.errors import UsageError
 from orchestrator.image.compare import compare_images, same_content
+from orchestrator.image.convert import convert_image
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import Image, open_image
 from orchestrator.image_kind import Comparison, Difference, LibraryRow, OpenedImage, Row
@@ -72,6 +73,10 @@ class NanosImage:
     def libraries(self) -> tuple[LibraryRow, ...]:
         """By the rules of the guest's loader."""
         return library_report(self.image)
+
+    def convert(self, target: Path, *, lossy: bool) -> tuple[str, ...]:
+        """In canonical form."""
+        return convert_image(self.image, target, lossy=lossy).left_out
 
     def compare(self, other: OpenedImage) -> Comparison:
         """Part by part."""

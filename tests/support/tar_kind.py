@@ -149,6 +149,9 @@ class TarImage:
     def libraries(self) -> tuple[LibraryRow, ...]:
         return ()
 
+    def convert(self, target: Path, *, lossy: bool) -> tuple[str, ...]:
+        raise UsageError("a tar has one form")
+
     def compare(self, other: OpenedImage) -> Comparison:
         if not isinstance(other, TarImage):
             raise UsageError(f"{self.path} is a tar, the other image is none")
