@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX
-from orchestrator.inputs.transfer import is_export
 from orchestrator.text import parse_json
 
 MARK = "rendered by gevulot-orchestrator"
@@ -36,7 +35,7 @@ def names_of_ours(directory: Path, entries: Sequence[os.DirEntry[str]]) -> set[s
         if entry.is_dir(follow_symlinks=False):
             if _is_rendered(path):
                 found |= {entry.name, f"{entry.name}.ca.crt"}
-        elif _is_project_lock(path, names) or (entry.name.endswith(_EXPORTS) and is_export(path)):
+        elif _is_project_lock(path, names) or (entry.name.endswith(_EXPORTS) and _is_export(path)):
             found.add(entry.name)
     return found & names
 
@@ -69,6 +68,13 @@ def _built(directory: Path, names: Collection[str]) -> Iterator[str]:
             document = _json(directory / name)
             if {"orchestrator", "context_sha256", "image"} <= document.keys():
                 yield name.removesuffix(RECEIPT)
+
+
+def _is_export(path: Path) -> bool:
+    # Here, not above: few contexts hold such a file, and a build that has nothing to do walks through them too.
+    from orchestrator.inputs.transfer import is_export
+
+    return is_export(path)
 
 
 def _is_project_lock(path: Path, names: Collection[str]) -> bool:
