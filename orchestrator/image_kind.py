@@ -173,6 +173,10 @@ class GuestSettings(Protocol):
         """Warnings and notes; errors were raised."""
 
     @property
+    def text(self) -> str:
+        """All that it says: the same settings give the same text."""
+
+    @property
     def program(self) -> str:
         """The program's path in the guest, without the leading "/"."""
 

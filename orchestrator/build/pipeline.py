@@ -17,6 +17,7 @@ from orchestrator.build.finish import hashed, only_build_of, pack, verified, wit
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
 from orchestrator.build.prepare import assembled, prepared, usable_secrets
+from orchestrator.build.result import Result
 from orchestrator.build.state import BuildOptions, Order, phase
 from orchestrator.containerfile.assemble import Dialect, assemble
 from orchestrator.containerfile.render import render_containerfile
@@ -29,7 +30,7 @@ from orchestrator.inputs.store import Entry, Store
 from orchestrator.inputs.transfer import export_entries
 from orchestrator.lock.resolve import resolve_locked
 from orchestrator.plan.make import make_plan
-from orchestrator.receipt.document import Receipt, receipt_text
+from orchestrator.receipt.document import receipt_text
 from orchestrator.receipt.record import Built, StageTimes, Warnings, make_receipt
 from orchestrator.staged import OpenArchive
 
@@ -38,15 +39,6 @@ if TYPE_CHECKING:
 
 TARGET = "result"
 STAGING_STAGE = "staging"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """A finished build: where the image and its receipt are, and what the receipt says."""
-
-    image: Path
-    receipt: Path
-    document: Receipt
 
 
 @dataclass(frozen=True, kw_only=True)

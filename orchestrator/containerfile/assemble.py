@@ -17,6 +17,7 @@ from orchestrator.containerfile.render import (
     render_scripts,
     render_shim,
 )
+from orchestrator.containerfile.sources import user_sources
 from orchestrator.containerfile.tree import HostTree
 from orchestrator.events import Emit, ignore
 from orchestrator.image_kind import ContextFile
@@ -117,8 +118,7 @@ def script_parts(scripts: Mapping[str, str]) -> list[Part]:
 
 def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequence[Path] = ()) -> list[Part]:
     """What the stage `program` copies, its script aside: the sources, the finished shim, the GPU assets."""
-    context = (loaded.root / loaded.project.build.context).resolve()
-    parts: list[Part] = [HostTree(prefix="src", source=context, ignore_file=True, exclude=tuple(exclude), sources=True)]
+    parts: list[Part] = [user_sources(loaded, exclude)]
     if plan.shim is not None and plan.shim.prebuilt is not None:
         parts.append(HostTree(prefix="shim", source=plan.shim.prebuilt, mtime=LATER))
     if inputs.gpu_assets is not None:

@@ -10,7 +10,6 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from orchestrator.archive import ArchiveError, Limits, unpacked
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX
 from orchestrator.label import EXPORT
 from orchestrator.text import parse_json
@@ -82,6 +81,9 @@ def _is_project_lock(path: Path, names: Collection[str]) -> bool:
 
 def _is_export(path: Path) -> bool:
     """Whether a file is one that `cache export` or `bundle export` wrote, whole or not, by its first bytes."""
+    # Here, not above: few contexts hold such a file, and a build that has nothing to do walks through them too.
+    from orchestrator.archive import ArchiveError, Limits, unpacked
+
     try:
         if path.is_symlink() or not path.is_file():
             return False

@@ -19,12 +19,11 @@ from orchestrator.inputs.git import fetch_git
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.magic import expect_archive
 from orchestrator.inputs.store import Store
+from orchestrator.inputs.trees import GEVULOT_SKIP
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.model import Gevulot, Project
 from orchestrator.resolved import Input, Inputs, Pin, redact_url
 
-GEVULOT_SKIP = (".git", "target")
-"""What a local gevulot tree holds at its top that is no source: neither pinned nor to be copied."""
 _WORKERS = 4
 
 

@@ -41,6 +41,11 @@ class NanosSettings:
         return self.effective.findings
 
     @property
+    def text(self) -> str:
+        """The manifest that is built with."""
+        return self.effective.text
+
+    @property
     def program(self) -> str:
         """`Program`, by ops's rule for it."""
         return self.effective.program

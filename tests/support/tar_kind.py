@@ -95,6 +95,10 @@ class TarSettings:
     files: tuple[str, ...] = ()
 
     @property
+    def text(self) -> str:
+        return self.program
+
+    @property
     def staging(self) -> Sequence[tuple[str, str]]:
         return [("--runtime-dir", "workspace")]
 
