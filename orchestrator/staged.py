@@ -74,7 +74,7 @@ def _entries(archive: Tar, top: str) -> Iterator[Entry]:
         if entry is not None:
             yield entry
     if not archive.ended:
-        raise ArchiveError("it ends without its end mark, so more is missing")
+        raise ArchiveError("it has no end mark, so the rest is missing")
 
 
 @contextmanager

@@ -243,8 +243,8 @@ class Api:
             raise gone(error, self.endpoint) from error
         except ValueError as error:  # JSON that isn't
             raise EngineError(
-                f"what answers at {self.endpoint} is not a Docker-compatible engine: {error}",
-                remedy="check DOCKER_HOST / --engine",
+                f"the server at {self.endpoint} is not a Docker-compatible engine: {error}",
+                remedy="check DOCKER_HOST and --engine",
             ) from error
 
 
@@ -288,7 +288,7 @@ def _objects(line: bytes) -> Iterator[dict[str, Any]]:
     try:
         yield from (value for value in parse_json_values(text) if isinstance(value, dict))
     except ValueError as error:
-        raise EngineError(f"the engine's reply broke off: {text[:200]!r}") from error
+        raise EngineError(f"the engine's reply is not JSON, or is truncated: {text[:200]!r}") from error
 
 
 def _check(reply: requests.Response) -> None:
@@ -305,12 +305,15 @@ def _version(reply: Any, endpoint: str) -> Version:
     """The newest version that both sides know. A later daemon may have dropped ours: then the oldest that it has."""
     if not isinstance(reply, dict) or "ApiVersion" not in reply:
         raise EngineError(
-            f"what answers at {endpoint} is not a Docker-compatible engine", remedy="check DOCKER_HOST / --engine"
+            f"the server at {endpoint} is not a Docker-compatible engine", remedy="check DOCKER_HOST and --engine"
         )
     theirs = _numbers(str(reply["ApiVersion"]))
     oldest = _numbers(str(reply.get("MinAPIVersion", "1.24")))
     if not theirs:
-        raise EngineError(f"the engine at {endpoint} names API version {reply['ApiVersion']!r}", remedy="update it")
+        raise EngineError(
+            f"the engine at {endpoint} reports API version {reply['ApiVersion']!r}, which is not a version",
+            remedy="update it",
+        )
     names = [str(part.get("Name", "")) for part in reply.get("Components") or []]
     podman = any(name.startswith(PODMAN) for name in names)
     return Version(
@@ -349,10 +352,10 @@ def gone(error: BaseException, endpoint: str) -> GoneError:
     """The failure of a connection in words."""
     causes = list(_causes(error))
     for kind, reason, message in (
-        (PermissionError, Gone.DENIED, "may not be opened by this user"),
+        (PermissionError, Gone.DENIED, "cannot be opened by this user"),
         (FileNotFoundError, Gone.MISSING, "does not exist"),
-        (ConnectionRefusedError, Gone.REFUSED, "refuses connections: nothing serves it"),
-        (ssl.SSLError, Gone.BROKEN, "can't be reached over TLS"),
+        (ConnectionRefusedError, Gone.REFUSED, "refuses connections: no engine is listening"),
+        (ssl.SSLError, Gone.BROKEN, "cannot be reached over TLS"),
         (TimeoutError, Gone.TIMEOUT, "does not answer"),
         (requests.exceptions.Timeout, Gone.TIMEOUT, "does not answer"),
     ):

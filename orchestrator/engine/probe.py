@@ -71,7 +71,7 @@ def start_private(emit: Emit = ignore, *, storage: Path | None = None, note: str
     if known is not None:
         with suppress(EngineError):
             return _engine(known, storage, note)
-    emit(Notice(text="trying out Podman on this machine (once after each boot)"))
+    emit(Notice(text="testing Podman on this machine (once after each boot)"))
     attempts: list[Attempt] = []
     for settings in _worth_trying(attempts):
         try:
@@ -83,7 +83,7 @@ def start_private(emit: Emit = ignore, *, storage: Path | None = None, note: str
         return engine
     tried = "\n".join(f"- {a.settings.note() or 'as configured'}: {a.problem}" for a in attempts)
     raise EngineError(
-        f"Podman can't run a build step on this machine:\n{tried}",
+        f"Podman cannot run a build step on this machine:\n{tried}",
         remedy="try `podman run` by hand to see what it lacks, or start Docker",
     )
 

@@ -79,8 +79,8 @@ class Store:
                 make_directory(self.root / name)
         except OSError as error:
             raise InputError(
-                f"the input cache {self.root} can't be used: {error.strerror}",
-                remedy=f"set {CACHE_VARIABLE} to a directory that you may write",
+                f"cannot use the input cache {self.root}: {error.strerror}",
+                remedy=f"set {CACHE_VARIABLE} to a directory that you can write to",
             ) from error
         self._sweep()
 
@@ -310,7 +310,7 @@ def mismatch(source: str, expected: str, found: str) -> InputError:
     """The error for content that isn't what its pin says."""
     return InputError(
         f"{source}: sha256 is {found}, expected {expected}",
-        remedy="if the file was changed on purpose, put the new sha256 in project.yaml; else don't use it",
+        remedy="if the file changed on purpose, put the new sha256 into project.yaml; otherwise do not use it",
     )
 
 

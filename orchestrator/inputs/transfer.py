@@ -79,7 +79,9 @@ def export_entries(store: Store, keys: Iterable[str], target: Path) -> list[Entr
     for key in sorted(set(keys)):
         entry = store.get(key)
         if entry is None:
-            raise InputError(f"the input cache has no whole {key}", remedy="`orchestrator cache ls` shows what it has")
+            raise InputError(
+                f"the input cache has no complete {key}", remedy="`orchestrator cache ls` shows what it has"
+            )
         entries.append(entry)
     with (
         replacing(target) as part,
@@ -109,7 +111,7 @@ def import_entries(store: Store, source: Path) -> Imported:
         raise InputError(f"{source}: {error.strerror or error}", remedy="check the path and the disk") from error
     except reading.ArchiveError as error:
         if error.refused:
-            raise InputError(f"{source}: refused: {error}", remedy="don't use this file") from error
+            raise InputError(f"{source}: refused: {error}", remedy="do not use this file") from error
         raise _damaged(str(source), str(error)) from error
     return found
 
@@ -194,14 +196,14 @@ class _Import:
         first = self.members.peek()
         if first is None or first.name != EXPORT or self._small(first) != FORMAT:
             raise InputError(
-                f"{self.shown} is not something that `cache export` or `bundle export` wrote",
-                remedy="check the path; a newer program's file needs that program",
+                f"{self.shown} was not written by `cache export` or `bundle export`",
+                remedy="check the path; a file of a newer version needs that version",
             )
         self.members.skip()
         keys: dict[str, list[str]] = {"new": [], "known": [], "left_out": [], "unproven": []}
         while (member := self.members.peek()) is None or member.name != END:
             if member is None:
-                raise _damaged(self.shown, "it is cut off")
+                raise _damaged(self.shown, "it is truncated")
             if (entry := _MEMBER.fullmatch(member.name)) and entry["rest"] == "entry.json":
                 for what in self._entry(entry["key"], member):
                     keys[what].append(entry["key"])
@@ -209,7 +211,7 @@ class _Import:
                 self._name(name["name"], member)
                 self.members.skip()
             else:
-                raise _damaged(self.shown, f"member {member.name[:200]!r} has no place here")
+                raise _damaged(self.shown, f"member {member.name[:200]!r} is unexpected here")
         return Imported(**{what: tuple(found) for what, found in keys.items()})
 
     def _small(self, member: tarfile.TarInfo) -> bytes:
@@ -219,7 +221,7 @@ class _Import:
         try:
             return parse_document(kind, self._small(member), newer=True)
         except DocumentError as error:
-            raise _damaged(self.shown, f"{member.name[:200]!r} is no record: {error}") from error
+            raise _damaged(self.shown, f"{member.name[:200]!r} is not a record: {error}") from error
 
     def _entry(self, key: str, member: tarfile.TarInfo) -> tuple[str, ...]:
         """Take one entry; what became of it, as in `Imported`. Its content is read to the end in any case."""
@@ -256,7 +258,7 @@ class _Import:
                 return
             path = PurePosixPath(found["rest"]).relative_to("data")
             if ".." in path.parts or "\0" in member.name:
-                raise _damaged(self.shown, f"member {member.name[:200]!r} leads out of its entry")
+                raise _damaged(self.shown, f"member {member.name[:200]!r} points outside its entry")
             yield member, path
             self.members.skip()
 
@@ -276,7 +278,7 @@ class _Import:
     def _take_file(self, key: str, target: Path) -> None:
         for member, path in self._parts(key):
             if path.parts or not member.isreg() or target.exists():
-                raise _damaged(self.shown, f"member {member.name[:200]!r} lies below no directory")
+                raise _damaged(self.shown, f"member {member.name[:200]!r} is not inside a directory")
             with files.new(target) as sink:
                 self._copy(member, sink)
             target.chmod(_mode(member))
@@ -287,7 +289,7 @@ class _Import:
             for member, path in self._parts(key):
                 if tree is None:
                     if path.parts or not member.isdir():
-                        raise _damaged(self.shown, f"member {member.name[:200]!r} lies below no directory")
+                        raise _damaged(self.shown, f"member {member.name[:200]!r} is not inside a directory")
                     tree = files.Tree(target)
                 elif member.isdir() and path.parts and not tree.kind(path):
                     tree.directory(path)
@@ -299,7 +301,9 @@ class _Import:
                 else:
                     raise _damaged(self.shown, f"member {member.name[:200]!r} is neither file, directory nor link")
         except (FileExistsError, NotADirectoryError) as error:
-            raise _damaged(self.shown, f"{error.filename or key} is there twice, or lies below no directory") from error
+            raise _damaged(
+                self.shown, f"{error.filename or key} appears twice, or is not inside a directory"
+            ) from error
         finally:
             if tree is not None:
                 tree.close()
@@ -314,7 +318,7 @@ class _Import:
         record = self._record(member, dict[str, str])
         key = record.pop("key", None)
         if key is None:
-            raise _damaged(self.shown, f"{member.name[:200]!r} is no record")
+            raise _damaged(self.shown, f"{member.name[:200]!r} is not a record")
         if self.store.named(name) is None and self.store.get(key) is not None:
             self.store.name(name, key, {**record, IMPORTED: "1"})
 

@@ -165,7 +165,7 @@ def _write(path: Path, lock: Lock, emit: Emit, stale: Sequence[Change]) -> None:
     try:
         write_text(path, lock_text(lock))
     except OSError as error:
-        emit(Notice(text=f"{path} cannot be written ({error.strerror}): the inputs are not locked", level="warning"))
+        emit(Notice(text=f"{path} cannot be written ({error.strerror}), so the inputs are not locked", level="warning"))
         return
     if not stale:
         emit(Notice(text=f"wrote {path}, which pins the current inputs; keep it with the project"))

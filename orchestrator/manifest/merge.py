@@ -176,10 +176,10 @@ def _filled(own: _Own) -> list[Finding]:
     data = spelled(own.data)
     passthrough = data.get("ManifestPassthrough", {})
     if passthrough is not None and "readonly_rootfs" not in passthrough:
-        message = "readonly_rootfs isn't set; it was filled in, since the node attaches the disk read-only"
+        message = "readonly_rootfs is not set; it was added, because the node attaches the disk read-only"
         report.note("filled-in", "ManifestPassthrough", message)
     mounts = data.get("Mounts", {})
     if mounts is not None and WORKSPACE not in {_guest(v) for v in mounts.values() if v is not None}:
-        message = f"nothing is mounted at {WORKSPACE}; it was filled in, since the node hands files over there"
+        message = f"nothing is mounted at {WORKSPACE}; it was added, because the node passes files there"
         report.note("filled-in", "Mounts", message)
     return report.found

@@ -140,7 +140,7 @@ def _common_files(archive: Path | None) -> dict[str, bytes]:
                     found[COMMON_FILES[name]] = tar.small(member, COMMON_SIZE)
     except (ArchiveError, OSError) as error:
         raise InputError(
-            f"common.tar.gz can't be read: {error}", remedy="fetch it again, or leave it out of nanos.path"
+            f"cannot read common.tar.gz: {error}", remedy="fetch it again, or leave it out of nanos.path"
         ) from error
     return found
 
@@ -148,7 +148,7 @@ def _common_files(archive: Path | None) -> dict[str, bytes]:
 def _boot_files(job: NativeJob, open_archive: OpenArchive) -> BootFiles:
     kernel, boot = job.nanos / "kernel.img", job.nanos / "boot.img"
     if not kernel.is_file():
-        raise InputError(f"{job.nanos} has no kernel.img", remedy="give a Nanos release's directory as nanos.path")
+        raise InputError(f"{job.nanos} has no kernel.img", remedy="set nanos.path to the directory of a Nanos release")
     klibs: dict[str, Path | bytes] = {}
     names = job.guest.klibs
     if names and job.guest.staged_klibs:
@@ -175,5 +175,5 @@ def _boot_files(job: NativeJob, open_archive: OpenArchive) -> BootFiles:
 def _efi(job: NativeJob) -> bytes:
     loader = job.nanos / "bootx64.efi"
     if not loader.is_file():
-        raise InputError("Uefi is set, and the Nanos release has no bootx64.efi", remedy="use a release that has one")
+        raise InputError("Uefi is set, but the Nanos release has no bootx64.efi", remedy="use a release that has one")
     return loader.read_bytes()

@@ -99,7 +99,7 @@ def read_text(path: Path, *, what: str, limit: int, keep_bom: bool = False) -> s
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise _unreadable(path, f"can't be read ({reason})", "check the path and its permissions") from error
     if len(data) > limit:
-        raise _unreadable(path, f"is larger than {limit // 1024} KiB", f"give {what}, not the data it works on")
+        raise _unreadable(path, f"is larger than {limit // 1024} KiB", f"check that it is {what}")
     try:
         return data.decode("utf-8" if keep_bom else "utf-8-sig")
     except UnicodeDecodeError as error:

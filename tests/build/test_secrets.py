@@ -198,7 +198,7 @@ def test_the_ssh_agent_reaches_the_step(engine: Engine, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "field", "words"),
     [
-        ({"secrets": [{"id": "t", "env": "NO_SUCH_CANARY"}]}, "build.secrets[0].env", "NO_SUCH_CANARY isn't set"),
+        ({"secrets": [{"id": "t", "env": "NO_SUCH_CANARY"}]}, "build.secrets[0].env", "NO_SUCH_CANARY is not set"),
         ({"secrets": [{"id": "t", "file": "gone.pem"}]}, "build.secrets[0].file", "there is no file `gone.pem`"),
         ({"ssh": True}, "build.ssh", "SSH_AUTH_SOCK"),
     ],

@@ -214,7 +214,7 @@ def test_cache_directory_from_the_environment(monkeypatch: pytest.MonkeyPatch, t
 
 def test_unusable_cache_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="can't be used"):
+    with pytest.raises(InputError, match="cannot use the input cache"):
         Store(tmp_path / "file")
 
 
