@@ -17,7 +17,7 @@ from orchestrator.verification import StandIn, Verification
 
 if TYPE_CHECKING:
     from orchestrator.project.load import LoadedProject
-    from orchestrator.project.model import Project
+    from orchestrator.project.project import Project
     from orchestrator.project.paths import LeftOutBy
     from orchestrator.staged import OpenArchive
 
