@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.sandbox)
 
 
-class EngineScheduling(LoadScopeScheduling):
+class EngineScheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
     """Gives a worker of pytest-xdist a whole engine's tests, or a whole file's.
 
     Not by `xdist_group`: its marks change nothing under pytest 9.2 (pytest-xdist 3.8 writes to a name nobody reads).
