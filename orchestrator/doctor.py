@@ -35,7 +35,7 @@ class HostCheck:
     remedy: str = ""
 
 
-def examine() -> list[HostCheck]:
+def check_host() -> list[HostCheck]:
     """Every check, engines first. A private Podman may be started for a moment to see whether it works."""
     checks = [_engine(finding) for finding in candidates()]
     for look in (_python, _tools, _disk, _proxies, _certificates, _qemu):

@@ -30,7 +30,7 @@ class Document(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class DocumentProblem:
     """One thing wrong; `field` is its dotted place, "" for the whole document."""
 
     field: str
@@ -49,7 +49,7 @@ class Problem:
 class DocumentError(ValueError):
     """What was read is not such a document. `problems` has one at least; as text it is the first, in one line."""
 
-    def __init__(self, *problems: Problem) -> None:
+    def __init__(self, *problems: DocumentProblem) -> None:
         super().__init__(str(problems[0]))
         self.problems = problems
 
@@ -60,7 +60,7 @@ def parse_document(kind: type[T], data: str | bytes, *, newer: bool = False, lim
     `newer`: keys that the model doesn't know are kept and not looked at; a newer version may write more than this one.
     """
     if len(data) > limit:
-        raise DocumentError(Problem(field="", message=f"is larger than {size(limit)}"))
+        raise DocumentError(DocumentProblem(field="", message=f"is larger than {size(limit)}"))
     try:
         return TypeAdapter(kind).validate_json(data, extra="allow" if newer else None)
     except ValidationError as error:
@@ -78,13 +78,13 @@ def read_bounded(path: Path, limit: int = MOST_BYTES, *, links: bool = True) -> 
     """The bytes of a plain file that holds no more than `limit`. OSError, or DocumentError for any other."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
     if not links and not stat.S_ISREG(path.lstat().st_mode):
-        raise DocumentError(Problem(field="", message="is not a file"))
+        raise DocumentError(DocumentProblem(field="", message="is not a file"))
     with os.fdopen(os.open(path, flags), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise DocumentError(Problem(field="", message="is not a file"))
+            raise DocumentError(DocumentProblem(field="", message="is not a file"))
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise DocumentError(Problem(field="", message=f"is larger than {size(limit)}"))
+        raise DocumentError(DocumentProblem(field="", message=f"is larger than {size(limit)}"))
     return data
 
 
@@ -119,36 +119,36 @@ _WORDS: Final = {
 _BOUNDS: Final = {"greater_than_equal": "at least", "less_than_equal": "at most"}
 
 
-def _problem(kind: Any, row: dict[str, Any]) -> Problem:
+def _problem(kind: Any, row: dict[str, Any]) -> DocumentProblem:
     code, context = row["type"], row.get("ctx", {})
-    field, owner = _place(kind, row["loc"])
+    field, owner = _field_of(kind, row["loc"])
     if code == "json_invalid":
-        return Problem(field="", message=f"{NOT_JSON}: {context['error']}")
+        return DocumentProblem(field="", message=f"{NOT_JSON}: {context['error']}")
     if code == "extra_forbidden":
         known = [info.alias or name for name, info in owner.model_fields.items()] if owner is not None else []
         above, _, name = field.rpartition(".")
-        return Problem(field=above, message=f"unknown key {shown(name)}", remedy=did_you_mean(name, known))
+        return DocumentProblem(field=above, message=f"unknown key {shown(name)}", remedy=did_you_mean(name, known))
     if code == "literal_error":
         value, expected = row["input"], context["expected"]
         close = nearest(value, expected.replace("'", "").replace(" or ", ", ").split(", ")) if _text(value) else None
         message = f"is {shown(value)}, must be {expected.replace(chr(39), '')}"
-        return Problem(field=field, message=message, remedy=f"did you mean `{close}`?" if close else "")
+        return DocumentProblem(field=field, message=message, remedy=f"did you mean `{close}`?" if close else "")
     if code == "value_error":
-        return Problem(field=field, message=str(context["error"]))
+        return DocumentProblem(field=field, message=str(context["error"]))
     if code in _BOUNDS:
         bound = next(value for name, value in context.items() if name in ("ge", "le"))
-        return Problem(field=field, message=f"is {shown(row['input'])}, must be {_BOUNDS[code]} {bound}")
+        return DocumentProblem(field=field, message=f"is {shown(row['input'])}, must be {_BOUNDS[code]} {bound}")
     if code in _WORDS:
-        return Problem(field=field, message=_WORDS[code])
+        return DocumentProblem(field=field, message=_WORDS[code])
     words = row["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
-    return Problem(field=field, message=f"is {shown(row['input'])}, must be {words}")
+    return DocumentProblem(field=field, message=f"is {shown(row['input'])}, must be {words}")
 
 
 def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _place(kind: Any, loc: tuple[str | int, ...]) -> tuple[str, type[BaseModel] | None]:
+def _field_of(kind: Any, loc: tuple[str | int, ...]) -> tuple[str, type[BaseModel] | None]:
     """The dotted place, without the names by which pydantic tells the members of a union apart; the model that has
     the last key."""
     text, at, owner = "", [kind], None

@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.amounts import size
 from orchestrator.errors import UsageError
-from orchestrator.files import Tree
+from orchestrator.files import GuardedTree
 from orchestrator.image.errors import ImageError
 from orchestrator.image.listing import SPARSE_SLACK, ListingEntry, tree_listing
 from orchestrator.image.reader import CHUNK, Filesystem, Image
@@ -167,7 +167,7 @@ def extract_tree(filesystem: Filesystem, directory: Path, on_time: Callable[[], 
         raise UsageError(f"{directory} is not empty; nothing was written", remedy="give a new or empty directory")
     _check_sizes(filesystem, directory)
     count = 0
-    with Tree(directory) as tree:
+    with GuardedTree(directory) as tree:
         for path, node in filesystem.walk():
             target = PurePosixPath(path.lstrip("/"))
             count += 1
@@ -198,7 +198,9 @@ def _check_sizes(filesystem: Filesystem, directory: Path) -> None:
         )
 
 
-def _write(filesystem: Filesystem, node: File, tree: Tree, target: PurePosixPath, on_time: Callable[[], None]) -> None:
+def _write(
+    filesystem: Filesystem, node: File, tree: GuardedTree, target: PurePosixPath, on_time: Callable[[], None]
+) -> None:
     with tree.file(target) as sink:
         for extent in node.extents:
             # Holes stay holes, and aren't gone through: a claimed size must cost neither disk nor time.

@@ -89,7 +89,7 @@ def _written_out(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii") if ord(character) > 0xFF else repr(character)[1:-1]
 
 
-class Output:
+class OutputFilter:
     """A program's output as it streams to a terminal: lines and colours pass, and CR, which begins a line again."""
 
     def __init__(self) -> None:

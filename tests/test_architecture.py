@@ -88,7 +88,7 @@ OWN_WRITING = {
     "orchestrator.run.sandbox.limits": "control groups",
     "orchestrator.run.sandbox.notify": "/proc/PID/mem",
     "orchestrator.run.sandbox.rehearsal": "the rehearsal's own folders",
-    "orchestrator.run.sandbox.places": "the rehearsal's own folders",
+    "orchestrator.run.sandbox.sandboxes": "the rehearsal's own folders",
 }
 WRITERS = {
     "write_text", "write_bytes", "mkdir", "makedirs", "touch", "symlink_to", "hardlink_to", "symlink", "link", "mknod",

@@ -22,9 +22,9 @@ from orchestrator.events import ignore
 @json_failures
 def doctor(as_json: bool) -> None:
     """Check engines, runtimes, tools, disk, proxies, certificates and QEMU on this machine, and suggest fixes."""
-    from orchestrator.doctor import examine
+    from orchestrator.doctor import check_host
 
-    checks = examine()
+    checks = check_host()
     usable = all(check.status != "error" for check in checks)
     if as_json:
         answer_json({"ok": usable, "checks": [asdict(check) for check in checks]})

@@ -26,7 +26,7 @@ from orchestrator.errors import UsageError
 from orchestrator.resolved import InputName
 
 if TYPE_CHECKING:
-    from orchestrator.lock.resolve import Updated
+    from orchestrator.lock.resolve import LockUpdate
 
 ALL = "*"
 SHOWN_CHANGES = 40
@@ -75,7 +75,7 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
     _say_changes(updated, diff)
 
 
-def _say_changes(updated: Updated, diff: bool) -> None:
+def _say_changes(updated: LockUpdate, diff: bool) -> None:
     tell = answer if diff else say
     if updated.before is None and not diff:
         say(f"wrote {updated.path}; keep it with the project")

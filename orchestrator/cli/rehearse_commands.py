@@ -89,12 +89,12 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
     No network, no fork or exec, a read-only root, /workspace the only writable place. Exit 0: the program ended with
     0 (and answered its task); 7: it failed; 3: no sandbox is available.
     """
-    from orchestrator.run.sandbox.rehearsal import Options
+    from orchestrator.run.sandbox.rehearsal import RehearseOptions
     from orchestrator.run.sandbox.rehearsal import rehearse as run_rehearsal
 
     if fix is not None and not trace:
         raise UsageError("--fix writes what --trace finds", remedy="give both")
-    options = Options(
+    options = RehearseOptions(
         engine=engine, timeout=timeout, memory=memory, cpus=cpus, disk=disk, threads=threads, runtime=runtime,
         task=task, files=files, workspace=workspace, trace=trace, gpus=gpus, sink=None if as_json else Relay(),
     )  # fmt: skip

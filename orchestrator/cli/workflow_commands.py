@@ -54,15 +54,15 @@ def run_workflow(  # noqa: PLR0913 - one parameter an option
     The files of a program's result go to the next one. Exit 0: every program gave a result; 7: one did not, and the
     programs after it were not run.
     """
-    from orchestrator.run.sandbox.rehearsal import Options
-    from orchestrator.run.workflow.document import read_workflow
-    from orchestrator.run.workflow.execution import Done, booted, find_images, rehearsed
+    from orchestrator.run.sandbox.rehearsal import RehearseOptions
+    from orchestrator.run.workflow.execution import StepRun, boot_runner, find_images, rehearse_runner
     from orchestrator.run.workflow.execution import run_workflow as run
+    from orchestrator.run.workflow.workflow_file import read_workflow
 
     steps = read_workflow(workflow)
     images = find_images(steps, programs, workflow.parent)
 
-    def told(done: Done) -> None:
+    def told(done: StepRun) -> None:
         if as_json:
             return
         say(f"{done.step.program}: {done.error or 'gave its result'} ({seconds(done.outcome.seconds)})")
@@ -72,7 +72,11 @@ def run_workflow(  # noqa: PLR0913 - one parameter an option
             for each in done.files:
                 answer(f"  {each.path}  {size(each.size)}  BLAKE3 {each.blake3}")
 
-    runner = booted(timeout) if in_qemu else rehearsed(Options(engine=engine, timeout=timeout), say_notice)
+    runner = (
+        boot_runner(timeout)
+        if in_qemu
+        else rehearse_runner(RehearseOptions(engine=engine, timeout=timeout), say_notice)
+    )
     done = run(steps, images, workflow.parent, runner, told, output)
     failed = done[-1].error
     if as_json:

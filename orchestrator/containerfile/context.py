@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from orchestrator.containerfile.members import Member, content_of, status_of, unreadable
-from orchestrator.containerfile.order import MTIME, Order, order_of
+from orchestrator.containerfile.order import MTIME, TimeOrder, order_of
 from orchestrator.containerfile.tree import HostTree, Walk
 from orchestrator.errors import UsageError
 from orchestrator.events import Emit, Notice, ignore
-from orchestrator.files import Tree
+from orchestrator.files import GuardedTree
 
 __all__ = ["MTIME", "ORDER", "BuildContext", "Content", "HostFile", "HostTree", "Part"]
 
@@ -84,7 +84,7 @@ class BuildContext:
     def write_to(self, directory: Path) -> None:
         """Write the context as files under `directory` (made if missing; its files of the same names replaced)."""
         members = self._in_order()
-        with Tree(directory) as tree:
+        with GuardedTree(directory) as tree:
             for member in members:
                 path = PurePosixPath(member.path)
                 there = tree.kind(path)
@@ -154,7 +154,7 @@ def _sorted(found: dict[str, Member]) -> list[Member]:
     return [found[path] for path in sorted(found, key=lambda path: path.split("/"))]
 
 
-def _order(members: Iterable[Member]) -> Order:
+def _order(members: Iterable[Member]) -> TimeOrder:
     try:
         return order_of((each.path, each.source) for each in members if each.aged and each.source is not None)
     except OSError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.containerfile.caches import NINJA_LOG, is_cache
-from orchestrator.containerfile.ignore import IGNORE_FILES, Rules, load_rules
+from orchestrator.containerfile.ignore import IGNORE_FILES, IgnoreRules, load_rules
 from orchestrator.containerfile.members import Member, scan, status_of
 from orchestrator.containerfile.order import MTIME
 from orchestrator.containerfile.ours import is_temporary, names_of_ours
@@ -46,7 +46,7 @@ class Walk:
     def __post_init__(self) -> None:
         prefix = self.tree.prefix.strip("/")
         self._prefix = f"{prefix}/" if prefix else ""
-        self._rules, self._file = load_rules(self.tree.source) if self.tree.ignore_file else (Rules(), None)
+        self._rules, self._file = load_rules(self.tree.source) if self.tree.ignore_file else (IgnoreRules(), None)
         self._excluded = {path.resolve() for path in self.tree.exclude}
 
     def members(self) -> Iterator[Member]:

@@ -141,7 +141,7 @@ def is_elf(start: bytes) -> bool:
 def read_elf(stream: BinaryIO) -> ElfFacts:
     """The facts of the ELF file in a seekable stream, which is left open. ElfError when it can't be read."""
     try:
-        facts = _Reader(ELFFile(cast("BinaryIO", _View(stream)))).facts()
+        facts = _ElfReader(ELFFile(cast("BinaryIO", _View(stream)))).facts()
         return replace(facts, alignment=min(_section_alignment(stream), facts.alignment)) if facts.native else facts
     except _PARSER_ERRORS as error:
         raise ElfError(f"damaged ELF file: {type(error).__name__}: {str(error)[:120]}") from error
@@ -159,7 +159,7 @@ def _section_alignment(stream: BinaryIO) -> int:
     return max((alignment for flags, alignment in sections if flags & _SECTION_LOADED), default=1)
 
 
-class _Reader:
+class _ElfReader:
     """One pass over the program headers, then over the dynamic section by way of them."""
 
     def __init__(self, elf: ELFFile) -> None:

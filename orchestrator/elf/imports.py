@@ -40,7 +40,7 @@ def _imported(stream: BinaryIO, wanted: Collection[str] | None) -> frozenset[str
     names = _at_address(stream, loads, tags[_STRTAB], tags[_STRSZ])
     places = None
     if wanted is not None:
-        places = {at: name for name in wanted for at in _places(names, name.encode() + b"\0")}
+        places = {at: name for name in wanted for at in _name_offsets(names, name.encode() + b"\0")}
         if not places:
             return frozenset()  # most files: their symbols, which may be many, need no look
     ends = [value for tag, value in tags.items() if tag in _ADDRESSES and value > tags[_SYMTAB]]
@@ -95,7 +95,7 @@ def _text(names: bytes, at: int) -> str:
     return names[at : end if end >= 0 else at + _LONGEST_NAME].decode("utf-8", "replace")
 
 
-def _places(names: bytes, name: bytes) -> Iterator[int]:
+def _name_offsets(names: bytes, name: bytes) -> Iterator[int]:
     """Where a symbol of this name may point: linkers store a name that ends another one inside that."""
     at = names.find(name)
     while at >= 0:

@@ -40,7 +40,7 @@ def build_parameters(request: BuildRequest) -> dict[str, Any]:
     }
 
 
-def counted(chunks: Iterable[bytes], emit: Emit) -> Iterator[bytes]:
+def count_sent(chunks: Iterable[bytes], emit: Emit) -> Iterator[bytes]:
     """`chunks`, with events that say how much has been sent. The step begins when the engine takes the first."""
     began, sent, told = time.monotonic(), 0, 0.0
     emit(StepStarted(id=CONTEXT_STEP, stage="context", title="send the build context"))
@@ -147,7 +147,7 @@ def engine_gone(info: EngineInfo, error: GoneError) -> EngineError:
     return EngineError(f"{name} went away during the build ({error.message})", remedy=remedy)
 
 
-def no_image(info: EngineInfo) -> NoReturn:
+def raise_no_image(info: EngineInfo) -> NoReturn:
     """The stream of a build ended without an error and without an image."""
     raise EngineError(
         f"{info.kind} at {info.endpoint} ended the build without an image; it may have been stopped",

@@ -21,20 +21,20 @@ from orchestrator.gpu.tables import (
     firmware_files,
     ptx_cuda,
 )  # fmt: skip
-from orchestrator.gpu.tree import DRIVER_LIBRARIES, Library, Look, Tree
+from orchestrator.gpu.tree import DRIVER_LIBRARIES, GpuInventory, GpuTree, Library
 
 GPU_KLIB: Final = "gpu_nvidia"
 _SECTOR: Final = 512
 _SAME_ASSETS: Final = "take library, klib and firmware from the same gpu-assets; never CUDA's stubs"
 
 
-def check_tree(tree: Tree, *, program: str = "", families: Sequence[str] = ()) -> Iterator[Finding]:
+def check_tree(tree: GpuTree, *, program: str = "", families: Sequence[str] = ()) -> Iterator[Finding]:
     """Everything that can be known about the GPU parts of a whole tree.
 
     `families`: the GPU families the project names; without any, one that the packed firmware serves must do.
     Of a tree with neither the GPU klib nor firmware nothing is said but that its program's GPU code is of no use.
     """
-    check = _Check(look=Look(tree=tree), program=program, names=tuple(families))
+    check = _Check(look=GpuInventory(tree=tree), program=program, names=tuple(families))
     klib = GPU_KLIB in tree.klibs()
     if not klib and not check.look.firmware:
         yield from check.useless_code()
@@ -50,9 +50,9 @@ def check_tree(tree: Tree, *, program: str = "", families: Sequence[str] = ()) -
     yield from check.gpu_code()
 
 
-def check_asset_tree(tree: Tree, *, families: Sequence[str] = ()) -> Iterator[Finding]:
+def check_asset_tree(tree: GpuTree, *, families: Sequence[str] = ()) -> Iterator[Finding]:
     """What can be known of the GPU assets alone, before anything is built."""
-    check = _Check(look=Look(tree=tree), program="", names=tuple(families))
+    check = _Check(look=GpuInventory(tree=tree), program="", names=tuple(families))
     yield from check.assets(GPU_KLIB in tree.klibs())
     yield from check.klib()
     yield from check.boot_space()
@@ -66,7 +66,7 @@ def check_asset_tree(tree: Tree, *, families: Sequence[str] = ()) -> Iterator[Fi
 
 @dataclass(kw_only=True)
 class _Check:
-    look: Look
+    look: GpuInventory
     program: str
     names: tuple[str, ...]
 

@@ -40,7 +40,7 @@ def firmware_of(paths: Iterable[str]) -> dict[str, frozenset[str]]:
     return {version: frozenset(names) for version, names in sorted(found.items())}
 
 
-class Tree(Protocol):
+class GpuTree(Protocol):
     """Where files come from. Paths are absolute guest paths; klibs go by name."""
 
     def sizes(self) -> Mapping[str, int]:
@@ -77,10 +77,10 @@ class Library:
 
 
 @dataclass(kw_only=True)
-class Look:
+class GpuInventory:
     """What the check needs to know of a tree, each thing found out once."""
 
-    tree: Tree
+    tree: GpuTree
     program: str = ""
 
     @cached_property

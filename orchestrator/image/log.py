@@ -39,7 +39,7 @@ class Extension:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Log:
+class TfsLog:
     """A decoded log. `root` is unchecked: tuples in it may be shared or even contain themselves."""
 
     version: int
@@ -199,11 +199,11 @@ class _LogReader:
             self._segments.clear()
 
 
-def read_log(read_at: ReadAt, length: int) -> Log:
+def read_log(read_at: ReadAt, length: int) -> TfsLog:
     """Read and decode the log of a partition of `length` bytes. ImageError for anything the format forbids."""
     reader = _LogReader(read_at, length)
     reader.run()
-    return Log(
+    return TfsLog(
         version=reader.extensions[0].version,
         uuid=reader.uuid,
         label=reader.label,

@@ -75,7 +75,7 @@ class _Device:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trace:
+class PathTrace:
     """How a path ends when it is followed: `path` is without symbolic links, `node` what is there, or None.
 
     `end` is found; stopped (at a path that was to be the last, whatever is there); missing (of what is missing, `path`
@@ -138,7 +138,7 @@ class Filesystem:
         found = self.trace(path, follow)
         return None if found.node is None else (found.path, found.node)
 
-    def trace(self, path: str, follow: bool = True, stop: Container[str] = ()) -> Trace:
+    def trace(self, path: str, follow: bool = True, stop: Container[str] = ()) -> PathTrace:
         """Where `path` leads, as `resolve`; no further than to one of the paths in `stop`."""
         names: list[str] = []
         directories = [self.root]
@@ -160,13 +160,13 @@ class Filesystem:
             child = node.children.get(name)
             here = f"/{'/'.join([*names, name])}"
             if here in stop:
-                return Trace(path=here, node=child, end="stopped")
+                return PathTrace(path=here, node=child, end="stopped")
             if child is None:
                 return _missing([*names, name, *todo[::-1]])
             if isinstance(child, Symlink) and (follow or any(todo)):
                 hops += 1
                 if hops > SYMLINK_HOPS:
-                    return Trace(path=here, node=None, end="endless")
+                    return PathTrace(path=here, node=None, end="endless")
                 if child.target.startswith("/"):
                     names, directories, node = [], [self.root], self.root
                 todo.extend(child.target.split("/")[::-1])
@@ -175,7 +175,7 @@ class Filesystem:
             node = child
             if isinstance(child, Directory):
                 directories.append(child)
-        return Trace(path=f"/{'/'.join(names)}", node=node, end="found")
+        return PathTrace(path=f"/{'/'.join(names)}", node=node, end="found")
 
     def read(self, file: File) -> Iterator[bytes]:
         """The file's bytes in chunks of at most 1 MiB; holes come as zeros."""
@@ -203,8 +203,8 @@ class Filesystem:
         return BufferedReader(_FileStream(self, file), 64 * 1024)
 
 
-def _missing(names: list[str]) -> Trace:
-    return Trace(path=posixpath.normpath("/" + "/".join(filter(None, names))), node=None, end="missing")
+def _missing(names: list[str]) -> PathTrace:
+    return PathTrace(path=posixpath.normpath("/" + "/".join(filter(None, names))), node=None, end="missing")
 
 
 class _FileStream(RawIOBase):

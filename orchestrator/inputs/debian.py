@@ -14,18 +14,18 @@ from orchestrator import archive as reading
 from orchestrator import files, process
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access, differs, not_in_cache
-from orchestrator.inputs.contained import Place, place
+from orchestrator.inputs.bootstrap_sandbox import BootstrapSandbox, open_sandbox
 from orchestrator.inputs.cuda import PREFIX, add_toolkit
-from orchestrator.inputs.store import Entry, key_of
+from orchestrator.inputs.store import CacheEntry, key_of
 from orchestrator.inputs.trees import file_digest
 from orchestrator.project import mirrors
-from orchestrator.project.model import Base, Bootstrap
+from orchestrator.project.project import Base, Bootstrap
 from orchestrator.resolved import InputName, Pin, debian_mirror, redact
 
 SOURCE_DATE_EPOCH = 1_577_836_800  # 2020-01-01: the same packages give the same tar
 _PREFERENCES_AT = "/etc/apt/preferences.d/orchestrator-lock"
 _STATUS, _STATUS_SIZE = "./var/lib/dpkg/status", 256 * 2**20
-_LIMITS = reading.Limits(members=5_000_000)
+_LIMITS = reading.UnpackLimits(members=5_000_000)
 # Names of our own files in mmdebstrap's place.
 _TAR, _PREFERENCES, _SUMS = "base.tar", "preferences", "debs"
 # What apt's index says of each package that it installed. Nothing, where a mirror's index can't be asked: then the
@@ -41,7 +41,7 @@ _DEB = re.compile(r"([a-z0-9][a-z0-9+.-]*=[0-9A-Za-z.+:~-]+) ([0-9a-f]{64})")
 _FORGET_HOST = 'rm -f "$1/etc/resolv.conf" "$1/etc/hostname"'
 
 
-def debian_rootfs(access: Access, bootstrap: Bootstrap) -> Entry:
+def bootstrap_rootfs(access: Access, bootstrap: Bootstrap) -> CacheEntry:
     """A Debian root file system as a tar in the cache; made by mmdebstrap when it isn't there.
 
     The same tar serves every engine, so that images agree. Errors: InputError.
@@ -59,7 +59,7 @@ def debian_rootfs(access: Access, bootstrap: Bootstrap) -> Entry:
         return access.store.keep(name, fill, newer_than=access.newer_than)
 
 
-def locked_rootfs(access: Access, base: Base, name: InputName, pin: Pin) -> Entry:
+def restore_rootfs(access: Access, base: Base, name: InputName, pin: Pin) -> CacheEntry:
     """The tar that the lock names: kept, or made again of exactly its packages."""
     expected = pin.values["sha256"]
     suite = base.bootstrap.debian if base.bootstrap else pin.values.get("suite", "")
@@ -135,7 +135,7 @@ class _Rootfs:
             )
         version = process.run(["mmdebstrap", "--version"]).stdout.strip()
         trusted = not self.mirror or self.mirror in self.access.own_mirrors.values()
-        with place(self.access.emit, trusted=trusted) as where:
+        with open_sandbox(self.access.emit, trusted=trusted) as where:
             files.write_new(where.outside / _PREFERENCES, _preferences(_debs(self.pinned)).encode())
             _mmdebstrap(self.access, self._arguments(where))
             where.take(_TAR, target)
@@ -155,7 +155,7 @@ class _Rootfs:
         pinned = tuple(each for each in self.pinned if each.startswith(PREFIX))
         return {"python": "\n".join(add_toolkit(self.access, self.bootstrap.cuda, target, pinned, SOURCE_DATE_EPOCH))}
 
-    def _arguments(self, where: Place) -> list[str]:
+    def _arguments(self, where: BootstrapSandbox) -> list[str]:
         include = (f"--include={','.join(self.packages)}",) if self.packages else ()
         pinning = (
             (
@@ -224,7 +224,7 @@ def _deb_sums(index: str) -> str:
     return "\n".join(sorted(row for row in rows if _DEB.fullmatch(row)))
 
 
-def locked_packages(entry: Entry) -> tuple[str, ...]:
+def locked_packages(entry: CacheEntry) -> tuple[str, ...]:
     """What a lock says of a base's packages: `name=version sha256:HEX` of the .deb, or `name=version` where unknown.
 
     Python packages, which CUDA is from, follow: `pypi:name=version sha256:HEX` of the wheel.
@@ -244,7 +244,11 @@ def packages_in(tar: Path, sha256: str) -> tuple[str, ...]:  # noqa: ARG001 - th
 def packages_of(tar: Path) -> tuple[str, ...]:
     """`name=version` of every installed package of a Debian root file system's tar, sorted."""
     try:
-        with tar.open("rb") as stream, reading.errors(), reading.read_tar(reading.unpacked(stream, _LIMITS)) as archive:
+        with (
+            tar.open("rb") as stream,
+            reading.translate_errors(),
+            reading.read_tar(reading.unpack(stream, _LIMITS)) as archive,
+        ):
             status = next((member for member in archive if member.name == _STATUS), None)
             if status is None:
                 raise reading.ArchiveError(f"there is no {_STATUS}")

@@ -28,7 +28,7 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Collected:
+class GcReport:
     """What was removed, what stays (bytes), and whether some had to stay because builds are running."""
 
     removed: tuple[Item, ...]
@@ -57,7 +57,7 @@ def items(store: Store) -> list[Item]:
     return sorted(found, key=lambda item: (item.used, item.key))
 
 
-def collect(store: Store, keep: int) -> Collected:
+def collect(store: Store, keep: int) -> GcReport:
     """Remove the longest unused until at most `keep` bytes are left."""
     now = time.time()
     every = items(store)
@@ -81,4 +81,4 @@ def collect(store: Store, keep: int) -> Collected:
     for name, record in store.names():
         if not (store.root / "entries" / record["key"]).exists() and "commit" not in record:
             store.forget(name)
-    return Collected(removed=tuple(removed), kept=left, spared=spared)
+    return GcReport(removed=tuple(removed), kept=left, spared=spared)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.inputs.releases import COMMON_URL, GPU_URL
-from orchestrator.project.model import Base, Gevulot, Nanos, Project
+from orchestrator.project.project import Base, Gevulot, Nanos, Project
 from orchestrator.resolved import InputName, redact_url
 
 Request = Mapping[str, Any]

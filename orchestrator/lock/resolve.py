@@ -11,42 +11,42 @@ from orchestrator.events import Emit, Notice
 from orchestrator.files import write_text
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.requests import requests_of
-from orchestrator.inputs.resolve import Options, resolve_inputs
+from orchestrator.inputs.resolve import ResolveOptions, resolve_inputs
 from orchestrator.inputs.store import Store
 from orchestrator.lock.changes import Change, changes
-from orchestrator.lock.model import Lock, lock_of, lock_text, read_lock
+from orchestrator.lock.project_lock import ProjectLock, lock_of, lock_text, read_lock
 from orchestrator.project.load import LoadedProject, lock_path
 from orchestrator.resolved import Inputs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class LockPolicy:
     """`locked`: the lock must be there and say everything; `offline`: nothing is fetched. `options`: for tests."""
 
     locked: bool = False
     offline: bool = False
-    options: Options = field(default_factory=Options)
+    options: ResolveOptions = field(default_factory=ResolveOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Updated:
+class LockUpdate:
     """What `update_lock` did: the file, the differences to the lock before (None: there was none), the inputs."""
 
     path: Path
-    before: Lock | None
+    before: ProjectLock | None
     changes: Sequence[Change]
     inputs: Inputs
 
 
 def resolve_locked(
-    loaded: LoadedProject, engine: ImageStore | None, emit: Emit, policy: Policy | None = None
+    loaded: LoadedProject, engine: ImageStore | None, emit: Emit, policy: LockPolicy | None = None
 ) -> Inputs:
     """Every input, as the lock beside the project says. A lock that is missing or lacks something is written.
 
     With `locked` it is a UsageError instead, and a local file that isn't as it was is an InputError. Without an engine
     (`render`) nothing is written: the bases would be missing. Errors else: those of `resolve_inputs`.
     """
-    policy = policy or Policy()
+    policy = policy or LockPolicy()
     path = lock_path(loaded.path)
     lock = read_lock(path)
     if lock is None and policy.locked:
@@ -78,7 +78,7 @@ def update_lock(
     upgrade: frozenset[str] = frozenset(),
     write: bool = True,
     store: Store | None = None,
-) -> Updated:
+) -> LockUpdate:
     """Resolve; the inputs named in `upgrade`, and those that the lock lacks, are asked for anew. Writes the lock.
 
     With `write` False only the differences are found out. Errors: UsageError for a name that isn't an input.
@@ -86,14 +86,14 @@ def update_lock(
     path = lock_path(loaded.path)
     before = read_lock(path)
     known_names(loaded, upgrade)
-    old = before or Lock()
+    old = before or ProjectLock()
     stale = {change.input for change in _stale(loaded, before)} if before else set()
     pins = {name: pin for name, pin in old.pins().items() if name not in upgrade | stale}
-    inputs = resolve_inputs(loaded, engine, emit, Options(store=store, pins=pins, refresh=bool(upgrade)))
+    inputs = resolve_inputs(loaded, engine, emit, ResolveOptions(store=store, pins=pins, refresh=bool(upgrade)))
     after = lock_of(loaded.project, inputs)
     if write and (before is None or lock_text(after) != lock_text(before)):
         write_text(path, lock_text(after))
-    return Updated(path=path, before=before, changes=changes(old, after), inputs=inputs)
+    return LockUpdate(path=path, before=before, changes=changes(old, after), inputs=inputs)
 
 
 def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
@@ -106,7 +106,7 @@ def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
     return known
 
 
-def _stale(loaded: LoadedProject, lock: Lock | None) -> list[Change]:
+def _stale(loaded: LoadedProject, lock: ProjectLock | None) -> list[Change]:
     """How what project.yaml asks for differs from what it asked for when the lock was written."""
     if lock is None:
         return []
@@ -120,7 +120,7 @@ def _stale(loaded: LoadedProject, lock: Lock | None) -> list[Change]:
             found.append(Change(input=name, what="asked", before="", after="not locked"))
         elif entry.requested != asked[name]:
             new = entry.model_copy(update={"requested": dict(asked[name])})
-            found += changes(Lock(entries={name: entry}), Lock(entries={name: new}))
+            found += changes(ProjectLock(entries={name: entry}), ProjectLock(entries={name: new}))
     return found
 
 
@@ -136,7 +136,7 @@ def _field(name: str) -> str:
     return {"gevulot-base": "gevulot.base", "nanos-common": "nanos"}.get(name, name)
 
 
-def _local_changes(loaded: LoadedProject, lock: Lock, inputs: Inputs, emit: Emit, policy: Policy) -> None:
+def _local_changes(loaded: LoadedProject, lock: ProjectLock, inputs: Inputs, emit: Emit, policy: LockPolicy) -> None:
     """The user's own files and directories: changed ones are worth a word, or with --locked an error."""
     findings = loaded.findings()
     for name, entry in lock.entries.items():
@@ -157,7 +157,7 @@ def _local_changes(loaded: LoadedProject, lock: Lock, inputs: Inputs, emit: Emit
     findings.raise_if_errors("inputs differ from the lock", InputError)
 
 
-def _write(path: Path, lock: Lock, emit: Emit, stale: Sequence[Change]) -> None:
+def _write(path: Path, lock: ProjectLock, emit: Emit, stale: Sequence[Change]) -> None:
     try:
         write_text(path, lock_text(lock))
     except OSError as error:

@@ -45,7 +45,7 @@ class _StopError(Exception):
 
 def read(text: str, file: str) -> JsonDocument:
     """Parse one JSON value. Never raises for bad text."""
-    reader = _Reader(text, file)
+    reader = _JsonReader(text, file)
     try:
         data = reader.document()
     except _StopError:
@@ -53,7 +53,7 @@ def read(text: str, file: str) -> JsonDocument:
     return JsonDocument(data=data, lines=reader.lines, raw=reader.raw, findings=tuple(reader.findings.found))
 
 
-class _Reader:
+class _JsonReader:
     def __init__(self, text: str, file: str) -> None:
         self.text = text
         self.at = 0

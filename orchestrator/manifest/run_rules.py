@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.manifest.effective import NET_MASK, is_address
 from orchestrator.manifest.report import Report
 from orchestrator.manifest.schema import RUN_CONFIG, canonical
-from orchestrator.project.model import Resources
+from orchestrator.project.project import Resources
 from orchestrator.suggest import shown
 
 _MEMORY = re.compile(r"([0-9]{1,12})([kKmMgG]?)")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.errors import BuildStepError
-from orchestrator.files import emptied
+from orchestrator.files import open_emptied
 from orchestrator.packers.staged import OpenArchive, read_entries
 
 IMAGES = "/root/.ops/images"
@@ -127,7 +127,7 @@ def extract_image(
 
     Errors: BuildStepError when there is none, EngineError for a broken stream.
     """
-    with open_archive(f"{IMAGES}/{name}") as stream, emptied(target) as sink:
+    with open_archive(f"{IMAGES}/{name}") as stream, open_emptied(target) as sink:
         for entry in read_entries(stream, ""):
             if entry.kind != "file":
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from orchestrator.plan.model import Origin
+from orchestrator.plan.plan import Origin
 
 # (stage or "" for any, what the instruction contains, the field that it came from); the first match counts.
 _RULES = (

@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.errors import Finding, UsageError
 from orchestrator.findings import Findings, nearest_line
 from orchestrator.project import yaml_reader
-from orchestrator.project.model import Project
+from orchestrator.project.project import Project
 from orchestrator.project.validation import Checker
 
 MAX_BYTES = 256 * 1024

@@ -18,7 +18,7 @@ from orchestrator.project.paths import LeftOutBy
 from orchestrator.project.user_settings import settings_path
 
 
-def outside(loaded: LoadedProject) -> list[Finding]:
+def check_outside(loaded: LoadedProject) -> list[Finding]:
     """A note for everything that the project takes from outside its own directory. Looks at names, reads nothing."""
     findings = Findings(file=str(loaded.path), lines=loaded.lines)
     root = os.path.realpath(loaded.root)

@@ -13,7 +13,7 @@ from orchestrator.findings import Findings
 from orchestrator.network import is_plain
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.mirrors import redirect
-from orchestrator.project.model import RUNTIME_REFS
+from orchestrator.project.project import RUNTIME_REFS
 from orchestrator.project.secrets import RESERVED, report_missing
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -27,7 +27,7 @@ LeftOutBy = Callable[[str], str]
 def check_paths(loaded: LoadedProject, left_out_by: LeftOutBy) -> list[Finding]:
     """Findings about host paths and about fields that don't fit each other; errors are for the caller to raise.
 
-    The manifest's own file is for `effective_manifest` to read, and to miss.
+    The manifest's own file is for `merge_manifest` to read, and to miss.
     """
     checker = _Checker(loaded=loaded, left_out_by=left_out_by, findings=loaded.findings())
     checker.context()

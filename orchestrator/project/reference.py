@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from orchestrator.project import model as project_model
-from orchestrator.project.model import Base, Project
+from orchestrator.project import project as project_model
+from orchestrator.project.project import Base, Project
 from orchestrator.project.schema import EXAMPLES, PATTERNS, item_models, models_in
 
 FIRST_RELEASE = "0.1"
@@ -72,7 +72,7 @@ _NAMES = {str: "text", int: "whole number", bool: "true or false", float: "numbe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Key:
+class ProjectKey:
     """One key of project.yaml. `name` is dotted, `[]` for the items of a list; `default` "" means required."""
 
     name: str
@@ -83,7 +83,7 @@ class Key:
     description: str
 
 
-def keys() -> Iterator[Key]:
+def keys() -> Iterator[ProjectKey]:
     """Every key of project.yaml, parents first, in the model's order."""
     yield from _keys(Project, "")
 
@@ -126,11 +126,11 @@ def json_schema_text() -> str:
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _keys(table: type[BaseModel], parent: str) -> Iterator[Key]:
+def _keys(table: type[BaseModel], parent: str) -> Iterator[ProjectKey]:
     for field, info in table.model_fields.items():
         name = f"{parent}.{info.alias or field}" if parent else info.alias or field
         plain = name.replace("[]", "")
-        yield Key(
+        yield ProjectKey(
             name=name,
             type=_type_of(info.annotation, plain, info),
             default=_default_of(info),

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from orchestrator.findings import Findings
 from orchestrator.project import mirrors, yaml_reader
 from orchestrator.project.load import MAX_BYTES, LoadedProject, read_text
-from orchestrator.project.model import Line, Mirrors, Model, Network
+from orchestrator.project.project import Line, Mirrors, Model, Network
 from orchestrator.suggest import did_you_mean
 
 

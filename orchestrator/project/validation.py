@@ -11,9 +11,9 @@ from pydantic_core import ErrorDetails
 
 from orchestrator.findings import Findings
 from orchestrator.project import mirrors, schema
-from orchestrator.project.model import Project
+from orchestrator.project.project import Project
 from orchestrator.project.wrong_value import WrongValueError
-from orchestrator.project.yaml_reader import Document, join
+from orchestrator.project.yaml_reader import YamlDocument, join
 from orchestrator.suggest import did_you_mean, is_slip, nearest, shown
 
 _VERSION_FIELDS = (
@@ -27,7 +27,7 @@ class Checker:
     """Validates one document; `errors` and `warnings` fill as it goes."""
 
     file: str
-    document: Document
+    document: YamlDocument
     errors: Findings = field(init=False)
     warnings: Findings = field(init=False)
     # Fields that an unknown key was probably meant to be: to call them missing too would say one thing twice.
@@ -79,7 +79,7 @@ class Checker:
             return
         where = f"under `{path}`" if path else "at the top level"
         message = f"unknown key {where}"
-        close, other, elsewhere = nearest(key, known), schema.other_name(key, path), schema.places(key)
+        close, other, elsewhere = nearest(key, known), schema.other_name(key, path), schema.parents_of_key(key)
         if key.startswith("x-") and not path:
             remedy = "remove it; keys of your own (`x-…`) aren't allowed, but anchors may stand on any known key"
         elif close is not None and is_slip(key, close):

@@ -13,9 +13,9 @@ from typing import Any
 
 from orchestrator.digest import file_blake3
 from orchestrator.errors import Finding, VerificationError, error, warning
-from orchestrator.files import read_only
+from orchestrator.files import open_read_only
 from orchestrator.provenance.attach import ENVELOPE, PROVENANCE, SBOM
-from orchestrator.provenance.check import signature_check
+from orchestrator.provenance.check import check_signature
 from orchestrator.provenance.dsse import LARGEST, PublicKey, open_envelope
 from orchestrator.provenance.statement import pin_digests
 from orchestrator.suggest import shown
@@ -35,17 +35,17 @@ _SAME = {
 }
 
 
-def beside_checks(image: Path, key: PublicKey | None) -> tuple[Check, ...]:
+def check_beside(image: Path, key: PublicKey | None) -> tuple[Check, ...]:
     """Checks of what lies beside `image`: its receipt, if there is one; with `key`, signature and all the others."""
-    receipt = receipt_check(image)
+    receipt = check_receipt(image)
     checks = () if receipt is None else (receipt,)
     if key is None:
         return checks
-    signature = signature_check(image, key)
-    return (*checks, signature, *((documents_check(image, key),) if signature.ok else ()))
+    signature = check_signature(image, key)
+    return (*checks, signature, *((check_documents(image, key),) if signature.ok else ()))
 
 
-def receipt_check(image: Path) -> Check | None:
+def check_receipt(image: Path) -> Check | None:
     """Whether the receipt beside an image is of these bytes; None where there is no receipt."""
     path = _beside(image, RECEIPT)
     if not path.is_file():
@@ -71,7 +71,7 @@ def difference(image: Path, blake3: str, size: object = None) -> str:
     return "" if found == blake3 else f"it says BLAKE3 {blake3[:16]}…, the image has {found[:16]}…"
 
 
-def documents_check(image: Path, key: PublicKey) -> Check:
+def check_documents(image: Path, key: PublicKey) -> Check:
     """Whether provenance, bill of materials and receipt beside a signed image say what was signed."""
     compared: list[str] = []
     findings: list[Finding] = []
@@ -149,7 +149,7 @@ def _beside(image: Path, suffix: str) -> Path:
 
 
 def _bytes(path: Path) -> bytes:
-    with read_only(path) as stream:
+    with open_read_only(path) as stream:
         data = stream.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise VerificationError(f"{path} is too large to be what it is called")

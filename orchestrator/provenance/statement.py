@@ -14,9 +14,9 @@ from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
 from orchestrator import __version__
-from orchestrator.project.model import Project
-from orchestrator.receipt.document import Attachment
-from orchestrator.receipt.record import Built, sha256_text
+from orchestrator.project.project import Project
+from orchestrator.receipt.receipt import Attachment
+from orchestrator.receipt.record import FinishedBuild, sha256_text
 from orchestrator.resolved import Input, redact, redact_url
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
@@ -47,7 +47,7 @@ class Times:
     finished: datetime
 
 
-def statement_document(built: Built, times: Times, byproducts: tuple[Attachment, ...] = ()) -> dict[str, Any]:
+def statement_document(built: FinishedBuild, times: Times, byproducts: tuple[Attachment, ...] = ()) -> dict[str, Any]:
     """The statement about `built`; `byproducts` are files that were written beside the image."""
     definition = {
         "buildType": BUILD_TYPE,
@@ -116,7 +116,7 @@ def _without_credentials(value: Any) -> Any:
     return value
 
 
-def _internal_parameters(built: Built) -> dict[str, Any]:
+def _internal_parameters(built: FinishedBuild) -> dict[str, Any]:
     return {
         "containerfileSha256": sha256_text(built.containerfile),
         "manifestSha256": sha256_text(built.manifest),

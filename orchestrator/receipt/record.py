@@ -13,9 +13,9 @@ from orchestrator.digest import Digests
 from orchestrator.engine.base import EngineInfo
 from orchestrator.errors import Finding, Severity
 from orchestrator.events import Event, Notice, StepFinished, StepStarted
-from orchestrator.plan.model import Plan
-from orchestrator.project.model import Project
-from orchestrator.receipt.document import (
+from orchestrator.plan.plan import Plan
+from orchestrator.project.project import Project
+from orchestrator.receipt.receipt import (
     SCHEMA_VERSION,
     Attachment,
     BuildWarning,
@@ -84,7 +84,7 @@ class Warnings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
+class FinishedBuild:
     """What a finished build knows about itself. `ops_version` is None with the native packer."""
 
     project: Project
@@ -103,7 +103,7 @@ class Built:
     shim: ShimUsed | None = None
 
 
-def make_receipt(built: Built, attachments: Sequence[Attachment] = ()) -> Receipt:
+def make_receipt(built: FinishedBuild, attachments: Sequence[Attachment] = ()) -> Receipt:
     """The receipt of a build that has just ended."""
     optional: dict[str, Any] = {"shim": built.shim} if built.shim is not None else {}
     return Receipt(

@@ -17,7 +17,7 @@ NODE_LABEL = "%0"
 _READ_ONLY = "readonly_rootfs"
 
 
-def boot(subject: Subject) -> Iterator[Finding]:
+def check_boot(subject: Subject) -> Iterator[Finding]:
     """The boot sector, and the kernel in the boot file system."""
     image = subject.image
     if image.bootfs is None:
@@ -56,7 +56,7 @@ def _native(filesystem: Filesystem, file: File, code: str, what: str) -> Iterato
         yield error(f"{code}-wrong-machine", f"{what} is for {facts.machine}, {facts.bits} bits", remedy)
 
 
-def klibs(subject: Subject) -> Iterator[Finding]:
+def check_klibs(subject: Subject) -> Iterator[Finding]:
     """Kernel libraries: all files in /klib are loaded, and one that fails stops the kernel."""
     wanted = "klibs" in subject.attributes
     if wanted and subject.attributes["klibs"] != "bootfs":
@@ -74,7 +74,7 @@ def klibs(subject: Subject) -> Iterator[Finding]:
             yield from _native(subject.image.bootfs, file, "klib", f"klib {name}")
 
 
-def mounts(subject: Subject) -> Iterator[Finding]:
+def check_mounts(subject: Subject) -> Iterator[Finding]:
     """Every mount has its directory, and /workspace has the label of the node's share."""
     value = subject.attributes.get("mounts", {})
     if not isinstance(value, dict):
@@ -123,7 +123,7 @@ def _wrong_label(label: str) -> Finding:
     )
 
 
-def environment(subject: Subject) -> Iterator[Finding]:
+def check_environment(subject: Subject) -> Iterator[Finding]:
     """Variables that would not reach the program."""
     value = subject.attributes.get("environment", {})
     if not isinstance(value, dict):
@@ -137,7 +137,7 @@ def environment(subject: Subject) -> Iterator[Finding]:
             yield error("environment-not-text", f"variable {name} is not text", "quote its value in the manifest")
 
 
-def root(subject: Subject) -> Iterator[Finding]:
+def check_root(subject: Subject) -> Iterator[Finding]:
     """Arguments, working directory and the read-only flag."""
     yield from _arguments(subject.attributes.get("arguments"))
     if _READ_ONLY not in subject.attributes:
@@ -179,7 +179,7 @@ def _as_list(value: Value) -> Value:
     return [*(value[place] for place in places), *([""] if gap else [])]
 
 
-def history(subject: Subject) -> Iterator[Finding]:
+def check_history(subject: Subject) -> Iterator[Finding]:
     """Whether the image has run: then its bytes are no longer what was built."""
     crash = subject.image.crash_log
     if crash is not None:

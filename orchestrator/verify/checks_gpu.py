@@ -59,6 +59,6 @@ class ImageTree:
         return cast("BinaryIO", bootfs.open_file(node))
 
 
-def gpu(subject: Subject) -> Iterator[Finding]:
+def check_gpu(subject: Subject) -> Iterator[Finding]:
     """The GPU klib, its firmware, the driver's libraries, the CUDA runtime and the GPU code go together."""
     yield from check_tree(ImageTree(subject=subject), program=subject.program, families=subject.gpu_families)

@@ -14,7 +14,7 @@ KERNEL_DIRECTORIES: Final = ("/proc", "/dev", "/sys")
 """What the kernel itself fills when the guest runs."""
 
 
-def links(subject: Subject) -> Iterator[Finding]:
+def check_links(subject: Subject) -> Iterator[Finding]:
     """Each leads to something in the image, to what the kernel fills, or to where a mount will be.
 
     A warning, not an error: real trees hold links that nobody opens (`python3` of a virtual environment), and ops packs

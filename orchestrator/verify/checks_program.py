@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from orchestrator.elf.closure import Link
 from orchestrator.elf.facts import ElfFacts
 from orchestrator.elf.imports import imported_names
-from orchestrator.elf.nanos import loaded_by_kernel
+from orchestrator.elf.nanos import check_kernel_loading
 from orchestrator.errors import Finding, error, note, warning
 from orchestrator.guest.imports import import_notes
 from orchestrator.guest.model import guest_of
@@ -18,7 +18,7 @@ _SHOWN_DIRECTORIES = 6
 _SHOWN_STRANGERS = 3
 
 
-def program(subject: Subject) -> Iterator[Finding]:
+def check_program(subject: Subject) -> Iterator[Finding]:
     """There, a file, and a program for the node's machine."""
     path = subject.program
     if not path:
@@ -69,7 +69,7 @@ def _answered_otherwise(subject: Subject) -> Iterator[Finding]:
         yield note("program-guest-differs", f"program uses {names}, which Nanos answers differently: {found.says}")
 
 
-def interpreter(subject: Subject) -> Iterator[Finding]:
+def check_interpreter(subject: Subject) -> Iterator[Finding]:
     """The loader, at the very path that the program names."""
     path = subject.loader.interpreter
     if path is None:
@@ -87,12 +87,12 @@ def interpreter(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def loading(subject: Subject) -> Iterator[Finding]:
+def check_loading(subject: Subject) -> Iterator[Finding]:
     """The program and its loader survive how Nanos's kernel, which loads these two itself, maps their segments."""
-    yield from loaded_by_kernel(subject.loader, subject.attributes)
+    yield from check_kernel_loading(subject.loader, subject.attributes)
 
 
-def libraries(subject: Subject) -> Iterator[Finding]:
+def check_libraries(subject: Subject) -> Iterator[Finding]:
     """Every DT_NEEDED of every packed ELF file resolves inside the image."""
     missing: dict[str, dict[str, Link]] = {}
     for link in subject.required_links:
@@ -150,7 +150,7 @@ def _library_remedy(subject: Subject, name: str) -> str:
     return f"{setting}set stage.libraries: auto, which stages what every packed ELF file needs, and {package}"
 
 
-def versions(subject: Subject) -> Iterator[Finding]:
+def check_versions(subject: Subject) -> Iterator[Finding]:
     """Every symbol version that is asked of a packed library is defined by it, as with `GLIBC_2.38 not found`."""
     loader = subject.loader
     told: set[tuple[str, str, str]] = set()
@@ -171,7 +171,7 @@ def versions(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def shim(subject: Subject) -> Iterator[Finding]:
+def check_shim(subject: Subject) -> Iterator[Finding]:
     """Which kind of Gevulot shim is packed, and whether the project's runtime speaks to it."""
     wanted = subject.project_runtime
     shims = subject.marks.shims
@@ -193,7 +193,7 @@ def shim(subject: Subject) -> Iterator[Finding]:
             yield note(f"shim-{kind}", f"the shim in {path} speaks {speaks}")
 
 
-def stand_ins(subject: Subject) -> Iterator[Finding]:
+def check_stand_ins(subject: Subject) -> Iterator[Finding]:
     """Files that say of themselves that they only stand in for the real ones."""
     for each in subject.marks.stand_ins:
         if each.path == KERNEL and subject.image.is_stub:

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.containerfile.render import render_containerfile, render_rust_scripts
 from orchestrator.elf.closure import GuestLoader
-from orchestrator.elf.nanos import loaded_by_kernel
+from orchestrator.elf.nanos import check_kernel_loading
 from tests.support.linkers import newest_lld
 
 from .test_render import EXAMPLES, ROOT, plan_of
@@ -55,7 +55,7 @@ def build(tmp_path: Path) -> Build:
         loader = GuestLoader(
             lambda path: (program if path == "/once" else Path(path)).open("rb"), program="/once", environment={}
         )
-        return tuple(each.code for each in loaded_by_kernel(loader, {}))
+        return tuple(each.code for each in check_kernel_loading(loader, {}))
 
     return inner
 

@@ -18,7 +18,7 @@ from orchestrator.containerfile.ours import OUTPUTS
 from orchestrator.events import Event, Notice
 from orchestrator.inputs.store import Store
 from orchestrator.inputs.transfer import export_entries
-from orchestrator.lock.model import Lock, lock_text
+from orchestrator.lock.project_lock import ProjectLock, lock_text
 from orchestrator.provenance.attach import SUFFIXES
 
 SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -154,7 +154,7 @@ def write_receipt(folder: Path) -> None:
 
 def lock(folder: Path) -> None:
     (folder / "project.ops.yaml").write_text("name: x")
-    (folder / "project.ops.lock").write_text(lock_text(Lock(entries={})))
+    (folder / "project.ops.lock").write_text(lock_text(ProjectLock(entries={})))
 
 
 def built(folder: Path, marker: Callable[[Path], None]) -> None:

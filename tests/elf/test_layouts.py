@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.elf.nanos import loaded_by_kernel
+from orchestrator.elf.nanos import check_kernel_loading
 
 from .layouts.making import attributes, link, loader_of, missing, own_files
 from .layouts.table import LAYOUTS, SHARED, Layout
@@ -24,7 +24,7 @@ TRIED = [each for each in LAYOUTS if each.codes or each.passthrough or "-O1" in 
 def found(layout: Layout, folder: Path, version: str = "0.1.51") -> tuple[str, ...]:
     link(layout, folder)
     files = own_files(layout, folder)
-    return tuple(finding.code for finding in loaded_by_kernel(loader_of(files), attributes(layout, version)))
+    return tuple(finding.code for finding in check_kernel_loading(loader_of(files), attributes(layout, version)))
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from orchestrator.image.listing import path_key, tree_digest, tree_listing
 from orchestrator.image.log import EXTENSION_SECTORS
 from orchestrator.image.reader import open_image
 from orchestrator.image.tree import Directory, File, Symlink
-from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, Written
+from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, WrittenImage
 from orchestrator.values import Value
 
 from .handmade import SECTOR, disk, empty, filesystem
@@ -45,7 +45,7 @@ def flatten(tree: dict[str, Node], above: str = "") -> Iterator[tuple[str, Node]
             yield from flatten(node, f"{above}/{name}")
 
 
-def write(path: Path, tree: dict[str, Node], attributes: dict[str, Value], version: int = 5) -> Written:
+def write(path: Path, tree: dict[str, Node], attributes: dict[str, Value], version: int = 5) -> WrittenImage:
     with ImageWriter(path, BOOT, version=version) as writer:
         for name, node in sorted(flatten(tree), key=lambda item: path_key(item[0])):
             if isinstance(node, dict):

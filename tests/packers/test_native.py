@@ -19,7 +19,7 @@ from orchestrator.image.stub import stub_kernel
 from orchestrator.image.tree import Directory, File, Symlink
 from orchestrator.packers.native import NativeJob, pack_native
 from orchestrator.packers.staged import OpenArchive
-from orchestrator.plan.model import GuestPlan
+from orchestrator.plan.plan import GuestPlan
 
 Member = tuple[str, bytes | None, str]
 """Path below /stage, a file's bytes (None: a directory, or with `link` a symbolic link), a link's text."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from orchestrator.run.sandbox.lookup import WORK_DIRECTORY, Look
+from orchestrator.run.sandbox.lookup import WORK_DIRECTORY, Lookup
 from orchestrator.run.sandbox.trace import Missing
 
 _OF_THE_KERNEL: Final = ("/proc", "/sys", "/dev")
@@ -20,7 +20,7 @@ class Choice:
     left: Mapping[str, tuple[str, ...]]
 
 
-def choose(missing: Missing, nearby: Look, closer: Callable[[], Look], *, succeeded: bool) -> Choice:
+def choose(missing: Missing, nearby: Lookup, closer: Callable[[], Lookup], *, succeeded: bool) -> Choice:
     """Sort out what a rehearsal found missing. `closer` is asked for only where `nearby` finds nothing."""
     left: dict[str, tuple[str, ...]] = {}
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from orchestrator.errors import EngineError
-from orchestrator.files import Tree
+from orchestrator.files import GuardedTree
 from orchestrator.run.sandbox.tree import resolve
 
 _DEVICES: Final = Path("/dev")
@@ -70,7 +70,7 @@ def swap_driver_libraries(tree: Path, libraries: Iterable[Path]) -> tuple[str, .
     # In an image /lib may be a link, and where it leads, within its tree, is the image's affair.
     target = PurePosixPath(resolve(tree, _GUEST_FOLDER).relative_to(tree))
     names = []
-    with Tree(tree) as inside:
+    with GuardedTree(tree) as inside:
         for library in libraries:
             with inside.file(target / library.name, 0o755) as sink, library.open("rb") as source:
                 shutil.copyfileobj(source, sink, 1024 * 1024)

@@ -47,7 +47,7 @@ STEPS: Final = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Started:
+class LaunchSettings:
     """What the launcher becomes: `path` with exactly these `arguments` (argv[0] first) and `environment`, in `cwd`,
     under a filter (classic BPF, 8 bytes an instruction) and `limits` (RLIMIT_… to the most)."""
 
@@ -59,7 +59,7 @@ class Started:
     limits: Mapping[int, int]
 
 
-def launcher(started: Started) -> bytes:
+def launcher(started: LaunchSettings) -> bytes:
     """An executable for x86-64 that drops every capability and becomes the program."""
     start = _BASE + len(CODE) + _PARAMETERS
     variables = [name + b"=" + value for name, value in started.environment.items()]

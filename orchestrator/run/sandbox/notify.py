@@ -151,7 +151,7 @@ def descriptor_of(pid: int, number: int) -> int:
         os.close(process)
 
 
-def place_of(pid: int, address: int) -> str:
+def code_location(pid: int, address: int) -> str:
     """The file that code at `address` is from, and its offset there: `/lib/libc.so.6+0x1234`; "" if unknown."""
     try:
         lines = Path(f"/proc/{pid}/maps").read_text(errors="surrogateescape").splitlines()

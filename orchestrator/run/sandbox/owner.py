@@ -39,7 +39,7 @@ def _mapped(name: str) -> list[range]:
 
 
 @contextmanager
-def lent(folder: Path, user: int | None, *, back: bool) -> Iterator[None]:
+def lend_folder(folder: Path, user: int | None, *, back: bool) -> Iterator[None]:
     """`folder` and all in it belong to `user` for a while (None: nothing is changed). No link is followed.
 
     With `back` all have their owners again at the end; what is new is the folder's owner's, and never set-id.

@@ -28,7 +28,7 @@ _STAT: Final = struct.Struct("<3Q4IQ3q6q24x")
 
 
 @dataclass
-class Paths:
+class PathCalls:
     """Answers by call name. `opened` counts the paths that were opened for reading, with a trace."""
 
     process: Process

@@ -26,7 +26,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass
-class Sockets:
+class SocketCalls:
     """Answers by call name; those on bridged vsock sockets never get here."""
 
     process: Process

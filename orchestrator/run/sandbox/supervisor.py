@@ -19,8 +19,8 @@ from orchestrator.run.outcome import End, Outcome
 from orchestrator.run.sandbox.launcher import STEPS
 from orchestrator.run.sandbox.limits import MemoryGroup, bind_to_processors, memory_group_of, memory_use
 from orchestrator.run.sandbox.notify import Listener
-from orchestrator.run.sandbox.outcome import Limits, OutputSink, ended
-from orchestrator.run.sandbox.rules import Rules
+from orchestrator.run.sandbox.outcome import OutputSink, SandboxLimits, outcome_of_status
+from orchestrator.run.sandbox.rules import GuestRules
 from orchestrator.run.sandbox.watches import DiskWatch, SharedMemory
 
 START_TIMEOUT: Final = 60.0
@@ -34,7 +34,7 @@ class CannotBeginError(EngineError):
     """The program was not started: the place, or the launcher in it, can't."""
 
 
-class Place(Protocol):
+class Sandbox(Protocol):
     """Somewhere the launcher runs: namespaces of ours or a container."""
 
     def start(self) -> None:
@@ -73,18 +73,18 @@ class Bounds:
     """What a run is held to: the guest's limits, the folder that it may fill, and when (time.monotonic) it ends.
     `sink` is told what the program writes."""
 
-    limits: Limits
+    limits: SandboxLimits
     workspace: Path
     deadline: float
     sink: OutputSink | None = None
 
 
-def supervise(place: Place, rules: Rules, bounds: Bounds) -> Outcome:
+def supervise(place: Sandbox, rules: GuestRules, bounds: Bounds) -> Outcome:
     """Run the program in `place` to its end, or the end of what it may use."""
     limits, sink = bounds.limits, bounds.sink
     place.start()
     with ExitStack() as stack:
-        connection = _reached(place, bounds)
+        connection = _wait_for_launcher(place, bounds)
         listener = _listener(connection, place, bounds)
         stack.callback(os.close, listener.descriptor)
         watched = _Watched()
@@ -110,9 +110,9 @@ def supervise(place: Place, rules: Rules, bounds: Bounds) -> Outcome:
 
 @dataclass(frozen=True)
 class _Task:
-    rules: Rules
+    rules: GuestRules
     bounds: Bounds
-    place: Place
+    place: Sandbox
     watched: _Watched
     shared: SharedMemory = field(default_factory=SharedMemory)
 
@@ -144,7 +144,7 @@ class _Task:
             self.kill("timeout")
 
 
-def _reached(place: Place, bounds: Bounds) -> socket.socket:
+def _wait_for_launcher(place: Sandbox, bounds: Bounds) -> socket.socket:
     until = min(time.monotonic() + START_TIMEOUT, bounds.deadline)
     while True:
         if (connection := place.connection()) is not None:
@@ -177,7 +177,7 @@ def too_late(timeout: float) -> ProgramError:
     )
 
 
-def _listener(connection: socket.socket, place: Place, bounds: Bounds) -> Listener:
+def _listener(connection: socket.socket, place: Sandbox, bounds: Bounds) -> Listener:
     connection.settimeout(max(_TICK, min(START_TIMEOUT, bounds.deadline - time.monotonic())))
     try:
         data, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE.size, 1)
@@ -250,7 +250,7 @@ def _status(connection: socket.socket, watched: _Watched) -> int | None:
     raise _launcher_failed(data)
 
 
-def _answer(listener: Listener, rules: Rules, selector: selectors.BaseSelector) -> None:
+def _answer(listener: Listener, rules: GuestRules, selector: selectors.BaseSelector) -> None:
     try:
         call = listener.receive()
         rules.answer(listener, call)
@@ -279,7 +279,7 @@ def _drain(pipes: dict[str, int], watched: _Watched, sink: OutputSink | None) ->
                 pass
 
 
-def _ended(status: int, seconds: float, rules: Rules, limits: Limits, watched: _Watched) -> Outcome:
+def _ended(status: int, seconds: float, rules: GuestRules, limits: SandboxLimits, watched: _Watched) -> Outcome:
     end: End = watched.killed or ("signal" if status & 0x7F else "exit")
     if status & 0x7F == signal.SIGXFSZ:
         end = "disk"  # one file larger than all may be
@@ -291,7 +291,7 @@ def _ended(status: int, seconds: float, rules: Rules, limits: Limits, watched: _
         # File pages that others read first are counted to their group, so ours may show less than was seen.
         if rules.peak is None and (group.peak or 0) > (peak or 0):
             peak, counted = group.peak, "cgroup"
-    how = ended(status, end, seconds, limits)
+    how = outcome_of_status(status, end, seconds, limits)
     violations = rules.violations
     return replace(
         how,

@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from orchestrator.image.reader import Filesystem
-from orchestrator.run.sandbox.outcome import Opened
+from orchestrator.run.sandbox.outcome import OpenedPath
 
 _LIBRARY: Final = re.compile(r"[^/]+\.so(\.[^/]+)*")
 _ASKED_BY_ALL: Final = (
@@ -52,7 +52,7 @@ def yaml_word(text: str) -> str:
     return str(dumped).strip()[1:-1]
 
 
-def missing(filesystem: Filesystem, opened: Iterable[Opened]) -> Missing:
+def find_missing(filesystem: Filesystem, opened: Iterable[OpenedPath]) -> Missing:
     """Which of the opened paths the image hasn't. A loader tries many folders: a library counts when no try hit."""
     libraries: dict[str, bool] = {}
     files: list[str] = []

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from orchestrator.doctor import examine
+from orchestrator.doctor import check_host
 from orchestrator.errors import VerificationError
 from orchestrator.image import stub
 from orchestrator.image.writer import BootFiles, ImageWriter
 from orchestrator.run.qemu.accelerator import TCG, Accelerator, choose, failure
-from orchestrator.run.qemu.machine import Machine, boot, command, explain
+from orchestrator.run.qemu.machine import QemuMachine, boot, command, explain
 from tests.support.cli import OUTCOME, ROOT, orchestrator
 from tests.support.receipts import receipt_text
 
@@ -155,7 +155,7 @@ def test_doctor_says_of_kvm_what_boot_finds(
     qemu.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr("orchestrator.doctor.candidates", list)
-    (kvm,) = [check for check in examine() if check.name == "kvm"]
+    (kvm,) = [check for check in check_host() if check.name == "kvm"]
     assert (kvm.status, choose(str(qemu)).name) == (status, accel)
 
 
@@ -173,7 +173,7 @@ def test_exit_statuses() -> None:
 
 
 def test_the_nodes_devices(tmp_path: Path) -> None:
-    machine = Machine(image=tmp_path / "x.img", memory=300, cpus=3, workspace=tmp_path, vsock=7)
+    machine = QemuMachine(image=tmp_path / "x.img", memory=300, cpus=3, workspace=tmp_path, vsock=7)
     line = " ".join(command("qemu", machine, TCG))
     for words in ("q35", "-smp 3 -m 300M", "scsi-hd", "snapshot=on", "isa-debug-exit", "virtio-rng-pci", "-nic none",
                   "mount_tag=0", "vhost-vsock-pci,guest-cid=7"):  # fmt: skip
@@ -183,4 +183,4 @@ def test_the_nodes_devices(tmp_path: Path) -> None:
 def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.img").write_bytes(bytes(4096))
     with pytest.raises(VerificationError):
-        boot(Machine(image=tmp_path / "x.img"), lambda _data: None)
+        boot(QemuMachine(image=tmp_path / "x.img"), lambda _data: None)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.run.sandbox.rehearsal import Options, rehearse
+from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
 from tests.examples.conftest import EXAMPLES, cargo
 from tests.support.packed import Packed
 
@@ -42,10 +42,10 @@ def image(packed: Packed) -> Path:
     return packed.image(PROGRAM, *flags)
 
 
-def options(folder: Path, place: str, *args: str) -> Options:
+def options(folder: Path, place: str, *args: str) -> RehearseOptions:
     (folder / "task.json").write_text(json.dumps({"id": "t", "args": args}))
     (folder / "in.txt").write_text("in")
-    return Options(
+    return RehearseOptions(
         engine=place, runtime="devnet", task=folder / "task.json", files=(folder / "in.txt",), timeout=60,
         workspace=folder / "workspace", memory=96,
     )  # fmt: skip
@@ -74,6 +74,6 @@ def test_a_task_that_failed_is_said_by_the_node(image: Path, tmp_path: Path) -> 
 
 
 def test_without_a_task_the_node_has_none(image: Path) -> None:
-    done = rehearse(image, Options(engine="none", runtime="devnet", timeout=60))
+    done = rehearse(image, RehearseOptions(engine="none", runtime="devnet", timeout=60))
     assert not done.ok
     assert "the node has no task" in done.run.output["stderr"].decode()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.run.sandbox.rehearsal import Options, rehearse
+from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
 from tests.support.packed import Packed
 from tests.support.user import NOBODY, as_user, users_ground
 
@@ -94,7 +94,7 @@ def test_no_way_leads_out(image: Path, place: str, tmp_path: Path) -> None:
     with targets(workspace):
         owner = workspace.stat().st_uid
         look, now = Look(workspace), time.time() - time.monotonic()
-        done = rehearse(image, Options(engine=place, workspace=workspace, timeout=120, sink=look))
+        done = rehearse(image, RehearseOptions(engine=place, workspace=workspace, timeout=120, sink=look))
     assert abs(time.time() - time.monotonic() - now) < 1  # the clock was not set
     look.check()
     assert done.ok, (done.run, done.run.output)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ProgramError
-from orchestrator.run.sandbox.rehearsal import Options, rehearse
+from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
 from tests.image import handmade as h
 from tests.support.cli import ROOT, orchestrator
 from tests.support.packed import Packed
@@ -66,7 +66,7 @@ def test_another_user_forges_nothing(
     with users_ground() as ground:
         monkeypatch.setattr("tempfile.tempdir", str(ground))
         with forging(ground):
-            done = rehearse(image, Options(engine=place))
+            done = rehearse(image, RehearseOptions(engine=place))
     assert (done.run.exit_code, done.run.output["stdout"]) == (3, b"")
 
 
@@ -205,7 +205,7 @@ def test_what_a_program_takes_is_limited(greedy: Path, mode: str, end: str) -> N
 @pytest.mark.parametrize("mode", ["threads", "files"])
 def test_the_limits_hold_in_every_place(greedy: Path, place: str, mode: str, tmp_path: Path) -> None:
     (tmp_path / "mode").write_text(mode)
-    done = rehearse(greedy, Options(engine=place, files=(tmp_path / "mode",), timeout=60, disk=100, threads=50))
+    done = rehearse(greedy, RehearseOptions(engine=place, files=(tmp_path / "mode",), timeout=60, disk=100, threads=50))
     assert done.run.end == ("disk" if mode == "files" else mode), done.run
 
 
@@ -234,7 +234,7 @@ int main(void) {
 
 
 def test_user_host_name_stack_and_loopback_are_the_guests(packed: Packed, place: str) -> None:
-    done = rehearse(packed.image(GUEST), Options(engine=place))
+    done = rehearse(packed.image(GUEST), RehearseOptions(engine=place))
     assert done.run.output["stdout"] == b"0 0  2097152 hi\n", done.run
 
 
@@ -277,4 +277,4 @@ def test_an_engine_that_does_not_see_our_files_is_said(packed: Packed, place: st
 
 def test_the_time_counts_from_the_start(packed: Packed) -> None:
     with pytest.raises(ProgramError, match="had not begun after"):
-        rehearse(packed.image(NOTHING), Options(engine="none", timeout=0.001))
+        rehearse(packed.image(NOTHING), RehearseOptions(engine="none", timeout=0.001))

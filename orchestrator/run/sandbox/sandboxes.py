@@ -21,8 +21,8 @@ from orchestrator.label import LABEL
 from orchestrator.run.sandbox import jail
 from orchestrator.run.sandbox.launcher import FOLDER
 from orchestrator.run.sandbox.limits import MemoryGroup, new_memory_group
-from orchestrator.run.sandbox.outcome import Limits
-from orchestrator.run.sandbox.supervisor import CannotBeginError, Place
+from orchestrator.run.sandbox.outcome import SandboxLimits
+from orchestrator.run.sandbox.supervisor import CannotBeginError, Sandbox
 from orchestrator.run.sandbox.view import SKELETON
 
 _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
@@ -43,11 +43,11 @@ class Folders:
 
 
 @dataclass
-class Namespaces:
-    """Without an engine; a `Place`."""
+class NamespaceSandbox:
+    """Without an engine; a `Sandbox`."""
 
     folders: Folders
-    limits: Limits
+    limits: SandboxLimits
     log: Path
     devices: tuple[str, ...] = ()
     _running: process.Background | None = None
@@ -69,7 +69,7 @@ class Namespaces:
                 )
         self._group = new_memory_group(self.limits.memory << 20)
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        asked = jail.Asked(
+        asked = jail.JailSettings(
             root=str(folders.tree),
             workspace=str(folders.workspace),
             workspace_at=folders.workspace_at,
@@ -122,9 +122,11 @@ _ENGINE: Final = "use a container engine (--engine podman or docker)"
 
 
 @contextmanager
-def namespaces(folders: Folders, limits: Limits, log: Path, *, devices: tuple[str, ...]) -> Iterator[Place]:
+def open_namespace_sandbox(
+    folders: Folders, limits: SandboxLimits, log: Path, *, devices: tuple[str, ...]
+) -> Iterator[Sandbox]:
     """A place without an engine. `devices`: nodes that the program is given besides the usual ones."""
-    place = Namespaces(folders=folders, limits=limits, log=log, devices=devices)
+    place = NamespaceSandbox(folders=folders, limits=limits, log=log, devices=devices)
     try:
         yield place
     finally:
@@ -132,8 +134,8 @@ def namespaces(folders: Folders, limits: Limits, log: Path, *, devices: tuple[st
 
 
 @dataclass
-class InContainer:
-    """A container of an engine; a `Place`. Its launcher connects to `server`."""
+class ContainerSandbox:
+    """A container of an engine; a `Sandbox`. Its launcher connects to `server`."""
 
     container: Container
     server: socket.socket
@@ -185,9 +187,9 @@ class InContainer:
 
 
 @contextmanager
-def container(
-    engine: RunningEngine, folders: Folders, limits: Limits, *, build_id: str, devices: tuple[str, ...]
-) -> Iterator[Place]:
+def open_container_sandbox(
+    engine: RunningEngine, folders: Folders, limits: SandboxLimits, *, build_id: str, devices: tuple[str, ...]
+) -> Iterator[Sandbox]:
     """A container from the tree; its image and itself are removed at the end."""
     tar = folders.tree.parent / "tree.tar"
     with tarfile.open(tar, "w") as archive:
@@ -216,7 +218,7 @@ def container(
                 opened = stack.enter_context(engine.open_container(request))
             except EngineError as error:
                 raise _refused(error) from error
-            place = InContainer(opened, server, _expected(folders.user))
+            place = ContainerSandbox(opened, server, _expected(folders.user))
             stack.callback(place.close)
             yield place
     finally:

@@ -76,7 +76,7 @@ InsidePath = Annotated[Line, AfterValidator(_inside)]
 """A relative path that stays inside its root."""
 InsideFile = Annotated[InsidePath, AfterValidator(_names_a_file)]
 """The same for a path that can't be a directory."""
-Mirrors = Annotated[dict[str, str], AfterValidator(mirrors.checked)]
+Mirrors = Annotated[dict[str, str], AfterValidator(mirrors.check_mirrors)]
 """Prefix of an address -> what takes its place; see `project/mirrors.py`."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.:=~_-]*$")]

@@ -23,14 +23,14 @@ from orchestrator.run.node.messages import (
     result_response,
     task_response,
 )
-from orchestrator.run.node.task import WORKSPACE, Result, Task
+from orchestrator.run.node.task import WORKSPACE, ProgramResult, Task
 
 if TYPE_CHECKING:
     import grpc
 
 
 @dataclass
-class NodeStandIn:
+class LocalNode:
     """Answers one program. `workspace` is the host's directory of the guest's `workspace_at`.
 
     `task` may be None: there is none. `result` is what the program submitted; None until then.
@@ -39,7 +39,7 @@ class NodeStandIn:
     task: Task | None
     workspace: Path
     workspace_at: str = WORKSPACE
-    result: Result | None = None
+    result: ProgramResult | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get_task(self) -> bytes:
@@ -57,18 +57,18 @@ class NodeStandIn:
         return result_response()
 
     @property
-    def outcome(self) -> Result:
+    def outcome(self) -> ProgramResult:
         """What the program submitted; that it submitted nothing is an error of its own."""
-        return self.result or Result(error="the program submitted no result")
+        return self.result or ProgramResult(error="the program submitted no result")
 
-    def _result(self, submission: Submission) -> Result:
+    def _result(self, submission: Submission) -> ProgramResult:
         if submission.error is not None:
-            return Result(error=f"the program reported that its task failed (error {submission.error})")
+            return ProgramResult(error=f"the program reported that its task failed (error {submission.error})")
         for file in submission.files:
             problem = self._problem(file)
             if problem:
-                return Result(error=f"the node refuses the result: {problem}")
-        return Result(data=submission.data, files=tuple(each.path for each in submission.files))
+                return ProgramResult(error=f"the node refuses the result: {problem}")
+        return ProgramResult(data=submission.data, files=tuple(each.path for each in submission.files))
 
     def _problem(self, file: SentFile) -> str:
         if host_path(self.workspace, self.workspace_at, file.path) is None:
@@ -131,7 +131,7 @@ def _open_workspace_file(workspace: Path, workspace_at: str, path: str) -> Binar
 
 
 @contextmanager
-def serving(node: NodeStandIn, path: Path) -> Iterator[None]:
+def serving(node: LocalNode, path: Path) -> Iterator[None]:
     """Serve on a Unix socket at `path`."""
 
     def submit(request: bytes, context: grpc.ServicerContext) -> bytes:
