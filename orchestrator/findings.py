@@ -70,7 +70,9 @@ class Findings:
 
     def failure(self) -> UsageError:
         """One UsageError for all the findings of the file, in the order of their lines."""
-        ordered = tuple(sorted(self.collected, key=lambda finding: (finding.line or 0, finding.field or "", finding.message)))
+        ordered = tuple(
+            sorted(self.collected, key=lambda finding: (finding.line or 0, finding.field or "", finding.message))
+        )
         count = len(ordered)
         return UsageError(
             f"{self.file} has {count} error{'s' if count != 1 else ''}",

@@ -183,7 +183,9 @@ def _check_sizes(filesystem: Filesystem, directory: Path) -> None:
         )
 
 
-def _write(filesystem: Filesystem, node: File, tree: GuardedTree, target: PurePosixPath, on_time: Callable[[], None]) -> None:
+def _write(
+    filesystem: Filesystem, node: File, tree: GuardedTree, target: PurePosixPath, on_time: Callable[[], None]
+) -> None:
     with tree.file(target) as sink:
         for extent in node.extents:
             # Holes stay holes, and aren't gone through: a claimed size must cost neither disk nor time.

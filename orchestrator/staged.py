@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from orchestrator.archive import ArchiveError, UnpackLimits, Meter, Tar, translate_errors, read_tar, read_tar_file
+from orchestrator.archive import ArchiveError, Meter, Tar, UnpackLimits, read_tar, read_tar_file, translate_errors
 from orchestrator.errors import BuildStepError, EngineError
 
 CHUNK = 1024 * 1024

@@ -225,7 +225,9 @@ def decides_by_text(tree: ast.AST) -> list[int]:
         if isinstance(node, ast.Attribute):
             return node.attr in ("message", "args") and ast.unparse(node.value) in caught
         return (
-            isinstance(node, ast.Call) and bool(node.args) and ast.unparse(node) in {f"str({error})" for error in caught}
+            isinstance(node, ast.Call)
+            and bool(node.args)
+            and ast.unparse(node) in {f"str({error})" for error in caught}
         )
 
     def words(node: ast.AST) -> bool:
@@ -238,7 +240,9 @@ def decides_by_text(tree: ast.AST) -> list[int]:
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             owner, name = node.func.value, node.func.attr
             searching = ast.unparse(owner) == "re" or name in ("search", "match", "fullmatch", "findall")
-            looked = (name in TEXT_METHODS and words(owner)) or (searching and any(words(operand) for operand in node.args))
+            looked = (name in TEXT_METHODS and words(owner)) or (
+                searching and any(words(operand) for operand in node.args)
+            )
         else:
             continue
         if looked:

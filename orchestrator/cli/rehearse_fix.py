@@ -81,4 +81,6 @@ def _container(stack: ExitStack, project: Path, engine: str, *, quiet: bool) -> 
         if not quiet:
             say(f"note: failed to find out what the build of {project} contains: {error.message}")
         return None
-    return ContainerLookup(staging.open_archive, tuple(directory for directory in staging.directories if "*" not in directory))
+    return ContainerLookup(
+        staging.open_archive, tuple(directory for directory in staging.directories if "*" not in directory)
+    )

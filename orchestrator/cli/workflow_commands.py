@@ -56,9 +56,9 @@ def run_workflow(  # noqa: PLR0913 - one parameter an option
     """
     from orchestrator.kinds import boot, rehearse
     from orchestrator.run.sandbox.rehearsal import RehearseOptions
-    from orchestrator.run.workflow.workflow_file import read_workflow
     from orchestrator.run.workflow.execution import StepRun, boot_runner, find_images, rehearse_runner
     from orchestrator.run.workflow.execution import run_workflow as run
+    from orchestrator.run.workflow.workflow_file import read_workflow
 
     steps = read_workflow(workflow)
     images = find_images(steps, programs, workflow.parent)

@@ -63,7 +63,9 @@ def connect(spec: str = "auto", *, emit: Emit = ignore) -> RunningEngine:
         try:
             return start_private(emit, note=_why_private(spec, attempts))
         except EngineError as error:
-            attempts.append(EngineAttempt(what="private Podman", endpoint="", problem=error.message, remedy=error.remedy))
+            attempts.append(
+                EngineAttempt(what="private Podman", endpoint="", problem=error.message, remedy=error.remedy)
+            )
     raise _none(spec, attempts)
 
 
@@ -133,7 +135,9 @@ def _open(candidate: _Candidate, attempts: list[EngineAttempt]) -> RunningEngine
 
     def failed(problem: str, remedy: str, *, absent: bool = False) -> None:
         attempts.append(
-            EngineAttempt(what=candidate.what, endpoint=candidate.endpoint, problem=problem, remedy=remedy, absent=absent)
+            EngineAttempt(
+                what=candidate.what, endpoint=candidate.endpoint, problem=problem, remedy=remedy, absent=absent
+            )
         )
 
     if not candidate.endpoint.startswith(SCHEMES):

@@ -21,7 +21,7 @@ from orchestrator.gpu.tables import (
     firmware_files,
     ptx_cuda,
 )  # fmt: skip
-from orchestrator.gpu.tree import DRIVER_LIBRARIES, Library, GpuInventory, GpuTree
+from orchestrator.gpu.tree import DRIVER_LIBRARIES, GpuInventory, GpuTree, Library
 
 GPU_KLIB: Final = "gpu_nvidia"
 _SECTOR: Final = 512

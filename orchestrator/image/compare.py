@@ -71,7 +71,9 @@ def compare_values(one: dict[str, Value], other: dict[str, Value], above: str = 
         path = f"{above}{key}"
         if key not in one or key not in other:
             side = one if key in one else other
-            yield ImageDifference(part="manifest", change="-" if side is one else "+", path=path, detail=_shown(side[key]))
+            yield ImageDifference(
+                part="manifest", change="-" if side is one else "+", path=path, detail=_shown(side[key])
+            )
             continue
         mine, theirs = one[key], other[key]
         if isinstance(mine, dict) and isinstance(theirs, dict):
@@ -193,7 +195,9 @@ def _boot_file_system(one: Filesystem | None, other: Filesystem | None) -> Itera
             part="boot", change="~", path="boot file system: label", detail=f"{one.label!r} / {other.label!r}"
         )
     for each in compare_values(one.attributes, other.attributes):
-        yield ImageDifference(part="boot", change=each.change, path=f"boot file system: {each.path}", detail=each.detail)
+        yield ImageDifference(
+            part="boot", change=each.change, path=f"boot file system: {each.path}", detail=each.detail
+        )
 
 
 def _part_of_boot(path: str) -> Part:

@@ -101,7 +101,9 @@ class ImageOutput:
 class TfsWriter:
     """One file system: file data goes out as it comes, the log at the end. `limit` is its size in bytes, if fixed."""
 
-    def __init__(self, output: ImageOutput, offset: int, *, version: int, label: str = "", limit: int | None = None) -> None:
+    def __init__(
+        self, output: ImageOutput, offset: int, *, version: int, label: str = "", limit: int | None = None
+    ) -> None:
         if len(encode_text(label)) > MAX_LABEL or "\0" in label:
             raise ImageError(f"the label {label!r} is longer than {MAX_LABEL} bytes", remedy="shorten it")
         self._output = output

@@ -29,7 +29,7 @@ from .mbr import (
     is_mbr,
     stage2_length,
 )
-from .tfs import DATA_START, PIECE, OutOfOrderError, ImageOutput, TfsWriter
+from .tfs import DATA_START, PIECE, ImageOutput, OutOfOrderError, TfsWriter
 
 __all__ = ["BootFiles", "ImageWriter", "OutOfOrderError", "WrittenImage", "path_key"]
 

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
 from orchestrator import files, process
-from orchestrator.archive import ArchiveError, UnpackLimits, translate_errors, read_zip
+from orchestrator.archive import ArchiveError, UnpackLimits, read_zip, translate_errors
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.trees import file_digest

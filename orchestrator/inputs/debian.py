@@ -246,7 +246,11 @@ def packages_in(tar: Path, sha256: str) -> tuple[str, ...]:  # noqa: ARG001 - th
 def packages_of(tar: Path) -> tuple[str, ...]:
     """`name=version` of every installed package of a Debian root file system's tar, sorted."""
     try:
-        with tar.open("rb") as stream, reading.translate_errors(), reading.read_tar(reading.unpack(stream, _LIMITS)) as archive:
+        with (
+            tar.open("rb") as stream,
+            reading.translate_errors(),
+            reading.read_tar(reading.unpack(stream, _LIMITS)) as archive,
+        ):
             status = next((member for member in archive if member.name == _STATUS), None)
             if status is None:
                 raise reading.ArchiveError(f"there is no {_STATUS}")

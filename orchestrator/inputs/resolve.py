@@ -92,7 +92,9 @@ def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]
     if project.packer == "ops":
         jobs["ops"] = lambda: releases.resolve_ops(access, project.ops, root)
     if project.gpu:
-        jobs["gpu-assets"] = lambda: releases.resolve_gpu_assets(access, project.gpu_assets, project.nanos.release, root)
+        jobs["gpu-assets"] = lambda: releases.resolve_gpu_assets(
+            access, project.gpu_assets, project.nanos.release, root
+        )
     if (gevulot := project.gevulot) is not None:
         jobs["gevulot"] = lambda: _gevulot(access, gevulot, project, root)
     return {name: job for name, job in jobs.items() if name not in loaded.unused}

@@ -26,7 +26,7 @@ from typing import BinaryIO, TypeVar
 from orchestrator.documents import Document, DocumentError, read_document
 from orchestrator.errors import InputError
 from orchestrator.events import Emit, Notice, ignore
-from orchestrator.files import PARTIAL_PREFIX, FileLock, open_for_append, make_directory, write_text
+from orchestrator.files import PARTIAL_PREFIX, FileLock, make_directory, open_for_append, write_text
 from orchestrator.inputs import trees
 from orchestrator.user_paths import CACHE_VARIABLE, cache_root
 
@@ -346,7 +346,9 @@ def _fill(temporary: Path, fill: Fill, expected: str | None) -> CacheEntry:
     if expected is not None and digest != expected:
         raise mismatch(info.get("source", "the input"), expected, digest)
     _sync(data)
-    return CacheEntry(key="", path=data, sha256=digest, size=size, created=time.time(), stamp=trees.stamp(data), info=info)
+    return CacheEntry(
+        key="", path=data, sha256=digest, size=size, created=time.time(), stamp=trees.stamp(data), info=info
+    )
 
 
 class _EntryRecord(Document):

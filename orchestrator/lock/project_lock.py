@@ -100,7 +100,10 @@ def lock_of(project: Project, inputs: Inputs) -> ProjectLock:
         resolved = inputs.get(name)
         if resolved is not None:
             entries[name] = LockedInput(
-                requested=dict(request), kind=resolved.kind, resolved=dict(resolved.pin), packages=tuple(resolved.packages)
+                requested=dict(request),
+                kind=resolved.kind,
+                resolved=dict(resolved.pin),
+                packages=tuple(resolved.packages),
             )
     return ProjectLock(entries=entries)
 

@@ -18,8 +18,8 @@ from orchestrator.manifest.report import Report
 from orchestrator.manifest.rules import ManifestValues, absolute_mount
 from orchestrator.manifest.schema import CONFIG, ManifestKey, canonical
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.project import Project
 from orchestrator.project.paths import LeftOutBy, forgotten
+from orchestrator.project.project import Project
 from orchestrator.suggest import shown
 from orchestrator.text import parse_json
 

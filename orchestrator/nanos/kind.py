@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.project.project import Project
     from orchestrator.run.outcome import Outcome
     from orchestrator.run.qemu.machine import QemuMachine
-    from orchestrator.run.sandbox.rehearsal import RehearseOptions, Rehearsal
+    from orchestrator.run.sandbox.rehearsal import Rehearsal, RehearseOptions
 
 
 class NanosKind:

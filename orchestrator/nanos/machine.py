@@ -83,7 +83,7 @@ def boot(machine: QemuMachine, output: Callable[[bytes], None]) -> Outcome:
     if outcome.status == 1 and b"qemu-system-x86_64: " in log:
         outcome = _failed("QEMU itself failed; its message is in the log", status=1)
     took = time.monotonic() - started
-    return replace(outcome, seconds=took, place=accel.name, output={"serial": bytes(log)})
+    return replace(outcome, seconds=took, ran_on=accel.name, output={"serial": bytes(log)})
 
 
 def explain(status: int | None, timeout: float) -> Outcome:

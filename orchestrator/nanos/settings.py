@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.errors import Finding
 from orchestrator.image_kind import GuestSettings
 from orchestrator.manifest.effective import EffectiveManifest
-from orchestrator.manifest.merge import merge_manifest, left_out
+from orchestrator.manifest.merge import left_out, merge_manifest
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.project import Project
 from orchestrator.project.paths import LeftOutBy
+from orchestrator.project.project import Project
 from orchestrator.resolved import Inputs
 
 if TYPE_CHECKING:

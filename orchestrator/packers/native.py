@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.archive import ArchiveError, UnpackLimits, translate_errors, read_tar, unpack
+from orchestrator.archive import ArchiveError, UnpackLimits, read_tar, translate_errors, unpack
 from orchestrator.errors import BuildStepError, InputError
 from orchestrator.image.errors import ImageError
 from orchestrator.image.listing import path_key
 from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, WrittenImage
-from orchestrator.staged import CHUNK, StagedEntry, OpenArchive, all_entries, read_entries
+from orchestrator.staged import CHUNK, OpenArchive, StagedEntry, all_entries, read_entries
 from orchestrator.values import Value
 
 # docs/facts/ops.md, 2: the two files that ops takes out of its common.tar.gz, and where they go.

@@ -175,7 +175,9 @@ class Gevulot(Model):
     def _one_source(self) -> Gevulot:
         sources = [k for k in ("git", "path", "archive") if getattr(self, k) is not None]
         if len(sources) != 1:
-            raise ValueError(f"needs exactly one of git, path, archive (has {', '.join(sources) if sources else 'none'})")
+            raise ValueError(
+                f"needs exactly one of git, path, archive (has {', '.join(sources) if sources else 'none'})"
+            )
         if self.ref is not None and self.git is None:
             raise ValueError("ref is only valid with git")
         if self.sha256 is not None and self.archive is None:

@@ -18,8 +18,8 @@ from orchestrator.provenance.attach import ENVELOPE, PROVENANCE, SBOM
 from orchestrator.provenance.check import check_signature
 from orchestrator.provenance.dsse import LARGEST, PublicKey, open_envelope
 from orchestrator.provenance.statement import Definition, Statement, parse_statement, pin_digests
-from orchestrator.receipt.receipt import Receipt
 from orchestrator.receipt.read import load_receipt
+from orchestrator.receipt.receipt import Receipt
 from orchestrator.suggest import shown
 from orchestrator.verification import Check
 

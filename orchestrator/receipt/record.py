@@ -77,7 +77,11 @@ class Warnings:
 
     def add_findings(self, source: WarningSource, findings: Iterable[Finding]) -> None:
         """Take note of those findings that are warnings; what the receipt says in a place of its own is left out."""
-        worth = (finding for finding in findings if finding.severity is Severity.WARNING and finding.code not in _SAID_ELSEWHERE)
+        worth = (
+            finding
+            for finding in findings
+            if finding.severity is Severity.WARNING and finding.code not in _SAID_ELSEWHERE
+        )
         self.add(source, map(str, worth))
 
     @property

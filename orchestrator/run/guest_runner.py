@@ -11,7 +11,7 @@ from orchestrator.events import Emit
 if TYPE_CHECKING:
     from orchestrator.run.outcome import Outcome
     from orchestrator.run.qemu.machine import QemuMachine
-    from orchestrator.run.sandbox.rehearsal import RehearseOptions, Rehearsal
+    from orchestrator.run.sandbox.rehearsal import Rehearsal, RehearseOptions
 
 
 class GuestRunner(Protocol):

@@ -58,8 +58,12 @@ _RULES = (
         detail=lambda s: f"{len(s.symlinks)} links" if len(s.symlinks) != 1 else "1 link",
     ),
     _CheckRule(id="mounts", title="Mounts", run=checks_boot.check_mounts),
-    _CheckRule(id="klibs", title="Kernel libraries", run=checks_boot.check_klibs, detail=lambda s: ", ".join(s.klibs) or "none"),
-    _CheckRule(id="gpu", title="GPU driver and firmware", run=checks_gpu.check_gpu, detail=lambda s: ", ".join(s.firmware)),
+    _CheckRule(
+        id="klibs", title="Kernel libraries", run=checks_boot.check_klibs, detail=lambda s: ", ".join(s.klibs) or "none"
+    ),
+    _CheckRule(
+        id="gpu", title="GPU driver and firmware", run=checks_gpu.check_gpu, detail=lambda s: ", ".join(s.firmware)
+    ),
     _CheckRule(id="environment", title="Environment", run=checks_boot.check_environment),
     _CheckRule(id="root", title="Arguments and root attributes", run=checks_boot.check_root),
     _CheckRule(id="shim", title="Gevulot shim", run=checks_program.check_shim),

@@ -58,7 +58,11 @@ def test_it_says_what_is_in_the_image(engine: Engine, tmp_path: Path) -> None:
     assert libc["purl"].startswith("pkg:deb/debian/libc6@")
     assert "distro=bookworm" in libc["purl"]
     assert any(ref.startswith("pkg:cargo/ark-groth16@") for ref in components)
-    hashes = {component["name"]: component["hashes"][0]["content"] for component in components.values() if component["type"] == "file"}
+    hashes = {
+        component["name"]: component["hashes"][0]["content"]
+        for component in components.values()
+        if component["type"] == "file"
+    }
     packed = orchestrator("inspect", image, "extract", tmp_path / "tree")
     assert packed.code == 0
     files = [path for path in (tmp_path / "tree").rglob("*") if path.is_file() and not path.is_symlink()]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.engine import buildkit_trace
-from orchestrator.engine.buildkit_trace import VertexLog, BuildKitTrace, TraceError, Vertex, decode
+from orchestrator.engine.buildkit_trace import BuildKitTrace, TraceError, Vertex, VertexLog, decode
 from tests.support.wire import data, number
 
 RECORDINGS = Path(__file__).parent / "recordings"

@@ -62,7 +62,9 @@ def test_agrees_with_cuobjdump(tmp_path: Path, name: str) -> None:
     with (tmp_path / "made").open("rb") as stream:
         code = read_gpu_code(stream)
     entries = Counter(
-        ("PTX", f"{entry.sm}{entry.suffix}") if entry.kind == "ptx" else ("ELF", f"{entry.sm}{entry.suffix}".rstrip("f"))
+        ("PTX", f"{entry.sm}{entry.suffix}")
+        if entry.kind == "ptx"
+        else ("ELF", f"{entry.sm}{entry.suffix}".rstrip("f"))
         for entry in code
         if entry.kind != "lto"
     )

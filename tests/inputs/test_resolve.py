@@ -44,7 +44,9 @@ def options(store: Store) -> ResolveOptions:
     return ResolveOptions(store=store, limits=QUICK)
 
 
-def test_smallest_project_needs_nothing_from_outside(tmp_path: Path, server: FileServer, options: ResolveOptions) -> None:
+def test_smallest_project_needs_nothing_from_outside(
+    tmp_path: Path, server: FileServer, options: ResolveOptions
+) -> None:
     inputs = resolve_inputs(project(tmp_path / "p", server), None, options=options)
     assert [resolved.name for resolved in inputs] == ["nanos"]
     assert server.seen == []
@@ -74,7 +76,9 @@ def test_everything(tmp_path: Path, server: FileServer, options: ResolveOptions)
     assert again == inputs  # what was built in the user's checkout doesn't count
 
 
-def test_gevulot_from_git_by_runtime_and_relative_path(tmp_path: Path, server: FileServer, options: ResolveOptions) -> None:
+def test_gevulot_from_git_by_runtime_and_relative_path(
+    tmp_path: Path, server: FileServer, options: ResolveOptions
+) -> None:
     repository = tmp_path / "p/gevulot"
     repository.mkdir(parents=True)
     git(repository, "init", "-q", "-b", "main")

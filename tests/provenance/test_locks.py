@@ -34,7 +34,9 @@ def test_a_real_cargo_lock() -> None:
 def test_version_1_keeps_checksums_apart() -> None:
     text = f'[[package]]\nname = "a"\nversion = "1.0.0"\nsource = "{CRATES_IO}"\n'
     text += f'[metadata]\n"checksum a 1.0.0 ({CRATES_IO})" = "{"c" * 64}"\n'
-    assert read_lock("Cargo.lock", text.encode()) == (LockedPackage(kind="cargo", name="a", version="1.0.0", sha256="c" * 64),)
+    assert read_lock("Cargo.lock", text.encode()) == (
+        LockedPackage(kind="cargo", name="a", version="1.0.0", sha256="c" * 64),
+    )
 
 
 def test_git_crates_say_where_they_are_from_without_credentials() -> None:

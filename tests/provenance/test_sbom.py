@@ -32,7 +32,9 @@ def test_it_follows_the_schema(packed: PackedImage) -> None:
 
 def test_every_packed_file_is_there_by_its_hash(packed: PackedImage) -> None:
     hashes = {
-        component["name"]: component["hashes"][0]["content"] for component in components(packed).values() if component["type"] == "file"
+        component["name"]: component["hashes"][0]["content"]
+        for component in components(packed).values()
+        if component["type"] == "file"
     }
     wanted = {f"/{name}": sha256(data) for name, data in FILES.items()}
     wanted |= {"boot:/kernel": sha256(stub_kernel()), "boot:/klib/tls": sha256(b"a klib")}

@@ -118,7 +118,9 @@ def test_the_receipt_is_told_of_each_file(built: FinishedBuild, image: Path, key
         assert sha256((image.parent / attachment.file).read_bytes()) == attachment.sha256
 
 
-def test_a_build_that_fails_changes_nothing(built: FinishedBuild, image: Path, keys: tuple[Path, Path], envelope: Path) -> None:
+def test_a_build_that_fails_changes_nothing(
+    built: FinishedBuild, image: Path, keys: tuple[Path, Path], envelope: Path
+) -> None:
     before = {path.name: path.read_bytes() for path in image.parent.glob("*.json")}
 
     def fails() -> None:

@@ -12,8 +12,8 @@ import jsonschema
 import pytest
 
 from orchestrator.errors import UsageError
-from orchestrator.receipt.receipt import Attachment, BuildWarning, ShimUsed, StageTime, receipt_document, receipt_text
 from orchestrator.receipt.read import load_receipt, read_receipt
+from orchestrator.receipt.receipt import Attachment, BuildWarning, ShimUsed, StageTime, receipt_document, receipt_text
 from orchestrator.receipt.record import FinishedBuild, make_receipt
 from orchestrator.receipt.schema import json_schema, json_schema_text
 from orchestrator.resources import MANIFESTS

@@ -30,12 +30,12 @@ from orchestrator.image_kind import (
 )
 from orchestrator.kinds import Kind
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.project import Project
 from orchestrator.project.paths import LeftOutBy
+from orchestrator.project.project import Project
 from orchestrator.resolved import InputName, Inputs
 from orchestrator.run.outcome import Outcome
 from orchestrator.run.qemu.machine import QemuMachine
-from orchestrator.run.sandbox.rehearsal import RehearseOptions, Rehearsal
+from orchestrator.run.sandbox.rehearsal import Rehearsal, RehearseOptions
 from orchestrator.staged import OpenArchive, read_entries
 from orchestrator.verification import Check, StandIn, Verification
 
@@ -217,7 +217,7 @@ class Tars:
     def boot(self, machine: QemuMachine, output: Callable[[bytes], None]) -> Outcome:
         said = f"ran {TarImage.load(machine.image).settings['program']}\n".encode()
         output(said)
-        return Outcome(ok=True, end="exit", exit_code=0, reason="ended", place="tcg", output={"serial": said})
+        return Outcome(ok=True, end="exit", exit_code=0, reason="ended", ran_on="tcg", output={"serial": said})
 
     def judge(self, booted: Outcome) -> Outcome:
         return booted

@@ -8,8 +8,8 @@ from pathlib import Path
 from orchestrator.digest import file_blake3
 from orchestrator.errors import UsageError
 from orchestrator.files import write_text
-from orchestrator.receipt.receipt import SmokeRecord, receipt_text
 from orchestrator.receipt.read import read_receipt, receipt_path
+from orchestrator.receipt.receipt import SmokeRecord, receipt_text
 from orchestrator.run.outcome import Outcome
 
 

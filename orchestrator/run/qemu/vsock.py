@@ -12,8 +12,8 @@ from typing import Final
 
 from orchestrator.errors import EngineError
 from orchestrator.rpc import join_sockets, socket_directory
-from orchestrator.run.node.messages import PORT
 from orchestrator.run.node.local_node import LocalNode, serving
+from orchestrator.run.node.messages import PORT
 
 DEVICE: Final = Path("/dev/vhost-vsock")
 

@@ -64,7 +64,9 @@ def filter_program(guest: Guest, asked: Iterable[str], *, in_container: bool) ->
         *(_Instruction(*line) for line in forbidden.refusals()),
         *_tree(_segments(blocks)),
     ]
-    return b"".join(struct.pack("<HBBI", instruction.code, instruction.yes, instruction.no, instruction.k) for instruction in code)
+    return b"".join(
+        struct.pack("<HBBI", instruction.code, instruction.yes, instruction.no, instruction.k) for instruction in code
+    )
 
 
 def _blocks(guest: Guest, asked: frozenset[str], numbers: Mapping[str, int]) -> dict[str, _Block]:

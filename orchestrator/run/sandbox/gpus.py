@@ -51,7 +51,9 @@ def host_gpus() -> HostGpus:
         )
     for folder in _FOLDERS:
         if (folder / "libcuda.so.1").is_file():
-            libraries = sorted(library for library in folder.iterdir() if _DRIVER.fullmatch(library.name) and library.is_file())
+            libraries = sorted(
+                library for library in folder.iterdir() if _DRIVER.fullmatch(library.name) and library.is_file()
+            )
             return HostGpus(devices=devices, libraries=tuple(libraries))
     raise EngineError(
         "this machine's driver has no libcuda.so.1 in the usual folders",

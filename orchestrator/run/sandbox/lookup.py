@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from orchestrator.archive import ArchiveError, UnpackLimits, Meter, Tar, translate_errors, read_tar
+from orchestrator.archive import ArchiveError, Meter, Tar, UnpackLimits, read_tar, translate_errors
 from orchestrator.elf.ld_cache import read_ld_cache
 from orchestrator.errors import BuildStepError
 
@@ -105,7 +105,11 @@ class ContainerLookup:
 
     @contextmanager
     def _archive(self, path: str) -> Iterator[Tar]:
-        with self.open_archive(path) as stream, translate_errors(), read_tar(Meter(stream=stream, limits=UnpackLimits())) as archive:
+        with (
+            self.open_archive(path) as stream,
+            translate_errors(),
+            read_tar(Meter(stream=stream, limits=UnpackLimits())) as archive,
+        ):
             yield archive
 
     def _kind(self, path: str) -> str:

@@ -22,8 +22,8 @@ from orchestrator.guest.model import guest_of
 from orchestrator.image.reader import Image, open_image
 from orchestrator.image.tree import File
 from orchestrator.inspection import extract_tree
-from orchestrator.receipt.receipt import Receipt
 from orchestrator.receipt.read import guest_limits, read_receipt, takes_task_files
+from orchestrator.receipt.receipt import Receipt
 from orchestrator.rpc import socket_directory
 from orchestrator.run.node.files import prepare, read_result, read_task
 from orchestrator.run.node.local_node import LocalNode, answers, serving
@@ -34,10 +34,10 @@ from orchestrator.run.sandbox.bpf import filter_program
 from orchestrator.run.sandbox.gpus import HostGpus, host_gpus, swap_driver_libraries
 from orchestrator.run.sandbox.launcher import LaunchSettings, launcher
 from orchestrator.run.sandbox.limits import counts_by_namespace, disk_limit, resource_limits
-from orchestrator.run.sandbox.outcome import SandboxLimits, GuestMachine, OpenedPath, OutputSink, Program, VsockHandler
+from orchestrator.run.sandbox.outcome import GuestMachine, OpenedPath, OutputSink, Program, SandboxLimits, VsockHandler
 from orchestrator.run.sandbox.owner import lend_folder, program_id
-from orchestrator.run.sandbox.sandboxes import Folders
 from orchestrator.run.sandbox.rules import GuestRules
+from orchestrator.run.sandbox.sandboxes import Folders
 from orchestrator.run.sandbox.supervisor import Bounds, CannotBeginError, Sandbox, supervise, too_late
 from orchestrator.run.sandbox.trace import Missing, find_missing
 from orchestrator.run.sandbox.tree import hostname, make_mount_points
@@ -210,7 +210,9 @@ def program_of(image: Image) -> Program:
         arguments=tuple(words or [path]),
         environment={str(k): str(v) for k, v in environment.items()} if isinstance(environment, dict) else {},
         cwd=cwd if isinstance(cwd, str) and cwd else "/",
-        workspace=next((mount.rstrip("/") for mount in mount_paths if len(mount) > 1 and mount.startswith("/")), WORKSPACE),
+        workspace=next(
+            (mount.rstrip("/") for mount in mount_paths if len(mount) > 1 and mount.startswith("/")), WORKSPACE
+        ),
     )
 
 

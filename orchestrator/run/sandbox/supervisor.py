@@ -19,7 +19,7 @@ from orchestrator.run.outcome import End, Outcome
 from orchestrator.run.sandbox.launcher import STEPS
 from orchestrator.run.sandbox.limits import MemoryGroup, bind_to_processors, memory_group_of, memory_use
 from orchestrator.run.sandbox.notify import Listener
-from orchestrator.run.sandbox.outcome import SandboxLimits, OutputSink, outcome_of_status
+from orchestrator.run.sandbox.outcome import OutputSink, SandboxLimits, outcome_of_status
 from orchestrator.run.sandbox.rules import GuestRules
 from orchestrator.run.sandbox.watches import DiskWatch, SharedMemory
 

@@ -24,8 +24,8 @@ from orchestrator.run.node.task import WORKSPACE
 from orchestrator.run.outcome import Outcome
 from orchestrator.run.qemu.machine import Boot, QemuMachine
 from orchestrator.run.qemu.task_boot import Work, boot_with_task
-from orchestrator.run.sandbox.rehearsal import RehearseOptions, Rehearse
-from orchestrator.run.workflow.workflow_file import ParentInput, OutsideInput, OutsideFile, WorkflowStep
+from orchestrator.run.sandbox.rehearsal import Rehearse, RehearseOptions
+from orchestrator.run.workflow.workflow_file import OutsideFile, OutsideInput, ParentInput, WorkflowStep
 
 _OURS = (TASK, RESULT)
 
@@ -140,7 +140,9 @@ def run_workflow(
     return tuple(done)
 
 
-def _finish(step: WorkflowStep, image: Path, inputs: tuple[RecordedFile, ...], outcome: Outcome, workspace: Path) -> StepRun:
+def _finish(
+    step: WorkflowStep, image: Path, inputs: tuple[RecordedFile, ...], outcome: Outcome, workspace: Path
+) -> StepRun:
     result, error = outcome.result, outcome.program_failure
     # What the program said of its task explains more than how it then ended.
     if result is not None and result.error is not None:
@@ -161,7 +163,9 @@ def _record(path: str, real: Path) -> RecordedFile:
     return RecordedFile(path=path, blake3=file_blake3(real), size=real.stat().st_size)
 
 
-def _put_input(step_input: OutsideInput | ParentInput, workspace: Path, folder: Path, parent: StepRun | None) -> RecordedFile:
+def _put_input(
+    step_input: OutsideInput | ParentInput, workspace: Path, folder: Path, parent: StepRun | None
+) -> RecordedFile:
     """Put one input into the workspace."""
     source: Path | None
     if isinstance(step_input, OutsideInput):
@@ -196,9 +200,14 @@ def _check_inputs(step: WorkflowStep, folder: Path) -> None:
         if target in seen:
             raise UsageError(f"{step.program}: two inputs are {path}", remedy="give each its own vm_path")
         seen.add(target)
-        if isinstance(step_input, OutsideInput) and step_input.Input.file_url is None and not (folder / step_input.Input.local_path).is_file():
+        if (
+            isinstance(step_input, OutsideInput)
+            and step_input.Input.file_url is None
+            and not (folder / step_input.Input.local_path).is_file()
+        ):
             raise UsageError(
-                f"there is no file {folder / step_input.Input.local_path}", remedy="paths are from the workflow's folder"
+                f"there is no file {folder / step_input.Input.local_path}",
+                remedy="paths are from the workflow's folder",
             )
 
 

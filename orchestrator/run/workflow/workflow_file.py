@@ -52,7 +52,8 @@ def _which(value: Any) -> str:
 
 
 Source = Annotated[
-    Annotated[OutsideInput, Tag(OutsideInput.__name__)] | Annotated[ParentInput, Tag(ParentInput.__name__)], Discriminator(_which)
+    Annotated[OutsideInput, Tag(OutsideInput.__name__)] | Annotated[ParentInput, Tag(ParentInput.__name__)],
+    Discriminator(_which),
 ]
 """An input of either kind: which, its one key says."""
 

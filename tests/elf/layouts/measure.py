@@ -53,7 +53,9 @@ def _booted(layout: Layout, image: Path) -> str:
 
 def _rehearsed(layout: Layout, image: Path) -> str:
     log = bytearray()
-    options = RehearseOptions(engine="none", memory=layout.memory, timeout=_SECONDS, sink=lambda _name, data: log.extend(data))
+    options = RehearseOptions(
+        engine="none", memory=layout.memory, timeout=_SECONDS, sink=lambda _name, data: log.extend(data)
+    )
     try:
         done = rehearse(image, options)
     except OrchestratorError as error:

@@ -13,8 +13,8 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.run.node.messages import SERVICE, read_submission
 from orchestrator.run.node.local_node import LocalNode, answers, host_path, serving
+from orchestrator.run.node.messages import SERVICE, read_submission
 from orchestrator.run.node.task import ProgramResult, Task
 from orchestrator.run.node.vm_service_pb2 import (
     File,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import grpc
 
-from orchestrator.run.node.messages import SERVICE
 from orchestrator.run.node.local_node import LocalNode, serving
+from orchestrator.run.node.messages import SERVICE
 from orchestrator.run.node.task import Task
 from orchestrator.run.qemu.vsock import can_serve, forwarding
 from tests.run.qemu.test_machine import make_image

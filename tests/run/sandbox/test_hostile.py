@@ -205,7 +205,9 @@ def test_what_a_program_takes_is_limited(greedy: Path, mode: str, end: str) -> N
 @pytest.mark.parametrize("mode", ["threads", "files"])
 def test_the_limits_hold_in_every_place(greedy: Path, rehearsal_engine: str, mode: str, tmp_path: Path) -> None:
     (tmp_path / "mode").write_text(mode)
-    done = rehearse(greedy, RehearseOptions(engine=rehearsal_engine, files=(tmp_path / "mode",), timeout=60, disk=100, threads=50))
+    done = rehearse(
+        greedy, RehearseOptions(engine=rehearsal_engine, files=(tmp_path / "mode",), timeout=60, disk=100, threads=50)
+    )
     assert done.run.end == ("disk" if mode == "files" else mode), done.run
 
 
@@ -261,7 +263,15 @@ def test_a_place_that_cannot_be_had_is_said(packed: Packed) -> None:
 def test_an_engine_that_does_not_see_our_files_is_said(packed: Packed, rehearsal_engine: str) -> None:
     with users_ground() as ground:
         script = 'mount -t tmpfs none "$TMPDIR"; exec "$@"'  # what an engine elsewhere sees of this folder
-        rehearsal = [sys.executable, "-m", "orchestrator", "rehearse", str(packed.image(NOTHING)), "--engine", rehearsal_engine]
+        rehearsal = [
+            sys.executable,
+            "-m",
+            "orchestrator",
+            "rehearse",
+            str(packed.image(NOTHING)),
+            "--engine",
+            rehearsal_engine,
+        ]
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-c", script, "sh", *rehearsal],
             cwd=ROOT,

@@ -81,7 +81,9 @@ def test_a_bridged_socket_is_no_way_to_this_machines_sockets(packed: Packed, reh
     with socket.socket(socket.AF_UNIX) as host:
         host.bind("\0orchestrator-test-vsock")
         host.listen()
-        done = rehearse(packed.image(DUPLICATE), RehearseOptions(engine=rehearsal_engine, vsock=lambda _cid, _port: None))
+        done = rehearse(
+            packed.image(DUPLICATE), RehearseOptions(engine=rehearsal_engine, vsock=lambda _cid, _port: None)
+        )
     assert done.run.exit_code == 0, done.run
 
 
