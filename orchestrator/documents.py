@@ -95,14 +95,14 @@ def plain(value: Any) -> Any:
         known = {alias: plain(getattr(value, name)) for name, alias in names.items() if name in value.model_fields_set}
         return known | (value.model_extra or {})
     if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, tuple | list) else value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 _WORDS: Final = {
     "missing": "is missing",
     "string_type": "must be text",
-    "string_pattern_mismatch": "is not what it should be",
+    "string_pattern_mismatch": "does not have the expected form",
     "int_type": "must be a whole number",
     "float_type": "must be a number",
     "bool_type": "must be true or false",
@@ -153,9 +153,9 @@ def _field_of(kind: Any, loc: tuple[str | int, ...]) -> tuple[str, type[BaseMode
     the last key."""
     text, at, owner = "", [kind], None
     for step in loc:
-        members = [each for whole in at for each in _members(whole)]
-        models = [each for each in members if isinstance(each, type) and issubclass(each, BaseModel)]
-        if chosen := [each for each in models if each.__name__ == step and len(members) > 1]:
+        members = [member for whole in at for member in _members(whole)]
+        models = [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
+        if chosen := [member for member in models if member.__name__ == step and len(members) > 1]:
             at = list(chosen)
             continue
         if step == "[key]":  # pydantic's word for the key of a table, not what it holds
@@ -165,7 +165,7 @@ def _field_of(kind: Any, loc: tuple[str | int, ...]) -> tuple[str, type[BaseMode
         else:
             text += f".{shown(step)}" if text else shown(step)
         owner = models[0] if models else None
-        at = [inner for each in members for inner in _inner(each, step)]
+        at = [inner for member in members for inner in _inner(member, step)]
     return text, owner
 
 
@@ -174,8 +174,8 @@ def _members(kind: Any) -> Iterator[Any]:
     if origin is Annotated:
         yield from _members(arguments[0])
     elif origin in (Union, types.UnionType):
-        for each in arguments:
-            yield from _members(each)
+        for argument in arguments:
+            yield from _members(argument)
     elif kind is not type(None):
         yield kind
 
@@ -186,4 +186,4 @@ def _inner(kind: Any, step: str | int) -> Iterator[Any]:
             if step in (name, info.alias):
                 yield info.annotation
     elif get_origin(kind) is not Literal:
-        yield from [each for each in get_args(kind) if each is not Ellipsis][-1:]
+        yield from [argument for argument in get_args(kind) if argument is not Ellipsis][-1:]

@@ -78,13 +78,13 @@ def write_bytes(path: Path, data: bytes) -> None:
 def make_directory(path: Path, mode: int = DIRECTORY_MODE) -> None:
     """Make a directory and those above it, where they are missing. OSError for something else of that name."""
     missing = []
-    for each in (path, *path.parents):
-        if each.is_dir():
+    for directory in (path, *path.parents):
+        if directory.is_dir():
             break
-        missing.append(each)
-    for each in reversed(missing):
+        missing.append(directory)
+    for directory in reversed(missing):
         with suppress(FileExistsError):  # somebody else makes it too; or it is no directory, which shows below
-            each.mkdir(mode=mode)
+            directory.mkdir(mode=mode)
     if missing and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 

@@ -7,9 +7,9 @@ import re
 
 from orchestrator.containerfile.assemble import PROXIES
 from orchestrator.doctor import PROXIES as ALL_PROXIES
-from orchestrator.inputs.store import CACHE_VARIABLE
 from orchestrator.network import CA_VARIABLES
 from orchestrator.project.secrets import AGENT_VARIABLE
+from orchestrator.user_paths import CACHE_VARIABLE
 from tests.support.imports import ROOT, modules
 
 NAMED = {CACHE_VARIABLE, AGENT_VARIABLE, *CA_VARIABLES, *PROXIES, *ALL_PROXIES}
@@ -20,14 +20,14 @@ OF_LIBRARIES = {"GRPC_VERBOSITY", "GRPC_ENABLE_FORK_SUPPORT"}
 
 def literals() -> set[str]:
     """Names that stand in the code where the environment is asked."""
-    found: set[str] = set()
+    texts: set[str] = set()
     for _, path in modules():
         for node in ast.walk(ast.parse(path.read_text())):
             text = ast.unparse(node) if isinstance(node, ast.Call | ast.Subscript | ast.Compare) else ""
-            found |= set(re.findall(r"environ(?:\.get|\.setdefault)?[(\[]'([A-Za-z_]+)'", text))
-            found |= set(re.findall(r"'([A-Za-z_]+)' (?:not )?in os\.environ", text))
-            found |= set(re.findall(r"'([A-Z_]+)'", text)) if "environ.get(name" in text else set()
-    return found
+            texts |= set(re.findall(r"environ(?:\.get|\.setdefault)?[(\[]'([A-Za-z_]+)'", text))
+            texts |= set(re.findall(r"'([A-Za-z_]+)' (?:not )?in os\.environ", text))
+            texts |= set(re.findall(r"'([A-Z_]+)'", text)) if "environ.get(name" in text else set()
+    return texts
 
 
 def test_the_page_lists_every_variable() -> None:

@@ -100,11 +100,11 @@ def test_a_rendered_context(victim: Path, where: Path) -> None:
 
 
 def test_a_workspace_that_a_program_has_written_to(victim: Path, where: Path, tmp_path: Path) -> None:
-    given = tmp_path / "given"
-    given.write_text("input")
+    source = tmp_path / "given"
+    source.write_text("input")
     for name in ("task.json", "given"):
         (where / name).symlink_to(victim)
-    prepare(where, Task(id="1", args=("a",), files=()), (given,), local=True)
+    prepare(where, Task(id="1", args=("a",), files=()), (source,), local=True)
     assert victim.read_text() == "mine"
     assert (where / "given").read_text() == "input"
     assert '"a"' in (where / "task.json").read_text()

@@ -12,7 +12,6 @@ from orchestrator.engine.base import BuildRequest, BuildSecret, LayerLostError, 
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Notice
 from orchestrator.network import CA_SECRET
-from orchestrator.packers.ops import explain
 from orchestrator.plan.origins import line_in_script, origin_of
 from orchestrator.project.load import LoadedProject
 
@@ -61,10 +60,10 @@ def forget(job: BuildJob, image_id: str) -> None:
 def _explain(failure: StepFailedError, job: BuildJob, made: AssembledContext) -> BuildStepError:
     """A failed step in words: its last lines, where it came from in project.yaml, what to do."""
     loaded = job.order.loaded
-    origin = origin_of(failure.stage, failure.instruction, job.plan.origins)
-    if origin is not None and origin.field == "ops":
-        base = explain(failure.tail)
-        message, remedy = base.message, base.remedy
+    origin = origin_of(failure.stage, failure.instruction, job.plan)
+    known = job.plan.image.explain(origin.field, failure.tail) if origin is not None else None
+    if known is not None:
+        message, remedy = known.message, known.remedy
     else:
         status = f" with status {failure.status}" if failure.status is not None else ""
         message = f"the build step failed{status}" if failure.instruction else failure.message
@@ -81,7 +80,7 @@ def _about_program(loaded: LoadedProject, made: AssembledContext) -> str:
     """What to know about a program that is there on this host and isn't in the context: "" when there is none."""
     context = (loaded.root / loaded.project.build.context).resolve()
     program = context / loaded.project.build.program
-    cache = next((each for each in made.context.caches if each in program.parents), None)
+    cache = next((cache_path for cache_path in made.context.caches if cache_path in program.parents), None)
     if cache is None or not program.is_file():
         return ""
     name, shown = loaded.project.build.program, cache.relative_to(context)

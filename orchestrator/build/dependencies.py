@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.build.state import BuildJob
-from orchestrator.containerfile.assemble import SOURCES, sources_part
 from orchestrator.containerfile.context import BuildContext
+from orchestrator.containerfile.sources import user_sources
 from orchestrator.dependencies.collect import find_lock_files, take_dependencies
-from orchestrator.dependencies.model import Taken, words_for
+from orchestrator.dependencies.packages import Taken, words_for
 from orchestrator.errors import InputError
 from orchestrator.events import Emit, Notice
 from orchestrator.inputs.access import Access
@@ -24,7 +24,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class StepPackages:
     """A build step that needs packages, and how they are reached."""
 
     loaded: LoadedProject
@@ -50,11 +50,11 @@ def with_dependencies(job: BuildJob) -> BuildJob:
 
     Errors: MismatchError; with `always` InputError for any that can't be had.
     """
-    used = for_step(_step(job))
-    return replace(job, plan=replace(job.plan, dependencies=planned(used)), dependencies=used)
+    used = take_for_step(_packages_of(job))
+    return replace(job, plan=replace(job.plan, dependencies=plan_packages(used)), dependencies=used)
 
 
-def for_step(step: Step) -> tuple[Taken, ...]:
+def take_for_step(step: StepPackages) -> tuple[Taken, ...]:
     """What the step is given instead of a registry; nothing where that is its own affair. Errors: see above."""
     setting = step.loaded.project.build.dependencies
     if setting == "never" or (setting == "auto" and not step.offline):
@@ -73,7 +73,7 @@ def for_step(step: Step) -> tuple[Taken, ...]:
     return tuple(used)
 
 
-def planned(used: Sequence[Taken]) -> DependenciesPlan | None:
+def plan_packages(used: Sequence[Taken]) -> DependenciesPlan | None:
     """The plan's part about them."""
     if not used:
         return None
@@ -84,8 +84,8 @@ def planned(used: Sequence[Taken]) -> DependenciesPlan | None:
     )
 
 
-def nominal(loaded: LoadedProject) -> DependenciesPlan | None:
-    """What `planned` would give, from the names of lock files alone."""
+def plan_nominally(loaded: LoadedProject) -> DependenciesPlan | None:
+    """What `plan_packages` would give, from the names of lock files alone."""
     if loaded.project.build.dependencies != "always":
         return None
     kinds = dict.fromkeys(sorted(each.kind for each in find_lock_files(_sources(loaded))))
@@ -94,19 +94,20 @@ def nominal(loaded: LoadedProject) -> DependenciesPlan | None:
 
 def _sources(loaded: LoadedProject) -> Iterator[tuple[str, Path]]:
     """The files that the step finds in its directory, with their paths there."""
-    for member in BuildContext(parts=[sources_part(loaded)]).members():
+    sources = user_sources(loaded)
+    for member in BuildContext(parts=[sources]).members():
         if member.source is not None:
-            yield member.path.removeprefix(f"{SOURCES}/"), member.source
+            yield member.path.removeprefix(f"{sources.prefix}/"), member.source
 
 
-def for_bundle(job: BuildJob) -> tuple[Taken, ...]:
+def take_for_bundle(job: BuildJob) -> tuple[Taken, ...]:
     """What a bundle carries of the packages, fetched where the cache lacks it. A warning says what it does not carry.
 
     Errors: MismatchError.
     """
     if job.dependencies or job.order.loaded.project.build.dependencies == "never":
         return job.dependencies
-    taken, emit = _step(job).take(), job.order.emit
+    taken, emit = _packages_of(job).take(), job.order.emit
     consequence = "if the sources change, the build step needs a network there"
     for each in taken:
         if each.failure is not None:
@@ -116,9 +117,9 @@ def for_bundle(job: BuildJob) -> tuple[Taken, ...]:
     return tuple(each for each in taken if each.failure is None and each.files)
 
 
-def _step(job: BuildJob) -> Step:
+def _packages_of(job: BuildJob) -> StepPackages:
     order = job.order
-    return Step(
+    return StepPackages(
         loaded=order.loaded,
         store=order.store,
         emit=order.emit,

@@ -46,9 +46,9 @@ def shim_name(plan: Plan, inputs: Inputs) -> str:
     return key_of("shim", *parts, "workspace" if plan.shim.workspace else "ffi", platform.machine(), *templates)
 
 
-def identity(given: Input) -> str:
+def identity(resolved: Input) -> str:
     """What pins an input's content, in one word."""
-    return next((given.pin[key] for key in ("tree-sha256", "digest", "sha256") if key in given.pin), "")
+    return next((resolved.pin[key] for key in ("tree-sha256", "digest", "sha256") if key in resolved.pin), "")
 
 
 def take_shim(store: Store, name: str, open_result: OpenResult, *, newer_than: float = 0.0) -> CacheEntry:

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
-from orchestrator.dependencies.model import Taken
+from orchestrator.dependencies.packages import Taken
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, StepFinished, StepStarted
+from orchestrator.image_kind import GuestSettings, ImageKind
 from orchestrator.inputs.store import Store
-from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets
@@ -34,7 +34,8 @@ class BuildOrder:
     """What is asked for, before any input is known."""
 
     loaded: LoadedProject
-    manifest: EffectiveManifest
+    kind: ImageKind
+    settings: GuestSettings
     engine: Engine
     store: Store
     secrets: ProjectSecrets

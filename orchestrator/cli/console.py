@@ -103,7 +103,7 @@ def say_findings(findings: Iterable[Finding]) -> None:
 
 def say_warnings(findings: Iterable[Finding]) -> None:
     """What every command repeats of `check`'s findings: notes are for `check`, but for what leaves the project."""
-    say_findings(each for each in findings if each.severity is not Severity.NOTE or each.code == OUTSIDE)
+    say_findings(finding for finding in findings if finding.severity is not Severity.NOTE or finding.code == OUTSIDE)
 
 
 def _kind(finding: Finding) -> Hashable:

@@ -6,15 +6,18 @@ import sys
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.amounts import size
 from orchestrator.cli.console import answer, answer_json, say
 from orchestrator.cli.parameters import DIRECTORY, engine_option, json_failures, json_option
-from orchestrator.engine.base import Leftover
 from orchestrator.errors import EngineError, ExitCode
 from orchestrator.events import ignore
+
+if TYPE_CHECKING:
+    from orchestrator.engine.base import Leftover
 
 
 @click.command(short_help="Check this machine and suggest fixes.")
@@ -66,7 +69,7 @@ def clean(directory: Path, engine: str, everything: bool, dry_run: bool, as_json
     for leftover, reason in kept:
         say(f"warning: {leftover.kind} {leftover.name or leftover.id} stays: {reason}")
     if as_json:
-        rows = [asdict(each) for each in removed]
+        rows = [asdict(leftover) for leftover in removed]
         answer_json({"dry_run": dry_run, "files": [str(path) for path in files], "engine": rows})
         return
     verb = "would remove" if dry_run else "removed"

@@ -51,7 +51,7 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
 
     Each is pinned by commit, digest or sha256, in the file beside PROJECT.YAML.
     """
-    from orchestrator.build.pipeline import check_project
+    from orchestrator.build.check import check_project
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
     from orchestrator.lock.resolve import known_names, update_lock
@@ -110,14 +110,14 @@ def cache_ls(as_json: bool) -> None:
     from orchestrator.inputs.store import Store
 
     store = Store()
-    found = sorted(items(store), key=lambda item: (-item.size, item.key))
+    by_size = sorted(items(store), key=lambda item: (-item.size, item.key))
     if as_json:
-        answer_json({"root": str(store.root), "items": [asdict(item) for item in found]})
+        answer_json({"root": str(store.root), "items": [asdict(item) for item in by_size]})
         return
-    for item in found:
+    for item in by_size:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.used))
         answer(f"{size(item.size):>10}  {used}  {item.key}  {item.source}".rstrip())
-    answer(f"{size(sum(item.size for item in found)):>10}  in {_entries(len(found))} in {store.root}")
+    answer(f"{size(sum(item.size for item in by_size)):>10}  in {_entries(len(by_size))} in {store.root}")
 
 
 @cache.command(name="gc")
@@ -202,7 +202,8 @@ def bundle_export(project: Path, output: Path, engine: str, progress: str, trust
 
     On the other machine: `orchestrator cache import FILE`, then `orchestrator build --offline --locked PROJECT.YAML`.
     """
-    from orchestrator.build.pipeline import check_project, export_bundle
+    from orchestrator.build.check import check_project
+    from orchestrator.build.pipeline import export_bundle
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
 

@@ -34,8 +34,8 @@ def fix(project: Path, engine: str, done: Rehearsal, *, quiet: bool) -> dict[str
         choice = choose(done.missing, nearby, closer, succeeded=done.ok)
     added = fix_project(project, choice.add)
     if not quiet:
-        for each in added:
-            say(f"{project}: added {each}")
+        for line in added:
+            say(f"{project}: added {line}")
         for reason, names in choice.left.items():
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
             say(f"{project}: not added: {', '.join(map(_printable, names[:_SHOWN]))}{more}: {reason}")
@@ -64,7 +64,8 @@ def _container(stack: ExitStack, project: Path, engine: str, *, quiet: bool) -> 
     """The container that the image's files were gathered in; None, and a word why, where it can't be had."""
     from contextlib import closing
 
-    from orchestrator.build.pipeline import check_project, open_staging
+    from orchestrator.build.check import check_project
+    from orchestrator.build.pipeline import open_staging
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
     from orchestrator.run.sandbox.lookup import ContainerLookup
@@ -80,4 +81,6 @@ def _container(stack: ExitStack, project: Path, engine: str, *, quiet: bool) -> 
         if not quiet:
             say(f"note: failed to find out what the build of {project} contains: {error.message}")
         return None
-    return ContainerLookup(staging.open_archive, tuple(each for each in staging.directories if "*" not in each))
+    return ContainerLookup(
+        staging.open_archive, tuple(directory for directory in staging.directories if "*" not in directory)
+    )

@@ -17,8 +17,10 @@ from orchestrator.containerfile.render import (
     render_scripts,
     render_shim,
 )
+from orchestrator.containerfile.sources import user_sources
 from orchestrator.containerfile.tree import HostTree
 from orchestrator.events import Emit, ignore
+from orchestrator.image_kind import ContextFile
 from orchestrator.network import SSH_MOUNT, ca_bundle
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
@@ -26,8 +28,6 @@ from orchestrator.project.outside import secret_files
 from orchestrator.resolved import Inputs
 
 CONTAINERFILE = "Containerfile"
-SOURCES = "src"
-"""The context's folder of the user's sources."""
 # apt reads this beside its own configuration; the bundle is the one that every other tool is pointed to.
 APT_CONF = 'Acquire::https::CaInfo "/orchestrator/network/ca.crt";\nAcquire::Retries "3";\n'
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
@@ -77,8 +77,7 @@ def assemble(
         parts += program_parts(loaded, plan, inputs, exclude)
     if plan.shim is not None and plan.shim.prebuilt is None and inputs.gevulot is not None:
         parts.append(_sources(inputs.gevulot.local))
-    if plan.packer == "ops":
-        parts += _ops_parts(plan, inputs)
+    parts += [_kinds_own(each) for each in plan.image.context(inputs)]
     return AssembledContext(
         containerfile=containerfile,
         manifest=manifest,
@@ -117,15 +116,9 @@ def script_parts(scripts: Mapping[str, str]) -> list[Part]:
     ]
 
 
-def sources_part(loaded: LoadedProject, exclude: Sequence[Path] = ()) -> HostTree:
-    """The user's sources."""
-    context = (loaded.root / loaded.project.build.context).resolve()
-    return HostTree(prefix=SOURCES, source=context, ignore_file=True, exclude=tuple(exclude), sources=True)
-
-
 def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequence[Path] = ()) -> list[Part]:
     """What the stage `program` copies, its script aside: the sources, their packages, the shim, the GPU assets."""
-    parts: list[Part] = [sources_part(loaded, exclude)]
+    parts: list[Part] = [user_sources(loaded, exclude)]
     if plan.shim is not None and plan.shim.prebuilt is not None:
         parts.append(HostTree(prefix="shim", source=plan.shim.prebuilt, mtime=LATER))
     if inputs.gpu_assets is not None:
@@ -156,18 +149,12 @@ def _sources(local: Path) -> Part:
     return HostTree(prefix="gevulot", source=local, exclude=(local / "target", local / ".git"))
 
 
-def _ops_parts(plan: Plan, inputs: Inputs) -> list[Part]:
-    """ops, and its home as it would be after the downloads that it makes."""
-    if inputs.ops is None:
-        raise ValueError("the ops packer needs the ops binary among its inputs")
-    parts: list[Part] = [
-        HostFile(path="ops/ops", source=inputs.ops.local, executable=True),
-        Content(path="nanos/latest.txt", data=plan.nanos_version.encode()),
-        HostTree(prefix=f"nanos/{plan.nanos_version}", source=inputs.nanos.local),
-    ]
-    if inputs.nanos_common is not None:
-        parts.append(HostFile(path="nanos/common.tar.gz", source=inputs.nanos_common.local))
-    return parts
+def _kinds_own(file: ContextFile) -> Part:
+    if isinstance(file.content, bytes):
+        return Content(path=file.path, data=file.content, executable=file.executable)
+    if file.content.is_dir():
+        return HostTree(prefix=file.path, source=file.content)
+    return HostFile(path=file.path, source=file.content, executable=file.executable or None)
 
 
 def _certificates(loaded: LoadedProject) -> bytes:
@@ -181,14 +168,14 @@ def _certificates(loaded: LoadedProject) -> bytes:
 def proxy_arguments(loaded: LoadedProject) -> dict[str, str]:
     """Proxies as build arguments, both spellings: engines know these names and keep them out of the image."""
     network = loaded.project.network
-    given = {
+    proxies = {
         "http_proxy": network.http_proxy,
         "https_proxy": network.https_proxy,
         "no_proxy": network.no_proxy,
     }
     arguments: dict[str, str] = {}
     for name in PROXIES:
-        value = given[name] or os.environ.get(name) or os.environ.get(name.upper())
+        value = proxies[name] or os.environ.get(name) or os.environ.get(name.upper())
         if value:
             arguments |= {name: value, name.upper(): value}
     return arguments

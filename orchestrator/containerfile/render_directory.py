@@ -56,7 +56,7 @@ def command_by_hand(loaded: LoadedProject, made: AssembledContext, directory: Pa
         write_bytes(bundle, made.certificates)
     words = ["podman", "build", "--file", str(directory / CONTAINERFILE), "--secret", f"id={CA_SECRET},src={bundle}"]
     for secret in loaded.project.build.secrets:
-        place = f"type=env,src={secret.env}" if secret.env else f"src={loaded.root / str(secret.file)}"
-        words += ["--secret", f"id={secret.id},{place}"]
+        origin = f"type=env,src={secret.env}" if secret.env else f"src={loaded.root / str(secret.file)}"
+        words += ["--secret", f"id={secret.id},{origin}"]
     words += ["--ssh", "default"] if loaded.project.build.ssh else []
     return (*words, str(directory))

@@ -53,8 +53,8 @@ class Walk:
         """The tree's members, parents first. UsageError for what can't be read."""
         if self._prefix:
             yield Member(path=self._prefix[:-1], kind="dir")
-        found, _ = self._visit(self.tree.source.resolve(), "", "")
-        yield from found
+        members, _ = self._visit(self.tree.source.resolve(), "", "")
+        yield from members
         if self.caches:
             self.say(self._about_caches())
 
@@ -74,19 +74,19 @@ class Walk:
         entries = scan(directory)
         ours = {entry.name for entry in entries if is_temporary(entry.name)}
         ours |= names_of_ours(directory, entries) if self.tree.sources else set()
-        found: list[Member] = []
+        members: list[Member] = []
         had_ours = bool(ours)
         for entry in entries:
             path, name = directory / entry.name, above + entry.name
-            if entry.name in ours or path in self._excluded:
+            if entry.name in ours or (self._excluded and path in self._excluded):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 below, had = self._directory(path, name, cache)
-                found += below
+                members += below
                 had_ours = had_ours or had
             elif self._keeps_file(name, entry, cache):
-                found += self._leaf(name, path, entry)
-        return found, had_ours
+                members += self._leaf(name, path, entry)
+        return members, had_ours
 
     def _directory(self, path: Path, name: str, cache: str) -> tuple[list[Member], bool]:
         ignored = self._rules.ignored(name)

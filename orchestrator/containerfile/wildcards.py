@@ -82,42 +82,42 @@ class _Automaton:
     """A pattern as a list of places; a path is read once, with the set of all places where the match can stand."""
 
     def __init__(self, tokens: list[str]) -> None:
-        self._places: list[_State] = []
+        self._states: list[_State] = []
         for number, token in enumerate(tokens):
-            here = len(self._places)
+            here = len(self._states)
             if token.startswith("**") and number == len(tokens) - 1:
-                self._places.append(_State(stays=_anything, skip=(here + 1,)))
+                self._states.append(_State(stays=_anything, skip=(here + 1,)))
             elif token.startswith("**"):  # nothing, or anything up to a slash
-                self._places.append(_State(skip=(here + 1, here + 2)))
-                self._places.append(_State(stays=_anything, takes=_slash))
+                self._states.append(_State(skip=(here + 1, here + 2)))
+                self._states.append(_State(stays=_anything, takes=_slash))
             elif token == "*":
-                self._places.append(_State(stays=_no_slash, skip=(here + 1,)))
+                self._states.append(_State(stays=_no_slash, skip=(here + 1,)))
             else:
-                self._places.append(_State(takes=_taker(token)))
+                self._states.append(_State(takes=_taker(token)))
 
     def match(self, path: str, least: int) -> bool:
         """A `Matcher`, in time proportional to the path's length times the pattern's."""
         standing = self._closed({0})
         for position, character in enumerate(path):
-            if character == "/" and position >= max(least, 1) and len(self._places) in standing:
+            if character == "/" and position >= max(least, 1) and len(self._states) in standing:
                 return True
             after = set()
             for number in standing:
-                place = self._places[number] if number < len(self._places) else _State()
-                if place.takes is not None and place.takes(character):
+                state = self._states[number] if number < len(self._states) else _State()
+                if state.takes is not None and state.takes(character):
                     after.add(number + 1)
-                if place.stays is not None and place.stays(character):
+                if state.stays is not None and state.stays(character):
                     after.add(number)
             if not after:
                 return False
             standing = self._closed(after)
-        return len(self._places) in standing
+        return len(self._states) in standing
 
     def _closed(self, standing: set[int]) -> set[int]:
         left = list(standing)
         while left:
             number = left.pop()
-            for skipped in self._places[number].skip if number < len(self._places) else ():
+            for skipped in self._states[number].skip if number < len(self._states) else ():
                 if skipped not in standing:
                     standing.add(skipped)
                     left.append(skipped)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from orchestrator.dependencies.files import Wanted, registry, take_file
-from orchestrator.dependencies.model import Contents, Package, Placed, UnreadableLockError
+from orchestrator.dependencies.packages import LockedPackages, LockFileError, Package, Placed
 from orchestrator.inputs.access import Access
 from orchestrator.resolved import redact_url
 from orchestrator.suggest import shown
+from orchestrator.text import parse_toml
 
 # Cargo writes its default registry by the name of its old index, however the crates were fetched.
 _USUAL: Final = re.compile(r"registry\+https://github\.com/rust-lang/crates[a-z.]*-index")
@@ -20,9 +20,9 @@ _VERSION: Final = re.compile(r"[0-9][0-9A-Za-z.+-]{0,100}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
-def read_cargo_lock(text: str) -> Contents:
-    """The crates of a Cargo.lock of any version. UnreadableLockError, or ValueError of TOML."""
-    document = tomllib.loads(text)
+def read_cargo_lock(text: str) -> LockedPackages:
+    """The crates of a Cargo.lock of any version. LockFileError, or ValueError of TOML."""
+    document = parse_toml(text)
     packages: dict[str, Package] = {}
     refused: list[str] = []
     for row in _rows(document.get("package", [])):
@@ -34,12 +34,12 @@ def read_cargo_lock(text: str) -> Contents:
         if not _USUAL.fullmatch(source):
             refused.append(f"{title} comes from {_shown(source)}")
         elif not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
-            raise UnreadableLockError(f"{title} is no crate")
+            raise LockFileError(f"{title} is no crate")
         elif not _SHA256.fullmatch(checksum):
             refused.append(f"{title} has no checksum")
         else:
             packages[title] = _crate(title, name, version, checksum)
-    return Contents(packages=tuple(packages.values()), refused=tuple(refused))
+    return LockedPackages(packages=tuple(packages.values()), refused=tuple(refused))
 
 
 def _crate(title: str, name: str, version: str, sha256: str) -> Package:

@@ -12,8 +12,17 @@ from typing import Final, get_args
 
 from orchestrator.dependencies.cargo import read_cargo_lock
 from orchestrator.dependencies.go import read_go_sum
-from orchestrator.dependencies.model import MOST, Contents, Kind, LockFile, Package, Placed, Taken, UnreadableLockError
 from orchestrator.dependencies.npm import MOST_BYTES, read_package_lock
+from orchestrator.dependencies.packages import (
+    MOST,
+    Kind,
+    LockedPackages,
+    LockFile,
+    LockFileError,
+    Package,
+    Placed,
+    Taken,
+)
 from orchestrator.dependencies.pip import read_requirements
 from orchestrator.documents import DocumentError, read_bounded
 from orchestrator.errors import InputError
@@ -31,7 +40,7 @@ _NAMES: Final[Mapping[str, Kind]] = {
     "npm-shrinkwrap.json": "npm",
 }
 _REQUIREMENTS: Final = re.compile(r"requirements[A-Za-z0-9._-]*\.txt")
-_READERS: Final[Mapping[Kind, Callable[[str], Contents]]] = {
+_READERS: Final[Mapping[Kind, Callable[[str], LockedPackages]]] = {
     "cargo": read_cargo_lock,
     "go": read_go_sum,
     "npm": read_package_lock,
@@ -94,7 +103,7 @@ def _take(access: Access, kind: Kind, lock_files: Sequence[LockFile]) -> Taken:
     )
 
 
-def _read(lock_files: Sequence[LockFile]) -> Contents:
+def _read(lock_files: Sequence[LockFile]) -> LockedPackages:
     """What all of them say together. InputError for one that can't be understood."""
     packages: dict[str, Package] = {}
     texts: dict[str, bytes] = {}
@@ -104,7 +113,7 @@ def _read(lock_files: Sequence[LockFile]) -> Contents:
             contents = _READERS[each.kind](read_bounded(each.source, MOST_BYTES).decode("utf-8"))
         # The nesting of TOML is only bounded by the interpreter's stack.
         except (ValueError, RecursionError, DocumentError) as error:
-            reason = str(error) if isinstance(error, UnreadableLockError) else f"is not a lock file ({error})"
+            reason = str(error) if isinstance(error, LockFileError) else f"is not a lock file ({error})"
             raise InputError(f"{each.path}: {reason}", remedy="make it again with its package manager") from error
         except OSError as error:
             raise InputError(f"{each.path}: {error.strerror}", remedy="make it readable") from error
@@ -113,7 +122,7 @@ def _read(lock_files: Sequence[LockFile]) -> Contents:
         refused |= dict.fromkeys(f"{each.path}: {text}" for text in contents.refused)
         if len(packages) > MOST:
             raise InputError(f"{each.path}: names more than {MOST} packages", remedy="set `build.dependencies: never`")
-    return Contents(packages=tuple(packages.values()), texts=texts, refused=tuple(refused))
+    return LockedPackages(packages=tuple(packages.values()), texts=texts, refused=tuple(refused))
 
 
 def _lacks(taken: Taken, missing: Sequence[str]) -> InputError:

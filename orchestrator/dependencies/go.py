@@ -12,7 +12,7 @@ from typing import Final
 
 from orchestrator.archive import ArchiveError, UnpackLimits, read_zip, translate_errors
 from orchestrator.dependencies.files import Check, Wanted, differs_from_lock, registry, take_file
-from orchestrator.dependencies.model import Contents, Package, Placed, UnreadableLockError
+from orchestrator.dependencies.packages import LockedPackages, LockFileError, Package, Placed
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.store import key_of
 from orchestrator.suggest import shown
@@ -25,19 +25,19 @@ _MOD: Final = "/go.mod"
 _LIMITS: Final = UnpackLimits(members=200_000, size=2 * 2**30, seconds=600.0)
 
 
-def read_go_sum(text: str) -> Contents:
-    """The modules of a go.sum or go.work.sum. UnreadableLockError."""
+def read_go_sum(text: str) -> LockedPackages:
+    """The modules of a go.sum or go.work.sum. LockFileError."""
     packages: dict[str, Package] = {}
     texts: dict[str, bytes] = {}
     refused: list[str] = []
     for line in filter(str.strip, text.split("\n")):
         words = line.split()
         if len(words) != 3:
-            raise UnreadableLockError(f"{shown(line)} is not MODULE VERSION HASH")
+            raise LockFileError(f"{shown(line)} is not MODULE VERSION HASH")
         module, version, expected = words
         bare = version.removesuffix(_MOD)
         if not _MODULE.fullmatch(module) or not _VERSION.fullmatch(bare):
-            raise UnreadableLockError(f"{shown(module)} {shown(version)} is no module")
+            raise LockFileError(f"{shown(module)} {shown(version)} is no module")
         title = f"{module} {version}"
         if not _HASH.fullmatch(expected):
             refused.append(f"{title} has a hash of an unknown kind")
@@ -47,7 +47,7 @@ def read_go_sum(text: str) -> Contents:
         packages[title] = _file(title, f"{place}.{kind}", expected)
         # What no checksum covers is not taken from outside. The go command needs nothing but the version of it.
         texts[f"{place}.info"] = json.dumps({"Version": bare}).encode()
-    return Contents(packages=tuple(packages.values()), texts=texts, refused=tuple(refused))
+    return LockedPackages(packages=tuple(packages.values()), texts=texts, refused=tuple(refused))
 
 
 def _file(title: str, place: str, expected: str) -> Package:

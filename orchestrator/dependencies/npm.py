@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from orchestrator.dependencies.files import REGISTRIES, Wanted, check_digest, registry, take_file
-from orchestrator.dependencies.model import Contents, Package, Placed, UnreadableLockError
+from orchestrator.dependencies.packages import LockedPackages, LockFileError, Package, Placed
 from orchestrator.documents import Document, DocumentError, parse_document
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.store import key_of
@@ -43,14 +43,14 @@ class _Lock(Document):
     packages: dict[str, _Row] = Field(default_factory=dict)
 
 
-def read_package_lock(text: str) -> Contents:
-    """The packages of a package-lock.json of version 2 or 3. UnreadableLockError."""
+def read_package_lock(text: str) -> LockedPackages:
+    """The packages of a package-lock.json of version 2 or 3. LockFileError."""
     try:
         lock = parse_document(_Lock, text, newer=True, limit=MOST_BYTES)
     except DocumentError as error:
-        raise UnreadableLockError(str(error)) from error
+        raise LockFileError(str(error)) from error
     if lock.lockfileVersion < 2:
-        raise UnreadableLockError("it is of version 1; `npm install --package-lock-only` of npm 7 or newer updates it")
+        raise LockFileError("it is of version 1; `npm install --package-lock-only` of npm 7 or newer updates it")
     packages: dict[str, Package] = {}
     refused: list[str] = []
     for place, row in lock.packages.items():
@@ -68,7 +68,7 @@ def read_package_lock(text: str) -> Contents:
             refused.append(f"{title} has no sha512 `integrity`")
         else:
             packages[f"{title} {digest[1]}"] = _tarball(title, address, *digest)
-    return Contents(packages=tuple(packages.values()), refused=tuple(refused))
+    return LockedPackages(packages=tuple(packages.values()), refused=tuple(refused))
 
 
 def _tarball(title: str, address: str, algorithm: str, digest: str) -> Package:

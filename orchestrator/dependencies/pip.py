@@ -14,7 +14,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 from pydantic import Field, TypeAdapter, ValidationError
 
 from orchestrator.dependencies.files import Wanted, registry, take_file
-from orchestrator.dependencies.model import Contents, Package, Placed
+from orchestrator.dependencies.packages import LockedPackages, Package, Placed
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access, not_in_cache
 from orchestrator.inputs.download import fetch
@@ -56,7 +56,7 @@ class _File:
     sha256: str
 
 
-def read_requirements(text: str) -> Contents:
+def read_requirements(text: str) -> LockedPackages:
     """The packages of a requirements.txt whose lines have hashes; the others are refused."""
     packages: dict[str, Package] = {}
     refused: list[str] = []
@@ -69,7 +69,7 @@ def read_requirements(text: str) -> Contents:
         name = re.sub(r"[-_.]+", "-", found["name"]).lower()
         given = _Requirement(name=name, version=found["version"], hashes=hashes, conditional=";" in found["rest"])
         packages[f"{given.title} {sorted(hashes)}"] = Package(title=given.title, take=partial(_take, given))
-    return Contents(packages=tuple(packages.values()), refused=tuple(refused))
+    return LockedPackages(packages=tuple(packages.values()), refused=tuple(refused))
 
 
 def _lines(text: str) -> Iterator[str]:

@@ -240,9 +240,9 @@ class _ElfReader:
         return values[0] if values else None
 
     def _offset(self, address: int) -> int:
-        for each in self._loads:
-            if each.address <= address < each.address + each.file_size:
-                return each.offset + address - each.address
+        for segment in self._loads:
+            if segment.address <= address < segment.address + segment.file_size:
+                return segment.offset + address - segment.address
         raise ElfError("damaged ELF file: a table lies outside what is loaded")
 
     def _string(self, index: int) -> str:
@@ -277,17 +277,17 @@ class _ElfReader:
             offset += record[following]
 
     def _versions_needed(self) -> dict[str, tuple[str, ...]]:
-        found: dict[str, tuple[str, ...]] = {}
+        needed: dict[str, tuple[str, ...]] = {}
         address, count = self._first("DT_VERNEED"), self._first("DT_VERNEEDNUM")
         if address is None or count is None:
-            return found
+            return needed
         layouts = self._elf.structs
         for offset, file in self._chain(layouts.Elf_Verneed, self._offset(address), count, "vn_next"):
             parts = self._chain(layouts.Elf_Vernaux, offset + file["vn_aux"], file["vn_cnt"], "vna_next")
             names = [self._string(part["vna_name"]) for _, part in parts if not part["vna_flags"] & _VERSION_WEAK]
             name = self._string(file["vn_file"])
-            found[name] = (*found.get(name, ()), *names)
-        return found
+            needed[name] = (*needed.get(name, ()), *names)
+        return needed
 
     def _versions_defined(self) -> Iterator[str]:
         address, count = self._first("DT_VERDEF"), self._first("DT_VERDEFNUM")
@@ -314,7 +314,7 @@ def default_directories(loader: BinaryIO) -> tuple[str, ...]:
     data = loader.read(_LOADER_SIZE)
     if _MUSL_DIRECTORIES in data:
         return tuple(_MUSL_DIRECTORIES.decode().split(":"))
-    found = _GLIBC_DIRECTORIES.search(data)
-    if found is None:
+    match = _GLIBC_DIRECTORIES.search(data)
+    if match is None:
         return _UNKNOWN_LOADER
-    return tuple(part.decode().rstrip("/") for part in found.group().split(b"\0") if part)
+    return tuple(part.decode().rstrip("/") for part in match.group().split(b"\0") if part)

@@ -54,9 +54,9 @@ class Kernel:
         """The kernel that an image's root attributes speak of; ops and the native packer write NANOS_VERSION."""
         environment = attributes.get("environment")
         text = environment.get("NANOS_VERSION") if isinstance(environment, dict) else None
-        found = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", text) if isinstance(text, str) else None
+        match = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", text) if isinstance(text, str) else None
         return cls(
-            version=(int(found[1]), int(found[2]), int(found[3])) if found else None,
+            version=(int(match[1]), int(match[2]), int(match[3])) if match else None,
             static_map="static_map_program" in attributes or "ltrace" in attributes,
             random="noaslr" not in attributes,
         )
@@ -170,7 +170,7 @@ def _mapped(segment: Segment, kernel: Kernel) -> tuple[int, int]:
 
 
 def _too_high(facts: ElfFacts, kernel: Kernel) -> Iterator[LoadProblem]:
-    end = max((each.address + each.memory_size for each in facts.segments), default=0)
+    end = max((segment.address + segment.memory_size for segment in facts.segments), default=0)
     if facts.type == "ET_DYN":
         end += _PIE_BASE + (_PIE_RANDOM if kernel.random else 0)
     if end <= _LIMIT:
@@ -194,7 +194,7 @@ def _headers_late(facts: ElfFacts, kernel: Kernel) -> Iterator[LoadProblem]:
 
 def _headers_elsewhere(facts: ElfFacts, kernel: Kernel) -> Iterator[LoadProblem]:
     start, end = facts.headers
-    lowest = min((each.address for each in facts.segments), default=0)
+    lowest = min((segment.address for segment in facts.segments), default=0)
     holder = next((s for s in facts.segments if s.offset <= start and end <= s.offset + s.file_size), None)
     # Only a C library asks where they are: the loader's, and a static program's, for PT_DYNAMIC and PT_TLS.
     if holder is not None and holder.address - holder.offset != lowest and (facts.interpreter or facts.tls):

@@ -60,8 +60,8 @@ def decode(data: bytes) -> BuildKitTrace:
     except DecodeError as error:
         raise TraceError(str(error)) from error
     return BuildKitTrace(
-        vertices=tuple(_vertex(each) for each in message.vertexes),
-        logs=tuple(VertexLog(vertex=_text(each.vertex), data=each.msg, stream=each.stream) for each in message.logs),
+        vertices=tuple(_vertex(vertex) for vertex in message.vertexes),
+        logs=tuple(VertexLog(vertex=_text(log.vertex), data=log.msg, stream=log.stream) for log in message.logs),
     )
 
 

@@ -55,8 +55,8 @@ def connect(spec: str = "auto", *, emit: Emit = ignore) -> RunningEngine:
     EngineError names every place that was tried, why each failed, and the remedy.
     """
     attempts: list[EngineAttempt] = []
-    for place in _candidates(spec):
-        engine = _open(place, attempts)
+    for candidate in _candidates(spec):
+        engine = _open(candidate, attempts)
         if engine is not None:
             return engine
     if spec in ("auto", "podman", "private"):
@@ -80,15 +80,15 @@ def candidates() -> list[Finding]:
     """
     findings = Findings()
     usable = False
-    for place in _candidates("auto"):
+    for candidate in _candidates("auto"):
         attempts: list[EngineAttempt] = []
-        engine = _open(place, attempts)
-        code = "engine-docker" if place.kind == "docker" else "engine-podman-socket"
+        engine = _open(candidate, attempts)
+        code = "engine-docker" if candidate.kind == "docker" else "engine-podman-socket"
         if engine is not None:
             usable = True
             info = engine.info
             engine.close()
-            text = f"{place.what}: {info.kind} {info.version}, API {info.api_version}, builder {info.builder}"
+            text = f"{candidate.what}: {info.kind} {info.version}, API {info.api_version}, builder {info.builder}"
             findings.note(code, "", text)
         else:
             failed = attempts[0]
@@ -99,8 +99,8 @@ def candidates() -> list[Finding]:
     _look_at_runtimes(findings)
     if not usable and private.severity is not Severity.NOTE:
         remedy = "install podman and runc (Debian: apt-get install podman runc), or start Docker"
-        findings.error("engine-none", "", "no container engine can be used", remedy)
-    return findings.found
+        findings.error("engine-none", "", "no usable container engine", remedy)
+    return findings.collected
 
 
 def _candidates(spec: str) -> Iterator[_Candidate]:
@@ -130,30 +130,32 @@ def _podman_candidates() -> Iterator[_Candidate]:
         yield _Candidate(what="running Podman", endpoint=f"unix://{path}", kind="podman")
 
 
-def _open(place: _Candidate, attempts: list[EngineAttempt]) -> RunningEngine | None:
+def _open(candidate: _Candidate, attempts: list[EngineAttempt]) -> RunningEngine | None:
     """The engine at `place`, or None and one more attempt."""
 
     def failed(problem: str, remedy: str, *, absent: bool = False) -> None:
         attempts.append(
-            EngineAttempt(what=place.what, endpoint=place.endpoint, problem=problem, remedy=remedy, absent=absent)
+            EngineAttempt(
+                what=candidate.what, endpoint=candidate.endpoint, problem=problem, remedy=remedy, absent=absent
+            )
         )
 
-    if not place.endpoint.startswith(SCHEMES):
-        failed(f"{place.endpoint} is of a kind that is not supported", "use unix:// or tcp://, or forward its socket")
+    if not candidate.endpoint.startswith(SCHEMES):
+        failed(f"{candidate.endpoint} has an unsupported scheme", "use unix:// or tcp://, or forward its socket")
         return None
     try:
-        api = Api(place.endpoint, timeout=ANSWER_TIMEOUT)
+        api = Api(candidate.endpoint, timeout=ANSWER_TIMEOUT)
         make: Callable[[Api], RunningEngine] = PodmanEngine if api.version.kind == "podman" else DockerEngine
         return make(api)
     except GoneError as error:
-        failed(error.message, _remedy(place, error.reason), absent=error.reason is ConnectionFault.MISSING)
+        failed(error.message, _remedy(candidate, error.reason), absent=error.reason is ConnectionFault.MISSING)
     except EngineError as error:
         failed(error.message, error.remedy or "check its URL")
     return None
 
 
-def _remedy(place: _Candidate, reason: ConnectionFault) -> str:
-    podman = place.kind == "podman"
+def _remedy(candidate: _Candidate, reason: ConnectionFault) -> str:
+    podman = candidate.kind == "podman"
     if reason is ConnectionFault.DENIED:
         return (
             "run as the user that owns the socket"
@@ -161,31 +163,31 @@ def _remedy(place: _Candidate, reason: ConnectionFault) -> str:
             else "add yourself to the group docker (usermod -aG docker $USER, then log in again) or use --engine podman"
         )
     if reason in (ConnectionFault.MISSING, ConnectionFault.REFUSED):
-        if place.kind == "":
+        if candidate.kind == "":
             return "start the engine that serves it, or check the URL"
         return (
-            "start it (systemctl start podman.socket) or leave it: a private one can be used"
+            "start it (systemctl start podman.socket) or ignore this: a private one can be used"
             if podman
             else "start it (systemctl start docker) or use --engine podman"
         )
-    return "see whether the engine runs and look at its log"
+    return "check that the engine is running, and look at its log"
 
 
 def _why_private(spec: str, attempts: list[EngineAttempt]) -> str:
     """What to say of engines that are there and can't be used; one that isn't installed needs no word."""
     if spec == "private":
         return ""
-    found = [attempt for attempt in attempts if not attempt.absent]
-    return "; ".join(f"{attempt.what} not used: {attempt.problem}" for attempt in found)
+    present = [attempt for attempt in attempts if not attempt.absent]
+    return "; ".join(f"{attempt.what} not used: {attempt.problem}" for attempt in present)
 
 
 def _none(spec: str, attempts: list[EngineAttempt]) -> EngineError:
     if len(attempts) == 1:
         only = attempts[0]
-        return EngineError(f"{only.what} can't be used: {only.problem}", remedy=only.remedy)
+        return EngineError(f"cannot use {only.what}: {only.problem}", remedy=only.remedy)
     tried = "\n".join(str(attempt) for attempt in attempts)
     return EngineError(
-        f"no container engine can be used (asked for: {spec}). Tried:\n{tried}",
+        f"no usable container engine (requested: {spec}). Tried:\n{tried}",
         remedy="`orchestrator doctor` shows more",
     )
 

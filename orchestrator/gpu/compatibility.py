@@ -59,7 +59,7 @@ def check_asset_tree(tree: GpuTree, *, families: Sequence[str] = ()) -> Iterator
     if not check.libraries["libcuda"]:
         yield error(
             "gpu-driver-library-missing",
-            "the GPU assets hold no libcuda.so.VERSION: a CUDA program finds no device without it",
+            "the GPU assets have no libcuda.so.VERSION: without it, a CUDA program finds no device",
             "add NVIDIA's user libraries of the klib's driver version to gpu-assets",
         )
 
@@ -92,9 +92,9 @@ class _Check:
         if self.names:
             return tuple(FAMILIES[name] for name in self.names if name in FAMILIES)
         return tuple(
-            each
-            for each in FAMILIES.values()
-            if self.cards(each) and (self.branch is None or each.minimum_driver <= self.branch)
+            family
+            for family in FAMILIES.values()
+            if self.cards(family) and (self.branch is None or family.minimum_driver <= self.branch)
         )
 
     def cards(self, family: Family) -> tuple[Capability, ...]:
@@ -121,7 +121,7 @@ class _Check:
         if len(firmware) > 1:
             yield error(
                 "gpu-firmware-versions",
-                f"firmware of several driver versions is packed ({', '.join(firmware)}): the klib loads one alone",
+                f"firmware of several driver versions is packed ({', '.join(firmware)}): the klib loads only one",
                 "keep the directory of the klib's driver version",
             )
         yield from self._family_parts()
@@ -161,7 +161,7 @@ class _Check:
                     yield warning(
                         "gpu-version-mismatch",
                         f"{library.path} does not mention the firmware's driver version"
-                        f" ({', '.join(self.look.firmware)}): the driver refuses a library of another version",
+                        f" ({', '.join(self.look.firmware)}): the driver rejects a library of another version",
                         _SAME_ASSETS,
                     )
             elif self.driver is not None and library.version != self.driver:
@@ -173,14 +173,14 @@ class _Check:
         if "/compat/" in library.path or (name == "libcuda" and newer and self.driver in others):
             return error(
                 "gpu-compat-library",
-                f"{library.path} is cuda-compat's, of driver {library.version}: the guest's driver {self.driver}"
-                " refuses it as an API mismatch",
+                f"{library.path} is from cuda-compat, for driver {library.version}: the guest's driver {self.driver}"
+                " rejects it (API mismatch)",
                 "take libcuda.so.1 from gpu-assets; leave CUDA's compat directory out of the search",
             )
         return error(
             "gpu-version-mismatch",
             f"{library.path} is from driver {library.version}, firmware and klib are from {self.driver}:"
-            " the driver refuses it (API mismatch)",
+            " the driver rejects it (API mismatch)",
             _SAME_ASSETS,
         )
 
@@ -199,7 +199,7 @@ class _Check:
             yield error(
                 "gpu-klib-nanos",
                 f"klib gpu_nvidia was built for Nanos {', '.join(sorted(klib))}, the kernel is"
-                f" {', '.join(sorted(kernel))}: the kernel halts at what it misses, or misbehaves",
+                f" {', '.join(sorted(kernel))}: the kernel halts on a missing symbol, or misbehaves",
                 "take the klib built for that release, or set nanos.version to the klib's",
             )
 
@@ -213,7 +213,7 @@ class _Check:
         if kernel is not None:
             with kernel:
                 used.append(kernel.seek(0, 2))
-        total = sum(-(-each // _SECTOR) * _SECTOR for each in used)
+        total = sum(-(-length // _SECTOR) * _SECTOR for length in used)
         if total > size - BOOT_OVERHEAD:
             yield error(
                 "gpu-boot-space",
@@ -235,7 +235,7 @@ class _Check:
                 yield error(
                     "gpu-glibc-mixed",
                     f"{path} is of glibc {other}, the loader {loader} of {own}: the program dies before main",
-                    "stage both from the base that the program was linked in; keep a C library out of gpu-assets",
+                    "stage both from the base that the program was linked in; do not put a C library into gpu-assets",
                 )
 
     def missing_libraries(self) -> Iterator[Finding]:
@@ -247,7 +247,7 @@ class _Check:
                 if name not in names:
                     yield error(
                         "gpu-cudart-missing",
-                        f"{path} needs {name}, which is not packed: it does not start",
+                        f"{path} needs {name}, which is not packed, so it does not start",
                         f"add {name} to stage.extra, or link with nvcc -cudart static",
                     )
         if self.libraries["libcuda"]:
@@ -256,7 +256,7 @@ class _Check:
         if self.program in self.look.elves:
             yield (error if uses else warning)(
                 "gpu-driver-library-missing",
-                "no libcuda.so.1 is packed: a CUDA program finds no device without it",
+                "no libcuda.so.1 is packed: without it, a CUDA program finds no device",
                 "add libcuda.so.1 to stage.extra",
             )
 
@@ -288,7 +288,7 @@ class _Check:
             return
         for path, code in self.look.code.items():  # linked statically: the PTX tells the toolkit
             if not isinstance(code, FatbinError):
-                versions = [ptx_cuda(each.ptx_version)[0] for each in code if each.ptx_version]
+                versions = [ptx_cuda(entry.ptx_version)[0] for entry in code if entry.ptx_version]
                 if versions and max(versions) in MINIMUM_DRIVER:
                     yield path, max(versions)
 
@@ -298,12 +298,12 @@ class _Check:
             if isinstance(code, FatbinError):
                 yield error("gpu-code-damaged", f"{path}: {code.message}", "build the program again")
                 continue
-            if not any(each.kind in ("sass", "ptx") for each in code):
+            if not any(entry.kind in ("sass", "ptx") for entry in code):
                 continue
             if self.names:
                 for family in self.families:
-                    found = list(self._family_code(path, code, family))
-                    yield from found or self._parts(path, code, family)
+                    findings = list(self._family_code(path, code, family))
+                    yield from findings or self._parts(path, code, family)
             else:
                 yield from self._any_family(path, code)
 
@@ -317,10 +317,10 @@ class _Check:
             )
 
     def _any_family(self, path: str, code: Sequence[GpuCode]) -> Iterator[Finding]:
-        found = [list(self._family_code(path, code, family)) for family in self.families]
-        if found and all(any(f.severity is Severity.ERROR for f in each) for each in found):
+        by_family = [list(self._family_code(path, code, family)) for family in self.families]
+        if by_family and all(any(f.severity is Severity.ERROR for f in findings) for findings in by_family):
             # One that says what to change about the code beats one that says there is none.
-            yield max((f for each in found for f in each), key=lambda f: f.code != "gpu-code-missing")
+            yield max((f for findings in by_family for f in findings), key=lambda f: f.code != "gpu-code-missing")
 
     def _parts(self, path: str, code: Sequence[GpuCode], family: Family) -> Iterator[Finding]:
         """Of the program alone: the parts (nvcc makes one of each source file) that no card of the family runs.
@@ -328,7 +328,7 @@ class _Check:
         A library may well hold kernels for one family only, and choose among them.
         """
         numbers = (
-            sorted({each.container for each in code if each.kind in ("sass", "ptx")}) if path == self.program else []
+            sorted({entry.container for entry in code if entry.kind in ("sass", "ptx")}) if path == self.program else []
         )
         cards = self.cards(family) or family.cards
         lost = [
@@ -365,7 +365,7 @@ class _Check:
         elif "too new" in fits.values():
             yield self._too_new(path, code, family, cards[-1])
         else:
-            has = ", ".join(sorted({each.name for each in code if each.kind != "lto"}))
+            has = ", ".join(sorted({entry.name for entry in code if entry.kind != "lto"}))
             yield error(
                 "gpu-code-missing",
                 f"{path} holds {has}, which no {family.name} GPU ({_capabilities(cards)}) can run: every kernel fails"
@@ -374,7 +374,7 @@ class _Check:
             )
 
     def _too_new(self, path: str, code: Iterable[GpuCode], family: Family, card: tuple[int, int]) -> Finding:
-        version = max(each.ptx_version for each in code if each.ptx_version)
+        version = max(entry.ptx_version for entry in code if entry.ptx_version)
         most = dotted(driver_cuda(self.branch or 0))
         return error(
             "gpu-ptx-too-new",
@@ -386,13 +386,13 @@ class _Check:
     def _fit(self, code: Iterable[GpuCode], card: tuple[int, int]) -> str:
         """How a card runs the code: sass, ptx, "too new" (PTX that the driver refuses), or "" (not at all)."""
         best = ""
-        for each in code:
-            if not runs_on(each, card):
+        for entry in code:
+            if not runs_on(entry, card):
                 continue
-            if each.kind == "sass":
+            if entry.kind == "sass":
                 return "sass"
-            known = self.branch is not None and each.ptx_version is not None
-            new = known and ptx_cuda(each.ptx_version or (0, 0)) > driver_cuda(self.branch or 0)
+            known = self.branch is not None and entry.ptx_version is not None
+            new = known and ptx_cuda(entry.ptx_version or (0, 0)) > driver_cuda(self.branch or 0)
             best = "ptx" if not new else best or "too new"
         return best
 

@@ -147,12 +147,12 @@ class _LogReader:
             raise damaged(
                 f"a log extension of {length} bytes at {offset} lies outside of the partition ({self._length} bytes)"
             )
-        place = bisect_left(self._starts, (offset, 0))
-        after = self._starts[place : place + 1]
-        before = self._starts[place - 1 : place] if place else []
+        index = bisect_left(self._starts, (offset, 0))
+        after = self._starts[index : index + 1]
+        before = self._starts[index - 1 : index] if index else []
         if (after and after[0][0] < offset + length) or (before and before[0][1] > offset):
             raise damaged(f"the file system's log comes back to byte {offset}, which it already holds")
-        self._starts.insert(place, (offset, offset + length))
+        self._starts.insert(index, (offset, offset + length))
 
     @staticmethod
     def _read_label(cursor: _Cursor) -> str:

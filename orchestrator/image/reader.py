@@ -6,6 +6,7 @@ proportion to the image's logs, whatever the bytes say.
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 from bisect import bisect_right
@@ -31,7 +32,7 @@ from .mbr import (
     parse_partitions,
     stage2_length,
 )
-from .nodes import build_tree
+from .nodes import Noted, build_tree
 from .stub import MARKER
 from .tree import Directory, Extent, File, Node, Symlink
 
@@ -92,7 +93,8 @@ class Filesystem:
 
     `version` is 4 or 5, `uuid` as Nanos prints it, `attributes` the root tuple without `children` (in version 4,
     tuples keyed "0", "1", … are shown as the vectors they stand for), `extensions` the pieces of the log, `used_end`
-    the end of the last used byte from the partition's start.
+    the end of the last used byte from the partition's start, `free` the bytes that neither log nor files occupy,
+    `other_keys` what is noted of nodes and no node shows (`mtime` …).
     """
 
     def __init__(self, device: _Device) -> None:
@@ -106,8 +108,16 @@ class Filesystem:
         self.extensions: tuple[Extension, ...] = log.extensions
         self.root: Directory = tree.root
         self.attributes: dict[str, Value] = tree.attributes
+        self.other_keys: dict[str, Noted] = tree.other_keys
         runs = [(piece.offset, piece.offset + piece.length, "the log") for piece in log.extensions]
-        self.used_end: int = _check_runs(sorted(runs + tree.runs))
+        runs = sorted(runs + tree.runs)
+        self.used_end: int = _check_runs(runs)
+        self.free: int = device.length - sum(end - start for start, end, _ in runs)
+
+    @property
+    def offset(self) -> int:
+        """Where the partition starts, in bytes from the image's start."""
+        return self._device.offset
 
     @property
     def length(self) -> int:
@@ -130,13 +140,13 @@ class Filesystem:
 
     def lookup(self, path: str, follow: bool = True) -> Node | None:
         """The node at `path`, or None; symbolic links are resolved inside the image, the last one if `follow`."""
-        found = self.resolve(path, follow)
-        return None if found is None else found[1]
+        resolved = self.resolve(path, follow)
+        return None if resolved is None else resolved[1]
 
     def resolve(self, path: str, follow: bool = True) -> tuple[str, Node] | None:
         """(path without symbolic links, node), or None when there is nothing or links go in circles."""
-        found = self.trace(path, follow)
-        return None if found.node is None else (found.path, found.node)
+        trace = self.trace(path, follow)
+        return None if trace.node is None else (trace.path, trace.node)
 
     def trace(self, path: str, follow: bool = True, stop: Container[str] = ()) -> PathTrace:
         """Where `path` leads, as `resolve`; no further than to one of the paths in `stop`."""
@@ -186,16 +196,16 @@ class Filesystem:
         """At most `length` bytes from `offset`; fewer only where the file ends."""
         end = min(file.size, offset + max(length, 0))
         parts: list[bytes] = []
-        place = bisect_right(file.extents, offset, key=_extent_offset) - 1
+        index = bisect_right(file.extents, offset, key=_extent_offset) - 1
         while offset < end:
-            extent = file.extents[place]
+            extent = file.extents[index]
             count = min(end, extent.offset + extent.length) - offset
             if extent.position is None:
                 parts.append(bytes(count))
             else:
                 parts.append(self._device.read_at(extent.position + offset - extent.offset, count))
             offset += count
-            place += 1
+            index += 1
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def open_file(self, file: File) -> BufferedReader:
@@ -262,6 +272,7 @@ class Image:
                 path=self.path,
             )
         first = device.read_at(0, SECTOR)
+        self._device = device
         self.boot_sector: bool = False
         self.uefi: bool = False
         self.crash_log: CrashLog | None = None
@@ -277,11 +288,11 @@ class Image:
                 path=self.path,
             )
         self.partitions = parse_partitions(first, self.size)
-        places = {partition.kind: partition for partition in self.partitions}
-        self.uefi = "esp" in places
+        by_kind = {partition.kind: partition for partition in self.partitions}
+        self.uefi = "esp" in by_kind
         self._read_boot_area(device, first)
-        self.bootfs = Filesystem(self._part(places["bootfs"]))
-        self.rootfs = Filesystem(self._part(places["rootfs"]))
+        self.bootfs = Filesystem(self._part(by_kind["bootfs"]))
+        self.rootfs = Filesystem(self._part(by_kind["rootfs"]))
 
     def _part(self, partition: Partition) -> _Device:
         return _Device(self._handle, partition.offset, partition.length)
@@ -295,6 +306,17 @@ class Image:
             )
         self.crash_log = parse_crash_log(device.read_at(start - CRASH_LOG, CRASH_LOG))
         self.boot_sector = any(device.read_at(SECTOR, min(stage2, CHUNK)))
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """At most `length` bytes of the image file from `offset`; fewer only where it ends."""
+        return self._device.read_at(offset, max(0, min(length, self.size - offset)))
+
+    def data_from(self, offset: int) -> int:
+        """Where data starts at or after `offset`: what is before it is a hole, and reads as zeros."""
+        try:
+            return os.lseek(self._handle.descriptor, offset, os.SEEK_DATA)
+        except OSError as error:
+            return self.size if error.errno == errno.ENXIO else offset
 
     @property
     def is_stub(self) -> bool:

@@ -38,23 +38,23 @@ class GcReport:
 
 def parse_size(text: str) -> int:
     """Bytes in `20G`, `500M`, `1.5 GiB`, `0`. UsageError for anything else."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise UsageError(f"{text!r} is not a size", remedy="write bytes, or a number with K, M, G or T, as 20G")
-    return int(float(found["number"]) * _UNITS[found["unit"].upper()])
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{text!r} is not a size", remedy="write bytes, or a number with K, M, G or T, such as 20G")
+    return int(float(match["number"]) * _UNITS[match["unit"].upper()])
 
 
 def items(store: Store) -> list[Item]:
     """Everything that takes room, the longest unused first."""
-    found = [
+    sized = [
         Item(kind="entry", key=entry.key, size=entry.size, used=store.used(entry), source=entry.info.get("source", ""))
         for entry in store.list()
     ]
     for path in sorted((store.root / "git").glob("*.git")):
-        found.append(
+        sized.append(
             Item(kind="repository", key=path.stem, size=trees.tree_size(path), used=(path / "HEAD").stat().st_mtime)
         )
-    return sorted(found, key=lambda item: (item.used, item.key))
+    return sorted(sized, key=lambda item: (item.used, item.key))
 
 
 def collect(store: Store, keep: int) -> GcReport:

@@ -52,7 +52,7 @@ def read_image(path: Path) -> SavedImage:
         with reading.translate_errors():
             return _image(path, _contents(path))
     except reading.ArchiveError as error:
-        raise InputError(f"{path}: not the archive of an image: {error}", remedy="make the bundle again") from error
+        raise InputError(f"{path} is not an image archive: {error}", remedy="make the bundle again") from error
 
 
 def write_image(image: SavedImage, tag: str, target: Path) -> None:
@@ -97,23 +97,23 @@ def _members(path: Path) -> Iterator[Iterator[tuple[tarfile.TarInfo, IO[bytes]]]
 
 
 def _contents(path: Path) -> _Contents:
-    found, total = _Contents(small={}, inner={}, links={}), 0
+    contents, total = _Contents(small={}, inner={}, links={}), 0
     with path.open("rb") as stream, reading.read_tar(reading.unpack(stream, reading.UnpackLimits())) as tar:
         for member in tar:
             name = posixpath.normpath(member.name)
             if member.issym() or member.islnk():
                 # Docker saves a layer that is there twice as a link to the first.
                 above = posixpath.dirname(name) if member.issym() else ""
-                found.links[name] = posixpath.normpath(posixpath.join(above, member.linkname))
+                contents.links[name] = posixpath.normpath(posixpath.join(above, member.linkname))
             elif member.isreg():
                 small = member.size <= _SMALL and total + member.size <= _SMALL_TOTAL
                 data = tar.content(member)
                 if small:
-                    found.small[name] = data.read()
+                    contents.small[name] = data.read()
                     total += member.size
-                    data = io.BytesIO(found.small[name])
-                found.inner[name] = _unpacked_digest(data)
-    return found
+                    data = io.BytesIO(contents.small[name])
+                contents.inner[name] = _unpacked_digest(data)
+    return contents
 
 
 def _unpacked_digest(stream: IO[bytes]) -> str:
@@ -133,11 +133,11 @@ def _image(path: Path, contents: _Contents) -> SavedImage:
     if not isinstance(config_at, str) or not isinstance(layers_at, list):
         raise reading.ArchiveError("its manifest names no settings and layers")
     config = contents.small.get(posixpath.normpath(config_at))
-    layers = tuple(_follow(contents.links, each) for each in layers_at if isinstance(each, str))
+    layers = tuple(_follow(contents.links, layer) for layer in layers_at if isinstance(layer, str))
     settings = _parse(config or b"")
     rootfs = settings.get("rootfs") if isinstance(settings, dict) else None
     named = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-    if config is None or [contents.inner.get(each) for each in layers] != named:
+    if config is None or [contents.inner.get(layer) for layer in layers] != named:
         raise reading.ArchiveError("its layers are not those that its settings name", refused=True)
     return SavedImage(path=path, config=config, layers=layers, ids=_ids(contents.small, _sha256(config)))
 
@@ -158,7 +158,7 @@ def _ids(small: Mapping[str, bytes], config: str) -> frozenset[str]:
             ids.add(digest)
     for digest, document in documents.items():
         inner = document.get("manifests") if isinstance(document, dict) else None
-        if isinstance(inner, list) and ids & {_digest_in(each) for each in inner}:
+        if isinstance(inner, list) and ids & {_digest_in(descriptor) for descriptor in inner}:
             ids.add(digest)
     return frozenset(ids)
 

@@ -144,14 +144,14 @@ def _stub(access: Access) -> Input:
 def _local_nanos(access: Access, root: Path, spec: Nanos) -> tuple[Input, Input | None]:
     path = root / (spec.path or "")
     _require(path / "kernel.img", str(path))
-    found = resolve_local("nanos", spec.path or "", root, ())
-    pin = {**({"version": spec.version} if spec.version else {}), **found.pin}
-    kernel = Input(name="nanos", kind="directory", source=found.source, pin=pin, path=path.absolute())
+    directory = resolve_local("nanos", spec.path or "", root, ())
+    pin = {**({"version": spec.version} if spec.version else {}), **directory.pin}
+    kernel = Input(name="nanos", kind="directory", source=directory.source, pin=pin, path=path.absolute())
     archive = path / "common.tar.gz"
     if not archive.is_file():
         access.emit(
             Notice(
-                text=f"{path} has no common.tar.gz: the image gets no certificates and no libnss_dns.so.2",
+                text=f"{path} has no common.tar.gz, so the image has no certificates and no libnss_dns.so.2",
                 level="warning",
             )
         )
@@ -177,20 +177,20 @@ def _check_md5(access: Access, version: str, entry: CacheEntry) -> str:
     if match is None:
         return f"the vendor's md5 file of ops {version} holds no md5"
     with entry.path.open("rb") as stream:
-        found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != match.group().lower():
+        actual = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if actual != match.group().lower():
         access.store.remove(entry.key)
         raise InputError(
-            f"{redact_url(access.redirected(OPS_URL.format(version=version)))}: md5 is {found},"
+            f"{redact_url(access.redirected(OPS_URL.format(version=version)))}: md5 is {actual},"
             f" the vendor's md5 file says {match.group().lower()}",
-            remedy="run the command again; if it stays, the download is not what the vendor published",
+            remedy="run the command again; if it persists, the download is not what the vendor published",
         )
     return ""
 
 
 def _require(path: Path, source: str) -> None:
     if not path.is_file():
-        raise InputError(f"{source}: there is no {path.name}", remedy="check the path or the version")
+        raise InputError(f"{source} has no {path.name}", remedy="check the path or the version")
 
 
 def _gzip(access: Access, url: str) -> Callable[[Path], None]:

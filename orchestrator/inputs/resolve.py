@@ -19,12 +19,11 @@ from orchestrator.inputs.git import fetch_git
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.magic import expect_archive
 from orchestrator.inputs.store import Store
+from orchestrator.inputs.trees import GEVULOT_SKIP
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.project import Gevulot, Project
 from orchestrator.resolved import Input, Inputs, Pin, redact_url
 
-GEVULOT_SKIP = (".git", "target")
-"""What a local gevulot tree holds at its top that is no source: neither pinned nor to be copied."""
 _WORKERS = 4
 
 
@@ -64,7 +63,7 @@ def resolve_inputs(
     try:
         futures = {name: pool.submit(job) for name, job in _jobs(access, loaded).items()}
         # Here, not in the pool: an engine's connection is not made for several threads.
-        found = {name: _base(access, loaded, engine, name, failures) for name in ("base", "gevulot-base")}
+        bases = {name: _base(access, loaded, engine, name, failures) for name in ("base", "gevulot-base")}
         wait(futures.values())
     except BaseException:
         access.cancelled.set()
@@ -72,17 +71,17 @@ def resolve_inputs(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     results = {name: _result(future, name, failures) for name, future in futures.items()}
-    if failures.found:
+    if failures.collected:
         raise _failed(failures)
-    nanos, common = results["nanos"]
+    nanos, common = results.get("nanos", (None, None))
     return Inputs(
         nanos=nanos,
         nanos_common=common,
         gevulot=results.get("gevulot"),
         ops=results.get("ops"),
         gpu_assets=results.get("gpu-assets"),
-        base=found["base"],
-        gevulot_base=found["gevulot-base"],
+        base=bases["base"],
+        gevulot_base=bases["gevulot-base"],
     )
 
 
@@ -98,13 +97,13 @@ def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]
         )
     if (gevulot := project.gevulot) is not None:
         jobs["gevulot"] = lambda: _gevulot(access, gevulot, project, root)
-    return jobs
+    return {name: job for name, job in jobs.items() if name not in loaded.unused}
 
 
 def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Input:
     if spec.path is not None:
-        found = releases.resolve_local("gevulot", spec.path, root, GEVULOT_SKIP)
-        return replace(found, pin={**found.pin, **_cargo_lock(found.local)})
+        resolved = releases.resolve_local("gevulot", spec.path, root, GEVULOT_SKIP)
+        return replace(resolved, pin={**resolved.pin, **_cargo_lock(resolved.local)})
     if spec.archive is not None:
         url = spec.archive
         archive = fetch(
@@ -171,7 +170,7 @@ def _note_failure(failures: Findings, name: str, error: InputError) -> None:
 
 
 def _failed(failures: Findings) -> InputError:
-    ordered = tuple(sorted(failures.found, key=lambda each: (each.line or 0, each.field or "")))
+    ordered = tuple(sorted(failures.collected, key=lambda finding: (finding.line or 0, finding.field or "")))
     count = len(ordered)
     what = "an input" if count == 1 else f"{count} inputs"
     return InputError(

@@ -26,17 +26,17 @@ class Change:
 
 def changes(before: ProjectLock, after: ProjectLock) -> list[Change]:
     """The differences from `before` to `after`, by input name."""
-    found: list[Change] = []
+    differences: list[Change] = []
     for name in sorted({*before.entries, *after.entries}):
         old, new = before.entries.get(name), after.entries.get(name)
         if old is None or new is None:
             here = new or old
             what = here.kind if here is not None else ""
             value = _identity(here) if here is not None else ""
-            found.append(Change(input=name, what=what, before=value if old else "", after=value if new else ""))
+            differences.append(Change(input=name, what=what, before=value if old else "", after=value if new else ""))
         else:
-            found += _of_entry(name, old, new)
-    return found
+            differences += _of_entry(name, old, new)
+    return differences
 
 
 def _of_entry(name: str, old: LockedInput, new: LockedInput) -> Iterator[Change]:
@@ -59,7 +59,7 @@ def _of_entry(name: str, old: LockedInput, new: LockedInput) -> Iterator[Change]
 
 
 def _versions(entry: LockedInput) -> dict[str, str]:
-    pairs = (each.partition(" ")[0].partition("=") for each in entry.packages)
+    pairs = (package.partition(" ")[0].partition("=") for package in entry.packages)
     return {name: version for name, _, version in pairs}
 
 

@@ -66,7 +66,7 @@ class LockedInput(Document):
     def _is_pinned(self) -> Self:
         for key, text in self.resolved.items():
             if key not in _FORMS or not _FORMS[key].fullmatch(text):
-                raise ValueError(f"resolved.{shown(key)} is not what it should be")
+                raise ValueError(f"resolved.{shown(key)} does not have the expected form")
         missing = [key for key in _NEEDED[self.kind] if key not in self.resolved]
         if missing:
             raise ValueError(f"resolved lacks {', '.join(missing)}")
@@ -97,10 +97,13 @@ def lock_of(project: Project, inputs: Inputs) -> ProjectLock:
     """The lock of resolved inputs."""
     entries: dict[InputName, LockedInput] = {}
     for name, request in requests_of(project).items():
-        found = inputs.get(name)
-        if found is not None:
+        resolved = inputs.get(name)
+        if resolved is not None:
             entries[name] = LockedInput(
-                requested=dict(request), kind=found.kind, resolved=dict(found.pin), packages=tuple(found.packages)
+                requested=dict(request),
+                kind=resolved.kind,
+                resolved=dict(resolved.pin),
+                packages=tuple(resolved.packages),
             )
     return ProjectLock(entries=entries)
 
@@ -140,7 +143,7 @@ def parse_lock(text: str, file: str) -> ProjectLock:
         raise UsageError(message, remedy=_AGAIN) from error
 
 
-_AGAIN = "take it from version control, or remove it and run `orchestrator lock`"
+_AGAIN = "restore it from version control, or remove it and run `orchestrator lock`"
 
 
 class _Head(Document):
@@ -159,5 +162,5 @@ class _LockDocument(Document):
 def _other_version(file: str, version: Any) -> UsageError:
     newer = isinstance(version, int) and version > LOCK_VERSION
     remedy = "update orchestrator, or make it again with `orchestrator lock`" if newer else _AGAIN
-    said = f"{file} has version {shown(json.dumps(version))}, this program reads {LOCK_VERSION}"
+    said = f"{file} has version {shown(json.dumps(version))}, but this program reads version {LOCK_VERSION}"
     return UsageError(said, remedy=remedy)

@@ -10,13 +10,13 @@ from orchestrator.errors import InputError, UsageError
 from orchestrator.events import Emit, Notice
 from orchestrator.files import write_text
 from orchestrator.inputs.images import ImageStore
-from orchestrator.inputs.requests import requests_of
+from orchestrator.inputs.requests import Request, requests_of
 from orchestrator.inputs.resolve import ResolveOptions, resolve_inputs
 from orchestrator.inputs.store import Store
 from orchestrator.lock.changes import Change, changes
 from orchestrator.lock.project_lock import ProjectLock, lock_of, lock_text, read_lock
 from orchestrator.project.load import LoadedProject, lock_path
-from orchestrator.resolved import Inputs
+from orchestrator.resolved import InputName, Inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ def update_lock(
 
 def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
     """The names of the project's locked inputs. UsageError when one of `names` is none of them."""
-    known = frozenset[str](requests_of(loaded.project))
+    known = frozenset[str](_asked(loaded))
     for name in sorted(names - known):
         raise UsageError(
             f"{name!r} is not a locked input of {loaded.path}", remedy=f"it has {', '.join(sorted(known))}"
@@ -106,22 +106,26 @@ def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
     return known
 
 
+def _asked(loaded: LoadedProject) -> dict[InputName, Request]:
+    return {name: asked for name, asked in requests_of(loaded.project).items() if name not in loaded.unused}
+
+
 def _stale(loaded: LoadedProject, lock: ProjectLock | None) -> list[Change]:
     """How what project.yaml asks for differs from what it asked for when the lock was written."""
     if lock is None:
         return []
-    asked = requests_of(loaded.project)
-    found: list[Change] = []
+    asked = _asked(loaded)
+    differences: list[Change] = []
     for name in sorted({*asked, *lock.entries}):
         entry = lock.entries.get(name)
         if name not in asked:
-            found.append(Change(input=name, what="asked", before="locked", after=""))
+            differences.append(Change(input=name, what="asked", before="locked", after=""))
         elif entry is None:
-            found.append(Change(input=name, what="asked", before="", after="not locked"))
+            differences.append(Change(input=name, what="asked", before="", after="not locked"))
         elif entry.requested != asked[name]:
             new = entry.model_copy(update={"requested": dict(asked[name])})
-            found += changes(ProjectLock(entries={name: entry}), ProjectLock(entries={name: new}))
-    return found
+            differences += changes(ProjectLock(entries={name: entry}), ProjectLock(entries={name: new}))
+    return differences
 
 
 def _not_of_this_project(loaded: LoadedProject, path: Path, stale: Sequence[Change]) -> UsageError:
@@ -129,7 +133,7 @@ def _not_of_this_project(loaded: LoadedProject, path: Path, stale: Sequence[Chan
     for change in stale:
         message = f"differs from {path.name} ({change.what}: {change.before or 'none'} -> {change.after or 'none'})"
         findings.error("lock-stale", _field(change.input), message, remedy)
-    return UsageError(f"{path} does not match {loaded.path} as it is now", findings=findings.found)
+    return UsageError(f"{path} does not match {loaded.path} as it is now", findings=findings.collected)
 
 
 def _field(name: str) -> str:
@@ -140,18 +144,18 @@ def _local_changes(loaded: LoadedProject, lock: ProjectLock, inputs: Inputs, emi
     """The user's own files and directories: changed ones are worth a word, or with --locked an error."""
     findings = loaded.findings()
     for name, entry in lock.entries.items():
-        found = inputs.get(name)
-        if not entry.local or found is None or dict(found.pin) == dict(entry.resolved):
+        current = inputs.get(name)
+        if not entry.local or current is None or dict(current.pin) == dict(entry.resolved):
             continue
         key = "tree-sha256" if "tree-sha256" in entry.resolved else "sha256"
-        values = f"{key} is {found.pin.get(key, 'none')}, but the lock says {entry.resolved.get(key, 'none')}"
+        values = f"{key} is {current.pin.get(key, 'none')}, but the lock says {entry.resolved.get(key, 'none')}"
         remedy = f"`orchestrator lock {loaded.path} --upgrade {name}`"
         if policy.locked:
-            findings.error("lock-changed", name, f"{found.source} has changed: {values}", remedy)
+            findings.error("lock-changed", name, f"{current.source} has changed: {values}", remedy)
         else:
             emit(
                 Notice(
-                    text=f"{name}: {found.source} has changed since it was locked (run {remedy} to accept the change)"
+                    text=f"{name}: {current.source} has changed since it was locked (run {remedy} to accept the change)"
                 )
             )
     findings.raise_if_errors("inputs differ from the lock", InputError)
@@ -161,7 +165,7 @@ def _write(path: Path, lock: ProjectLock, emit: Emit, stale: Sequence[Change]) -
     try:
         write_text(path, lock_text(lock))
     except OSError as error:
-        emit(Notice(text=f"{path} cannot be written ({error.strerror}): the inputs are not locked", level="warning"))
+        emit(Notice(text=f"{path} cannot be written ({error.strerror}), so the inputs are not locked", level="warning"))
         return
     if not stale:
         emit(Notice(text=f"wrote {path}, which pins the current inputs; keep it with the project"))

@@ -50,7 +50,7 @@ def read(text: str, file: str) -> JsonDocument:
         data = reader.document()
     except _StopError:
         data = None
-    return JsonDocument(data=data, lines=reader.lines, raw=reader.raw, findings=tuple(reader.findings.found))
+    return JsonDocument(data=data, lines=reader.lines, raw=reader.raw, findings=tuple(reader.findings.collected))
 
 
 class _JsonReader:
@@ -84,7 +84,7 @@ class _JsonReader:
         value = self.value("", 0)
         self.space()
         if self.at < len(self.text):
-            self.stop(f"text stands after the end of the JSON value: {self.here()}", "remove it")
+            self.stop(f"text follows the end of the JSON value: {self.here()}", "remove it")
         return value
 
     def here(self) -> str:
@@ -126,7 +126,7 @@ class _JsonReader:
 
     def object(self, path: str, depth: int) -> dict[str, Any]:
         self.at += 1
-        found: dict[str, Any] = {}
+        members: dict[str, Any] = {}
         first_lines: dict[str, int] = {}
         while not self.closed("}", path):
             if self.text[self.at : self.at + 1] != '"':
@@ -134,7 +134,7 @@ class _JsonReader:
             line = self.line()
             key = self.string(path)
             field = f"{path}.{key}" if path else key
-            if key in found:
+            if key in members:
                 message = f"is given twice (first on line {first_lines[key]})"
                 self.add("duplicate-key", message, "keep one of them; ops would take the last", field)
             else:
@@ -145,19 +145,19 @@ class _JsonReader:
                 self.stop("a `:` is missing after the key", f"write `{json.dumps(shown(key))}: value`", field)
             self.at += 1
             self.space()
-            found[key] = self.value(field, depth + 1)
+            members[key] = self.value(field, depth + 1)
             self.separator("}", path)
-        return found
+        return members
 
     def array(self, path: str, depth: int) -> list[Any]:
         self.at += 1
-        found: list[Any] = []
+        items: list[Any] = []
         while not self.closed("]", path):
-            field = f"{path}[{len(found)}]"
+            field = f"{path}[{len(items)}]"
             self.lines[field] = self.line()
-            found.append(self.value(field, depth + 1))
+            items.append(self.value(field, depth + 1))
             self.separator("]", path)
-        return found
+        return items
 
     def closed(self, bracket: str, path: str) -> bool:
         self.space()
@@ -182,7 +182,7 @@ class _JsonReader:
         self.at += 1
         self.space()
         if self.text[self.at : self.at + 1] == bracket:
-            message = f"a comma stands before the closing `{bracket}`"
+            message = f"there is a comma before the closing `{bracket}`"
             line = self.text.count("\n", 0, comma) + 1
             self.findings.error("json-comma", path, message, "remove it; JSON allows no trailing comma", line=line)
 
@@ -194,12 +194,14 @@ class _JsonReader:
             reason = str(getattr(error, "msg", ""))
             self.at = max(self.at, min(at, len(self.text))) if "Unterminated" not in reason else self.at
             if "Unterminated" in reason:
-                self.stop("a text isn't closed", 'add the closing `"`', path)
+                self.stop("a string is not closed", 'add the closing `"`', path)
             if "control character" in reason:
-                self.stop("a text holds a line break or control character", "write it as an escape, as \\n", path)
-            self.stop("a backslash begins no known escape", "write `\\\\` for a backslash", path)
+                self.stop(
+                    "a string contains a line break or control character", "write it as an escape, such as \\n", path
+                )
+            self.stop("a backslash does not begin a known escape", "write `\\\\` for a backslash", path)
         if _SURROGATE.search(value):
-            self.stop("a text holds half of a surrogate pair", "write the character itself", path)
+            self.stop("a string contains half of a surrogate pair", "write the character itself", path)
         self.at = end
         return str(value)
 
@@ -214,7 +216,7 @@ class _JsonReader:
         if like is not None:
             self.stop(f"`{shown(like[0])}` isn't a JSON number", "write plain decimal digits, or quote it", path)
         if self.text[self.at : self.at + 1] == "'":
-            self.stop("a text is in single quotes", "use double quotes", path)
+            self.stop("a string is in single quotes", "use double quotes", path)
         return self.stop(f"a value is missing before {self.here()}", "write a value or remove the key", path)
 
     def word(self, word: str, path: str) -> bool | None:
@@ -242,5 +244,5 @@ class _JsonReader:
         if self.text[self.at] == "'":
             self.stop("a key is in single quotes", "use double quotes", path)
         if self.text[self.at] == ",":
-            self.stop("a comma has nothing before it", "remove it", path)
+            self.stop("there is nothing before a comma", "remove it", path)
         self.stop(f"a key isn't quoted: {self.here()}", "put keys in double quotes", path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from orchestrator.project.load import LoadedProject
 from orchestrator.project.paths import LeftOutBy, forgotten
 from orchestrator.project.project import Project
 from orchestrator.suggest import shown
+from orchestrator.text import parse_json
 
 WORKSPACE = "/workspace"
 Field = TypeVar("Field")
@@ -65,26 +65,26 @@ def left_out(loaded: LoadedProject, left_out_by: LeftOutBy) -> list[Finding]:
     report = own.report()
     values = ManifestValues.of(own.data)
     for where, path in (*values.texts("Files"), *values.texts("Dirs")):
-        found = forgotten(loaded.root / loaded.project.build.context, path, left_out_by)
-        if found is not None:
-            report.warning("left-out", where, *found)
-    return report.found
+        problem = forgotten(loaded.root / loaded.project.build.context, path, left_out_by)
+        if problem is not None:
+            report.warning("left-out", where, *problem)
+    return report.collected
 
 
 def _raise_errors(file: str, findings: list[Finding]) -> None:
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if errors:
-        raise Findings(file=file, found=errors).failure()
+        raise Findings(file=file, collected=errors).failure()
 
 
 def defaults(project: Project) -> dict[str, Any]:
     """manifests/cpu.json or gpu.json, completed from project.yaml: Program and RunConfig."""
     name = "gpu.json" if project.gpu else "cpu.json"
-    data: dict[str, Any] = json.loads((data_files.MANIFESTS / name).read_text(encoding="utf-8"))
-    given = project.resources
-    run: dict[str, Any] = {"CPUs": given.cpus, "Memory": f"{given.memory}m"}
-    if given.gpus:
-        run["GPUs"] = given.gpus
+    data: dict[str, Any] = parse_json((data_files.MANIFESTS / name).read_text(encoding="utf-8"))
+    resources = project.resources
+    run: dict[str, Any] = {"CPUs": resources.cpus, "Memory": f"{resources.memory}m"}
+    if resources.gpus:
+        run["GPUs"] = resources.gpus
     data["RunConfig"] = run
     data["Program"] = PurePosixPath(project.build.program).name
     return data
@@ -163,11 +163,11 @@ def _below(prefix: str, fields: Mapping[str, Field]) -> dict[str, Field]:
 
 def _no_manifest(loaded: LoadedProject, name: str) -> UsageError:
     """Said of project.yaml's own line: that is where the name stands."""
-    found = loaded.findings()
+    findings = loaded.findings()
     directory = os.path.isdir(loaded.path.parent / name)  # noqa: PTH112
     message = f"`{shown(name)}` is a directory" if directory else f"there is no file `{shown(name)}`"
-    found.error("path", "manifest", message, "give a JSON file, relative to project.yaml, or write the keys here")
-    return found.failure()
+    findings.error("path", "manifest", message, "give a JSON file, relative to project.yaml, or write the keys here")
+    return findings.failure()
 
 
 def _note_filled(own: _Own) -> list[Finding]:
@@ -176,10 +176,10 @@ def _note_filled(own: _Own) -> list[Finding]:
     data = spelled(own.data)
     passthrough = data.get("ManifestPassthrough", {})
     if passthrough is not None and "readonly_rootfs" not in passthrough:
-        message = "readonly_rootfs isn't set; it was filled in, since the node attaches the disk read-only"
+        message = "readonly_rootfs is not set; it was added, because the node attaches the disk read-only"
         report.note("filled-in", "ManifestPassthrough", message)
     mounts = data.get("Mounts", {})
     if mounts is not None and WORKSPACE not in {_guest(v) for v in mounts.values() if v is not None}:
-        message = f"nothing is mounted at {WORKSPACE}; it was filled in, since the node hands files over there"
+        message = f"nothing is mounted at {WORKSPACE}; it was added, because the node passes files there"
         report.note("filled-in", "Mounts", message)
-    return report.found
+    return report.collected

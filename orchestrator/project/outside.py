@@ -15,7 +15,7 @@ from orchestrator.errors import OUTSIDE, Finding
 from orchestrator.findings import Findings
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.paths import LeftOutBy
-from orchestrator.project.user_settings import settings_path
+from orchestrator.user_paths import settings_path
 
 
 def check_outside(loaded: LoadedProject) -> list[Finding]:
@@ -26,15 +26,15 @@ def check_outside(loaded: LoadedProject) -> list[Finding]:
     for field, path in _paths(loaded):
         real = os.path.realpath(loaded.root / path)
         if real != root and not real.startswith(root.rstrip("/") + "/"):
-            findings.note(OUTSIDE, field, f"the build reads {real}, outside of the project's directory", trust)
+            findings.note(OUTSIDE, field, f"the build reads {real}, outside the project's directory", trust)
     build = loaded.project.build
     for index, secret in enumerate(build.secrets):
         if secret.env is not None:
-            message = f"the build step gets your variable {secret.env}"
+            message = f"the build step receives your environment variable {secret.env}"
             findings.note(OUTSIDE, f"build.secrets[{index}].env", message, trust)
     if build.ssh:
         findings.note(OUTSIDE, "build.ssh", "the build step can use the keys of your ssh agent", trust)
-    return findings.found
+    return findings.collected
 
 
 def secret_files(loaded: LoadedProject) -> tuple[Path, ...]:
@@ -58,10 +58,10 @@ def secrets_in_context(loaded: LoadedProject, left_out_by: LeftOutBy | None) -> 
             findings.note(
                 OUTSIDE,
                 f"build.secrets[{index}].file",
-                f"`{name}` is left out of the build context, because it is a secret",
-                f"the step reads it at /run/secrets/{secret.id}; name copies of it, if there are any, in .dockerignore",
+                f"`{name}` is left out of the build context because it is a secret",
+                f"the step reads it at /run/secrets/{secret.id}; list any copies of it in .dockerignore",
             )
-    return findings.found
+    return findings.collected
 
 
 def _paths(loaded: LoadedProject) -> Iterator[tuple[str, str]]:
@@ -77,7 +77,7 @@ def _paths(loaded: LoadedProject) -> Iterator[tuple[str, str]]:
     if isinstance(project.manifest, str):
         yield "manifest", project.manifest
     gevulot, assets = project.gevulot, project.gpu_assets
-    given = {
+    paths = {
         "gevulot.path": gevulot.path if gevulot is not None else None,
         "gevulot.git": _local(gevulot.git, git=True) if gevulot is not None else None,
         "gevulot.archive": _local(gevulot.archive) if gevulot is not None else None,
@@ -87,7 +87,7 @@ def _paths(loaded: LoadedProject) -> Iterator[tuple[str, str]]:
         "gpu-assets.path": assets.path if assets is not None else None,
         "gpu-assets.url": _local(assets.url) if assets is not None else None,
     }
-    for field, path in given.items():
+    for field, path in paths.items():
         if path is not None:
             yield field, path
 

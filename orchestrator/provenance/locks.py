@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 from orchestrator.resolved import redact_url
-from orchestrator.text import parse_json
+from orchestrator.text import parse_json, parse_toml
 
 MOST: Final = 50_000
 _TEXT: Final = 400
@@ -46,20 +45,19 @@ def read_lock(path: str, data: bytes) -> tuple[LockedPackage, ...]:
     if parser is None:
         raise UnreadableLockError("its format is not known")
     try:
-        found = set()
+        packages = set()
         for package in parser(data.decode("utf-8")):
-            found.add(package)
-            if len(found) > MOST:
+            packages.add(package)
+            if len(packages) > MOST:
                 raise UnreadableLockError(f"it names more than {MOST} packages")
-    # The nesting of TOML and JSON is only bounded by the interpreter's stack.
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise error if isinstance(error, UnreadableLockError) else UnreadableLockError(str(error)[:_TEXT]) from error
-    return tuple(sorted(found))
+    return tuple(sorted(packages))
 
 
 def parse_cargo(text: str) -> Iterator[LockedPackage]:
     """Cargo.lock, every version of it."""
-    document = tomllib.loads(text)
+    document = parse_toml(text)
     packages = document.get("package", [])
     # Version 1 keeps checksums in a table of their own.
     metadata = document.get("metadata", {})
@@ -94,10 +92,10 @@ def parse_npm(text: str) -> Iterator[LockedPackage]:
     """package-lock.json of lockfileVersion 2 and 3: table `packages`, by place of installation."""
     document = parse_json(text)
     packages = document.get("packages", {}) if isinstance(document, dict) else {}
-    for place, row in packages.items() if isinstance(packages, dict) else ():
-        if not isinstance(row, dict) or "node_modules/" not in place or row.get("link") is True:
+    for install_path, row in packages.items() if isinstance(packages, dict) else ():
+        if not isinstance(row, dict) or "node_modules/" not in install_path or row.get("link") is True:
             continue
-        name = _word(row.get("name")) or _word(place.rpartition("node_modules/")[2])
+        name = _word(row.get("name")) or _word(install_path.rpartition("node_modules/")[2])
         version = _word(row.get("version"))
         if name and version:
             yield LockedPackage(kind="npm", name=name, version=version)
@@ -106,12 +104,12 @@ def parse_npm(text: str) -> Iterator[LockedPackage]:
 def parse_pypi(text: str) -> Iterator[LockedPackage]:
     """requirements.txt: only what is pinned by `==` is known."""
     for line in text.split("\n"):
-        found = re.match(
+        match = re.match(
             r"\s*([A-Za-z0-9][A-Za-z0-9._-]{0,127})\s*(?:\[[^\]]{0,200}\])?\s*==\s*([^\s;,#\\*]{1,100})", line
         )
-        if found:
-            name = re.sub(r"[-_.]+", "-", found[1]).lower()
-            yield LockedPackage(kind="pypi", name=name, version=found[2])
+        if match:
+            name = re.sub(r"[-_.]+", "-", match[1]).lower()
+            yield LockedPackage(kind="pypi", name=name, version=match[2])
 
 
 def _rows(value: Any) -> Iterator[Mapping[str, Any]]:

@@ -48,7 +48,7 @@ class Outcome:
     exit_code: int | None
     reason: str
     seconds: float = 0.0
-    place: str = ""
+    ran_on: str = ""
     status: int | None = None
     signal: str | None = None
     output: Mapping[str, bytes] = field(default_factory=dict)

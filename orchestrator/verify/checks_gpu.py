@@ -23,7 +23,7 @@ class ImageTree:
         """Path → bytes of every regular file and every link to one."""
         filesystem = self.subject.rootfs
         nodes = ((path, filesystem.lookup(path)) for path, _ in filesystem.walk())
-        return {path: node.size for path, node in sorted(nodes, key=lambda each: each[0]) if isinstance(node, File)}
+        return {path: node.size for path, node in sorted(nodes, key=lambda item: item[0]) if isinstance(node, File)}
 
     def open(self, path: str) -> BinaryIO | None:
         """The file at a guest path, links followed."""

@@ -64,9 +64,9 @@ def _answered_otherwise(subject: Subject) -> Iterator[Finding]:
     guest = guest_of(claimed)
     with stream:
         imports = imported_names(stream)
-    for found in import_notes(guest, claimed or guest.version, imports):
-        names = ", ".join(found.functions)
-        yield note("program-guest-differs", f"program uses {names}, which Nanos answers differently: {found.says}")
+    for row in import_notes(guest, claimed or guest.version, imports):
+        names = ", ".join(row.functions)
+        yield note("program-guest-differs", f"program uses {names}, which Nanos answers differently: {row.says}")
 
 
 def check_interpreter(subject: Subject) -> Iterator[Finding]:
@@ -108,10 +108,10 @@ def check_libraries(subject: Subject) -> Iterator[Finding]:
                 "stage the library itself, not a linker script or a program",
             )
             continue
-        places = ", ".join(first.searched[:_SHOWN_DIRECTORIES]) or "nowhere: the program has no loader"
+        folders = ", ".join(first.searched[:_SHOWN_DIRECTORIES]) or "nowhere: the program has no loader"
         yield error(
             "library-missing",
-            f"{name}, needed by {needed_by}, is not where the guest's loader looks ({places})",
+            f"{name}, needed by {needed_by}, is not where the guest's loader looks ({folders})",
             _library_remedy(subject, name),
         )
     if subject.strangers:
@@ -195,7 +195,7 @@ def check_shim(subject: Subject) -> Iterator[Finding]:
 
 def check_stand_ins(subject: Subject) -> Iterator[Finding]:
     """Files that say of themselves that they only stand in for the real ones."""
-    for each in subject.marks.stand_ins:
-        if each.path == KERNEL and subject.image.is_stub:
+    for stand_in in subject.marks.stand_ins:
+        if stand_in.path == KERNEL and subject.image.is_stub:
             continue  # the check of the kernel says so already
-        yield warning("stand-in", f"{each.path} is a stand-in{f': {each.text}' if each.text else ''}")
+        yield warning("stand-in", f"{stand_in.path} is a stand-in{f': {stand_in.text}' if stand_in.text else ''}")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.build.pipeline import check_project, render_context
+from orchestrator.build.check import check_project
+from orchestrator.build.pipeline import render_context
 from orchestrator.dependencies.collect import find_lock_files, take_dependencies
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import Event, Notice

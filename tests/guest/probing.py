@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.nanos.machine import command, explain
 from orchestrator.run.qemu.accelerator import choose
-from orchestrator.run.qemu.machine import QemuMachine, command, explain
+from orchestrator.run.qemu.machine import QemuMachine
 from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
 from tests.guest.answers import STOPS, Answer, read_log
 from tests.guest.packing import Contents, pack
@@ -118,7 +119,7 @@ def ask(program: Path, nanos: Path, run: Runner) -> dict[str, Answer]:
 def refused(program: Path, nanos: Path, rehearsal: Runner, names: Iterable[str]) -> list[str]:
     """The questions whose rehearsal fails, each asked by itself: what stops the guest is told as an error, and Linux
     goes on."""
-    found = []
+    rows = []
     with tempfile.TemporaryDirectory(prefix="probe-") as folder:
         image = Path(folder) / f"{program.name}.img"
         for name in names:
@@ -126,5 +127,5 @@ def refused(program: Path, nanos: Path, rehearsal: Runner, names: Iterable[str])
             workspace.mkdir()
             pack(nanos, Contents(program=program, name=program.name, arguments=("-only", name)), image)
             if not rehearsal(image, workspace).ok:
-                found.append(name)
-    return found
+                rows.append(name)
+    return rows

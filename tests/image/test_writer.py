@@ -63,16 +63,16 @@ def test_round_trip(tmp_path: Path, tree: dict[str, Node], attributes: dict[str,
     path = tmp_path / "image"
     written = write(path, tree, attributes, version)
     with open_image(path) as image:
-        found: dict[str, Node] = {}
+        nodes: dict[str, Node] = {}
         for name, node in image.rootfs.walk():
             if isinstance(node, Directory):
-                found[name] = {}
+                nodes[name] = {}
             elif isinstance(node, File):
-                found[name] = b"".join(image.rootfs.read(node))
+                nodes[name] = b"".join(image.rootfs.read(node))
             else:
                 assert isinstance(node, Symlink)
-                found[name] = node.target
-        assert found == {name: {} if isinstance(node, dict) else node for name, node in flatten(tree)}
+                nodes[name] = node.target
+        assert nodes == {name: {} if isinstance(node, dict) else node for name, node in flatten(tree)}
         if version == 5:
             assert image.rootfs.attributes == attributes
         listing = tree_listing(image.rootfs)
@@ -366,9 +366,9 @@ def read_fat32(data: bytes, path: list[str]) -> bytes:
     cluster, size = int.from_bytes(data[44:48], "little"), 1 << 32
     for name in path:
         entries = chain(data, table_at, cluster, cluster_size, first)
-        (found,) = [e for at in range(0, len(entries), 32) if (e := entries[at : at + 32])[:8] == name.encode()]
-        cluster = int.from_bytes(found[26:28], "little") | int.from_bytes(found[20:22], "little") << 16
-        size = int.from_bytes(found[28:32], "little")
+        (entry,) = [e for at in range(0, len(entries), 32) if (e := entries[at : at + 32])[:8] == name.encode()]
+        cluster = int.from_bytes(entry[26:28], "little") | int.from_bytes(entry[20:22], "little") << 16
+        size = int.from_bytes(entry[28:32], "little")
     return chain(data, table_at, cluster, cluster_size, first)[:size]
 
 

@@ -205,7 +205,7 @@ def test_a_projects_mirror_is_used_only_apart_from_the_host(
     bootstrap_rootfs(replace(named, own_mirrors={"debian:": url}), BOOTSTRAP)
     bootstrap_rootfs(access, BOOTSTRAP)
     assert len(mmdebstrap.read_text().splitlines()) == 2
-    assert any("scripts run as root of this machine" in text for text in notices(events))
+    assert any("run their install scripts as root of this machine" in text for text in notices(events))
 
 
 def command_lines() -> Iterator[bytes]:
@@ -258,7 +258,7 @@ def test_cuda_picks_the_base() -> None:
 def test_real_mmdebstrap_gives_the_same_bytes_twice(access: Access) -> None:
     patient = replace(access, limits=replace(access.limits, total=600))
     first = bootstrap_rootfs(patient, Bootstrap(packages=("ca-certificates",)))
-    names = {each.split("=")[0] for each in packages_of(first.path)}
+    names = {package.split("=")[0] for package in packages_of(first.path)}
     assert {"apt", "dpkg", "ca-certificates"} <= names
     with tarfile.open(first.path) as tar:
         assert "./etc/hostname" not in tar.getnames()

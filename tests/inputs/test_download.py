@@ -61,7 +61,7 @@ def test_plain_http_that_nothing_pins_is_a_warning(access: Access, server: FileS
     assert warnings() == []
     with pytest.raises(InputError):
         fetch(access, "http://mirror.invalid/a")
-    assert "comes over http" in warnings()[0]
+    assert "is fetched over http" in warnings()[0]
 
 
 @pytest.mark.parametrize("kind", ["reset", "truncate", "stall"])
@@ -129,7 +129,7 @@ def test_a_large_file_that_breaks_five_times_is_resumed_not_begun_again(access: 
     url = server.add("/large", data, *[Fault("reset", at=at)] * 5)
     entry = fetch(access, url)
     assert entry.sha256 == hashlib.sha256(data).hexdigest()
-    asked = [int(each.headers.get("range", "bytes=0-")[6:-1]) for each in server.seen]
+    asked = [int(request.headers.get("range", "bytes=0-")[6:-1]) for request in server.seen]
     assert len(asked) == 6
     assert asked == sorted(set(asked))
     # What a reset throws away on its way is at most what the connection holds: some megabytes of 50.
@@ -171,7 +171,7 @@ def test_a_server_that_drips_does_not_outlast_the_time_limit(store: Store, serve
     url = server.add("/a", DATA, always=Fault(kind), validators=False)
     limits = replace(QUICK, stall=0.5, total=0.7, attempts=100)
     began = time.monotonic()
-    with pytest.raises(InputError, match=r"not finished after 0\.7 s"):
+    with pytest.raises(InputError, match=r"did not finish within 0\.7 s"):
         fetch(Access(store=store, limits=limits), url)
     assert time.monotonic() - began < 5
     assert leftovers(store) == []

@@ -149,8 +149,8 @@ def test_layers_as_a_registry_has_them_and_one_that_is_there_twice(tmp_path: Pat
     image = read_image(tmp_path / "saved")
     assert image.id == digest(settings(layers))
     write_image(image, "localhost/x:1", tmp_path / "again")
-    found, tags, got = loaded((tmp_path / "again").read_bytes())
-    assert (found, tags, got) == (image.id, ["localhost/x:1"], [packed[0], packed[1], packed[0]])
+    image_id, tags, got = loaded((tmp_path / "again").read_bytes())
+    assert (image_id, tags, got) == (image.id, ["localhost/x:1"], [packed[0], packed[1], packed[0]])
 
 
 OTHERS: dict[str, bytes] = {

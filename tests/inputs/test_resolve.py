@@ -48,7 +48,7 @@ def test_smallest_project_needs_nothing_from_outside(
     tmp_path: Path, server: FileServer, options: ResolveOptions
 ) -> None:
     inputs = resolve_inputs(project(tmp_path / "p", server), None, options=options)
-    assert [each.name for each in inputs] == ["nanos"]
+    assert [resolved.name for resolved in inputs] == ["nanos"]
     assert server.seen == []
 
 
@@ -66,7 +66,7 @@ def test_everything(tmp_path: Path, server: FileServer, options: ResolveOptions)
     reference = "docker.io/library/rust:bookworm"
     engine = ImageEngine(local={reference: "sha256:1"})
     inputs = resolve_inputs(load_project(loaded.path), engine, options=options)
-    assert [each.name for each in inputs] == [
+    assert [resolved.name for resolved in inputs] == [
         "gevulot", "gevulot-base", "base", "gpu-assets", "nanos", "nanos-common", "ops",
     ]  # fmt: skip
     assert inputs.base is not None

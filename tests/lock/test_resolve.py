@@ -60,9 +60,9 @@ class Bench:
     def pin(self, loaded: LoadedProject, name: str = "gevulot", **policy: bool) -> dict[str, str]:
         options = ResolveOptions(store=self.store, limits=QUICK)
         inputs = resolve_locked(loaded, self.engine, self.events.append, LockPolicy(**policy, options=options))
-        found = inputs.get(name)  # type: ignore[arg-type]
-        assert found is not None
-        return dict(found.pin)
+        resolved = inputs.get(name)  # type: ignore[arg-type]
+        assert resolved is not None
+        return dict(resolved.pin)
 
     def moved(self, loaded: LoadedProject) -> list[str]:
         names = frozenset({"gevulot", "base", "gevulot-base"})

@@ -15,7 +15,7 @@ from orchestrator.provenance.statement import (
     PUBLISHED_OF_BUILD,
     WITHHELD,
     Times,
-    statement_document,
+    make_statement,
     statement_text,
 )
 from orchestrator.receipt.receipt import Attachment
@@ -26,7 +26,7 @@ TIMES = Times(started=NOON, finished=NOON + timedelta(seconds=90))
 
 
 def document(built: FinishedBuild, times: Times = TIMES) -> Any:
-    return json.loads(statement_text(statement_document(built, times)))
+    return json.loads(statement_text(make_statement(built, times)))
 
 
 def test_subject_is_the_image(built: FinishedBuild) -> None:
@@ -38,15 +38,15 @@ def test_subject_is_the_image(built: FinishedBuild) -> None:
 
 
 def test_every_input_is_a_dependency_by_its_pin(built: FinishedBuild) -> None:
-    found = {each["name"]: each for each in document(built)["predicate"]["buildDefinition"]["resolvedDependencies"]}
-    assert set(found) == {each.name for each in built.inputs}
-    assert found["gevulot"]["uri"] == "git+https://example.org/gevulot"
-    assert found["gevulot"]["digest"] == {"gitCommit": "2" * 40}
-    assert found["base"]["uri"] == "docker://debian:bookworm"
-    assert found["base"]["digest"] == {"sha256": "3" * 64}
-    assert found["nanos"]["digest"] == {"gevulotTreeSha256": "1" * 64}
-    assert found["gevulot-base"]["digest"] == {"sha256": "4" * 64}
-    assert found["gevulot-base"]["annotations"]["packages"] == ["libc6=2.36"]
+    dependencies = {row["name"]: row for row in document(built)["predicate"]["buildDefinition"]["resolvedDependencies"]}
+    assert set(dependencies) == {resolved.name for resolved in built.inputs}
+    assert dependencies["gevulot"]["uri"] == "git+https://example.org/gevulot"
+    assert dependencies["gevulot"]["digest"] == {"gitCommit": "2" * 40}
+    assert dependencies["base"]["uri"] == "docker://debian:bookworm"
+    assert dependencies["base"]["digest"] == {"sha256": "3" * 64}
+    assert dependencies["nanos"]["digest"] == {"gevulotTreeSha256": "1" * 64}
+    assert dependencies["gevulot-base"]["digest"] == {"sha256": "4" * 64}
+    assert dependencies["gevulot-base"]["annotations"]["packages"] == ["libc6=2.36"]
 
 
 def test_parameters_say_what_was_asked_for(built: FinishedBuild) -> None:
@@ -71,8 +71,8 @@ def test_the_users_step_is_told_apart_all_the_same(built: FinishedBuild) -> None
     project = built.project
     changed = project.model_copy(update={"build": project.build.model_copy(update={"run": "true\n"})})
     runs = [
-        document(replace(built, project=each))["predicate"]["buildDefinition"]["externalParameters"]["build"]["run"]
-        for each in (project, changed)
+        document(replace(built, project=variant))["predicate"]["buildDefinition"]["externalParameters"]["build"]["run"]
+        for variant in (project, changed)
     ]
     assert runs[0] != runs[1]
 
@@ -104,5 +104,5 @@ def test_times_are_in_utc(built: FinishedBuild, hours: int) -> None:
 
 def test_what_lies_beside_is_named(built: FinishedBuild) -> None:
     sbom = Attachment(kind="sbom", file="prog.sbom.cdx.json", sha256="6" * 64)
-    details = statement_document(built, TIMES, (sbom,))["predicate"]["runDetails"]
+    details = json.loads(statement_text(make_statement(built, TIMES, (sbom,))))["predicate"]["runDetails"]
     assert details["byproducts"] == [{"name": "prog.sbom.cdx.json", "digest": {"sha256": "6" * 64}}]

@@ -68,7 +68,7 @@ class LocalNode:
             problem = self._problem(file)
             if problem:
                 return ProgramResult(error=f"the node refuses the result: {problem}")
-        return ProgramResult(data=submission.data, files=tuple(each.path for each in submission.files))
+        return ProgramResult(data=submission.data, files=tuple(file.path for file in submission.files))
 
     def _problem(self, file: SentFile) -> str:
         if host_path(self.workspace, self.workspace_at, file.path) is None:
@@ -88,21 +88,21 @@ def host_path(workspace: Path, workspace_at: str, path: str) -> Path | None:
     top, pure = PurePosixPath(workspace_at), PurePosixPath(workspace_at) / path
     if "\0" in path or ".." in pure.parts or top not in pure.parents:
         return None
-    found = workspace / pure.relative_to(top)
+    path_on_host = workspace / pure.relative_to(top)
     # A link in the workspace is the program's own doing, and must not reach the host's files.
     try:
-        return found if found.resolve().is_relative_to(workspace.resolve()) else None
+        return path_on_host if path_on_host.resolve().is_relative_to(workspace.resolve()) else None
     except (OSError, RuntimeError):  # a name too long, links in a circle
         return None
 
 
 def workspace_file(workspace: Path, workspace_at: str, path: str) -> Path | None:
     """As `host_path`, for a file that is there and can be read."""
-    found = host_path(workspace, workspace_at, path)
+    path_on_host = host_path(workspace, workspace_at, path)
     try:
-        if found is not None and found.is_file():
-            with found.open("rb"):
-                return found
+        if path_on_host is not None and path_on_host.is_file():
+            with path_on_host.open("rb"):
+                return path_on_host
     except OSError:
         pass
     return None
@@ -110,14 +110,14 @@ def workspace_file(workspace: Path, workspace_at: str, path: str) -> Path | None
 
 def _open_workspace_file(workspace: Path, workspace_at: str, path: str) -> BinaryIO | None:
     """As `workspace_file`, open, while the program runs: it may put a link or a pipe in the place of what was seen."""
-    found = workspace_file(workspace, workspace_at, path)
-    if found is None:
+    path_on_host = workspace_file(workspace, workspace_at, path)
+    if path_on_host is None:
         return None
     top = workspace.resolve()
     flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         at = os.open(top, os.O_PATH | os.O_DIRECTORY)
-        for name in found.resolve().relative_to(top).parts:
+        for name in path_on_host.resolve().relative_to(top).parts:
             below = os.open(name, os.O_RDONLY | flags, dir_fd=at)
             os.close(at)
             at = below

@@ -79,5 +79,5 @@ def forwarding(listener: socket.socket, path: Path, guest: int | None = None) ->
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         thread.join(5)
-        for each in open_:
-            each.close()
+        for connection in open_:
+            connection.close()

@@ -46,7 +46,7 @@ def choose(missing: Missing, nearby: Lookup, closer: Callable[[], Lookup], *, su
 
 def _never(path: str) -> str:
     """Why no build could give the image this path; "" for one that a file may have."""
-    if path in _OF_THE_KERNEL or path.startswith(tuple(f"{each}/" for each in _OF_THE_KERNEL)):
+    if path in _OF_THE_KERNEL or path.startswith(tuple(f"{folder}/" for folder in _OF_THE_KERNEL)):
         return "made by the guest's kernel, not stored in any image"
     if path == WORK_DIRECTORY or path.startswith(f"{WORK_DIRECTORY}/"):
         return f"a path of the build: in the image, what is in {WORK_DIRECTORY} lies under /"

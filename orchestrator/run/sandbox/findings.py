@@ -47,8 +47,8 @@ class ViolationCounter:
     @property
     def violations(self) -> tuple[Violation, ...]:
         """One for each kind, in the order of their first; what stops the guest comes first of all."""
-        found = [_violation(key, kind) for key, kind in self._kinds.items()]
-        return tuple(sorted(found, key=lambda violation: violation.severity != "error"))
+        violations = [_violation(key, kind) for key, kind in self._kinds.items()]
+        return tuple(sorted(violations, key=lambda violation: violation.severity != "error"))
 
 
 def _violation(key: _Key, kind: _Kind) -> Violation:

@@ -78,18 +78,18 @@ class _Tree:
 
     def open(self, path: str) -> int:
         """A descriptor for a path of the tree, through what is mounted there. OSError: a link is on the way."""
-        found = os.dup(self.descriptor)
+        descriptor = os.dup(self.descriptor)
         for name in path.split("/"):
             if name == "..":
                 raise OSError(errno.ELOOP, f"{path} leads out of the image")
             if name in ("", "."):
                 continue
-            below = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=found)
-            os.close(found)
-            found = below
-            if stat.S_ISLNK(os.fstat(found).st_mode):
+            below = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+            if stat.S_ISLNK(os.fstat(descriptor).st_mode):
                 raise OSError(errno.ELOOP, f"{path} of the image leads through a link")
-        return found
+        return descriptor
 
     def mount(self, source: str, path: str, kind: str = "", flags: int = 0, options: str = "") -> None:
         """Mount on a path of the tree. A bind takes the mounts below its source along, under the same flags."""
@@ -127,7 +127,7 @@ def _furnish(tree: _Tree, asked: JailSettings) -> None:
     dev = tree.open("/dev")
     for device in asked.devices:
         *folders, name = device.split("/")[2:]
-        below = f"/proc/self/fd/{dev}/" + "".join(f"{each}/" for each in folders)
+        below = f"/proc/self/fd/{dev}/" + "".join(f"{folder}/" for folder in folders)
         Path(below).mkdir(parents=True, exist_ok=True)
         os.close(os.open(below + name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
         tree.mount(device, device, flags=quiet)

@@ -70,14 +70,14 @@ def launcher(started: LaunchSettings) -> bytes:
     pointers = 8 * (len(started.arguments) + len(variables) + 2)
     limits_at = start + len(started.filter_program)
     argv_at = limits_at + len(limits)
-    address, places = argv_at + pointers, []
+    address, addresses = argv_at + pointers, []
     for text in texts:
-        places.append(address)
+        addresses.append(address)
         address += len(text) + 1
-    argv = [*places[2 : 2 + len(started.arguments)], 0]
-    envp = [*places[2 + len(started.arguments) :], 0]
+    argv = [*addresses[2 : 2 + len(started.arguments)], 0]
+    envp = [*addresses[2 + len(started.arguments) :], 0]
     count = len(started.filter_program) // 8
-    header = struct.pack("<7Q", count, start, places[0], argv_at, argv_at + 8 * len(argv), places[1], limits_at)
+    header = struct.pack("<7Q", count, start, addresses[0], argv_at, argv_at + 8 * len(argv), addresses[1], limits_at)
     tail = header + started.filter_program + limits + struct.pack(f"<{len(argv) + len(envp)}Q", *argv, *envp)
     tail += b"".join(text + b"\0" for text in texts)
     size = len(CODE) + len(tail)

@@ -89,7 +89,7 @@ class ContainerLookup:
     def why_no_library(self, name: str) -> str:
         """As stage-tree.sh finds it: in its search directories, or where the loader's configuration says."""
         searched = self.directories if self._cached else (*self.directories, *_MUSL_DIRECTORIES)
-        if name in self._cached or any(self._kind(f"{each}/{name}") == "file" for each in searched):
+        if name in self._cached or any(self._kind(f"{folder}/{name}") == "file" for folder in searched):
             return ""
         return "not in the build; add its package to build.packages, then it"
 

@@ -159,7 +159,7 @@ def code_location(pid: int, address: int) -> str:
         return ""
     for line in lines:
         span, _, offset, _, _, *name = line.split(None, 5)
-        first, last = (int(each, 16) for each in span.split("-"))
+        first, last = (int(number, 16) for number in span.split("-"))
         if first <= address < last and name:
             return f"{name[0]}+{address - first + int(offset, 16):#x}"
     return ""

@@ -94,7 +94,7 @@ class Rehearsal:
         if not self.run.ok or not self.damaged:
             return self.run
         reason = "the program ran here, but Nanos would not load all of it"
-        damage = [Violation(code=each.code, message=str(each)) for each in self.damaged]
+        damage = [Violation(code=finding.code, message=str(finding)) for finding in self.damaged]
         return replace(self.run, ok=False, reason=reason, violations=(*self.run.violations, *damage))
 
     @property
@@ -107,23 +107,38 @@ class Rehearsal:
         """Why it failed, for a person; None where it is ok. What it answered explains more than how it was loaded."""
         return self.run.failure or self.outcome.failure
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How it differed from the guest, for people."""
+        found = []
+        if self.swapped:
+            found.append(f"this machine's driver libraries stood in for the image's: {', '.join(self.swapped)}")
+        if not self.machine.exact:
+            claimed, table = self.machine.version, self.machine.guest.version
+            found.append(f"this image's Nanos is {claimed}; it is rehearsed as {table}, the nearest that is known")
+        return tuple(found)
+
     def to_dict(self) -> dict[str, Any]:
         """For --json."""
         run = self.run
-        document = run.to_dict() | {"ok": self.ok, "reason": self.failure or run.reason, "engine": run.place}
+        document = run.to_dict() | {"ok": self.ok, "reason": self.failure or run.reason, "engine": run.ran_on}
         document["peak_memory_from"] = run.counted
-        document["errors"] = [each.message for each in run.errors]
+        document["errors"] = [violation.message for violation in run.errors]
         document |= {name: run.output.get(name, b"").decode(errors="replace") for name in ("stdout", "stderr")}
         document["limits"] = asdict(self.limits)
         document["message"] = run.reason
         document["guest"] = {"nanos": self.machine.version, "table": self.machine.guest.version}
         document["swapped"] = list(self.swapped)
         document["damaged"] = [
-            {"code": each.code, "message": each.message, "remedy": each.remedy} for each in self.damaged
+            {"code": finding.code, "message": finding.message, "remedy": finding.remedy} for finding in self.damaged
         ]
         if self.missing is not None:
             document["missing"] = self.missing.to_dict()
         return document
+
+
+Rehearse = Callable[[Path, RehearseOptions, Emit], Rehearsal]
+"""Runs an image's program from its own tree, as `rehearse` does."""
 
 
 def rehearse(path: Path, options: RehearseOptions, emit: Emit = ignore) -> Rehearsal:
@@ -187,15 +202,17 @@ def program_of(image: Image) -> Program:
     if not isinstance(name, str) or not name:
         raise UsageError("the image names no program", remedy="`inspect IMAGE manifest` shows what it holds")
     path = "/" + name.lstrip("/")
-    words = [str(each) for each in arguments] if isinstance(arguments, list) else []
+    words = [str(argument) for argument in arguments] if isinstance(arguments, list) else []
     mounts, cwd = root.get("mounts"), root.get("cwd")
-    places_ = [str(each) for each in mounts.values()] if isinstance(mounts, dict) else []
+    mount_paths = [str(mount) for mount in mounts.values()] if isinstance(mounts, dict) else []
     return Program(
         path=path,
         arguments=tuple(words or [path]),
         environment={str(k): str(v) for k, v in environment.items()} if isinstance(environment, dict) else {},
         cwd=cwd if isinstance(cwd, str) and cwd else "/",
-        workspace=next((each.rstrip("/") for each in places_ if len(each) > 1 and each.startswith("/")), WORKSPACE),
+        workspace=next(
+            (mount.rstrip("/") for mount in mount_paths if len(mount) > 1 and mount.startswith("/")), WORKSPACE
+        ),
     )
 
 
@@ -289,8 +306,8 @@ class _Attempts:
         instructions = filter_program(self.machine.guest, rules.asked, in_container=name != "none")
         self._write_launcher(instructions, own_count)
         try:
-            with where() as place:
-                return replace(supervise(place, rules, self.bounds), place=name), rules.opened
+            with where() as sandbox:
+                return replace(supervise(sandbox, rules, self.bounds), ran_on=name), rules.opened
         finally:
             rules.close()
 
@@ -311,7 +328,7 @@ class _Attempts:
         started = LaunchSettings(
             filter_program=instructions,
             path=os.fsencode(program.path),
-            arguments=[os.fsencode(each) for each in program.arguments],
+            arguments=[os.fsencode(argument) for argument in program.arguments],
             environment={os.fsencode(k): os.fsencode(v) for k, v in program.environment.items()},
             cwd=os.fsencode(program.cwd),
             limits=resource_limits(disk=limits.disk, threads=limits.threads, own_count=own_count),

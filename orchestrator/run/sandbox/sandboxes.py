@@ -75,7 +75,7 @@ class NamespaceSandbox:
             workspace_at=folders.workspace_at,
             launcher=str(folders.launcher),
             launcher_at=FOLDER,
-            devices=[*(each for each in _DEVICES if Path(each).exists()), *self.devices],
+            devices=[*(device for device in _DEVICES if Path(device).exists()), *self.devices],
             hostname=folders.hostname,
             socket=theirs.fileno(),
             user=-1 if folders.user is None else folders.user,
@@ -126,11 +126,11 @@ def open_namespace_sandbox(
     folders: Folders, limits: SandboxLimits, log: Path, *, devices: tuple[str, ...]
 ) -> Iterator[Sandbox]:
     """A place without an engine. `devices`: nodes that the program is given besides the usual ones."""
-    place = NamespaceSandbox(folders=folders, limits=limits, log=log, devices=devices)
+    sandbox = NamespaceSandbox(folders=folders, limits=limits, log=log, devices=devices)
     try:
-        yield place
+        yield sandbox
     finally:
-        place.close()
+        sandbox.close()
 
 
 @dataclass
@@ -153,16 +153,16 @@ class ContainerSandbox:
         """The launcher's connection, once it is there; one of another user is none."""
         while self._connection is None:
             try:
-                found = self.server.accept()[0]
+                connection = self.server.accept()[0]
             except BlockingIOError:
                 return None
-            _, user, _ = struct.unpack("3i", found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if user in self.expected:
-                found.setblocking(True)
-                self._connection = found
+                connection.setblocking(True)
+                self._connection = connection
                 self.server.close()  # the program would be the next
             else:
-                found.close()
+                connection.close()
         return self._connection
 
     def problem(self) -> str | None:
@@ -218,9 +218,9 @@ def open_container_sandbox(
                 opened = stack.enter_context(engine.open_container(request))
             except EngineError as error:
                 raise _refused(error) from error
-            place = ContainerSandbox(opened, server, _expected(folders.user))
-            stack.callback(place.close)
-            yield place
+            sandbox = ContainerSandbox(opened, server, _expected(folders.user))
+            stack.callback(sandbox.close)
+            yield sandbox
     finally:
         with suppress(EngineError):
             engine.remove(Leftover(kind="image", id=image, name=tag, build_id=build_id))

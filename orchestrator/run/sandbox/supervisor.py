@@ -79,19 +79,19 @@ class Bounds:
     sink: OutputSink | None = None
 
 
-def supervise(place: Sandbox, rules: GuestRules, bounds: Bounds) -> Outcome:
+def supervise(sandbox: Sandbox, rules: GuestRules, bounds: Bounds) -> Outcome:
     """Run the program in `place` to its end, or the end of what it may use."""
     limits, sink = bounds.limits, bounds.sink
-    place.start()
+    sandbox.start()
     with ExitStack() as stack:
-        connection = _wait_for_launcher(place, bounds)
-        listener = _listener(connection, place, bounds)
+        connection = _wait_for_launcher(sandbox, bounds)
+        listener = _listener(connection, sandbox, bounds)
         stack.callback(os.close, listener.descriptor)
         watched = _Watched()
 
         def started(pid: int) -> None:
             bind_to_processors(pid, limits.cpus)
-            place.adopt(pid)
+            sandbox.adopt(pid)
             watched.group = memory_group_of(pid)
 
         rules.started = started
@@ -99,7 +99,7 @@ def supervise(place: Sandbox, rules: GuestRules, bounds: Bounds) -> Outcome:
         for descriptor in pipes.values():
             stack.callback(os.close, descriptor)
         began = time.monotonic()
-        status = _loop(connection, listener, pipes, _Task(rules, bounds, place, watched))
+        status = _loop(connection, listener, pipes, _Task(rules, bounds, sandbox, watched))
         seconds = time.monotonic() - began
         _drain(pipes, watched, sink)
         run = _ended(status, seconds, rules, limits, watched)
@@ -112,7 +112,7 @@ def supervise(place: Sandbox, rules: GuestRules, bounds: Bounds) -> Outcome:
 class _Task:
     rules: GuestRules
     bounds: Bounds
-    place: Sandbox
+    sandbox: Sandbox
     watched: _Watched
     shared: SharedMemory = field(default_factory=SharedMemory)
 
@@ -124,7 +124,7 @@ class _Task:
                 raise ProcessLookupError
             os.kill(self.rules.pid, signal.SIGKILL)
         except (PermissionError, ProcessLookupError):
-            self.place.kill()
+            self.sandbox.kill()
 
     def look(self, disk: DiskWatch) -> None:
         """Memory, threads, disk and time."""
@@ -144,15 +144,15 @@ class _Task:
             self.kill("timeout")
 
 
-def _wait_for_launcher(place: Sandbox, bounds: Bounds) -> socket.socket:
+def _wait_for_launcher(sandbox: Sandbox, bounds: Bounds) -> socket.socket:
     until = min(time.monotonic() + START_TIMEOUT, bounds.deadline)
     while True:
-        if (connection := place.connection()) is not None:
+        if (connection := sandbox.connection()) is not None:
             return connection
-        if problem := place.problem():
+        if problem := sandbox.problem():
             raise _cannot_begin(problem)
         if time.monotonic() > until:
-            place.kill()
+            sandbox.kill()
             raise _too_late(bounds)
         time.sleep(_TICK)
 
@@ -177,18 +177,18 @@ def too_late(timeout: float) -> ProgramError:
     )
 
 
-def _listener(connection: socket.socket, place: Sandbox, bounds: Bounds) -> Listener:
+def _listener(connection: socket.socket, sandbox: Sandbox, bounds: Bounds) -> Listener:
     connection.settimeout(max(_TICK, min(START_TIMEOUT, bounds.deadline - time.monotonic())))
     try:
         data, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE.size, 1)
     except TimeoutError:
-        place.kill()
+        sandbox.kill()
         raise _too_late(bounds) from None
     except ConnectionResetError:
         data, descriptors = b"", []
     if not data:  # its end is closed: it never was a launcher, or ended at once
-        place.kill()
-        raise _cannot_begin(place.problem() or "its launcher exited without reporting an error")
+        sandbox.kill()
+        raise _cannot_begin(sandbox.problem() or "its launcher exited without reporting an error")
     if not descriptors:
         raise _launcher_failed(data)
     connection.settimeout(None)
@@ -295,7 +295,7 @@ def _ended(status: int, seconds: float, rules: GuestRules, limits: SandboxLimits
     violations = rules.violations
     return replace(
         how,
-        ok=how.ok and not any(each.severity == "error" for each in violations),
+        ok=how.ok and not any(violation.severity == "error" for violation in violations),
         peak=peak,
         counted=counted,
         violations=violations,

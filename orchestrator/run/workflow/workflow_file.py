@@ -68,7 +68,7 @@ class WorkflowStep(Document):
     @property
     def arguments(self) -> tuple[str, ...]:
         """As the program gets them: names and values in turn, without empty ones."""
-        return tuple(word for each in self.cmd_args for word in (each.name, each.value) if word)
+        return tuple(word for argument in self.cmd_args for word in (argument.name, argument.value) if word)
 
 
 def read_workflow(path: Path) -> tuple[WorkflowStep, ...]:
@@ -82,12 +82,12 @@ def read_workflow(path: Path) -> tuple[WorkflowStep, ...]:
         findings = Findings(file=str(path))
         for problem in error.problems:
             findings.error("workflow", problem.field, problem.message, problem.remedy or remedy)
-        raise UsageError(f"{path} is no workflow", remedy=remedy, findings=findings.found) from error
+        raise UsageError(f"{path} is no workflow", remedy=remedy, findings=findings.collected) from error
     names = [step.program for step in steps]
     if not steps:
         raise UsageError(f"{path} holds no step", remedy=remedy)
     if (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
         raise UsageError(f"{path}: program {twice} occurs twice", remedy="the node allows each program once")
-    if any(isinstance(each, ParentInput) for each in steps[0].inputs):
+    if any(isinstance(step_input, ParentInput) for step_input in steps[0].inputs):
         raise UsageError(f"{path}: the first program has no program before it", remedy="give it Input files")
     return steps

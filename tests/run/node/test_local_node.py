@@ -115,8 +115,8 @@ def test_any_bytes_are_a_message_or_a_value_error(data: bytes) -> None:
 @given(st.text(max_size=40))
 def test_no_path_leaves_the_workspace(path: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        found = host_path(Path(folder), "/workspace", path)
-        assert found is None or found.is_relative_to(folder)
+        on_host = host_path(Path(folder), "/workspace", path)
+        assert on_host is None or on_host.is_relative_to(folder)
 
 
 def test_only_the_nodes_own_address_is_answered(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from orchestrator.doctor import check_host
 from orchestrator.errors import VerificationError
 from orchestrator.image import stub
 from orchestrator.image.writer import BootFiles, ImageWriter
+from orchestrator.nanos.machine import boot, command, explain
 from orchestrator.run.qemu.accelerator import TCG, Accelerator, choose, failure
-from orchestrator.run.qemu.machine import QemuMachine, boot, command, explain
+from orchestrator.run.qemu.machine import QemuMachine
 from tests.support.cli import OUTCOME, ROOT, orchestrator
 from tests.support.receipts import receipt_text
 
@@ -122,15 +123,15 @@ def test_an_interrupted_boot_leaves_no_machine(tmp_path: Path) -> None:
 
 def machines(image: Path) -> list[str]:
     """Command lines of running QEMUs with this image."""
-    found = []
-    for each in Path("/proc").glob("[0-9]*/cmdline"):
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            line = each.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
         if line.startswith(("qemu-system", "/usr/bin/qemu-system")) and str(image) in line:
-            found.append(line)
-    return found
+            lines.append(line)
+    return lines
 
 
 def test_the_probe_runs_emulated() -> None:
@@ -161,7 +162,7 @@ def test_doctor_says_of_kvm_what_boot_finds(
 
 def test_exit_statuses() -> None:
     ends = {status: explain(status, 9) for status in (1, 0, 7, 255, None, -9)}
-    assert {status: (each.ok, each.end, each.exit_code) for status, each in ends.items()} == {
+    assert {status: (outcome.ok, outcome.end, outcome.exit_code) for status, outcome in ends.items()} == {
         1: (True, "exit", 0),
         0: (True, "powered-off", None),
         7: (False, "exit", 3),

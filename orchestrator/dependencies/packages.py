@@ -29,7 +29,7 @@ def words_for(kind: Kind, count: int | None = None) -> str:
     return words if count is None else f"{count} {words if count != 1 else words.removesuffix('s')}"
 
 
-class UnreadableLockError(ValueError):
+class LockFileError(ValueError):
     """A lock file that cannot be understood; the message says why."""
 
 
@@ -63,7 +63,7 @@ class Package:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contents:
+class LockedPackages:
     """What one lock file says.
 
     `texts` are further files of the local source, by place; `refused` are packages that can't be fetched by a
