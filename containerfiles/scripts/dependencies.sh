@@ -6,17 +6,32 @@
 set -eu
 from=/orchestrator/dependencies
 crates=/orchestrator/crates
+trees=/orchestrator/crates-git
 
 if [ -d $from/cargo ]; then
     # A directory source, as `cargo vendor` makes one; /.cargo/config.toml names it. The checksum is the .crate file's,
     # which cargo compares with Cargo.lock.
     mkdir -p $crates
     for crate in $from/cargo/*.crate; do
+        [ -f "$crate" ] || continue
         name=${crate##*/} name=${name%.crate}
         # o: a crate's owners are its author's.
         tar -xzof "$crate" -C $crates
         sum=$(sha256sum "$crate")
         printf '{"files":{},"package":"%s"}' "${sum%% *}" >"$crates/$name/.cargo-checksum.json"
+    done
+    # Whole repositories, with a directory source of links to the crates in them.
+    for repository in $from/cargo/git/*; do
+        [ -d "$repository" ] || continue
+        tree=$trees/${repository##*/}
+        mkdir -p $trees
+        cp -RP "$repository/tree" "$tree"
+        mkdir "$tree/.orchestrator"
+        for crate in "$repository"/crates/*; do
+            place=$(cat "$crate")
+            printf '{"files":{},"package":null}' >"$tree/$place/.cargo-checksum.json"
+            ln -s "../$place" "$tree/.orchestrator/${crate##*/}"
+        done
     done
 fi
 if [ -d $from/go ]; then
@@ -30,4 +45,4 @@ if [ -d $from/pip ]; then
 fi
 
 "$@"
-rm -rf $crates
+rm -rf $crates $trees

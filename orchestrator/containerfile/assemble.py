@@ -125,7 +125,9 @@ def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Se
         parts.append(HostTree(prefix="gpu-assets", source=inputs.gpu_assets.local, mtime=LATER))
     if plan.dependencies is not None:
         for place, path in plan.dependencies.files.items():
-            parts.append(HostFile(path=f"dependencies/{place}", source=path, executable=False))
+            at = f"dependencies/{place}"
+            tree = path.is_dir()
+            parts.append(HostTree(prefix=at, source=path) if tree else HostFile(path=at, source=path, executable=False))
         for place, data in plan.dependencies.texts.items():
             parts.append(Content(path=f"dependencies/{place}", data=data))
     return _without_secrets(parts, loaded)

@@ -15,6 +15,8 @@ from orchestrator.resources import CONTAINERFILES, SCRIPTS
 COPIED_SCRIPTS = ("stage-tree.sh", "stage-elf.sh", "sbom-records.sh", "pack-ops.sh")
 RUST_LINKER = "rust-linker.sh"
 DEPENDENCIES, CRATES = "dependencies.sh", "cargo-crates.toml"
+GIT_SETTINGS = "/settings.toml"
+"""How the place of cargo's settings for a git repository ends."""
 
 
 def render_containerfile(plan: Plan, *, mounts: bool = True, ssh: str = SSH_MOUNT) -> str:
@@ -76,7 +78,9 @@ def _dependency_scripts(plan: Plan) -> dict[str, str]:
     scripts = {DEPENDENCIES: (SCRIPTS / DEPENDENCIES).read_text(encoding="utf-8")}
     if "cargo" in plan.dependencies.kinds:
         linker = render_rust_scripts(plan).get("cargo-config.toml", "")
-        scripts[CRATES] = linker + (SCRIPTS / CRATES).read_text(encoding="utf-8")
+        texts = sorted(plan.dependencies.texts.items())
+        repositories = "".join(data.decode() for place, data in texts if place.endswith(GIT_SETTINGS))
+        scripts[CRATES] = linker + (SCRIPTS / CRATES).read_text(encoding="utf-8") + repositories
     return scripts
 
 

@@ -1,4 +1,4 @@
-"""Cargo.lock: crates, each with the SHA-256 of its .crate file."""
+"""Cargo.lock: crates, each with the SHA-256 of its .crate file, or from a commit of a git repository."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from orchestrator.dependencies.cargo_git import git_crate, git_source
 from orchestrator.dependencies.files import Wanted, registry, take_file
 from orchestrator.dependencies.packages import LockedPackages, LockFileError, Package, Placed
 from orchestrator.inputs.access import Access
@@ -30,16 +31,18 @@ def read_cargo_lock(text: str) -> LockedPackages:
         if not source:  # of the project itself
             continue
         title = f"{shown(name)} {shown(version)}"
-        checksum = str(row.get("checksum") or _old_checksum(document, name, version, source))
-        if not _USUAL.fullmatch(source):
-            refused.append(f"{title} comes from {_shown(source)}")
-        elif not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
+        if not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
             raise LockFileError(f"{title} is no crate")
+        checksum = str(row.get("checksum") or _old_checksum(document, name, version, source))
+        if (repository := git_source(source)) is not None:
+            packages[f"{title} {repository.id}"] = git_crate(repository, name, version)
+        elif not _USUAL.fullmatch(source):
+            refused.append(f"{title} comes from {_shown(source)}")
         elif not _SHA256.fullmatch(checksum):
             refused.append(f"{title} has no checksum")
         else:
-            packages[title] = _crate(title, name, version, checksum)
-    return LockedPackages(packages=tuple(packages.values()), refused=tuple(refused))
+            packages[f"{title} {checksum}"] = _crate(title, name, version, checksum)
+    return LockedPackages(packages=packages, refused=tuple(refused))
 
 
 def _crate(title: str, name: str, version: str, sha256: str) -> Package:

@@ -86,20 +86,20 @@ def _take(access: Access, kind: Kind, lock_files: Sequence[LockFile]) -> Taken:
     title = f"{'look for' if access.offline else 'fetch'} {nothing.words} of {nothing.named}"
     try:
         with access.step(title) as step:
-            placed, missing = _take_all(access, contents.packages, step)
+            placed, missing = _take_all(access, tuple(contents.packages.values()), step)
     except MismatchError:
         raise
     except InputError as error:
         return replace(nothing, failure=error)
     if missing:
         return replace(nothing, failure=_lacks(nothing, missing))
-    files = {each.place: each.entry.path for each in placed}
+    entries = {each.place: each.entry for each in placed if each.entry is not None}
     return replace(
         nothing,
-        files=files,
-        texts=contents.texts,
-        keys=tuple(sorted({each.entry.key for each in placed})),
-        size=sum({each.entry.key: each.entry.size for each in placed}.values()),
+        files={place: entry.path for place, entry in entries.items()},
+        texts={**contents.texts, **{each.place: each.data for each in placed if each.entry is None}},
+        keys=tuple(sorted({entry.key for entry in entries.values()})),
+        size=sum({entry.key: entry.size for entry in entries.values()}.values()),
     )
 
 
@@ -117,12 +117,12 @@ def _read(lock_files: Sequence[LockFile]) -> LockedPackages:
             raise InputError(f"{each.path}: {reason}", remedy="make it again with its package manager") from error
         except OSError as error:
             raise InputError(f"{each.path}: {error.strerror}", remedy="make it readable") from error
-        packages |= {package.title: package for package in contents.packages}
+        packages |= contents.packages
         texts |= contents.texts
         refused |= dict.fromkeys(f"{each.path}: {text}" for text in contents.refused)
         if len(packages) > MOST:
             raise InputError(f"{each.path}: names more than {MOST} packages", remedy="set `build.dependencies: never`")
-    return LockedPackages(packages=tuple(packages.values()), texts=texts, refused=tuple(refused))
+    return LockedPackages(packages=packages, texts=texts, refused=tuple(refused))
 
 
 def _lacks(taken: Taken, missing: Sequence[str]) -> InputError:

@@ -44,10 +44,10 @@ def read_go_sum(text: str) -> LockedPackages:
             continue
         place = f"{_escaped(module)}/@v/{_escaped(bare)}"
         kind = "mod" if version.endswith(_MOD) else "zip"
-        packages[title] = _file(title, f"{place}.{kind}", expected)
+        packages[f"{title} {expected}"] = _file(title, f"{place}.{kind}", expected)
         # What no checksum covers is not taken from outside. The go command needs nothing but the version of it.
         texts[f"{place}.info"] = json.dumps({"Version": bare}).encode()
-    return LockedPackages(packages=tuple(packages.values()), texts=texts, refused=tuple(refused))
+    return LockedPackages(packages=packages, texts=texts, refused=tuple(refused))
 
 
 def _file(title: str, place: str, expected: str) -> Package:

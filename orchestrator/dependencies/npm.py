@@ -68,7 +68,7 @@ def read_package_lock(text: str) -> LockedPackages:
             refused.append(f"{title} has no sha512 `integrity`")
         else:
             packages[f"{title} {digest[1]}"] = _tarball(title, address, *digest)
-    return LockedPackages(packages=tuple(packages.values()), refused=tuple(refused))
+    return LockedPackages(packages=packages, refused=tuple(refused))
 
 
 def _tarball(title: str, address: str, algorithm: str, digest: str) -> Package:

@@ -44,10 +44,11 @@ class LockFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """A file of the cache, and its place below the folder of its kind."""
+    """A file or a directory of the cache, or `data`, and its place below the folder of its kind."""
 
     place: str
-    entry: CacheEntry
+    entry: CacheEntry | None = None
+    data: bytes = b""
 
 
 Take = Callable[[Access], Iterable[Placed]]
@@ -66,11 +67,11 @@ class Package:
 class LockedPackages:
     """What one lock file says.
 
-    `texts` are further files of the local source, by place; `refused` are packages that can't be fetched by a
-    checksum, each as `TITLE REASON`.
+    `packages` by what identifies them: a package of two lock files is one. `texts` are further files of the local
+    source, by place; `refused` are packages that can't be fetched by a checksum, each as `TITLE REASON`.
     """
 
-    packages: tuple[Package, ...] = ()
+    packages: Mapping[str, Package] = field(default_factory=dict)
     texts: Mapping[str, bytes] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
 

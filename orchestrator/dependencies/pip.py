@@ -69,7 +69,7 @@ def read_requirements(text: str) -> LockedPackages:
         name = re.sub(r"[-_.]+", "-", found["name"]).lower()
         given = _Requirement(name=name, version=found["version"], hashes=hashes, conditional=";" in found["rest"])
         packages[f"{given.title} {sorted(hashes)}"] = Package(title=given.title, take=partial(_take, given))
-    return LockedPackages(packages=tuple(packages.values()), refused=tuple(refused))
+    return LockedPackages(packages=packages, refused=tuple(refused))
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -88,14 +88,15 @@ def _take(given: _Requirement, access: Access) -> Iterator[Placed]:
             f"{given.title}: the index has no file for x86-64 Linux with a hash of the lock file",
             remedy="check the version and the index: mirrors: {'pypi:': URL}",
         )
-    taken = [
-        Placed(place=file.name, entry=take_file(access, Wanted(title=given.title, url=file.url, sha256=file.sha256)))
+    taken = {
+        file.name: take_file(access, Wanted(title=given.title, url=file.url, sha256=file.sha256))
         for file in sorted(files, key=lambda file: file.name)
-    ]
+    }
     if taken:
-        record = json.dumps([[placed.place, placed.entry.sha256] for placed in taken])
-        access.store.name(name, taken[0].entry.key, {"files": record})
-    yield from taken
+        record = json.dumps([[place, entry.sha256] for place, entry in taken.items()])
+        access.store.name(name, next(iter(taken.values())).key, {"files": record})
+    for place, entry in taken.items():
+        yield Placed(place=place, entry=entry)
 
 
 def _known(access: Access, name: str, given: _Requirement) -> list[_File]:

@@ -46,8 +46,8 @@ class StagingPlan:
 class DependenciesPlan:
     """Packages that the user's step takes from files instead of registries.
 
-    `kinds` are package managers (cargo, go, npm, pip); `files` of this host and `texts`, by place below the context's
-    folder `dependencies/`.
+    `kinds` are package managers (cargo, go, npm, pip); `files` of this host, some of them directories, and `texts`, by
+    place below the context's folder `dependencies/`.
     """
 
     kinds: tuple[str, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,12 @@ from orchestrator.inputs.download import fetch
 from orchestrator.inputs.store import MismatchError, Store
 from orchestrator.inputs.transfer import export_entries, import_entries
 from tests.inputs.conftest import no_proxy, server
+from tests.inputs.test_git import git
 from tests.support.packages import (
+    GIT_CRATES,
     cargo_lock,
     crate,
+    git_rows,
     go_module,
     h1,
     integrity,
@@ -31,7 +35,7 @@ from tests.support.packages import (
     sha256,
     wheel,
 )
-from tests.support.servers import Fault, FileServer
+from tests.support.servers import Fault, FileServer, git_server
 
 __all__ = ["no_proxy", "server"]
 PROJECT = """\
@@ -281,14 +285,52 @@ def test_a_bundle_that_gives_a_package_another_content(tmp_path: Path, server: F
         take_dependencies(access, find_lock_files([(served.path, tmp_path / "p" / served.path)]))
 
 
+def test_crates_from_git_go_along(tmp_path: Path, server: FileServer) -> None:
+    root = tmp_path / "repositories/source"
+    for name, text in GIT_CRATES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    git(root, "init", "-q", "-b", "main")
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "crates")
+    commit = git(root, "rev-parse", "main")
+    with git_server(root.parent) as repositories:
+        rows = git_rows(f"git+{repositories.url}/source?branch=ma%69n#{commit}")
+        lock = cargo_lock("program", {}, needs=("deep",), more=rows)
+        project = write(tmp_path / "p", server, Served(path="Cargo.lock", text=lock, requests={}, files={}))
+        done = render(project, tmp_path / "out")
+        assert done.code == 0, done.err
+    (tree,) = (tmp_path / "out/dependencies/cargo/git").iterdir()
+    assert {name: (tree / "tree" / name).read_text() for name in GIT_CRATES} == GIT_CRATES
+    assert {each.name: each.read_text() for each in (tree / "crates").iterdir()} == {
+        "deep-0.2.0": "crates/deep\n",
+        "deeper-0.3.0": "crates/deeper\n",
+    }
+    sources = tomllib.loads((tmp_path / "out/scripts/cargo-crates.toml").read_text())["source"]
+    (replaced,) = (each for each in sources.values() if "git" in each)
+    assert (replaced["git"], replaced["branch"]) == (f"{repositories.url}/source", "main")
+    assert tree.name in sources[replaced["replace-with"]]["directory"]
+
+    # In a bundle the commit proves the tree.
+    lock_files = find_lock_files([("Cargo.lock", tmp_path / "p/Cargo.lock")])
+    (taken,) = take_dependencies(carried(tmp_path, [f"git-{commit}"]), lock_files)
+    assert taken.failure is None
+    assert taken.packages == 2
+
+
 GIT = """
 [[package]]
 name = "forked"
 version = "0.2.0"
-source = "git+https://user:word@example.org/fork?rev=1#0123456789012345678901234567890123456789"
+source = "git+ssh://user:word@example.org/fork?rev=1#0123456789012345678901234567890123456789"
 """
 NO_CHECKSUM = [
-    ("Cargo.lock", cargo_lock("program", {}, more=GIT), "forked 0.2.0 comes from git (https://example.org/fork)"),
+    ("Cargo.lock", cargo_lock("program", {}, more=GIT), "forked 0.2.0 comes from git (ssh://example.org/fork)"),
+    (
+        "Cargo.lock",
+        cargo_lock("program", {}, more=GIT.replace("ssh://user:word@example.org", "file://")),
+        "forked 0.2.0 comes from git (file:///fork)",
+    ),
     ("package-lock.json", {"node_modules/a": {"version": "1.0.0"}}, "a 1.0.0 has no `resolved` address"),
     (
         "package-lock.json",

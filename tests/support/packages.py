@@ -42,16 +42,46 @@ def crate(name: str, version: str, source: str) -> bytes:
     return _tar_gz({f"{top}/Cargo.toml": manifest, f"{top}/src/lib.rs": source})
 
 
-def cargo_lock(program: str, crates: Mapping[tuple[str, str], str], *, more: str = "") -> str:
-    """A Cargo.lock of a program that needs `crates`: (name, version) -> sha256."""
+def cargo_lock(
+    program: str, crates: Mapping[tuple[str, str], str], *, more: str = "", needs: tuple[str, ...] = ()
+) -> str:
+    """A Cargo.lock of a program that needs `crates`, (name, version) -> sha256, and `needs`, whose rows are `more`."""
     source = "registry+https://github.com/rust-lang/crates.io-index"
     rows = [
         f'[[package]]\nname = "{name}"\nversion = "{version}"\nsource = "{source}"\nchecksum = "{checksum}"\n'
         for (name, version), checksum in crates.items()
     ]
-    needs = "".join(f' "{name}",\n' for name, _ in crates)
-    rows.append(f'[[package]]\nname = "{program}"\nversion = "0.1.0"\ndependencies = [\n{needs}]\n')
+    named = "".join(f' "{name}",\n' for name in sorted([*needs, *(name for name, _ in crates)]))
+    rows.append(f'[[package]]\nname = "{program}"\nversion = "0.1.0"\ndependencies = [\n{named}]\n')
     return "version = 3\n\n" + "\n".join(sorted(rows)) + more
+
+
+GIT_CRATES = {
+    # As in many repositories: a workspace, whose crates take their version from it and need each other by path.
+    "Cargo.toml": '[workspace]\nmembers = ["crates/*"]\n[workspace.package]\nversion = "0.2.0"\nedition = "2021"\n',
+    "crates/deep/Cargo.toml": """\
+[package]
+name = "deep"
+version.workspace = true
+edition.workspace = true
+
+[dependencies]
+deeper = {path = "../deeper"}
+""",
+    "crates/deep/src/lib.rs": 'pub use deeper::*;\npub const BESIDE: &str = include_str!("../../../words");\n',
+    "crates/deeper/Cargo.toml": '[package]\nname = "deeper"\nversion = "0.3.0"\nedition = "2021"\n',
+    "crates/deeper/src/lib.rs": 'pub fn words() -> &\'static str { "from a repository" }\n',
+    "templates/Cargo.toml": '[package]\nname = "{{name}}"\n[',
+    "words": "beside it",
+}
+
+
+def git_rows(source: str) -> str:
+    """The rows of `GIT_CRATES` in a Cargo.lock."""
+    return (
+        f'\n[[package]]\nname = "deep"\nversion = "0.2.0"\nsource = "{source}"\ndependencies = [\n "deeper",\n]\n'
+        f'\n[[package]]\nname = "deeper"\nversion = "0.3.0"\nsource = "{source}"\n'
+    )
 
 
 def h1(files: Mapping[str, bytes]) -> str:
