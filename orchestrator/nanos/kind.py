@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 class NanosKind:
     """The kind that every project asks for which names no other, and that a file is taken for which no other knows."""
 
-    name = "nanos"
-    unused: frozenset[InputName] = frozenset()
+    unused_inputs: frozenset[InputName] = frozenset()
 
     def makes(self, _project: Project, /) -> bool:
         """It has `nanos`, or its default."""

@@ -81,7 +81,7 @@ class NanosImage:
     def compare(self, other: OpenedImage) -> Comparison:
         """Part by part."""
         if not isinstance(other, NanosImage):
-            raise UsageError(f"{self.path} is a Nanos image, the other is none", remedy="give two of one kind")
+            raise UsageError(f"{self.path} is a Nanos image, the other is none", remedy="give two images of one kind")
         found = compare_images(self.image, other.image)
         rows = (
             Difference(part=each.part, change=each.change, path=each.path, detail=each.detail, offset=each.offset)
