@@ -44,8 +44,8 @@ class NanosKind:
 
     def check_gpu_assets(self, project: Project, inputs: Inputs) -> tuple[Finding, ...]:
         """Klib, firmware, driver libraries and kernel against each other."""
-        from orchestrator.gpu.compatibility import GPU_KLIB
-        from orchestrator.gpu.directory import check_assets
+        from orchestrator.nanos.gpu.compatibility import GPU_KLIB
+        from orchestrator.nanos.gpu.directory import check_assets
 
         if inputs.gpu_assets is None:
             return ()
@@ -61,7 +61,7 @@ class NanosKind:
 
     def verify(self, image: Path, expected: Expected) -> Verification:
         """By `verify/`."""
-        from orchestrator.verify.image import verify_image
+        from orchestrator.nanos.verify.image import verify_image
 
         return verify_image(
             image,

@@ -14,7 +14,7 @@ from orchestrator.image.convert import convert_image
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import Image, open_image
 from orchestrator.image_kind import Comparison, Difference, LibraryRow, OpenedImage, Row
-from orchestrator.verify.libs import library_report
+from orchestrator.nanos.verify.libs import library_report
 
 
 def open_nanos(path: Path) -> NanosImage:
