@@ -97,7 +97,7 @@ def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]
         )
     if (gevulot := project.gevulot) is not None:
         jobs["gevulot"] = lambda: _gevulot(access, gevulot, project, root)
-    return {name: job for name, job in jobs.items() if name not in loaded.unused}
+    return {name: job for name, job in jobs.items() if name not in loaded.unused_inputs}
 
 
 def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Input:

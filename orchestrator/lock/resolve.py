@@ -107,7 +107,7 @@ def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
 
 
 def _asked(loaded: LoadedProject) -> dict[InputName, Request]:
-    return {name: asked for name, asked in requests_of(loaded.project).items() if name not in loaded.unused}
+    return {name: asked for name, asked in requests_of(loaded.project).items() if name not in loaded.unused_inputs}
 
 
 def _stale(loaded: LoadedProject, lock: ProjectLock | None) -> list[Change]:
