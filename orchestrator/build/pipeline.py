@@ -15,6 +15,7 @@ from orchestrator.build.container_build import forget, run_containerfile
 from orchestrator.build.finish import hashed, only_build_of, pack, verified, with_stand_ins
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
+from orchestrator.build.packages import with_package_files
 from orchestrator.build.prepare import assembled, prepared, usable_secrets
 from orchestrator.build.state import BuildOptions, Order, phase
 from orchestrator.containerfile.assemble import Dialect, assemble
@@ -119,7 +120,7 @@ def render_context(checked: Checked, *, output: Path, emit: Emit) -> tuple[str, 
     Outside inputs are fetched, no engine is asked.
     """
     check_room(output)
-    inputs = resolve_locked(checked.loaded, None, emit)
+    inputs = with_package_files(checked.loaded, resolve_locked(checked.loaded, None, emit), emit)
     plan = make_plan(checked.loaded, checked.manifest, inputs)
     made = assemble(checked.loaded, plan, inputs, dialect=Dialect(), exclude=(output,), emit=emit)
     clear_earlier(output)
@@ -207,6 +208,7 @@ def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit)
         with store.lock(f"bundle-{key}"):
             shared = replace(job, order=replace(order, build_id="bundle"))
             image = run_containerfile(shared, assembled(shared), PROGRAM_STAGE, program_tag(key))
+            with_package_files(checked.loaded, job.inputs, emit, store)
             with phase(emit, "bundle", "save the images"):
                 keep_program(store, engine, key)
                 keys = [key, *input_keys(store, job.inputs), *keep_images(store, engine, job.inputs)]

@@ -10,6 +10,8 @@ from uuid import uuid4
 
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, StepFinished, StepStarted
+from orchestrator.inputs.access import Access
+from orchestrator.inputs.resolve import Options, access_of
 from orchestrator.inputs.store import Store
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.plan.model import Plan
@@ -50,6 +52,12 @@ class Job:
     inputs: Inputs
     plan: Plan
     shim: ShimUsed | None = None
+
+    @property
+    def access(self) -> Access:
+        """How its inputs are reached."""
+        options = Options(store=self.order.store, offline=self.order.options.offline)
+        return access_of(self.order.loaded, self.order.emit, options)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.inputs.releases import COMMON_URL, GPU_URL
@@ -22,6 +22,9 @@ def requests_of(project: Project) -> dict[InputName, Request]:
     if project.gevulot is not None:
         found["gevulot"] = _gevulot(project.gevulot, project.gevulot_ref)
         found["gevulot-base"] = _base(project.gevulot.base)
+        found["gevulot-packages"] = _packages(project.gevulot.packages)
+    if project.build.packages:
+        found["packages"] = _packages(project.build.packages)
     if project.nanos.kernel != "stub":
         found |= _nanos(project.nanos)
     if project.packer == "ops":
@@ -67,6 +70,10 @@ def _base(base: Base) -> Request:
             "cuda": bootstrap.cuda if bootstrap else None,
         }
     )
+
+
+def _packages(names: Sequence[str]) -> Request:
+    return {"packages": sorted(set(names))}
 
 
 def _shown(url: str | None) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from orchestrator.events import Emit, Event, ignore
 from orchestrator.findings import Findings
 from orchestrator.inputs import bases, releases, trees
 from orchestrator.inputs.access import Access, Limits, differs
+from orchestrator.inputs.debs import PackageLister, locked_packages, resolve_packages
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.git import fetch_git
 from orchestrator.inputs.images import ImageStore
@@ -21,7 +22,7 @@ from orchestrator.inputs.magic import expect_archive
 from orchestrator.inputs.store import Store
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.model import Gevulot, Project
-from orchestrator.resolved import Input, Inputs, Pin, redact_url
+from orchestrator.resolved import Input, InputName, Inputs, Pin, redact_url
 
 GEVULOT_SKIP = (".git", "target")
 """What a local gevulot tree holds at its top that is no source: neither pinned nor to be copied."""
@@ -30,13 +31,31 @@ _WORKERS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to resolve. `store` None = the user's cache; the rest is `Access`'s."""
+    """How to resolve. `store` None = the user's cache; `lister` asks apt on a base; the rest is `Access`'s.
+
+    Without a lister only the Debian packages that `pins` name are known.
+    """
 
     store: Store | None = None
     limits: Limits = field(default_factory=Limits)
     refresh: bool = False
     offline: bool = False
     pins: Mapping[str, Pin] = field(default_factory=dict)
+    lister: PackageLister | None = None
+
+
+def access_of(loaded: LoadedProject, emit: Emit, options: Options) -> Access:
+    """How a project's inputs are reached."""
+    return Access(
+        store=options.store or Store(emit=emit, imported=options.offline),
+        emit=emit,
+        mirrors=loaded.project.mirrors,
+        own_mirrors=loaded.own_mirrors,
+        limits=options.limits,
+        refresh=options.refresh,
+        offline=options.offline,
+        pins=options.pins,
+    )
 
 
 def resolve_inputs(
@@ -48,23 +67,15 @@ def resolve_inputs(
     file, line and field of each input that could not be had; EngineError from the engine.
     """
     options = options or Options()
-    told = _in_turn(emit)
-    access = Access(
-        store=options.store or Store(emit=told, imported=options.offline),
-        emit=told,
-        mirrors=loaded.project.mirrors,
-        own_mirrors=loaded.own_mirrors,
-        limits=options.limits,
-        refresh=options.refresh,
-        offline=options.offline,
-        pins=options.pins,
-    )
+    access = access_of(loaded, _in_turn(emit), options)
     failures = loaded.findings()
     pool = ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="input")
     try:
         futures = {name: pool.submit(job) for name, job in _jobs(access, loaded).items()}
         # Here, not in the pool: an engine's connection is not made for several threads.
-        found = {name: _base(access, loaded, engine, name, failures) for name in ("base", "gevulot-base")}
+        bases_of: tuple[InputName, InputName] = ("base", "gevulot-base")
+        found = {name: _base(access, loaded, engine, name, failures) for name in bases_of}
+        packages = _packages(access, loaded, found, options.lister, failures)
         wait(futures.values())
     except BaseException:
         access.cancelled.set()
@@ -83,6 +94,8 @@ def resolve_inputs(
         gpu_assets=results.get("gpu-assets"),
         base=found["base"],
         gevulot_base=found["gevulot-base"],
+        packages=packages.get("packages"),
+        gevulot_packages=packages.get("gevulot-packages"),
     )
 
 
@@ -133,7 +146,7 @@ def _cargo_lock(source: Path) -> dict[str, str]:
 
 
 def _base(
-    access: Access, loaded: LoadedProject, engine: ImageStore | None, name: str, failures: Findings
+    access: Access, loaded: LoadedProject, engine: ImageStore | None, name: InputName, failures: Findings
 ) -> Input | None:
     gevulot = loaded.project.gevulot
     if engine is None or (name == "gevulot-base" and gevulot is None):
@@ -145,6 +158,31 @@ def _base(
     except InputError as error:
         _note_failure(failures, _base_field(loaded, name), error)
         return None
+
+
+def _packages(
+    access: Access,
+    loaded: LoadedProject,
+    found: Mapping[InputName, Input | None],
+    lister: PackageLister | None,
+    failures: Findings,
+) -> dict[InputName, Input | None]:
+    """The Debian packages that are installed on the bases `found`, by input name."""
+    gevulot, packages = loaded.project.gevulot, dict[InputName, Input | None]()
+    wanted: tuple[tuple[InputName, InputName, Sequence[str], str], ...] = (
+        ("packages", "base", loaded.project.build.packages, "build.packages"),
+        ("gevulot-packages", "gevulot-base", gevulot.packages if gevulot else (), "gevulot.base"),
+    )
+    for name, on, names, field_name in wanted:
+        base = found[on]
+        try:
+            if base is not None and names and lister is not None:
+                packages[name] = resolve_packages(access, base, names, name, lister)
+            elif names and not failures.found:
+                packages[name] = locked_packages(access, names, name, on)
+        except InputError as error:
+            _note_failure(failures, field_name, error)
+    return packages
 
 
 def _base_field(loaded: LoadedProject, name: str) -> str:

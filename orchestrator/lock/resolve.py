@@ -9,10 +9,10 @@ from pathlib import Path
 from orchestrator.errors import InputError, UsageError
 from orchestrator.events import Emit, Notice
 from orchestrator.files import write_text
+from orchestrator.inputs.debs import fetch_debs
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.requests import requests_of
-from orchestrator.inputs.resolve import Options, resolve_inputs
-from orchestrator.inputs.store import Store
+from orchestrator.inputs.resolve import Options, access_of, resolve_inputs
 from orchestrator.lock.changes import Change, changes
 from orchestrator.lock.model import Lock, lock_of, lock_text, read_lock
 from orchestrator.project.load import LoadedProject, lock_path
@@ -77,11 +77,12 @@ def update_lock(
     *,
     upgrade: frozenset[str] = frozenset(),
     write: bool = True,
-    store: Store | None = None,
+    options: Options | None = None,
 ) -> Updated:
     """Resolve; the inputs named in `upgrade`, and those that the lock lacks, are asked for anew. Writes the lock.
 
-    With `write` False only the differences are found out. Errors: UsageError for a name that isn't an input.
+    With `write` False only the differences are found out; else the files of Debian packages are fetched too. Errors:
+    UsageError for a name that isn't an input.
     """
     path = lock_path(loaded.path)
     before = read_lock(path)
@@ -89,11 +90,29 @@ def update_lock(
     old = before or Lock()
     stale = {change.input for change in _stale(loaded, before)} if before else set()
     pins = {name: pin for name, pin in old.pins().items() if name not in upgrade | stale}
-    inputs = resolve_inputs(loaded, engine, emit, Options(store=store, pins=pins, refresh=bool(upgrade)))
-    after = lock_of(loaded.project, inputs)
+    options = replace(options or Options(), pins=pins, refresh=bool(upgrade))
+    inputs = resolve_inputs(loaded, engine, emit, options)
+    after = _settled(old, lock_of(loaded.project, inputs))
+    if write:
+        access = access_of(loaded, emit, options)
+        for packages in (inputs.packages, inputs.gevulot_packages):
+            if packages is not None:
+                fetch_debs(access, packages)
     if write and (before is None or lock_text(after) != lock_text(before)):
         write_text(path, lock_text(after))
     return Updated(path=path, before=before, changes=changes(old, after), inputs=inputs)
+
+
+def _settled(before: Lock, after: Lock) -> Lock:
+    """`after`, with the entries of `before` whose Debian packages were looked up anew and are the same."""
+    same = {
+        name: old
+        for name, old in before.entries.items()
+        if (new := after.entries.get(name)) is not None
+        and new.kind == old.kind == "debs"
+        and (new.packages, new.requested, new.resolved["base"]) == (old.packages, old.requested, old.resolved["base"])
+    }
+    return Lock(entries={**after.entries, **same})
 
 
 def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
@@ -133,7 +152,12 @@ def _not_of_this_project(loaded: LoadedProject, path: Path, stale: Sequence[Chan
 
 
 def _field(name: str) -> str:
-    return {"gevulot-base": "gevulot.base", "nanos-common": "nanos"}.get(name, name)
+    return {
+        "gevulot-base": "gevulot.base",
+        "nanos-common": "nanos",
+        "packages": "build.packages",
+        "gevulot-packages": "gevulot",
+    }.get(name, name)
 
 
 def _local_changes(loaded: LoadedProject, lock: Lock, inputs: Inputs, emit: Emit, policy: Policy) -> None:

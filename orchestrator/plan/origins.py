@@ -13,6 +13,8 @@ _RULES = (
     ("", "stage-tree.sh", "stage"),
     ("", "sbom-records.sh", "stage"),
     ("", "pack-ops.sh", "ops"),
+    ("gevulot-packages", "", "gevulot"),
+    ("", "install-packages.sh", "build.packages"),
     ("gevulot", "FROM", "gevulot"),
     ("gevulot", "", "gevulot"),
     ("program", "apt-get install", "build.packages"),
