@@ -7,8 +7,9 @@ cd /orchestrator/packages
 sha256sum --check --quiet "$sums"
 empty=/orchestrator/no-lists
 mkdir -p "$empty/partial"
+# What is not yet on the disk when the machine fails is made again, layer and all: dpkg need not wait for it.
 # shellcheck disable=SC2046 # one word each
-apt-get install -y --no-install-recommends --no-download \
+apt-get install -y --no-install-recommends -o DPkg::Options::=--force-unsafe-io \
     -o APT::Sandbox::User=root -o Dir::State::lists="$empty" \
     -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts=/dev/null \
     $(sed 's|^[0-9a-f]*  |./|' "$sums")

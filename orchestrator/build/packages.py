@@ -10,7 +10,6 @@ from uuid import uuid4
 from orchestrator import archive as reading
 from orchestrator.build.container_build import PACKAGES_STAGES, forget_image, run_containerfile, run_request
 from orchestrator.build.state import Job, phase
-from orchestrator.clean import BASE
 from orchestrator.containerfile.assemble import (
     CONTAINERFILE,
     Dialect,
@@ -25,6 +24,7 @@ from orchestrator.events import Emit, ignore
 from orchestrator.inputs.debs import Listed, PackageLister, checksums, debs_of, fetch_debs
 from orchestrator.inputs.resolve import Options, access_of
 from orchestrator.inputs.store import Store, key_of
+from orchestrator.label import BASE
 from orchestrator.network import CA_SECRET
 from orchestrator.project.load import LoadedProject
 from orchestrator.resolved import Input, Inputs, identity

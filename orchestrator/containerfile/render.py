@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -53,19 +52,19 @@ class PackagesStage:
 
 def render_packages(packages: PackagesStage, *, mounts: bool = True) -> str:
     """A Containerfile that installs .deb files of the context, without a network."""
-    return _text("packages.Containerfile.j2", **vars(packages), mounts=mounts)
+    return _text("packages.Containerfile.j2", {"packages": packages, "mounts": mounts})
 
 
 def render_listing(base: str, names: Sequence[str], *, mounts: bool = True) -> str:
     """A Containerfile that asks apt on a base which packages it would install."""
-    return _text("list-packages.Containerfile.j2", base=base, names=names, mounts=mounts)
+    return _text("list-packages.Containerfile.j2", {"base": base, "names": names, "mounts": mounts})
 
 
 def _rendered(template: str, plan: Plan, mounts: bool, ssh: str) -> str:
-    return _text(template, plan=plan, mounts=mounts, ssh=ssh)
+    return _text(template, {"plan": plan, "mounts": mounts, "ssh": ssh})
 
 
-def _text(template: str, **values: Any) -> str:
+def _text(template: str, values: Mapping[str, object]) -> str:
     environment = Environment(
         loader=FileSystemLoader(CONTAINERFILES),
         undefined=StrictUndefined,
@@ -75,7 +74,7 @@ def _text(template: str, **values: Any) -> str:
         autoescape=False,
     )
     environment.filters["sh"] = shlex.quote
-    text = environment.get_template(template).render(**values, ca_secret=CA_SECRET, version=__version__)
+    text = environment.get_template(template).render(values, ca_secret=CA_SECRET, version=__version__)
     return _squeeze(text)
 
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from orchestrator.errors import InputError
 from orchestrator.events import ignore
+from orchestrator.files import write_new
 from orchestrator.inputs.access import Access, not_in_cache
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.store import key_of
@@ -195,7 +196,7 @@ def _pin(access: Access, base: Input, names: Sequence[str], lister: PackageListe
                     remedy="take a Debian or Ubuntu image, or one that has all that the step needs, without packages",
                 )
             lines = [str(deb) for deb in _debs(listed)]
-            target.write_text(json.dumps(lines), encoding="utf-8")
+            write_new(target, json.dumps(lines).encode())
             now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
             return {"source": f"which packages {shown} needs on {base.source}", "snapshot": now}
 

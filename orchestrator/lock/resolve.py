@@ -18,6 +18,15 @@ from orchestrator.lock.model import Lock, lock_of, lock_text, read_lock
 from orchestrator.project.load import LoadedProject, lock_path
 from orchestrator.resolved import Inputs
 
+_NOT_LOCKED = "not locked"
+_FIELDS = {
+    "gevulot-base": "gevulot.base",
+    "gevulot-packages": "gevulot",
+    "nanos-common": "nanos",
+    "packages": "build.packages",
+}
+"""Where project.yaml asks for an input, by its name, where that is another place."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -136,7 +145,7 @@ def _stale(loaded: LoadedProject, lock: Lock | None) -> list[Change]:
         if name not in asked:
             found.append(Change(input=name, what="asked", before="locked", after=""))
         elif entry is None:
-            found.append(Change(input=name, what="asked", before="", after="not locked"))
+            found.append(Change(input=name, what="asked", before="", after=_NOT_LOCKED))
         elif entry.requested != asked[name]:
             new = entry.model_copy(update={"requested": dict(asked[name])})
             found += changes(Lock(entries={name: entry}), Lock(entries={name: new}))
@@ -147,17 +156,14 @@ def _not_of_this_project(loaded: LoadedProject, path: Path, stale: Sequence[Chan
     findings, remedy = loaded.findings(), f"run `orchestrator lock {loaded.path}` to accept the change"
     for change in stale:
         message = f"differs from {path.name} ({change.what}: {change.before or 'none'} -> {change.after or 'none'})"
+        if change.after == _NOT_LOCKED:
+            message = f"is not in {path.name}"
         findings.error("lock-stale", _field(change.input), message, remedy)
     return UsageError(f"{path} does not match {loaded.path} as it is now", findings=findings.found)
 
 
 def _field(name: str) -> str:
-    return {
-        "gevulot-base": "gevulot.base",
-        "nanos-common": "nanos",
-        "packages": "build.packages",
-        "gevulot-packages": "gevulot",
-    }.get(name, name)
+    return _FIELDS.get(name, name)
 
 
 def _local_changes(loaded: LoadedProject, lock: Lock, inputs: Inputs, emit: Emit, policy: Policy) -> None:
@@ -190,5 +196,8 @@ def _write(path: Path, lock: Lock, emit: Emit, stale: Sequence[Change]) -> None:
     if not stale:
         emit(Notice(text=f"wrote {path}, which pins the current inputs; keep it with the project"))
         return
-    names = sorted({change.input for change in stale})
-    emit(Notice(text=f"updated {path}, because project.yaml asks for other inputs: {', '.join(names)}"))
+    names = ", ".join(sorted({change.input for change in stale}))
+    if all(change.after == _NOT_LOCKED for change in stale):
+        emit(Notice(text=f"updated {path}, which now pins {names} too"))
+    else:
+        emit(Notice(text=f"updated {path}, because project.yaml asks for other inputs: {names}"))
