@@ -27,10 +27,9 @@ from orchestrator.errors import Finding, Severity, UsageError
 from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
 from orchestrator.findings import Findings
-from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.inputs.store import Entry, Store
 from orchestrator.inputs.transfer import export_entries
-from orchestrator.lock.resolve import resolve_locked
+from orchestrator.lock.resolve import nominal_locked, resolve_locked
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.manifest.merge import effective_manifest, left_out
 from orchestrator.packers.staged import OpenArchive
@@ -111,7 +110,7 @@ def _collected(read: Callable[[], Read], path: Path, findings: list[Finding]) ->
 
 def render_text(checked: Checked) -> str:
     """The Containerfile alone: nothing is fetched, bases and sources are named as in project.yaml."""
-    return render_containerfile(make_plan(checked.loaded, checked.manifest, nominal_inputs(checked.loaded)))
+    return render_containerfile(make_plan(checked.loaded, checked.manifest, nominal_locked(checked.loaded)))
 
 
 def render_context(checked: Checked, *, output: Path, emit: Emit) -> tuple[str, ...]:

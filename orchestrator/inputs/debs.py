@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,9 +101,9 @@ def resolve_packages(
     return _input(name, names, pin or _pin(access, base, names, lister))
 
 
-def locked_packages(access: Access, names: Sequence[str], name: InputName, base: InputName) -> Input | None:
+def locked_packages(pins: Mapping[str, Pin], names: Sequence[str], name: InputName, base: InputName) -> Input | None:
     """What the lock says, for an image that was not looked at. None where it is of another base."""
-    pin, given = access.pins.get(name), access.pins.get(base)
+    pin, given = pins.get(name), pins.get(base)
     if pin is None or given is None or given.kind != "image":
         return None
     return _input(name, names, pin)

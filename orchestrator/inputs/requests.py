@@ -22,9 +22,9 @@ def requests_of(project: Project) -> dict[InputName, Request]:
     if project.gevulot is not None:
         found["gevulot"] = _gevulot(project.gevulot, project.gevulot_ref)
         found["gevulot-base"] = _base(project.gevulot.base)
-        found["gevulot-packages"] = _packages(project.gevulot.packages)
-    if project.build.packages:
-        found["packages"] = _packages(project.build.packages)
+    for name, _base_name, names in wanted_packages(project):
+        if names:
+            found[name] = {"packages": sorted(set(names))}
     if project.nanos.kernel != "stub":
         found |= _nanos(project.nanos)
     if project.packer == "ops":
@@ -35,6 +35,12 @@ def requests_of(project: Project) -> dict[InputName, Request]:
         url = None if given.get("path") else _shown(given.get("url")) or default
         found["gpu-assets"] = _given({**given, "url": url})
     return found
+
+
+def wanted_packages(project: Project) -> tuple[tuple[InputName, InputName, Sequence[str]], ...]:
+    """The Debian packages that are installed: the input's name, that of the base which gets them, theirs."""
+    gevulot = project.gevulot.packages if project.gevulot is not None else ()
+    return ("packages", "base", project.build.packages), ("gevulot-packages", "gevulot-base", gevulot)
 
 
 def is_local(request: Request) -> bool:
@@ -70,10 +76,6 @@ def _base(base: Base) -> Request:
             "cuda": bootstrap.cuda if bootstrap else None,
         }
     )
-
-
-def _packages(names: Sequence[str]) -> Request:
-    return {"packages": sorted(set(names))}
 
 
 def _shown(url: str | None) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from orchestrator.inputs.download import fetch
 from orchestrator.inputs.git import fetch_git
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.magic import expect_archive
+from orchestrator.inputs.requests import wanted_packages
 from orchestrator.inputs.store import Store
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.model import Gevulot, Project
@@ -168,18 +169,14 @@ def _packages(
     failures: Findings,
 ) -> dict[InputName, Input | None]:
     """The Debian packages that are installed on the bases `found`, by input name."""
-    gevulot, packages = loaded.project.gevulot, dict[InputName, Input | None]()
-    wanted: tuple[tuple[InputName, InputName, Sequence[str], str], ...] = (
-        ("packages", "base", loaded.project.build.packages, "build.packages"),
-        ("gevulot-packages", "gevulot-base", gevulot.packages if gevulot else (), "gevulot.base"),
-    )
-    for name, on, names, field_name in wanted:
-        base = found[on]
+    packages: dict[InputName, Input | None] = {}
+    for name, on, names in wanted_packages(loaded.project):
+        base, field_name = found[on], "build.packages" if name == "packages" else "gevulot.base"
         try:
             if base is not None and names and lister is not None:
                 packages[name] = resolve_packages(access, base, names, name, lister)
             elif names and not failures.found:
-                packages[name] = locked_packages(access, names, name, on)
+                packages[name] = locked_packages(access.pins, names, name, on)
         except InputError as error:
             _note_failure(failures, field_name, error)
     return packages

@@ -9,9 +9,10 @@ from pathlib import Path
 from orchestrator.errors import InputError, UsageError
 from orchestrator.events import Emit, Notice
 from orchestrator.files import write_text
-from orchestrator.inputs.debs import fetch_debs
+from orchestrator.inputs.debs import fetch_debs, locked_packages
 from orchestrator.inputs.images import ImageStore
-from orchestrator.inputs.requests import requests_of
+from orchestrator.inputs.nominal import nominal_inputs
+from orchestrator.inputs.requests import requests_of, wanted_packages
 from orchestrator.inputs.resolve import Options, access_of, resolve_inputs
 from orchestrator.lock.changes import Change, changes
 from orchestrator.lock.model import Lock, lock_of, lock_text, read_lock
@@ -77,6 +78,20 @@ def resolve_locked(
     if engine is not None and (lock is None or stale):
         _write(path, lock_of(loaded.project, inputs), emit, stale)
     return inputs
+
+
+def nominal_locked(loaded: LoadedProject) -> Inputs:
+    """The inputs as project.yaml names them, with the Debian packages that the lock has for images. Fetches nothing."""
+    lock = read_lock(lock_path(loaded.path))
+    inputs = nominal_inputs(loaded)
+    if lock is None or _stale(loaded, lock):
+        return inputs
+    found = {
+        name: locked_packages(lock.pins(), names, name, base)
+        for name, base, names in wanted_packages(loaded.project)
+        if names
+    }
+    return replace(inputs, packages=found.get("packages"), gevulot_packages=found.get("gevulot-packages"))
 
 
 def update_lock(

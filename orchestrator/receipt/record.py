@@ -155,7 +155,11 @@ def _stand_in(given: StandIn) -> StandInFile:
 
 def _input(given: Input) -> InputUsed:
     optional: dict[str, Any] = {"note": given.note} if given.note else {}
-    return InputUsed(name=given.name, kind=given.kind, source=given.source, pin=dict(given.pin), **optional)
+    pin = dict(given.pin)
+    if given.kind == "debs":
+        # Each one's name, version and sha256: without where a mirror has it.
+        pin["packages-sha256"] = sha256_text("\n".join(each.rsplit(" ", 2)[0] for each in given.packages))
+    return InputUsed(name=given.name, kind=given.kind, source=given.source, pin=pin, **optional)
 
 
 def _engine(info: EngineInfo) -> EngineUsed:
