@@ -89,11 +89,11 @@ class Inputs:
             self.gevulot, self.gevulot_base, self.gevulot_packages, self.base, self.packages, self.gpu_assets,
             self.nanos, self.nanos_common, self.ops,
         )  # fmt: skip
-        return iter([each for each in every if each is not None])
+        return iter([item for item in every if item is not None])
 
     def get(self, name: InputName) -> Input | None:
         """The input of that name, or None."""
-        return next((each for each in self if each.name == name), None)
+        return next((item for item in self if item.name == name), None)
 
 
 def identity(given: Input) -> str:

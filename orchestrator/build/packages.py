@@ -9,10 +9,10 @@ from uuid import uuid4
 
 from orchestrator import archive as reading
 from orchestrator.build.container_build import PACKAGES_STAGES, forget_image, run_containerfile, run_request
-from orchestrator.build.state import Job, phase
+from orchestrator.build.state import BuildJob, phase
 from orchestrator.containerfile.assemble import (
     CONTAINERFILE,
-    Dialect,
+    BuilderCapabilities,
     assemble_listing,
     assemble_packages,
     proxy_arguments,
@@ -22,7 +22,7 @@ from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, StepFail
 from orchestrator.errors import EngineError, InputError
 from orchestrator.events import Emit, ignore
 from orchestrator.inputs.debs import Listed, PackageLister, checksums, debs_of, fetch_debs
-from orchestrator.inputs.resolve import Options, access_of
+from orchestrator.inputs.resolve import ResolveOptions, access_of
 from orchestrator.inputs.store import Store, key_of
 from orchestrator.label import BASE
 from orchestrator.network import CA_SECRET
@@ -31,13 +31,13 @@ from orchestrator.resolved import Input, Inputs, identity
 
 TAG = "localhost/orchestrator/packages"
 LISTED = "/orchestrator/listed"
-_LIMITS = reading.Limits(members=100)
+_LIMITS = reading.UnpackLimits(members=100)
 _LONGEST = 16 * 2**20
 
 
-def dialect_of(engine: Engine) -> Dialect:
+def dialect_of(engine: Engine) -> BuilderCapabilities:
     """What the engine's RUN understands."""
-    return Dialect(mounts=engine.info.mounts, ssh=engine.info.ssh)
+    return BuilderCapabilities(mounts=engine.info.mounts, ssh=engine.info.ssh)
 
 
 def package_lister(loaded: LoadedProject, engine: Engine) -> PackageLister:
@@ -85,7 +85,7 @@ def _read(engine: Engine, image: str, build_id: str) -> Listed:
     try:
         with (
             engine.open_archive(image, LISTED, build_id) as stream,
-            reading.errors(),
+            reading.translate_errors(),
             reading.read_tar(reading.Meter(stream=stream, limits=_LIMITS)) as archive,
         ):
             for member in archive:
@@ -99,7 +99,7 @@ def _read(engine: Engine, image: str, build_id: str) -> Listed:
     return Listed(uris=files.get("uris", ""), records=files.get("records", ""), unlike=files.get("unlike", "").strip())
 
 
-def with_packages(job: Job) -> Job:
+def with_packages(job: BuildJob) -> BuildJob:
     """The job whose plan begins with an image that has build.packages: kept by the engine, or made now."""
     given, base = job.inputs.packages, job.inputs.base
     if given is None or base is None:
@@ -108,7 +108,7 @@ def with_packages(job: Job) -> Job:
     return replace(job, plan=replace(job.plan, packages_image=_image(job, stage, given, base)))
 
 
-def with_shim_packages(job: Job) -> Job:
+def with_shim_packages(job: BuildJob) -> BuildJob:
     """The same of the stage that builds the shim."""
     given, base, shim = job.inputs.gevulot_packages, job.inputs.gevulot_base, job.plan.shim
     if given is None or base is None or shim is None:
@@ -117,7 +117,7 @@ def with_shim_packages(job: Job) -> Job:
     return replace(job, plan=replace(job.plan, shim=replace(shim, packages_image=_image(job, stage, given, base))))
 
 
-def _image(job: Job, stage: PackagesStage, given: Input, base: Input) -> str:
+def _image(job: BuildJob, stage: PackagesStage, given: Input, base: Input) -> str:
     """The reference of the base with the packages. One build makes it, and the others wait."""
     order = job.order
     if not given.packages:
@@ -139,7 +139,7 @@ def _image(job: Job, stage: PackagesStage, given: Input, base: Input) -> str:
 
 def with_package_files(loaded: LoadedProject, inputs: Inputs, emit: Emit, store: Store | None = None) -> Inputs:
     """The inputs with the files of their Debian packages, fetched if they must be."""
-    access = access_of(loaded, emit, Options(store=store))
+    access = access_of(loaded, emit, ResolveOptions(store=store))
     packages, shims = inputs.packages, inputs.gevulot_packages
     return replace(
         inputs,

@@ -11,13 +11,13 @@ from uuid import uuid4
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, StepFinished, StepStarted
 from orchestrator.inputs.access import Access
-from orchestrator.inputs.resolve import Options, access_of
+from orchestrator.inputs.resolve import ResolveOptions, access_of
 from orchestrator.inputs.store import Store
 from orchestrator.manifest.effective import EffectiveManifest
-from orchestrator.plan.model import Plan
+from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets
-from orchestrator.receipt.document import ShimUsed
+from orchestrator.receipt.receipt import ShimUsed
 from orchestrator.resolved import Inputs
 
 
@@ -31,7 +31,7 @@ class BuildOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class BuildOrder:
     """What is asked for, before any input is known."""
 
     loaded: LoadedProject
@@ -45,10 +45,10 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class BuildJob:
     """One build under way: what was asked for, and what that became. `shim` is the finished one, if there is one."""
 
-    order: Order
+    order: BuildOrder
     inputs: Inputs
     plan: Plan
     shim: ShimUsed | None = None
@@ -56,7 +56,7 @@ class Job:
     @property
     def access(self) -> Access:
         """How its inputs are reached."""
-        options = Options(store=self.order.store, offline=self.order.options.offline)
+        options = ResolveOptions(store=self.order.store, offline=self.order.options.offline)
         return access_of(self.order.loaded, self.order.emit, options)
 
 

@@ -44,11 +44,11 @@ def inspect(image: Path, action: str, arguments: tuple[str, ...], as_json: bool)
     IMAGE diff OTHER         how the decoded trees of two images differ (exit 1 when they do)
     IMAGE stand-ins          the parts that only stand in for real ones
     """
-    with _opened(image) as opened:
+    with _open_image(image) as opened:
         _ACTIONS[action](opened, image, arguments, as_json)
 
 
-def _opened(image: Path) -> Image:
+def _open_image(image: Path) -> Image:
     try:
         return open_image(existing_image(image))
     except ImageError as error:
@@ -125,22 +125,22 @@ def _libs(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) 
         raise UsageError("libs takes no arguments")
     report = library_report(image)
     if as_json:
-        answer_json([each.to_dict() for each in report])
+        answer_json([row.to_dict() for row in report])
         return
-    for each in report:
-        answer(each.path)
-        for name, where in each.needed:
+    for row in report:
+        answer(row.path)
+        for name, where in row.needed:
             answer(f"    {name} => {where or 'NOT FOUND'}")
 
 
 def _diff(image: Image, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
-    with _opened(Path(_one(arguments, "other image"))) as other:
-        found = differences(image, other)
+    with _open_image(Path(_one(arguments, "other image"))) as other:
+        rows = differences(image, other)
     if as_json:
-        answer_json(found)
-    for row in () if as_json else found:
+        answer_json(rows)
+    for row in () if as_json else rows:
         answer(f"{row['change']} {row['path']}" + (f" ({row['detail']})" if row["detail"] else ""))
-    if found:
+    if rows:
         sys.exit(1)
     say(f"{path} and {arguments[0]} contain the same tree")
 
@@ -151,13 +151,13 @@ def _stand_ins(_image: Image, path: Path, arguments: tuple[str, ...], as_json: b
     if arguments:
         raise UsageError("stand-ins takes no arguments")
     verification = verify_image(path)
-    found = [stand_in.to_dict() for stand_in in verification.stand_ins]
+    rows = [stand_in.to_dict() for stand_in in verification.stand_ins]
     if as_json:
-        answer_json(found)
+        answer_json(rows)
         return
-    count = {0: "no stand-in", 1: "1 stand-in"}.get(len(found), f"{len(found)} stand-ins")
+    count = {0: "no stand-in", 1: "1 stand-in"}.get(len(rows), f"{len(rows)} stand-ins")
     answer(f"{path}: {count}")
-    for row in found:
+    for row in rows:
         answer(f"  {row['path']}: {row['text']}")
 
 
@@ -184,7 +184,7 @@ _ACTIONS: dict[str, Callable[[Image, Path, tuple[str, ...], bool], None]] = {
 @json_failures
 def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) -> None:
     """Run every check that needs no booting; exit 0 only if all pass."""
-    from orchestrator.provenance.beside import beside_checks
+    from orchestrator.provenance.beside import check_beside
     from orchestrator.verify.image import verify_image
 
     existing_image(image)
@@ -194,7 +194,7 @@ def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) ->
 
         public_key = load_public_key(key)  # a wrong key is said before the image is read
     result = verify_image(image, project_runtime=runtime, gpu_families=_families(image))
-    result = replace(result, checks=(*result.checks, *beside_checks(image, public_key)))
+    result = replace(result, checks=(*result.checks, *check_beside(image, public_key)))
     if as_json:
         answer_json(result.to_dict())
         sys.exit(int(ExitCode.OK if result.ok else ExitCode.VERIFICATION))

@@ -26,7 +26,7 @@ from orchestrator.errors import UsageError
 from orchestrator.resolved import InputName
 
 if TYPE_CHECKING:
-    from orchestrator.lock.resolve import Updated
+    from orchestrator.lock.resolve import LockUpdate
 
 ALL = "*"
 SHOWN_CHANGES = 40
@@ -55,7 +55,7 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
     from orchestrator.build.pipeline import check_project
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
-    from orchestrator.inputs.resolve import Options
+    from orchestrator.inputs.resolve import ResolveOptions
     from orchestrator.lock.resolve import known_names, update_lock
 
     # NAME is one of a few words, and PROJECT.YAML is needed: in `lock --upgrade project.yaml` it is the project.
@@ -69,7 +69,7 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
     every = known_names(checked.loaded, one)
     names = every if (diff or upgrade == ALL) and not one else one
     with make_progress(progress) as shown, closing(connect(engine, emit=shown.emit)) as connected:
-        options = Options(lister=package_lister(checked.loaded, connected))
+        options = ResolveOptions(lister=package_lister(checked.loaded, connected))
         updated = update_lock(checked.loaded, connected, shown.emit, upgrade=names, write=not diff, options=options)
     if as_json:
         rows = [asdict(change) for change in updated.changes]
@@ -78,7 +78,7 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
     _say_changes(updated, diff)
 
 
-def _say_changes(updated: Updated, diff: bool) -> None:
+def _say_changes(updated: LockUpdate, diff: bool) -> None:
     tell = answer if diff else say
     if updated.before is None and not diff:
         say(f"wrote {updated.path}; keep it with the project")
@@ -113,14 +113,14 @@ def cache_ls(as_json: bool) -> None:
     from orchestrator.inputs.store import Store
 
     store = Store()
-    found = sorted(items(store), key=lambda item: (-item.size, item.key))
+    by_size = sorted(items(store), key=lambda item: (-item.size, item.key))
     if as_json:
-        answer_json({"root": str(store.root), "items": [asdict(item) for item in found]})
+        answer_json({"root": str(store.root), "items": [asdict(item) for item in by_size]})
         return
-    for item in found:
+    for item in by_size:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.used))
         answer(f"{size(item.size):>10}  {used}  {item.key}  {item.source}".rstrip())
-    answer(f"{size(sum(item.size for item in found)):>10}  in {_entries(len(found))} in {store.root}")
+    answer(f"{size(sum(item.size for item in by_size)):>10}  in {_entries(len(by_size))} in {store.root}")
 
 
 @cache.command(name="gc")

@@ -20,7 +20,7 @@ _MAX_ATTRIBUTE_DEPTH: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tree:
+class NodeTree:
     """The checked contents of a file system. `runs` are (start, end, name) of stored data, in bytes, sorted."""
 
     root: Directory
@@ -28,12 +28,12 @@ class Tree:
     runs: list[tuple[int, int, str]]
 
 
-def build_tree(root: dict[str, Raw], version: int, length: int) -> Tree:
+def build_tree(root: dict[str, Raw], version: int, length: int) -> NodeTree:
     """Check the root tuple of a partition of `length` bytes and turn it into nodes. ImageError if it breaks a rule."""
     builder = _Builder(length)
     tree = builder.directories(root)
     builder.runs.sort()
-    return Tree(root=tree, attributes=_attributes(root, version), runs=builder.runs)
+    return NodeTree(root=tree, attributes=_attributes(root, version), runs=builder.runs)
 
 
 def attributes_as_read(attributes: Mapping[str, Value], version: int) -> dict[str, Value]:

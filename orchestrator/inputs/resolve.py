@@ -13,7 +13,7 @@ from orchestrator.errors import InputError
 from orchestrator.events import Emit, Event, ignore
 from orchestrator.findings import Findings
 from orchestrator.inputs import bases, releases, trees
-from orchestrator.inputs.access import Access, Limits, differs
+from orchestrator.inputs.access import Access, FetchLimits, differs
 from orchestrator.inputs.debs import PackageLister, locked_packages, resolve_packages
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.git import fetch_git
@@ -22,7 +22,7 @@ from orchestrator.inputs.magic import expect_archive
 from orchestrator.inputs.requests import wanted_packages
 from orchestrator.inputs.store import Store
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.model import Gevulot, Project
+from orchestrator.project.project import Gevulot, Project
 from orchestrator.resolved import Input, InputName, Inputs, Pin, redact_url
 
 GEVULOT_SKIP = (".git", "target")
@@ -31,21 +31,21 @@ _WORKERS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class ResolveOptions:
     """How to resolve. `store` None = the user's cache; `lister` asks apt on a base; the rest is `Access`'s.
 
     Without a lister only the Debian packages that `pins` name are known.
     """
 
     store: Store | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: FetchLimits = field(default_factory=FetchLimits)
     refresh: bool = False
     offline: bool = False
     pins: Mapping[str, Pin] = field(default_factory=dict)
     lister: PackageLister | None = None
 
 
-def access_of(loaded: LoadedProject, emit: Emit, options: Options) -> Access:
+def access_of(loaded: LoadedProject, emit: Emit, options: ResolveOptions) -> Access:
     """How a project's inputs are reached."""
     return Access(
         store=options.store or Store(emit=emit, imported=options.offline),
@@ -60,14 +60,14 @@ def access_of(loaded: LoadedProject, emit: Emit, options: Options) -> Access:
 
 
 def resolve_inputs(
-    loaded: LoadedProject, engine: ImageStore | None, emit: Emit = ignore, options: Options | None = None
+    loaded: LoadedProject, engine: ImageStore | None, emit: Emit = ignore, options: ResolveOptions | None = None
 ) -> Inputs:
     """Every outside input of a project, fetched, checked and in the cache. Independent ones come in parallel.
 
     Without an engine the bases stay None (enough for `render`). Errors: InputError whose findings name the
     file, line and field of each input that could not be had; EngineError from the engine.
     """
-    options = options or Options()
+    options = options or ResolveOptions()
     access = access_of(loaded, _in_turn(emit), options)
     failures = loaded.findings()
     pool = ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="input")
@@ -75,8 +75,8 @@ def resolve_inputs(
         futures = {name: pool.submit(job) for name, job in _jobs(access, loaded).items()}
         # Here, not in the pool: an engine's connection is not made for several threads.
         bases_of: tuple[InputName, InputName] = ("base", "gevulot-base")
-        found = {name: _base(access, loaded, engine, name, failures) for name in bases_of}
-        packages = _packages(access, loaded, found, options.lister, failures)
+        bases = {name: _base(access, loaded, engine, name, failures) for name in bases_of}
+        packages = _packages(access, loaded, bases, options.lister, failures)
         wait(futures.values())
     except BaseException:
         access.cancelled.set()
@@ -84,7 +84,7 @@ def resolve_inputs(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     results = {name: _result(future, name, failures) for name, future in futures.items()}
-    if failures.found:
+    if failures.collected:
         raise _failed(failures)
     nanos, common = results["nanos"]
     return Inputs(
@@ -93,8 +93,8 @@ def resolve_inputs(
         gevulot=results.get("gevulot"),
         ops=results.get("ops"),
         gpu_assets=results.get("gpu-assets"),
-        base=found["base"],
-        gevulot_base=found["gevulot-base"],
+        base=bases["base"],
+        gevulot_base=bases["gevulot-base"],
         packages=packages.get("packages"),
         gevulot_packages=packages.get("gevulot-packages"),
     )
@@ -103,11 +103,13 @@ def resolve_inputs(
 def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]:
     """What the project needs, by the field that asks for it."""
     project, root = loaded.project, loaded.root
-    jobs: dict[str, Callable[[], Any]] = {"nanos": lambda: releases.nanos(access, project.nanos, root)}
+    jobs: dict[str, Callable[[], Any]] = {"nanos": lambda: releases.resolve_nanos(access, project.nanos, root)}
     if project.packer == "ops":
-        jobs["ops"] = lambda: releases.ops(access, project.ops, root)
+        jobs["ops"] = lambda: releases.resolve_ops(access, project.ops, root)
     if project.gpu:
-        jobs["gpu-assets"] = lambda: releases.gpu_assets(access, project.gpu_assets, project.nanos.release, root)
+        jobs["gpu-assets"] = lambda: releases.resolve_gpu_assets(
+            access, project.gpu_assets, project.nanos.release, root
+        )
     if (gevulot := project.gevulot) is not None:
         jobs["gevulot"] = lambda: _gevulot(access, gevulot, project, root)
     return jobs
@@ -115,15 +117,15 @@ def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]
 
 def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Input:
     if spec.path is not None:
-        found = releases.local("gevulot", spec.path, root, GEVULOT_SKIP)
-        return replace(found, pin={**found.pin, **_cargo_lock(found.local)})
+        resolved = releases.resolve_local("gevulot", spec.path, root, GEVULOT_SKIP)
+        return replace(resolved, pin={**resolved.pin, **_cargo_lock(resolved.local)})
     if spec.archive is not None:
         url = spec.archive
         archive = fetch(
             access, url, sha256=spec.sha256, name="gevulot", title="download the Gevulot sources",
             check=lambda path: expect_archive(path, redact_url(url)),
         )  # fmt: skip
-        tree = releases.unpacked(access, archive, url)
+        tree = releases.unpack_entry(access, archive, url)
         pin = {**releases.file_pin(archive), **_cargo_lock(tree.path)}
         return Input(name="gevulot", kind="archive", source=redact_url(url), pin=pin, path=tree.path)
     written = spec.git or ""
@@ -175,7 +177,7 @@ def _packages(
         try:
             if base is not None and names and lister is not None:
                 packages[name] = resolve_packages(access, base, names, name, lister)
-            elif names and not failures.found:
+            elif names and not failures.collected:
                 packages[name] = locked_packages(access.pins, names, name, on)
         except InputError as error:
             _note_failure(failures, field_name, error)
@@ -204,7 +206,7 @@ def _note_failure(failures: Findings, name: str, error: InputError) -> None:
 
 
 def _failed(failures: Findings) -> InputError:
-    ordered = tuple(sorted(failures.found, key=lambda each: (each.line or 0, each.field or "")))
+    ordered = tuple(sorted(failures.collected, key=lambda finding: (finding.line or 0, finding.field or "")))
     count = len(ordered)
     what = "an input" if count == 1 else f"{count} inputs"
     return InputError(

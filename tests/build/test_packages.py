@@ -11,9 +11,9 @@ import pytest
 
 from orchestrator.engine.base import Engine
 from orchestrator.inputs.access import Access
-from orchestrator.inputs.debian import debian_rootfs
+from orchestrator.inputs.debian import bootstrap_rootfs
 from orchestrator.inputs.store import Store
-from orchestrator.project.model import Bootstrap
+from orchestrator.project.project import Bootstrap
 from tests.build.projects import BASE, COMPILE, write_project
 from tests.support import engines
 from tests.support.cli import Run, orchestrator
@@ -57,7 +57,7 @@ class World:
 
 @pytest.fixture
 def world(engine: Engine, tmp_path: Path) -> Iterator[World]:
-    rootfs = debian_rootfs(Access(store=Store()), Bootstrap.model_validate(BASE["bootstrap"]))
+    rootfs = bootstrap_rootfs(Access(store=Store()), Bootstrap.model_validate(BASE["bootstrap"]))
     plain = f"localhost/orchestrator/base:{rootfs.sha256[:12]}"
     if engine.image_digest(plain) is None:
         engine.import_rootfs(rootfs.path, plain, {"org.gevulot.orchestrator": "base"})

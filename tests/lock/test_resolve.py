@@ -17,10 +17,10 @@ import pytest
 from orchestrator.errors import InputError, UsageError
 from orchestrator.events import Event, Notice, ignore
 from orchestrator.inputs.debs import Listed, fetch_debs
-from orchestrator.inputs.resolve import Options, access_of
+from orchestrator.inputs.resolve import ResolveOptions, access_of
 from orchestrator.inputs.store import Store
-from orchestrator.lock.model import read_lock
-from orchestrator.lock.resolve import Policy, resolve_locked, update_lock
+from orchestrator.lock.project_lock import read_lock
+from orchestrator.lock.resolve import LockPolicy, resolve_locked, update_lock
 from orchestrator.project.load import LoadedProject, load_project
 from orchestrator.resolved import Input
 from tests.inputs.conftest import QUICK, leftovers
@@ -90,11 +90,11 @@ class Bench:
         return load_project(self.root / "project.yaml")
 
     def pin(self, loaded: LoadedProject, name: str = "gevulot", **policy: bool) -> dict[str, str]:
-        policied = Policy(**policy, options=self.options)
+        policied = LockPolicy(**policy, options=self.options)
         inputs = resolve_locked(loaded, self.engine, self.events.append, policied)
-        found = inputs.get(name)  # type: ignore[arg-type]
-        assert found is not None
-        return dict(found.pin)
+        resolved = inputs.get(name)  # type: ignore[arg-type]
+        assert resolved is not None
+        return dict(resolved.pin)
 
     def moved(self, loaded: LoadedProject) -> list[str]:
         names = frozenset({"gevulot", "base", "gevulot-base", "gevulot-packages"})
@@ -102,8 +102,8 @@ class Bench:
         return [str(change) for change in updated.changes]
 
     @property
-    def options(self) -> Options:
-        return Options(store=self.store, limits=QUICK, lister=self.mirror)
+    def options(self) -> ResolveOptions:
+        return ResolveOptions(store=self.store, limits=QUICK, lister=self.mirror)
 
     def forget(self) -> None:
         """A machine with an empty cache."""
@@ -416,7 +416,7 @@ def test_lock_that_can_not_be_written_is_a_warning(
 
 def debs(bench: Bench, loaded: LoadedProject, **policy: bool) -> list[Path]:
     """What a build installs before the shim: the files that the lock, or else the mirror, names."""
-    inputs = resolve_locked(loaded, bench.engine, bench.events.append, Policy(**policy, options=bench.options))
+    inputs = resolve_locked(loaded, bench.engine, bench.events.append, LockPolicy(**policy, options=bench.options))
     assert inputs.gevulot_packages is not None
     access = access_of(loaded, bench.events.append, replace(bench.options, offline=policy.get("offline", False)))
     return list(fetch_debs(access, inputs.gevulot_packages).files.values())
