@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,25 +12,11 @@ from orchestrator.amounts import size
 from orchestrator.errors import UsageError
 from orchestrator.files import GuardedTree
 from orchestrator.image.errors import ImageError
-from orchestrator.image.listing import SPARSE_SLACK, ListingEntry, tree_listing
+from orchestrator.image.listing import SPARSE_SLACK
 from orchestrator.image.reader import CHUNK, Filesystem, Image
 from orchestrator.image.tree import Directory, File, Node, Symlink
+from orchestrator.image_kind import Row
 from orchestrator.suggest import nearest
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One node: guest path, type (file|directory|symlink|special), size in bytes, a link's target."""
-
-    path: str
-    type: str
-    size: int = 0
-    target: str = ""
-
-    def line(self) -> str:
-        """`ls -l` for a file system that stores no modes, owners or times."""
-        mark = {"directory": "d", "symlink": "l", "file": "-"}.get(self.type, "?")
-        return f"{mark} {self.size:>12} {self.path}" + (f" -> {self.target}" if self.target else "")
 
 
 def summary(image: Image, path: Path) -> dict[str, Any]:
@@ -218,29 +203,3 @@ def _write(
         sink.seek(0)
         if sink.read(4) == b"\x7fELF":
             os.fchmod(sink.fileno(), 0o755)
-
-
-def differences(one: Image, other: Image) -> list[dict[str, str]]:
-    """How two decoded trees differ, by path: `change` is -, + or ~ (only in one, only in other, different)."""
-    left = {(entry.type == "attribute", entry.path): entry for entry in tree_listing(one.rootfs)}
-    right = {(entry.type == "attribute", entry.path): entry for entry in tree_listing(other.rootfs)}
-    rows = []
-    for key in sorted({*left, *right}):
-        mine, theirs = left.get(key), right.get(key)
-        if mine == theirs:
-            continue
-        change = "-" if theirs is None else "+" if mine is None else "~"
-        name = f"[{key[1]}]" if key[0] else key[1]
-        rows.append({"change": change, "path": name, "detail": _difference(mine, theirs)})
-    return rows
-
-
-def _difference(mine: ListingEntry | None, theirs: ListingEntry | None) -> str:
-    if mine is None or theirs is None:
-        only = mine or theirs
-        return only.type if only else ""
-    if mine.type != theirs.type:
-        return f"{mine.type} / {theirs.type}"
-    if mine.type == "file":
-        return "same size, other bytes" if mine.size == theirs.size else f"{mine.size} / {theirs.size} bytes"
-    return f"{mine.target} / {theirs.target}"

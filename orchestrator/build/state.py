@@ -10,10 +10,10 @@ from uuid import uuid4
 
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, StepFinished, StepStarted
+from orchestrator.image_kind import GuestSettings, ImageKind
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.resolve import ResolveOptions, access_of
 from orchestrator.inputs.store import Store
-from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets
@@ -35,7 +35,8 @@ class BuildOrder:
     """What is asked for, before any input is known."""
 
     loaded: LoadedProject
-    manifest: EffectiveManifest
+    kind: ImageKind
+    settings: GuestSettings
     engine: Engine
     store: Store
     secrets: ProjectSecrets

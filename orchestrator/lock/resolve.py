@@ -12,12 +12,12 @@ from orchestrator.files import write_text
 from orchestrator.inputs.debs import fetch_debs, locked_packages
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.nominal import nominal_inputs
-from orchestrator.inputs.requests import requests_of, wanted_packages
+from orchestrator.inputs.requests import Request, requests_of, wanted_packages
 from orchestrator.inputs.resolve import ResolveOptions, access_of, resolve_inputs
 from orchestrator.lock.changes import Change, changes
 from orchestrator.lock.project_lock import ProjectLock, lock_of, lock_text, read_lock
 from orchestrator.project.load import LoadedProject, lock_path
-from orchestrator.resolved import Inputs
+from orchestrator.resolved import InputName, Inputs
 
 _NOT_LOCKED = "not locked"
 _FIELDS = {
@@ -141,7 +141,7 @@ def _settled(before: ProjectLock, after: ProjectLock) -> ProjectLock:
 
 def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
     """The names of the project's locked inputs. UsageError when one of `names` is none of them."""
-    known = frozenset[str](requests_of(loaded.project))
+    known = frozenset[str](_asked(loaded))
     for name in sorted(names - known):
         raise UsageError(
             f"{name!r} is not a locked input of {loaded.path}", remedy=f"it has {', '.join(sorted(known))}"
@@ -149,11 +149,15 @@ def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
     return known
 
 
+def _asked(loaded: LoadedProject) -> dict[InputName, Request]:
+    return {name: asked for name, asked in requests_of(loaded.project).items() if name not in loaded.unused}
+
+
 def _stale(loaded: LoadedProject, lock: ProjectLock | None) -> list[Change]:
     """How what project.yaml asks for differs from what it asked for when the lock was written."""
     if lock is None:
         return []
-    asked = requests_of(loaded.project)
+    asked = _asked(loaded)
     differences: list[Change] = []
     for name in sorted({*asked, *lock.entries}):
         entry = lock.entries.get(name)
@@ -206,7 +210,7 @@ def _write(path: Path, lock: ProjectLock, emit: Emit, stale: Sequence[Change]) -
     try:
         write_text(path, lock_text(lock))
     except OSError as error:
-        emit(Notice(text=f"{path} cannot be written ({error.strerror}): the inputs are not locked", level="warning"))
+        emit(Notice(text=f"{path} cannot be written ({error.strerror}), so the inputs are not locked", level="warning"))
         return
     if not stale:
         emit(Notice(text=f"wrote {path}, which pins the current inputs; keep it with the project"))

@@ -19,9 +19,9 @@ from orchestrator.manifest.schema import (
     RUN_CONFIG,
     SECTIONS,
     Effect,
-    Kind,
     ManifestKey,
     Release,
+    ValueKind,
     canonical,
     parse_release,
     sections_with_key,
@@ -54,7 +54,7 @@ _OTHER_NAMES: Mapping[str, str] = {
 """What people write for some of ops's keys, in lower case."""
 _FORBIDDEN: Mapping[str, tuple[str, str]] = {
     "BuildDir": ("ops deletes this directory, with all in it, after the build", "remove the key"),
-    "NightlyBuild": ("takes whatever Nanos was built last night", "set `nanos: {version: …}` in project.yaml"),
+    "NightlyBuild": ("uses last night's build of Nanos", "set `nanos: {version: …}` in project.yaml"),
 }
 
 
@@ -105,7 +105,7 @@ def _section(
 def _inner(report: Report, key: ManifestKey, value: Any, where: str, release: Release | None) -> None:
     if key.keys is None:
         return
-    if key.kind is Kind.OBJECT:
+    if key.kind is ValueKind.OBJECT:
         _section(report, value, key.keys, where, release)
     else:
         for index, item in enumerate(value):
@@ -152,7 +152,7 @@ def _out_of_range(report: Report, key: ManifestKey, where: str, release: Release
         return True
     if key.until is not None and release > key.until:
         last = ".".join(map(str, key.until))
-        report.error("gone-key", where, f"is no key of ops any more (the last with it: {last})", "remove it")
+        report.error("gone-key", where, f"is no longer a key of ops ({last} was the last to have it)", "remove it")
         return True
     return False
 
@@ -161,13 +161,13 @@ def _right_type(report: Report, key: ManifestKey, value: Any, where: str) -> boo
     """Whether the value has the key's type; each wrong part is an error."""
     before = len(report.collected)
     match key.kind:
-        case Kind.TEXT:
+        case ValueKind.TEXT:
             _text(report, value, where)
-        case Kind.FLAG if not isinstance(value, bool):
+        case ValueKind.FLAG if not isinstance(value, bool):
             _wrong(report, where, key.kind, value, _flag_remedy(value))
-        case Kind.NUMBER:
+        case ValueKind.NUMBER:
             _number(report, value, where)
-        case Kind.TEXTS if not isinstance(value, list):
+        case ValueKind.TEXTS if not isinstance(value, list):
             _wrong(
                 report,
                 where,
@@ -175,16 +175,16 @@ def _right_type(report: Report, key: ManifestKey, value: Any, where: str) -> boo
                 value,
                 "write [" + (f'"{shown(value)}"' if isinstance(value, str) else "…") + "]",
             )
-        case Kind.TEXTS:
+        case ValueKind.TEXTS:
             for index, item in enumerate(value):
                 _text(report, item, f"{where}[{index}]")
-        case Kind.TABLE | Kind.ANY | Kind.OBJECT if not isinstance(value, dict):
+        case ValueKind.TABLE | ValueKind.ANY | ValueKind.OBJECT if not isinstance(value, dict):
             _wrong(report, where, key.kind, value, "write { … }")
-        case Kind.TABLE:
+        case ValueKind.TABLE:
             for name, item in value.items():
                 if item is not None:
                     _text(report, item, f"{where}.{shown(name)}")
-        case Kind.OBJECTS if not isinstance(value, list) or not all(isinstance(i, dict) for i in value):
+        case ValueKind.OBJECTS if not isinstance(value, list) or not all(isinstance(i, dict) for i in value):
             _wrong(report, where, key.kind, value, "write [{ … }]")
     return len(report.collected) == before
 
@@ -195,19 +195,23 @@ def _text(report: Report, value: Any, where: str) -> None:
         _wrong(
             report,
             where,
-            Kind.TEXT,
+            ValueKind.TEXT,
             value,
-            f'quote it: "{shown(report.written(where, value))}"' if simple else "write one text",
+            f'quote it: "{shown(report.written(where, value))}"' if simple else "write a single string",
         )
     elif "\0" in value:
-        report.error("nul", where, "holds a NUL character", "remove it")
+        report.error("nul", where, "contains a NUL character", "remove it")
 
 
 def _number(report: Report, value: Any, where: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         text = str(value)
         _wrong(
-            report, where, Kind.NUMBER, value, f"write {text} without quotes" if text.isdigit() else "write digits only"
+            report,
+            where,
+            ValueKind.NUMBER,
+            value,
+            f"write {text} without quotes" if text.isdigit() else "write digits only",
         )
     elif not -_INT64 <= value < _INT64:
         report.error("wrong-type", where, "is too large for a number", "write a smaller number")
@@ -219,8 +223,15 @@ def _flag_remedy(value: Any) -> str:
     return "write false" if str(value).lower() in ("false", "f", "0", "no", "off") else "write true or false"
 
 
-def _wrong(report: Report, where: str, kind: Kind, value: Any, remedy: str) -> None:
-    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+def _wrong(report: Report, where: str, kind: ValueKind, value: Any, remedy: str) -> None:
+    names = {
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        str: "a string",
+        list: "a list",
+        dict: "an object",
+    }
     report.error("wrong-type", where, f"must be {kind}, not {names.get(type(value), 'null')}", remedy)
 
 
@@ -235,7 +246,7 @@ def _effect(report: Report, key: ManifestKey, value: Any, where: str) -> None:
         message, remedy = _IGNORED.get(name, ("has no effect on `ops build`", "remove it"))
         report.warning("ignored-key", where, message, remedy)
     elif key.effect is Effect.CLOUD and "." not in plain:
-        report.note("cloud-key", where, "counts only for cloud providers; the image is the same without it")
+        report.note("cloud-key", where, "only matters for cloud providers; the image is the same without it")
 
 
 def _names(plain: str) -> list[str]:

@@ -13,6 +13,7 @@ from orchestrator.digest import Digests
 from orchestrator.engine.base import EngineInfo
 from orchestrator.errors import Finding, Severity
 from orchestrator.events import Event, Notice, StepFinished, StepStarted
+from orchestrator.image_kind import ImageKind, KernelRelease
 from orchestrator.plan.plan import Plan
 from orchestrator.project.project import Project
 from orchestrator.receipt.receipt import (
@@ -22,6 +23,7 @@ from orchestrator.receipt.receipt import (
     EngineUsed,
     ImageFile,
     InputUsed,
+    KernelUsed,
     ProgramHash,
     Receipt,
     ResourcesAsked,
@@ -32,8 +34,9 @@ from orchestrator.receipt.receipt import (
     WarningSource,
 )
 from orchestrator.resolved import Input, Inputs
-from orchestrator.verify.model import StandIn, Verification
+from orchestrator.verification import StandIn, Verification
 
+NANOS = "nanos"
 _SAID_ELSEWHERE = ("kernel-is-stub", "stand-in")  # as `bootable` and `stand_ins`
 
 
@@ -91,6 +94,7 @@ class Warnings:
 class FinishedBuild:
     """What a finished build knows about itself. `ops_version` is None with the native packer."""
 
+    kind: ImageKind
     project: Project
     plan: Plan
     inputs: Inputs
@@ -110,6 +114,8 @@ class FinishedBuild:
 def make_receipt(built: FinishedBuild, attachments: Sequence[Attachment] = ()) -> Receipt:
     """The receipt of a build that has just ended."""
     optional: dict[str, Any] = {"shim": built.shim} if built.shim is not None else {}
+    kernel = built.plan.image.kernel
+    optional |= {"nanos_version": kernel.version} if kernel.name == NANOS else {"kernel": kernel_used(kernel)}
     return Receipt(
         schema=SCHEMA_VERSION,
         orchestrator=__version__,
@@ -129,16 +135,15 @@ def make_receipt(built: FinishedBuild, attachments: Sequence[Attachment] = ()) -
             image_url=None,
             checksum=built.digests.blake3,
         ),
-        packer=built.plan.packer,
+        packer=built.project.packer,
         ops_version=built.ops_version,
-        nanos_version=built.plan.nanos_version,
         bootable=built.verification.bootable,
         stand_ins=tuple(map(_stand_in, built.verification.stand_ins)),
         inputs=tuple(map(_input, built.inputs)),
         containerfile_sha256=sha256_text(built.containerfile),
         manifest_sha256=sha256_text(built.manifest),
         context_sha256=built.context_sha256,
-        engine=_engine(built.engine),
+        engine=engine_used(built.engine),
         stages=tuple(built.stages),
         warnings=tuple(built.warnings),
         verification=_verification(built.verification),
@@ -157,6 +162,11 @@ def _stand_in(stand_in: StandIn) -> StandInFile:
     return StandInFile(path=stand_in.path, text=stand_in.text)
 
 
+def kernel_used(kernel: KernelRelease) -> KernelUsed:
+    """As documents say it of any kernel but Nanos, whose version has a key of its own there."""
+    return KernelUsed(name=kernel.name, version=kernel.version)
+
+
 def _input(resolved: Input) -> InputUsed:
     optional: dict[str, Any] = {"note": resolved.note} if resolved.note else {}
     pin = dict(resolved.pin)
@@ -166,7 +176,8 @@ def _input(resolved: Input) -> InputUsed:
     return InputUsed(name=resolved.name, kind=resolved.kind, source=resolved.source, pin=pin, **optional)
 
 
-def _engine(info: EngineInfo) -> EngineUsed:
+def engine_used(info: EngineInfo) -> EngineUsed:
+    """An engine, as receipt and provenance tell of it."""
     return EngineUsed.model_validate(
         {"kind": info.kind, "version": info.version, "builder": info.builder, "private": info.private}
     )
