@@ -151,6 +151,11 @@ def _base(value: Any) -> Any:
 BaseField = Annotated[Base, BeforeValidator(_base)]
 
 
+# docs/facts/gevulot.md, 2: the FFI crate alone needs protoc only; the whole workspace needs the guide's list.
+SHIM_PACKAGES = ("protobuf-compiler",)
+WORKSPACE_PACKAGES = ("clang", "cmake", "curl", "git", "libssl-dev", "pkg-config", "protobuf-compiler")
+
+
 class Gevulot(Model):
     """Where the Gevulot shim comes from (exactly one of git, path, archive) and how it is built."""
 
@@ -183,6 +188,11 @@ class Gevulot(Model):
         if self.sha256 is not None and self.archive is None:
             raise ValueError("sha256 is only valid with archive")
         return self
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The Debian packages that building it needs."""
+        return WORKSPACE_PACKAGES if self.workspace else SHIM_PACKAGES
 
 
 class Secret(Model):
