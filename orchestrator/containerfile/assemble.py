@@ -27,12 +27,11 @@ from orchestrator.containerfile.sources import user_sources
 from orchestrator.containerfile.tree import HostTree
 from orchestrator.events import Emit, ignore
 from orchestrator.image_kind import ContextFile
-from orchestrator.inputs.debs import checksums, debs_of
 from orchestrator.network import SSH_MOUNT, ca_bundle
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.outside import secret_files
-from orchestrator.resolved import Input, Inputs
+from orchestrator.resolved import Input, Inputs, checksums
 
 CONTAINERFILE = "Containerfile"
 # apt reads this beside its own configuration; the bundle is the one that every other tool is pointed to.
@@ -144,7 +143,7 @@ def assemble_listing(
 
 def packages_parts(folder: str, given: Input) -> list[Part]:
     """What installs Debian packages: their files below `packages/FOLDER/`, the list of their sums, the script."""
-    sums = checksums(debs_of(given))
+    sums = checksums(given.debs)
     return [
         *script_parts(render_script(INSTALL_PACKAGES)),
         Content(path=f"packages/{folder}/packages.sha256", data=sums.encode()),

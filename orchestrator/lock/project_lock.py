@@ -13,11 +13,10 @@ from pydantic import field_validator, model_validator
 
 from orchestrator.documents import NOT_JSON, Document, DocumentError, Many, parse_document
 from orchestrator.errors import UsageError
-from orchestrator.inputs import debs
 from orchestrator.inputs.requests import is_local, requests_of
 from orchestrator.project.load import read_text
 from orchestrator.project.project import Project
-from orchestrator.resolved import InputKind, InputName, Inputs, Pin
+from orchestrator.resolved import DEB_PATTERN, InputKind, InputName, Inputs, Pin
 from orchestrator.suggest import shown
 
 LOCK_VERSION = 1
@@ -48,7 +47,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "debs": ("base",),
 }
 _PACKAGE = re.compile(r"(?:pypi:)?[a-z0-9][a-z0-9+.-]{0,100}=[0-9A-Za-z.+:~-]{1,100}(?: sha256:[0-9a-f]{64})?")
-_PACKAGES = {"debs": re.compile(debs.PATTERN)}
+_PACKAGES = {"debs": re.compile(DEB_PATTERN)}
 
 
 class LockedInput(Document):

@@ -219,7 +219,8 @@ class Build(Model):
     """Directory to copy to /build, relative to project.yaml. .dockerignore is honoured. Directories with a
     CACHEDIR.TAG, such as cargo's target/, are left out unless a `!PATH` in .dockerignore keeps a part of them."""
     packages: tuple[PackageName, ...] = ()
-    """Debian packages that the build step needs."""
+    """Debian packages that the build step needs. apt in the base says which others they need; project.lock names them
+    all by version and sha256, and they are installed from files, without a network. The base must have apt."""
     secrets: tuple[Secret, ...] = ()
     """Values that only the build step can read; they never reach a layer, the context, the receipt or the image."""
     ssh: Annotated[bool, Field(strict=True)] = False  # the host's ssh agent, for `run` alone
