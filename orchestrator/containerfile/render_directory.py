@@ -21,6 +21,7 @@ _OURS = (
     "nanos",
     "network",
     "ops",
+    "packages",
     "scripts",
     "src",
 )

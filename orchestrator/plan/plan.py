@@ -13,13 +13,16 @@ from orchestrator.image_kind import ImagePlan
 class ShimPlan:
     """Stage `gevulot`. `what` says in words where the source comes from; `base` is a FROM reference.
 
-    `prebuilt` is a directory of this host with what the stage gave before: it is copied instead of built.
+    `prebuilt` is a directory of this host with what the stage gave before: it is copied instead of built. `packages`
+    and what goes with them are as in `Plan`.
     """
 
     what: str
     base: str
     packages: tuple[str, ...]
     workspace: bool
+    packages_locked: bool = False
+    packages_image: str = ""
     prebuilt: Path | None = None
 
 
@@ -67,10 +70,12 @@ class Origin:
 class Plan:
     """One image's plan.
 
-    `program` is the guest path without its leading "/"; `image` is what the kind of image decided; `secrets` are the
-    ids that the user's step gets, `ssh` says whether it gets the ssh agent; `gnu_rust_linker`: cargo links with GNU ld
-    instead of rustc's own lld; `program_image` is an image that stands for stage `program` ("" = build it);
-    `dependencies` is what the sources' lock files name, where the step is given it; `origins` maps a step's key (see
+    `packages` are installed on `base`: the .deb files of the context if `packages_locked`, else what the mirror has;
+    `packages_image` is an image that has them already ("" = install them). `program` is the guest path without its
+    leading "/"; `image` is what the kind of image decided; `secrets` are the ids that the user's step gets, `ssh` says
+    whether it gets the ssh agent; `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld;
+    `program_image` is an image that stands for stage `program` ("" = build it); `dependencies` is what the sources'
+    lock files name, where the step is given it; `origins` maps a step's key (see
     `plan.origins`) to its place in project.yaml.
     """
 
@@ -90,4 +95,6 @@ class Plan:
     gnu_rust_linker: bool = True
     program_image: str = ""
     dependencies: DependenciesPlan | None = None
+    packages_locked: bool = False
+    packages_image: str = ""
     origins: Mapping[str, Origin] = field(default_factory=dict)

@@ -58,7 +58,7 @@ def test_from_a_bundle_without_any_network_interface(
         "requirements.txt": f"greeting==1.0 --hash=sha256:{sha256(data)}\n",
         "program.c": '#include <stdio.h>\n#include "greeting.h"\nint main(void) { return puts(GREETING " first"); }\n',
     }
-    settings = {"run": USES_PIP, "program": "program", "dependencies": "always"}
+    settings = {"packages": ["python3-pip"], "run": USES_PIP, "program": "program", "dependencies": "always"}
     mirrors = {"pypi:": f"{server.url}/simple"}
     project = write_project(tmp_path / "p", files=files, build=settings, mirrors=mirrors)
     done = build(project, tmp_path / "out", engine.info.endpoint)
@@ -92,6 +92,8 @@ def test_from_a_bundle_without_any_network_interface(
     assert "no bundle contains the result of this build step" in done.stderr
     assert "no network here" in done.stderr
     assert b"hello second" in (tmp_path / "out2/program.img").read_bytes()
+    # And so are the Debian packages, as files: they are installed there.
+    assert "Setting up python3-pip" in done.stderr
 
 
 def test_steps_of_an_offline_build_have_no_network(engine: Engine, tmp_path: Path) -> None:
@@ -119,7 +121,7 @@ def test_locked_stops_where_the_lock_says_nothing(tmp_path: Path) -> None:
         done = orchestrator("lock", project, "--json", "--engine", podman.info.endpoint)
         assert done.json() == {"path": str(tmp_path / "p/project.lock"), "written": True, "changes": []}
         assert (tmp_path / "p/project.lock").read_text() == text
-        project.write_text(project.read_text().replace("- gcc", "- gcc\n    - make"))
+        project.write_text(project.read_text().replace("- python3", "- python3\n    - make"))
         done = build(project, tmp_path / "out", podman.info.endpoint, "--locked")
         assert done.code == 2
         assert f"{project}:" in done.stderr
