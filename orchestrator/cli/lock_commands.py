@@ -200,7 +200,8 @@ def bundle() -> None:
 def bundle_export(project: Path, output: Path, engine: str, progress: str, trust_project: bool) -> None:
     """Write a bundle for an offline build to FILE.
 
-    It contains the inputs, the shim, images and the result of the build step.
+    It contains the inputs, the shim, images, the result of the build step, and the packages that the sources' lock
+    files name, so that the step can run again there when the sources have changed.
 
     On the other machine: `orchestrator cache import FILE`, then `orchestrator build --offline --locked PROJECT.YAML`.
     """
@@ -212,9 +213,11 @@ def bundle_export(project: Path, output: Path, engine: str, progress: str, trust
     checked = check_project(project, trust=trust_project)
     say_warnings(checked.findings)
     with make_progress(progress) as shown, closing(connect(engine, emit=shown.emit)) as connected:
-        entries = export_bundle(checked, connected, target=output, emit=shown.emit)
-    for entry in entries:
+        bundled = export_bundle(checked, connected, target=output, emit=shown.emit)
+    for entry in bundled.entries:
         say(f"{size(entry.size):>10}  {entry.key}  {entry.info.get('source', '')}".rstrip())
+    for taken in bundled.packages:
+        say(f"{size(taken.size):>10}  {taken.words} of {taken.named}")
     say(f"copy {output}, {project} and the files it names; there run `orchestrator cache import {output.name}`,")
     say(f"  then `orchestrator build --offline --locked {project.name}`")
     answer(str(output))

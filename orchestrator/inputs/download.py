@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import functools
 import hashlib
 import os
 import random
@@ -354,10 +355,14 @@ def tls_context() -> ssl.SSLContext:
 
     Errors: InputError when the variable names a file that holds no certificates.
     """
-    for variable in CA_VARIABLES:
-        named = os.environ.get(variable)
-        if not named:
-            continue
+    return _tls_context(next(((name, os.environ[name]) for name in CA_VARIABLES if os.environ.get(name)), None))
+
+
+# A bundle of certificates takes 40 ms to read, and a lock file names hundreds of packages.
+@functools.cache
+def _tls_context(given: tuple[str, str] | None) -> ssl.SSLContext:
+    if given is not None:
+        variable, named = given
         try:
             context = ssl.create_default_context()
             path = Path(named)
