@@ -11,6 +11,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 InputName = Literal["gevulot", "ops", "nanos", "nanos-common", "gpu-assets", "base", "gevulot-base"]
 InputKind = Literal["git", "archive", "directory", "file", "image", "bootstrap", "stub"]
+Ground = Literal[
+    "known", "given", "signature", "checksum", "tls", "ssh", "registry", "engine", "bundle", "local", "none"
+]
+"""Why an input was believed when it was first used; `inputs.grounds` has the words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,7 @@ class Input:
     `version` where it is known; for the Gevulot sources also `cargo-lock-sha256`. `path` is the file or directory on
     this host (None for a pulled image). `reference` is what a FROM line names (bases only). `note` is something the
     user should know about it. `packages` (`name=version sha256:HEX`) are what a base made from Debian packages holds.
+    `ground`: why it was believed when it was not pinned yet; "" where nobody knows, or it is our own.
     """
 
     name: InputName
@@ -34,6 +39,7 @@ class Input:
     reference: str = ""
     note: str = ""
     packages: tuple[str, ...] = ()
+    ground: Ground | Literal[""] = ""
 
     @property
     def version(self) -> str:
@@ -50,11 +56,12 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """What an input has to be, as the lock recorded it: kind, `Input.pin`, and a Debian base's packages."""
+    """What an input has to be, as the lock recorded it: kind, `Input.pin`, a Debian base's packages, the ground."""
 
     kind: InputKind
     values: Mapping[str, str]
     packages: tuple[str, ...] = ()
+    ground: Ground | Literal[""] = ""
 
 
 @dataclass(frozen=True, kw_only=True)

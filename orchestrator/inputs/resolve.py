@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from orchestrator.errors import InputError
 from orchestrator.events import Emit, Event, ignore
@@ -15,8 +15,10 @@ from orchestrator.findings import Findings
 from orchestrator.inputs import bases, releases, trees
 from orchestrator.inputs.access import Access, Limits, differs
 from orchestrator.inputs.download import fetch
-from orchestrator.inputs.git import fetch_git
+from orchestrator.inputs.git import fetch_git, is_commit
+from orchestrator.inputs.grounds import ground_of_address, ground_of_download
 from orchestrator.inputs.images import ImageStore
+from orchestrator.inputs.known import Known, known_files
 from orchestrator.inputs.magic import expect_archive
 from orchestrator.inputs.store import Store
 from orchestrator.project.load import LoadedProject
@@ -37,6 +39,7 @@ class Options:
     refresh: bool = False
     offline: bool = False
     pins: Mapping[str, Pin] = field(default_factory=dict)
+    known: Mapping[str, Known] = field(default_factory=known_files)
 
 
 def resolve_inputs(
@@ -58,6 +61,7 @@ def resolve_inputs(
         refresh=options.refresh,
         offline=options.offline,
         pins=options.pins,
+        known=options.known,
     )
     failures = loaded.findings()
     pool = ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="input")
@@ -76,14 +80,24 @@ def resolve_inputs(
         raise _failed(failures)
     nanos, common = results["nanos"]
     return Inputs(
-        nanos=nanos,
-        nanos_common=common,
-        gevulot=results.get("gevulot"),
-        ops=results.get("ops"),
-        gpu_assets=results.get("gpu-assets"),
-        base=found["base"],
-        gevulot_base=found["gevulot-base"],
+        nanos=_as_first_believed(access, nanos),
+        nanos_common=_as_first_believed(access, common),
+        gevulot=_as_first_believed(access, results.get("gevulot")),
+        ops=_as_first_believed(access, results.get("ops")),
+        gpu_assets=_as_first_believed(access, results.get("gpu-assets")),
+        base=_as_first_believed(access, found["base"]),
+        gevulot_base=_as_first_believed(access, found["gevulot-base"]),
     )
+
+
+@overload
+def _as_first_believed(access: Access, found: Input) -> Input: ...
+@overload
+def _as_first_believed(access: Access, found: Input | None) -> Input | None: ...
+def _as_first_believed(access: Access, found: Input | None) -> Input | None:
+    """What is pinned is believed because of the lock, which knows why it was at first."""
+    pin = access.pins.get(found.name) if found is not None else None
+    return replace(found, ground=pin.ground) if found is not None and pin is not None else found
 
 
 def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]:
@@ -111,7 +125,8 @@ def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Inp
         )  # fmt: skip
         tree = releases.unpacked(access, archive, url)
         pin = {**releases.file_pin(archive), **_cargo_lock(tree.path)}
-        return Input(name="gevulot", kind="archive", source=redact_url(url), pin=pin, path=tree.path)
+        ground = ground_of_download(access, url, archive, spec.sha256)
+        return Input(name="gevulot", kind="archive", source=redact_url(url), pin=pin, path=tree.path, ground=ground)
     written = spec.git or ""
     # A path of the host is relative to project.yaml; `host:path` and URLs are git's own.
     url = written if ":" in written else str((root / written).absolute())
@@ -123,7 +138,10 @@ def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Inp
     if locked and digest != (expected := locked.values.get("tree-sha256", digest)):
         raise differs(f"{redact_url(written)} at {commit}: the sha256 of its tree is", "gevulot", expected, digest)
     pin = {"commit": checkout.commit, "tree-sha256": digest, **_cargo_lock(checkout.entry.path)}
-    return Input(name="gevulot", kind="git", source=redact_url(written), pin=pin, path=checkout.entry.path)
+    return Input(
+        name="gevulot", kind="git", source=redact_url(written), pin=pin, path=checkout.entry.path,
+        ground="given" if is_commit(project.gevulot_ref or "") else ground_of_address(access.redirected(url)),
+    )  # fmt: skip
 
 
 def _cargo_lock(source: Path) -> dict[str, str]:

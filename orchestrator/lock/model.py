@@ -16,7 +16,7 @@ from orchestrator.errors import UsageError
 from orchestrator.inputs.requests import is_local, requests_of
 from orchestrator.project.load import read_text
 from orchestrator.project.model import Project
-from orchestrator.resolved import InputKind, InputName, Inputs, Pin
+from orchestrator.resolved import Ground, InputKind, InputName, Inputs, Pin
 from orchestrator.suggest import shown
 
 LOCK_VERSION = 1
@@ -48,12 +48,14 @@ _PACKAGE = r"^(?:pypi:)?[a-z0-9][a-z0-9+.-]{0,100}=[0-9A-Za-z.+:~-]{1,100}(?: sh
 
 
 class Entry(Document):
-    """One input: the request (`inputs.requests`), the kind that it was resolved as, and its pin."""
+    """One input: the request (`inputs.requests`), the kind that it was resolved as, its pin, and why it was believed
+    when it was first locked ("": an older lock)."""
 
     requested: dict[str, str | list[str]]
     kind: InputKind
     resolved: dict[str, str]
     packages: Many[Annotated[str, Field(pattern=_PACKAGE)]] = ()
+    ground: Ground | Literal[""] = ""
 
     @field_validator("kind")
     @classmethod
@@ -87,7 +89,7 @@ class Lock:
     def pins(self) -> dict[str, Pin]:
         """What resolution has to respect: everything but the user's own files, which are taken as they are."""
         return {
-            name: Pin(kind=entry.kind, values=entry.resolved, packages=entry.packages)
+            name: Pin(kind=entry.kind, values=entry.resolved, packages=entry.packages, ground=entry.ground)
             for name, entry in self.entries.items()
             if not entry.local
         }
@@ -100,7 +102,11 @@ def lock_of(project: Project, inputs: Inputs) -> Lock:
         found = inputs.get(name)
         if found is not None:
             entries[name] = Entry(
-                requested=dict(request), kind=found.kind, resolved=dict(found.pin), packages=tuple(found.packages)
+                requested=dict(request),
+                kind=found.kind,
+                resolved=dict(found.pin),
+                packages=tuple(found.packages),
+                ground=found.ground,
             )
     return Lock(entries=entries)
 
@@ -112,6 +118,8 @@ def lock_text(lock: Lock) -> str:
         inputs[name] = {"kind": entry.kind, "requested": dict(entry.requested), "resolved": dict(entry.resolved)}
         if entry.packages:
             inputs[name]["packages"] = list(entry.packages)
+        if entry.ground:
+            inputs[name]["ground"] = entry.ground
     return json.dumps({"version": LOCK_VERSION, "inputs": inputs}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 

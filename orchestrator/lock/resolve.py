@@ -9,6 +9,7 @@ from pathlib import Path
 from orchestrator.errors import InputError, UsageError
 from orchestrator.events import Emit, Notice
 from orchestrator.files import write_text
+from orchestrator.inputs.grounds import believed
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.requests import requests_of
 from orchestrator.inputs.resolve import Options, resolve_inputs
@@ -16,7 +17,7 @@ from orchestrator.inputs.store import Store
 from orchestrator.lock.changes import Change, changes
 from orchestrator.lock.model import Lock, lock_of, lock_text, read_lock
 from orchestrator.project.load import LoadedProject, lock_path
-from orchestrator.resolved import Inputs
+from orchestrator.resolved import Input, Inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +31,16 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class Updated:
-    """What `update_lock` did: the file, the differences to the lock before (None: there was none), the inputs."""
+    """What `update_lock` did: the file, the differences to the lock before (None: there was none), the inputs.
+
+    `first`: those that were believed now, as no lock said what they must be, or it was asked not to.
+    """
 
     path: Path
     before: Lock | None
     changes: Sequence[Change]
     inputs: Inputs
+    first: Sequence[Input]
 
 
 def resolve_locked(
@@ -66,7 +71,10 @@ def resolve_locked(
     if lock is not None:
         _local_changes(loaded, lock, inputs, emit, policy)
     if engine is not None and (lock is None or stale):
-        _write(path, lock_of(loaded.project, inputs), emit, stale)
+        after = lock_of(loaded.project, inputs)
+        _write(path, after, emit, stale)
+        if first := believed(each for each in inputs if _is_new(lock or Lock(), after, each)):
+            emit(Notice(text=f"locked on first use, because of: {first}"))
     return inputs
 
 
@@ -93,7 +101,14 @@ def update_lock(
     after = lock_of(loaded.project, inputs)
     if write and (before is None or lock_text(after) != lock_text(before)):
         write_text(path, lock_text(after))
-    return Updated(path=path, before=before, changes=changes(old, after), inputs=inputs)
+    first = [each for each in inputs if _is_new(old, after, each)]
+    return Updated(path=path, before=before, changes=changes(old, after), inputs=inputs, first=first)
+
+
+def _is_new(old: Lock, after: Lock, found: Input) -> bool:
+    """Whether the lock says of an input what no lock said before: another content, or another ground."""
+    before, now = old.entries.get(found.name), after.entries.get(found.name)
+    return now is not None and (before is None or (before.resolved, before.ground) != (now.resolved, now.ground))
 
 
 def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
