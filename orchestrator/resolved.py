@@ -68,19 +68,26 @@ class Pin:
 class Inputs:
     """All inputs of one project. What a project doesn't use is None.
 
-    `nanos.path` is a directory with kernel.img and, as far as there, boot.img and klibs/. `ops` is None with
-    the native packer. `nanos_common` (ops's common.tar.gz) is None for the stub kernel, and for a local
-    kernel directory without one. `base` and `gevulot_base` are None when they were resolved without an
-    engine.
+    `nanos` is None for an image that Nanos does not boot; its path is a directory with kernel.img and, as far as
+    there, boot.img and klibs/. `ops` is None with the native packer. `nanos_common` (ops's common.tar.gz) is None for
+    the stub kernel, and for a local kernel directory without one. `base` and `gevulot_base` are None when they were
+    resolved without an engine.
     """
 
-    nanos: Input
+    nanos: Input | None = None
     nanos_common: Input | None = None
     gevulot: Input | None = None
     ops: Input | None = None
     gpu_assets: Input | None = None
     base: Input | None = None
     gevulot_base: Input | None = None
+
+    @property
+    def nanos_kernel(self) -> Input:
+        """`nanos` of an image that Nanos boots."""
+        if self.nanos is None:
+            raise ValueError("an image that Nanos boots needs its kernel")
+        return self.nanos
 
     def __iter__(self) -> Iterator[Input]:
         """Every input that is there, in a fixed order."""

@@ -12,7 +12,6 @@ from orchestrator.engine.base import BuildRequest, BuildSecret, LayerLostError, 
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Notice
 from orchestrator.network import CA_SECRET
-from orchestrator.packers.ops import explain
 from orchestrator.plan.origins import line_in_script, origin_of
 from orchestrator.project.load import LoadedProject
 
@@ -61,10 +60,10 @@ def forget(job: Job, image_id: str) -> None:
 def _explained(failure: StepFailedError, job: Job, made: Assembled) -> BuildStepError:
     """A failed step in words: its last lines, where it came from in project.yaml, what to do."""
     loaded = job.order.loaded
-    origin = origin_of(failure.stage, failure.instruction, job.plan.origins)
-    if origin is not None and origin.field == "ops":
-        base = explain(failure.tail)
-        message, remedy = base.message, base.remedy
+    origin = origin_of(failure.stage, failure.instruction, job.plan)
+    known = job.plan.image.explain(origin.field, failure.tail) if origin is not None else None
+    if known is not None:
+        message, remedy = known.message, known.remedy
     else:
         status = f" with status {failure.status}" if failure.status is not None else ""
         message = f"the build step failed{status}" if failure.instruction else failure.message

@@ -18,8 +18,6 @@ from orchestrator.containerfile.assemble import Assembled, Dialect, assemble, as
 from orchestrator.engine.base import Engine
 from orchestrator.errors import EngineError, VerificationError
 from orchestrator.events import Notice
-from orchestrator.gpu.compatibility import GPU_KLIB
-from orchestrator.gpu.directory import check_assets
 from orchestrator.inputs.resolve import Options
 from orchestrator.lock.resolve import Policy, resolve_locked
 from orchestrator.plan.make import make_plan
@@ -47,7 +45,7 @@ def prepared(order: Order) -> Job:
     policy = Policy(locked=options.locked, offline=options.offline, options=Options(store=order.store))
     inputs = resolve_locked(order.loaded, order.engine, order.emit, policy)
     _check_gpu_assets(order, inputs)
-    plan = make_plan(order.loaded, order.manifest, inputs)
+    plan = make_plan(order.loaded, order.settings, inputs)
     job = Job(order=order, inputs=inputs, plan=plan)
     if plan.shim is not None:
         job = _with_shim(job)
@@ -58,16 +56,8 @@ def _check_gpu_assets(order: Order, inputs: Inputs) -> None:
     """VerificationError for GPU assets that no image could work with: said before the build, not after it."""
     if inputs.gpu_assets is None:
         return
-    assets, nanos = inputs.gpu_assets.local, inputs.nanos.path
-    klibs = [assets / GPU_KLIB, *([nanos / "klibs" / GPU_KLIB] if nanos else [])]
-    kernel = nanos / "kernel.img" if nanos else None
     with phase(order.emit, "inputs", "check that the GPU assets fit together"):
-        findings = check_assets(
-            assets,
-            order.loaded.project.gpu_families,
-            kernel=kernel if kernel is not None and kernel.is_file() else None,
-            klib=next((each for each in klibs if each.is_file()), None),
-        )
+        findings = order.kind.check_gpu_assets(order.loaded.project, inputs)
         placed = order.loaded.findings()
         for each in findings:
             placed.place(each, "gpu-assets")

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, StepFinished, StepStarted
+from orchestrator.image_kind import GuestSettings, ImageKind
 from orchestrator.inputs.store import Store
-from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.plan.model import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets
@@ -33,7 +33,8 @@ class Order:
     """What is asked for, before any input is known."""
 
     loaded: LoadedProject
-    manifest: EffectiveManifest
+    kind: ImageKind
+    settings: GuestSettings
     engine: Engine
     store: Store
     secrets: ProjectSecrets

@@ -34,12 +34,14 @@ from orchestrator.cli.parameters import (
     project_argument,
     trust_option,
 )
-from orchestrator.errors import ExitCode, OrchestratorError, UsageError
+from orchestrator.errors import ExitCode, OrchestratorError, UsageError, VerificationError
 from orchestrator.events import Notice
 from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
-    from orchestrator.build.pipeline import Checked, Result
+    from orchestrator.build.check import Checked
+    from orchestrator.build.last_build import Asked, LastBuild
+    from orchestrator.build.result import Result
 
 
 @click.command(short_help="Write a commented project.yaml and a sample program.")
@@ -62,7 +64,7 @@ def init(directory: Path, gpu: bool, language: str) -> None:
 @json_failures
 def check(project: Path, as_json: bool) -> None:
     """Validate project.yaml, the manifest and the paths they name. Needs no engine or network, and writes nothing."""
-    from orchestrator.build.pipeline import check_project
+    from orchestrator.build.check import check_project
 
     findings = check_project(project).findings
     if as_json:
@@ -80,7 +82,8 @@ def check(project: Path, as_json: bool) -> None:
 @progress_option
 def render(project: Path, output: Path | None, progress: str) -> None:
     """Print the Containerfile; with -o, write it and its whole context, to build by hand."""
-    from orchestrator.build.pipeline import check_project, render_context, render_text
+    from orchestrator.build.check import check_project
+    from orchestrator.build.pipeline import render_context, render_text
     from orchestrator.cli.progress import make_progress
 
     checked = check_project(project)
@@ -126,6 +129,9 @@ def _bases_by_hand(checked: Checked) -> Iterator[str]:
 @click.option("--locked", is_flag=True, help="Require an up-to-date project.lock; fail instead of updating it.")
 @click.option("--offline", is_flag=True, help="Use no network: inputs come from the cache, build steps get none.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
+@click.option(
+    "--verify-cached", is_flag=True, help="Build also where nothing has changed, and fail if the image is another one."
+)
 @trust_option
 @click.option("--sign", type=PATH, metavar="KEY.PEM", help="Sign the provenance with this ed25519 private key.")
 @json_option
@@ -138,43 +144,91 @@ def build(  # noqa: PLR0913 - one parameter an option
     locked: bool,
     offline: bool,
     no_cache: bool,
+    verify_cached: bool,
     trust_project: bool,
     sign: Path | None,
     as_json: bool,
 ) -> None:
-    """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project."""
+    """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project.
+
+    A project of which nothing has changed since its last build is left as it is, without asking an engine.
+    """
+    from orchestrator.build.last_build import Asked, LastBuild
+
+    done: list[_Done] = []
+    wanted: list[_Wanted] = []
+    # What is finished is finished, also when a later project fails.
+    with _answering(done, as_json=as_json):
+        ready = _checked(projects, trust=trust_project)
+        for number, each in enumerate(ready):
+            asked = Asked(checked=each, output=output, engine=engine, locked=locked, offline=offline, sign=sign)
+            last = LastBuild(asked)
+            found = last.unchanged()
+            if found is None or no_cache or verify_cached:
+                wanted.append(_Wanted(number=number, asked=asked, last=last, before=found))
+            else:
+                done.append(_Done(number=number, result=found))
+        if wanted:
+            _build_all(wanted, done, no_cache=no_cache, progress=progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """A build to do, and its place among those asked for. `before` is its last one, when nothing has changed since."""
+
+    number: int
+    asked: Asked
+    last: LastBuild
+    before: Result | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    """A finished build, its place among those asked for, and how long it took: None where it had nothing to do."""
+
+    number: int
+    result: Result
+    seconds: float | None = None
+
+
+def _build_all(wanted: Sequence[_Wanted], done: list[_Done], *, no_cache: bool, progress: str) -> None:
+    """Build one after the other on one engine; what is finished goes to `done` at once."""
     from orchestrator.build.pipeline import build_project
     from orchestrator.build.state import BuildOptions
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
     from orchestrator.provenance.dsse import load_signing_key
 
-    options = BuildOptions(locked=locked, offline=offline, no_cache=no_cache)
-    done: list[_Done] = []
-    # What is finished is finished, also when a later project fails.
-    with _answering(done, as_json=as_json):
-        ready = _checked(projects, trust=trust_project)
-        key = None if sign is None else load_signing_key(sign)
-        with make_progress(progress) as shown, closing(connect(engine, emit=shown.emit)) as connected:
-            for number, each in enumerate(ready, start=1):
-                if len(ready) > 1:
-                    shown.emit(Notice(text=f"building {each.loaded.project.name} ({number} of {len(ready)})"))
-                began = time.monotonic()
-                result = build_project(each, connected, output=output, emit=shown.emit, options=options, sign=key)
-                done.append(_Done(result=result, seconds=time.monotonic() - began))
+    first = wanted[0].asked
+    options = BuildOptions(locked=first.locked, offline=first.offline, no_cache=no_cache)
+    key = None if first.sign is None else load_signing_key(first.sign)
+    with make_progress(progress) as shown, closing(connect(first.engine, emit=shown.emit)) as connected:
+        for number, each in enumerate(wanted, start=1):
+            checked, began = each.asked.checked, time.monotonic()
+            if len(wanted) > 1:
+                shown.emit(Notice(text=f"building {checked.loaded.project.name} ({number} of {len(wanted)})"))
+            result = build_project(
+                checked, connected, output=each.asked.output, emit=shown.emit, options=options, sign=key
+            )
+            done.append(_Done(number=each.number, result=result, seconds=time.monotonic() - began))
+            each.last.remember(result)
+            if each.before is not None:
+                _require_same(each.before, result)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Done:
-    """A finished build and how long it took."""
-
-    result: Result
-    seconds: float
+def _require_same(before: Result, now: Result) -> None:
+    """VerificationError where a build of the same things gave another image."""
+    old, new = before.document.image.blake3, now.document.image.blake3
+    if old != new:
+        raise VerificationError(
+            f"{now.image}: nothing that decides the image has changed, but its BLAKE3 was {old} and is now {new}",
+            remedy="a step of the build gives other bytes each time, or reads from the network; pin what it reads",
+        )
 
 
 def _checked(projects: Sequence[Path], *, trust: bool) -> list[Checked]:
     """All files are read before anything runs: a typo in the last project costs no build of the first."""
-    from orchestrator.build.pipeline import check_project, require_secrets
+    from orchestrator.build.check import check_project, require_secrets
 
     ready: list[Checked] = []
     wrong: list[UsageError] = []
@@ -215,11 +269,13 @@ def _answering(done: Sequence[_Done], *, as_json: bool) -> Iterator[None]:
         say("the interrupted build wrote no image; `orchestrator clean` removes what it left behind")
         raise
     finally:
+        done = sorted(done, key=lambda each: each.number)
         for each in done:
             _say_built(each)
         if as_json:
             from orchestrator.receipt.document import receipt_document
 
+            document["unchanged"] = [each.result.document.name for each in done if each.seconds is None]
             answer_json({**document, "built": [receipt_document(each.result.document) for each in done]})
         for each in () if as_json else done:
             answer(str(each.result.image))
@@ -227,7 +283,10 @@ def _answering(done: Sequence[_Done], *, as_json: bool) -> Iterator[None]:
 
 def _say_built(done: _Done) -> None:
     receipt = done.result.document
-    say(f"{receipt.name}: built and verified in {seconds(done.seconds)}")
+    if done.seconds is None:
+        say(f"{receipt.name}: nothing has changed since it was built and verified ({receipt.finished})")
+    else:
+        say(f"{receipt.name}: built and verified in {seconds(done.seconds)}")
     say(f"  image     {receipt.image.path} ({size(receipt.image.size)})")
     say(f"  BLAKE3    {receipt.image.blake3}")
     say(f"  receipt   {done.result.receipt}")

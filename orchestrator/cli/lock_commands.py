@@ -51,7 +51,7 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
 
     Each is pinned by commit, digest or sha256, in the file beside PROJECT.YAML.
     """
-    from orchestrator.build.pipeline import check_project
+    from orchestrator.build.check import check_project
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
     from orchestrator.lock.resolve import known_names, update_lock
@@ -215,7 +215,8 @@ def bundle_export(project: Path, output: Path, engine: str, progress: str, trust
 
     On the other machine: `orchestrator cache import FILE`, then `orchestrator build --offline --locked PROJECT.YAML`.
     """
-    from orchestrator.build.pipeline import check_project, export_bundle
+    from orchestrator.build.check import check_project
+    from orchestrator.build.pipeline import export_bundle
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
 

@@ -54,6 +54,7 @@ def run_workflow(  # noqa: PLR0913 - one parameter an option
     The files of a program's result go to the next one. Exit 0: every program gave a result; 7: one did not, and the
     programs after it were not run.
     """
+    from orchestrator.kinds import boot, rehearse
     from orchestrator.run.sandbox.rehearsal import Options
     from orchestrator.run.workflow.document import read_workflow
     from orchestrator.run.workflow.execution import Done, booted, find_images, rehearsed
@@ -72,7 +73,8 @@ def run_workflow(  # noqa: PLR0913 - one parameter an option
             for each in done.files:
                 answer(f"  {each.path}  {size(each.size)}  BLAKE3 {each.blake3}")
 
-    runner = booted(timeout) if in_qemu else rehearsed(Options(engine=engine, timeout=timeout), say_notice)
+    options = Options(engine=engine, timeout=timeout)
+    runner = booted(boot, timeout) if in_qemu else rehearsed(rehearse, options, say_notice)
     done = run(steps, images, workflow.parent, runner, told, output)
     failed = done[-1].error
     if as_json:

@@ -17,8 +17,10 @@ from orchestrator.containerfile.render import (
     render_scripts,
     render_shim,
 )
+from orchestrator.containerfile.sources import user_sources
 from orchestrator.containerfile.tree import HostTree
 from orchestrator.events import Emit, ignore
+from orchestrator.image_kind import ContextFile
 from orchestrator.network import SSH_MOUNT, ca_bundle
 from orchestrator.plan.model import Plan
 from orchestrator.project.load import LoadedProject
@@ -75,8 +77,7 @@ def assemble(
         parts += program_parts(loaded, plan, inputs, exclude)
     if plan.shim is not None and plan.shim.prebuilt is None and inputs.gevulot is not None:
         parts.append(_sources(inputs.gevulot.local))
-    if plan.packer == "ops":
-        parts += _ops_parts(plan, inputs)
+    parts += [_kinds_own(each) for each in plan.image.context(inputs)]
     return Assembled(
         containerfile=containerfile,
         manifest=manifest,
@@ -117,8 +118,7 @@ def script_parts(scripts: Mapping[str, str]) -> list[Part]:
 
 def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequence[Path] = ()) -> list[Part]:
     """What the stage `program` copies, its script aside: the sources, the finished shim, the GPU assets."""
-    context = (loaded.root / loaded.project.build.context).resolve()
-    parts: list[Part] = [HostTree(prefix="src", source=context, ignore_file=True, exclude=tuple(exclude), sources=True)]
+    parts: list[Part] = [user_sources(loaded, exclude)]
     if plan.shim is not None and plan.shim.prebuilt is not None:
         parts.append(HostTree(prefix="shim", source=plan.shim.prebuilt, mtime=LATER))
     if inputs.gpu_assets is not None:
@@ -144,18 +144,12 @@ def _sources(local: Path) -> Part:
     return HostTree(prefix="gevulot", source=local, exclude=(local / "target", local / ".git"))
 
 
-def _ops_parts(plan: Plan, inputs: Inputs) -> list[Part]:
-    """ops, and its home as it would be after the downloads that it makes."""
-    if inputs.ops is None:
-        raise ValueError("the ops packer needs the ops binary among its inputs")
-    parts: list[Part] = [
-        HostFile(path="ops/ops", source=inputs.ops.local, executable=True),
-        Content(path="nanos/latest.txt", data=plan.nanos_version.encode()),
-        HostTree(prefix=f"nanos/{plan.nanos_version}", source=inputs.nanos.local),
-    ]
-    if inputs.nanos_common is not None:
-        parts.append(HostFile(path="nanos/common.tar.gz", source=inputs.nanos_common.local))
-    return parts
+def _kinds_own(file: ContextFile) -> Part:
+    if isinstance(file.content, bytes):
+        return Content(path=file.path, data=file.content, executable=file.executable)
+    if file.content.is_dir():
+        return HostTree(prefix=file.path, source=file.content)
+    return HostFile(path=file.path, source=file.content, executable=file.executable or None)
 
 
 def _certificates(loaded: LoadedProject) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX
-from orchestrator.inputs.transfer import is_export
+from orchestrator.label import EXPORT
 from orchestrator.text import parse_json
 
 MARK = "rendered by gevulot-orchestrator"
@@ -36,7 +36,7 @@ def names_of_ours(directory: Path, entries: Sequence[os.DirEntry[str]]) -> set[s
         if entry.is_dir(follow_symlinks=False):
             if _is_rendered(path):
                 found |= {entry.name, f"{entry.name}.ca.crt"}
-        elif _is_project_lock(path, names) or (entry.name.endswith(_EXPORTS) and is_export(path)):
+        elif _is_project_lock(path, names) or (entry.name.endswith(_EXPORTS) and _is_export(path)):
             found.add(entry.name)
     return found & names
 
@@ -77,6 +77,20 @@ def _is_project_lock(path: Path, names: Collection[str]) -> bool:
     if not any(path.name.removesuffix(LOCK_SUFFIX) + end in names for end in _PROJECTS):
         return False
     return _json(path).keys() == {"version", "inputs"}
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a file is one that `cache export` or `bundle export` wrote, whole or not, by its first bytes."""
+    # Here, not above: few contexts hold such a file, and a build that has nothing to do walks through them too.
+    from orchestrator.archive import ArchiveError, Limits, unpacked
+
+    try:
+        if path.is_symlink() or not path.is_file():
+            return False
+        with path.open("rb") as raw:
+            return unpacked(raw, Limits()).read(len(EXPORT) + 1) == f"{EXPORT}\0".encode()
+    except (OSError, ArchiveError):
+        return False
 
 
 def _json(path: Path) -> dict[str, object]:

@@ -51,8 +51,8 @@ def _rendered(template: str, plan: Plan, mounts: bool, ssh: str) -> str:
 
 
 def render_manifest(plan: Plan) -> str:
-    """The manifest that `ops build` reads in the container: JSON, two spaces, final newline."""
-    return json.dumps(plan.ops_manifest, indent=2, ensure_ascii=False) + "\n"
+    """What the guest is told (`ops build` reads it in the container): JSON, two spaces, final newline."""
+    return json.dumps(plan.image.manifest, indent=2, ensure_ascii=False) + "\n"
 
 
 def render_scripts(plan: Plan) -> dict[str, str]:

@@ -77,7 +77,7 @@ class ApiEngine:
         emit(StepFinished(id=step, seconds=time.monotonic() - began))
         digest = self.image_digest(reference)
         if digest is None:
-            raise EngineError(f"the engine pulled {reference} but does not have it", remedy="see its log")
+            raise EngineError(f"the engine pulled {reference} but does not have it", remedy="look at the engine's log")
         return digest
 
     def _pull(self, reference: str, step: str, emit: Emit) -> None:
@@ -115,11 +115,15 @@ class ApiEngine:
         ) as messages:
             for message in messages:
                 if problem := error_text(message):
-                    raise EngineError(f"the engine can't import {tar.name}: {problem}", remedy="see its log")
+                    raise EngineError(
+                        f"the engine failed to import {tar.name}: {problem}", remedy="look at the engine's log"
+                    )
                 status = str(message.get("status", ""))
                 image = status if status.startswith("sha256:") else image
         if not image:
-            raise EngineError(f"the engine imported {tar.name} without naming the image", remedy="see its log")
+            raise EngineError(
+                f"the engine imported {tar.name} without naming the image", remedy="look at the engine's log"
+            )
         # Named in a second step: the two engines read `repo` and `tag` of an import differently.
         name, version = split_reference(tag)
         self._api.json("POST", f"/images/{reference_path(image)}/tag", params={"repo": name, "tag": version})
@@ -140,14 +144,18 @@ class ApiEngine:
         with self._api.post_stream("/images/load", params={"quiet": True}, data=_file_chunks(archive)) as messages:
             for message in messages:
                 if problem := error_text(message):
-                    raise InputError(f"the engine can't load {archive.name}: {problem}", remedy="make the bundle again")
+                    raise InputError(
+                        f"the engine failed to load {archive.name}: {problem}", remedy="make the bundle again"
+                    )
                 said = str(message.get("stream", "")).strip() or said
         # "Loaded image: NAME" of Docker and Podman, "Loaded image ID: sha256:…" of Docker for one without a name.
         loaded = (
             said.rpartition(": ")[2].split(",")[0] if "sha256:" not in said else "sha256:" + said.rpartition(":")[2]
         )
         if not loaded:
-            raise EngineError(f"the engine loaded {archive.name} without naming the image", remedy="see its log")
+            raise EngineError(
+                f"the engine loaded {archive.name} without naming the image", remedy="look at the engine's log"
+            )
         name, version = split_reference(tag)
         self._api.json("POST", f"/images/{reference_path(loaded)}/tag", params={"repo": name, "tag": version})
         return self.image_digest(tag) or ""
@@ -290,4 +298,4 @@ def _file_chunks(path: Path) -> Iterator[bytes]:
             while chunk := file.read(_CHUNK):
                 yield chunk
     except OSError as error:
-        raise InputError(f"can't read {path}: {error.strerror}", remedy="make it again") from error
+        raise InputError(f"cannot read {path}: {error.strerror}", remedy="make it again") from error

@@ -86,7 +86,7 @@ class PodmanEngine(ApiEngine):
         sent = _Sent(request)
         if request.ssh and not self._info.ssh:
             raise EngineError(
-                f"Podman at {self._info.endpoint} is not on this machine and can't reach its ssh agent",
+                f"Podman at {self._info.endpoint} is on another machine and cannot reach this machine's ssh agent",
                 remedy="build on this machine (--engine private), or with Docker",
             )
         log, image, headers = PodmanLog(steps), "", config_header(logins_of(request))
@@ -111,7 +111,7 @@ class PodmanEngine(ApiEngine):
         its working containers itself.
         """
         if not self._info.endpoint.startswith("unix://"):
-            emit(Notice(text="Podman is not on this machine: it finishes the current step before it stops"))
+            emit(Notice(text="Podman is on another machine: it finishes the current step before it stops"))
             return
         until = time.monotonic() + CANCEL_TIMEOUT
         quiet = 0

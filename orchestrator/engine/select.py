@@ -97,7 +97,7 @@ def candidates() -> list[Finding]:
     _look_at_runtimes(findings)
     if not usable and private.severity is not Severity.NOTE:
         remedy = "install podman and runc (Debian: apt-get install podman runc), or start Docker"
-        findings.error("engine-none", "", "no container engine can be used", remedy)
+        findings.error("engine-none", "", "no usable container engine", remedy)
     return findings.found
 
 
@@ -137,7 +137,7 @@ def _open(place: _Place, attempts: list[Attempt]) -> RunningEngine | None:
         )
 
     if not place.endpoint.startswith(SCHEMES):
-        failed(f"{place.endpoint} is of a kind that is not supported", "use unix:// or tcp://, or forward its socket")
+        failed(f"{place.endpoint} has an unsupported scheme", "use unix:// or tcp://, or forward its socket")
         return None
     try:
         api = Api(place.endpoint, timeout=ANSWER_TIMEOUT)
@@ -162,11 +162,11 @@ def _remedy(place: _Place, reason: Gone) -> str:
         if place.kind == "":
             return "start the engine that serves it, or check the URL"
         return (
-            "start it (systemctl start podman.socket) or leave it: a private one can be used"
+            "start it (systemctl start podman.socket) or ignore this: a private one can be used"
             if podman
             else "start it (systemctl start docker) or use --engine podman"
         )
-    return "see whether the engine runs and look at its log"
+    return "check that the engine is running, and look at its log"
 
 
 def _why_private(spec: str, attempts: list[Attempt]) -> str:
@@ -180,10 +180,10 @@ def _why_private(spec: str, attempts: list[Attempt]) -> str:
 def _none(spec: str, attempts: list[Attempt]) -> EngineError:
     if len(attempts) == 1:
         only = attempts[0]
-        return EngineError(f"{only.what} can't be used: {only.problem}", remedy=only.remedy)
+        return EngineError(f"cannot use {only.what}: {only.problem}", remedy=only.remedy)
     tried = "\n".join(str(attempt) for attempt in attempts)
     return EngineError(
-        f"no container engine can be used (asked for: {spec}). Tried:\n{tried}",
+        f"no usable container engine (requested: {spec}). Tried:\n{tried}",
         remedy="`orchestrator doctor` shows more",
     )
 

@@ -59,7 +59,7 @@ def check_asset_tree(tree: Tree, *, families: Sequence[str] = ()) -> Iterator[Fi
     if not check.libraries["libcuda"]:
         yield error(
             "gpu-driver-library-missing",
-            "the GPU assets hold no libcuda.so.VERSION: a CUDA program finds no device without it",
+            "the GPU assets have no libcuda.so.VERSION: without it, a CUDA program finds no device",
             "add NVIDIA's user libraries of the klib's driver version to gpu-assets",
         )
 
@@ -121,7 +121,7 @@ class _Check:
         if len(firmware) > 1:
             yield error(
                 "gpu-firmware-versions",
-                f"firmware of several driver versions is packed ({', '.join(firmware)}): the klib loads one alone",
+                f"firmware of several driver versions is packed ({', '.join(firmware)}): the klib loads only one",
                 "keep the directory of the klib's driver version",
             )
         yield from self._family_parts()
@@ -161,7 +161,7 @@ class _Check:
                     yield warning(
                         "gpu-version-mismatch",
                         f"{library.path} does not mention the firmware's driver version"
-                        f" ({', '.join(self.look.firmware)}): the driver refuses a library of another version",
+                        f" ({', '.join(self.look.firmware)}): the driver rejects a library of another version",
                         _SAME_ASSETS,
                     )
             elif self.driver is not None and library.version != self.driver:
@@ -173,14 +173,14 @@ class _Check:
         if "/compat/" in library.path or (name == "libcuda" and newer and self.driver in others):
             return error(
                 "gpu-compat-library",
-                f"{library.path} is cuda-compat's, of driver {library.version}: the guest's driver {self.driver}"
-                " refuses it as an API mismatch",
+                f"{library.path} is from cuda-compat, for driver {library.version}: the guest's driver {self.driver}"
+                " rejects it (API mismatch)",
                 "take libcuda.so.1 from gpu-assets; leave CUDA's compat directory out of the search",
             )
         return error(
             "gpu-version-mismatch",
             f"{library.path} is from driver {library.version}, firmware and klib are from {self.driver}:"
-            " the driver refuses it (API mismatch)",
+            " the driver rejects it (API mismatch)",
             _SAME_ASSETS,
         )
 
@@ -199,7 +199,7 @@ class _Check:
             yield error(
                 "gpu-klib-nanos",
                 f"klib gpu_nvidia was built for Nanos {', '.join(sorted(klib))}, the kernel is"
-                f" {', '.join(sorted(kernel))}: the kernel halts at what it misses, or misbehaves",
+                f" {', '.join(sorted(kernel))}: the kernel halts on a missing symbol, or misbehaves",
                 "take the klib built for that release, or set nanos.version to the klib's",
             )
 
@@ -235,7 +235,7 @@ class _Check:
                 yield error(
                     "gpu-glibc-mixed",
                     f"{path} is of glibc {other}, the loader {loader} of {own}: the program dies before main",
-                    "stage both from the base that the program was linked in; keep a C library out of gpu-assets",
+                    "stage both from the base that the program was linked in; do not put a C library into gpu-assets",
                 )
 
     def missing_libraries(self) -> Iterator[Finding]:
@@ -247,7 +247,7 @@ class _Check:
                 if name not in names:
                     yield error(
                         "gpu-cudart-missing",
-                        f"{path} needs {name}, which is not packed: it does not start",
+                        f"{path} needs {name}, which is not packed, so it does not start",
                         f"add {name} to stage.extra, or link with nvcc -cudart static",
                     )
         if self.libraries["libcuda"]:
@@ -256,7 +256,7 @@ class _Check:
         if self.program in self.look.elves:
             yield (error if uses else warning)(
                 "gpu-driver-library-missing",
-                "no libcuda.so.1 is packed: a CUDA program finds no device without it",
+                "no libcuda.so.1 is packed: without it, a CUDA program finds no device",
                 "add libcuda.so.1 to stage.extra",
             )
 

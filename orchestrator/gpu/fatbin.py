@@ -94,7 +94,7 @@ class _Walk:
                 _, _, header, size = _CONTAINER.unpack(self._bytes(found, _CONTAINER.size))
                 stop = found + header + size
                 if header < _CONTAINER.size or stop > end:
-                    raise FatbinError("damaged GPU code: a container reaches over its section's end")
+                    raise FatbinError("damaged GPU code: a container extends past the end of its section")
                 yield from self._container(found + header, stop, number)
                 number += 1
                 at = stop
@@ -131,7 +131,7 @@ class _Walk:
             called = text[name : name + 32].split(b"\0")[0].decode("latin-1")
             if called in SECTIONS and kind != 8:
                 if offset + size > self._size:
-                    raise FatbinError("damaged ELF file: a section reaches over the file's end")
+                    raise FatbinError("damaged ELF file: a section extends past the end of the file")
                 found.setdefault(called, []).append((offset, offset + size))
         # After nvlink the relocatable code is still in the file, but the driver gets only what was linked.
         yield from next((found[name] for name in SECTIONS if name in found), [])
@@ -150,11 +150,11 @@ class _Walk:
         while stop - at >= _ENTRY.size:
             self._count += 1
             if self._count > _MAX_ENTRIES:
-                raise FatbinError("damaged GPU code: more entries than any real file has")
+                raise FatbinError("damaged GPU code: there are more entries than in any real file")
             fields = _ENTRY.unpack(self._bytes(at, _ENTRY.size))
             kind, header, payload = fields[0], fields[2], fields[3]
             if header < _ENTRY.size or at + header + payload > stop:
-                raise FatbinError("damaged GPU code: an entry reaches over its container's end")
+                raise FatbinError("damaged GPU code: an entry extends past the end of its container")
             if kind in _KINDS:
                 yield self._entry(fields, at + header, number)
             at += header + payload

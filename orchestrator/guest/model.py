@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+
+from orchestrator.text import parse_toml
 
 _HERE: Final = Path(__file__).parent
 _VERSIONS: Final = ("0.1.51",)
@@ -151,7 +152,7 @@ def call_numbers() -> Mapping[str, int]:
 
 @cache
 def _load(version: str) -> Guest:
-    table = tomllib.loads((_HERE / f"nanos-{version}.toml").read_text(encoding="utf-8"))
+    table = parse_toml((_HERE / f"nanos-{version}.toml").read_text(encoding="utf-8"))
     sections = {name: table[name] for name in ("modes", "values", "ioctl")}
     return Guest(
         version=table["version"],

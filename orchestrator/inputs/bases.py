@@ -49,12 +49,12 @@ def resolve_base(access: Access, base: Base, engine: ImageStore, name: InputName
         found = _image(engine, asked, engine.image_digest(reference) or "")
         return replace(found, ground=exact or "registry")
     if digest is not None:
-        access.emit(Notice(text=f"{reference} could not be pulled; using the one that is here", level="warning"))
+        access.emit(Notice(text=f"{reference} could not be pulled; using the local copy", level="warning"))
         return replace(_image(engine, asked, digest), ground=exact or "engine")
     if base.bootstrap is None:
         raise InputError(
             f"{reference} could not be pulled: {failure}",
-            remedy=f"{failure.remedy}; or give the base as {{image: …, bootstrap: {{debian: bookworm,"
+            remedy=f"{failure.remedy}; or write the base as {{image: …, bootstrap: {{debian: bookworm,"
             " packages: […]}} to make it from Debian packages",
         )
     short = str(failure).strip().splitlines()[0][:160] if str(failure).strip() else "no reason given"
@@ -105,7 +105,9 @@ class _Failure:
 def _pulled(access: Access, reference: str, engine: ImageStore) -> _Failure | None:
     """Pull `reference`; None when that worked, else why it did not."""
     if access.offline:
-        return _Failure("--offline fetches nothing", "build once without --offline, or import a bundle that has it")
+        return _Failure(
+            "--offline forbids fetching it", "build once without --offline, or import a bundle that contains it"
+        )
     failure = _failed_pulls.reason(engine, reference)
     if failure is None:
         try:
@@ -157,10 +159,10 @@ def _locked(access: Access, asked: _Asked, engine: ImageStore, pin: Pin) -> Inpu
         return _image_input(asked, pin.values, exact)
     if access.offline:
         raise not_in_cache(f"{asked.base.image} ({digest})")
-    here = f"; the {asked.reference} that is here is {found}" if found else ""
+    here = f"; the local {asked.reference} is {found}" if found else ""
     raise InputError(
         f"{exact}, which the lock names, could not be pulled: {failure}{here}",
-        remedy=f"check the network; or take what is there now: `orchestrator lock PROJECT.YAML --upgrade {asked.name}`",
+        remedy=f"check the network, or accept the new image: `orchestrator lock PROJECT.YAML --upgrade {asked.name}`",
     )
 
 
@@ -192,7 +194,7 @@ def _not_the_image(access: Access, asked: _Asked, image: SavedImage, pin: Pin) -
         error = InputError(
             f"{what} is {image.id}, and the lock, which has no image-id, doesn't say whether that is"
             f" {pin.values['digest']}",
-            remedy=f"where there is a network: `orchestrator lock PROJECT.YAML --upgrade {asked.name}`",
+            remedy=f"with network access, run `orchestrator lock PROJECT.YAML --upgrade {asked.name}`",
         )
     if access.offline:
         raise error
@@ -208,7 +210,9 @@ def load_image(store: Store, engine: ImageStore, image: SavedImage, tag: str) ->
         engine.load(archive, tag)
     found = engine.image_id(tag)
     if found not in ("", image.id):
-        raise InputError(f"{tag}: the engine loaded {found}, the archive holds {image.id}", remedy="see its log")
+        raise InputError(
+            f"{tag}: the engine loaded {found}, but the archive holds {image.id}", remedy="look at the engine's log"
+        )
 
 
 def saved_key(digest: str) -> str:

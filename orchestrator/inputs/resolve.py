@@ -21,12 +21,11 @@ from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.known import Known, known_files
 from orchestrator.inputs.magic import expect_archive
 from orchestrator.inputs.store import Store
+from orchestrator.inputs.trees import GEVULOT_SKIP
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.model import Gevulot, Project
 from orchestrator.resolved import Input, Inputs, Pin, redact_url
 
-GEVULOT_SKIP = (".git", "target")
-"""What a local gevulot tree holds at its top that is no source: neither pinned nor to be copied."""
 _WORKERS = 4
 
 
@@ -78,7 +77,7 @@ def resolve_inputs(
     results = {name: _result(future, name, failures) for name, future in futures.items()}
     if failures.found:
         raise _failed(failures)
-    nanos, common = results["nanos"]
+    nanos, common = results.get("nanos", (None, None))
     return Inputs(
         nanos=_as_first_believed(access, nanos),
         nanos_common=_as_first_believed(access, common),
@@ -110,7 +109,7 @@ def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]
         jobs["gpu-assets"] = lambda: releases.gpu_assets(access, project.gpu_assets, project.nanos.release, root)
     if (gevulot := project.gevulot) is not None:
         jobs["gevulot"] = lambda: _gevulot(access, gevulot, project, root)
-    return jobs
+    return {name: job for name, job in jobs.items() if name not in loaded.unused}
 
 
 def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Input:

@@ -68,7 +68,7 @@ class Entry(Document):
     def _is_pinned(self) -> Self:
         for key, text in self.resolved.items():
             if key not in _FORMS or not _FORMS[key].fullmatch(text):
-                raise ValueError(f"resolved.{shown(key)} is not what it should be")
+                raise ValueError(f"resolved.{shown(key)} does not have the expected form")
         missing = [key for key in _NEEDED[self.kind] if key not in self.resolved]
         if missing:
             raise ValueError(f"resolved lacks {', '.join(missing)}")
@@ -148,7 +148,7 @@ def parse_lock(text: str, file: str) -> Lock:
         raise UsageError(message, remedy=_AGAIN) from error
 
 
-_AGAIN = "take it from version control, or remove it and run `orchestrator lock`"
+_AGAIN = "restore it from version control, or remove it and run `orchestrator lock`"
 
 
 class _Head(Document):
@@ -167,5 +167,5 @@ class _File(Document):
 def _other_version(file: str, version: Any) -> UsageError:
     newer = isinstance(version, int) and version > LOCK_VERSION
     remedy = "update orchestrator, or make it again with `orchestrator lock`" if newer else _AGAIN
-    said = f"{file} has version {shown(json.dumps(version))}, this program reads {LOCK_VERSION}"
+    said = f"{file} has version {shown(json.dumps(version))}, but this program reads version {LOCK_VERSION}"
     return UsageError(said, remedy=remedy)

@@ -11,13 +11,13 @@ from orchestrator.events import Emit, Notice
 from orchestrator.files import write_text
 from orchestrator.inputs.grounds import believed
 from orchestrator.inputs.images import ImageStore
-from orchestrator.inputs.requests import requests_of
+from orchestrator.inputs.requests import Request, requests_of
 from orchestrator.inputs.resolve import Options, resolve_inputs
 from orchestrator.inputs.store import Store
 from orchestrator.lock.changes import Change, changes
 from orchestrator.lock.model import Lock, lock_of, lock_text, read_lock
 from orchestrator.project.load import LoadedProject, lock_path
-from orchestrator.resolved import Input, Inputs
+from orchestrator.resolved import Input, InputName, Inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def _is_new(old: Lock, after: Lock, found: Input) -> bool:
 
 def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
     """The names of the project's locked inputs. UsageError when one of `names` is none of them."""
-    known = frozenset[str](requests_of(loaded.project))
+    known = frozenset[str](_asked(loaded))
     for name in sorted(names - known):
         raise UsageError(
             f"{name!r} is not a locked input of {loaded.path}", remedy=f"it has {', '.join(sorted(known))}"
@@ -121,11 +121,15 @@ def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
     return known
 
 
+def _asked(loaded: LoadedProject) -> dict[InputName, Request]:
+    return {name: asked for name, asked in requests_of(loaded.project).items() if name not in loaded.unused}
+
+
 def _stale(loaded: LoadedProject, lock: Lock | None) -> list[Change]:
     """How what project.yaml asks for differs from what it asked for when the lock was written."""
     if lock is None:
         return []
-    asked = requests_of(loaded.project)
+    asked = _asked(loaded)
     found: list[Change] = []
     for name in sorted({*asked, *lock.entries}):
         entry = lock.entries.get(name)
@@ -176,7 +180,7 @@ def _write(path: Path, lock: Lock, emit: Emit, stale: Sequence[Change]) -> None:
     try:
         write_text(path, lock_text(lock))
     except OSError as error:
-        emit(Notice(text=f"{path} cannot be written ({error.strerror}): the inputs are not locked", level="warning"))
+        emit(Notice(text=f"{path} cannot be written ({error.strerror}), so the inputs are not locked", level="warning"))
         return
     if not stale:
         emit(Notice(text=f"wrote {path}, which pins the current inputs; keep it with the project"))

@@ -84,7 +84,7 @@ class _Reader:
         value = self.value("", 0)
         self.space()
         if self.at < len(self.text):
-            self.stop(f"text stands after the end of the JSON value: {self.here()}", "remove it")
+            self.stop(f"text follows the end of the JSON value: {self.here()}", "remove it")
         return value
 
     def here(self) -> str:
@@ -182,7 +182,7 @@ class _Reader:
         self.at += 1
         self.space()
         if self.text[self.at : self.at + 1] == bracket:
-            message = f"a comma stands before the closing `{bracket}`"
+            message = f"there is a comma before the closing `{bracket}`"
             line = self.text.count("\n", 0, comma) + 1
             self.findings.error("json-comma", path, message, "remove it; JSON allows no trailing comma", line=line)
 
@@ -194,12 +194,14 @@ class _Reader:
             reason = str(getattr(error, "msg", ""))
             self.at = max(self.at, min(at, len(self.text))) if "Unterminated" not in reason else self.at
             if "Unterminated" in reason:
-                self.stop("a text isn't closed", 'add the closing `"`', path)
+                self.stop("a string is not closed", 'add the closing `"`', path)
             if "control character" in reason:
-                self.stop("a text holds a line break or control character", "write it as an escape, as \\n", path)
-            self.stop("a backslash begins no known escape", "write `\\\\` for a backslash", path)
+                self.stop(
+                    "a string contains a line break or control character", "write it as an escape, such as \\n", path
+                )
+            self.stop("a backslash does not begin a known escape", "write `\\\\` for a backslash", path)
         if _SURROGATE.search(value):
-            self.stop("a text holds half of a surrogate pair", "write the character itself", path)
+            self.stop("a string contains half of a surrogate pair", "write the character itself", path)
         self.at = end
         return str(value)
 
@@ -214,7 +216,7 @@ class _Reader:
         if like is not None:
             self.stop(f"`{shown(like[0])}` isn't a JSON number", "write plain decimal digits, or quote it", path)
         if self.text[self.at : self.at + 1] == "'":
-            self.stop("a text is in single quotes", "use double quotes", path)
+            self.stop("a string is in single quotes", "use double quotes", path)
         return self.stop(f"a value is missing before {self.here()}", "write a value or remove the key", path)
 
     def word(self, word: str, path: str) -> bool | None:
@@ -242,5 +244,5 @@ class _Reader:
         if self.text[self.at] == "'":
             self.stop("a key is in single quotes", "use double quotes", path)
         if self.text[self.at] == ",":
-            self.stop("a comma has nothing before it", "remove it", path)
+            self.stop("there is nothing before a comma", "remove it", path)
         self.stop(f"a key isn't quoted: {self.here()}", "put keys in double quotes", path)

@@ -54,7 +54,7 @@ _OTHER_NAMES: Mapping[str, str] = {
 """What people write for some of ops's keys, in lower case."""
 _FORBIDDEN: Mapping[str, tuple[str, str]] = {
     "BuildDir": ("ops deletes this directory, with all in it, after the build", "remove the key"),
-    "NightlyBuild": ("takes whatever Nanos was built last night", "set `nanos: {version: …}` in project.yaml"),
+    "NightlyBuild": ("uses last night's build of Nanos", "set `nanos: {version: …}` in project.yaml"),
 }
 
 
@@ -152,7 +152,7 @@ def _out_of_range(report: Report, key: Key, where: str, release: Release | None)
         return True
     if key.until is not None and release > key.until:
         last = ".".join(map(str, key.until))
-        report.error("gone-key", where, f"is no key of ops any more (the last with it: {last})", "remove it")
+        report.error("gone-key", where, f"is no longer a key of ops ({last} was the last to have it)", "remove it")
         return True
     return False
 
@@ -197,10 +197,10 @@ def _text(report: Report, value: Any, where: str) -> None:
             where,
             Kind.TEXT,
             value,
-            f'quote it: "{shown(report.written(where, value))}"' if simple else "write one text",
+            f'quote it: "{shown(report.written(where, value))}"' if simple else "write a single string",
         )
     elif "\0" in value:
-        report.error("nul", where, "holds a NUL character", "remove it")
+        report.error("nul", where, "contains a NUL character", "remove it")
 
 
 def _number(report: Report, value: Any, where: str) -> None:
@@ -220,7 +220,14 @@ def _flag_remedy(value: Any) -> str:
 
 
 def _wrong(report: Report, where: str, kind: Kind, value: Any, remedy: str) -> None:
-    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    names = {
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        str: "a string",
+        list: "a list",
+        dict: "an object",
+    }
     report.error("wrong-type", where, f"must be {kind}, not {names.get(type(value), 'null')}", remedy)
 
 
@@ -235,7 +242,7 @@ def _effect(report: Report, key: Key, value: Any, where: str) -> None:
         message, remedy = _IGNORED.get(name, ("has no effect on `ops build`", "remove it"))
         report.warning("ignored-key", where, message, remedy)
     elif key.effect is Effect.CLOUD and "." not in plain:
-        report.note("cloud-key", where, "counts only for cloud providers; the image is the same without it")
+        report.note("cloud-key", where, "only matters for cloud providers; the image is the same without it")
 
 
 def _names(plain: str) -> list[str]:

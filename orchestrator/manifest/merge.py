@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from orchestrator.project.load import LoadedProject
 from orchestrator.project.model import Project
 from orchestrator.project.paths import LeftOutBy, forgotten
 from orchestrator.suggest import shown
+from orchestrator.text import parse_json
 
 WORKSPACE = "/workspace"
 Field = TypeVar("Field")
@@ -80,7 +80,7 @@ def _raise_errors(file: str, findings: list[Finding]) -> None:
 def defaults(project: Project) -> dict[str, Any]:
     """manifests/cpu.json or gpu.json, completed from project.yaml: Program and RunConfig."""
     name = "gpu.json" if project.gpu else "cpu.json"
-    data: dict[str, Any] = json.loads((data_files.MANIFESTS / name).read_text(encoding="utf-8"))
+    data: dict[str, Any] = parse_json((data_files.MANIFESTS / name).read_text(encoding="utf-8"))
     given = project.resources
     run: dict[str, Any] = {"CPUs": given.cpus, "Memory": f"{given.memory}m"}
     if given.gpus:
@@ -176,10 +176,10 @@ def _filled(own: _Own) -> list[Finding]:
     data = spelled(own.data)
     passthrough = data.get("ManifestPassthrough", {})
     if passthrough is not None and "readonly_rootfs" not in passthrough:
-        message = "readonly_rootfs isn't set; it was filled in, since the node attaches the disk read-only"
+        message = "readonly_rootfs is not set; it was added, because the node attaches the disk read-only"
         report.note("filled-in", "ManifestPassthrough", message)
     mounts = data.get("Mounts", {})
     if mounts is not None and WORKSPACE not in {_guest(v) for v in mounts.values() if v is not None}:
-        message = f"nothing is mounted at {WORKSPACE}; it was filled in, since the node hands files over there"
+        message = f"nothing is mounted at {WORKSPACE}; it was added, because the node passes files there"
         report.note("filled-in", "Mounts", message)
     return report.found

@@ -103,11 +103,11 @@ def check_effective(report: Report, effective: EffectiveManifest, *, gpu: bool, 
         report.error("gpu-klib", "Klibs", message, "add gpu_nvidia to `Klibs`, or leave `Klibs` out")
     if "readonly_rootfs" not in effective.passthrough:
         message = "readonly_rootfs was removed, but the node attaches the disk read-only"
-        report.warning("rootfs-writable", "ManifestPassthrough", message, "don't set it to null")
+        report.warning("rootfs-writable", "ManifestPassthrough", message, "do not set it to null")
     served = effective.mounts.get("%0", "").split(":")[0].rstrip("/")
     if WORKSPACE not in (path.split(":")[0].rstrip("/") for path in effective.mounts.values()):
-        why = "the Gevulot shim waits for it and then gives up" if shim else "the node hands files over there"
-        report.warning("no-workspace", "Mounts", f"nothing is mounted at {WORKSPACE}; {why}", "don't remove the mount")
+        why = "the Gevulot shim waits for it and then gives up" if shim else "the node passes files there"
+        report.warning("no-workspace", "Mounts", f"nothing is mounted at {WORKSPACE}; {why}", "do not remove the mount")
     elif served != WORKSPACE:
         message = f"ops numbers the mounts in the order of their keys, and %0, the one the node serves, is `{served}`"
         report.error("mount-order", "Mounts", message, f'give {WORKSPACE} the key that sorts first, as "%0"')
@@ -118,7 +118,7 @@ def check_effective(report: Report, effective: EffectiveManifest, *, gpu: bool, 
     for key, guest in effective.map_dirs.items():
         if posixpath.basename(guest) in names:
             message = f"its guest directory is named like the program or an argument (`{posixpath.basename(guest)}`)"
-            report.error("map-name", f"MapDirs.{shown(key)}", message, "ops refuses that; name one of them differently")
+            report.error("map-name", f"MapDirs.{shown(key)}", message, "rename one of them; ops refuses this")
 
 
 def _program(report: Report, values: Values) -> None:
@@ -127,16 +127,16 @@ def _program(report: Report, values: Values) -> None:
     if program is None:
         return
     if not program.strip("./"):
-        report.error("program-path", where, "names no file", "leave `Program` out: it follows `build.program`")
+        report.error("program-path", where, "does not name a file", "leave `Program` out: it follows `build.program`")
     elif program.startswith("/"):
         message = "is absolute; ops would take it from the build container's root"
-        report.warning("program-path", where, message, f"write `{shown(program.lstrip('/'))}`; it is read as that")
+        report.warning("program-path", where, message, f"write `{shown(program.lstrip('/'))}`, which is how it is read")
     elif ".." in program.split("/"):
-        report.error("program-path", where, "holds `..`", "write a path inside /build")
+        report.error("program-path", where, "contains `..`", "write a path inside /build")
     elif program.endswith("/"):
         report.error("program-path", where, "ends in `/`, so it names a directory", "name the program's file")
     elif _unprintable(program):
-        report.error("program-path", where, "holds a control character", "use a plain file name")
+        report.error("program-path", where, "contains a control character", "use a plain file name")
 
 
 def _files(report: Report, values: Values) -> None:
@@ -169,10 +169,10 @@ def _bad_path(report: Report, where: str, path: str) -> bool:
     if not path:
         report.error("empty-path", where, "is empty", "remove it")
     elif ".." in path.split("/"):
-        message = "holds `..`, which becomes a directory of that name in the guest"
+        message = "contains `..`, which becomes a directory of that name in the guest"
         report.error("dotdot-path", where, message, "write a path inside /build")
     elif _unprintable(path):
-        report.error("path-character", where, "holds a control character", "use a plain path")
+        report.error("path-character", where, "contains a control character", "use a plain path")
     else:
         return False
     return True
@@ -185,7 +185,7 @@ def _map_dirs(report: Report, values: Values) -> None:
             message = "has no pattern in its last part, so none of its files are packed"
             report.error("map-glob", where, message, f"write `{shown(key.rstrip('/'))}/*` to copy the tree")
         elif ".." in key.split("/"):
-            report.error("map-glob", where, "holds `..`", "write a path inside /build")
+            report.error("map-glob", where, "contains `..`", "write a path inside /build")
         elif _GLOB.search(key.removesuffix(base)):
             report.error("map-glob", where, "has a pattern before its last part", "only the last part may hold one")
         if not guest.startswith("/"):
@@ -225,7 +225,7 @@ def _mounts(report: Report, values: Values) -> None:
         path, _, option = text.partition(":")
         guest = "/" + absolute_mount(path).strip("/")
         if guest == "/" or ".." in path.split("/") or _unprintable(text):
-            message = f"`{shown(text)}` isn't a directory of the guest to mount at"
+            message = f"`{shown(text)}` is not a guest directory to mount at"
             report.error("mount-path", where, message, f'write "{WORKSPACE}"')
         elif not key:
             report.error("mount-key", where, "has no key", 'write "%1"')
@@ -263,7 +263,7 @@ def _passthrough(report: Report, values: Values, nanos: Nanos) -> None:
         else:
             _kernel_key(report, name, key, nanos)
         if key == "readonly_rootfs" and str(value).lower() in _FALSE:
-            message = "any value turns it on, this one too"
+            message = "any value turns it on, including this one"
             report.warning("passthrough-false", name, message, "write null to leave it out")
 
 
@@ -328,7 +328,9 @@ def _disk(report: Report, values: Values) -> None:
     size = values.text("BaseVolumeSz")
     if size is not None and volume_size(size) is None:
         message = f"`{shown(size)}` isn't a size; ops would ignore it"
-        report.error("volume-size", values.field("BaseVolumeSz"), message, "write digits and one of k, m, g, as 512m")
+        report.error(
+            "volume-size", values.field("BaseVolumeSz"), message, "write digits and one of k, m, g, such as 512m"
+        )
     if values.text("TargetRoot"):
         message = "puts libraries at guest paths where the loader won't look"
         report.warning("target-root", values.field("TargetRoot"), message, "stage the files instead and remove it")
@@ -351,7 +353,7 @@ def _variables(report: Report, values: Values) -> None:
 
 
 def _literal(report: Report, where: str, text: str) -> None:
-    message = f"`{shown(text)}` is taken literally; variables aren't replaced"
+    message = f"`{shown(text)}` is taken literally; variables are not expanded"
     report.warning("not-interpolated", where, message, "write the value")
 
 

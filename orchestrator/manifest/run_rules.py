@@ -43,7 +43,7 @@ def check(report: Report, run: Mapping[str, Any], field: str, resources: Resourc
 def _address(report: Report, where: str, value: Any) -> None:
     if isinstance(value, str) and value and not is_address(value):
         message = f"`{shown(value)}` isn't an address; ops would silently leave it out"
-        report.error("bad-address", where, message, "write one address, as 10.0.0.2")
+        report.error("bad-address", where, message, "write one address, such as 10.0.0.2")
 
 
 def _resources(report: Report, spelled: Mapping[str | None, tuple[str, Any]], resources: Resources) -> None:
@@ -51,7 +51,7 @@ def _resources(report: Report, spelled: Mapping[str | None, tuple[str, Any]], re
     if isinstance(memory, str):
         size = memory_mib(memory)
         if size is None:
-            report.warning("memory", where, f"`{shown(memory)}` isn't a size", "remove it: `resources` says it")
+            report.warning("memory", where, f"`{shown(memory)}` isn't a size", "remove it: `resources` sets it")
         elif size != resources.memory:
             _differs(report, where, f"{size:g} MiB", f"memory: {resources.memory}")
     for name, given in (("CPUs", resources.cpus), ("GPUs", resources.gpus)):
@@ -59,14 +59,14 @@ def _resources(report: Report, spelled: Mapping[str | None, tuple[str, Any]], re
         if not isinstance(number, int) or isinstance(number, bool):
             continue
         if number < 0:
-            report.warning("out-of-range", where, f"{number} is below zero", "remove it: `resources` says it")
+            report.warning("out-of-range", where, f"{number} is below zero", "remove it: `resources` sets it")
         elif number != given:
             _differs(report, where, str(number), f"{name.lower()}: {given}")
 
 
 def _differs(report: Report, where: str, value: str, given: str) -> None:
-    message = f"is {value}, but project.yaml's resources say {given}; the node goes by the deployment"
-    report.warning("resources-differ", where, message, "remove it here: it is filled in from `resources`")
+    message = f"is {value}, but project.yaml's resources say {given}; the node uses what the deployment says"
+    report.warning("resources-differ", where, message, "remove it here: it is taken from `resources`")
 
 
 def memory_mib(text: str) -> float | None:

@@ -15,9 +15,10 @@ from pathlib import Path
 from orchestrator.archive import ArchiveError, Limits, errors, read_tar, unpacked
 from orchestrator.errors import BuildStepError, InputError
 from orchestrator.image.errors import ImageError
+from orchestrator.image.listing import path_key
 from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, Written
-from orchestrator.packers.staged import CHUNK, Entry, OpenArchive, read_entries, sorted_entries
-from orchestrator.plan.model import GuestPlan
+from orchestrator.staged import CHUNK, Entry, OpenArchive, all_entries, read_entries
+from orchestrator.values import Value
 
 # docs/facts/ops.md, 2: the two files that ops takes out of its common.tar.gz, and where they go.
 COMMON_FILES = {
@@ -26,6 +27,24 @@ COMMON_FILES = {
 }
 COMMON_SIZE = 64 * 2**20
 """They have some 100 KB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestPlan:
+    """What the native packer adds to the staged tree, as ops would: root tuple, files, directories, layout.
+
+    `attributes` is the root tuple without `children`; `extra_files` and `mount_points` are guest paths without
+    leading "/"; `minimum_size` is bytes (0 = as small as it can be).
+    """
+
+    attributes: Mapping[str, Value]
+    extra_files: Mapping[str, bytes]
+    mount_points: tuple[str, ...]
+    klibs: tuple[str, ...]
+    staged_klibs: bool
+    tfs_version: int
+    uefi: bool
+    minimum_size: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +85,8 @@ def _packed(job: NativeJob, open_archive: OpenArchive, target: Path) -> Written:
             while chunk := stream.read(CHUNK):
                 spool.write(chunk)
             spool.seek(0)
-            with sorted_entries(spool, "stage") as entries:
-                return _write(job, boot, iter(entries), target)
+            with all_entries(spool, "stage") as entries:
+                return _write(job, boot, iter(sorted(entries, key=_order)), target)
 
 
 def _write(job: NativeJob, boot: BootFiles, staged: Iterator[Entry], target: Path) -> Written:
@@ -94,14 +113,18 @@ def _with_additions(
     """Staged entries and the files that ops adds, in one order; the project's own file wins over an added one."""
     added = [Entry(path=path, kind="file", size=len(data)) for path, data in additions.items()]
     added += [Entry(path=path, kind="directory") for path in directories]
-    added.sort(key=lambda entry: entry.key)
-    streams = [((entry.key, 0, entry) for entry in staged), ((entry.key, 1, entry) for entry in added)]
+    added.sort(key=_order)
+    streams = [((_order(entry), 0, entry) for entry in staged), ((_order(entry), 1, entry) for entry in added)]
     previous = ""
     for _, rank, entry in heapq.merge(*streams, key=lambda item: item[:2]):
         if rank == 1 and entry.path == previous:
             continue
         previous = entry.path
         yield entry, additions.get(entry.path) if rank == 1 else None
+
+
+def _order(entry: Entry) -> tuple[bytes, ...]:
+    return path_key(entry.path)
 
 
 def _common_files(archive: Path | None) -> dict[str, bytes]:
@@ -117,7 +140,7 @@ def _common_files(archive: Path | None) -> dict[str, bytes]:
                     found[COMMON_FILES[name]] = tar.small(member, COMMON_SIZE)
     except (ArchiveError, OSError) as error:
         raise InputError(
-            f"common.tar.gz can't be read: {error}", remedy="fetch it again, or leave it out of nanos.path"
+            f"cannot read common.tar.gz: {error}", remedy="fetch it again, or leave it out of nanos.path"
         ) from error
     return found
 
@@ -125,7 +148,7 @@ def _common_files(archive: Path | None) -> dict[str, bytes]:
 def _boot_files(job: NativeJob, open_archive: OpenArchive) -> BootFiles:
     kernel, boot = job.nanos / "kernel.img", job.nanos / "boot.img"
     if not kernel.is_file():
-        raise InputError(f"{job.nanos} has no kernel.img", remedy="give a Nanos release's directory as nanos.path")
+        raise InputError(f"{job.nanos} has no kernel.img", remedy="set nanos.path to the directory of a Nanos release")
     klibs: dict[str, Path | bytes] = {}
     names = job.guest.klibs
     if names and job.guest.staged_klibs:
@@ -152,5 +175,5 @@ def _boot_files(job: NativeJob, open_archive: OpenArchive) -> BootFiles:
 def _efi(job: NativeJob) -> bytes:
     loader = job.nanos / "bootx64.efi"
     if not loader.is_file():
-        raise InputError("Uefi is set, and the Nanos release has no bootx64.efi", remedy="use a release that has one")
+        raise InputError("Uefi is set, but the Nanos release has no bootx64.efi", remedy="use a release that has one")
     return loader.read_bytes()

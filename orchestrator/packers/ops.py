@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.errors import BuildStepError
 from orchestrator.files import emptied
-from orchestrator.packers.staged import OpenArchive, read_entries
+from orchestrator.staged import OpenArchive, read_entries
 
 IMAGES = "/root/.ops/images"
 VERSION_FILE = "/root/.ops/ops-version"
@@ -29,7 +29,7 @@ _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"unknown field \"?(?P<what>[^\"\n]+)\"?",
-        "ops doesn't know the manifest key {what}",
+        "ops does not know the manifest key {what}",
         "correct the key; `check` names the nearest one",
     ),
     (
@@ -49,7 +49,7 @@ _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"cannot write boot filesystem: (?P<what>[^\n]*)",
-        "the kernel and klibs don't fit into the boot file system ({what})",
+        "the kernel and klibs do not fit into the boot file system ({what})",
         "pack fewer or smaller klibs; it holds about 11.5 MiB",
     ),
     (
@@ -71,7 +71,7 @@ _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
     (r"no space left on device", "the engine's disk is full", "free some space (`orchestrator clean`) and build again"),
     (
         r"stat %(?P<what>\d+): no such file or directory",
-        "this ops is older than 0.1.42: it can't write the mount %{what}",
+        "this ops is older than 0.1.42: it cannot write the mount %{what}",
         "set ops: {{version: 0.1.43}}",
     ),
     (
@@ -80,7 +80,7 @@ _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
         "correct Program, Files and Dirs of the manifest",
     ),
     (r"gzip: invalid header", "common.tar.gz of the Nanos release is damaged", "fetch the release again"),
-    (r"^panic: (?P<what>.*)", "ops crashed ({what})", "use another version of ops, and report it to its makers"),
+    (r"^panic: (?P<what>.*)", "ops crashed ({what})", "use another version of ops, and report it to the ops project"),
     (
         r"pack-ops: no-image: (?P<what>.*)",
         "{what}: ops exits with 0 even when it fails",

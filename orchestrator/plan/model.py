@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
-from orchestrator.values import Value
+from orchestrator.image_kind import ImagePlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,24 +43,6 @@ class StagingPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuestPlan:
-    """What the native packer adds to the staged tree, as ops would: root tuple, files, directories, layout.
-
-    `attributes` is the root tuple without `children`; `extra_files` and `mount_points` are guest paths without
-    leading "/"; `minimum_size` is bytes (0 = as small as it can be).
-    """
-
-    attributes: Mapping[str, Value]
-    extra_files: Mapping[str, bytes]
-    mount_points: tuple[str, ...]
-    klibs: tuple[str, ...]
-    staged_klibs: bool
-    tfs_version: int
-    uefi: bool
-    minimum_size: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Origin:
     """Where in project.yaml a build step came from: dotted field, 1-based line (None = a default)."""
 
@@ -73,15 +54,13 @@ class Origin:
 class Plan:
     """One image's plan.
 
-    `program` is the guest path without its leading "/" (and ops's argument); `ops_manifest` is what `ops build` is
-    given (paths relative to /stage); `secrets` are the ids that the user's step gets, `ssh` says whether it gets the
-    ssh agent; `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld; `program_image` is an image that
-    stands for stage `program` ("" = build it); `origins` maps a step's key (see `plan.origins`) to its place in
-    project.yaml.
+    `program` is the guest path without its leading "/"; `image` is what the kind of image decided; `secrets` are the
+    ids that the user's step gets, `ssh` says whether it gets the ssh agent; `gnu_rust_linker`: cargo links with GNU ld
+    instead of rustc's own lld; `program_image` is an image that stands for stage `program` ("" = build it); `origins`
+    maps a step's key (see `plan.origins`) to its place in project.yaml.
     """
 
     name: str
-    packer: Literal["ops", "native"]
     runtime: str
     shim: ShimPlan | None
     base: str
@@ -91,9 +70,7 @@ class Plan:
     run_interpreter: str
     staging: StagingPlan
     program: str
-    guest: GuestPlan
-    nanos_version: str
-    ops_manifest: Mapping[str, Any]
+    image: ImagePlan
     secrets: tuple[str, ...] = ()
     ssh: bool = False
     gnu_rust_linker: bool = True

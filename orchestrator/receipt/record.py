@@ -13,6 +13,7 @@ from orchestrator.digest import Digests
 from orchestrator.engine.base import EngineInfo
 from orchestrator.errors import Finding, Severity
 from orchestrator.events import Event, Notice, StepFinished, StepStarted
+from orchestrator.image_kind import ImageKind, KernelRelease
 from orchestrator.plan.model import Plan
 from orchestrator.project.model import Project
 from orchestrator.receipt.document import (
@@ -22,6 +23,7 @@ from orchestrator.receipt.document import (
     EngineUsed,
     ImageFile,
     InputUsed,
+    KernelUsed,
     ProgramHash,
     Receipt,
     ResourcesAsked,
@@ -32,8 +34,9 @@ from orchestrator.receipt.document import (
     WarningSource,
 )
 from orchestrator.resolved import Input, Inputs
-from orchestrator.verify.model import StandIn, Verification
+from orchestrator.verification import StandIn, Verification
 
+NANOS = "nanos"
 _SAID_ELSEWHERE = ("kernel-is-stub", "stand-in")  # as `bootable` and `stand_ins`
 
 
@@ -87,6 +90,7 @@ class Warnings:
 class Built:
     """What a finished build knows about itself. `ops_version` is None with the native packer."""
 
+    kind: ImageKind
     project: Project
     plan: Plan
     inputs: Inputs
@@ -106,6 +110,8 @@ class Built:
 def make_receipt(built: Built, attachments: Sequence[Attachment] = ()) -> Receipt:
     """The receipt of a build that has just ended."""
     optional: dict[str, Any] = {"shim": built.shim} if built.shim is not None else {}
+    kernel = built.plan.image.kernel
+    optional |= {"nanos_version": kernel.version} if kernel.name == NANOS else {"kernel": kernel_used(kernel)}
     return Receipt(
         schema=SCHEMA_VERSION,
         orchestrator=__version__,
@@ -125,16 +131,15 @@ def make_receipt(built: Built, attachments: Sequence[Attachment] = ()) -> Receip
             image_url=None,
             checksum=built.digests.blake3,
         ),
-        packer=built.plan.packer,
+        packer=built.project.packer,
         ops_version=built.ops_version,
-        nanos_version=built.plan.nanos_version,
         bootable=built.verification.bootable,
         stand_ins=tuple(map(_stand_in, built.verification.stand_ins)),
         inputs=tuple(map(_input, built.inputs)),
         containerfile_sha256=sha256_text(built.containerfile),
         manifest_sha256=sha256_text(built.manifest),
         context_sha256=built.context_sha256,
-        engine=_engine(built.engine),
+        engine=engine_used(built.engine),
         stages=tuple(built.stages),
         warnings=tuple(built.warnings),
         verification=_verification(built.verification),
@@ -153,12 +158,18 @@ def _stand_in(given: StandIn) -> StandInFile:
     return StandInFile(path=given.path, text=given.text)
 
 
+def kernel_used(kernel: KernelRelease) -> KernelUsed:
+    """As documents say it of any kernel but Nanos, whose version has a key of its own there."""
+    return KernelUsed(name=kernel.name, version=kernel.version)
+
+
 def _input(given: Input) -> InputUsed:
     optional: dict[str, Any] = {"note": given.note} if given.note else {}
     return InputUsed(name=given.name, kind=given.kind, source=given.source, pin=dict(given.pin), **optional)
 
 
-def _engine(info: EngineInfo) -> EngineUsed:
+def engine_used(info: EngineInfo) -> EngineUsed:
+    """An engine, as receipt and provenance tell of it."""
     return EngineUsed.model_validate(
         {"kind": info.kind, "version": info.version, "builder": info.builder, "private": info.private}
     )

@@ -33,7 +33,7 @@ def boot(subject: Subject) -> Iterator[Finding]:
         )
     kernel = image.bootfs.lookup("/kernel")
     if not isinstance(kernel, File) or kernel.size == 0:
-        yield error("kernel-missing", "the boot file system holds no kernel", "build the image again")
+        yield error("kernel-missing", "the boot file system has no kernel", "build the image again")
     elif image.is_stub:
         yield warning(
             "kernel-is-stub",
@@ -64,7 +64,7 @@ def klibs(subject: Subject) -> Iterator[Finding]:
     elif wanted and not subject.klibs:
         yield error(
             "klibs-missing",
-            "the manifest asks for klibs, but the image holds none (ops prints a line and goes on)",
+            "the manifest asks for klibs, but the image holds none (ops only prints a warning)",
             "check Klibs and KlibDir in the manifest, and gpu-assets",
         )
     elif subject.klibs and not wanted:
@@ -97,7 +97,7 @@ def mounts(subject: Subject) -> Iterator[Finding]:
             yield error(
                 "mount-directory-missing",
                 f"mount {label}: {path} {what}: Nanos says 'mount point not found'",
-                "let ops or the native packer make it: put the mount into the manifest's Mounts",
+                "declare the mount under Mounts in the manifest: the packer then creates the directory",
             )
         if path == WORKSPACE and label != NODE_LABEL:
             yield _wrong_label(label)
@@ -134,7 +134,7 @@ def environment(subject: Subject) -> Iterator[Finding]:
             message = f"variable {name} is empty: {subject.kernel_name} drops it"
             yield warning("environment-empty", message, "give it a value")
         elif not isinstance(text, str):
-            yield error("environment-not-text", f"variable {name} is not text", "quote its value in the manifest")
+            yield error("environment-not-text", f"variable {name} is not a string", "quote its value in the manifest")
 
 
 def root(subject: Subject) -> Iterator[Finding]:
@@ -163,7 +163,7 @@ def _arguments(value: Value) -> Iterator[Finding]:
         return
     value = _as_list(value)
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        yield error("arguments-not-a-list", "root attribute arguments is not a list of texts", 'write "Args": ["…"]')
+        yield error("arguments-not-a-list", "root attribute arguments is not a list of strings", 'write "Args": ["…"]')
     elif not value:
         yield warning("arguments-missing", "no arguments: Nanos passes the program's path as the only one")
     elif "" in value:

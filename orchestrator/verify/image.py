@@ -11,8 +11,8 @@ from orchestrator.errors import Finding, Severity, error
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import open_image
 from orchestrator.image.tree import File
+from orchestrator.verification import Check, Verification
 from orchestrator.verify import checks_boot, checks_by_name, checks_gpu, checks_links, checks_program
-from orchestrator.verify.model import Check, Verification
 from orchestrator.verify.subject import Subject
 
 

@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 from orchestrator.elf.facts import ElfFacts
 from orchestrator.image.reader import Image
+from orchestrator.image_kind import LibraryRow
 from orchestrator.verify.subject import Subject
-
-
-@dataclass(frozen=True, kw_only=True)
-class LibraryRow:
-    """One packed ELF file. `needed` is (name, guest path, or None when the guest's loader would not find it)."""
-
-    path: str
-    interpreter: str | None
-    needed: tuple[tuple[str, str | None], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {
-            "path": self.path,
-            "interpreter": self.interpreter,
-            "needed": [{"name": name, "path": path} for name, path in self.needed],
-        }
 
 
 def library_report(image: Image) -> tuple[LibraryRow, ...]:

@@ -15,7 +15,7 @@ from orchestrator.elf.imports import imported_names
 from orchestrator.gpu.tree import STAND_IN_MARK, firmware_of
 from orchestrator.image.reader import Filesystem, Image
 from orchestrator.image.tree import Directory, File, Node, Symlink
-from orchestrator.verify.model import StandIn
+from orchestrator.verification import StandIn
 
 # The shim's two kinds, by what only one of them contains (docs/facts/gevulot.md, 1: a gRPC service, a file name).
 DEVNET_MARK: Final = b"vm_service.VMService"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orchestrator.containerfile.render import render_containerfile, render_manifest, render_scripts
 from orchestrator.inputs.nominal import nominal_inputs
-from orchestrator.manifest.merge import effective_manifest
+from orchestrator.nanos.settings import read_settings
 from orchestrator.plan.make import make_plan
 from orchestrator.plan.model import Plan
 from orchestrator.project.load import load_project
@@ -32,7 +32,7 @@ EXAMPLES = {
 
 def plan_of(path: Path) -> Plan:
     loaded = load_project(path)
-    return make_plan(loaded, effective_manifest(loaded), nominal_inputs(loaded))
+    return make_plan(loaded, read_settings(loaded), nominal_inputs(loaded))
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -182,7 +182,7 @@ def test_podman_service_killed_in_mid_build(folder: Path) -> None:
         emit = When("begun", lambda: os.kill(engine.service.pid, signal.SIGKILL))
         with pytest.raises(EngineError) as caught:
             engine.build(request(f"FROM {base}\nRUN echo begun; sleep {length}\n", "test-dies"), emit)
-        assert "went away" in caught.value.message
+        assert "stopped answering during the build" in caught.value.message
         assert caught.value.remedy
         assert until(lambda: not running(length)), "the step's processes run on"
         with pytest.raises(EngineError):

@@ -114,7 +114,7 @@ def test_resources_that_differ_are_a_warning(tmp_path: Path) -> None:
         ({"RunConfig": {"IPAddress": "10.0.0.2", "NetMask": "255.0.0.0"}}, "warning", "always writes 255.255.255.0"),
         ({"TargetRoot": "root"}, "warning", "the loader won't look"),
         ({"Files": ["/lib/x86_64-linux-gnu/libdl.so.2"]}, "note", "/build/lib/x86_64-linux-gnu/libdl.so.2"),
-        ({"CloudConfig": {"Platform": "gcp"}}, "note", "counts only for cloud providers"),
+        ({"CloudConfig": {"Platform": "gcp"}}, "note", "only matters for cloud providers"),
         ({"RunConfig": {"Verbose": True, "Bridged": True}}, "note", "Bridged, Verbose: only for `ops run`"),
         ({"rebootonexit": True}, "note", "ops spells it `RebootOnExit`"),
     ],

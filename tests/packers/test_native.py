@@ -17,9 +17,8 @@ from orchestrator.errors import BuildStepError, EngineError, InputError
 from orchestrator.image.reader import open_image
 from orchestrator.image.stub import stub_kernel
 from orchestrator.image.tree import Directory, File, Symlink
-from orchestrator.packers.native import NativeJob, pack_native
-from orchestrator.packers.staged import OpenArchive
-from orchestrator.plan.model import GuestPlan
+from orchestrator.packers.native import GuestPlan, NativeJob, pack_native
+from orchestrator.staged import OpenArchive
 
 Member = tuple[str, bytes | None, str]
 """Path below /stage, a file's bytes (None: a directory, or with `link` a symbolic link), a link's text."""

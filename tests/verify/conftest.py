@@ -13,8 +13,8 @@ from orchestrator.image.listing import path_key
 from orchestrator.image.stub import stub_boot_image
 from orchestrator.image.writer import BootFiles, ImageWriter
 from orchestrator.values import Value
+from orchestrator.verification import Verification
 from orchestrator.verify.image import verify_image
-from orchestrator.verify.model import Verification
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 LIBRARIES = "/lib/x86_64-linux-gnu"

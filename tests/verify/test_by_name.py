@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import Severity
-from orchestrator.verify.model import Verification
+from orchestrator.verification import Verification
 
 from .conftest import LIBRARIES, Compile, Content, Recipe
 

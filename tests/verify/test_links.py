@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.errors import Finding
-from orchestrator.verify.model import Verification
+from orchestrator.verification import Verification
 
 from .conftest import DIRECTORY, Content, Recipe
 

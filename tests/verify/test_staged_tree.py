@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.resources import SCRIPTS
-from orchestrator.verify.model import Verification
+from orchestrator.verification import Verification
 
 from .conftest import Compile, Content, Recipe
 

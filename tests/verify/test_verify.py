@@ -14,9 +14,9 @@ from orchestrator.errors import Severity
 from orchestrator.image.reader import open_image
 from orchestrator.image.stub import stub_kernel
 from orchestrator.values import Value
+from orchestrator.verification import Verification
 from orchestrator.verify.image import verify_image
 from orchestrator.verify.libs import library_report
-from orchestrator.verify.model import Verification
 from tests.support.linkers import lld_flags
 
 from .conftest import DIRECTORY, LIBRARIES, LOADER, Compile, Recipe

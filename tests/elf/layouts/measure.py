@@ -17,7 +17,8 @@ from pathlib import Path
 
 from orchestrator.errors import OrchestratorError, Severity
 from orchestrator.image.writer import BootFiles
-from orchestrator.run.qemu.machine import Machine, boot
+from orchestrator.nanos.machine import boot
+from orchestrator.run.qemu.machine import Machine
 from orchestrator.run.sandbox.rehearsal import Options, rehearse
 from orchestrator.verify.image import verify_image
 

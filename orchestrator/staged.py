@@ -10,7 +10,6 @@ from typing import BinaryIO
 
 from orchestrator.archive import ArchiveError, Limits, Meter, Tar, errors, read_tar, read_tar_file
 from orchestrator.errors import BuildStepError, EngineError
-from orchestrator.image.listing import path_key
 
 CHUNK = 1024 * 1024
 LIMITS = Limits(size=2**42, seconds=24 * 3600.0)
@@ -32,11 +31,6 @@ class Entry:
     target: str = ""
     member: tarfile.TarInfo | None = None
     archive: Tar | None = None
-
-    @property
-    def key(self) -> tuple[bytes, ...]:
-        """Sort key: depth first, by path components, as engines walk a directory and as the writer wants it."""
-        return path_key(self.path)
 
     def chunks(self) -> Iterator[bytes]:
         """A file's bytes, exactly `size` of them. Only once, and before the next entry is taken from a stream."""
@@ -68,10 +62,10 @@ def read_entries(stream: BinaryIO, top: str) -> Iterator[Entry]:
 
 
 @contextmanager
-def sorted_entries(spool: BinaryIO, top: str) -> Iterator[list[Entry]]:
-    """The same of a stream that lies in a file, in the writer's order; they can be read until the end."""
+def all_entries(spool: BinaryIO, top: str) -> Iterator[list[Entry]]:
+    """The same of a stream that lies in a file, all at once; they can be read in any order until the end."""
     with _broken(top), read_tar_file(spool) as archive:
-        yield sorted(_entries(archive, top), key=lambda entry: entry.key)
+        yield list(_entries(archive, top))
 
 
 def _entries(archive: Tar, top: str) -> Iterator[Entry]:
@@ -80,7 +74,7 @@ def _entries(archive: Tar, top: str) -> Iterator[Entry]:
         if entry is not None:
             yield entry
     if not archive.ended:
-        raise ArchiveError("it ends without its end mark, so more is missing")
+        raise ArchiveError("it has no end mark, so the rest is missing")
 
 
 @contextmanager

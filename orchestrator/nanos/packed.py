@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.image.listing import tree_listing
 from orchestrator.image.reader import Image, open_image
-from orchestrator.verify.model import StandIn
+from orchestrator.image_kind import BOOT, PackedFile
+from orchestrator.verification import StandIn
 
 STUB = "the stub kernel, which prints one line and stops: it runs no program"
-BOOT = "boot:"
-"""Prefix of paths in the boot file system, as `verify` writes them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackedFile:
-    """One file. `path` is a guest path, or `boot:` and a path in the boot file system; `size` is bytes.
-
-    `role` is program, kernel, klib or "". `stand_in` is what the file says of itself if it only stands in for
-    the real one.
-    """
-
-    path: str
-    size: int
-    sha256: str
-    role: str = ""
-    stand_in: str = ""
 
 
 def packed_files(image: Path, stand_ins: Iterable[StandIn] = ()) -> tuple[PackedFile, ...]:
