@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.events import Emit
 from orchestrator.image_kind import ImageKind
-from orchestrator.nanos.kind import Nanos
+from orchestrator.nanos.kind import NanosKind
 from orchestrator.run.guest_runner import GuestRunner
 
 if TYPE_CHECKING:
-    from orchestrator.project.model import Project
+    from orchestrator.project.project import Project
     from orchestrator.run.outcome import Outcome
-    from orchestrator.run.qemu.machine import Machine
-    from orchestrator.run.sandbox.rehearsal import Options, Rehearsal
+    from orchestrator.run.qemu.machine import QemuMachine
+    from orchestrator.run.sandbox.rehearsal import Rehearsal, RehearseOptions
 
 
 class Kind(ImageKind, GuestRunner, Protocol):
     """Makes images, and runs them."""
 
 
-KINDS: list[Kind] = [Nanos()]
+KINDS: list[Kind] = [NanosKind()]
 """The last takes what no other does."""
 
 
@@ -36,11 +36,11 @@ def kind_of_image(image: Path) -> Kind:
     return next(kind for kind in KINDS if kind.recognizes(image))
 
 
-def boot(machine: Machine, output: Callable[[bytes], None]) -> Outcome:
+def boot(machine: QemuMachine, output: Callable[[bytes], None]) -> Outcome:
     """As the image's kind does."""
     return kind_of_image(machine.image).boot(machine, output)
 
 
-def rehearse(image: Path, options: Options, emit: Emit) -> Rehearsal:
+def rehearse(image: Path, options: RehearseOptions, emit: Emit) -> Rehearsal:
     """As the image's kind does."""
     return kind_of_image(image).rehearse(image, options, emit)

@@ -16,7 +16,7 @@ from orchestrator.findings import Findings
 from orchestrator.image_kind import GuestSettings, ImageKind
 from orchestrator.kinds import kind_of_project
 from orchestrator.project.load import LoadedProject, load_project
-from orchestrator.project.outside import outside, secrets_in_context
+from orchestrator.project.outside import check_outside, secrets_in_context
 from orchestrator.project.paths import check_paths
 from orchestrator.project.secrets import read_secrets
 from orchestrator.project.user_settings import with_user_settings
@@ -25,7 +25,7 @@ Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
+class CheckedProject:
     """A project whose own files are right: what `check` proves and every other command starts from."""
 
     loaded: LoadedProject
@@ -34,7 +34,7 @@ class Checked:
     findings: tuple[Finding, ...]
 
 
-def check_project(path: Path, *, trust: bool = False) -> Checked:
+def check_project(path: Path, *, trust: bool = False) -> CheckedProject:
     """Validate project.yaml, manifest and paths: no engine, no network, nothing written.
 
     UsageError holds every error of all three; warnings and notes come back in `findings`. With `trust`, or where the
@@ -44,30 +44,30 @@ def check_project(path: Path, *, trust: bool = False) -> Checked:
     kind = kind_of_project(loaded.project)
     loaded = replace(loaded, unused=kind.unused)
     findings = list(loaded.warnings)
-    left_out_by = _collected(lambda: read_left_out(loaded.root / loaded.project.build.context), path, findings)
+    left_out_by = _collect(lambda: read_left_out(loaded.root / loaded.project.build.context), path, findings)
     findings += check_paths(loaded, left_out_by or (lambda _path: ""))
-    findings += () if trust or loaded.trusted else outside(loaded)
+    findings += () if trust or loaded.trusted else check_outside(loaded)
     findings += secrets_in_context(loaded, left_out_by)
-    settings = _collected(lambda: kind.read_settings(loaded), path, findings)
+    settings = _collect(lambda: kind.read_settings(loaded), path, findings)
     if settings is not None:
         findings += settings.findings
         findings += settings.left_out(left_out_by) if left_out_by is not None else ()
     if settings is None or any(finding.severity is Severity.ERROR for finding in findings):
         raise UsageError(f"{path} cannot be built", findings=findings)
-    return Checked(loaded=loaded, kind=kind, settings=settings, findings=tuple(findings))
+    return CheckedProject(loaded=loaded, kind=kind, settings=settings, findings=tuple(findings))
 
 
-def require_secrets(checked: Checked) -> None:
+def require_secrets(checked: CheckedProject) -> None:
     """UsageError, with lines, when a secret of the project isn't there. `build` says the same, but later."""
     read_secrets(checked.loaded)
 
 
-def _collected(read: Callable[[], Read], path: Path, findings: list[Finding]) -> Read | None:
+def _collect(read: Callable[[], Read], path: Path, findings: list[Finding]) -> Read | None:
     """What `read` gives; None, and its errors among `findings`, when something is wrong with what it reads."""
     try:
         return read()
     except UsageError as error:
         unplaced = Findings(file=str(path))
         unplaced.error("unreadable", "", error.message, error.remedy)
-        findings += error.findings or unplaced.found
+        findings += error.findings or unplaced.collected
     return None

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from orchestrator.build.state import Job, Order, phase
+from orchestrator.build.state import BuildJob, BuildOrder, phase
 from orchestrator.digest import Digests, file_digests
 from orchestrator.errors import VerificationError
 from orchestrator.events import Emit, Notice, StepProgress
-from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, Lock, make_directory
+from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, FileLock, make_directory
 from orchestrator.image_kind import Expected
 from orchestrator.verification import Verification
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
     """One build of a name in a directory at a time; what killed builds left under temporary names goes first."""
     make_directory(output)
-    lock = Lock(output / f".orchestrator-{name}.lock")
+    lock = FileLock(output / f".orchestrator-{name}.lock")
     if not lock.acquire(timeout=0):
         emit(Notice(text=f"another build of {name} is writing to {output}; waiting for it"))
         lock.acquire()
@@ -38,7 +38,7 @@ def only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
         lock.release()
 
 
-def pack(job: Job, image_id: str, target: Path) -> tuple[str | None, Records]:
+def pack(job: BuildJob, image_id: str, target: Path) -> tuple[str | None, Records]:
     """Write the image to `target`; the version of the ops that made it (None: native), and where its files are from."""
     from orchestrator.provenance.records import read_records
 
@@ -54,7 +54,7 @@ def pack(job: Job, image_id: str, target: Path) -> tuple[str | None, Records]:
     return made_by, read_records(open_archive)
 
 
-def verified(image: Path, order: Order, target: Path, warnings: Iterable[str] = ()) -> Verification:
+def verify(image: Path, order: BuildOrder, target: Path, warnings: Iterable[str] = ()) -> Verification:
     """The checks that the image passed. VerificationError when it fails one; it is kept beside as `.rejected`.
 
     `warnings` of the steps before are said then: they may be why, and no last lines of a finished build will say them.
@@ -76,12 +76,12 @@ def verified(image: Path, order: Order, target: Path, warnings: Iterable[str] = 
     )
 
 
-def with_stand_ins(verification: Verification, job: Job) -> Verification:
+def with_stand_ins(verification: Verification, job: BuildJob) -> Verification:
     """Also what only the build used."""
     return replace(verification, stand_ins=(*verification.stand_ins, *job.plan.image.stand_ins(job.inputs)))
 
 
-def hashed(image: Path, target: Path, emit: Emit) -> Digests:
+def hash_image(image: Path, target: Path, emit: Emit) -> Digests:
     """The image's digests, with progress under the name that it will have."""
     with phase(emit, "receipt", f"hash {target.name}") as key:
         total = image.stat().st_size

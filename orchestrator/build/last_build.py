@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from orchestrator import __version__
-from orchestrator.build.check import Checked
+from orchestrator.build.check import CheckedProject
 from orchestrator.build.result import Result
 from orchestrator.build.stamps import RECENT_NS, Stamps, contents, stamp
 from orchestrator.containerfile.git_index import index_files
@@ -33,10 +33,10 @@ from orchestrator.inputs.store import default_root
 from orchestrator.inputs.trees import GEVULOT_SKIP
 from orchestrator.network import ca_bundle
 from orchestrator.project.load import LoadedProject, lock_path
-from orchestrator.project.model import Project
+from orchestrator.project.project import Project
 from orchestrator.project.secrets import read_secrets
-from orchestrator.receipt.document import receipt_document
 from orchestrator.receipt.read import read_receipt, receipt_path
+from orchestrator.receipt.receipt import receipt_document
 from orchestrator.resources import CONTAINERFILES, MANIFESTS, PACKAGE
 
 FOLDER: Final = "builds"
@@ -50,7 +50,7 @@ _TICK_NS: Final = 50_000_000
 class Asked:
     """One build, as it is asked for. `engine` as in --engine; `sign` is the file of the key."""
 
-    checked: Checked
+    checked: CheckedProject
     output: Path
     engine: str = "auto"
     locked: bool = False
@@ -274,7 +274,7 @@ def _outlasted(result: Result) -> bool:
 def _lock_agrees(asked: Asked, result: Result) -> bool:
     """Whether the lock, as it is now, says what the build used: not so where local files differ from it, or where
     somebody has just changed it."""
-    from orchestrator.lock.model import read_lock
+    from orchestrator.lock.project_lock import read_lock
 
     lock = read_lock(lock_path(asked.checked.loaded.path))
     used = {each.name: each.pin for each in result.document.inputs}

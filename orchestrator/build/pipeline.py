@@ -11,27 +11,27 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from orchestrator.build.bundle import input_keys, keep_images
-from orchestrator.build.check import Checked
+from orchestrator.build.check import CheckedProject
 from orchestrator.build.container_build import forget, run_containerfile
-from orchestrator.build.finish import hashed, only_build_of, pack, verified, with_stand_ins
+from orchestrator.build.finish import hash_image, only_build_of, pack, verify, with_stand_ins
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
-from orchestrator.build.prepare import assembled, prepared, usable_secrets
+from orchestrator.build.prepare import assemble_context, prepare, read_usable_secrets
 from orchestrator.build.result import Result
-from orchestrator.build.state import BuildOptions, Order, phase
-from orchestrator.containerfile.assemble import Dialect, assemble
+from orchestrator.build.state import BuildOptions, BuildOrder, phase
+from orchestrator.containerfile.assemble import BuilderCapabilities, assemble
 from orchestrator.containerfile.render import render_containerfile
-from orchestrator.containerfile.rendered import check_room, clear_earlier, command_by_hand
+from orchestrator.containerfile.render_directory import check_room, clear_earlier, command_by_hand
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
 from orchestrator.inputs.nominal import nominal_inputs
-from orchestrator.inputs.store import Entry, Store
+from orchestrator.inputs.store import CacheEntry, Store
 from orchestrator.inputs.transfer import export_entries
 from orchestrator.lock.resolve import resolve_locked
 from orchestrator.plan.make import make_plan
-from orchestrator.receipt.document import receipt_text
-from orchestrator.receipt.record import Built, StageTimes, Warnings, make_receipt
+from orchestrator.receipt.receipt import receipt_text
+from orchestrator.receipt.record import FinishedBuild, StageTimes, Warnings, make_receipt
 from orchestrator.staged import OpenArchive
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ class Staging:
     directories: tuple[str, ...]
 
 
-def render_text(checked: Checked) -> str:
+def render_text(checked: CheckedProject) -> str:
     """The Containerfile alone: nothing is fetched, bases and sources are named as in project.yaml."""
     return render_containerfile(make_plan(checked.loaded, checked.settings, nominal_inputs(checked.loaded)))
 
 
-def render_context(checked: Checked, *, output: Path, emit: Emit) -> tuple[str, ...]:
+def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> tuple[str, ...]:
     """Write the Containerfile and all that it copies into `output`; the command that builds it by hand.
 
     Outside inputs are fetched, no engine is asked.
@@ -62,14 +62,14 @@ def render_context(checked: Checked, *, output: Path, emit: Emit) -> tuple[str, 
     check_room(output)
     inputs = resolve_locked(checked.loaded, None, emit)
     plan = make_plan(checked.loaded, checked.settings, inputs)
-    made = assemble(checked.loaded, plan, inputs, dialect=Dialect(), exclude=(output,), emit=emit)
+    made = assemble(checked.loaded, plan, inputs, dialect=BuilderCapabilities(), exclude=(output,), emit=emit)
     clear_earlier(output)
     made.context.write_to(output)
     return command_by_hand(checked.loaded, made, output)
 
 
 def build_project(
-    checked: Checked,
+    checked: CheckedProject,
     engine: Engine,
     *,
     output: Path,
@@ -78,7 +78,7 @@ def build_project(
     sign: SigningKey | None = None,
 ) -> Result:
     """Build, verify and write `output/NAME.img`, its receipt and what it names, or leave all as they were."""
-    from orchestrator.provenance.attach import attaching
+    from orchestrator.provenance.attach import open_attachments
 
     loaded, name = checked.loaded, checked.loaded.project.name
     times, warned, started = StageTimes(), Warnings(checked.findings), datetime.now(UTC)
@@ -90,30 +90,30 @@ def build_project(
 
     order = _order(checked, engine, options or BuildOptions(), tell)
     with only_build_of(output, name, tell), order.store.in_use():
-        job = prepared(order)
-        made = assembled(job)
+        job = prepare(order)
+        made = assemble_context(job)
         image_id = run_containerfile(job, made, TARGET)
         target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
         # The inner ones are renamed first: a receipt never speaks of a file that isn't there yet.
         with (
             replacing(receipt) as receipt_part,
-            attaching(output, name, sign) as attachments,
+            open_attachments(output, name, sign) as attachments,
             replacing(target) as image_part,
         ):
             made_by, records = pack(job, image_id, image_part)
             # What it held is in the image file now; its layers stay as the engine's cache.
             forget(job, image_id)
             warned.add("staging", records.warnings)
-            verification = with_stand_ins(verified(image_part, order, target, records.warnings), job)
+            verification = with_stand_ins(verify(image_part, order, target, records.warnings), job)
             warned.add_findings("verify", verification.findings)
-            built = Built(
+            built = FinishedBuild(
                 kind=order.kind,
                 project=loaded.project,
                 plan=job.plan,
                 inputs=job.inputs,
                 engine=engine.info,
                 image_path=str(target),
-                digests=hashed(image_part, target, tell),
+                digests=hash_image(image_part, target, tell),
                 ops_version=made_by,
                 containerfile=made.containerfile,
                 manifest=made.manifest,
@@ -130,7 +130,7 @@ def build_project(
     return Result(image=target, receipt=receipt, document=document)
 
 
-def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit) -> list[Entry]:
+def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit: Emit) -> list[CacheEntry]:
     """Write all that a build of the project needs to `target`, for a machine without a network; what it holds.
 
     That is every input, the finished shim, images that were pulled, and the result of the stage `program`: its step may
@@ -139,11 +139,11 @@ def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit)
     order = _order(checked, engine, BuildOptions(), emit)
     store = order.store
     with store.in_use():
-        job = prepared(order)
+        job = prepare(order)
         key = program_key(job.order.loaded, job.plan, job.inputs)
         with store.lock(f"bundle-{key}"):
             shared = replace(job, order=replace(order, build_id="bundle"))
-            image = run_containerfile(shared, assembled(shared), PROGRAM_STAGE, program_tag(key))
+            image = run_containerfile(shared, assemble_context(shared), PROGRAM_STAGE, program_tag(key))
             with phase(emit, "bundle", "save the images"):
                 keep_program(store, engine, key)
                 keys = [key, *input_keys(store, job.inputs), *keep_images(store, engine, job.inputs)]
@@ -158,15 +158,15 @@ def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit)
 
 
 @contextmanager
-def open_staging(checked: Checked, engine: Engine, *, emit: Emit) -> Iterator[Staging]:
+def open_staging(checked: CheckedProject, engine: Engine, *, emit: Emit) -> Iterator[Staging]:
     """The container in which the image's files were gathered, from the engine's cache or built again.
 
     Errors are those of `build_project`, up to that step.
     """
     order = _order(checked, engine, BuildOptions(), emit)
     with order.store.in_use():
-        job = prepared(order)
-        image = run_containerfile(job, assembled(job), STAGING_STAGE)
+        job = prepare(order)
+        image = run_containerfile(job, assemble_context(job), STAGING_STAGE)
         try:
             searched = tuple(value for option, value in job.plan.staging.arguments if option == "--search")
             yield Staging(
@@ -176,15 +176,15 @@ def open_staging(checked: Checked, engine: Engine, *, emit: Emit) -> Iterator[St
             forget(job, image)
 
 
-def _order(checked: Checked, engine: Engine, options: BuildOptions, emit: Emit) -> Order:
+def _order(checked: CheckedProject, engine: Engine, options: BuildOptions, emit: Emit) -> BuildOrder:
     """Reads the secrets too: one that is missing shows before anything is written."""
-    return Order(
+    return BuildOrder(
         loaded=checked.loaded,
         kind=checked.kind,
         settings=checked.settings,
         engine=engine,
         store=Store(emit=emit, imported=options.offline),
-        secrets=usable_secrets(checked.loaded, engine),
+        secrets=read_usable_secrets(checked.loaded, engine),
         options=options,
         build_id=uuid4().hex,
         emit=emit,

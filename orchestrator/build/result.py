@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.receipt.document import Receipt
+from orchestrator.receipt.receipt import Receipt
 
 
 @dataclass(frozen=True, kw_only=True)

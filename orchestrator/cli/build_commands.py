@@ -39,7 +39,7 @@ from orchestrator.events import Notice
 from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
-    from orchestrator.build.check import Checked
+    from orchestrator.build.check import CheckedProject
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.build.result import Result
 
@@ -100,7 +100,7 @@ def render(project: Path, output: Path | None, progress: str) -> None:
     answer(str(output / "Containerfile"))
 
 
-def _bases_by_hand(checked: Checked) -> Iterator[str]:
+def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
     """How to have each base that can be made from Debian packages, for someone whom no registry answers."""
     project = checked.loaded.project
     bases = [project.gevulot.base] if project.gevulot is not None else []
@@ -155,19 +155,19 @@ def build(  # noqa: PLR0913 - one parameter an option
     """
     from orchestrator.build.last_build import Asked, LastBuild
 
-    done: list[_Done] = []
+    done: list[_TimedBuild] = []
     wanted: list[_Wanted] = []
     # What is finished is finished, also when a later project fails.
     with _answering(done, as_json=as_json):
-        ready = _checked(projects, trust=trust_project)
-        for number, each in enumerate(ready):
-            asked = Asked(checked=each, output=output, engine=engine, locked=locked, offline=offline, sign=sign)
+        ready = _check_all(projects, trust=trust_project)
+        for number, checked in enumerate(ready):
+            asked = Asked(checked=checked, output=output, engine=engine, locked=locked, offline=offline, sign=sign)
             last = LastBuild(asked)
             found = last.unchanged()
             if found is None or no_cache or verify_cached:
                 wanted.append(_Wanted(number=number, asked=asked, last=last, before=found))
             else:
-                done.append(_Done(number=number, result=found))
+                done.append(_TimedBuild(number=number, result=found))
         if wanted:
             _build_all(wanted, done, no_cache=no_cache, progress=progress)
 
@@ -183,7 +183,7 @@ class _Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Done:
+class _TimedBuild:
     """A finished build, its place among those asked for, and how long it took: None where it had nothing to do."""
 
     number: int
@@ -191,7 +191,7 @@ class _Done:
     seconds: float | None = None
 
 
-def _build_all(wanted: Sequence[_Wanted], done: list[_Done], *, no_cache: bool, progress: str) -> None:
+def _build_all(wanted: Sequence[_Wanted], done: list[_TimedBuild], *, no_cache: bool, progress: str) -> None:
     """Build one after the other on one engine; what is finished goes to `done` at once."""
     from orchestrator.build.pipeline import build_project
     from orchestrator.build.state import BuildOptions
@@ -210,7 +210,7 @@ def _build_all(wanted: Sequence[_Wanted], done: list[_Done], *, no_cache: bool, 
             result = build_project(
                 checked, connected, output=each.asked.output, emit=shown.emit, options=options, sign=key
             )
-            done.append(_Done(number=each.number, result=result, seconds=time.monotonic() - began))
+            done.append(_TimedBuild(number=each.number, result=result, seconds=time.monotonic() - began))
             each.last.remember(result)
             if each.before is not None:
                 _require_same(each.before, result)
@@ -226,11 +226,11 @@ def _require_same(before: Result, now: Result) -> None:
         )
 
 
-def _checked(projects: Sequence[Path], *, trust: bool) -> list[Checked]:
+def _check_all(projects: Sequence[Path], *, trust: bool) -> list[CheckedProject]:
     """All files are read before anything runs: a typo in the last project costs no build of the first."""
     from orchestrator.build.check import check_project, require_secrets
 
-    ready: list[Checked] = []
+    ready: list[CheckedProject] = []
     wrong: list[UsageError] = []
     for path in projects:
         try:
@@ -243,19 +243,19 @@ def _checked(projects: Sequence[Path], *, trust: bool) -> list[Checked]:
         findings = [finding for error in wrong for finding in error.findings]
         raise UsageError(wrong[0].message, remedy=wrong[0].remedy, findings=findings) from wrong[0]
     first: dict[str, Path] = {}
-    for each in ready:
-        name, path = each.loaded.project.name, each.loaded.path
+    for checked_project in ready:
+        name, path = checked_project.loaded.project.name, checked_project.loaded.path
         if name in first:
             message = f"{first[name]} and {path} have the same name, {name}"
             raise UsageError(message, remedy="they would write the same image; rename one")
         first[name] = path
-    for each in ready:
-        say_warnings(each.findings)
+    for checked_project in ready:
+        say_warnings(checked_project.findings)
     return ready
 
 
 @contextmanager
-def _answering(done: Sequence[_Done], *, as_json: bool) -> Iterator[None]:
+def _answering(done: Sequence[_TimedBuild], *, as_json: bool) -> Iterator[None]:
     """Say what was built, however it ends; with --json one document also of a failure."""
     document: dict[str, object] = {"ok": True}
     try:
@@ -270,18 +270,18 @@ def _answering(done: Sequence[_Done], *, as_json: bool) -> Iterator[None]:
         raise
     finally:
         done = sorted(done, key=lambda each: each.number)
-        for each in done:
-            _say_built(each)
+        for timed in done:
+            _say_built(timed)
         if as_json:
-            from orchestrator.receipt.document import receipt_document
+            from orchestrator.receipt.receipt import receipt_document
 
-            document["unchanged"] = [each.result.document.name for each in done if each.seconds is None]
-            answer_json({**document, "built": [receipt_document(each.result.document) for each in done]})
-        for each in () if as_json else done:
-            answer(str(each.result.image))
+            document["unchanged"] = [timed.result.document.name for timed in done if timed.seconds is None]
+            answer_json({**document, "built": [receipt_document(timed.result.document) for timed in done]})
+        for timed in () if as_json else done:
+            answer(str(timed.result.image))
 
 
-def _say_built(done: _Done) -> None:
+def _say_built(done: _TimedBuild) -> None:
     receipt = done.result.document
     if done.seconds is None:
         say(f"{receipt.name}: nothing has changed since it was built and verified ({receipt.finished})")

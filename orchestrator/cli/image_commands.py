@@ -49,14 +49,14 @@ def inspect(image: Path, action: str, arguments: tuple[str, ...], lossy: bool, a
     """
     if lossy and action != "convert":
         raise UsageError("--lossy is for convert alone", remedy="leave it out")
-    with _opened(image) as opened:
+    with _open_image(image) as opened:
         if action == "convert":
             _convert(opened, Path(_one(arguments, "file to write")), lossy, as_json)
         else:
             _ACTIONS[action](opened, image, arguments, as_json)
 
 
-def _opened(image: Path) -> OpenedImage:
+def _open_image(image: Path) -> OpenedImage:
     from orchestrator.kinds import kind_of_image
 
     return kind_of_image(existing_image(image)).open(image)
@@ -127,25 +127,25 @@ def _libs(image: OpenedImage, _path: Path, arguments: tuple[str, ...], as_json: 
         raise UsageError("libs takes no arguments")
     report = image.libraries()
     if as_json:
-        answer_json([each.to_dict() for each in report])
+        answer_json([row.to_dict() for row in report])
         return
-    for each in report:
-        answer(each.path)
-        for name, where in each.needed:
+    for row in report:
+        answer(row.path)
+        for name, where in row.needed:
             answer(f"    {name} => {where or 'NOT FOUND'}")
 
 
 def _diff(image: OpenedImage, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
-    with _opened(Path(_one(arguments, "other image"))) as other:
+    with _open_image(Path(_one(arguments, "other image"))) as other:
         compared = image.compare(other)
-    found = compared.differences
+    rows = compared.differences
     if as_json:
-        answer_json([asdict(each) for each in found])
-    for each in () if as_json else found:
+        answer_json([asdict(each) for each in rows])
+    for each in () if as_json else rows:
         answer(f"{each.change} {each.part}: {each.path}" + (f" ({each.detail})" if each.detail else ""))
     if not compared.same:
         sys.exit(1)
-    also = "; only how it is written down differs (`inspect IMAGE convert OUT` makes it the same)" if found else ""
+    also = "; only how it is written down differs (`inspect IMAGE convert OUT` makes it the same)" if rows else ""
     say(f"{path} and {arguments[0]} hold the same{also or ', byte for byte'}")
 
 
@@ -175,13 +175,13 @@ def _stand_ins(_image: OpenedImage, path: Path, arguments: tuple[str, ...], as_j
     if arguments:
         raise UsageError("stand-ins takes no arguments")
     verification = kind_of_image(path).verify(path, Expected())
-    found = [stand_in.to_dict() for stand_in in verification.stand_ins]
+    rows = [stand_in.to_dict() for stand_in in verification.stand_ins]
     if as_json:
-        answer_json(found)
+        answer_json(rows)
         return
-    count = {0: "no stand-in", 1: "1 stand-in"}.get(len(found), f"{len(found)} stand-ins")
+    count = {0: "no stand-in", 1: "1 stand-in"}.get(len(rows), f"{len(rows)} stand-ins")
     answer(f"{path}: {count}")
-    for row in found:
+    for row in rows:
         answer(f"  {row['path']}: {row['text']}")
 
 
@@ -210,7 +210,7 @@ def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) ->
     """Run every check that needs no booting; exit 0 only if all pass."""
     from orchestrator.image_kind import Expected
     from orchestrator.kinds import kind_of_image
-    from orchestrator.provenance.beside import beside_checks
+    from orchestrator.provenance.beside import check_beside
 
     existing_image(image)
     public_key = None
@@ -220,7 +220,7 @@ def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) ->
         public_key = load_public_key(key)  # a wrong key is said before the image is read
     expected = Expected(runtime=runtime, gpu_families=_families(image))
     result = kind_of_image(image).verify(image, expected)
-    result = replace(result, checks=(*result.checks, *beside_checks(image, public_key)))
+    result = replace(result, checks=(*result.checks, *check_beside(image, public_key)))
     if as_json:
         answer_json(result.to_dict())
         sys.exit(int(ExitCode.OK if result.ok else ExitCode.VERIFICATION))

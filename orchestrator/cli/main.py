@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from orchestrator import __version__
-from orchestrator.cli.console import exiting
+from orchestrator.cli.console import run_to_exit_code
 
 COMMANDS: Final = {
     "init": "build_commands",
@@ -66,14 +66,14 @@ def cli(debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
-    given = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else arguments
     # `--debug` counts anywhere, as the user adds it to a line that failed; after `--` it is an argument.
-    options = given[: given.index("--")] if "--" in given else given
-    wanted = [argument for argument in options if argument != "--debug"] + given[len(options) :]
+    options = words[: words.index("--")] if "--" in words else words
+    wanted = [argument for argument in options if argument != "--debug"] + words[len(options) :]
     _tolerate_any_name()
     # Also for what we start: git would make a cache that everyone may write to.
     os.umask(os.umask(0o077) | 0o002)
-    sys.exit(exiting(lambda: _invoke(wanted), debug="--debug" in options))
+    sys.exit(run_to_exit_code(lambda: _invoke(wanted), debug="--debug" in options))
 
 
 def _tolerate_any_name() -> None:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from orchestrator.cli.console import answer
 
 if TYPE_CHECKING:
-    from orchestrator.run.node.task import Result
+    from orchestrator.run.node.task import ProgramResult
 
 _SHOWN = 200
 """Bytes of a result that are shown as text."""
 
 
-def answer_result(result: Result, *, kept: bool) -> None:
+def answer_result(result: ProgramResult, *, kept: bool) -> None:
     """Data and files; `kept` when the workspace stays."""
     text = result.data.decode(errors="replace")
     short = len(result.data) <= _SHOWN and text.isprintable() and text

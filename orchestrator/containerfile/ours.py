@@ -28,17 +28,17 @@ _MAX = 16 * 1024 * 1024
 def names_of_ours(directory: Path, entries: Sequence[os.DirEntry[str]]) -> set[str]:
     """Which of a directory's entries are files and directories of ours."""
     names = {entry.name for entry in entries}
-    found = {name for name in names if is_temporary(name)}
+    ours = {name for name in names if is_temporary(name)}
     for built in _built(directory, names):
-        found |= {built + end for end in OUTPUTS}
+        ours |= {built + end for end in OUTPUTS}
     for entry in entries:
         path = directory / entry.name
         if entry.is_dir(follow_symlinks=False):
             if _is_rendered(path):
-                found |= {entry.name, f"{entry.name}.ca.crt"}
+                ours |= {entry.name, f"{entry.name}.ca.crt"}
         elif _is_project_lock(path, names) or (entry.name.endswith(_EXPORTS) and _is_export(path)):
-            found.add(entry.name)
-    return found & names
+            ours.add(entry.name)
+    return ours & names
 
 
 def has_our_containerfile(directory: Path) -> bool:
@@ -82,13 +82,13 @@ def _is_project_lock(path: Path, names: Collection[str]) -> bool:
 def _is_export(path: Path) -> bool:
     """Whether a file is one that `cache export` or `bundle export` wrote, whole or not, by its first bytes."""
     # Here, not above: few contexts hold such a file, and a build that has nothing to do walks through them too.
-    from orchestrator.archive import ArchiveError, Limits, unpacked
+    from orchestrator.archive import ArchiveError, UnpackLimits, unpack
 
     try:
         if path.is_symlink() or not path.is_file():
             return False
         with path.open("rb") as raw:
-            return unpacked(raw, Limits()).read(len(EXPORT) + 1) == f"{EXPORT}\0".encode()
+            return unpack(raw, UnpackLimits()).read(len(EXPORT) + 1) == f"{EXPORT}\0".encode()
     except (OSError, ArchiveError):
         return False
 

@@ -4,20 +4,20 @@ What `__all__` names is the library's public face, described in docs/library.md;
 format is in docs/nanos-image.md.
 """
 
-from .compare import Difference, compare_images, same_content
+from .compare import ImageDifference, compare_images, same_content
 from .convert import Converted, convert_image
 from .errors import ImageError
 from .listing import ListingEntry, path_key, tree_digest, tree_listing
 from .mbr import CrashLog, Partition
 from .reader import Filesystem, Image, open_image
 from .tree import Directory, Extent, File, Node, Special, Symlink
-from .writer import BootFiles, ImageWriter, OutOfOrderError, Written
+from .writer import BootFiles, ImageWriter, OutOfOrderError, WrittenImage
 
 __all__ = [
     "BootFiles",
     "Converted",
     "CrashLog",
-    "Difference",
+    "ImageDifference",
     "Directory",
     "Extent",
     "File",
@@ -31,7 +31,7 @@ __all__ = [
     "Partition",
     "Special",
     "Symlink",
-    "Written",
+    "WrittenImage",
     "compare_images",
     "convert_image",
     "open_image",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .codec import damaged
-from .compare import Difference, boot_files, compare_images
+from .compare import ImageDifference, boot_files, compare_images
 from .errors import ImageError
 from .esp import LOADER
 from .listing import SPARSE_SLACK, path_key
@@ -20,7 +20,7 @@ from .mbr import SECTOR, SIGNATURE, TABLE_AT, stage2_length
 from .reader import Filesystem, Image, open_image
 from .regions import MAX_STAGE2, loose_bytes
 from .tree import Directory, File, Symlink
-from .writer import BootFiles, ImageWriter, Written
+from .writer import BootFiles, ImageWriter, WrittenImage
 
 _SHOWN = 5
 _BOOT_CODE = ("boot sector", "region record", "second stage", LOADER)
@@ -30,7 +30,7 @@ _BOOT_CODE = ("boot sector", "region record", "second stage", LOADER)
 class Converted:
     """What was written, and what was left out of it, in words."""
 
-    written: Written
+    written: WrittenImage
     left_out: tuple[str, ...]
 
 
@@ -111,7 +111,7 @@ def _require_boot(image: Image) -> Filesystem:
     return image.bootfs
 
 
-def _write(image: Image, target: Path) -> Written:
+def _write(image: Image, target: Path) -> WrittenImage:
     filesystem = image.rootfs
     # An image without free space is as large as what it holds; the size of any other one was asked for.
     minimum = image.size if filesystem.free else 0
@@ -153,5 +153,5 @@ def _require_same(image: Image, target: Path) -> None:
         )
 
 
-def _matters(each: Difference) -> bool:
+def _matters(each: ImageDifference) -> bool:
     return each.part not in ("form", "free space")

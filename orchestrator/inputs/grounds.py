@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from orchestrator.inputs.access import Access
-from orchestrator.inputs.store import IMPORTED, Entry
+from orchestrator.inputs.store import IMPORTED, CacheEntry
 from orchestrator.network import is_plain
 from orchestrator.resolved import Ground, Input
 
@@ -25,7 +25,7 @@ WORDS: dict[Ground, str] = {
 }
 
 
-def ground_of_download(access: Access, url: str, entry: Entry, sha256: str | None = None) -> Ground:
+def ground_of_download(access: Access, url: str, entry: CacheEntry, sha256: str | None = None) -> Ground:
     """Why a downloaded file is believed; `sha256` is what project.yaml says that it is."""
     if sha256 is not None:
         return "given"

@@ -20,8 +20,8 @@ from orchestrator.inputs.access import Access
 from orchestrator.inputs.archives import extract
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.grounds import ground_of_download
-from orchestrator.inputs.store import Entry, key_of
-from orchestrator.project.model import GpuAssets, Nanos, Ops
+from orchestrator.inputs.store import CacheEntry, key_of
+from orchestrator.project.project import GpuAssets, Nanos, Ops
 from orchestrator.resolved import Ground, Input, InputName, redact_url
 
 NANOS_URL = "https://storage.googleapis.com/nanos/release/{version}/nanos-release-linux-{version}.tar.gz"
@@ -34,7 +34,7 @@ GPU_URL = "https://storage.googleapis.com/gevulot-static-assets/nanos-{version}-
 STUB_VERSION = "stub"
 
 
-def nanos(access: Access, spec: Nanos, root: Path) -> tuple[Input, Input | None]:
+def resolve_nanos(access: Access, spec: Nanos, root: Path) -> tuple[Input, Input | None]:
     """The kernel's directory (kernel.img, boot.img?, klibs/?) and ops's common.tar.gz (None: there is none)."""
     if spec.kernel == "stub":
         return _stub(access), None
@@ -45,14 +45,14 @@ def nanos(access: Access, spec: Nanos, root: Path) -> tuple[Input, Input | None]
     archive = fetch(access, url, name="nanos", check=_gzip(access, url), title=f"download Nanos {version}")
     release = _Release(f"Nanos {version}", url, NANOS_MD5_URL.format(version=version))
     ground, _ = _by_md5(access, "nanos", release, archive)
-    tree = unpacked(access, archive, url)
+    tree = unpack_entry(access, archive, url)
     _require(tree.path / "kernel.img", url)
     pin = {"version": version, **file_pin(archive)}
     kernel = Input(name="nanos", kind="archive", source=redact_url(url), pin=pin, path=tree.path, ground=ground)
-    return kernel, common(access)
+    return kernel, resolve_common(access)
 
 
-def common(access: Access) -> Input:
+def resolve_common(access: Access) -> Input:
     """ops's common.tar.gz: libnss_dns and the certificates of every image."""
     entry = fetch(
         access, COMMON_URL, name="nanos-common", check=_gzip(access, COMMON_URL), title="download Nanos common files"
@@ -63,7 +63,7 @@ def common(access: Access) -> Input:
     )  # fmt: skip
 
 
-def ops(access: Access, spec: Ops, root: Path) -> Input:
+def resolve_ops(access: Access, spec: Ops, root: Path) -> Input:
     """The ops program: a release (checked against its md5 where that can be had), a URL, or a file."""
     if spec.path is not None:
         path = root / spec.path
@@ -88,21 +88,21 @@ def ops(access: Access, spec: Ops, root: Path) -> Input:
     return Input(name="ops", kind="file", source=redact_url(url), pin=pin, path=entry.path, note=note, ground=ground)
 
 
-def gpu_assets(access: Access, spec: GpuAssets | None, nanos_version: str, root: Path) -> Input:
+def resolve_gpu_assets(access: Access, spec: GpuAssets | None, nanos_version: str, root: Path) -> Input:
     """The GPU assets' directory: klib gpu_nvidia, NVIDIA's libraries, the firmware under nvidia/."""
     if spec is not None and spec.path is not None:
-        return local("gpu-assets", spec.path, root, ())
+        return resolve_local("gpu-assets", spec.path, root, ())
     url = spec.url if spec is not None and spec.url is not None else GPU_URL.format(version=nanos_version)
     sha256 = spec.sha256 if spec else None
     archive = fetch(access, url, sha256=sha256, name="gpu-assets", check=_archive(access, url))
-    tree = unpacked(access, archive, url)
+    tree = unpack_entry(access, archive, url)
     return Input(
         name="gpu-assets", kind="archive", source=redact_url(url), pin=file_pin(archive), path=tree.path,
         ground=ground_of_download(access, url, archive, sha256),
     )  # fmt: skip
 
 
-def local(name: InputName, written: str, root: Path, skip: Iterable[str]) -> Input:
+def resolve_local(name: InputName, written: str, root: Path, skip: Iterable[str]) -> Input:
     """A directory of the user's, pinned by its content. `skip` names what doesn't count at its top."""
     path = (root / written).absolute()
     if not path.is_dir():
@@ -111,7 +111,7 @@ def local(name: InputName, written: str, root: Path, skip: Iterable[str]) -> Inp
     return Input(name=name, kind="directory", source=written, pin=pin, path=path, ground="local")
 
 
-def unpacked(access: Access, archive: Entry, url: str) -> Entry:
+def unpack_entry(access: Access, archive: CacheEntry, url: str) -> CacheEntry:
     """The directory that an archive of the cache holds; a damaged archive is dropped from the cache."""
     shown = redact_url(url)
 
@@ -126,7 +126,7 @@ def unpacked(access: Access, archive: Entry, url: str) -> Entry:
         raise
 
 
-def file_pin(entry: Entry) -> dict[str, str]:
+def file_pin(entry: CacheEntry) -> dict[str, str]:
     """The pin of a file: `sha256` and `size`."""
     return {"sha256": entry.sha256, "size": str(entry.size)}
 
@@ -154,9 +154,9 @@ def _stub(access: Access) -> Input:
 def _local_nanos(access: Access, root: Path, spec: Nanos) -> tuple[Input, Input | None]:
     path = root / (spec.path or "")
     _require(path / "kernel.img", str(path))
-    found = local("nanos", spec.path or "", root, ())
-    pin = {**({"version": spec.version} if spec.version else {}), **found.pin}
-    kernel = replace(found, pin=pin)
+    directory = resolve_local("nanos", spec.path or "", root, ())
+    pin = {**({"version": spec.version} if spec.version else {}), **directory.pin}
+    kernel = replace(directory, pin=pin)
     archive = path / "common.tar.gz"
     if not archive.is_file():
         access.emit(
@@ -185,7 +185,7 @@ class _Release:
     md5_url: str
 
 
-def _by_md5(access: Access, name: InputName, release: _Release, entry: Entry) -> tuple[Ground | Literal[""], str]:
+def _by_md5(access: Access, name: InputName, release: _Release, entry: CacheEntry) -> tuple[Ground | Literal[""], str]:
     """Compare a fresh file with the MD5 that the vendor keeps beside it; the ground, and a note if there is none."""
     checked = key_of("md5", release.url, entry.sha256)
     known = None if access.refresh else access.store.named(checked)
@@ -197,7 +197,7 @@ def _by_md5(access: Access, name: InputName, release: _Release, entry: Entry) ->
     return ("checksum" if ground in ("tls", "ssh", "none", "local") and not note else ground), note
 
 
-def _check_md5(access: Access, release: _Release, entry: Entry) -> str:
+def _check_md5(access: Access, release: _Release, entry: CacheEntry) -> str:
     """Why the vendor's MD5 says nothing; "" when it is the file's. InputError when it is another one's."""
     try:
         text = fetch(access, release.md5_url, title=f"download the md5 of {release.what}").path.read_text(
@@ -209,11 +209,11 @@ def _check_md5(access: Access, release: _Release, entry: Entry) -> str:
     if match is None:
         return f"the vendor's md5 file of {release.what} holds no md5"
     with entry.path.open("rb") as stream:
-        found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != match.group().lower():
+        actual = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if actual != match.group().lower():
         access.store.remove(entry.key)
         raise InputError(
-            f"{redact_url(access.redirected(release.url))}: md5 is {found},"
+            f"{redact_url(access.redirected(release.url))}: md5 is {actual},"
             f" the vendor's md5 file says {match.group().lower()}",
             remedy="run the command again; if it persists, the download is not what the vendor published",
         )

@@ -17,13 +17,13 @@ from orchestrator.verification import StandIn, Verification
 
 if TYPE_CHECKING:
     from orchestrator.project.load import LoadedProject
-    from orchestrator.project.model import Project
+    from orchestrator.project.project import Project
     from orchestrator.run.outcome import Outcome
-    from orchestrator.run.qemu.machine import Machine
-    from orchestrator.run.sandbox.rehearsal import Options, Rehearsal
+    from orchestrator.run.qemu.machine import QemuMachine
+    from orchestrator.run.sandbox.rehearsal import Rehearsal, RehearseOptions
 
 
-class Nanos:
+class NanosKind:
     """The kind that every project asks for which names no other, and that a file is taken for which no other knows."""
 
     name = "nanos"
@@ -83,7 +83,7 @@ class Nanos:
 
         return open_nanos(image)
 
-    def boot(self, machine: Machine, output: Callable[[bytes], None]) -> Outcome:
+    def boot(self, machine: QemuMachine, output: Callable[[bytes], None]) -> Outcome:
         """In QEMU with the node's devices."""
         from orchestrator.nanos.machine import boot
 
@@ -95,7 +95,7 @@ class Nanos:
 
         return judge(booted)
 
-    def rehearse(self, image: Path, options: Options, emit: Emit) -> Rehearsal:
+    def rehearse(self, image: Path, options: RehearseOptions, emit: Emit) -> Rehearsal:
         """In the sandbox that `guest/` describes."""
         from orchestrator.run.sandbox.rehearsal import rehearse
 

@@ -13,7 +13,7 @@ from orchestrator.image.reader import open_image
 from orchestrator.image.stub import MESSAGE, STUB_EXIT_STATUS
 from orchestrator.run.outcome import End, Outcome
 from orchestrator.run.qemu.accelerator import Accelerator, KvmBrokeError, choose, quoted, run
-from orchestrator.run.qemu.machine import Machine
+from orchestrator.run.qemu.machine import QemuMachine
 
 # What Nanos writes before it gives up; it then powers off with status 0 (its source; docs/guest.md).
 _TROUBLE = (
@@ -39,7 +39,7 @@ def check_bootable(image: Path) -> None:
         )
 
 
-def command(qemu: str, machine: Machine, accel: Accelerator) -> list[str]:
+def command(qemu: str, machine: QemuMachine, accel: Accelerator) -> list[str]:
     """QEMU's arguments. UsageError where a path can't be passed on."""
     arguments = [
         *(qemu, "-machine", "q35", "-accel", accel.name, "-cpu", accel.cpu, "-nodefaults", "-vga", "none"),
@@ -57,7 +57,7 @@ def command(qemu: str, machine: Machine, accel: Accelerator) -> list[str]:
     return arguments
 
 
-def boot(machine: Machine, output: Callable[[bytes], None]) -> Outcome:
+def boot(machine: QemuMachine, output: Callable[[bytes], None]) -> Outcome:
     """Boot and wait; `output` gets the serial log as it comes. EngineError: no QEMU, or KVM asked for in vain.
     VerificationError: no image, or one without boot code."""
     qemu = process.which("qemu-system-x86_64")
@@ -83,7 +83,7 @@ def boot(machine: Machine, output: Callable[[bytes], None]) -> Outcome:
     if outcome.status == 1 and b"qemu-system-x86_64: " in log:
         outcome = _failed("QEMU itself failed; its message is in the log", status=1)
     took = time.monotonic() - started
-    return replace(outcome, seconds=took, place=accel.name, output={"serial": bytes(log)})
+    return replace(outcome, seconds=took, ran_on=accel.name, output={"serial": bytes(log)})
 
 
 def explain(status: int | None, timeout: float) -> Outcome:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.errors import Finding
 from orchestrator.image_kind import GuestSettings
 from orchestrator.manifest.effective import EffectiveManifest
-from orchestrator.manifest.merge import effective_manifest, left_out
+from orchestrator.manifest.merge import left_out, merge_manifest
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.model import Project
 from orchestrator.project.paths import LeftOutBy
+from orchestrator.project.project import Project
 from orchestrator.resolved import Inputs
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ LIBRARY_DIRECTORIES = ("lib", "lib64")
 
 def read_settings(loaded: LoadedProject) -> NanosSettings:
     """The project's manifest. UsageError with all its errors at once."""
-    return NanosSettings(loaded=loaded, effective=effective_manifest(loaded))
+    return NanosSettings(loaded=loaded, effective=merge_manifest(loaded))
 
 
 @dataclass(frozen=True, kw_only=True)

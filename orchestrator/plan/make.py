@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterator
 
 from orchestrator.image_kind import GuestSettings, ImagePlan
-from orchestrator.plan.model import GpuPlan, Origin, Plan, ShimPlan, StagingPlan
+from orchestrator.plan.plan import GpuPlan, Origin, Plan, ShimPlan, StagingPlan
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.model import Gevulot, Project
+from orchestrator.project.project import Gevulot, Project
 from orchestrator.resolved import Inputs
 
 # docs/facts/gevulot.md, 2: the FFI crate alone needs protoc only; the whole workspace needs the guide's list.

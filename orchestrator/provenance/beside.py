@@ -13,13 +13,13 @@ from pathlib import Path
 
 from orchestrator.digest import file_blake3
 from orchestrator.errors import Finding, UsageError, VerificationError, error, warning
-from orchestrator.files import read_only
+from orchestrator.files import open_read_only
 from orchestrator.provenance.attach import ENVELOPE, PROVENANCE, SBOM
-from orchestrator.provenance.check import signature_check
+from orchestrator.provenance.check import check_signature
 from orchestrator.provenance.dsse import LARGEST, PublicKey, open_envelope
 from orchestrator.provenance.statement import Definition, Statement, parse_statement, pin_digests
-from orchestrator.receipt.document import Receipt
 from orchestrator.receipt.read import load_receipt
+from orchestrator.receipt.receipt import Receipt
 from orchestrator.suggest import shown
 from orchestrator.verification import Check
 
@@ -32,17 +32,17 @@ _MADE = (
 _ASKED = ("name", "runtime", "resources.cpus", "resources.memory", "resources.gpus")
 
 
-def beside_checks(image: Path, key: PublicKey | None) -> tuple[Check, ...]:
+def check_beside(image: Path, key: PublicKey | None) -> tuple[Check, ...]:
     """Checks of what lies beside `image`: its receipt, if there is one; with `key`, signature and all the others."""
-    receipt = receipt_check(image)
+    receipt = check_receipt(image)
     checks = () if receipt is None else (receipt,)
     if key is None:
         return checks
-    signature = signature_check(image, key)
-    return (*checks, signature, *((documents_check(image, key),) if signature.ok else ()))
+    signature = check_signature(image, key)
+    return (*checks, signature, *((check_documents(image, key),) if signature.ok else ()))
 
 
-def receipt_check(image: Path) -> Check | None:
+def check_receipt(image: Path) -> Check | None:
     """Whether the receipt beside an image is of these bytes; None where there is no receipt."""
     path = _beside(image, RECEIPT)
     if not path.is_file():
@@ -51,12 +51,12 @@ def receipt_check(image: Path) -> Check | None:
     try:
         told = load_receipt(path).image
     except UsageError as unusable:
-        found = warning("receipt", f"{unusable.message}; the image was not compared with it", "remove it")
-        return Check(id="receipt", title=title, ok=True, findings=(found,))
+        finding = warning("receipt", f"{unusable.message}; the image was not compared with it", "remove it")
+        return Check(id="receipt", title=title, ok=True, findings=(finding,))
     problem = difference(image, told.blake3, told.size)
     if problem:
-        found = error("receipt", f"{path} is of another image: {problem}", AGAIN)
-        return Check(id="receipt", title=title, ok=False, findings=(found,))
+        finding = error("receipt", f"{path} is of another image: {problem}", AGAIN)
+        return Check(id="receipt", title=title, ok=False, findings=(finding,))
     return Check(id="receipt", title=title, ok=True, detail="of this image")
 
 
@@ -65,11 +65,11 @@ def difference(image: Path, blake3: str, size: int | None = None) -> str:
     actual = image.stat().st_size
     if size is not None and size != actual:
         return f"it says {size} bytes, the image has {actual}"
-    found = file_blake3(image)
-    return "" if found == blake3 else f"it says BLAKE3 {blake3[:16]}…, the image has {found[:16]}…"
+    blake3_now = file_blake3(image)
+    return "" if blake3_now == blake3 else f"it says BLAKE3 {blake3[:16]}…, the image has {blake3_now[:16]}…"
 
 
-def documents_check(image: Path, key: PublicKey) -> Check:
+def check_documents(image: Path, key: PublicKey) -> Check:
     """Whether provenance, bill of materials and receipt beside a signed image say what was signed."""
     compared: list[str] = []
     findings: list[Finding] = []
@@ -100,9 +100,9 @@ def _provenance(image: Path, payload: bytes) -> Iterator[str]:
 
 
 def _bill(image: Path, statement: Statement) -> Iterator[str]:
-    found = hashlib.sha256(_bytes(_beside(image, SBOM))).hexdigest()
-    if found not in [row.digest.get("sha256") for row in statement.predicate.run.byproducts]:
-        yield f"its SHA-256 is {found[:16]}…, which the signed provenance does not name"
+    actual = hashlib.sha256(_bytes(_beside(image, SBOM))).hexdigest()
+    if actual not in [row.digest.get("sha256") for row in statement.predicate.run.byproducts]:
+        yield f"its SHA-256 is {actual[:16]}…, which the signed provenance does not name"
 
 
 def _receipt(image: Path, statement: Statement) -> Iterator[str]:
@@ -120,12 +120,12 @@ def _receipt(image: Path, statement: Statement) -> Iterator[str]:
     yield from _inputs(receipt, definition)
     for row in receipt.attachments:
         # By its ending: an image may be renamed with all that lies beside it.
-        suffix = next((each for each in (SBOM, ENVELOPE, PROVENANCE) if row.file.endswith(each)), None)
+        suffix = next((ending for ending in (SBOM, ENVELOPE, PROVENANCE) if row.file.endswith(ending)), None)
         path = _beside(image, suffix) if suffix is not None else None
         if path is not None and path.is_file():
-            found = hashlib.sha256(_bytes(path)).hexdigest()
-            if row.sha256 != found:
-                yield f"the SHA-256 of {path.name} is {row.sha256[:16]}… here, and {found[:16]}… on disk"
+            actual = hashlib.sha256(_bytes(path)).hexdigest()
+            if row.sha256 != actual:
+                yield f"the SHA-256 of {path.name} is {row.sha256[:16]}… here, and {actual[:16]}… on disk"
 
 
 def _inputs(receipt: Receipt, definition: Definition) -> Iterator[str]:
@@ -149,7 +149,7 @@ def _beside(image: Path, suffix: str) -> Path:
 
 
 def _bytes(path: Path) -> bytes:
-    with read_only(path) as stream:
+    with open_read_only(path) as stream:
         data = stream.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise VerificationError(f"{path} is too large to be what it is called")

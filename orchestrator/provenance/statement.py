@@ -18,10 +18,10 @@ from pydantic import ConfigDict, Field
 from orchestrator import __version__
 from orchestrator.documents import Document, DocumentError, Many, parse_document, plain
 from orchestrator.errors import VerificationError
-from orchestrator.project.model import Project
+from orchestrator.project.project import Project
 from orchestrator.provenance.dsse import LARGEST
-from orchestrator.receipt.document import Attachment, EngineUsed, KernelUsed, StandInFile
-from orchestrator.receipt.record import NANOS, Built, engine_used, kernel_used, sha256_text
+from orchestrator.receipt.receipt import Attachment, EngineUsed, KernelUsed, StandInFile
+from orchestrator.receipt.record import NANOS, FinishedBuild, engine_used, kernel_used, sha256_text
 from orchestrator.resolved import Input, redact, redact_url
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
@@ -44,7 +44,7 @@ WITHHELD: Final = frozenset({"mirrors", "network"})
 """A company's own hosts. They say where bytes came from, not which: every input has its pin."""
 
 
-class Subject(Document):
+class StatementSubject(Document):
     """A file that a statement is about."""
 
     name: str = ""
@@ -56,7 +56,7 @@ class Claim(Document):
     """Whom a statement is about, and of which kind it is: all that ties it to an image, whatever it says besides."""
 
     type: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
-    subject: Many[Subject]
+    subject: Many[StatementSubject]
     predicate_type: Literal["https://slsa.dev/provenance/v1"] = Field(alias="predicateType")
 
 
@@ -130,7 +130,7 @@ class RunDetails(Document):
 
     builder: Builder
     metadata: Metadata
-    byproducts: Many[Subject]
+    byproducts: Many[StatementSubject]
 
 
 class Provenance(Document):
@@ -154,7 +154,7 @@ class Times:
     finished: datetime
 
 
-def make_statement(built: Built, times: Times, byproducts: tuple[Attachment, ...] = ()) -> Statement:
+def make_statement(built: FinishedBuild, times: Times, byproducts: tuple[Attachment, ...] = ()) -> Statement:
     """The statement about `built`; `byproducts` are files that were written beside the image."""
     definition = Definition(
         buildType=BUILD_TYPE,
@@ -162,7 +162,7 @@ def make_statement(built: Built, times: Times, byproducts: tuple[Attachment, ...
         internalParameters=_internal_parameters(built),
         resolvedDependencies=tuple(_dependency(each) for each in built.inputs),
     )
-    subject = Subject(
+    subject = StatementSubject(
         name=built.image_path.rsplit("/", 1)[-1],
         digest={"sha256": built.digests.sha256, "blake3": built.digests.blake3},
     )
@@ -177,7 +177,7 @@ def make_statement(built: Built, times: Times, byproducts: tuple[Attachment, ...
             startedOn=started,
             finishedOn=finished,
         ),
-        byproducts=tuple(Subject(name=each.file, digest={"sha256": each.sha256}) for each in byproducts),
+        byproducts=tuple(StatementSubject(name=each.file, digest={"sha256": each.sha256}) for each in byproducts),
     )
     return Statement(
         _type=STATEMENT_TYPE,
@@ -222,7 +222,7 @@ def external_parameters(project: Project) -> dict[str, Any]:
     document = project.model_dump(mode="json", by_alias=True, exclude_none=True, include=shown)
     build = document["build"]
     build["run"] = {"sha256": sha256_text(project.build.run)}
-    build["secrets"] = [each.id for each in project.build.secrets]
+    build["secrets"] = [secret.id for secret in project.build.secrets]
     if isinstance(project.manifest, dict):
         inline = json.dumps(project.manifest, sort_keys=True, ensure_ascii=False)
         document["manifest"] = {"sha256": sha256_text(inline)}
@@ -232,15 +232,15 @@ def external_parameters(project: Project) -> dict[str, Any]:
 
 def _without_credentials(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_credentials(each) for key, each in value.items()}
+        return {key: _without_credentials(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_credentials(each) for each in value]
+        return [_without_credentials(item) for item in value]
     if isinstance(value, str):
         return redact_url(value) if "://" in value else redact(value)
     return value
 
 
-def _internal_parameters(built: Built) -> Made:
+def _internal_parameters(built: FinishedBuild) -> Made:
     kernel = built.plan.image.kernel
     named: dict[str, Any] = {"kernel": kernel_used(kernel)}
     if kernel.name == NANOS:
@@ -251,23 +251,25 @@ def _internal_parameters(built: Built) -> Made:
         contextSha256=built.context_sha256,
         opsVersion=built.ops_version,
         bootable=built.verification.bootable,
-        standIns=tuple(StandInFile(path=each.path, text=each.text) for each in built.verification.stand_ins),
+        standIns=tuple(
+            StandInFile(path=stand_in.path, text=stand_in.text) for stand_in in built.verification.stand_ins
+        ),
         engine=engine_used(built.engine),
         **named,
     )
 
 
-def _dependency(given: Input) -> Dependency:
-    digest, annotations = pin_digests(given.pin), {"kind": given.kind, "source": given.source}
-    annotations |= {key: value for key, value in given.pin.items() if key not in _DIGESTS}
-    found: dict[str, Any] = {"name": given.name}
-    if uri := _uri(given):
-        found["uri"] = uri
+def _dependency(resolved: Input) -> Dependency:
+    digest, annotations = pin_digests(resolved.pin), {"kind": resolved.kind, "source": resolved.source}
+    annotations |= {key: value for key, value in resolved.pin.items() if key not in _DIGESTS}
+    descriptor: dict[str, Any] = {"name": resolved.name}
+    if uri := _uri(resolved):
+        descriptor["uri"] = uri
     if digest:
-        found["digest"] = digest
+        descriptor["digest"] = digest
     # Notes stay in the receipt: they speak of the day and of this machine.
-    found["annotations"] = {**annotations, **({"packages": list(given.packages)} if given.packages else {})}
-    return Dependency.model_validate(found)
+    descriptor["annotations"] = {**annotations, **({"packages": list(resolved.packages)} if resolved.packages else {})}
+    return Dependency.model_validate(descriptor)
 
 
 def pin_digests(pin: Mapping[str, str]) -> dict[str, str]:
@@ -275,12 +277,12 @@ def pin_digests(pin: Mapping[str, str]) -> dict[str, str]:
     return {_DIGESTS[key]: value.removeprefix("sha256:") for key, value in pin.items() if key in _DIGESTS}
 
 
-def _uri(given: Input) -> str:
+def _uri(resolved: Input) -> str:
     """ "" for what lies on the build machine only."""
-    source = redact_url(given.source)
-    if given.kind == "git" and "://" in source:
+    source = redact_url(resolved.source)
+    if resolved.kind == "git" and "://" in source:
         return source if source.startswith("git+") else f"git+{source}"
-    if given.kind == "image":
+    if resolved.kind == "image":
         return f"docker://{source}"
     return source if "://" in source else ""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from orchestrator.run.node.task import Result
+from orchestrator.run.node.task import ProgramResult
 
 Severity = Literal["error", "limit", "note"]
 """error: the guest would have stopped there; limit: the guest can't; note: most programs do without it."""
@@ -37,7 +37,7 @@ class Outcome:
     """How a program ended, and what it left.
 
     `ok`: it ended well, and did nothing that stops the real guest; its answer to a task doesn't count. `exit_code`:
-    what it returned, None where that isn't known. `reason`: how it ended, in words. `place`: none, an engine's kind,
+    what it returned, None where that isn't known. `reason`: how it ended, in words. `ran_on`: none, an engine's kind,
     or the machine's accelerator. `status`: raw, as wait(2) or QEMU gave it. `output`: by stream (stdout and stderr, or
     serial). `result`: its answer, None without a task. `peak` is bytes (None: not known), `counted` where that figure
     is from: process (asked as it ended), cgroup, or polled while it ran.
@@ -48,11 +48,11 @@ class Outcome:
     exit_code: int | None
     reason: str
     seconds: float = 0.0
-    place: str = ""
+    ran_on: str = ""
     status: int | None = None
     signal: str | None = None
     output: Mapping[str, bytes] = field(default_factory=dict)
-    result: Result | None = None
+    result: ProgramResult | None = None
     peak: int | None = None
     counted: str = ""
     violations: tuple[Violation, ...] = ()

@@ -16,7 +16,7 @@ from orchestrator.containerfile.render import render_containerfile, render_manif
 from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.nanos.settings import read_settings
 from orchestrator.plan.make import make_plan
-from orchestrator.plan.model import Plan
+from orchestrator.plan.plan import Plan
 from orchestrator.project.load import load_project
 
 ROOT = Path(__file__).resolve().parents[2]

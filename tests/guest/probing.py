@@ -12,8 +12,8 @@ from pathlib import Path
 
 from orchestrator.nanos.machine import command, explain
 from orchestrator.run.qemu.accelerator import choose
-from orchestrator.run.qemu.machine import Machine
-from orchestrator.run.sandbox.rehearsal import Options, rehearse
+from orchestrator.run.qemu.machine import QemuMachine
+from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
 from tests.guest.answers import STOPS, Answer, read_log
 from tests.guest.packing import Contents, pack
 
@@ -45,7 +45,7 @@ def in_qemu(accel: str, quiet: float) -> Runner:
 
     def run(image: Path, workspace: Path) -> Ended:
         qemu = "qemu-system-x86_64"
-        machine = Machine(image=image, cpus=CPUS, memory=MEMORY, workspace=workspace)
+        machine = QemuMachine(image=image, cpus=CPUS, memory=MEMORY, workspace=workspace)
         arguments = command(qemu, machine, choose(qemu, accel))
         log = bytearray()
         with subprocess.Popen(
@@ -70,7 +70,7 @@ def in_rehearsal(timeout: float, engine: str = "none") -> Runner:
     """The image rehearsed."""
 
     def run(image: Path, workspace: Path) -> Ended:
-        options = Options(
+        options = RehearseOptions(
             engine=engine, timeout=timeout, cpus=CPUS, memory=MEMORY, runtime="local", workspace=workspace
         )
         done = rehearse(image, options)
@@ -119,7 +119,7 @@ def ask(program: Path, nanos: Path, run: Runner) -> dict[str, Answer]:
 def refused(program: Path, nanos: Path, rehearsal: Runner, names: Iterable[str]) -> list[str]:
     """The questions whose rehearsal fails, each asked by itself: what stops the guest is told as an error, and Linux
     goes on."""
-    found = []
+    rows = []
     with tempfile.TemporaryDirectory(prefix="probe-") as folder:
         image = Path(folder) / f"{program.name}.img"
         for name in names:
@@ -127,5 +127,5 @@ def refused(program: Path, nanos: Path, rehearsal: Runner, names: Iterable[str])
             workspace.mkdir()
             pack(nanos, Contents(program=program, name=program.name, arguments=("-only", name)), image)
             if not rehearsal(image, workspace).ok:
-                found.append(name)
-    return found
+                rows.append(name)
+    return rows

@@ -84,15 +84,15 @@ def test_the_tree_and_what_ops_adds(job: NativeJob, tmp_path: Path) -> None:
     packed(job, archive(TREE), tmp_path / "x.img")
     with open_image(tmp_path / "x.img") as image:
         nodes = dict(image.rootfs.walk())
-        found = {
+        contents = {
             path: b"".join(image.rootfs.read(node)) if isinstance(node, File) else getattr(node, "target", "")
             for path, node in nodes.items()
         }
         assert image.rootfs.attributes["program"] == "/bin/prog"
-    assert found["/data/v1"] == b"\0" * 5000 + b"end"  # the project's own file wins over an added one
-    assert found["/etc/passwd"] == b"root\n"
+    assert contents["/data/v1"] == b"\0" * 5000 + b"end"  # the project's own file wins over an added one
+    assert contents["/etc/passwd"] == b"root\n"
     assert isinstance(nodes["/data/now"], Symlink)
-    assert found["/data/now"] == "v1"
+    assert contents["/data/now"] == "v1"
     assert isinstance(nodes["/workspace"], Directory)
 
 

@@ -14,14 +14,14 @@ from orchestrator.engine.base import EngineInfo
 from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.image.writer import BootFiles, ImageWriter
 from orchestrator.image_kind import KernelRelease
-from orchestrator.nanos.kind import Nanos
+from orchestrator.nanos.kind import NanosKind
 from orchestrator.nanos.packed import packed_files
 from orchestrator.nanos.settings import read_settings
 from orchestrator.plan.make import make_plan
 from orchestrator.project.load import load_project
 from orchestrator.provenance.records import parse_records
-from orchestrator.provenance.sbom import Packed
-from orchestrator.receipt.record import Built
+from orchestrator.provenance.sbom import PackedImage
+from orchestrator.receipt.record import FinishedBuild
 from orchestrator.resolved import Input, Inputs
 from orchestrator.verification import StandIn, Verification
 
@@ -72,7 +72,7 @@ def image(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def packed(image: Path) -> Packed:
+def packed(image: Path) -> PackedImage:
     """The image with records of one package, one lock file, and a stand-in."""
     stand_ins = (StandIn(path="/shim.so", text="not the real shim"), StandIn(path="input:ops", text="not ops"))
     owners = [
@@ -90,7 +90,7 @@ def packed(image: Path) -> Packed:
             "left-out": b"gevulot/go.sum\n",
         }
     )
-    return Packed(
+    return PackedImage(
         name="prog.img",
         digests=file_digests(image),
         kernel=KernelRelease(name="nanos", version="stub"),
@@ -101,7 +101,7 @@ def packed(image: Path) -> Packed:
 
 
 @pytest.fixture
-def built(image: Path, tmp_path: Path) -> Built:
+def built(image: Path, tmp_path: Path) -> FinishedBuild:
     """What a build of it would hand on."""
     project = tmp_path / "project" / "project.yaml"
     project.parent.mkdir()
@@ -120,8 +120,8 @@ def built(image: Path, tmp_path: Path) -> Built:
             pin={"sha256": "4" * 64, "size": "12", "suite": "bookworm"},
         ),
     )  # fmt: skip
-    return Built(
-        kind=Nanos(),
+    return FinishedBuild(
+        kind=NanosKind(),
         project=loaded.project,
         plan=make_plan(loaded, read_settings(loaded), inputs),
         inputs=inputs,

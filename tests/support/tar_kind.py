@@ -30,12 +30,12 @@ from orchestrator.image_kind import (
 )
 from orchestrator.kinds import Kind
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.model import Project
 from orchestrator.project.paths import LeftOutBy
+from orchestrator.project.project import Project
 from orchestrator.resolved import InputName, Inputs
 from orchestrator.run.outcome import Outcome
-from orchestrator.run.qemu.machine import Machine
-from orchestrator.run.sandbox.rehearsal import Options, Rehearsal
+from orchestrator.run.qemu.machine import QemuMachine
+from orchestrator.run.sandbox.rehearsal import Rehearsal, RehearseOptions
 from orchestrator.staged import OpenArchive, read_entries
 from orchestrator.verification import Check, StandIn, Verification
 
@@ -214,15 +214,15 @@ class Tars:
             raise VerificationError(f"{image} is no tar")
         return TarImage.load(image)
 
-    def boot(self, machine: Machine, output: Callable[[bytes], None]) -> Outcome:
+    def boot(self, machine: QemuMachine, output: Callable[[bytes], None]) -> Outcome:
         said = f"ran {TarImage.load(machine.image).settings['program']}\n".encode()
         output(said)
-        return Outcome(ok=True, end="exit", exit_code=0, reason="ended", place="tcg", output={"serial": said})
+        return Outcome(ok=True, end="exit", exit_code=0, reason="ended", ran_on="tcg", output={"serial": said})
 
     def judge(self, booted: Outcome) -> Outcome:
         return booted
 
-    def rehearse(self, image: Path, options: Options, emit: Emit) -> Rehearsal:
+    def rehearse(self, image: Path, options: RehearseOptions, emit: Emit) -> Rehearsal:
         raise UsageError(f"{image} is a tar, which cannot be rehearsed", remedy="boot it")
 
 

@@ -10,7 +10,7 @@ from orchestrator.run.outcome import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class QemuMachine:
     """What to boot. `memory` is MiB, `timeout` seconds; `workspace` is shared as /workspace (9p
     tag 0); `vsock` is the guest's CID, None for no vsock device."""
 
@@ -23,6 +23,6 @@ class Machine:
     vsock: int | None = None
 
 
-Boot = Callable[[Machine, Callable[[bytes], None]], Outcome]
+Boot = Callable[[QemuMachine, Callable[[bytes], None]], Outcome]
 """Boots and waits; is given what gets the serial log as it comes. EngineError: no QEMU, or KVM asked for in vain.
 VerificationError: no image, or one that no machine starts."""
