@@ -29,7 +29,6 @@ from orchestrator.containerfile.tree import Walk
 from orchestrator.documents import Document, DocumentError, read_document
 from orchestrator.errors import Severity, UsageError
 from orchestrator.files import make_directory, write_text
-from orchestrator.inputs.store import default_root
 from orchestrator.inputs.trees import GEVULOT_SKIP
 from orchestrator.network import ca_bundle
 from orchestrator.project.load import LoadedProject, lock_path
@@ -38,6 +37,7 @@ from orchestrator.project.secrets import read_secrets
 from orchestrator.receipt.read import read_receipt, receipt_path
 from orchestrator.receipt.receipt import receipt_document
 from orchestrator.resources import CONTAINERFILES, MANIFESTS, PACKAGE
+from orchestrator.user_paths import cache_root
 
 FOLDER: Final = "builds"
 """Of the cache: one small file for each image, named by a hash of the image's path."""
@@ -92,7 +92,7 @@ class LastBuild:
         self._taken_ns = time.time_ns()
         self._recent = ""
         place = hashlib.sha256(os.fsencode(os.path.realpath(asked.image))).hexdigest()[:40]
-        self._path = default_root() / FOLDER / f"{place}.json"
+        self._path = cache_root() / FOLDER / f"{place}.json"
         try:
             self._stamps = _stamps(asked)
         except (OSError, UsageError, ValueError):  # the build says it with the place in project.yaml

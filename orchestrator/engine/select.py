@@ -131,7 +131,7 @@ def _podman_candidates() -> Iterator[_Candidate]:
 
 
 def _open(candidate: _Candidate, attempts: list[EngineAttempt]) -> RunningEngine | None:
-    """The engine at `candidate`, or None and one more attempt."""
+    """The engine at `place`, or None and one more attempt."""
 
     def failed(problem: str, remedy: str, *, absent: bool = False) -> None:
         attempts.append(

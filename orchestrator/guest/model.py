@@ -74,7 +74,7 @@ class Stop:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class GuestDifference:
     """An answer that differs from Linux's without an error, and the C library's functions that lead to it."""
 
     imports: tuple[str, ...]
@@ -103,7 +103,7 @@ class Guest:
     sources: Mapping[str, str]
     share: tuple[ShareRule, ...]
     stops: tuple[Stop, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[GuestDifference, ...]
 
     @property
     def calls(self) -> frozenset[str]:
@@ -168,7 +168,7 @@ def _load(version: str) -> Guest:
         sources={name: section["source"] for name, section in sections.items()},
         share=tuple(ShareRule(**row) for row in _rows(table, "workspace")),
         stops=tuple(Stop(**row) for row in _rows(table, "stop")),
-        differences=tuple(Difference(**row) for row in _rows(table, "difference")),
+        differences=tuple(GuestDifference(**row) for row in _rows(table, "difference")),
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import InputError
+from orchestrator.text import parse_toml
 
 _FILE = Path(__file__).with_name("known.toml")
 _NOT_THE_VENDORS = (
@@ -28,7 +28,7 @@ class Known:
 def read_known(text: str) -> dict[str, Known]:
     """By address. ValueError for what is not such a table."""
     found: dict[str, Known] = {}
-    for row in tomllib.loads(text).get("file", []):
+    for row in parse_toml(text).get("file", []):
         if set(row) != {"url", "sha256", "source"} or not re.fullmatch(r"[0-9a-f]{64}", row["sha256"]):
             raise ValueError(f"{_FILE.name}: {row} lacks url, sha256 or source, or its sha256 is none")
         if row["url"] in found:

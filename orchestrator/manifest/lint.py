@@ -19,9 +19,9 @@ from orchestrator.manifest.schema import (
     RUN_CONFIG,
     SECTIONS,
     Effect,
-    Kind,
     ManifestKey,
     Release,
+    ValueKind,
     canonical,
     parse_release,
     sections_with_key,
@@ -105,7 +105,7 @@ def _section(
 def _inner(report: Report, key: ManifestKey, value: Any, where: str, release: Release | None) -> None:
     if key.keys is None:
         return
-    if key.kind is Kind.OBJECT:
+    if key.kind is ValueKind.OBJECT:
         _section(report, value, key.keys, where, release)
     else:
         for index, item in enumerate(value):
@@ -161,13 +161,13 @@ def _right_type(report: Report, key: ManifestKey, value: Any, where: str) -> boo
     """Whether the value has the key's type; each wrong part is an error."""
     before = len(report.collected)
     match key.kind:
-        case Kind.TEXT:
+        case ValueKind.TEXT:
             _text(report, value, where)
-        case Kind.FLAG if not isinstance(value, bool):
+        case ValueKind.FLAG if not isinstance(value, bool):
             _wrong(report, where, key.kind, value, _flag_remedy(value))
-        case Kind.NUMBER:
+        case ValueKind.NUMBER:
             _number(report, value, where)
-        case Kind.TEXTS if not isinstance(value, list):
+        case ValueKind.TEXTS if not isinstance(value, list):
             _wrong(
                 report,
                 where,
@@ -175,16 +175,16 @@ def _right_type(report: Report, key: ManifestKey, value: Any, where: str) -> boo
                 value,
                 "write [" + (f'"{shown(value)}"' if isinstance(value, str) else "…") + "]",
             )
-        case Kind.TEXTS:
+        case ValueKind.TEXTS:
             for index, item in enumerate(value):
                 _text(report, item, f"{where}[{index}]")
-        case Kind.TABLE | Kind.ANY | Kind.OBJECT if not isinstance(value, dict):
+        case ValueKind.TABLE | ValueKind.ANY | ValueKind.OBJECT if not isinstance(value, dict):
             _wrong(report, where, key.kind, value, "write { … }")
-        case Kind.TABLE:
+        case ValueKind.TABLE:
             for name, item in value.items():
                 if item is not None:
                     _text(report, item, f"{where}.{shown(name)}")
-        case Kind.OBJECTS if not isinstance(value, list) or not all(isinstance(i, dict) for i in value):
+        case ValueKind.OBJECTS if not isinstance(value, list) or not all(isinstance(i, dict) for i in value):
             _wrong(report, where, key.kind, value, "write [{ … }]")
     return len(report.collected) == before
 
@@ -195,7 +195,7 @@ def _text(report: Report, value: Any, where: str) -> None:
         _wrong(
             report,
             where,
-            Kind.TEXT,
+            ValueKind.TEXT,
             value,
             f'quote it: "{shown(report.written(where, value))}"' if simple else "write a single string",
         )
@@ -207,7 +207,11 @@ def _number(report: Report, value: Any, where: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         text = str(value)
         _wrong(
-            report, where, Kind.NUMBER, value, f"write {text} without quotes" if text.isdigit() else "write digits only"
+            report,
+            where,
+            ValueKind.NUMBER,
+            value,
+            f"write {text} without quotes" if text.isdigit() else "write digits only",
         )
     elif not -_INT64 <= value < _INT64:
         report.error("wrong-type", where, "is too large for a number", "write a smaller number")
@@ -219,7 +223,7 @@ def _flag_remedy(value: Any) -> str:
     return "write false" if str(value).lower() in ("false", "f", "0", "no", "off") else "write true or false"
 
 
-def _wrong(report: Report, where: str, kind: Kind, value: Any, remedy: str) -> None:
+def _wrong(report: Report, where: str, kind: ValueKind, value: Any, remedy: str) -> None:
     names = {
         bool: "true or false",
         int: "a number",

@@ -13,7 +13,7 @@ from enum import StrEnum
 Release = tuple[int, int, int]
 
 
-class Kind(StrEnum):
+class ValueKind(StrEnum):
     """The JSON type that a key takes, in the words of an error message."""
 
     TEXT = "text"
@@ -41,83 +41,83 @@ class Effect(StrEnum):
 class ManifestKey:
     """One key. `since`/`until`: first and last release with it; `keys`: of the object (or of each in the list)."""
 
-    kind: Kind
+    kind: ValueKind
     effect: Effect
     since: Release = (0, 1, 6)
     until: Release | None = None
     keys: Mapping[str, ManifestKey] | None = None
 
 
-def _key(kind: Kind, effect: Effect, since: int = 6, until: int | None = None) -> ManifestKey:
+def _key(kind: ValueKind, effect: Effect, since: int = 6, until: int | None = None) -> ManifestKey:
     return ManifestKey(kind=kind, effect=effect, since=(0, 1, since), until=None if until is None else (0, 1, until))
 
 
-def _run(kind: Kind, since: int = 6) -> ManifestKey:
+def _run(kind: ValueKind, since: int = 6) -> ManifestKey:
     return _key(kind, Effect.RUN, since)
 
 
-def _cloud(kind: Kind = Kind.TEXT, since: int = 6) -> ManifestKey:
+def _cloud(kind: ValueKind = ValueKind.TEXT, since: int = 6) -> ManifestKey:
     return _key(kind, Effect.CLOUD, since)
 
 
 _NIC = {
-    "IPAddress": _key(Kind.TEXT, Effect.IMAGE, 33),
-    "IPv6Address": _key(Kind.TEXT, Effect.IGNORED, 33),
-    "NetMask": _key(Kind.TEXT, Effect.IMAGE, 33),
-    "Gateway": _key(Kind.TEXT, Effect.IMAGE, 33),
-    "BridgeName": _run(Kind.TEXT, 33),
+    "IPAddress": _key(ValueKind.TEXT, Effect.IMAGE, 33),
+    "IPv6Address": _key(ValueKind.TEXT, Effect.IGNORED, 33),
+    "NetMask": _key(ValueKind.TEXT, Effect.IMAGE, 33),
+    "Gateway": _key(ValueKind.TEXT, Effect.IMAGE, 33),
+    "BridgeName": _run(ValueKind.TEXT, 33),
 }
 
 RUN_CONFIG: Mapping[str, ManifestKey] = {
-    "Accel": _run(Kind.FLAG),
-    "AtExit": _run(Kind.TEXT, 38),
-    "AttachVolumeOnInstanceCreate": _run(Kind.FLAG, 40),
-    "Background": _run(Kind.FLAG, 20),
-    "BackgroundDetach": _run(Kind.FLAG, 45),
-    "BridgeIPAddress": _run(Kind.TEXT, 41),
-    "BridgeName": _run(Kind.TEXT, 19),
-    "Bridged": _run(Kind.FLAG),
-    "CPUs": _run(Kind.NUMBER, 16),
-    "CanIPForward": _run(Kind.FLAG, 35),
-    "Debug": _run(Kind.FLAG, 14),
-    "GPUType": _run(Kind.TEXT, 35),
-    "GPUs": _run(Kind.NUMBER, 35),
-    "Gateway": _key(Kind.TEXT, Effect.IMAGE, 16),
-    "GdbPort": _run(Kind.NUMBER, 8),
-    "IPAddress": _key(Kind.TEXT, Effect.IMAGE, 20),
-    "IPv6Address": _key(Kind.TEXT, Effect.IMAGE, 22),
-    "ImageName": _key(Kind.TEXT, Effect.IGNORED),  # we name the image with -i, which wins
-    "InstanceGroup": _run(Kind.TEXT, 26),
-    "InstanceName": _run(Kind.TEXT, 15),
-    "JSON": _run(Kind.FLAG, 29),
-    "Kernel": _run(Kind.TEXT, 37),
-    "Memory": _run(Kind.TEXT),
-    "Mgmt": _run(Kind.TEXT, 40),
-    "Mounts": _run(Kind.TEXTS, 13),
-    "NetMask": _key(Kind.TEXT, Effect.IMAGE, 16),
-    "Nics": ManifestKey(kind=Kind.OBJECTS, effect=Effect.IMAGE, since=(0, 1, 33), keys=_NIC),
-    "Ports": _key(Kind.TEXTS, Effect.IMAGE, 15),
-    "QMP": _run(Kind.FLAG, 39),
-    "ShowDebug": _run(Kind.FLAG, 15),
-    "ShowErrors": _run(Kind.FLAG, 14),
-    "ShowWarnings": _run(Kind.FLAG, 14),
-    "TapName": _run(Kind.TEXT),
-    "ThreadsPerCore": _run(Kind.NUMBER, 40),
-    "UDPPorts": _run(Kind.TEXTS, 15),
-    "Verbose": _run(Kind.FLAG),
-    "Vga": _run(Kind.FLAG, 26),
-    "VolumeSizeInGb": _run(Kind.NUMBER, 16),
+    "Accel": _run(ValueKind.FLAG),
+    "AtExit": _run(ValueKind.TEXT, 38),
+    "AttachVolumeOnInstanceCreate": _run(ValueKind.FLAG, 40),
+    "Background": _run(ValueKind.FLAG, 20),
+    "BackgroundDetach": _run(ValueKind.FLAG, 45),
+    "BridgeIPAddress": _run(ValueKind.TEXT, 41),
+    "BridgeName": _run(ValueKind.TEXT, 19),
+    "Bridged": _run(ValueKind.FLAG),
+    "CPUs": _run(ValueKind.NUMBER, 16),
+    "CanIPForward": _run(ValueKind.FLAG, 35),
+    "Debug": _run(ValueKind.FLAG, 14),
+    "GPUType": _run(ValueKind.TEXT, 35),
+    "GPUs": _run(ValueKind.NUMBER, 35),
+    "Gateway": _key(ValueKind.TEXT, Effect.IMAGE, 16),
+    "GdbPort": _run(ValueKind.NUMBER, 8),
+    "IPAddress": _key(ValueKind.TEXT, Effect.IMAGE, 20),
+    "IPv6Address": _key(ValueKind.TEXT, Effect.IMAGE, 22),
+    "ImageName": _key(ValueKind.TEXT, Effect.IGNORED),  # we name the image with -i, which wins
+    "InstanceGroup": _run(ValueKind.TEXT, 26),
+    "InstanceName": _run(ValueKind.TEXT, 15),
+    "JSON": _run(ValueKind.FLAG, 29),
+    "Kernel": _run(ValueKind.TEXT, 37),
+    "Memory": _run(ValueKind.TEXT),
+    "Mgmt": _run(ValueKind.TEXT, 40),
+    "Mounts": _run(ValueKind.TEXTS, 13),
+    "NetMask": _key(ValueKind.TEXT, Effect.IMAGE, 16),
+    "Nics": ManifestKey(kind=ValueKind.OBJECTS, effect=Effect.IMAGE, since=(0, 1, 33), keys=_NIC),
+    "Ports": _key(ValueKind.TEXTS, Effect.IMAGE, 15),
+    "QMP": _run(ValueKind.FLAG, 39),
+    "ShowDebug": _run(ValueKind.FLAG, 15),
+    "ShowErrors": _run(ValueKind.FLAG, 14),
+    "ShowWarnings": _run(ValueKind.FLAG, 14),
+    "TapName": _run(ValueKind.TEXT),
+    "ThreadsPerCore": _run(ValueKind.NUMBER, 40),
+    "UDPPorts": _run(ValueKind.TEXTS, 15),
+    "Verbose": _run(ValueKind.FLAG),
+    "Vga": _run(ValueKind.FLAG, 26),
+    "VolumeSizeInGb": _run(ValueKind.NUMBER, 16),
 }
 
 _TAG = {
     "key": _cloud(),
     "value": _cloud(),
     "attribute": ManifestKey(
-        kind=Kind.OBJECT,
+        kind=ValueKind.OBJECT,
         effect=Effect.CLOUD,
         since=(0, 1, 40),
         keys={
-            name: _cloud(Kind.FLAG, 40)
+            name: _cloud(ValueKind.FLAG, 40)
             for name in ("image_label", "instance_label", "instance_network", "instance_metadata")
         },
     ),
@@ -125,33 +125,33 @@ _TAG = {
 
 _VOLUME = {
     "name": _cloud(since=42),
-    "iops": _cloud(Kind.NUMBER, 42),
-    "size": _cloud(Kind.NUMBER, 42),
-    "throughput": _cloud(Kind.NUMBER, 42),
+    "iops": _cloud(ValueKind.NUMBER, 42),
+    "size": _cloud(ValueKind.NUMBER, 42),
+    "throughput": _cloud(ValueKind.NUMBER, 42),
     "typeof": _cloud(since=42),
 }
 
 CLOUD_CONFIG: Mapping[str, ManifestKey] = {
     "BucketName": _cloud(),
     "BucketNamespace": _cloud(since=21),
-    "ConfidentialVM": _cloud(Kind.FLAG, 40),
+    "ConfidentialVM": _cloud(ValueKind.FLAG, 40),
     "DedicatedHostID": _cloud(since=37),
     "DomainName": _cloud(since=20),
-    "EnableIPv6": _cloud(Kind.FLAG, 22),
+    "EnableIPv6": _cloud(ValueKind.FLAG, 22),
     "Flavor": _cloud(since=8),
-    "ImageName": _key(Kind.TEXT, Effect.IGNORED),  # always recomputed by `ops build`
+    "ImageName": _key(ValueKind.TEXT, Effect.IGNORED),  # always recomputed by `ops build`
     "ImageType": _cloud(since=21),
     "InstanceProfile": _cloud(since=30),
     "KMS": _cloud(since=40),
     "Platform": _cloud(),
     "ProjectID": _cloud(),
-    "RootVolume": ManifestKey(kind=Kind.OBJECT, effect=Effect.CLOUD, since=(0, 1, 42), keys=_VOLUME),
+    "RootVolume": ManifestKey(kind=ValueKind.OBJECT, effect=Effect.CLOUD, since=(0, 1, 42), keys=_VOLUME),
     "SecurityGroup": _cloud(since=20),
-    "SkipImportVerify": _cloud(Kind.FLAG, 39),
-    "Spot": _cloud(Kind.FLAG, 36),
+    "SkipImportVerify": _cloud(ValueKind.FLAG, 39),
+    "Spot": _cloud(ValueKind.FLAG, 36),
     "StaticIP": _cloud(since=31),
     "Subnet": _cloud(since=20),
-    "Tags": ManifestKey(kind=Kind.OBJECTS, effect=Effect.CLOUD, since=(0, 1, 20), keys=_TAG),
+    "Tags": ManifestKey(kind=ValueKind.OBJECTS, effect=Effect.CLOUD, since=(0, 1, 20), keys=_TAG),
     "UserData": _cloud(since=45),
     "VPC": _cloud(since=20),
     "Zone": _cloud(),
@@ -159,45 +159,45 @@ CLOUD_CONFIG: Mapping[str, ManifestKey] = {
 
 # In the order in which we write them: what a reader looks for first comes first.
 CONFIG: Mapping[str, ManifestKey] = {
-    "Program": _key(Kind.TEXT, Effect.IMAGE),
-    "Args": _key(Kind.TEXTS, Effect.IMAGE),
-    "Env": _key(Kind.TABLE, Effect.IMAGE),
-    "Files": _key(Kind.TEXTS, Effect.IMAGE),
-    "Dirs": _key(Kind.TEXTS, Effect.IMAGE),
-    "MapDirs": _key(Kind.TABLE, Effect.IMAGE),
-    "Mounts": _key(Kind.TABLE, Effect.IMAGE, 13),
-    "Klibs": _key(Kind.TEXTS, Effect.IMAGE, 37),
-    "KlibDir": _key(Kind.TEXT, Effect.INPUT, 31),
-    "ManifestPassthrough": _key(Kind.ANY, Effect.IMAGE, 22),
-    "RebootOnExit": _key(Kind.FLAG, Effect.IMAGE, 16),
-    "Debugflags": _key(Kind.TEXTS, Effect.IMAGE),
-    "NoTrace": _key(Kind.TEXTS, Effect.IMAGE),
-    "NameServers": _key(Kind.TEXTS, Effect.IMAGE, 29),
-    "BaseVolumeSz": _key(Kind.TEXT, Effect.IMAGE, 16),
-    "Uefi": _key(Kind.FLAG, Effect.IMAGE, 21),
-    "TFSv4": _key(Kind.FLAG, Effect.IMAGE, 39),
-    "TargetRoot": _key(Kind.TEXT, Effect.INPUT),
-    "RunConfig": ManifestKey(kind=Kind.OBJECT, effect=Effect.RUN, keys=RUN_CONFIG),
-    "CloudConfig": ManifestKey(kind=Kind.OBJECT, effect=Effect.CLOUD, keys=CLOUD_CONFIG),
-    "TargetConfig": _key(Kind.TABLE, Effect.CLOUD, 33),
-    "Boot": _key(Kind.TEXT, Effect.IGNORED),  # blanked by --nanos-version, which we always give
-    "Kernel": _key(Kind.TEXT, Effect.IGNORED),
-    "UefiBoot": _key(Kind.TEXT, Effect.IGNORED, 21),  # recomputed
-    "LocalFilesParentDirectory": _key(Kind.TEXT, Effect.IGNORED, 23),  # set from the -c file's directory
-    "NanosVersion": _key(Kind.TEXT, Effect.IGNORED, 20),
-    "NightlyBuild": _key(Kind.FLAG, Effect.FORBIDDEN),
-    "Force": _key(Kind.FLAG, Effect.IGNORED),
-    "BuildDir": _key(Kind.TEXT, Effect.FORBIDDEN, 8),
-    "DisableArgsCopy": _key(Kind.FLAG, Effect.IGNORED, 29),
-    "home": _key(Kind.TEXT, Effect.IGNORED, 41),
-    "ProgramPath": _key(Kind.TEXT, Effect.IGNORED, 16),
-    "Version": _key(Kind.TEXT, Effect.IGNORED),
-    "Language": _key(Kind.TEXT, Effect.IGNORED, 24),
-    "Runtime": _key(Kind.TEXT, Effect.IGNORED, 24, 42),
-    "Description": _key(Kind.TEXT, Effect.IGNORED, 24),
-    "PackageBaseURL": _key(Kind.TEXT, Effect.IGNORED, 24),
-    "PackageManifestURL": _key(Kind.TEXT, Effect.IGNORED, 24),
-    "VolumesDir": _key(Kind.TEXT, Effect.IGNORED, 20),
+    "Program": _key(ValueKind.TEXT, Effect.IMAGE),
+    "Args": _key(ValueKind.TEXTS, Effect.IMAGE),
+    "Env": _key(ValueKind.TABLE, Effect.IMAGE),
+    "Files": _key(ValueKind.TEXTS, Effect.IMAGE),
+    "Dirs": _key(ValueKind.TEXTS, Effect.IMAGE),
+    "MapDirs": _key(ValueKind.TABLE, Effect.IMAGE),
+    "Mounts": _key(ValueKind.TABLE, Effect.IMAGE, 13),
+    "Klibs": _key(ValueKind.TEXTS, Effect.IMAGE, 37),
+    "KlibDir": _key(ValueKind.TEXT, Effect.INPUT, 31),
+    "ManifestPassthrough": _key(ValueKind.ANY, Effect.IMAGE, 22),
+    "RebootOnExit": _key(ValueKind.FLAG, Effect.IMAGE, 16),
+    "Debugflags": _key(ValueKind.TEXTS, Effect.IMAGE),
+    "NoTrace": _key(ValueKind.TEXTS, Effect.IMAGE),
+    "NameServers": _key(ValueKind.TEXTS, Effect.IMAGE, 29),
+    "BaseVolumeSz": _key(ValueKind.TEXT, Effect.IMAGE, 16),
+    "Uefi": _key(ValueKind.FLAG, Effect.IMAGE, 21),
+    "TFSv4": _key(ValueKind.FLAG, Effect.IMAGE, 39),
+    "TargetRoot": _key(ValueKind.TEXT, Effect.INPUT),
+    "RunConfig": ManifestKey(kind=ValueKind.OBJECT, effect=Effect.RUN, keys=RUN_CONFIG),
+    "CloudConfig": ManifestKey(kind=ValueKind.OBJECT, effect=Effect.CLOUD, keys=CLOUD_CONFIG),
+    "TargetConfig": _key(ValueKind.TABLE, Effect.CLOUD, 33),
+    "Boot": _key(ValueKind.TEXT, Effect.IGNORED),  # blanked by --nanos-version, which we always give
+    "Kernel": _key(ValueKind.TEXT, Effect.IGNORED),
+    "UefiBoot": _key(ValueKind.TEXT, Effect.IGNORED, 21),  # recomputed
+    "LocalFilesParentDirectory": _key(ValueKind.TEXT, Effect.IGNORED, 23),  # set from the -c file's directory
+    "NanosVersion": _key(ValueKind.TEXT, Effect.IGNORED, 20),
+    "NightlyBuild": _key(ValueKind.FLAG, Effect.FORBIDDEN),
+    "Force": _key(ValueKind.FLAG, Effect.IGNORED),
+    "BuildDir": _key(ValueKind.TEXT, Effect.FORBIDDEN, 8),
+    "DisableArgsCopy": _key(ValueKind.FLAG, Effect.IGNORED, 29),
+    "home": _key(ValueKind.TEXT, Effect.IGNORED, 41),
+    "ProgramPath": _key(ValueKind.TEXT, Effect.IGNORED, 16),
+    "Version": _key(ValueKind.TEXT, Effect.IGNORED),
+    "Language": _key(ValueKind.TEXT, Effect.IGNORED, 24),
+    "Runtime": _key(ValueKind.TEXT, Effect.IGNORED, 24, 42),
+    "Description": _key(ValueKind.TEXT, Effect.IGNORED, 24),
+    "PackageBaseURL": _key(ValueKind.TEXT, Effect.IGNORED, 24),
+    "PackageManifestURL": _key(ValueKind.TEXT, Effect.IGNORED, 24),
+    "VolumesDir": _key(ValueKind.TEXT, Effect.IGNORED, 20),
 }
 
 # Root-tuple keys that the kernel of Nanos 0.1.51, or a klib of the release, reads: what ManifestPassthrough can

@@ -68,7 +68,7 @@ class AskedResources(Document):
     gpus: int
 
 
-class Asked(Document):
+class ExternalParameters(Document):
     """project.yaml's own keys; those that nobody reads again are kept as they are."""
 
     model_config = ConfigDict(extra="allow")
@@ -105,7 +105,7 @@ class Definition(Document):
     """What was built, of what."""
 
     build_type: str = Field(alias="buildType")
-    external: Asked = Field(alias="externalParameters")
+    external: ExternalParameters = Field(alias="externalParameters")
     internal: Made = Field(alias="internalParameters")
     dependencies: Many[Dependency] = Field(alias="resolvedDependencies")
 
@@ -158,7 +158,7 @@ def make_statement(built: FinishedBuild, times: Times, byproducts: tuple[Attachm
     """The statement about `built`; `byproducts` are files that were written beside the image."""
     definition = Definition(
         buildType=BUILD_TYPE,
-        externalParameters=Asked.model_validate(external_parameters(built.project)),
+        externalParameters=ExternalParameters.model_validate(external_parameters(built.project)),
         internalParameters=_internal_parameters(built),
         resolvedDependencies=tuple(_dependency(each) for each in built.inputs),
     )

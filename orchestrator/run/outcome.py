@@ -37,7 +37,7 @@ class Outcome:
     """How a program ended, and what it left.
 
     `ok`: it ended well, and did nothing that stops the real guest; its answer to a task doesn't count. `exit_code`:
-    what it returned, None where that isn't known. `reason`: how it ended, in words. `ran_on`: none, an engine's kind,
+    what it returned, None where that isn't known. `reason`: how it ended, in words. `place`: none, an engine's kind,
     or the machine's accelerator. `status`: raw, as wait(2) or QEMU gave it. `output`: by stream (stdout and stderr, or
     serial). `result`: its answer, None without a task. `peak` is bytes (None: not known), `counted` where that figure
     is from: process (asked as it ended), cgroup, or polled while it ran.

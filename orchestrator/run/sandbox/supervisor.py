@@ -80,7 +80,7 @@ class Bounds:
 
 
 def supervise(sandbox: Sandbox, rules: GuestRules, bounds: Bounds) -> Outcome:
-    """Run the program in `sandbox` to its end, or the end of what it may use."""
+    """Run the program in `place` to its end, or the end of what it may use."""
     limits, sink = bounds.limits, bounds.sink
     sandbox.start()
     with ExitStack() as stack:

@@ -96,7 +96,7 @@ class StepRun:
 
 
 def find_images(steps: Sequence[WorkflowStep], named: Mapping[str, Path], folder: Path) -> tuple[Path, ...]:
-    """Each step's image: by `named` (its `program` → image), else a path from the workflow's folder."""
+    """Each step's image: by `given` (its `program` → image), else a path from the workflow's folder."""
     unknown = [name for name in named if name not in {step.program for step in steps}]
     if unknown:
         raise UsageError(f"the workflow has no program {unknown[0]}", remedy="write --program PROGRAM=IMAGE as there")
