@@ -95,12 +95,12 @@ def _say_changes(updated: LockUpdate, diff: bool) -> None:
 
 
 def _say_grounds(updated: LockUpdate, diff: bool) -> None:
-    """What is believed now and pinned from now on, and why."""
+    """What nothing pinned before, and why it was trusted."""
     from orchestrator.inputs.grounds import WORDS
 
     rows = [each for each in updated.first if each.ground]
     if rows:
-        say("this would be believed:" if diff else "this was believed just now, and the lock pins it from here on:")
+        say("--upgrade would trust:" if diff else "trusted on first use, and pinned from now on:")
     for each in rows:
         if each.ground:
             say(f"  {each.name:<13} {each.source}: {WORDS[each.ground]}")

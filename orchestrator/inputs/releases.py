@@ -194,7 +194,8 @@ def _by_md5(access: Access, name: InputName, release: _Release, entry: CacheEntr
     note = _check_md5(access, release, entry) if known is None else known["note"]
     access.store.name(checked, entry.key, {"note": note})
     ground = ground_of_download(access, release.url, entry)
-    return ("checksum" if ground in ("tls", "ssh", "none", "local") and not note else ground), note
+    # Without TLS whoever changes the file can change its MD5 too.
+    return ("checksum" if ground in ("tls", "local") and not note else ground), note
 
 
 def _check_md5(access: Access, release: _Release, entry: CacheEntry) -> str:

@@ -74,7 +74,7 @@ def resolve_locked(
         after = lock_of(loaded.project, inputs)
         _write(path, after, emit, stale)
         if first := believed(each for each in inputs if _is_new(lock or ProjectLock(), after, each)):
-            emit(Notice(text=f"locked on first use, because of: {first}"))
+            emit(Notice(text=f"trusted on first use: {first}"))
     return inputs
 
 

@@ -89,7 +89,7 @@ def test_locked_stops_where_the_lock_says_nothing(tmp_path: Path) -> None:
         done = orchestrator("lock", project, "--engine", podman.info.endpoint)
         assert done.code == 0, done.stderr
         assert done.stdout.splitlines() == [str(tmp_path / "p/project.lock")]
-        assert "this was believed just now, and the lock pins it from here on:\n  base          " in done.stderr
+        assert "trusted on first use, and pinned from now on:\n  base          " in done.stderr
         assert ": Debian's signature, which apt checked\n" in done.stderr
         assert build(project, tmp_path / "out", podman.info.endpoint, "--locked").code == 0
         text = (tmp_path / "p/project.lock").read_text()

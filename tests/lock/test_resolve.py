@@ -120,7 +120,7 @@ def test_first_use_writes_the_lock_and_says_so(bench: Bench, upstream: tuple[Pat
     assert pin["commit"] == git(root, "rev-parse", "main")
     assert any(f"wrote {bench.lock}" in text for text in bench.notices())
     assert bench.notices()[-1] == (
-        "locked on first use, because of: gevulot-base, base (the registry alone, which says what the tag is now);"
+        "trusted on first use: gevulot-base, base (the registry alone, which says what the tag is now);"
         " gevulot (it lies on this machine)"
     )
     lock = read_lock(bench.lock)
@@ -188,7 +188,7 @@ def test_a_ground_that_changed(bench: Bench, upstream: tuple[Path, GitServer]) -
     update_lock(loaded, bench.engine, bench.events.append, store=bench.store)
     assert bench.lock.read_text() == text
     assert bench.moved(loaded) == [
-        f"{name}: believed because of: engine -> registry" for name in ("base", "gevulot-base")
+        f"{name}: trusted because of: engine -> registry" for name in ("base", "gevulot-base")
     ]
     names = frozenset({"base"})
     updated = update_lock(loaded, bench.engine, bench.events.append, upgrade=names, store=bench.store)
