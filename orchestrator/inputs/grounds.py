@@ -13,7 +13,7 @@ from orchestrator.resolved import Ground, Input
 WORDS: dict[Ground, str] = {
     "known": "its SHA-256 is the one that ships with orchestrator",
     "given": "project.yaml gives its sha256, digest or commit",
-    "signature": "Debian's signature, which apt checked",
+    "signature": "the package archive's signature, which apt checked",
     "checksum": "the vendor's MD5, which comes from the same server",
     "tls": "TLS alone: whoever runs the server",
     "ssh": "ssh alone: whoever runs the server",
