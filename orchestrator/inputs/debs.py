@@ -65,7 +65,9 @@ def resolve_packages(
                 remedy=f"`orchestrator lock PROJECT.YAML --upgrade {name}`",
             )
         pin = None  # the base is a new one
-    return _input(name, names, pin or _pin(access, base, names, lister))
+    if pin is not None:
+        return _input(name, names, pin)
+    return replace(_input(name, names, _pin(access, base, names, lister)), ground="signature")
 
 
 def locked_packages(pins: Mapping[str, Pin], names: Sequence[str], name: InputName, base: InputName) -> Input | None:
