@@ -14,6 +14,7 @@ from orchestrator.resources import CONTAINERFILES, SCRIPTS
 
 COPIED_SCRIPTS = ("stage-tree.sh", "stage-elf.sh", "sbom-records.sh", "pack-ops.sh")
 RUST_LINKER = "rust-linker.sh"
+VARY_STEP = "vary-step.sh"
 
 
 def render_containerfile(plan: Plan, *, mounts: bool = True, ssh: str = SSH_MOUNT) -> str:
@@ -58,7 +59,8 @@ def render_manifest(plan: Plan) -> str:
 def render_scripts(plan: Plan) -> dict[str, str]:
     """The scripts of the build context's `scripts/` folder, by file name."""
     script = plan.run_script if plan.run_script.endswith("\n") else plan.run_script + "\n"
-    scripts = {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in COPIED_SCRIPTS}
+    names = (*COPIED_SCRIPTS, VARY_STEP) if plan.rebuild is not None else COPIED_SCRIPTS
+    scripts = {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in names}
     return {**scripts, **render_rust_scripts(plan), "build.sh": script}
 
 

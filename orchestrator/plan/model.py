@@ -69,6 +69,18 @@ class Origin:
     line: int | None
 
 
+Factor = Literal["cores", "locale", "umask", "path"]
+"""What a rebuild can change for the user's step; containerfiles/scripts/vary-step.sh says how."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rebuild:
+    """A build that is made to be compared with another. `number` is unlike any other's: the step runs again."""
+
+    number: str
+    varied: tuple[Factor, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """One image's plan.
@@ -76,7 +88,8 @@ class Plan:
     `program` is the guest path without its leading "/" (and ops's argument); `ops_manifest` is what `ops build` is
     given (paths relative to /stage); `secrets` are the ids that the user's step gets, `ssh` says whether it gets the
     ssh agent; `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld; `program_image` is an image that
-    stands for stage `program` ("" = build it); `origins` maps a step's key (see `plan.origins`) to its place in
+    stands for stage `program` ("" = build it); `fixed_environment`: the user's step gets the same clock, locale and
+    umask everywhere (`reproducible`); `rebuild`: the step runs under other conditions, to be compared; `origins` maps a step's key (see `plan.origins`) to its place in
     project.yaml.
     """
 
@@ -98,4 +111,6 @@ class Plan:
     ssh: bool = False
     gnu_rust_linker: bool = True
     program_image: str = ""
+    fixed_environment: bool = True
+    rebuild: Rebuild | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)

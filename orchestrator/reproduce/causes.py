@@ -1,0 +1,222 @@
+"""The likely cause of a difference between two versions of a file, as far as their bytes say. Pure.
+
+What both versions agree in is left aside: of each text in one only, the other's counterpart is the text that becomes
+the same once times (or paths, or marks of a language) are masked. What no mask explains is for an experiment to say:
+see `build/rebuilds.py`.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+Kind = Literal[
+    "time stamp", "build path", "locale", "parallelism", "map order", "random numbers", "umask", "engine", "package",
+    "input", "packer", "unknown",
+]  # fmt: skip
+
+MOST_BYTES: Final = 64 * 1024 * 1024
+"""Of each version: what is looked at."""
+_SHOWN: Final = 60
+_NEAR: Final = timedelta(days=2)  # a zone is up to 14 hours from UTC, and a build may take a while
+_MOST_RUNS: Final = 1000
+_UTF8: Final = rb"(?:[\t\x20-\x7e]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3})"
+_TEXT: Final = re.compile(_UTF8 + rb"{4,}")
+_BUILD_ID: Final = re.compile(rb"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0.{20}", re.DOTALL)
+_MONTH: Final = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*"
+_CLOCK: Final = r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[AP]M)?"
+_ZONE: Final = r"(?: ?(?:Z|UTC|GMT|[+-]\d{2}:?\d{2}))?"
+_TIME: Final = re.compile(
+    rf"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? +)?"
+    rf"(?:\d{{4}}-\d{{2}}-\d{{2}}|{_MONTH} +\d{{1,2}}(?:,? +\d{{4}})?|\d{{1,2}}[ -]{_MONTH}[ -]\d{{4}})"
+    rf"(?:[T, ]+{_CLOCK})?{_ZONE}(?: +\d{{4}})?|{_CLOCK}{_ZONE}|(?<!\d)\d{{10,19}}(?!\d)"
+)
+_DATES: Final = ("%Y-%m-%d", "%b %d %Y", "%d %b %Y")
+_PATH: Final = re.compile(r"(?<![\w/])/[\w.+@%=,~-]+(?:/[\w.+@%=,~-]+)+/?")
+_QUOTES: Final = str.maketrans(dict.fromkeys("‘’“”„«»`´\"", "'"))
+_FOREIGN: Final = re.compile(r"(?:[^\x00-\x7f]|\?|\\[0-7]{3}|\\x[0-9a-f]{2}|\\u[0-9a-f]{4})+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """What made a file differ; `evidence` is what shows it, for people (may be empty)."""
+
+    kind: Kind
+    evidence: str = ""
+
+
+def cause_of(one: bytes, other: bytes, built: Sequence[datetime]) -> Cause | None:
+    """What the bytes of two versions say by themselves; None when they don't. `built`: about when each was made."""
+    if one[:2] == other[:2] == b"\x1f\x8b":
+        head = _stamp(one[:10], other[:10], built)
+        return head or cause_of(_unzipped(one), _unzipped(other), built)
+    one, other = _BUILD_ID.sub(b"", one[:MOST_BYTES]), _BUILD_ID.sub(b"", other[:MOST_BYTES])
+    mine, theirs = _only_in(one, other), _only_in(other, one)
+    for kind, mask in _masks(built):
+        for text, counterpart in _pairs(mine, theirs, mask):
+            return Cause(kind=kind, evidence=f"{_quoted(text)} / {_quoted(counterpart)}")
+    if collated := _collated(one, other):
+        return collated
+    return _stamp(one, other, built)
+
+
+def is_reordered(one: bytes, other: bytes) -> bool:
+    """Whether two versions hold the same in another order: lines, words, or the texts and bytes of a binary."""
+    one, other = _BUILD_ID.sub(b"", one[:MOST_BYTES]), _BUILD_ID.sub(b"", other[:MOST_BYTES])
+    if len(one) != len(other) or one == other:
+        return False
+    if _is_text(one) and _is_text(other):
+        return Counter(re.split(rb"[\s,;]+", one)) == Counter(re.split(rb"[\s,;]+", other)) or (
+            Counter(re.findall(rb"\w+", one)) == Counter(re.findall(rb"\w+", other))
+        )
+    return Counter(one) == Counter(other) and Counter(_words_of(one)) == Counter(_words_of(other))
+
+
+def _words_of(data: bytes) -> list[bytes]:
+    return re.findall(rb"[\w.]{4,}", data)
+
+
+def first_texts(one: bytes, other: bytes) -> str:
+    """The first text that each version has and the other has not, for people; "" where there is none."""
+    mine, theirs = _only_in(one[:MOST_BYTES], other[:MOST_BYTES]), _only_in(other[:MOST_BYTES], one[:MOST_BYTES])
+    return f"{_quoted(mine[0])} / {_quoted(theirs[0])}" if mine and theirs else ""
+
+
+def _is_text(data: bytes) -> bool:
+    return b"\0" not in data[:8000]
+
+
+def _texts(data: bytes) -> list[bytes]:
+    return data.split(b"\n") if _is_text(data) else _TEXT.findall(data)
+
+
+def _only_in(one: bytes, other: bytes) -> list[str]:
+    """Texts that `one` has (more often), in their order."""
+    texts = _texts(one)
+    more = Counter(texts) - Counter(_texts(other))
+    found = []
+    for text in texts:
+        if more[text] > 0:
+            more[text] -= 1
+            found.append(text.decode("utf-8", "replace"))
+    return found
+
+
+Mask = Callable[[str], str]
+
+
+def _masks(built: Sequence[datetime]) -> Iterator[tuple[Kind, Mask]]:
+    yield "time stamp", lambda text: _TIME.sub(lambda found: "\0T" if _is_near(found[0], built) else found[0], text)
+    yield "build path", lambda text: _PATH.sub("\0P", text)
+    yield "locale", _without_language
+    # A time that is of no build: the same moment told in two zones.
+    yield "locale", lambda text: _TIME.sub("\0T", text)
+
+
+def _pairs(mine: list[str], theirs: list[str], mask: Mask) -> Iterator[tuple[str, str]]:
+    """Texts of both sides that `mask` makes the same."""
+    counterparts: dict[str, list[str]] = {}
+    for text in theirs:
+        counterparts.setdefault(mask(text), []).append(text)
+    for text in mine:
+        if found := counterparts.get(mask(text)):
+            yield text, found[0]
+
+
+def _without_language(text: str) -> str:
+    """Without what a locale decides: quotes, decimal marks, marks between thousands, letters beyond ASCII."""
+    text = re.sub(r"(?<=\d)[.,'\u2019\u00a0\u202f ](?=\d)", "", text.translate(_QUOTES))
+    return _FOREIGN.sub("?", text)
+
+
+def _is_near(text: str, built: Sequence[datetime]) -> bool:
+    """Whether a text that looks like a time may be the time of a build. A clock's time without a day may always be."""
+    when = _moment(text)
+    return when is None or any(abs(when - each) < _NEAR for each in built)
+
+
+def _moment(text: str) -> datetime | None:
+    """The day of a date, or the moment of a number of seconds (or ms, µs, ns) since 1970; None for a clock's time."""
+    if text.isdigit():
+        number = int(text) / 10 ** (len(text) - 10)
+        # tar writes octal digits.
+        octal = int(text, 8) if len(text) == 11 and not set(text) & {"8", "9"} else None
+        return datetime.fromtimestamp(octal if octal is not None else number, UTC)
+    year = re.search(r"\d{4}-\d{2}-\d{2}|(?<!\d)\d{4}(?![\d:])", text)
+    day = re.search(rf"{_MONTH} +\d{{1,2}}|\d{{1,2}}[ -]{_MONTH}", text)
+    spelled = year[0] if year and "-" in year[0] else f"{day[0]} {year[0]}" if day and year else ""
+    spelled = re.sub(rf"({_MONTH})", lambda found: found[0][:3], spelled).replace("-", " " if day else "-")
+    for form in _DATES:
+        try:
+            return datetime.strptime(re.sub(r" +", " ", spelled), form).replace(tzinfo=UTC)
+        except ValueError:
+            continue
+    return None
+
+
+def _collated(one: bytes, other: bytes) -> Cause | None:
+    """The same lines, sorted by bytes in one and as a language sorts in the other."""
+    if not (_is_text(one) and _is_text(other)):
+        return None
+    mine, theirs = (each.decode("utf-8", "replace").strip("\n").split("\n") for each in (one, other))
+    if len(mine) < 3 or Counter(mine) != Counter(theirs) or mine == theirs:
+        return None
+    for by_bytes, by_language in ((mine, theirs), (theirs, mine)):
+        if by_bytes == sorted(by_bytes) and [*map(_key, by_language)] == sorted(map(_key, by_language)):
+            return Cause(kind="locale", evidence="sorted by bytes in one, as a language sorts in the other")
+    return None
+
+
+def _key(line: str) -> str:
+    return re.sub(r"[\W_]", "", line).casefold()
+
+
+def _stamp(one: bytes, other: bytes, built: Sequence[datetime]) -> Cause | None:
+    """A binary time: seconds since 1970 in four or eight bytes, where two versions of one length differ."""
+    if len(one) != len(other):
+        return None
+    for at in _differing(one, other):
+        for start in range(max(0, at - 7), at + 1):
+            for form, size in (("<I", 4), (">I", 4), ("<Q", 8), (">Q", 8)):
+                if start + size > len(one) or start + size <= at:
+                    continue
+                moments = [struct.unpack_from(form, each, start)[0] for each in (one, other)]
+                if all(_is_stamp(each, built) for each in moments):
+                    shown = " / ".join(f"{datetime.fromtimestamp(each, UTC):%Y-%m-%d %H:%M:%S}" for each in moments)
+                    return Cause(kind="time stamp", evidence=f"{shown}, as a number of seconds at byte {start}")
+    return None
+
+
+def _is_stamp(seconds: int, built: Sequence[datetime]) -> bool:
+    return any(abs(seconds - calendar.timegm(each.timetuple())) < _NEAR.total_seconds() for each in built)
+
+
+def _differing(one: bytes, other: bytes) -> Iterator[int]:
+    """Where runs of differing bytes begin, the first ones."""
+    runs, before = 0, -2
+    for at in (place for place in range(len(one)) if one[place] != other[place]):
+        if at != before + 1:
+            yield at
+            runs += 1
+        if runs == _MOST_RUNS:
+            return
+        before = at
+
+
+def _unzipped(data: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(31).decompress(data, MOST_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _quoted(text: str) -> str:
+    text = text.strip()
+    return f'"{text[:_SHOWN]}…"' if len(text) > _SHOWN else f'"{text}"'
