@@ -13,7 +13,7 @@ from orchestrator.amounts import size
 from orchestrator.errors import UsageError
 from orchestrator.files import Tree
 from orchestrator.image.errors import ImageError
-from orchestrator.image.listing import SPARSE_SLACK, ListingEntry, tree_listing
+from orchestrator.image.listing import SPARSE_SLACK
 from orchestrator.image.reader import CHUNK, Filesystem, Image
 from orchestrator.image.tree import Directory, File, Node, Symlink
 from orchestrator.suggest import nearest
@@ -216,29 +216,3 @@ def _write(filesystem: Filesystem, node: File, tree: Tree, target: PurePosixPath
         sink.seek(0)
         if sink.read(4) == b"\x7fELF":
             os.fchmod(sink.fileno(), 0o755)
-
-
-def differences(one: Image, other: Image) -> list[dict[str, str]]:
-    """How two decoded trees differ, by path: `change` is -, + or ~ (only in one, only in other, different)."""
-    left = {(entry.type == "attribute", entry.path): entry for entry in tree_listing(one.rootfs)}
-    right = {(entry.type == "attribute", entry.path): entry for entry in tree_listing(other.rootfs)}
-    found = []
-    for key in sorted({*left, *right}):
-        mine, theirs = left.get(key), right.get(key)
-        if mine == theirs:
-            continue
-        change = "-" if theirs is None else "+" if mine is None else "~"
-        name = f"[{key[1]}]" if key[0] else key[1]
-        found.append({"change": change, "path": name, "detail": _difference(mine, theirs)})
-    return found
-
-
-def _difference(mine: ListingEntry | None, theirs: ListingEntry | None) -> str:
-    if mine is None or theirs is None:
-        only = mine or theirs
-        return only.type if only else ""
-    if mine.type != theirs.type:
-        return f"{mine.type} / {theirs.type}"
-    if mine.type == "file":
-        return "same size, other bytes" if mine.size == theirs.size else f"{mine.size} / {theirs.size} bytes"
-    return f"{mine.target} / {theirs.target}"

@@ -16,7 +16,7 @@ from orchestrator.digest import file_blake3, program_hash
 from orchestrator.errors import ExitCode, Severity, UsageError, VerificationError
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import Image, open_image
-from orchestrator.inspection import differences, entries, extract_tree, file_at, summary, summary_lines, tree_lines
+from orchestrator.inspection import entries, extract_tree, file_at, summary, summary_lines, tree_lines
 
 
 @click.command(short_help="Look into any Nanos image: files, libraries, manifest.")
@@ -41,7 +41,8 @@ def inspect(image: Path, action: str, arguments: tuple[str, ...], as_json: bool)
     IMAGE extract DIR        the whole tree into an empty directory
     IMAGE manifest           program, arguments, environment, mounts … as JSON
     IMAGE libs               every ELF file's libraries and where the guest's loader finds them
-    IMAGE diff OTHER         how the decoded trees of two images differ (exit 1 when they do)
+    IMAGE diff OTHER         how two images differ: files, manifest, klibs, kernel, free space
+                             (exit 1), or only in how that is written down (form; exit 0)
     IMAGE stand-ins          the parts that only stand in for real ones
     """
     with _opened(image) as opened:
@@ -134,15 +135,18 @@ def _libs(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) 
 
 
 def _diff(image: Image, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    from orchestrator.image.compare import compare_images, same_content
+
     with _opened(Path(_one(arguments, "other image"))) as other:
-        found = differences(image, other)
+        found = compare_images(image, other)
     if as_json:
-        answer_json(found)
-    for row in () if as_json else found:
-        answer(f"{row['change']} {row['path']}" + (f" ({row['detail']})" if row["detail"] else ""))
-    if found:
+        answer_json([asdict(each) for each in found])
+    for each in () if as_json else found:
+        answer(f"{each.change} {each.part}: {each.path}" + (f" ({each.detail})" if each.detail else ""))
+    if not same_content(found):
         sys.exit(1)
-    say(f"{path} and {arguments[0]} contain the same tree")
+    also = "; only how it is written down differs (`inspect IMAGE convert OUT` makes it the same)" if found else ""
+    say(f"{path} and {arguments[0]} hold the same{also or ', byte for byte'}")
 
 
 def _stand_ins(_image: Image, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""The EFI system partition: a FAT32 file system that holds nothing but the UEFI loader.
+"""The EFI system partition: a FAT32 file system. The one that is written holds nothing but the UEFI loader.
 
 Layout after Microsoft's "FAT32 File System Specification" (1.03). One sector a cluster and two tables of 518 sectors
 put the loader's data where ops and Nanos's mkfs have it: 0x85E00 bytes into the partition.
@@ -7,13 +7,15 @@ put the loader's data where ops and Nanos's mkfs have it: 0x85E00 bytes into the
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
+from .codec import damaged
 from .errors import ImageError
 from .mbr import SECTOR, SIGNATURE
 
 LOADER_AT: Final = 0x85E00
+LOADER: Final = "/EFI/BOOT/BOOTX64.EFI"
 _RESERVED: Final = 32  # sectors before the first table
 _TABLE: Final = 518  # sectors of one table
 _DATA: Final = _RESERVED + 2 * _TABLE  # sector of cluster 2
@@ -21,6 +23,10 @@ _CLUSTERS: Final = 66_208  # above 65,525, below which a driver takes it for FAT
 _END_OF_CHAIN: Final = 0x0FFFFFFF
 _ROOT, _EFI, _BOOT, _LOADER = 2, 3, 4, 5  # first clusters
 _DIRECTORY, _ARCHIVE, _LONG_NAME = 0x10, 0x20, 0x0F
+_VOLUME_LABEL: Final = 0x08
+_MAX_ENTRIES: Final = 1000
+_MAX_LEVELS: Final = 8
+_MAX_HELD: Final = 64 * 1024 * 1024  # bytes that are read; Nanos's whole partition has 33 MiB
 _SERIAL: Final = 0x47564C54  # any constant: a random one would change the image from run to run
 
 
@@ -103,3 +109,84 @@ def _long(order: int, name: str, short: bytes) -> bytes:
     return struct.pack(
         "<B10sBBB12sH4s", 0x40 | order, units[:10], _LONG_NAME, 0, checksum, units[10:22], 0, units[22:26]
     )
+
+
+def read_esp(read_at: Callable[[int, int], bytes], length: int) -> dict[str, bytes]:
+    """The files of a FAT32 partition of `length` bytes by path, in FAT's short names (`/EFI/BOOT/BOOTX64.EFI`).
+
+    `read_at` takes (offset, length) within the partition. Errors: ImageError for what is not such a file system.
+    """
+    return _FatReader(read_at, length).files()
+
+
+class _FatReader:
+    def __init__(self, read_at: Callable[[int, int], bytes], length: int) -> None:
+        sector = read_at(0, SECTOR)
+        size, cluster_sectors, reserved, tables = struct.unpack_from("<HBHB", sector, 11)
+        table_sectors, _, _, self._top = struct.unpack_from("<IHHI", sector, 36)
+        if (
+            sector[510:] != SIGNATURE
+            or sector[82:87] != b"FAT32"
+            or size != SECTOR
+            or not cluster_sectors
+            or not tables
+        ):
+            raise damaged("the EFI partition is not a FAT32 file system")
+        self._read_at = read_at
+        self._data = (reserved + tables * table_sectors) * SECTOR
+        self._cluster = cluster_sectors * SECTOR
+        self._left = min(length, _MAX_HELD)
+        if self._data >= length:
+            raise damaged("the tables of the EFI partition are larger than the partition")
+        if table_sectors * SECTOR > _MAX_HELD:
+            raise damaged("the tables of the EFI partition are larger than any that hold a loader")
+        raw = read_at(reserved * SECTOR, min(table_sectors * SECTOR, length - reserved * SECTOR) // 4 * 4)
+        count = min(len(raw) // 4, 2 + (length - self._data) // self._cluster)
+        self._links = struct.unpack_from(f"<{count}I", raw)
+
+    def files(self) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        pending = [("", self._top, 0)]
+        seen = 0
+        while pending:
+            above, first, level = pending.pop()
+            for name, attributes, cluster, size in self._entries(first):
+                seen += 1
+                if seen > _MAX_ENTRIES or level > _MAX_LEVELS:
+                    raise damaged("the EFI partition holds more than a loader's files")
+                path = f"{above}/{name}"
+                if attributes & _DIRECTORY:
+                    pending.append((path, cluster, level + 1))
+                else:
+                    found[path] = self._chain(cluster, size) if size else b""
+        return found
+
+    def _entries(self, first: int) -> Iterator[tuple[str, int, int, int]]:
+        data = self._chain(first, None)
+        for at in range(0, len(data), 32):
+            entry = data[at : at + 32]
+            if entry[0] == 0:
+                return
+            attributes = entry[11]
+            if entry[0] in (0xE5, 0x2E) or attributes & _LONG_NAME == _LONG_NAME or attributes & _VOLUME_LABEL:
+                continue  # removed; . and ..; the long form of the name that follows; the volume's name
+            stem, end = (part.decode("latin-1").rstrip() for part in (entry[:8], entry[8:11]))
+            cluster = int.from_bytes(entry[20:22], "little") << 16 | int.from_bytes(entry[26:28], "little")
+            yield f"{stem}.{end}" if end else stem, attributes, cluster, int.from_bytes(entry[28:32], "little")
+
+    def _chain(self, cluster: int, size: int | None) -> bytes:
+        """The bytes of a chain of clusters; of a file, the first `size` of them."""
+        parts: list[bytes] = []
+        held = 0
+        while cluster < 0x0FFFFFF8 and (size is None or held < size):
+            if not 2 <= cluster < len(self._links):
+                raise damaged("a file of the EFI partition leads out of it")
+            self._left -= self._cluster
+            if self._left < 0:
+                raise damaged("the files of the EFI partition are larger than it, or go in circles")
+            parts.append(self._read_at(self._data + (cluster - 2) * self._cluster, self._cluster))
+            held += self._cluster
+            cluster = self._links[cluster] & 0x0FFFFFFF
+        if size is not None and held < size:
+            raise damaged("a file of the EFI partition is cut short")
+        return b"".join(parts)[:size]

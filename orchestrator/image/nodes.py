@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -17,15 +18,20 @@ MAX_NUMBER: Final = 2**63 - 1
 MAX_NAME: Final = 255  # Linux's limits, which Nanos shares and no host tool exceeds; they also keep the paths of a
 MAX_PATH: Final = 4095  # hostile tree from taking far more memory than the tree itself
 _MAX_ATTRIBUTE_DEPTH: Final = 64
+_SHOWN: Final = frozenset(("children", "extents", "filelength", "linktarget", "socket", ".", ".."))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tree:
-    """The checked contents of a file system. `runs` are (start, end, name) of stored data, in bytes, sorted."""
+    """The checked contents of a file system. `runs` are (start, end, name) of stored data, in bytes, sorted.
+
+    `other_keys` counts the nodes with a key that `root` doesn't show, by key: times, which a kernel that ran keeps.
+    """
 
     root: Directory
     attributes: dict[str, Value]
     runs: list[tuple[int, int, str]]
+    other_keys: dict[str, int]
 
 
 def build_tree(root: dict[str, Raw], version: int, length: int) -> Tree:
@@ -33,7 +39,12 @@ def build_tree(root: dict[str, Raw], version: int, length: int) -> Tree:
     builder = _Builder(length)
     tree = builder.directories(root)
     builder.runs.sort()
-    return Tree(root=tree, attributes=_attributes(root, version), runs=builder.runs)
+    return Tree(
+        root=tree,
+        attributes=_attributes(root, version),
+        runs=builder.runs,
+        other_keys={key: builder.other_keys[key] for key in sorted(builder.other_keys)},
+    )
 
 
 def attributes_as_read(attributes: Mapping[str, Value], version: int) -> dict[str, Value]:
@@ -61,6 +72,7 @@ class _Builder:
         self._seen: set[int] = set()  # ids of directory tuples; the decoder keeps them alive
         self._files: dict[int, File] = {}
         self.runs: list[tuple[int, int, str]] = []
+        self.other_keys: Counter[str] = Counter()
 
     def directories(self, root: dict[str, Raw]) -> Directory:
         """The whole tree, without recursion."""
@@ -100,6 +112,7 @@ class _Builder:
         kinds = [key for key in ("children", "extents", "linktarget") if key in raw]
         if len(kinds) > 1:
             raise damaged(f"{name!r} has {' and '.join(kinds)}: it can't be all of them")
+        self.other_keys.update(key for key in raw if key not in _SHOWN)
         if "children" in raw:
             if not isinstance(raw["children"], dict):
                 raise damaged(f"the children of {name!r} are not a tuple")

@@ -6,6 +6,7 @@ proportion to the image's logs, whatever the bytes say.
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 from bisect import bisect_right
@@ -92,7 +93,8 @@ class Filesystem:
 
     `version` is 4 or 5, `uuid` as Nanos prints it, `attributes` the root tuple without `children` (in version 4,
     tuples keyed "0", "1", … are shown as the vectors they stand for), `extensions` the pieces of the log, `used_end`
-    the end of the last used byte from the partition's start.
+    the end of the last used byte from the partition's start, `free` the bytes that neither log nor files occupy,
+    `other_keys` how many nodes have keys (`mtime` …) that no node shows.
     """
 
     def __init__(self, device: _Device) -> None:
@@ -106,8 +108,16 @@ class Filesystem:
         self.extensions: tuple[Extension, ...] = log.extensions
         self.root: Directory = tree.root
         self.attributes: dict[str, Value] = tree.attributes
+        self.other_keys: dict[str, int] = tree.other_keys
         runs = [(piece.offset, piece.offset + piece.length, "the log") for piece in log.extensions]
-        self.used_end: int = _check_runs(sorted(runs + tree.runs))
+        runs = sorted(runs + tree.runs)
+        self.used_end: int = _check_runs(runs)
+        self.free: int = device.length - sum(end - start for start, end, _ in runs)
+
+    @property
+    def offset(self) -> int:
+        """Where the partition starts, in bytes from the image's start."""
+        return self._device.offset
 
     @property
     def length(self) -> int:
@@ -262,6 +272,7 @@ class Image:
                 path=self.path,
             )
         first = device.read_at(0, SECTOR)
+        self._device = device
         self.boot_sector: bool = False
         self.uefi: bool = False
         self.crash_log: CrashLog | None = None
@@ -295,6 +306,17 @@ class Image:
             )
         self.crash_log = parse_crash_log(device.read_at(start - CRASH_LOG, CRASH_LOG))
         self.boot_sector = any(device.read_at(SECTOR, min(stage2, CHUNK)))
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """At most `length` bytes of the image file from `offset`; fewer only where it ends."""
+        return self._device.read_at(offset, max(0, min(length, self.size - offset)))
+
+    def data_from(self, offset: int) -> int:
+        """Where data starts at or after `offset`: what is before it is a hole, and reads as zeros."""
+        try:
+            return os.lseek(self._handle.descriptor, offset, os.SEEK_DATA)
+        except OSError as error:
+            return self.size if error.errno == errno.ENXIO else offset
 
     @property
     def is_stub(self) -> bool:
