@@ -46,7 +46,7 @@ def clean_engine(engine: Engine, *, bases: bool, dry_run: bool) -> Cleaned:
 
 def clean_directory(directory: Path, *, dry_run: bool) -> tuple[Path, ...]:
     """Remove what killed builds left under temporary names. Images and receipts stay."""
-    patterns = (f"{PARTIAL_PREFIX}*{PARTIAL_SUFFIX}", f"{PARTIAL_PREFIX}*.lock", "*.img.rejected")
+    patterns = (f"{PARTIAL_PREFIX}*{PARTIAL_SUFFIX}", f"{PARTIAL_PREFIX}*.lock", "*.img.rejected", "*.img.rebuilt")
     found = tuple(sorted(path for pattern in patterns for path in directory.glob(pattern)))
     for path in () if dry_run else found:
         path.unlink(missing_ok=True)

@@ -16,6 +16,8 @@ from orchestrator.packers.ops import explain
 from orchestrator.plan.origins import line_in_script, origin_of
 from orchestrator.project.load import LoadedProject
 
+TARGET = "result"
+"""The stage that an image is packed from."""
 BUILD_ATTEMPTS = 3
 """Builds of others that end at the same time can take a layer away: twice in a row is bad luck enough."""
 

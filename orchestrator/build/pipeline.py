@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from orchestrator.build.bundle import input_keys, keep_images
-from orchestrator.build.container_build import forget, run_containerfile
+from orchestrator.build.container_build import TARGET, forget, run_containerfile
 from orchestrator.build.finish import hashed, only_build_of, pack, verified, with_stand_ins
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
 from orchestrator.build.prepare import assembled, prepared, usable_secrets
+from orchestrator.build.reproduce import Reproduced, built_twice, reproduce
 from orchestrator.build.state import BuildOptions, Order, phase
 from orchestrator.containerfile.assemble import Dialect, assemble
 from orchestrator.containerfile.ignore import left_out_by as read_left_out
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey
 
 Read = TypeVar("Read")
-TARGET = "result"
 STAGING_STAGE = "staging"
 
 
@@ -181,11 +181,21 @@ def build_project(
                 warnings=warned.rows,
                 shim=job.shim,
             )
+            if loaded.project.reproducible == "strict":
+                built = replace(built, rebuild=built_twice(job, image_part, built.digests.blake3, target))
             with phase(tell, "receipt", "write provenance and bill of materials"):
                 attached = attachments.write(built, image_part, records, started)
             document = make_receipt(built, attached)
             fill(receipt_part, receipt_text(document).encode())
     return Result(image=target, receipt=receipt, document=document)
+
+
+def reproduce_project(
+    checked: Checked, engine: Engine, receipt: Path, *, output: Path, emit: Emit, options: BuildOptions
+) -> Reproduced:
+    """Build again what `receipt` speaks of and compare; see `build.reproduce.reproduce`."""
+    strict = replace(options, locked=True, no_cache=True)
+    return reproduce(_order(checked, engine, strict, emit), receipt, output)
 
 
 def require_secrets(checked: Checked) -> None:

@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,7 @@ from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
     from orchestrator.build.pipeline import Checked, Result
+    from orchestrator.build.state import BuildOptions
 
 
 @click.command(short_help="Write a commented project.yaml and a sample program.")
@@ -111,7 +112,7 @@ def _bases_by_hand(checked: Checked) -> Iterator[str]:
 
 
 @click.command(short_help="Build, verify and write each project's image and receipt.")
-@click.argument("projects", type=PROJECT, metavar="PROJECT.YAML...", nargs=-1, required=True)
+@click.argument("projects", type=PROJECT, metavar="[PROJECT.YAML]...", nargs=-1)
 @click.option(
     "-o",
     "--output",
@@ -128,6 +129,13 @@ def _bases_by_hand(checked: Checked) -> Iterator[str]:
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @trust_option
 @click.option("--sign", type=PATH, metavar="KEY.PEM", help="Sign the provenance with this ed25519 private key.")
+@click.option(
+    "--reproduce",
+    "receipt",
+    type=PATH,
+    metavar="RECEIPT",
+    help="Build again what this receipt describes, on another engine if there is one, and compare; write no image.",
+)
 @json_option
 def build(  # noqa: PLR0913 - one parameter an option
     *,
@@ -140,9 +148,14 @@ def build(  # noqa: PLR0913 - one parameter an option
     no_cache: bool,
     trust_project: bool,
     sign: Path | None,
+    receipt: Path | None,
     as_json: bool,
 ) -> None:
-    """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project."""
+    """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project (default: ./project.yaml).
+
+    With --reproduce, build the image of a receipt again from project.yaml, project.lock and the sources, and compare.
+    What differs is reported with the file, its package, the step that wrote it and the likely cause (exit 6).
+    """
     from orchestrator.build.pipeline import build_project
     from orchestrator.build.state import BuildOptions
     from orchestrator.cli.progress import make_progress
@@ -150,6 +163,12 @@ def build(  # noqa: PLR0913 - one parameter an option
     from orchestrator.provenance.dsse import load_signing_key
 
     options = BuildOptions(locked=locked, offline=offline, no_cache=no_cache)
+    projects = projects or (Path("project.yaml"),)
+    if receipt is not None:
+        _refuse_with_reproduce(projects, sign)
+        _reproduce(_Rebuild(project=projects[0], receipt=receipt, output=output, engine=engine, progress=progress,
+                            options=options, trust=trust_project), as_json=as_json)  # fmt: skip
+        return
     done: list[_Done] = []
     # What is finished is finished, also when a later project fails.
     with _answering(done, as_json=as_json):
@@ -162,6 +181,50 @@ def build(  # noqa: PLR0913 - one parameter an option
                 began = time.monotonic()
                 result = build_project(each, connected, output=output, emit=shown.emit, options=options, sign=key)
                 done.append(_Done(result=result, seconds=time.monotonic() - began))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rebuild:
+    """What `build --reproduce` is asked for."""
+
+    project: Path
+    receipt: Path
+    output: Path
+    engine: str
+    progress: str
+    options: BuildOptions
+    trust: bool
+
+
+def _refuse_with_reproduce(projects: Sequence[Path], sign: Path | None) -> None:
+    if len(projects) > 1:
+        raise UsageError("--reproduce takes one project", remedy="give the project.yaml of the receipt's image")
+    if sign is not None:
+        raise UsageError("--reproduce writes no provenance to sign", remedy="leave out --sign or --reproduce")
+
+
+@json_failures
+def _reproduce(asked: _Rebuild, *, as_json: bool) -> None:
+    """Build again, compare, and say so."""
+    from orchestrator.build.pipeline import reproduce_project
+    from orchestrator.cli.progress import make_progress
+    from orchestrator.engine.select import another, connect
+    from orchestrator.receipt.read import load_receipt
+
+    built_on = load_receipt(asked.receipt).engine.kind
+    (checked,) = _checked([asked.project], trust=asked.trust)
+    with make_progress(asked.progress) as shown:
+        engine = another(built_on, emit=shown.emit) if asked.engine == "auto" else None
+        with closing(engine or connect(asked.engine, emit=shown.emit)) as connected:
+            same = reproduce_project(
+                checked, connected, asked.receipt, output=asked.output, emit=shown.emit, options=asked.options
+            )
+    if as_json:
+        answer_json({"ok": True, "reproduced": {"receipt": str(asked.receipt), **asdict(same)}})
+        return
+    for name, how in same.varied.items():
+        say(f"  varied    {name}: {how}")
+    answer(f"{asked.receipt}: {same.name} built again on {same.engine} has the same bytes, BLAKE3 {same.blake3}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +296,9 @@ def _say_built(done: _Done) -> None:
     say(f"  receipt   {done.result.receipt}")
     if not receipt.bootable:
         say("  NOT BOOTABLE as a program: its kernel is a stand-in")
+    if receipt.rebuild is not None:
+        varied = ", ".join(f"{name}: {how}" for name, how in receipt.rebuild.varied.items())
+        say(f"  built twice, with the same bytes, on {receipt.rebuild.engine.kind} too ({varied})")
     for stand_in in receipt.stand_ins:
         say(f"  stand-in  {stand_in.path}: {stand_in.text}")
     for row in receipt.inputs:

@@ -89,7 +89,8 @@ class Plan:
     given (paths relative to /stage); `secrets` are the ids that the user's step gets, `ssh` says whether it gets the
     ssh agent; `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld; `program_image` is an image that
     stands for stage `program` ("" = build it); `fixed_environment`: the user's step gets the same clock, locale and
-    umask everywhere (`reproducible`); `rebuild`: the step runs under other conditions, to be compared; `origins` maps a step's key (see `plan.origins`) to its place in
+    umask everywhere (`reproducible`); `rebuild`: the step runs under other conditions, to be compared; `origins` maps
+    a step's key (see `plan.origins`) to its place in
     project.yaml.
     """
 

@@ -23,6 +23,7 @@ from orchestrator.receipt.document import (
     ImageFile,
     InputUsed,
     ProgramHash,
+    RebuildMade,
     Receipt,
     ResourcesAsked,
     ShimUsed,
@@ -101,11 +102,14 @@ class Built:
     verification: Verification
     warnings: Sequence[BuildWarning] = ()
     shim: ShimUsed | None = None
+    rebuild: RebuildMade | None = None
 
 
 def make_receipt(built: Built, attachments: Sequence[Attachment] = ()) -> Receipt:
     """The receipt of a build that has just ended."""
-    optional: dict[str, Any] = {"shim": built.shim} if built.shim is not None else {}
+    optional: dict[str, Any] = {
+        name: given for name, given in (("shim", built.shim), ("rebuild", built.rebuild)) if given is not None
+    }
     return Receipt(
         schema=SCHEMA_VERSION,
         orchestrator=__version__,
@@ -134,7 +138,7 @@ def make_receipt(built: Built, attachments: Sequence[Attachment] = ()) -> Receip
         containerfile_sha256=sha256_text(built.containerfile),
         manifest_sha256=sha256_text(built.manifest),
         context_sha256=built.context_sha256,
-        engine=_engine(built.engine),
+        engine=engine_used(built.engine),
         stages=tuple(built.stages),
         warnings=tuple(built.warnings),
         verification=_verification(built.verification),
@@ -158,7 +162,8 @@ def _input(given: Input) -> InputUsed:
     return InputUsed(name=given.name, kind=given.kind, source=given.source, pin=dict(given.pin), **optional)
 
 
-def _engine(info: EngineInfo) -> EngineUsed:
+def engine_used(info: EngineInfo) -> EngineUsed:
+    """What a receipt says of an engine."""
     return EngineUsed.model_validate(
         {"kind": info.kind, "version": info.version, "builder": info.builder, "private": info.private}
     )

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from typing import Final, Literal
 
 Kind = Literal[
@@ -27,6 +28,8 @@ MOST_BYTES: Final = 64 * 1024 * 1024
 _SHOWN: Final = 60
 _NEAR: Final = timedelta(days=2)  # a zone is up to 14 hours from UTC, and a build may take a while
 _MOST_RUNS: Final = 1000
+_BLOCK: Final = 4096
+_MOST_TEXTS: Final = 50
 _UTF8: Final = rb"(?:[\t\x20-\x7e]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3})"
 _TEXT: Final = re.compile(_UTF8 + rb"{4,}")
 _BUILD_ID: Final = re.compile(rb"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0.{20}", re.DOTALL)
@@ -40,7 +43,7 @@ _TIME: Final = re.compile(
 )
 _DATES: Final = ("%Y-%m-%d", "%b %d %Y", "%d %b %Y")
 _PATH: Final = re.compile(r"(?<![\w/])/[\w.+@%=,~-]+(?:/[\w.+@%=,~-]+)+/?")
-_QUOTES: Final = str.maketrans(dict.fromkeys("‘’“”„«»`´\"", "'"))
+_QUOTES: Final = str.maketrans(dict.fromkeys('\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb\u00b4`"', "'"))
 _FOREIGN: Final = re.compile(r"(?:[^\x00-\x7f]|\?|\\[0-7]{3}|\\x[0-9a-f]{2}|\\u[0-9a-f]{4})+")
 
 
@@ -57,7 +60,7 @@ def cause_of(one: bytes, other: bytes, built: Sequence[datetime]) -> Cause | Non
     if one[:2] == other[:2] == b"\x1f\x8b":
         head = _stamp(one[:10], other[:10], built)
         return head or cause_of(_unzipped(one), _unzipped(other), built)
-    one, other = _BUILD_ID.sub(b"", one[:MOST_BYTES]), _BUILD_ID.sub(b"", other[:MOST_BYTES])
+    one, other = _looked_at(one), _looked_at(other)
     mine, theirs = _only_in(one, other), _only_in(other, one)
     for kind, mask in _masks(built):
         for text, counterpart in _pairs(mine, theirs, mask):
@@ -68,25 +71,40 @@ def cause_of(one: bytes, other: bytes, built: Sequence[datetime]) -> Cause | Non
 
 
 def is_reordered(one: bytes, other: bytes) -> bool:
-    """Whether two versions hold the same in another order: lines, words, or the texts and bytes of a binary."""
-    one, other = _BUILD_ID.sub(b"", one[:MOST_BYTES]), _BUILD_ID.sub(b"", other[:MOST_BYTES])
-    if len(one) != len(other) or one == other:
-        return False
-    if _is_text(one) and _is_text(other):
-        return Counter(re.split(rb"[\s,;]+", one)) == Counter(re.split(rb"[\s,;]+", other)) or (
-            Counter(re.findall(rb"\w+", one)) == Counter(re.findall(rb"\w+", other))
-        )
-    return Counter(one) == Counter(other) and Counter(_words_of(one)) == Counter(_words_of(other))
+    """Whether two versions hold the same words in another order, but for a few that one of them has alone."""
+    mine, theirs = _words(_looked_at(one)), _words(_looked_at(other))
+    common = Counter(mine) & Counter(theirs)
+    alone = len(mine) + len(theirs) - 2 * common.total()
+    pairs = zip(_only(common, mine), _only(common, theirs), strict=True)
+    return sum(word != counterpart for word, counterpart in pairs) > 2 * alone
 
 
-def _words_of(data: bytes) -> list[bytes]:
-    return re.findall(rb"[\w.]{4,}", data)
+def _only(common: Counter[bytes], words: list[bytes]) -> list[bytes]:
+    """The words that both have, in the order of this one."""
+    left, found = Counter(common), []
+    for word in words:
+        if left[word] > 0:
+            left[word] -= 1
+            found.append(word)
+    return found
+
+
+def _words(data: bytes) -> list[bytes]:
+    return re.findall(rb"\w+" if _is_text(data) else rb"[\w.-]{4,}", data)
 
 
 def first_texts(one: bytes, other: bytes) -> str:
-    """The first text that each version has and the other has not, for people; "" where there is none."""
-    mine, theirs = _only_in(one[:MOST_BYTES], other[:MOST_BYTES]), _only_in(other[:MOST_BYTES], one[:MOST_BYTES])
-    return f"{_quoted(mine[0])} / {_quoted(theirs[0])}" if mine and theirs else ""
+    """A text that each version has and the other has not, the two that are most alike; "" where there are none."""
+    mine, theirs = _only_in(_looked_at(one), _looked_at(other)), _only_in(_looked_at(other), _looked_at(one))
+    for text in mine[:_MOST_TEXTS]:
+        if near := get_close_matches(text[:_SHOWN], theirs[:_MOST_TEXTS], n=1):
+            return f"{_quoted(text)} / {_quoted(near[0])}"
+    return ""
+
+
+def _looked_at(data: bytes) -> bytes:
+    """What of a version is compared. A linker's build id is a hash of the program: it follows from other differences."""
+    return _BUILD_ID.sub(b"", data[:MOST_BYTES])
 
 
 def _is_text(data: bytes) -> bool:
@@ -132,8 +150,8 @@ def _pairs(mine: list[str], theirs: list[str], mask: Mask) -> Iterator[tuple[str
 
 def _without_language(text: str) -> str:
     """Without what a locale decides: quotes, decimal marks, marks between thousands, letters beyond ASCII."""
-    text = re.sub(r"(?<=\d)[.,'\u2019\u00a0\u202f ](?=\d)", "", text.translate(_QUOTES))
-    return _FOREIGN.sub("?", text)
+    text = re.sub(r"(?<=\d)[\u00a0\u202f ](?=\d{3}(?!\d))", "", text.translate(_QUOTES))
+    return _FOREIGN.sub("?", re.sub(r"(?<=\d)[.,'](?=\d)", "", text))
 
 
 def _is_near(text: str, built: Sequence[datetime]) -> bool:
@@ -201,13 +219,18 @@ def _is_stamp(seconds: int, built: Sequence[datetime]) -> bool:
 def _differing(one: bytes, other: bytes) -> Iterator[int]:
     """Where runs of differing bytes begin, the first ones."""
     runs, before = 0, -2
-    for at in (place for place in range(len(one)) if one[place] != other[place]):
-        if at != before + 1:
-            yield at
-            runs += 1
-        if runs == _MOST_RUNS:
-            return
-        before = at
+    for block in range(0, len(one), _BLOCK):
+        if one[block : block + _BLOCK] == other[block : block + _BLOCK]:
+            continue
+        for at in range(block, min(block + _BLOCK, len(one))):
+            if one[at] == other[at]:
+                continue
+            if at != before + 1:
+                yield at
+                runs += 1
+            if runs == _MOST_RUNS:
+                return
+            before = at
 
 
 def _unzipped(data: bytes) -> bytes:

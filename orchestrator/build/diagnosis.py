@@ -1,0 +1,259 @@
+"""Why an image differs from one that was built before: by the differing bytes, and where they don't say, by experiment.
+
+An experiment is another build. The first repeats the rebuild: what differs even then comes from within the step (time,
+order, chance). Then one without any variation, and one for each factor that was varied: what makes a file differ is
+found by what brings the difference back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from orchestrator.build.rebuilds import Rebuilt, rebuild
+from orchestrator.build.state import Job
+from orchestrator.events import Notice
+from orchestrator.image.compare import Difference as ImageDifference
+from orchestrator.image.compare import compare_images
+from orchestrator.image.reader import CHUNK, open_image
+from orchestrator.image.tree import File
+from orchestrator.plan.model import Factor
+from orchestrator.provenance.packed import BOOT, packed_files
+from orchestrator.reproduce.causes import MOST_BYTES, Cause, Kind, cause_of, first_texts, is_reordered
+from orchestrator.reproduce.report import Author, Difference
+
+_OF_FACTOR: Mapping[Factor, Kind] = {
+    "cores": "parallelism",
+    "locale": "locale",
+    "umask": "umask",
+    "path": "build path",
+}
+_SHIM_SOURCES = "/build/gevulot/"
+_WORK = "/build/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Original:
+    """The image that a rebuild is compared with. `image` None: only its files' hashes are known (`hashes`, by path), or
+    nothing (None).
+
+    `engine` is the kind of engine that built it; `built` is when.
+    """
+
+    image: Path | None
+    hashes: Mapping[str, str] | None
+    engine: str
+    built: datetime
+
+
+@dataclass(kw_only=True)
+class Diagnosis:
+    """One image's: `first` is the rebuild that differs; further ones are written to new files that `make` gives."""
+
+    job: Job
+    original: Original
+    first: Rebuilt
+    factors: tuple[Factor, ...]
+    make: Callable[[], Path]
+    _causes: dict[str, Cause] = field(default_factory=dict)
+
+    def differences(self) -> list[Difference]:
+        """What differs, each with its author and likely cause; never empty."""
+        if self.original.image is None and self.original.hashes is None:
+            return [_unknown()]
+        rows = self._rows()
+        authors = [self._author(row) for row in rows]
+        undecided = []
+        for row, author in zip(rows, authors, strict=True):
+            if row.part != "tree" or row.change != "~":
+                continue
+            found = cause_of(self._original(row.path), _content(self.first.image, row.path), self._times())
+            if found is not None and not author.package:
+                self._causes[row.path] = found
+            elif author.field == "build.run":
+                undecided.append(row.path)
+        self._experiment(undecided)
+        return [self._difference(row, author) for row, author in zip(rows, authors, strict=True)]
+
+    def _rows(self) -> list[ImageDifference]:
+        """As `inspect diff` says it. What follows from other differences (how it is written down) is left out."""
+        if self.original.image is None:
+            return list(_by_hash(self.original.hashes or {}, self.first.image))
+        with open_image(self.original.image) as one, open_image(self.first.image) as other:
+            found = compare_images(one, other)
+        held = [each for each in found if each.part not in ("form", "free space")]
+        return held or found
+
+    def _experiment(self, paths: Sequence[str]) -> None:
+        """Find what the bytes of these files don't say."""
+        if not paths:
+            return
+        text = f"the bytes of {', '.join(paths)} do not show why they differ; building again to find out"
+        self.job.order.emit(Notice(text=text))
+        second = self._again(self.factors)
+        steady = []
+        for path in paths:
+            one, other = _content(self.first.image, path), _content(second.image, path)
+            if one == other:
+                steady.append(path)
+            else:
+                self._causes[path] = self._unsteady(path, one, other)
+        if steady:
+            self._find_factors(steady)
+
+    def _unsteady(self, path: str, one: bytes, other: bytes) -> Cause:
+        """Why two builds under the same conditions differ."""
+        if found := cause_of(one, other, (datetime.now(UTC),)):
+            return found
+        if not (is_reordered(one, other) or is_reordered(self._original(path), one)):
+            return _cause("random numbers", first_texts(one, other))
+        parallel = "" if "cores" in self.first.varied else "or parallelism, as no build could be kept to one core"
+        return _cause("map order", "the same in another order, in each build", parallel)
+
+    def _find_factors(self, paths: Sequence[str]) -> None:
+        """Why files differ that every build under the rebuild's conditions gives alike."""
+        plain, left = self._again(()), []
+        for path in paths:
+            content = _content(plain.image, path)
+            if self._is_original(path, content):
+                left.append(path)
+            elif content == _content(self.first.image, path):
+                self._causes[path] = self._other_machine(path)
+            else:
+                self._causes[path] = _cause("parallelism", "only on several cores it differs", self._shown(path))
+        varied = [each for each in self.factors if each in self.first.varied]
+        for factor in varied:
+            if not left:
+                break
+            # The last one needs no proof: it is what is left.
+            alone = self._again((factor,)) if factor != varied[-1] else None
+            for path in list(left):
+                if alone is None or not self._is_original(path, _content(alone.image, path)):
+                    left.remove(path)
+                    how = f"it differs with {factor}: {self.first.varied[factor]}"
+                    self._causes[path] = _cause(_OF_FACTOR[factor], how, self._shown(path))
+
+    def _other_machine(self, path: str) -> Cause:
+        engine, before = self.job.order.engine.info.kind, self.original.engine
+        if engine != before:
+            return _cause(
+                "engine", f"every build on {engine} gives the same, but not what {before} gave", self._shown(path)
+            )
+        return _cause("unknown", "every rebuild gives the same", self._shown(path))
+
+    def _shown(self, path: str) -> str:
+        """How the two versions differ, for people; "" where that can't be shown."""
+        one, other = self._original(path), _content(self.first.image, path)
+        return "the same in another order" if is_reordered(one, other) else first_texts(one, other)
+
+    def _again(self, factors: tuple[Factor, ...]) -> Rebuilt:
+        return rebuild(self.job, self.make(), factors, no_cache=False)
+
+    def _original(self, path: str) -> bytes:
+        return _content(self.original.image, path) if self.original.image is not None else b""
+
+    def _is_original(self, path: str, content: bytes) -> bool:
+        if self.original.image is not None:
+            return content == self._original(path)
+        return hashlib.sha256(content).hexdigest() == (self.original.hashes or {}).get(path)
+
+    def _times(self) -> tuple[datetime, ...]:
+        return (self.original.built, datetime.now(UTC))
+
+    def _difference(self, row: ImageDifference, author: Author) -> Difference:
+        cause = self._causes.get(row.path) if row.part == "tree" else None
+        how = {"-": "only in the first image", "+": "only in the rebuild"}.get(row.change, row.detail)
+        return Difference(path=row.path, how=how, author=author, cause=cause or _cause_of_part(author))
+
+    def _author(self, row: ImageDifference) -> Author:
+        plan = self.job.plan
+        if row.part in ("boot", "kernel", "klibs"):
+            return Author(field="nanos", step=f"the kernel's release, Nanos {plan.nanos_version}")
+        if row.part in ("form", "free space"):
+            return Author(field="packer", step=f"packer {plan.packer}")
+        if row.part == "manifest" or row.path.strip("/") in plan.guest.extra_files:
+            return Author(field="manifest", step=f"packer {plan.packer}, from the manifest")
+        package = self._package(row.path)
+        source = self._source(row.path)
+        if package:
+            installed = package.partition(" ")[0] in plan.packages
+            return Author(
+                field="build.packages" if installed else "base",
+                step="the installation of packages" if installed else "the base",
+                package=package,
+            )
+        if source.startswith(_SHIM_SOURCES) and plan.shim is not None:
+            return Author(field="gevulot", step="stage gevulot (cargo build)")
+        if source and not source.startswith(_WORK) and source.startswith("/"):
+            return Author(field="base", step=f"the base or build.run, at {source}")
+        return Author(field="build.run", step=f"`RUN {plan.run_interpreter} /orchestrator/build.sh`")
+
+    def _package(self, path: str) -> str:
+        hashes = [
+            (self.original.hashes or {}).get(path, ""),
+            hashlib.sha256(_content(self.first.image, path)).hexdigest(),
+        ]
+        owner = next((found for each in hashes if (found := self.first.records.owners.get(each))), None)
+        return f"{owner.package.name} {owner.package.version}" if owner is not None else ""
+
+    def _source(self, path: str) -> str:
+        staged = self.first.staged
+        if path in staged:
+            return staged[path]
+        above = (each for each in staged if each.endswith("/") and path.startswith(each))
+        return (
+            staged[max(above, key=len)] if any(path.startswith(each) for each in staged if each.endswith("/")) else ""
+        )
+
+
+def _cause(kind: Kind, *evidence: str) -> Cause:
+    return Cause(kind=kind, evidence="; ".join(filter(None, evidence)))
+
+
+def _unknown() -> Difference:
+    cause = Cause(kind="unknown", evidence="put the image, or NAME.sbom.cdx.json, beside its receipt")
+    return Difference(path="the image", how="", author=Author(field="", step="a step that can't be told"), cause=cause)
+
+
+def hashes_of(image: Path) -> Mapping[str, str]:
+    """Path of each file in an image (in the boot file system with the prefix `boot:`) -> its SHA-256."""
+    return {each.path: each.sha256 for each in packed_files(image)}
+
+
+def _by_hash(hashes: Mapping[str, str], image: Path) -> Iterator[ImageDifference]:
+    there = hashes_of(image)
+    for path in sorted({*hashes, *there}, key=lambda each: (each.startswith(BOOT), each)):
+        if hashes.get(path) != there.get(path):
+            change = "+" if path not in hashes else "-" if path not in there else "~"
+            yield ImageDifference(
+                part="boot" if path.startswith(BOOT) else "tree",
+                change=change,  # type: ignore[arg-type]
+                path=path.removeprefix(BOOT),
+            )
+
+
+def _content(image: Path, path: str) -> bytes:
+    """A file's first bytes, as many as are looked at; b"" where the image has no such file."""
+    with open_image(image) as opened:
+        node = opened.rootfs.lookup(path, follow=False)
+        if not isinstance(node, File):
+            return b""
+        parts: list[bytes] = []
+        for at in range(0, min(node.size, MOST_BYTES), CHUNK):
+            parts.append(opened.rootfs.read_at(node, at, min(CHUNK, node.size - at)))
+        return b"".join(parts)
+
+
+def _cause_of_part(author: Author) -> Cause:
+    if author.field == "nanos":
+        return Cause(kind="input", evidence="the receipt's kernel is another one")
+    if author.field == "packer":
+        return Cause(kind="packer", evidence="all files are the same; they are written down in another way")
+    if author.package:
+        return Cause(kind="package", evidence="another version of it")
+    if author.field == "gevulot":
+        return Cause(kind="unknown", evidence="the shim was built anew, and came out otherwise")
+    return Cause(kind="unknown")

@@ -1,0 +1,188 @@
+"""A build compared with another: `build --reproduce RECEIPT`, and the second build of `reproducible: strict`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from orchestrator import __version__
+from orchestrator.build.diagnosis import Diagnosis, Original, hashes_of
+from orchestrator.build.finish import only_build_of
+from orchestrator.build.kept_program import program_key, program_tag
+from orchestrator.build.prepare import prepared
+from orchestrator.build.rebuilds import Rebuilt, factors_of, rebuild
+from orchestrator.build.state import Job, Order
+from orchestrator.containerfile.assemble import Assembled, Dialect, assemble
+from orchestrator.digest import file_digests
+from orchestrator.engine.podman import SSH as PODMAN_SSH
+from orchestrator.engine.select import another
+from orchestrator.errors import InputError, UsageError, VerificationError
+from orchestrator.events import Notice
+from orchestrator.files import beside
+from orchestrator.findings import Findings
+from orchestrator.plan.model import Factor, Plan
+from orchestrator.project.load import lock_path
+from orchestrator.provenance.billed import billed_files
+from orchestrator.receipt.document import RebuildMade, Receipt
+from orchestrator.receipt.read import load_receipt
+from orchestrator.receipt.record import engine_used, sha256_text
+from orchestrator.reproduce.report import report
+
+_FIELDS = {"gevulot-base": "gevulot.base", "nanos-common": "nanos"}
+REBUILT = ".img.rebuilt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduced:
+    """A rebuild that gave the same bytes. `varied`: under which other conditions, by factor."""
+
+    name: str
+    blake3: str
+    engine: str
+    varied: dict[str, str]
+
+
+def reproduce(order: Order, receipt_file: Path, output: Path) -> Reproduced:
+    """Build again what a receipt speaks of, from lock and sources, and compare.
+
+    VerificationError when it differs: its findings name each file, its author and the likely cause, and the rebuilt
+    image is kept as `output`/NAME.img.rebuilt. UsageError and InputError when it can't be compared, because project,
+    lock or sources are not those of the receipt. Errors else: those of a build.
+    """
+    receipt, name = load_receipt(receipt_file), order.loaded.project.name
+    if receipt.name != name:
+        message = f"{receipt_file} is of {receipt.name}, and {order.loaded.path} is {name}"
+        raise UsageError(message, remedy="give the project.yaml that the receipt's image was built from")
+    lock = lock_path(order.loaded.path)
+    if not lock.is_file():
+        message = f"{lock} does not exist, and a rebuild needs the inputs that it pins"
+        raise UsageError(message, remedy="put back the lock that lay beside project.yaml when the image was built")
+    original = _original(receipt, receipt_file)
+    with only_build_of(output, name, order.emit), order.store.in_use():
+        job = prepared(order)
+        require_same(job, receipt, receipt_file)
+        factors = factors_of(job.order.loaded.project, path=False)
+        again = _compared(job, original, receipt.image.blake3, factors, output)
+    engine = order.engine.info.kind
+    return Reproduced(name=name, blake3=receipt.image.blake3, engine=engine, varied=dict(again.varied))
+
+
+def built_twice(job: Job, image: Path, blake3: str, target: Path) -> RebuildMade:
+    """Build again, on another engine if there is one, and compare with `image`, which will be `target`.
+
+    VerificationError as of `reproduce`; the image is then kept as `target`.rejected.
+    """
+    order, began = job.order, time.monotonic()
+    other = another(order.engine.info.kind, emit=order.emit)
+    with closing(other) if other is not None else nullcontext():
+        second = job
+        if other is not None:
+            # Its inputs are those of the lock, and the finished shim is one of them.
+            second = prepared(replace(order, engine=other, options=replace(order.options, no_cache=False)))
+        else:
+            order.emit(Notice(text=f"no engine but {order.engine.info.kind} can be used: it builds both times"))
+        kind = order.engine.info.kind
+        original = Original(image=image, hashes=hashes_of(image), engine=kind, built=datetime.now(UTC))
+        factors = factors_of(order.loaded.project, path=True)
+        try:
+            again = _compared(second, original, blake3, factors, target.parent)
+        except VerificationError:
+            image.replace(target.with_name(f"{target.name}.rejected"))
+            raise
+        used = engine_used(second.order.engine.info)
+    return RebuildMade(engine=used, varied=dict(again.varied), seconds=round(time.monotonic() - began, 3))
+
+
+def _compared(job: Job, original: Original, blake3: str, factors: tuple[Factor, ...], output: Path) -> Rebuilt:
+    """A rebuild that gave the bytes of this hash. VerificationError, and the rebuilt image is kept, for another one."""
+    loaded, target = job.order.loaded, output / f"{job.plan.name}{REBUILT}"
+    with beside(target) as make:
+        again = rebuild(job, make(), factors, no_cache=True)
+        if again.digests.blake3 == blake3:
+            return again
+        diagnosis = Diagnosis(job=job, original=original, first=again, factors=factors, make=make)
+        found = report(diagnosis.differences(), loaded.findings(), loaded.run_line)
+        again.image.replace(target)
+    conditions = ", ".join(f"{name}: {how}" for name, how in again.varied.items())
+    varied = f"varied were {conditions}; " if conditions else ""
+    text = f"{job.plan.name} is not reproducible; {varied}the rebuilt image is kept as {target}"
+    job.order.emit(Notice(text=text, level="warning"))
+    raise VerificationError(f"{job.plan.name} is not reproducible", findings=found)
+
+
+def _original(receipt: Receipt, receipt_file: Path) -> Original:
+    """What is known of the receipt's image: itself, if it lies beside the receipt; else its files' hashes, if any."""
+    image: Path | None = receipt_file.parent / Path(receipt.image.path).name
+    hashes: Mapping[str, str] | None = None
+    if image is not None and image.is_file():
+        if file_digests(image).blake3 != receipt.image.blake3:
+            raise UsageError(f"{image} is not the image of {receipt_file}", remedy="put it back, or remove it")
+        hashes = hashes_of(image)
+    else:
+        image, hashes = None, billed_files(receipt, receipt_file.parent)
+    built = datetime.fromisoformat(receipt.finished)
+    return Original(image=image, hashes=hashes, engine=receipt.engine.kind, built=built)
+
+
+def require_same(job: Job, receipt: Receipt, receipt_file: Path) -> None:
+    """InputError, with what differs, unless the job's inputs, steps and sources are those of the receipt."""
+    findings = job.order.loaded.findings()
+    remedy = f"put back what {receipt_file.name} was made from, or build anew"
+    told = {each.name: each for each in receipt.inputs}
+    found = {each.name: each for each in job.inputs}
+    for name in sorted({*told, *found}):
+        field = _FIELDS.get(name, name)
+        if name not in told or name not in found:
+            where = "project.yaml" if name in found else "the receipt"
+            findings.error("other-input", field, f"{name} is an input of {where} alone", remedy)
+            continue
+        mine, theirs = dict(found[name].pin), told[name].pin
+        for key in sorted(mine.keys() & theirs.keys()):
+            if mine[key] != theirs[key]:
+                text = f"{key} of {name} is {mine[key]}, and the receipt says {theirs[key]}"
+                findings.error("other-input", field, text, remedy)
+        if found[name].kind != told[name].kind:
+            text = f"{name} is now taken as {found[name].kind}, and the receipt's build took it as {told[name].kind}"
+            findings.error("other-input", field, text, remedy)
+    if not findings.found:
+        _compare_steps(job, receipt, findings, remedy)
+    findings.raise_if_errors(f"{receipt_file} is of other sources", InputError)
+
+
+def _compare_steps(job: Job, receipt: Receipt, findings: Findings, remedy: str) -> None:
+    """What the steps were: the Containerfile, the manifest, and all that they copied."""
+    if receipt.orchestrator != __version__:
+        text = f"the receipt is of orchestrator {receipt.orchestrator}, and this is {__version__}"
+        findings.error("other-version", "", text, "use that version: another one may build otherwise")
+        return
+    made = next((each for each in _ways(job) if sha256_text(each.containerfile) == receipt.containerfile_sha256), None)
+    if made is None:
+        text = "the steps that it asks for are not those of the receipt (containerfile_sha256)"
+        findings.error("other-steps", "", text, remedy)
+    elif sha256_text(made.manifest) != receipt.manifest_sha256:
+        findings.error("other-manifest", "manifest", "is not that of the receipt (manifest_sha256)", remedy)
+    elif not _other_shim(job, receipt) and made.context.digest() != receipt.context_sha256:
+        text = "the sources are not those of the receipt (context_sha256)"
+        findings.error("other-sources", "build.context", text, remedy)
+
+
+def _other_shim(job: Job, receipt: Receipt) -> bool:
+    """Whether the shim, which was built anew, came out otherwise: that is a difference to tell, and no other source."""
+    return job.shim is not None and receipt.shim is not None and job.shim.sha256 != receipt.shim.sha256
+
+
+def _ways(job: Job) -> Iterator[Assembled]:
+    """The build as each engine would be given it, and as it is without a network: the receipt's is one of them."""
+    order, own = job.order, job.order.engine.info
+    dialects = [Dialect(mounts=own.mounts, ssh=own.ssh), Dialect(), Dialect(ssh=PODMAN_SSH), Dialect(mounts=False)]
+
+    def each(plan: Plan) -> Iterator[Assembled]:
+        return (assemble(order.loaded, plan, job.inputs, dialect=dialect, emit=order.emit) for dialect in dialects)
+
+    yield from each(job.plan)
+    # Reads every source: only if it must.
+    yield from each(replace(job.plan, program_image=program_tag(program_key(order.loaded, job.plan, job.inputs))))
