@@ -2,9 +2,10 @@
 # Runs the user's step as another machine might, for a build that is compared with an image's own (`build --reproduce`,
 # `reproducible: strict`). Runs inside the build container, in /build. POSIX sh (dash, busybox ash).
 #
-#   sh vary-step.sh --number TEXT [cores] [locale] [umask] [path] -- COMMAND...
+#   sh vary-step.sh --number TEXT [--directory DIR] [cores] [locale] [umask] [path] -- COMMAND...
 #
-# TEXT only makes this step unlike every other one in the engine's cache. The factors, as far as the base can:
+# TEXT only makes this step unlike every other one in the engine's cache; DIR stands for /build. The factors, as far as
+# the base can:
 #   cores   on one CPU: nproc, make -j, cargo, Go and Python follow the affinity of their process
 #   locale  LANG of an installed locale with a language, else C.UTF-8 (or C); a zone where TZ is not set. LC_ALL wins
 #   umask   027
@@ -12,12 +13,13 @@
 #           write /build all the same (CPPFLAGS, a wrapper of rustc)
 # stdout: a line `varied: FACTOR (HOW)` for each. Exit status: COMMAND's.
 set -eu
-directory=/build elsewhere=/build.again
+directory=/build
 number='' cores='' locale='' umask='' path=''
 
 while [ $# -gt 0 ]; do
     case $1 in
         --number) number=$2 && shift ;;
+        --directory) directory=$2 && shift ;;
         cores) cores=yes ;;
         locale) locale=yes ;;
         umask) umask=yes ;;
@@ -27,6 +29,8 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+elsewhere=$directory.again
+rustc=$directory.rustc
 : "$number"
 
 varied() { printf 'varied: %s (%s)\n' "$1" "$2"; }
@@ -52,7 +56,7 @@ one_core() {
 }
 
 leave() {
-    cd / && rm -f "$directory" && mv "$elsewhere" "$directory"
+    cd / && rm -f "$directory" "$rustc" && mv "$elsewhere" "$directory"
 }
 
 enter() {
@@ -60,9 +64,9 @@ enter() {
     trap leave EXIT
     cd "$elsewhere"
     command -v nvcc >/dev/null 2>&1 || CPPFLAGS="${CPPFLAGS:+$CPPFLAGS }-ffile-prefix-map=$elsewhere=$directory"
-    printf '#!/bin/sh\nexec "$@" --remap-path-prefix=%s=%s\n' "$elsewhere" "$directory" >/orchestrator/rustc-at-build.sh
-    chmod 755 /orchestrator/rustc-at-build.sh
-    CARGO_BUILD_RUSTC_WRAPPER=/orchestrator/rustc-at-build.sh
+    printf '#!/bin/sh\nexec "$@" --remap-path-prefix=%s=%s\n' "$elsewhere" "$directory" >"$rustc"
+    chmod 755 "$rustc"
+    CARGO_BUILD_RUSTC_WRAPPER=$rustc
     export CPPFLAGS CARGO_BUILD_RUSTC_WRAPPER
     varied path "$elsewhere"
 }
@@ -73,7 +77,7 @@ if [ -n "$cores" ]; then
     cpu=$(one_core)
     if [ -n "$cpu" ] && taskset -c "$cpu" true 2>/dev/null; then
         set -- taskset -c "$cpu" "$@"
-        varied cores "one of $(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)"
+        varied cores "CPU $cpu of $(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)"
     fi
 fi
 if [ -z "$path" ]; then exec "$@"; fi

@@ -31,6 +31,12 @@ _OF_FACTOR: Mapping[Factor, Kind] = {
     "umask": "umask",
     "path": "build path",
 }
+_WITH_FACTOR: Mapping[Factor, str] = {
+    "cores": "it differs on {} alone",
+    "locale": "it differs with {}",
+    "umask": "it differs with umask {}",
+    "path": "it differs in {}",
+}
 _SHIM_SOURCES = "/build/gevulot/"
 _WORK = "/build/"
 
@@ -133,7 +139,7 @@ class Diagnosis:
             for path in list(left):
                 if alone is None or not self._is_original(path, _content(alone.image, path)):
                     left.remove(path)
-                    how = f"it differs with {factor}: {self.first.varied[factor]}"
+                    how = _WITH_FACTOR[factor].format(self.first.varied[factor])
                     self._causes[path] = _cause(_OF_FACTOR[factor], how, self._shown(path))
 
     def _other_machine(self, path: str) -> Cause:

@@ -16,7 +16,7 @@ from orchestrator.build.finish import hashed, only_build_of, pack, verified, wit
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
 from orchestrator.build.prepare import assembled, prepared, usable_secrets
-from orchestrator.build.reproduce import Reproduced, built_twice, reproduce
+from orchestrator.build.reproduce import Reproduced, built_twice_if_strict, reproduce
 from orchestrator.build.state import BuildOptions, Order, phase
 from orchestrator.containerfile.assemble import Dialect, assemble
 from orchestrator.containerfile.ignore import left_out_by as read_left_out
@@ -176,13 +176,12 @@ def build_project(
                 containerfile=made.containerfile,
                 manifest=made.manifest,
                 context_sha256=made.context.digest(),
-                stages=times.rows,
+                stages=tuple(times.rows),
                 verification=verification,
                 warnings=warned.rows,
                 shim=job.shim,
             )
-            if loaded.project.reproducible == "strict":
-                built = replace(built, rebuild=built_twice(job, image_part, built.digests.blake3, target))
+            built = built_twice_if_strict(job, built, image_part)
             with phase(tell, "receipt", "write provenance and bill of materials"):
                 attached = attachments.write(built, image_part, records, started)
             document = make_receipt(built, attached)

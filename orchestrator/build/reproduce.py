@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from orchestrator.containerfile.assemble import Assembled, Dialect, assemble
 from orchestrator.digest import file_digests
 from orchestrator.engine.podman import SSH as PODMAN_SSH
 from orchestrator.engine.select import another
-from orchestrator.errors import InputError, UsageError, VerificationError
+from orchestrator.errors import EngineError, InputError, UsageError, VerificationError
 from orchestrator.events import Notice
 from orchestrator.files import beside
 from orchestrator.findings import Findings
@@ -29,7 +29,7 @@ from orchestrator.project.load import lock_path
 from orchestrator.provenance.billed import billed_files
 from orchestrator.receipt.document import RebuildMade, Receipt
 from orchestrator.receipt.read import load_receipt
-from orchestrator.receipt.record import engine_used, sha256_text
+from orchestrator.receipt.record import Built, engine_used, sha256_text
 from orchestrator.reproduce.report import report
 
 _FIELDS = {"gevulot-base": "gevulot.base", "nanos-common": "nanos"}
@@ -71,30 +71,49 @@ def reproduce(order: Order, receipt_file: Path, output: Path) -> Reproduced:
     return Reproduced(name=name, blake3=receipt.image.blake3, engine=engine, varied=dict(again.varied))
 
 
-def built_twice(job: Job, image: Path, blake3: str, target: Path) -> RebuildMade:
-    """Build again, on another engine if there is one, and compare with `image`, which will be `target`.
+def built_twice_if_strict(job: Job, built: Built, image: Path) -> Built:
+    """With `reproducible: strict`: build again, on another engine if there is one, and compare with `image`, which is
+    what was built. The receipt will tell of it.
 
-    VerificationError as of `reproduce`; the image is then kept as `target`.rejected.
+    VerificationError as of `reproduce`; the image is then kept as NAME.img.rejected.
     """
-    order, began = job.order, time.monotonic()
-    other = another(order.engine.info.kind, emit=order.emit)
-    with closing(other) if other is not None else nullcontext():
-        second = job
-        if other is not None:
-            # Its inputs are those of the lock, and the finished shim is one of them.
-            second = prepared(replace(order, engine=other, options=replace(order.options, no_cache=False)))
-        else:
-            order.emit(Notice(text=f"no engine but {order.engine.info.kind} can be used: it builds both times"))
-        kind = order.engine.info.kind
-        original = Original(image=image, hashes=hashes_of(image), engine=kind, built=datetime.now(UTC))
-        factors = factors_of(order.loaded.project, path=True)
+    if built.project.reproducible != "strict":
+        return built
+    order, target, began = job.order, Path(built.image_path), time.monotonic()
+    kind = order.engine.info.kind
+    original = Original(image=image, hashes=hashes_of(image), engine=kind, built=datetime.now(UTC))
+    factors = factors_of(order.loaded.project, path=True)
+    with _on_another_engine(job) as second:
         try:
-            again = _compared(second, original, blake3, factors, target.parent)
+            again = _compared(second, original, built.digests.blake3, factors, target.parent)
         except VerificationError:
-            image.replace(target.with_name(f"{target.name}.rejected"))
+            rejected = target.with_name(f"{target.name}.rejected")
+            image.replace(rejected)
+            order.emit(Notice(text=f"the first build's image is kept as {rejected}", level="warning"))
             raise
         used = engine_used(second.order.engine.info)
-    return RebuildMade(engine=used, varied=dict(again.varied), seconds=round(time.monotonic() - began, 3))
+    spent = round(time.monotonic() - began, 3)
+    return replace(built, rebuild=RebuildMade(engine=used, varied=dict(again.varied), seconds=spent))
+
+
+@contextmanager
+def _on_another_engine(job: Job) -> Iterator[Job]:
+    """The job on an engine of another kind; on its own, with a word, where none can be used or has the inputs."""
+    order, kind = job.order, job.order.engine.info.kind
+    other = another(kind, emit=order.emit)
+    if other is None:
+        order.emit(Notice(text=f"no engine but {kind} can be used; it builds both times"))
+        yield job
+        return
+    with closing(other):
+        try:
+            # The inputs are those of the lock, and the finished shim is one of them.
+            second = prepared(replace(order, engine=other, options=replace(order.options, no_cache=False)))
+        except (EngineError, InputError) as error:
+            text = f"{other.info.kind} cannot build it ({error.message}); {kind} builds both times"
+            order.emit(Notice(text=text, level="warning"))
+            second = job
+        yield second
 
 
 def _compared(job: Job, original: Original, blake3: str, factors: tuple[Factor, ...], output: Path) -> Rebuilt:
@@ -103,6 +122,7 @@ def _compared(job: Job, original: Original, blake3: str, factors: tuple[Factor, 
     with beside(target) as make:
         again = rebuild(job, make(), factors, no_cache=True)
         if again.digests.blake3 == blake3:
+            target.unlink(missing_ok=True)
             return again
         diagnosis = Diagnosis(job=job, original=original, first=again, factors=factors, make=make)
         found = report(diagnosis.differences(), loaded.findings(), loaded.run_line)

@@ -90,7 +90,8 @@ def _only(common: Counter[bytes], words: list[bytes]) -> list[bytes]:
 
 
 def _words(data: bytes) -> list[bytes]:
-    return re.findall(rb"\w+" if _is_text(data) else rb"[\w.-]{4,}", data)
+    """Of a text all words; of anything else those within what can be read."""
+    return re.findall(rb"[\w.-]+", data if _is_text(data) else b"\n".join(_TEXT.findall(data)))
 
 
 def first_texts(one: bytes, other: bytes) -> str:
@@ -103,7 +104,7 @@ def first_texts(one: bytes, other: bytes) -> str:
 
 
 def _looked_at(data: bytes) -> bytes:
-    """What of a version is compared. A linker's build id is a hash of the program: it follows from other differences."""
+    """What of a version is compared. A build id is a hash: it follows from the rest."""
     return _BUILD_ID.sub(b"", data[:MOST_BYTES])
 
 
@@ -135,7 +136,7 @@ def _masks(built: Sequence[datetime]) -> Iterator[tuple[Kind, Mask]]:
     yield "build path", lambda text: _PATH.sub("\0P", text)
     yield "locale", _without_language
     # A time that is of no build: the same moment told in two zones.
-    yield "locale", lambda text: _TIME.sub("\0T", text)
+    yield "locale", lambda text: _TIME.sub(lambda found: found[0] if found[0].isdigit() else "\0T", text)
 
 
 def _pairs(mine: list[str], theirs: list[str], mask: Mask) -> Iterator[tuple[str, str]]:

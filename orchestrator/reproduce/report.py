@@ -49,12 +49,10 @@ class Difference:
     def message(self) -> str:
         """All of it in one line."""
         package = f"of package {self.author.package}" if self.author.package else "of no package"
-        shown = f": {self.cause.evidence}" if self.cause.evidence else ""
         how = f" ({self.how})" if self.how else ""
-        return (
-            f"{self.path} differs{how}; it is {package}, written by {self.author.step}; "
-            f"likely cause: {self.cause.kind}{shown}"
-        )
+        shown = f" ({self.cause.evidence})" if self.cause.evidence else ""
+        author = f"written by {self.author.step}, {package}"
+        return f"{self.path} differs{how}; {author}; likely cause: {self.cause.kind}{shown}"
 
     @property
     def remedy(self) -> str:

@@ -5,7 +5,7 @@ directory=$(mktemp -d)
 cp path.c "$directory"
 gcc -o path "$directory/path.c"
 
-gcc -DLETTERS="\"$(unset LC_ALL && printf größe | wc -m) letters\"" -o language language.c
+gcc -DLETTERS="\"$(unset LC_ALL && printf 'gr\303\266\303\237e' | wc -m) letters\"" -o language language.c
 
 seq 6 | xargs -P "$(nproc)" -n 1 sh job.sh
 gcc -o jobs jobs.c
