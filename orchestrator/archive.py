@@ -37,7 +37,7 @@ _NONSENSE: Final = {None, errno.EINVAL, errno.ENAMETOOLONG}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class UnpackLimits:
     """What an honest archive stays below. Sizes in bytes; `ratio` is of unpacked to packed bytes, from `ratio_from` on:
     small files may be all zeros. `header` is of one member's extended headers, `directory` of a zip's list of members.
     """
@@ -67,7 +67,7 @@ class _Readable(Protocol):
 
 
 @contextmanager
-def errors() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """What Python's modules raise for nonsense in an archive, as ArchiveError. The disk's errors stay what they are."""
     try:
         yield
@@ -100,7 +100,7 @@ class Meter:
     """A stream, unpacked, that is read within limits. `last` are its last bytes: a whole tar ends in zeros."""
 
     stream: _Readable
-    limits: Limits
+    limits: UnpackLimits
     packed: _Counted | None = None
     count: int = 0
     last: bytes = b""
@@ -189,7 +189,7 @@ class _Xz:
                 return data
 
 
-def unpacked(stream: IO[bytes], limits: Limits) -> Meter:
+def unpack(stream: IO[bytes], limits: UnpackLimits) -> Meter:
     """A stream from its beginning, unpacked as its first bytes say. A zip is none of this: `read_zip`."""
     kind, counted = kind_of(stream), _Counted(stream)
     inner: _Readable = counted
@@ -237,7 +237,7 @@ class Tar(tarfile.TarFile):
 
     tarinfo = _Header
 
-    def __init__(self, *arguments: Any, limits: Limits, **options: Any) -> None:
+    def __init__(self, *arguments: Any, limits: UnpackLimits, **options: Any) -> None:
         """As TarFile. It reads the first header at once. `ended`: the block that ends an archive was seen."""
         self.limits = limits
         self.ended = False
@@ -289,9 +289,9 @@ def read_tar(stream: Meter) -> Iterator[Tar]:
 
 
 @contextmanager
-def read_tar_file(stream: BinaryIO, limits: Limits | None = None) -> Iterator[Tar]:
+def read_tar_file(stream: BinaryIO, limits: UnpackLimits | None = None) -> Iterator[Tar]:
     """A plain tar in a file that can be read anywhere: members may be read later, in any order."""
-    options: dict[str, Any] = {"fileobj": stream, "mode": "r:", "limits": limits or Limits()}
+    options: dict[str, Any] = {"fileobj": stream, "mode": "r:", "limits": limits or UnpackLimits()}
     with Tar.open(**options) as tar:
         yield tar
 
@@ -313,7 +313,7 @@ class _Capped:
 
 
 @contextmanager
-def read_zip(stream: BinaryIO, limits: Limits) -> Iterator[zipfile.ZipFile]:
+def read_zip(stream: BinaryIO, limits: UnpackLimits) -> Iterator[zipfile.ZipFile]:
     """A zip. The sizes that its members state are the reader's to count."""
     with zipfile.ZipFile(cast("Any", _Capped(stream, limits.directory))) as archive:
         if len(archive.infolist()) > limits.members:

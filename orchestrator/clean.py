@@ -14,19 +14,19 @@ BASE = "base"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cleaned:
+class CleanReport:
     """What was removed from an engine (or with a dry run would be), and what could not be, with the reason."""
 
     removed: tuple[Leftover, ...]
     kept: tuple[tuple[Leftover, str], ...] = ()
 
 
-def clean_engine(engine: Engine, *, bases: bool, dry_run: bool) -> Cleaned:
+def clean_engine(engine: Engine, *, bases: bool, dry_run: bool) -> CleanReport:
     """Remove containers, then images, the ones that others are made of last. `bases` takes bootstrapped bases too."""
-    found = sorted(engine.leftovers(), key=lambda leftover: leftover.kind != "container")
-    waiting = [leftover for leftover in found if bases or leftover.build_id != BASE]
+    leftovers = sorted(engine.leftovers(), key=lambda leftover: leftover.kind != "container")
+    waiting = [leftover for leftover in leftovers if bases or leftover.build_id != BASE]
     if dry_run:
-        return Cleaned(removed=tuple(waiting))
+        return CleanReport(removed=tuple(waiting))
     removed: list[Leftover] = []
     refused: dict[Leftover, str] = {}
     while waiting:
@@ -41,13 +41,13 @@ def clean_engine(engine: Engine, *, bases: bool, dry_run: bool) -> Cleaned:
         if len(refused) == len(waiting):
             break  # what is left is in use
         waiting = list(refused)
-    return Cleaned(removed=tuple(removed), kept=tuple(refused.items()))
+    return CleanReport(removed=tuple(removed), kept=tuple(refused.items()))
 
 
 def clean_directory(directory: Path, *, dry_run: bool) -> tuple[Path, ...]:
     """Remove what killed builds left under temporary names. Images and receipts stay."""
     patterns = (f"{PARTIAL_PREFIX}*{PARTIAL_SUFFIX}", f"{PARTIAL_PREFIX}*.lock", "*.img.rejected", "*.img.rebuilt")
-    found = tuple(sorted(path for pattern in patterns for path in directory.glob(pattern)))
-    for path in () if dry_run else found:
+    partial_files = tuple(sorted(path for pattern in patterns for path in directory.glob(pattern)))
+    for path in () if dry_run else partial_files:
         path.unlink(missing_ok=True)
-    return found
+    return partial_files

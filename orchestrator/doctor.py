@@ -35,7 +35,7 @@ class HostCheck:
     remedy: str = ""
 
 
-def examine() -> list[HostCheck]:
+def check_host() -> list[HostCheck]:
     """Every check, engines first. A private Podman may be started for a moment to see whether it works."""
     checks = [_engine(finding) for finding in candidates()]
     for look in (_python, _tools, _disk, _proxies, _certificates, _qemu):
@@ -87,7 +87,7 @@ def _version(arguments: list[str]) -> str:
 
 def _disk() -> Iterator[HostCheck]:
     for name, path in (("disk, cache", default_root()), ("disk, here", Path.cwd())):
-        there = next(each for each in (path, *path.parents) if each.exists())
+        there = next(folder for folder in (path, *path.parents) if folder.exists())
         free = shutil.disk_usage(there).free
         low = free < ROOM
         yield HostCheck(
@@ -99,8 +99,8 @@ def _disk() -> Iterator[HostCheck]:
 
 
 def _proxies() -> Iterator[HostCheck]:
-    found = [name for each in PROXIES for name in (each, each.upper()) if os.environ.get(name)]
-    local = [name for name in found if any(host in os.environ[name] for host in ("localhost", "127.0.0.1", "[::1]"))]
+    names = [name for proxy in PROXIES for name in (proxy, proxy.upper()) if os.environ.get(name)]
+    local = [name for name in names if any(host in os.environ[name] for host in ("localhost", "127.0.0.1", "[::1]"))]
     local = [name for name in local if "no_proxy" not in name.lower()]
     if local:
         yield HostCheck(
@@ -110,7 +110,7 @@ def _proxies() -> Iterator[HostCheck]:
             remedy="set network.http-proxy and network.https-proxy in project.yaml to an address they can reach",
         )
     else:
-        yield HostCheck(name="proxies", status="ok", detail=f"from {', '.join(found)}" if found else "none set")
+        yield HostCheck(name="proxies", status="ok", detail=f"from {', '.join(names)}" if names else "none set")
 
 
 def _certificates() -> Iterator[HostCheck]:

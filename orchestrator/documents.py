@@ -30,7 +30,7 @@ class Document(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class DocumentProblem:
     """One thing wrong; `field` is its dotted place, "" for the whole document."""
 
     field: str
@@ -49,7 +49,7 @@ class Problem:
 class DocumentError(ValueError):
     """What was read is not such a document. `problems` has one at least; as text it is the first, in one line."""
 
-    def __init__(self, *problems: Problem) -> None:
+    def __init__(self, *problems: DocumentProblem) -> None:
         super().__init__(str(problems[0]))
         self.problems = problems
 
@@ -60,7 +60,7 @@ def parse_document(kind: type[T], data: str | bytes, *, newer: bool = False, lim
     `newer`: keys that the model doesn't know are kept and not looked at; a newer version may write more than this one.
     """
     if len(data) > limit:
-        raise DocumentError(Problem(field="", message=f"is larger than {size(limit)}"))
+        raise DocumentError(DocumentProblem(field="", message=f"is larger than {size(limit)}"))
     try:
         return TypeAdapter(kind).validate_json(data, extra="allow" if newer else None)
     except ValidationError as error:
@@ -78,13 +78,13 @@ def read_bounded(path: Path, limit: int = MOST_BYTES, *, links: bool = True) -> 
     """The bytes of a plain file that holds no more than `limit`. OSError, or DocumentError for any other."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
     if not links and not stat.S_ISREG(path.lstat().st_mode):
-        raise DocumentError(Problem(field="", message="is not a file"))
+        raise DocumentError(DocumentProblem(field="", message="is not a file"))
     with os.fdopen(os.open(path, flags), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise DocumentError(Problem(field="", message="is not a file"))
+            raise DocumentError(DocumentProblem(field="", message="is not a file"))
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise DocumentError(Problem(field="", message=f"is larger than {size(limit)}"))
+        raise DocumentError(DocumentProblem(field="", message=f"is larger than {size(limit)}"))
     return data
 
 
@@ -95,8 +95,8 @@ def plain(value: Any) -> Any:
         known = {alias: plain(getattr(value, name)) for name, alias in names.items() if name in value.model_fields_set}
         return known | (value.model_extra or {})
     if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, tuple | list) else value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 _WORDS: Final = {
@@ -119,43 +119,43 @@ _WORDS: Final = {
 _BOUNDS: Final = {"greater_than_equal": "at least", "less_than_equal": "at most"}
 
 
-def _problem(kind: Any, row: dict[str, Any]) -> Problem:
+def _problem(kind: Any, row: dict[str, Any]) -> DocumentProblem:
     code, context = row["type"], row.get("ctx", {})
-    field, owner = _place(kind, row["loc"])
+    field, owner = _field_of(kind, row["loc"])
     if code == "json_invalid":
-        return Problem(field="", message=f"{NOT_JSON}: {context['error']}")
+        return DocumentProblem(field="", message=f"{NOT_JSON}: {context['error']}")
     if code == "extra_forbidden":
         known = [info.alias or name for name, info in owner.model_fields.items()] if owner is not None else []
         above, _, name = field.rpartition(".")
-        return Problem(field=above, message=f"unknown key {shown(name)}", remedy=did_you_mean(name, known))
+        return DocumentProblem(field=above, message=f"unknown key {shown(name)}", remedy=did_you_mean(name, known))
     if code == "literal_error":
         value, expected = row["input"], context["expected"]
         close = nearest(value, expected.replace("'", "").replace(" or ", ", ").split(", ")) if _text(value) else None
         message = f"is {shown(value)}, must be {expected.replace(chr(39), '')}"
-        return Problem(field=field, message=message, remedy=f"did you mean `{close}`?" if close else "")
+        return DocumentProblem(field=field, message=message, remedy=f"did you mean `{close}`?" if close else "")
     if code == "value_error":
-        return Problem(field=field, message=str(context["error"]))
+        return DocumentProblem(field=field, message=str(context["error"]))
     if code in _BOUNDS:
         bound = next(value for name, value in context.items() if name in ("ge", "le"))
-        return Problem(field=field, message=f"is {shown(row['input'])}, must be {_BOUNDS[code]} {bound}")
+        return DocumentProblem(field=field, message=f"is {shown(row['input'])}, must be {_BOUNDS[code]} {bound}")
     if code in _WORDS:
-        return Problem(field=field, message=_WORDS[code])
+        return DocumentProblem(field=field, message=_WORDS[code])
     words = row["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
-    return Problem(field=field, message=f"is {shown(row['input'])}, must be {words}")
+    return DocumentProblem(field=field, message=f"is {shown(row['input'])}, must be {words}")
 
 
 def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _place(kind: Any, loc: tuple[str | int, ...]) -> tuple[str, type[BaseModel] | None]:
+def _field_of(kind: Any, loc: tuple[str | int, ...]) -> tuple[str, type[BaseModel] | None]:
     """The dotted place, without the names by which pydantic tells the members of a union apart; the model that has
     the last key."""
     text, at, owner = "", [kind], None
     for step in loc:
-        members = [each for whole in at for each in _members(whole)]
-        models = [each for each in members if isinstance(each, type) and issubclass(each, BaseModel)]
-        if chosen := [each for each in models if each.__name__ == step and len(members) > 1]:
+        members = [member for whole in at for member in _members(whole)]
+        models = [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
+        if chosen := [member for member in models if member.__name__ == step and len(members) > 1]:
             at = list(chosen)
             continue
         if step == "[key]":  # pydantic's word for the key of a table, not what it holds
@@ -165,7 +165,7 @@ def _place(kind: Any, loc: tuple[str | int, ...]) -> tuple[str, type[BaseModel] 
         else:
             text += f".{shown(step)}" if text else shown(step)
         owner = models[0] if models else None
-        at = [inner for each in members for inner in _inner(each, step)]
+        at = [inner for member in members for inner in _inner(member, step)]
     return text, owner
 
 
@@ -174,8 +174,8 @@ def _members(kind: Any) -> Iterator[Any]:
     if origin is Annotated:
         yield from _members(arguments[0])
     elif origin in (Union, types.UnionType):
-        for each in arguments:
-            yield from _members(each)
+        for argument in arguments:
+            yield from _members(argument)
     elif kind is not type(None):
         yield kind
 
@@ -186,4 +186,4 @@ def _inner(kind: Any, step: str | int) -> Iterator[Any]:
             if step in (name, info.alias):
                 yield info.annotation
     elif get_origin(kind) is not Literal:
-        yield from [each for each in get_args(kind) if each is not Ellipsis][-1:]
+        yield from [argument for argument in get_args(kind) if argument is not Ellipsis][-1:]

@@ -100,47 +100,47 @@ def write_bytes(path: Path, data: bytes) -> None:
 def make_directory(path: Path, mode: int = DIRECTORY_MODE) -> None:
     """Make a directory and those above it, where they are missing. OSError for something else of that name."""
     missing = []
-    for each in (path, *path.parents):
-        if each.is_dir():
+    for directory in (path, *path.parents):
+        if directory.is_dir():
             break
-        missing.append(each)
-    for each in reversed(missing):
+        missing.append(directory)
+    for directory in reversed(missing):
         with suppress(FileExistsError):  # somebody else makes it too; or it is no directory, which shows below
-            each.mkdir(mode=mode)
+            directory.mkdir(mode=mode)
     if missing and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
 
-def new(path: Path, mode: int = FILE_MODE) -> BinaryIO:
+def create(path: Path, mode: int = FILE_MODE) -> BinaryIO:
     """A new file, open for writing. FileExistsError for whatever has the name, a link too."""
     return os.fdopen(os.open(path, os.O_WRONLY | _NEW, mode), "wb")
 
 
 def write_new(path: Path, data: bytes) -> None:
     """A new file of `data`, in a directory that is ours alone."""
-    with new(path) as sink:
+    with create(path) as sink:
         sink.write(data)
 
 
 def fill(path: Path, data: bytes) -> None:
     """The regular file `path`, a temporary of ours, holds exactly `data`. OSError (ELOOP) for a link."""
-    with emptied(path) as sink:
+    with open_emptied(path) as sink:
         sink.write(data)
 
 
-def emptied(path: Path) -> BinaryIO:
+def open_emptied(path: Path) -> BinaryIO:
     """The regular file `path`, made or emptied, open for writing. OSError (ELOOP) for a link."""
     descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
     os.ftruncate(descriptor, 0)
     return os.fdopen(descriptor, "r+b")
 
 
-def appended(path: Path) -> BinaryIO:
+def open_for_append(path: Path) -> BinaryIO:
     """The regular file `path`, made where it is missing, open for writing at its end. OSError (ELOOP) for a link."""
     return os.fdopen(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
 
 
-def read_only(path: Path) -> BinaryIO:
+def open_read_only(path: Path) -> BinaryIO:
     """A regular file that somebody else may have made: no link is followed and no pipe waited for."""
     return os.fdopen(open_regular(path, os.O_RDONLY), "rb")
 
@@ -157,13 +157,13 @@ def open_regular(path: Path, flags: int) -> int:
 
 def copy(source: Path, target: Path) -> None:
     """Copy a file's bytes and mode to the new file `target`."""
-    with new(target) as sink, source.open("rb") as stream:
+    with create(target) as sink, source.open("rb") as stream:
         _copy(stream, sink)
 
 
 def copy_over(source: Path, temporary: Path) -> None:
     """Copy a file's bytes and mode into `temporary`, one of `replacing`."""
-    with emptied(temporary) as sink, source.open("rb") as stream:
+    with open_emptied(temporary) as sink, source.open("rb") as stream:
         _copy(stream, sink)
 
 
@@ -172,7 +172,7 @@ def _copy(stream: BinaryIO, sink: BinaryIO) -> None:
     os.fchmod(sink.fileno(), stat.S_IMODE(os.fstat(stream.fileno()).st_mode) & 0o775)
 
 
-class Lock:
+class FileLock:
     """A lock between processes and threads, on the file `path`, which is made. It goes with the process.
 
     Errors: OSError (ELOOP) where the path is a symbolic link.
@@ -223,7 +223,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-class Tree:
+class GuardedTree:
     """A directory that is being filled from outside. No path below it is reached through a link.
 
     `folder_mode`: of the directories it makes, whatever the umask; None: as usual.
@@ -237,7 +237,7 @@ class Tree:
         # Members come directory by directory: the last one is kept open.
         self._last: tuple[tuple[str, ...], int] = ((), self._root)
 
-    def __enter__(self) -> Tree:
+    def __enter__(self) -> GuardedTree:
         """Itself."""
         return self
 

@@ -30,7 +30,7 @@ class Findings:
     lines: Mapping[str, int] = field(default_factory=dict)
     otherwise: int | None = None
     prefix: str = ""
-    found: list[Finding] = field(default_factory=list)
+    collected: list[Finding] = field(default_factory=list)
 
     def error(self, code: str, where: str, message: str, remedy: str = "", *, line: int | None = None) -> Finding:
         """Something that stops: `where` is the field ("" = the file), `line` one that is known better."""
@@ -49,28 +49,30 @@ class Findings:
     ) -> Finding:
         """One more finding, which is also returned."""
         bare = Finding(severity=severity, code=code, message=message, remedy=remedy)
-        return self.place(bare, where, line=line)
+        return self.locate(bare, where, line=line)
 
-    def place(self, finding: Finding, where: str, *, line: int | None = None) -> Finding:
+    def locate(self, finding: Finding, where: str, *, line: int | None = None) -> Finding:
         """One more finding that does not know yet where in the file it belongs."""
         if line is None:
             line = nearest_line(self.lines, where) or self.otherwise
         placed = replace(finding, file=self.file, line=line, field=f"{self.prefix}{where}" or None)
-        self.found.append(placed)
+        self.collected.append(placed)
         return placed
 
     def extend(self, findings: Iterable[Finding]) -> None:
         """Findings that know their place."""
-        self.found.extend(findings)
+        self.collected.extend(findings)
 
     @property
     def errors(self) -> tuple[Finding, ...]:
         """Those that stop."""
-        return tuple(each for each in self.found if each.severity is Severity.ERROR)
+        return tuple(finding for finding in self.collected if finding.severity is Severity.ERROR)
 
     def failure(self) -> UsageError:
         """One UsageError for all the findings of the file, in the order of their lines."""
-        ordered = tuple(sorted(self.found, key=lambda each: (each.line or 0, each.field or "", each.message)))
+        ordered = tuple(
+            sorted(self.collected, key=lambda finding: (finding.line or 0, finding.field or "", finding.message))
+        )
         count = len(ordered)
         return UsageError(
             f"{self.file} has {count} error{'s' if count != 1 else ''}",
@@ -81,4 +83,4 @@ class Findings:
     def raise_if_errors(self, message: str, kind: type[OrchestratorError] = UsageError) -> None:
         """Raise a `kind` with everything that was found, when an error is among it."""
         if self.errors:
-            raise kind(message, findings=tuple(self.found))
+            raise kind(message, findings=tuple(self.collected))

@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.amounts import size
 from orchestrator.errors import UsageError
-from orchestrator.files import Tree
+from orchestrator.files import GuardedTree
 from orchestrator.image.errors import ImageError
 from orchestrator.image.listing import SPARSE_SLACK
 from orchestrator.image.reader import CHUNK, Filesystem, Image
@@ -84,7 +84,7 @@ def summary_lines(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _words(arguments: Any) -> str:
     """Arguments as a shell would take them; anything else (the image may hold any value) as it is."""
-    texts = isinstance(arguments, list) and all(isinstance(each, str) for each in arguments)
+    texts = isinstance(arguments, list) and all(isinstance(argument, str) for argument in arguments)
     return shlex.join(arguments) if texts else str(arguments)
 
 
@@ -167,7 +167,7 @@ def extract_tree(filesystem: Filesystem, directory: Path, on_time: Callable[[], 
         raise UsageError(f"{directory} is not empty; nothing was written", remedy="give a new or empty directory")
     _check_sizes(filesystem, directory)
     count = 0
-    with Tree(directory) as tree:
+    with GuardedTree(directory) as tree:
         for path, node in filesystem.walk():
             target = PurePosixPath(path.lstrip("/"))
             count += 1
@@ -189,16 +189,18 @@ def _check_sizes(filesystem: Filesystem, directory: Path) -> None:
             " holes, and are not extracted",
             remedy="`inspect IMAGE cat PATH` shows one file; is the image damaged?",
         )
-    held = sum(each.length for node in files for each in node.extents if each.position is not None)
-    found = os.statvfs(next(each for each in (directory, *directory.absolute().parents) if each.exists()))
-    if held > found.f_bavail * found.f_frsize:
+    held = sum(extent.length for node in files for extent in node.extents if extent.position is not None)
+    space = os.statvfs(next(folder for folder in (directory, *directory.absolute().parents) if folder.exists()))
+    if held > space.f_bavail * space.f_frsize:
         raise UsageError(
-            f"the image's files hold {size(held)}, and {size(found.f_bavail * found.f_frsize)} are free at {directory}",
+            f"the image's files hold {size(held)}, and {size(space.f_bavail * space.f_frsize)} are free at {directory}",
             remedy="free some space, or use another directory (TMPDIR for a rehearsal)",
         )
 
 
-def _write(filesystem: Filesystem, node: File, tree: Tree, target: PurePosixPath, on_time: Callable[[], None]) -> None:
+def _write(
+    filesystem: Filesystem, node: File, tree: GuardedTree, target: PurePosixPath, on_time: Callable[[], None]
+) -> None:
     with tree.file(target) as sink:
         for extent in node.extents:
             # Holes stay holes, and aren't gone through: a claimed size must cost neither disk nor time.

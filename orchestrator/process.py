@@ -23,7 +23,7 @@ Background = subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Completed:
+class CompletedProcess:
     """A process that ended: exit status (negative = signal), stdout and stderr as text, stdout also as it was."""
 
     status: int
@@ -48,7 +48,7 @@ def run(
     env: Mapping[str, str] | None = None,
     stdin: IO[bytes] | None = None,
     timeout: float | None = None,
-) -> Completed:
+) -> CompletedProcess:
     """Run to the end. `env` is added to this process's own. Interrupted or late, its whole group is killed.
 
     Errors: FileNotFoundError when the program is missing, TimeoutError past `timeout` seconds.
@@ -71,7 +71,7 @@ def run(
             if isinstance(error, subprocess.TimeoutExpired):
                 raise TimeoutError(f"{arguments[0]} did not end within {timeout:g} s") from error
             raise
-    return Completed(
+    return CompletedProcess(
         status=running.returncode,
         stdout=stdout.decode(errors="replace"),
         stderr=stderr.decode(errors="replace"),
@@ -93,7 +93,7 @@ def start(
 
     Its own session keeps a Ctrl-C at the terminal from reaching it before we have said goodbye to it.
     """
-    with files.appended(log) as sink:
+    with files.open_for_append(log) as sink:
         return subprocess.Popen(
             list(arguments),
             cwd=cwd,

@@ -80,11 +80,11 @@ class Inputs:
         every = (
             self.gevulot, self.gevulot_base, self.base, self.gpu_assets, self.nanos, self.nanos_common, self.ops,
         )  # fmt: skip
-        return iter([each for each in every if each is not None])
+        return iter([item for item in every if item is not None])
 
     def get(self, name: InputName) -> Input | None:
         """The input of that name, or None."""
-        return next((each for each in self if each.name == name), None)
+        return next((item for item in self if item.name == name), None)
 
 
 def redact(text: str) -> str:

@@ -41,7 +41,7 @@ def one_line(text: str) -> str:
 
     Tabs stay. Nothing in it can begin a line of its own, colour what follows, or turn its direction.
     """
-    return _HIDDEN.sub(lambda found: found[0] if found[0] == "\t" else _written_out(found[0]), text)
+    return _HIDDEN.sub(lambda match: match[0] if match[0] == "\t" else _written_out(match[0]), text)
 
 
 def paragraph(text: str) -> str:
@@ -58,9 +58,9 @@ def plain(text: str) -> str:
 def coloured(text: str) -> str:
     """One line of a program's output with its colours, which end with it, and nothing else that a terminal acts on."""
     out, at, colours = [], 0, False
-    for found in _COLOUR.finditer(text):
-        out += [plain(text[at : found.start()]), found[0]]
-        at, colours = found.end(), True
+    for match in _COLOUR.finditer(text):
+        out += [plain(text[at : match.start()]), match[0]]
+        at, colours = match.end(), True
     out.append(plain(text[at:]))
     return "".join(out) + (_RESET if colours else "")
 
@@ -80,7 +80,7 @@ def lines_of(text: str) -> list[str]:
 
 def safe_json(document: str) -> str:
     """JSON text with the same values, and nothing in it that a terminal acts on."""
-    return _JSON.sub(lambda found: "\\u007f" if found[0] == "\x7f" else json.dumps(found[0])[1:-1], document)
+    return _JSON.sub(lambda match: "\\u007f" if match[0] == "\x7f" else json.dumps(match[0])[1:-1], document)
 
 
 def _written_out(character: str) -> str:
@@ -89,7 +89,7 @@ def _written_out(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii") if ord(character) > 0xFF else repr(character)[1:-1]
 
 
-class Output:
+class OutputFilter:
     """A program's output as it streams to a terminal: lines and colours pass, and CR, which begins a line again."""
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class Output:
         text = self._rest + self._decoder.decode(data)
         self._rest = ""
         # The longest that anyone writes is a title; whatever is longer is shown as it is, harmless.
-        start = max(text.rfind(each) for each in "\x1b\x9b\x9d\x90\x98\x9e\x9f")
+        start = max(text.rfind(start_code) for start_code in "\x1b\x9b\x9d\x90\x98\x9e\x9f")
         if start >= 0 and len(text) - start < _LONGEST and not _ended(text[start:]):
             text, self._rest = text[:start], text[start:]
         return "".join(part if part in ("\r", "\n") else coloured(part) for part in re.split("(\r|\n)", text))

@@ -40,7 +40,9 @@ def _group(item: pytest.Item) -> str:
     # One worker has an engine: beside another's tests, those of interrupted builds saw images come and go. A test of
     # both is Docker's worker's, which has a Podman store of its own.
     callspec = getattr(item, "callspec", None)
-    parameters = {each for each in callspec.params.values() if isinstance(each, str)} if callspec is not None else set()
+    parameters = (
+        {value for value in callspec.params.values() if isinstance(value, str)} if callspec is not None else set()
+    )
     for engine in ("docker", "podman"):
         if engine in parameters:
             return engine

@@ -23,13 +23,13 @@ def allowed() -> dict[str, set[str]]:
 
 
 def test_the_pages_table_is_the_rule() -> None:
-    found = arrows()
-    below = ground(found)
+    rooms = arrows()
+    below = ground(rooms)
     rule, free = allowed(), {"cli"}
-    assert set(rule) == set(found) - below - free
-    assert {name: sorted(found[name] - below - rule[name]) for name in rule if found[name] - below - rule[name]} == {}
+    assert set(rule) == set(rooms) - below - free
+    assert {name: sorted(rooms[name] - below - rule[name]) for name in rule if rooms[name] - below - rule[name]} == {}
     # What is allowed and not used is no rule but a wish.
-    assert {name: sorted(rule[name] - found[name]) for name in rule if rule[name] - found[name]} == {}
+    assert {name: sorted(rule[name] - rooms[name]) for name in rule if rule[name] - rooms[name]} == {}
 
 
 def test_the_page_names_the_ground() -> None:
@@ -39,7 +39,7 @@ def test_the_page_names_the_ground() -> None:
 
 def test_no_import_cycle() -> None:
     known = dict(modules())
-    graph = {name: {each for each in imports(name, path) if each in known} - {name} for name, path in known.items()}
+    graph = {name: {other for other in imports(name, path) if other in known} - {name} for name, path in known.items()}
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 
@@ -61,7 +61,7 @@ def test_only_one_module_imports_docker_and_one_starts_processes() -> None:
             for node in ast.walk(ast.parse(path.read_text())):
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
                 names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
-                if any(each.split(".")[0] == library for each in names):
+                if any(imported.split(".")[0] == library for imported in names):
                     users.add(name)
         assert users == {home}
 
@@ -88,7 +88,7 @@ OWN_WRITING = {
     "orchestrator.run.sandbox.limits": "control groups",
     "orchestrator.run.sandbox.notify": "/proc/PID/mem",
     "orchestrator.run.sandbox.rehearsal": "the rehearsal's own folders",
-    "orchestrator.run.sandbox.places": "the rehearsal's own folders",
+    "orchestrator.run.sandbox.sandboxes": "the rehearsal's own folders",
 }
 WRITERS = {
     "write_text", "write_bytes", "mkdir", "makedirs", "touch", "symlink_to", "hardlink_to", "symlink", "link", "mknod",
@@ -101,7 +101,7 @@ OUR_OWN = {"files", "tree", "self", "self.tree", "inside", "writer", "files_of_o
 def opens_for_writing(node: ast.Call) -> bool:
     name = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
     owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
-    arguments = [ast.unparse(each) for each in (*node.args, *(keyword.value for keyword in node.keywords))]
+    arguments = [ast.unparse(argument) for argument in (*node.args, *(keyword.value for keyword in node.keywords))]
     if name == "open" and owner == "os":
         return any(flag in argument for argument in arguments for flag in ("O_WRONLY", "O_RDWR", "O_CREAT"))
     if name == "open" and owner not in ("tarfile", "zipfile"):
@@ -111,15 +111,15 @@ def opens_for_writing(node: ast.Call) -> bool:
 
 
 def test_only_one_module_opens_files_for_writing() -> None:
-    found: dict[str, list[int]] = {}
+    by_module: dict[str, list[int]] = {}
     for name, path in modules():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and opens_for_writing(node):
-                found.setdefault(name, []).append(node.lineno)
-    home = found.pop("orchestrator.files")
+                by_module.setdefault(name, []).append(node.lineno)
+    home = by_module.pop("orchestrator.files")
     assert home
-    assert {name: lines for name, lines in found.items() if name not in OWN_WRITING} == {}
-    assert set(OWN_WRITING) == set(found)
+    assert {name: lines for name, lines in by_module.items() if name not in OWN_WRITING} == {}
+    assert set(OWN_WRITING) == set(by_module)
 
 
 def test_archives_are_read_in_one_way() -> None:
@@ -147,8 +147,8 @@ HANDED_ON = {
 def hides_types(node: ast.AST) -> bool:
     """Whether a type checker can't see which fields are meant: `**vars(x)` in a call, `**given: Any` in a signature."""
     if isinstance(node, ast.Call):
-        spread = [ast.unparse(each.value) for each in node.keywords if each.arg is None]
-        return any(re.match(r"vars\(|asdict\(|dataclasses\.asdict\(|.*\.__dict__$", each) for each in spread)
+        spread = [ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg is None]
+        return any(re.match(r"vars\(|asdict\(|dataclasses\.asdict\(|.*\.__dict__$", text) for text in spread)
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.args.kwarg is not None:
         kind = node.args.kwarg.annotation
         return kind is None or ast.unparse(kind) in ("Any", "object")
@@ -156,12 +156,12 @@ def hides_types(node: ast.AST) -> bool:
 
 
 def test_what_is_made_is_made_by_name() -> None:
-    found: dict[str, list[int]] = {}
+    by_module: dict[str, list[int]] = {}
     for name, path in modules():
         lines = [node.lineno for node in ast.walk(ast.parse(path.read_text())) if hides_types(node)]  # type: ignore[attr-defined]
         if lines and name not in HANDED_ON:
-            found[name] = lines
-    assert not found
+            by_module[name] = lines
+    assert not by_module
 
 
 def test_findings_are_made_in_one_place() -> None:
@@ -171,7 +171,7 @@ def test_findings_are_made_in_one_place() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Finding":
                 wrong.append(f"{name}:{node.lineno}")
-    assert [each for each in wrong if each.split(":")[0] not in ("orchestrator.errors", "orchestrator.findings")] == []
+    assert [line for line in wrong if line.split(":")[0] not in ("orchestrator.errors", "orchestrator.findings")] == []
 
 
 TEXT_METHODS = {"startswith", "endswith", "find", "index", "count", "partition", "rpartition", "split", "splitlines"}
@@ -185,35 +185,39 @@ def decides_by_text(tree: ast.AST) -> list[int]:
         if isinstance(node, ast.Attribute):
             return node.attr in ("message", "args") and ast.unparse(node.value) in caught
         return (
-            isinstance(node, ast.Call) and bool(node.args) and ast.unparse(node) in {f"str({each})" for each in caught}
+            isinstance(node, ast.Call)
+            and bool(node.args)
+            and ast.unparse(node) in {f"str({error})" for error in caught}
         )
 
     def words(node: ast.AST) -> bool:
-        return any(is_words(each) for each in ast.walk(node))
+        return any(is_words(inner) for inner in ast.walk(node))
 
-    found = []
+    numbers = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
-            looked = any(words(each) for each in (node.left, *node.comparators))
+            looked = any(words(operand) for operand in (node.left, *node.comparators))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             owner, name = node.func.value, node.func.attr
             searching = ast.unparse(owner) == "re" or name in ("search", "match", "fullmatch", "findall")
-            looked = (name in TEXT_METHODS and words(owner)) or (searching and any(words(each) for each in node.args))
+            looked = (name in TEXT_METHODS and words(owner)) or (
+                searching and any(words(operand) for operand in node.args)
+            )
         else:
             continue
         if looked:
-            found.append(node.lineno)
-    return found
+            numbers.append(node.lineno)
+    return numbers
 
 
 def test_nobody_decides_by_an_errors_text() -> None:
     """Errors carry data: a class, a reason, what another program said. Their words are for the reader."""
-    found = {name: lines for name, path in modules() if (lines := decides_by_text(ast.parse(path.read_text())))}
-    assert not found
+    by_module = {name: lines for name, path in modules() if (lines := decides_by_text(ast.parse(path.read_text())))}
+    assert not by_module
 
 
 def test_pytest_passes_over_no_room(pytestconfig: pytest.Config) -> None:
     """Its own list of directories that are not looked into has `build`."""
     patterns = pytestconfig.getini("norecursedirs")
     rooms = {path.parent for path in (ROOT / "tests").rglob("test_*.py")}
-    assert not [each for each in rooms for pattern in patterns if fnmatch(each.name, pattern)]
+    assert not [room for room in rooms for pattern in patterns if fnmatch(room.name, pattern)]

@@ -20,14 +20,14 @@ OF_LIBRARIES = {"GRPC_VERBOSITY", "GRPC_ENABLE_FORK_SUPPORT"}
 
 def literals() -> set[str]:
     """Names that stand in the code where the environment is asked."""
-    found: set[str] = set()
+    texts: set[str] = set()
     for _, path in modules():
         for node in ast.walk(ast.parse(path.read_text())):
             text = ast.unparse(node) if isinstance(node, ast.Call | ast.Subscript | ast.Compare) else ""
-            found |= set(re.findall(r"environ(?:\.get|\.setdefault)?[(\[]'([A-Za-z_]+)'", text))
-            found |= set(re.findall(r"'([A-Za-z_]+)' (?:not )?in os\.environ", text))
-            found |= set(re.findall(r"'([A-Z_]+)'", text)) if "environ.get(name" in text else set()
-    return found
+            texts |= set(re.findall(r"environ(?:\.get|\.setdefault)?[(\[]'([A-Za-z_]+)'", text))
+            texts |= set(re.findall(r"'([A-Za-z_]+)' (?:not )?in os\.environ", text))
+            texts |= set(re.findall(r"'([A-Z_]+)'", text)) if "environ.get(name" in text else set()
+    return texts
 
 
 def test_the_page_lists_every_variable() -> None:

@@ -43,13 +43,13 @@ WAYS: dict[str, Callable[[Path], object]] = {
     "write_text": lambda path: files.write_text(path, "x"),
     "write_bytes": lambda path: files.write_bytes(path, b"x"),
     "write_new": lambda path: files.write_new(path, b"x"),
-    "new": lambda path: files.new(path).close(),
+    "new": lambda path: files.create(path).close(),
     "fill": lambda path: files.fill(path, b"x"),
-    "emptied": lambda path: files.emptied(path).close(),
-    "appended": lambda path: files.appended(path).close(),
+    "emptied": lambda path: files.open_emptied(path).close(),
+    "appended": lambda path: files.open_for_append(path).close(),
     "copy": lambda path: files.copy(Path(__file__), path),
-    "lock": lambda path: files.Lock(path).acquire(),
-    "tree": lambda path: files.Tree(path.parent).file(PurePosixPath(path.name)),
+    "lock": lambda path: files.FileLock(path).acquire(),
+    "tree": lambda path: files.GuardedTree(path.parent).file(PurePosixPath(path.name)),
     "log": lambda path: process.stop(process.start(["true"], log=path)),
 }
 
@@ -80,7 +80,7 @@ def test_an_output_directory(victim: Path, where: Path) -> None:
         pass
     (where / ".orchestrator-p.lock").unlink()
     with only_build_of(where, "p", ignore):
-        assert not files.Lock(where / ".orchestrator-p.lock").acquire(timeout=0)
+        assert not files.FileLock(where / ".orchestrator-p.lock").acquire(timeout=0)
     assert victim.read_text() == "mine"
 
 
@@ -100,11 +100,11 @@ def test_a_rendered_context(victim: Path, where: Path) -> None:
 
 
 def test_a_workspace_that_a_program_has_written_to(victim: Path, where: Path, tmp_path: Path) -> None:
-    given = tmp_path / "given"
-    given.write_text("input")
+    source = tmp_path / "given"
+    source.write_text("input")
     for name in ("task.json", "given"):
         (where / name).symlink_to(victim)
-    prepare(where, Task(id="1", args=("a",), files=()), (given,), local=True)
+    prepare(where, Task(id="1", args=("a",), files=()), (source,), local=True)
     assert victim.read_text() == "mine"
     assert (where / "given").read_text() == "input"
     assert '"a"' in (where / "task.json").read_text()
@@ -157,7 +157,7 @@ def test_an_image_out_of_a_container(victim: Path, where: Path) -> None:
 def test_a_tree_and_links_on_the_way(where: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
-    with files.Tree(where) as tree:
+    with files.GuardedTree(where) as tree:
         tree.link(PurePosixPath("out"), str(outside))
         for name in ("out/x", "out/y/x"):
             with pytest.raises(OSError):
@@ -181,9 +181,9 @@ def test_a_tree_and_links_on_the_way(where: Path, tmp_path: Path) -> None:
 
 
 def test_a_lock_between_threads_and_after_its_file_is_gone(where: Path) -> None:
-    held, order = files.Lock(where / "lock"), []
+    held, order = files.FileLock(where / "lock"), []
     assert held.acquire()
-    other = files.Lock(where / "lock")
+    other = files.FileLock(where / "lock")
     assert not other.acquire(timeout=0.1)
 
     def wait() -> None:
@@ -195,7 +195,7 @@ def test_a_lock_between_threads_and_after_its_file_is_gone(where: Path) -> None:
     thread.start()
     # `clean` removes the file; who waits on the old one must not hold it beside who makes a new one.
     (where / "lock").unlink()
-    third = files.Lock(where / "lock")
+    third = files.FileLock(where / "lock")
     assert third.acquire()
     held.release()
     thread.join(0.3)
@@ -216,7 +216,7 @@ def test_nothing_is_writable_for_everyone(tmp_path: Path, umask: int) -> None:
             return {}
 
         store.keep("url-x", fill)
-        with files.Tree(tmp_path / "tree") as tree, tree.file(PurePosixPath("a/b")):
+        with files.GuardedTree(tmp_path / "tree") as tree, tree.file(PurePosixPath("a/b")):
             pass
         files.write_text(tmp_path / "text", "x")
     finally:
@@ -230,7 +230,7 @@ def test_a_link_in_the_way_is_said_in_a_line(where: Path, victim: Path) -> None:
 
     (where / "lock").symlink_to(victim)
     with pytest.raises(OSError) as caught:
-        files.Lock(where / "lock").acquire()
+        files.FileLock(where / "lock").acquire()
     said = as_user_error(caught.value)
     assert isinstance(said, OrchestratorError)
     assert str(where / "lock") in said.message

@@ -16,10 +16,10 @@ PROTOS = sorted(path.relative_to(ROOT) for path in (ROOT / "orchestrator").rglob
 
 @pytest.mark.parametrize("proto", PROTOS, ids=str)
 def test_messages_are_of_their_proto_file(proto: Path, tmp_path: Path) -> None:
-    found = tmp_path / "descriptors"
-    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"--descriptor_set_out={found}", str(proto)]
+    descriptors = tmp_path / "descriptors"
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"--descriptor_set_out={descriptors}", str(proto)]
     subprocess.run(command, cwd=ROOT, check=True)
-    (expected,) = FileDescriptorSet.FromString(found.read_bytes()).file
+    (expected,) = FileDescriptorSet.FromString(descriptors.read_bytes()).file
     module = importlib.import_module(".".join(proto.with_suffix("").parts) + "_pb2")
     for message in expected.message_type:
         for field in message.field:

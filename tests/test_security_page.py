@@ -36,7 +36,7 @@ def test_every_surface_has_tests_that_exist(row: str) -> None:
 
 def test_every_surface_is_there() -> None:
     surfaces = " ".join(row.split("|")[1] for row in rows())
-    for each in ("project.yaml", ".dockerignore", "mirrors", "archives", "git", "registries", "bundles", "cache",
+    for surface in ("project.yaml", ".dockerignore", "mirrors", "archives", "git", "registries", "bundles", "cache",
                  "`inspect`", "`rehearse`", "program", "other users", "engine", "terminal", "secrets", "receipts",
                  "signatures"):  # fmt: skip
-        assert each in surfaces
+        assert surface in surfaces

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.text import Output, coloured, is_one_line, lines_of, one_line, paragraph, plain, safe_json
+from orchestrator.text import OutputFilter, coloured, is_one_line, lines_of, one_line, paragraph, plain, safe_json
 
 # What a terminal acts on, or a reader doesn't see: C0, DEL, C1, separators, turns of direction, zero width, tags.
 ACTIVE = re.compile(
@@ -76,14 +76,14 @@ def test_nothing_active_passes(text: str) -> None:
 @example([b"\x1b", b"]0;title", b"\x07after"])
 @example([b"\x1b[", b"2J"])
 def test_a_stream_in_pieces(pieces: list[bytes]) -> None:
-    output = Output()
+    output = OutputFilter()
     shown = "".join([*(output.feed(piece) for piece in pieces), output.end()])
     for part in re.split("[\r\n]", COLOUR.sub("", shown)):
         assert not ACTIVE.search(part), repr(part)
 
 
 def test_a_stream_keeps_its_text_and_colours() -> None:
-    output = Output()
+    output = OutputFilter()
     assert output.feed(b"a\x1b[3") == "a"
     assert output.feed(b"1mred\x1b[0m\r\nGr\xc3") == "\x1b[31mred\x1b[0m\x1b[0m\r\nGr"
     assert output.feed(b"\xbc\x1b]0;never ends") == "ü"

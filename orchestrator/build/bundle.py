@@ -14,11 +14,11 @@ from orchestrator.resolved import Inputs
 def input_keys(store: Store, inputs: Inputs) -> list[str]:
     """The keys of everything that was fetched. What lies in the user's own directories goes with these."""
     keys = []
-    for given in inputs:
-        if given.kind == "git":
-            keys.append(f"git-{given.pin['commit']}")
-        elif given.kind in ("archive", "bootstrap", "file"):
-            keys.append(f"sha256-{given.pin['sha256']}")
+    for resolved in inputs:
+        if resolved.kind == "git":
+            keys.append(f"git-{resolved.pin['commit']}")
+        elif resolved.kind in ("archive", "bootstrap", "file"):
+            keys.append(f"sha256-{resolved.pin['sha256']}")
     # A file of the user's own (ops.path) is in no cache, and goes with the project.
     return [key for key in keys if store.get(key) is not None]
 
@@ -26,10 +26,10 @@ def input_keys(store: Store, inputs: Inputs) -> list[str]:
 def keep_images(store: Store, engine: Engine, inputs: Inputs) -> list[str]:
     """Images that came from a registry, saved as entries; their keys."""
     keys = []
-    for given in (inputs.base, inputs.gevulot_base):
-        if given is None or given.kind != "image":
+    for resolved in (inputs.base, inputs.gevulot_base):
+        if resolved is None or resolved.kind != "image":
             continue
-        reference, key = given.reference, saved_key(given.pin["digest"])
+        reference, key = resolved.reference, saved_key(resolved.pin["digest"])
 
         def fill(target: Path, reference: str = reference) -> Mapping[str, str]:
             engine.save(reference, target)

@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
-from orchestrator.build.state import Job
-from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled, proxy_arguments
+from orchestrator.build.state import BuildJob
+from orchestrator.containerfile.assemble import CONTAINERFILE, AssembledContext, proxy_arguments
 from orchestrator.engine.base import BuildRequest, BuildSecret, LayerLostError, Leftover, StepFailedError
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Notice
@@ -22,7 +22,7 @@ BUILD_ATTEMPTS = 3
 """Builds of others that end at the same time can take a layer away: twice in a row is bad luck enough."""
 
 
-def run_containerfile(job: Job, made: Assembled, target: str, tag: str = "") -> str:
+def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: str = "") -> str:
     """Build stage `target` of what was assembled; the image id. BuildStepError says where a failed step came from."""
     # The user's own are for the user's step; the shim's sources come from elsewhere.
     own = target != SHIM_STAGE
@@ -50,17 +50,17 @@ def run_containerfile(job: Job, made: Assembled, target: str, tag: str = "") -> 
                 raise
             job.order.emit(Notice(text=f"{lost.message}; restarting the build"))
         except StepFailedError as failure:
-            raise _explained(failure, job, made) from failure
+            raise _explain(failure, job, made) from failure
     raise AssertionError("unreachable")
 
 
-def forget(job: Job, image_id: str) -> None:
+def forget(job: BuildJob, image_id: str) -> None:
     """Remove an image of this build from the engine; its layers stay as the engine's cache."""
     with suppress(EngineError):
         job.order.engine.remove(Leftover(kind="image", id=image_id, name="", build_id=job.order.build_id))
 
 
-def _explained(failure: StepFailedError, job: Job, made: Assembled) -> BuildStepError:
+def _explain(failure: StepFailedError, job: BuildJob, made: AssembledContext) -> BuildStepError:
     """A failed step in words: its last lines, where it came from in project.yaml, what to do."""
     loaded = job.order.loaded
     origin = origin_of(failure.stage, failure.instruction, job.plan.origins)
@@ -79,11 +79,11 @@ def _explained(failure: StepFailedError, job: Job, made: Assembled) -> BuildStep
     return BuildStepError(message, remedy=remedy, findings=(finding,), detail=failure.tail)
 
 
-def _about_program(loaded: LoadedProject, made: Assembled) -> str:
+def _about_program(loaded: LoadedProject, made: AssembledContext) -> str:
     """What to know about a program that is there on this host and isn't in the context: "" when there is none."""
     context = (loaded.root / loaded.project.build.context).resolve()
     program = context / loaded.project.build.program
-    cache = next((each for each in made.context.caches if each in program.parents), None)
+    cache = next((cache_path for cache_path in made.context.caches if cache_path in program.parents), None)
     if cache is None or not program.is_file():
         return ""
     name, shown = loaded.project.build.program, cache.relative_to(context)

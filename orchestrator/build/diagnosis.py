@@ -14,13 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.build.rebuilds import Rebuilt, rebuild
-from orchestrator.build.state import Job
+from orchestrator.build.state import BuildJob
 from orchestrator.events import Notice
-from orchestrator.image.compare import Difference as ImageDifference
-from orchestrator.image.compare import compare_images
+from orchestrator.image.compare import ImageDifference, compare_images
 from orchestrator.image.reader import CHUNK, open_image
 from orchestrator.image.tree import File
-from orchestrator.plan.model import Factor
+from orchestrator.plan.plan import Factor
 from orchestrator.provenance.packed import BOOT, packed_files
 from orchestrator.reproduce.causes import MOST_BYTES, Cause, Kind, cause_of, first_texts, is_reordered
 from orchestrator.reproduce.report import Author, Difference
@@ -59,7 +58,7 @@ class Original:
 class Diagnosis:
     """One image's: `first` is the rebuild that differs; further ones are written to new files that `make` gives."""
 
-    job: Job
+    job: BuildJob
     original: Original
     first: Rebuilt
     factors: tuple[Factor, ...]

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from orchestrator.build.state import Job, phase
+from orchestrator.build.state import BuildJob, phase
 from orchestrator.digest import Digests, file_digests
 from orchestrator.errors import VerificationError
 from orchestrator.events import Emit, Notice, StepProgress
-from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, Lock, make_directory
+from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, FileLock, make_directory
 from orchestrator.packers.native import NativeJob, pack_native
 from orchestrator.packers.ops import extract_image, ops_version
 from orchestrator.packers.staged import OpenArchive
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
     """One build of a name in a directory at a time; what killed builds left under temporary names goes first."""
     make_directory(output)
-    lock = Lock(output / f".orchestrator-{name}.lock")
+    lock = FileLock(output / f".orchestrator-{name}.lock")
     if not lock.acquire(timeout=0):
         emit(Notice(text=f"another build of {name} is writing to {output}; waiting for it"))
         lock.acquire()
@@ -44,7 +44,7 @@ def only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
         lock.release()
 
 
-def pack(job: Job, image_id: str, target: Path) -> tuple[str | None, Records]:
+def pack(job: BuildJob, image_id: str, target: Path) -> tuple[str | None, Records]:
     """Write the image to `target`; the version of the ops that made it (None: native), and where its files are from."""
     from orchestrator.provenance.records import read_records
 
@@ -55,7 +55,7 @@ def pack(job: Job, image_id: str, target: Path) -> tuple[str | None, Records]:
     return made_by, read_records(open_archive)
 
 
-def _write_image(job: Job, open_archive: OpenArchive, target: Path) -> str | None:
+def _write_image(job: BuildJob, open_archive: OpenArchive, target: Path) -> str | None:
     if job.plan.packer == "native":
         with phase(job.order.emit, "pack", "write the image from the staged tree"):
             common = job.inputs.nanos_common.local if job.inputs.nanos_common else None
@@ -71,9 +71,7 @@ def _write_image(job: Job, open_archive: OpenArchive, target: Path) -> str | Non
         return ops_version(open_archive)
 
 
-def verified(
-    image: Path, loaded: LoadedProject, target: Path, emit: Emit, warnings: Iterable[str] = ()
-) -> Verification:
+def verify(image: Path, loaded: LoadedProject, target: Path, emit: Emit, warnings: Iterable[str] = ()) -> Verification:
     """The checks that the image passed. VerificationError when it fails one; it is kept beside as `.rejected`.
 
     `warnings` of the steps before are said then: they may be why, and no last lines of a finished build will say them.
@@ -100,11 +98,11 @@ def verified(
 
 def with_stand_ins(verification: Verification, inputs: Inputs) -> Verification:
     """Also what only the build used: an image made by a stand-in ops looks like the real one's."""
-    found = stand_in_file(inputs.ops.local, "input:ops") if inputs.ops is not None else None
-    return replace(verification, stand_ins=(*verification.stand_ins, found)) if found else verification
+    stand_in = stand_in_file(inputs.ops.local, "input:ops") if inputs.ops is not None else None
+    return replace(verification, stand_ins=(*verification.stand_ins, stand_in)) if stand_in else verification
 
 
-def hashed(image: Path, target: Path, emit: Emit) -> Digests:
+def hash_image(image: Path, target: Path, emit: Emit) -> Digests:
     """The image's digests, with progress under the name that it will have."""
     with phase(emit, "receipt", f"hash {target.name}") as key:
         total = image.stat().st_size

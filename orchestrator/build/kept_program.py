@@ -14,8 +14,8 @@ from orchestrator.containerfile.render import render_program, render_rust_script
 from orchestrator.engine.base import Engine
 from orchestrator.inputs.bases import load_image
 from orchestrator.inputs.image_archive import read_image
-from orchestrator.inputs.store import Entry, Store, key_of
-from orchestrator.plan.model import Plan
+from orchestrator.inputs.store import CacheEntry, Store, key_of
+from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.resolved import Inputs
 
@@ -39,7 +39,7 @@ def program_tag(key: str) -> str:
     return f"{TAG}:{key.rpartition('-')[2][:12]}"
 
 
-def keep_program(store: Store, engine: Engine, key: str) -> Entry:
+def keep_program(store: Store, engine: Engine, key: str) -> CacheEntry:
     """The image `program_tag(key)` of the engine, as an entry of the cache."""
 
     def fill(target: Path) -> Mapping[str, str]:

@@ -12,10 +12,10 @@ from typing import BinaryIO
 
 from orchestrator.containerfile.render import render_rust_scripts
 from orchestrator.errors import InputError
-from orchestrator.files import new
+from orchestrator.files import create
 from orchestrator.inputs.archives import extract
-from orchestrator.inputs.store import Entry, Store, key_of
-from orchestrator.plan.model import Plan
+from orchestrator.inputs.store import CacheEntry, Store, key_of
+from orchestrator.plan.plan import Plan
 from orchestrator.resolved import Input, Inputs
 from orchestrator.resources import CONTAINERFILES
 
@@ -46,12 +46,12 @@ def shim_name(plan: Plan, inputs: Inputs) -> str:
     return key_of("shim", *parts, "workspace" if plan.shim.workspace else "ffi", platform.machine(), *templates)
 
 
-def identity(given: Input) -> str:
+def identity(resolved: Input) -> str:
     """What pins an input's content, in one word."""
-    return next((given.pin[key] for key in ("tree-sha256", "digest", "sha256") if key in given.pin), "")
+    return next((resolved.pin[key] for key in ("tree-sha256", "digest", "sha256") if key in resolved.pin), "")
 
 
-def take_shim(store: Store, name: str, open_result: OpenResult, *, newer_than: float = 0.0) -> Entry:
+def take_shim(store: Store, name: str, open_result: OpenResult, *, newer_than: float = 0.0) -> CacheEntry:
     """The shim that `name` stands for; built by one process while others wait, or anew when older than `newer_than`.
 
     Errors: NotKeptError; those of the build.
@@ -59,7 +59,7 @@ def take_shim(store: Store, name: str, open_result: OpenResult, *, newer_than: f
 
     def fill(target: Path) -> Mapping[str, str]:
         archive = target.with_name("shim.tar")
-        with open_result() as stream, new(archive) as sink:
+        with open_result() as stream, create(archive) as sink:
             shutil.copyfileobj(stream, sink, CHUNK)
         try:
             extract(archive, target, name="the built shim")
@@ -71,7 +71,7 @@ def take_shim(store: Store, name: str, open_result: OpenResult, *, newer_than: f
     return store.keep(name, fill, newer_than=newer_than)
 
 
-def with_shim(plan: Plan, shim: Entry) -> Plan:
+def with_shim(plan: Plan, shim: CacheEntry) -> Plan:
     """The plan that copies the finished shim."""
     if plan.shim is None:
         raise ValueError("this plan has no shim")

@@ -12,36 +12,36 @@ from uuid import uuid4
 
 from orchestrator.build.bundle import input_keys, keep_images
 from orchestrator.build.container_build import TARGET, forget, run_containerfile
-from orchestrator.build.finish import hashed, only_build_of, pack, verified, with_stand_ins
+from orchestrator.build.finish import hash_image, only_build_of, pack, verify, with_stand_ins
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
-from orchestrator.build.prepare import assembled, prepared, usable_secrets
+from orchestrator.build.prepare import assemble_context, prepare, read_usable_secrets
 from orchestrator.build.reproduce import Reproduced, built_twice_if_strict, reproduce
-from orchestrator.build.state import BuildOptions, Order, phase
-from orchestrator.containerfile.assemble import Dialect, assemble
+from orchestrator.build.state import BuildOptions, BuildOrder, phase
+from orchestrator.containerfile.assemble import BuilderCapabilities, assemble
 from orchestrator.containerfile.ignore import left_out_by as read_left_out
 from orchestrator.containerfile.render import render_containerfile
-from orchestrator.containerfile.rendered import check_room, clear_earlier, command_by_hand
+from orchestrator.containerfile.render_directory import check_room, clear_earlier, command_by_hand
 from orchestrator.engine.base import Engine
 from orchestrator.errors import Finding, Severity, UsageError
 from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
 from orchestrator.findings import Findings
 from orchestrator.inputs.nominal import nominal_inputs
-from orchestrator.inputs.store import Entry, Store
+from orchestrator.inputs.store import CacheEntry, Store
 from orchestrator.inputs.transfer import export_entries
 from orchestrator.lock.resolve import resolve_locked
 from orchestrator.manifest.effective import EffectiveManifest
-from orchestrator.manifest.merge import effective_manifest, left_out
+from orchestrator.manifest.merge import left_out, merge_manifest
 from orchestrator.packers.staged import OpenArchive
 from orchestrator.plan.make import make_plan
 from orchestrator.project.load import LoadedProject, load_project
-from orchestrator.project.outside import outside, secrets_in_context
+from orchestrator.project.outside import check_outside, secrets_in_context
 from orchestrator.project.paths import check_paths
 from orchestrator.project.secrets import read_secrets
 from orchestrator.project.user_settings import with_user_settings
-from orchestrator.receipt.document import Receipt, receipt_text
-from orchestrator.receipt.record import Built, StageTimes, Warnings, make_receipt
+from orchestrator.receipt.receipt import Receipt, receipt_text
+from orchestrator.receipt.record import FinishedBuild, StageTimes, Warnings, make_receipt
 
 if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey
@@ -51,7 +51,7 @@ STAGING_STAGE = "staging"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
+class CheckedProject:
     """A project whose own files are right: what `check` proves and every other command starts from."""
 
     loaded: LoadedProject
@@ -60,7 +60,7 @@ class Checked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class BuildResult:
     """A finished build: where the image and its receipt are, and what the receipt says."""
 
     image: Path
@@ -76,7 +76,7 @@ class Staging:
     directories: tuple[str, ...]
 
 
-def check_project(path: Path, *, trust: bool = False) -> Checked:
+def check_project(path: Path, *, trust: bool = False) -> CheckedProject:
     """Validate project.yaml, manifest and paths: no engine, no network, nothing written.
 
     UsageError holds every error of all three; warnings and notes come back in `findings`. With `trust`, or where the
@@ -84,36 +84,36 @@ def check_project(path: Path, *, trust: bool = False) -> Checked:
     """
     loaded = with_user_settings(load_project(path))
     findings = list(loaded.warnings)
-    left_out_by = _collected(lambda: read_left_out(loaded.root / loaded.project.build.context), path, findings)
+    left_out_by = _collect(lambda: read_left_out(loaded.root / loaded.project.build.context), path, findings)
     findings += check_paths(loaded, left_out_by or (lambda _path: ""))
-    findings += () if trust or loaded.trusted else outside(loaded)
+    findings += () if trust or loaded.trusted else check_outside(loaded)
     findings += secrets_in_context(loaded, left_out_by)
-    manifest = _collected(lambda: effective_manifest(loaded), path, findings)
+    manifest = _collect(lambda: merge_manifest(loaded), path, findings)
     if manifest is not None:
         findings += manifest.findings
         findings += left_out(loaded, left_out_by) if left_out_by is not None else ()
     if manifest is None or any(finding.severity is Severity.ERROR for finding in findings):
         raise UsageError(f"{path}cannot be built", findings=findings)
-    return Checked(loaded=loaded, manifest=manifest, findings=tuple(findings))
+    return CheckedProject(loaded=loaded, manifest=manifest, findings=tuple(findings))
 
 
-def _collected(read: Callable[[], Read], path: Path, findings: list[Finding]) -> Read | None:
+def _collect(read: Callable[[], Read], path: Path, findings: list[Finding]) -> Read | None:
     """What `read` gives; None, and its errors among `findings`, when something is wrong with what it reads."""
     try:
         return read()
     except UsageError as error:
         unplaced = Findings(file=str(path))
         unplaced.error("unreadable", "", error.message, error.remedy)
-        findings += error.findings or unplaced.found
+        findings += error.findings or unplaced.collected
     return None
 
 
-def render_text(checked: Checked) -> str:
+def render_text(checked: CheckedProject) -> str:
     """The Containerfile alone: nothing is fetched, bases and sources are named as in project.yaml."""
     return render_containerfile(make_plan(checked.loaded, checked.manifest, nominal_inputs(checked.loaded)))
 
 
-def render_context(checked: Checked, *, output: Path, emit: Emit) -> tuple[str, ...]:
+def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> tuple[str, ...]:
     """Write the Containerfile and all that it copies into `output`; the command that builds it by hand.
 
     Outside inputs are fetched, no engine is asked.
@@ -121,23 +121,23 @@ def render_context(checked: Checked, *, output: Path, emit: Emit) -> tuple[str, 
     check_room(output)
     inputs = resolve_locked(checked.loaded, None, emit)
     plan = make_plan(checked.loaded, checked.manifest, inputs)
-    made = assemble(checked.loaded, plan, inputs, dialect=Dialect(), exclude=(output,), emit=emit)
+    made = assemble(checked.loaded, plan, inputs, dialect=BuilderCapabilities(), exclude=(output,), emit=emit)
     clear_earlier(output)
     made.context.write_to(output)
     return command_by_hand(checked.loaded, made, output)
 
 
 def build_project(
-    checked: Checked,
+    checked: CheckedProject,
     engine: Engine,
     *,
     output: Path,
     emit: Emit,
     options: BuildOptions | None = None,
     sign: SigningKey | None = None,
-) -> Result:
+) -> BuildResult:
     """Build, verify and write `output/NAME.img`, its receipt and what it names, or leave all as they were."""
-    from orchestrator.provenance.attach import attaching
+    from orchestrator.provenance.attach import open_attachments
 
     loaded, name = checked.loaded, checked.loaded.project.name
     times, warned, started = StageTimes(), Warnings(checked.findings), datetime.now(UTC)
@@ -149,29 +149,29 @@ def build_project(
 
     order = _order(checked, engine, options or BuildOptions(), tell)
     with only_build_of(output, name, tell), order.store.in_use():
-        job = prepared(order)
-        made = assembled(job)
+        job = prepare(order)
+        made = assemble_context(job)
         image_id = run_containerfile(job, made, TARGET)
         target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
         # The inner ones are renamed first: a receipt never speaks of a file that isn't there yet.
         with (
             replacing(receipt) as receipt_part,
-            attaching(output, name, sign) as attachments,
+            open_attachments(output, name, sign) as attachments,
             replacing(target) as image_part,
         ):
             made_by, records = pack(job, image_id, image_part)
             # What it held is in the image file now; its layers stay as the engine's cache.
             forget(job, image_id)
             warned.add("staging", records.warnings)
-            verification = with_stand_ins(verified(image_part, loaded, target, tell, records.warnings), job.inputs)
+            verification = with_stand_ins(verify(image_part, loaded, target, tell, records.warnings), job.inputs)
             warned.add_findings("verify", verification.findings)
-            built = Built(
+            built = FinishedBuild(
                 project=loaded.project,
                 plan=job.plan,
                 inputs=job.inputs,
                 engine=engine.info,
                 image_path=str(target),
-                digests=hashed(image_part, target, tell),
+                digests=hash_image(image_part, target, tell),
                 ops_version=made_by,
                 containerfile=made.containerfile,
                 manifest=made.manifest,
@@ -186,23 +186,23 @@ def build_project(
                 attached = attachments.write(built, image_part, records, started)
             document = make_receipt(built, attached)
             fill(receipt_part, receipt_text(document).encode())
-    return Result(image=target, receipt=receipt, document=document)
+    return BuildResult(image=target, receipt=receipt, document=document)
 
 
 def reproduce_project(
-    checked: Checked, engine: Engine, receipt: Path, *, output: Path, emit: Emit, options: BuildOptions
+    checked: CheckedProject, engine: Engine, receipt: Path, *, output: Path, emit: Emit, options: BuildOptions
 ) -> Reproduced:
     """Build again what `receipt` speaks of and compare; see `build.reproduce.reproduce`."""
     strict = replace(options, locked=True, no_cache=True)
     return reproduce(_order(checked, engine, strict, emit), receipt, output)
 
 
-def require_secrets(checked: Checked) -> None:
+def require_secrets(checked: CheckedProject) -> None:
     """UsageError, with lines, when a secret of the project isn't there. `build_project` says the same, but later."""
     read_secrets(checked.loaded)
 
 
-def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit) -> list[Entry]:
+def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit: Emit) -> list[CacheEntry]:
     """Write all that a build of the project needs to `target`, for a machine without a network; what it holds.
 
     That is every input, the finished shim, images that were pulled, and the result of the stage `program`: its step may
@@ -211,11 +211,11 @@ def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit)
     order = _order(checked, engine, BuildOptions(), emit)
     store = order.store
     with store.in_use():
-        job = prepared(order)
+        job = prepare(order)
         key = program_key(job.order.loaded, job.plan, job.inputs)
         with store.lock(f"bundle-{key}"):
             shared = replace(job, order=replace(order, build_id="bundle"))
-            image = run_containerfile(shared, assembled(shared), PROGRAM_STAGE, program_tag(key))
+            image = run_containerfile(shared, assemble_context(shared), PROGRAM_STAGE, program_tag(key))
             with phase(emit, "bundle", "save the images"):
                 keep_program(store, engine, key)
                 keys = [key, *input_keys(store, job.inputs), *keep_images(store, engine, job.inputs)]
@@ -230,15 +230,15 @@ def export_bundle(checked: Checked, engine: Engine, *, target: Path, emit: Emit)
 
 
 @contextmanager
-def open_staging(checked: Checked, engine: Engine, *, emit: Emit) -> Iterator[Staging]:
+def open_staging(checked: CheckedProject, engine: Engine, *, emit: Emit) -> Iterator[Staging]:
     """The container in which the image's files were gathered, from the engine's cache or built again.
 
     Errors are those of `build_project`, up to that step.
     """
     order = _order(checked, engine, BuildOptions(), emit)
     with order.store.in_use():
-        job = prepared(order)
-        image = run_containerfile(job, assembled(job), STAGING_STAGE)
+        job = prepare(order)
+        image = run_containerfile(job, assemble_context(job), STAGING_STAGE)
         try:
             searched = tuple(value for option, value in job.plan.staging.arguments if option == "--search")
             yield Staging(
@@ -248,14 +248,14 @@ def open_staging(checked: Checked, engine: Engine, *, emit: Emit) -> Iterator[St
             forget(job, image)
 
 
-def _order(checked: Checked, engine: Engine, options: BuildOptions, emit: Emit) -> Order:
+def _order(checked: CheckedProject, engine: Engine, options: BuildOptions, emit: Emit) -> BuildOrder:
     """Reads the secrets too: one that is missing shows before anything is written."""
-    return Order(
+    return BuildOrder(
         loaded=checked.loaded,
         manifest=checked.manifest,
         engine=engine,
         store=Store(emit=emit, imported=options.offline),
-        secrets=usable_secrets(checked.loaded, engine),
+        secrets=read_usable_secrets(checked.loaded, engine),
         options=options,
         build_id=uuid4().hex,
         emit=emit,

@@ -13,23 +13,23 @@ from orchestrator.build.kept_program import load_program, program_key
 from orchestrator.build.kept_shim import RESULT as SHIM_RESULT
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.kept_shim import NotKeptError, shim_name, take_shim, with_shim
-from orchestrator.build.state import Job, Order, phase
-from orchestrator.containerfile.assemble import Assembled, Dialect, assemble, assemble_shim
+from orchestrator.build.state import BuildJob, BuildOrder, phase
+from orchestrator.containerfile.assemble import AssembledContext, BuilderCapabilities, assemble, assemble_shim
 from orchestrator.engine.base import Engine
 from orchestrator.errors import EngineError, VerificationError
 from orchestrator.events import Notice
 from orchestrator.gpu.compatibility import GPU_KLIB
 from orchestrator.gpu.directory import check_assets
-from orchestrator.inputs.resolve import Options
-from orchestrator.lock.resolve import Policy, resolve_locked
+from orchestrator.inputs.resolve import ResolveOptions
+from orchestrator.lock.resolve import LockPolicy, resolve_locked
 from orchestrator.plan.make import make_plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets, read_secrets
-from orchestrator.receipt.document import ShimUsed
+from orchestrator.receipt.receipt import ShimUsed
 from orchestrator.resolved import Inputs
 
 
-def usable_secrets(loaded: LoadedProject, engine: Engine) -> ProjectSecrets:
+def read_usable_secrets(loaded: LoadedProject, engine: Engine) -> ProjectSecrets:
     """What `read_secrets` reads; EngineError when the engine cannot pass it to a build step."""
     build, info = loaded.project.build, engine.info
     for name, asked, can in (("secrets", bool(build.secrets), info.mounts), ("ssh", build.ssh, bool(info.ssh))):
@@ -41,20 +41,20 @@ def usable_secrets(loaded: LoadedProject, engine: Engine) -> ProjectSecrets:
     return read_secrets(loaded)
 
 
-def prepared(order: Order) -> Job:
+def prepare(order: BuildOrder) -> BuildJob:
     """Inputs resolved, plan made, and the shim built or taken; offline also the build step that a bundle brought."""
     options = order.options
-    policy = Policy(locked=options.locked, offline=options.offline, options=Options(store=order.store))
+    policy = LockPolicy(locked=options.locked, offline=options.offline, options=ResolveOptions(store=order.store))
     inputs = resolve_locked(order.loaded, order.engine, order.emit, policy)
     _check_gpu_assets(order, inputs)
     plan = make_plan(order.loaded, order.manifest, inputs)
-    job = Job(order=order, inputs=inputs, plan=plan)
+    job = BuildJob(order=order, inputs=inputs, plan=plan)
     if plan.shim is not None:
         job = _with_shim(job)
     return _with_kept_program(job) if options.offline else job
 
 
-def _check_gpu_assets(order: Order, inputs: Inputs) -> None:
+def _check_gpu_assets(order: BuildOrder, inputs: Inputs) -> None:
     """VerificationError for GPU assets that no image could work with: said before the build, not after it."""
     if inputs.gpu_assets is None:
         return
@@ -66,18 +66,18 @@ def _check_gpu_assets(order: Order, inputs: Inputs) -> None:
             assets,
             order.loaded.project.gpu_families,
             kernel=kernel if kernel is not None and kernel.is_file() else None,
-            klib=next((each for each in klibs if each.is_file()), None),
+            klib=next((klib for klib in klibs if klib.is_file()), None),
         )
         placed = order.loaded.findings()
-        for each in findings:
-            placed.place(each, "gpu-assets")
+        for finding in findings:
+            placed.locate(finding, "gpu-assets")
         if errors := placed.errors:
             raise VerificationError(errors[0].message, remedy=errors[0].remedy, findings=errors)
-    for each in placed.found:
-        order.emit(Notice(text=str(each)))
+    for finding in placed.collected:
+        order.emit(Notice(text=str(finding)))
 
 
-def _with_shim(job: Job) -> Job:
+def _with_shim(job: BuildJob) -> BuildJob:
     """The job with a finished shim: from the cache, or built now and kept there for every project on this machine."""
     name = shim_name(job.plan, job.inputs)
     built = False
@@ -109,7 +109,7 @@ def _with_shim(job: Job) -> Job:
     return replace(job, plan=with_shim(job.plan, entry), shim=used)
 
 
-def _with_kept_program(job: Job) -> Job:
+def _with_kept_program(job: BuildJob) -> BuildJob:
     """Offline: the job with the image that a bundle brought for its build step, when it is of the very same step."""
     key = program_key(job.order.loaded, job.plan, job.inputs)
     with phase(job.order.emit, "inputs", "look for the finished build step"):
@@ -120,10 +120,10 @@ def _with_kept_program(job: Job) -> Job:
     return replace(job, plan=replace(job.plan, program_image=image))
 
 
-def assembled(job: Job) -> Assembled:
+def assemble_context(job: BuildJob) -> AssembledContext:
     """The Containerfile and its context, as the engine wants them."""
     return assemble(job.order.loaded, job.plan, job.inputs, dialect=_dialect(job), emit=job.order.emit)
 
 
-def _dialect(job: Job) -> Dialect:
-    return Dialect(mounts=job.order.engine.info.mounts, ssh=job.order.engine.info.ssh)
+def _dialect(job: BuildJob) -> BuilderCapabilities:
+    return BuilderCapabilities(mounts=job.order.engine.info.mounts, ssh=job.order.engine.info.ssh)

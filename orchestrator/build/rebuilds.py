@@ -11,12 +11,12 @@ from uuid import uuid4
 
 from orchestrator.build.container_build import TARGET, forget, run_containerfile
 from orchestrator.build.finish import pack
-from orchestrator.build.prepare import assembled
-from orchestrator.build.state import Job
+from orchestrator.build.prepare import assemble_context
+from orchestrator.build.state import BuildJob
 from orchestrator.digest import Digests, file_digests
 from orchestrator.events import Emit, Event, Notice, StepOutput
-from orchestrator.plan.model import Factor, Rebuild
-from orchestrator.project.model import Project
+from orchestrator.plan.plan import Factor, Rebuild
+from orchestrator.project.project import Project
 
 if TYPE_CHECKING:
     from orchestrator.provenance.records import Records
@@ -51,7 +51,7 @@ def factors_of(project: Project, *, path: bool) -> tuple[Factor, ...]:
     return (*factors, "path") if path else factors
 
 
-def rebuild(job: Job, target: Path, factors: tuple[Factor, ...], *, no_cache: bool) -> Rebuilt:
+def rebuild(job: BuildJob, target: Path, factors: tuple[Factor, ...], *, no_cache: bool) -> Rebuilt:
     """Run the project's steps again and write the image to `target`; nothing else is written.
 
     The user's step runs in any case, the others from the engine's cache unless `no_cache`. Errors: those of a build.
@@ -70,7 +70,7 @@ def rebuild(job: Job, target: Path, factors: tuple[Factor, ...], *, no_cache: bo
     # What a bundle brought for the step stays aside: it is the step that is asked about.
     plan = replace(job.plan, program_image="", rebuild=Rebuild(number=order.build_id[:12], varied=factors))
     again = replace(job, order=order, plan=plan)
-    image_id = run_containerfile(again, assembled(again), TARGET)
+    image_id = run_containerfile(again, assemble_context(again), TARGET)
     try:
         _, records = pack(again, image_id, target)
     finally:

@@ -13,10 +13,10 @@ from orchestrator import __version__
 from orchestrator.build.diagnosis import Diagnosis, Original, hashes_of
 from orchestrator.build.finish import only_build_of
 from orchestrator.build.kept_program import program_key, program_tag
-from orchestrator.build.prepare import prepared
+from orchestrator.build.prepare import prepare
 from orchestrator.build.rebuilds import Rebuilt, factors_of, rebuild
-from orchestrator.build.state import Job, Order
-from orchestrator.containerfile.assemble import Assembled, Dialect, assemble
+from orchestrator.build.state import BuildJob, BuildOrder
+from orchestrator.containerfile.assemble import AssembledContext, BuilderCapabilities, assemble
 from orchestrator.digest import file_digests
 from orchestrator.engine.podman import SSH as PODMAN_SSH
 from orchestrator.engine.select import another
@@ -24,12 +24,12 @@ from orchestrator.errors import EngineError, InputError, UsageError, Verificatio
 from orchestrator.events import Notice
 from orchestrator.files import beside
 from orchestrator.findings import Findings
-from orchestrator.plan.model import Factor, Plan
+from orchestrator.plan.plan import Factor, Plan
 from orchestrator.project.load import lock_path
 from orchestrator.provenance.billed import billed_files
-from orchestrator.receipt.document import RebuildMade, Receipt
 from orchestrator.receipt.read import load_receipt
-from orchestrator.receipt.record import Built, engine_used, sha256_text
+from orchestrator.receipt.receipt import RebuildMade, Receipt
+from orchestrator.receipt.record import FinishedBuild, engine_used, sha256_text
 from orchestrator.reproduce.report import report
 
 _FIELDS = {"gevulot-base": "gevulot.base", "nanos-common": "nanos"}
@@ -46,7 +46,7 @@ class Reproduced:
     varied: dict[str, str]
 
 
-def reproduce(order: Order, receipt_file: Path, output: Path) -> Reproduced:
+def reproduce(order: BuildOrder, receipt_file: Path, output: Path) -> Reproduced:
     """Build again what a receipt speaks of, from lock and sources, and compare.
 
     VerificationError when it differs: its findings name each file, its author and the likely cause, and the rebuilt
@@ -63,7 +63,7 @@ def reproduce(order: Order, receipt_file: Path, output: Path) -> Reproduced:
         raise UsageError(message, remedy="put back the lock that lay beside project.yaml when the image was built")
     original = _original(receipt, receipt_file)
     with only_build_of(output, name, order.emit), order.store.in_use():
-        job = prepared(order)
+        job = prepare(order)
         require_same(job, receipt, receipt_file)
         factors = factors_of(job.order.loaded.project, path=False)
         again = _compared(job, original, receipt.image.blake3, factors, output)
@@ -71,7 +71,7 @@ def reproduce(order: Order, receipt_file: Path, output: Path) -> Reproduced:
     return Reproduced(name=name, blake3=receipt.image.blake3, engine=engine, varied=dict(again.varied))
 
 
-def built_twice_if_strict(job: Job, built: Built, image: Path) -> Built:
+def built_twice_if_strict(job: BuildJob, built: FinishedBuild, image: Path) -> FinishedBuild:
     """With `reproducible: strict`: build again, on another engine if there is one, and compare with `image`, which is
     what was built. The receipt will tell of it.
 
@@ -97,7 +97,7 @@ def built_twice_if_strict(job: Job, built: Built, image: Path) -> Built:
 
 
 @contextmanager
-def _on_another_engine(job: Job) -> Iterator[Job]:
+def _on_another_engine(job: BuildJob) -> Iterator[BuildJob]:
     """The job on an engine of another kind; on its own, with a word, where none can be used or has the inputs."""
     order, kind = job.order, job.order.engine.info.kind
     other = another(kind, emit=order.emit)
@@ -108,7 +108,7 @@ def _on_another_engine(job: Job) -> Iterator[Job]:
     with closing(other):
         try:
             # The inputs are those of the lock, and the finished shim is one of them.
-            second = prepared(replace(order, engine=other, options=replace(order.options, no_cache=False)))
+            second = prepare(replace(order, engine=other, options=replace(order.options, no_cache=False)))
         except (EngineError, InputError) as error:
             text = f"{other.info.kind} cannot build it ({error.message}); {kind} builds both times"
             order.emit(Notice(text=text, level="warning"))
@@ -116,7 +116,7 @@ def _on_another_engine(job: Job) -> Iterator[Job]:
         yield second
 
 
-def _compared(job: Job, original: Original, blake3: str, factors: tuple[Factor, ...], output: Path) -> Rebuilt:
+def _compared(job: BuildJob, original: Original, blake3: str, factors: tuple[Factor, ...], output: Path) -> Rebuilt:
     """A rebuild that gave the bytes of this hash. VerificationError, and the rebuilt image is kept, for another one."""
     loaded, target = job.order.loaded, output / f"{job.plan.name}{REBUILT}"
     with beside(target) as make:
@@ -148,7 +148,7 @@ def _original(receipt: Receipt, receipt_file: Path) -> Original:
     return Original(image=image, hashes=hashes, engine=receipt.engine.kind, built=built)
 
 
-def require_same(job: Job, receipt: Receipt, receipt_file: Path) -> None:
+def require_same(job: BuildJob, receipt: Receipt, receipt_file: Path) -> None:
     """InputError, with what differs, unless the job's inputs, steps and sources are those of the receipt."""
     findings = job.order.loaded.findings()
     remedy = f"put back what {receipt_file.name} was made from, or build anew"
@@ -168,12 +168,12 @@ def require_same(job: Job, receipt: Receipt, receipt_file: Path) -> None:
         if found[name].kind != told[name].kind:
             text = f"{name} is now taken as {found[name].kind}, and the receipt's build took it as {told[name].kind}"
             findings.error("other-input", field, text, remedy)
-    if not findings.found:
+    if not findings.collected:
         _compare_steps(job, receipt, findings, remedy)
     findings.raise_if_errors(f"{receipt_file} is of other sources", InputError)
 
 
-def _compare_steps(job: Job, receipt: Receipt, findings: Findings, remedy: str) -> None:
+def _compare_steps(job: BuildJob, receipt: Receipt, findings: Findings, remedy: str) -> None:
     """What the steps were: the Containerfile, the manifest, and all that they copied."""
     if receipt.orchestrator != __version__:
         text = f"the receipt is of orchestrator {receipt.orchestrator}, and this is {__version__}"
@@ -190,17 +190,22 @@ def _compare_steps(job: Job, receipt: Receipt, findings: Findings, remedy: str) 
         findings.error("other-sources", "build.context", text, remedy)
 
 
-def _other_shim(job: Job, receipt: Receipt) -> bool:
+def _other_shim(job: BuildJob, receipt: Receipt) -> bool:
     """Whether the shim, which was built anew, came out otherwise: that is a difference to tell, and no other source."""
     return job.shim is not None and receipt.shim is not None and job.shim.sha256 != receipt.shim.sha256
 
 
-def _ways(job: Job) -> Iterator[Assembled]:
+def _ways(job: BuildJob) -> Iterator[AssembledContext]:
     """The build as each engine would be given it, and as it is without a network: the receipt's is one of them."""
     order, own = job.order, job.order.engine.info
-    dialects = [Dialect(mounts=own.mounts, ssh=own.ssh), Dialect(), Dialect(ssh=PODMAN_SSH), Dialect(mounts=False)]
+    dialects = [
+        BuilderCapabilities(mounts=own.mounts, ssh=own.ssh),
+        BuilderCapabilities(),
+        BuilderCapabilities(ssh=PODMAN_SSH),
+        BuilderCapabilities(mounts=False),
+    ]
 
-    def each(plan: Plan) -> Iterator[Assembled]:
+    def each(plan: Plan) -> Iterator[AssembledContext]:
         return (assemble(order.loaded, plan, job.inputs, dialect=dialect, emit=order.emit) for dialect in dialects)
 
     yield from each(job.plan)

@@ -12,10 +12,10 @@ from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, StepFinished, StepStarted
 from orchestrator.inputs.store import Store
 from orchestrator.manifest.effective import EffectiveManifest
-from orchestrator.plan.model import Plan
+from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets
-from orchestrator.receipt.document import ShimUsed
+from orchestrator.receipt.receipt import ShimUsed
 from orchestrator.resolved import Inputs
 
 
@@ -29,7 +29,7 @@ class BuildOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class BuildOrder:
     """What is asked for, before any input is known."""
 
     loaded: LoadedProject
@@ -43,10 +43,10 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class BuildJob:
     """One build under way: what was asked for, and what that became. `shim` is the finished one, if there is one."""
 
-    order: Order
+    order: BuildOrder
     inputs: Inputs
     plan: Plan
     shim: ShimUsed | None = None

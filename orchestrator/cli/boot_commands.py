@@ -65,7 +65,7 @@ def boot(  # noqa: PLR0913 - one parameter an option
     the manifest; the output says which). 7: it failed or timed out; 6: the image cannot boot; 3: QEMU is missing.
     """
     from orchestrator.receipt.read import guest_limits, read_receipt, takes_task_files
-    from orchestrator.run.qemu.machine import Machine
+    from orchestrator.run.qemu.machine import QemuMachine
     from orchestrator.run.qemu.smoke import judge, record
     from orchestrator.run.qemu.task_boot import Work, boot_with_task
     from orchestrator.run.qemu.vsock import can_serve
@@ -75,7 +75,7 @@ def boot(  # noqa: PLR0913 - one parameter an option
     if not local and not can_serve():
         say("this image gets its task from a node over vsock, and this machine has no vhost-vsock")
     limits = guest_limits(receipt, memory=memory, cpus=cpus)
-    machine = Machine(
+    machine = QemuMachine(
         image=image, accel=accel, timeout=timeout, workspace=workspace, memory=limits.memory, cpus=limits.cpus
     )
     work = Work(local=local, task=task, files=files)
@@ -87,13 +87,13 @@ def boot(  # noqa: PLR0913 - one parameter an option
         recorded = record(image, outcome)
     if as_json:
         document = outcome.to_dict() | {
-            "status": outcome.status, "accel": outcome.place, "log": outcome.log.decode(errors="replace"),
+            "status": outcome.status, "accel": outcome.ran_on, "log": outcome.log.decode(errors="replace"),
             **({"result": result.to_dict()} if result is not None else {}),
             **({"recorded": not recorded} if smoke else {}),
         }  # fmt: skip
         answer_outcome(document, ok=outcome.failure is None)
         return
-    say(f"{image}: {outcome.failure or outcome.reason} ({seconds(outcome.seconds)}, {outcome.place})")
+    say(f"{image}: {outcome.failure or outcome.reason} ({seconds(outcome.seconds)}, {outcome.ran_on})")
     if result is not None and result.error is None:
         answer_result(result, kept=workspace is not None)
     if smoke:

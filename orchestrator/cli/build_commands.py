@@ -39,7 +39,7 @@ from orchestrator.events import Notice
 from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
-    from orchestrator.build.pipeline import Checked, Result
+    from orchestrator.build.pipeline import BuildResult, CheckedProject
     from orchestrator.build.state import BuildOptions
 
 
@@ -98,7 +98,7 @@ def render(project: Path, output: Path | None, progress: str) -> None:
     answer(str(output / "Containerfile"))
 
 
-def _bases_by_hand(checked: Checked) -> Iterator[str]:
+def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
     """How to have each base that can be made from Debian packages, for someone whom no registry answers."""
     project = checked.loaded.project
     bases = [project.gevulot.base] if project.gevulot is not None else []
@@ -169,18 +169,18 @@ def build(  # noqa: PLR0913 - one parameter an option
         _reproduce(_Rebuild(project=projects[0], receipt=receipt, output=output, engine=engine, progress=progress,
                             options=options, trust=trust_project), as_json=as_json)  # fmt: skip
         return
-    done: list[_Done] = []
+    done: list[_TimedBuild] = []
     # What is finished is finished, also when a later project fails.
     with _answering(done, as_json=as_json):
-        ready = _checked(projects, trust=trust_project)
+        ready = _check_all(projects, trust=trust_project)
         key = None if sign is None else load_signing_key(sign)
         with make_progress(progress) as shown, closing(connect(engine, emit=shown.emit)) as connected:
-            for number, each in enumerate(ready, start=1):
+            for number, checked in enumerate(ready, start=1):
                 if len(ready) > 1:
-                    shown.emit(Notice(text=f"building {each.loaded.project.name} ({number} of {len(ready)})"))
+                    shown.emit(Notice(text=f"building {checked.loaded.project.name} ({number} of {len(ready)})"))
                 began = time.monotonic()
-                result = build_project(each, connected, output=output, emit=shown.emit, options=options, sign=key)
-                done.append(_Done(result=result, seconds=time.monotonic() - began))
+                result = build_project(checked, connected, output=output, emit=shown.emit, options=options, sign=key)
+                done.append(_TimedBuild(result=result, seconds=time.monotonic() - began))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +212,7 @@ def _reproduce(asked: _Rebuild, *, as_json: bool) -> None:
     from orchestrator.receipt.read import load_receipt
 
     built_on = load_receipt(asked.receipt).engine.kind
-    (checked,) = _checked([asked.project], trust=asked.trust)
+    (checked,) = _check_all([asked.project], trust=asked.trust)
     with make_progress(asked.progress) as shown:
         engine = another(built_on, emit=shown.emit) if asked.engine == "auto" else None
         with closing(engine or connect(asked.engine, emit=shown.emit)) as connected:
@@ -228,18 +228,18 @@ def _reproduce(asked: _Rebuild, *, as_json: bool) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Done:
+class _TimedBuild:
     """A finished build and how long it took."""
 
-    result: Result
+    result: BuildResult
     seconds: float
 
 
-def _checked(projects: Sequence[Path], *, trust: bool) -> list[Checked]:
+def _check_all(projects: Sequence[Path], *, trust: bool) -> list[CheckedProject]:
     """All files are read before anything runs: a typo in the last project costs no build of the first."""
     from orchestrator.build.pipeline import check_project, require_secrets
 
-    ready: list[Checked] = []
+    ready: list[CheckedProject] = []
     wrong: list[UsageError] = []
     for path in projects:
         try:
@@ -252,19 +252,19 @@ def _checked(projects: Sequence[Path], *, trust: bool) -> list[Checked]:
         findings = [finding for error in wrong for finding in error.findings]
         raise UsageError(wrong[0].message, remedy=wrong[0].remedy, findings=findings) from wrong[0]
     first: dict[str, Path] = {}
-    for each in ready:
-        name, path = each.loaded.project.name, each.loaded.path
+    for checked_project in ready:
+        name, path = checked_project.loaded.project.name, checked_project.loaded.path
         if name in first:
             message = f"{first[name]} and {path} have the same name, {name}"
             raise UsageError(message, remedy="they would write the same image; rename one")
         first[name] = path
-    for each in ready:
-        say_warnings(each.findings)
+    for checked_project in ready:
+        say_warnings(checked_project.findings)
     return ready
 
 
 @contextmanager
-def _answering(done: Sequence[_Done], *, as_json: bool) -> Iterator[None]:
+def _answering(done: Sequence[_TimedBuild], *, as_json: bool) -> Iterator[None]:
     """Say what was built, however it ends; with --json one document also of a failure."""
     document: dict[str, object] = {"ok": True}
     try:
@@ -278,17 +278,17 @@ def _answering(done: Sequence[_Done], *, as_json: bool) -> Iterator[None]:
         say("the interrupted build wrote no image; `orchestrator clean` removes what it left behind")
         raise
     finally:
-        for each in done:
-            _say_built(each)
+        for timed in done:
+            _say_built(timed)
         if as_json:
-            from orchestrator.receipt.document import receipt_document
+            from orchestrator.receipt.receipt import receipt_document
 
-            answer_json({**document, "built": [receipt_document(each.result.document) for each in done]})
-        for each in () if as_json else done:
-            answer(str(each.result.image))
+            answer_json({**document, "built": [receipt_document(timed.result.document) for timed in done]})
+        for timed in () if as_json else done:
+            answer(str(timed.result.image))
 
 
-def _say_built(done: _Done) -> None:
+def _say_built(done: _TimedBuild) -> None:
     receipt = done.result.document
     say(f"{receipt.name}: built and verified in {seconds(done.seconds)}")
     say(f"  image     {receipt.image.path} ({size(receipt.image.size)})")

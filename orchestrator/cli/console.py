@@ -18,7 +18,7 @@ import click
 
 from orchestrator.errors import OUTSIDE, BuildStepError, ExitCode, Finding, OrchestratorError, Severity, UsageError
 from orchestrator.events import Event, Notice
-from orchestrator.text import Output, coloured, lines_of, one_line, paragraph, safe_json
+from orchestrator.text import OutputFilter, coloured, lines_of, one_line, paragraph, safe_json
 
 Item = TypeVar("Item")
 SHOWN_ALIKE = 3
@@ -74,13 +74,13 @@ class Relay:
     """A program's own output to ours: as it is to a file or pipe, without what a terminal acts on to a terminal."""
 
     def __init__(self) -> None:
-        self._filters: dict[str, Output] = {}
+        self._filters: dict[str, OutputFilter] = {}
 
     def __call__(self, stream: str, data: bytes) -> None:
         """Hand on what the program wrote to `stdout` or `stderr`."""
         target = sys.stdout if stream == "stdout" else sys.stderr
         if target.isatty():
-            data = self._filters.setdefault(stream, Output()).feed(data).encode(errors="replace")
+            data = self._filters.setdefault(stream, OutputFilter()).feed(data).encode(errors="replace")
         target.buffer.write(data)
         target.buffer.flush()
 
@@ -103,7 +103,7 @@ def say_findings(findings: Iterable[Finding]) -> None:
 
 def say_warnings(findings: Iterable[Finding]) -> None:
     """What every command repeats of `check`'s findings: notes are for `check`, but for what leaves the project."""
-    say_findings(each for each in findings if each.severity is not Severity.NOTE or each.code == OUTSIDE)
+    say_findings(finding for finding in findings if finding.severity is not Severity.NOTE or finding.code == OUTSIDE)
 
 
 def _kind(finding: Finding) -> Hashable:
@@ -183,7 +183,7 @@ def as_user_error(error: OSError) -> OrchestratorError | None:
     return None
 
 
-def exiting(run: Callable[[], None], *, debug: bool) -> int:
+def run_to_exit_code(run: Callable[[], None], *, debug: bool) -> int:
     """Run a command; return its exit code (the table in README). Tracebacks only with `debug`."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -202,7 +202,7 @@ def exiting(run: Callable[[], None], *, debug: bool) -> int:
     except Exception as error:  # noqa: BLE001 - the last line of defence before the user
         if debug:
             traceback.print_exc()
-        return _failed(error)
+        return _fail(error)
     return int(ExitCode.OK)
 
 
@@ -213,7 +213,7 @@ def _flush() -> None:
         stream.flush()
 
 
-def _failed(error: Exception) -> int:
+def _fail(error: Exception) -> int:
     known = as_user_error(error) if isinstance(error, OSError) else error
     if isinstance(known, OrchestratorError):
         say_error(known)

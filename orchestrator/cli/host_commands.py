@@ -22,9 +22,9 @@ from orchestrator.events import ignore
 @json_failures
 def doctor(as_json: bool) -> None:
     """Check engines, runtimes, tools, disk, proxies, certificates and QEMU on this machine, and suggest fixes."""
-    from orchestrator.doctor import examine
+    from orchestrator.doctor import check_host
 
-    checks = examine()
+    checks = check_host()
     usable = all(check.status != "error" for check in checks)
     if as_json:
         answer_json({"ok": usable, "checks": [asdict(check) for check in checks]})
@@ -66,7 +66,7 @@ def clean(directory: Path, engine: str, everything: bool, dry_run: bool, as_json
     for leftover, reason in kept:
         say(f"warning: {leftover.kind} {leftover.name or leftover.id} stays: {reason}")
     if as_json:
-        rows = [asdict(each) for each in removed]
+        rows = [asdict(leftover) for leftover in removed]
         answer_json({"dry_run": dry_run, "files": [str(path) for path in files], "engine": rows})
         return
     verb = "would remove" if dry_run else "removed"

@@ -45,11 +45,11 @@ def inspect(image: Path, action: str, arguments: tuple[str, ...], as_json: bool)
                              (exit 1), or only in how that is written down (form; exit 0)
     IMAGE stand-ins          the parts that only stand in for real ones
     """
-    with _opened(image) as opened:
+    with _open_image(image) as opened:
         _ACTIONS[action](opened, image, arguments, as_json)
 
 
-def _opened(image: Path) -> Image:
+def _open_image(image: Path) -> Image:
     try:
         return open_image(existing_image(image))
     except ImageError as error:
@@ -126,26 +126,26 @@ def _libs(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) 
         raise UsageError("libs takes no arguments")
     report = library_report(image)
     if as_json:
-        answer_json([each.to_dict() for each in report])
+        answer_json([row.to_dict() for row in report])
         return
-    for each in report:
-        answer(each.path)
-        for name, where in each.needed:
+    for row in report:
+        answer(row.path)
+        for name, where in row.needed:
             answer(f"    {name} => {where or 'NOT FOUND'}")
 
 
 def _diff(image: Image, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
     from orchestrator.image.compare import compare_images, same_content
 
-    with _opened(Path(_one(arguments, "other image"))) as other:
-        found = compare_images(image, other)
+    with _open_image(Path(_one(arguments, "other image"))) as other:
+        rows = compare_images(image, other)
     if as_json:
-        answer_json([asdict(each) for each in found])
-    for each in () if as_json else found:
+        answer_json([asdict(each) for each in rows])
+    for each in () if as_json else rows:
         answer(f"{each.change} {each.part}: {each.path}" + (f" ({each.detail})" if each.detail else ""))
-    if not same_content(found):
+    if not same_content(rows):
         sys.exit(1)
-    also = "; only how it is written down differs (`inspect IMAGE convert OUT` makes it the same)" if found else ""
+    also = "; only how it is written down differs (`inspect IMAGE convert OUT` makes it the same)" if rows else ""
     say(f"{path} and {arguments[0]} hold the same{also or ', byte for byte'}")
 
 
@@ -155,13 +155,13 @@ def _stand_ins(_image: Image, path: Path, arguments: tuple[str, ...], as_json: b
     if arguments:
         raise UsageError("stand-ins takes no arguments")
     verification = verify_image(path)
-    found = [stand_in.to_dict() for stand_in in verification.stand_ins]
+    rows = [stand_in.to_dict() for stand_in in verification.stand_ins]
     if as_json:
-        answer_json(found)
+        answer_json(rows)
         return
-    count = {0: "no stand-in", 1: "1 stand-in"}.get(len(found), f"{len(found)} stand-ins")
+    count = {0: "no stand-in", 1: "1 stand-in"}.get(len(rows), f"{len(rows)} stand-ins")
     answer(f"{path}: {count}")
-    for row in found:
+    for row in rows:
         answer(f"  {row['path']}: {row['text']}")
 
 
@@ -188,7 +188,7 @@ _ACTIONS: dict[str, Callable[[Image, Path, tuple[str, ...], bool], None]] = {
 @json_failures
 def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) -> None:
     """Run every check that needs no booting; exit 0 only if all pass."""
-    from orchestrator.provenance.beside import beside_checks
+    from orchestrator.provenance.beside import check_beside
     from orchestrator.verify.image import verify_image
 
     existing_image(image)
@@ -198,7 +198,7 @@ def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) ->
 
         public_key = load_public_key(key)  # a wrong key is said before the image is read
     result = verify_image(image, project_runtime=runtime, gpu_families=_families(image))
-    result = replace(result, checks=(*result.checks, *beside_checks(image, public_key)))
+    result = replace(result, checks=(*result.checks, *check_beside(image, public_key)))
     if as_json:
         answer_json(result.to_dict())
         sys.exit(int(ExitCode.OK if result.ok else ExitCode.VERIFICATION))

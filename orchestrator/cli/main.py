@@ -20,7 +20,7 @@ from orchestrator.cli import (
     schema_command,
     workflow_commands,
 )
-from orchestrator.cli.console import exiting
+from orchestrator.cli.console import run_to_exit_code
 
 COMMANDS = (
     *build_commands.COMMANDS,
@@ -34,7 +34,7 @@ COMMANDS = (
 )
 
 
-class Ordered(click.Group):
+class OrderedGroup(click.Group):
     """Lists commands in the order of the work, not of the alphabet."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -42,7 +42,7 @@ class Ordered(click.Group):
         return list(self.commands)
 
 
-@click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=OrderedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="orchestrator")
 @click.option("--debug", is_flag=True, help="Show tracebacks of errors; may be given anywhere on the command line.")
 def cli(debug: bool) -> None:
@@ -61,14 +61,14 @@ for command in COMMANDS:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
-    given = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else arguments
     # `--debug` counts anywhere, as the user adds it to a line that failed; after `--` it is an argument.
-    options = given[: given.index("--")] if "--" in given else given
-    wanted = [argument for argument in options if argument != "--debug"] + given[len(options) :]
+    options = words[: words.index("--")] if "--" in words else words
+    wanted = [argument for argument in options if argument != "--debug"] + words[len(options) :]
     _tolerate_any_name()
     # Also for what we start: git would make a cache that everyone may write to.
     os.umask(os.umask(0o077) | 0o002)
-    sys.exit(exiting(lambda: _invoke(wanted), debug="--debug" in options))
+    sys.exit(run_to_exit_code(lambda: _invoke(wanted), debug="--debug" in options))
 
 
 def _tolerate_any_name() -> None:

@@ -89,12 +89,12 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
     No network, no fork or exec, a read-only root, /workspace the only writable place. Exit 0: the program ended with
     0 (and answered its task); 7: it failed; 3: no sandbox is available.
     """
-    from orchestrator.run.sandbox.rehearsal import Options
+    from orchestrator.run.sandbox.rehearsal import RehearseOptions
     from orchestrator.run.sandbox.rehearsal import rehearse as run_rehearsal
 
     if fix is not None and not trace:
         raise UsageError("--fix writes what --trace finds", remedy="give both")
-    options = Options(
+    options = RehearseOptions(
         engine=engine, timeout=timeout, memory=memory, cpus=cpus, disk=disk, threads=threads, runtime=runtime,
         task=task, files=files, workspace=workspace, trace=trace, gpus=gpus, sink=None if as_json else Relay(),
     )  # fmt: skip
@@ -109,7 +109,7 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
         return
     run = done.run
     peak = f", peak memory {size(run.peak)}" if run.peak else ""
-    say(f"{image}: {run.reason}{peak} (engine: {run.place})")
+    say(f"{image}: {run.reason}{peak} (engine: {run.ran_on})")
     if run.result is not None and run.result.error is None:
         answer_result(run.result, kept=workspace is not None)
     if done.failure is not None:
@@ -125,8 +125,8 @@ def _say_what_happened(done: Rehearsal) -> None:
     if done.run.errors:
         say("the real guest would have stopped; the rehearsal went on, to find all of it at once")
     # What most programs do without matters only when this one did not.
-    told = [each for each in done.run.violations if each.severity != "note" or not done.run.ok]
-    for violation, more in alike(told, lambda each: (each.severity, each.code)):
+    told = [violation for violation in done.run.violations if violation.severity != "note" or not done.run.ok]
+    for violation, more in alike(told, lambda violation: (violation.severity, violation.code)):
         say(f"guest {_WORDS[violation.severity]}: {violation}{more_like_it(more)}")
     say_findings(done.damaged)
 

@@ -12,7 +12,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.events import ignore
 
 if TYPE_CHECKING:
-    from orchestrator.run.sandbox.lookup import Look
+    from orchestrator.run.sandbox.lookup import Lookup
     from orchestrator.run.sandbox.rehearsal import Rehearsal
 
 _SHOWN = 8
@@ -24,18 +24,18 @@ def fix(project: Path, engine: str, done: Rehearsal, *, quiet: bool) -> dict[str
     from orchestrator.containerfile.ignore import left_out_by
     from orchestrator.run.sandbox.addable import choose
     from orchestrator.run.sandbox.fix import context_of, fix_project
-    from orchestrator.run.sandbox.lookup import ContextLook
+    from orchestrator.run.sandbox.lookup import ContextLookup
 
     assert done.missing is not None
     context = context_of(project)
-    nearby = ContextLook(context, left_out_by(context))
+    nearby = ContextLookup(context, left_out_by(context))
     with ExitStack() as stack:
         closer = _once(lambda: _container(stack, project, engine, quiet=quiet) or nearby)
         choice = choose(done.missing, nearby, closer, succeeded=done.ok)
     added = fix_project(project, choice.add)
     if not quiet:
-        for each in added:
-            say(f"{project}: added {each}")
+        for line in added:
+            say(f"{project}: added {line}")
         for reason, names in choice.left.items():
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
             say(f"{project}: not added: {', '.join(map(_printable, names[:_SHOWN]))}{more}: {reason}")
@@ -50,24 +50,24 @@ def _printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def _once(make: Callable[[], Look]) -> Callable[[], Look]:
-    made: list[Look] = []
+def _once(make: Callable[[], Lookup]) -> Callable[[], Lookup]:
+    made: list[Lookup] = []
 
-    def get() -> Look:
+    def get() -> Lookup:
         made.extend([] if made else [make()])
         return made[0]
 
     return get
 
 
-def _container(stack: ExitStack, project: Path, engine: str, *, quiet: bool) -> Look | None:
+def _container(stack: ExitStack, project: Path, engine: str, *, quiet: bool) -> Lookup | None:
     """The container that the image's files were gathered in; None, and a word why, where it can't be had."""
     from contextlib import closing
 
     from orchestrator.build.pipeline import check_project, open_staging
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
-    from orchestrator.run.sandbox.lookup import ContainerLook
+    from orchestrator.run.sandbox.lookup import ContainerLookup
 
     if engine == "none":
         return None
@@ -80,4 +80,6 @@ def _container(stack: ExitStack, project: Path, engine: str, *, quiet: bool) -> 
         if not quiet:
             say(f"note: failed to find out what the build of {project} contains: {error.message}")
         return None
-    return ContainerLook(staging.open_archive, tuple(each for each in staging.directories if "*" not in each))
+    return ContainerLookup(
+        staging.open_archive, tuple(directory for directory in staging.directories if "*" not in directory)
+    )

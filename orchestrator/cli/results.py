@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from orchestrator.cli.console import answer
-from orchestrator.run.node.task import Result
+from orchestrator.run.node.task import ProgramResult
 
 _SHOWN = 200
 """Bytes of a result that are shown as text."""
 
 
-def answer_result(result: Result, *, kept: bool) -> None:
+def answer_result(result: ProgramResult, *, kept: bool) -> None:
     """Data and files; `kept` when the workspace stays."""
     text = result.data.decode(errors="replace")
     short = len(result.data) <= _SHOWN and text.isprintable() and text

@@ -20,13 +20,13 @@ from orchestrator.errors import ProgramError
 
 
 def _programs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for value in values:
         name, equals, image = value.partition("=")
         if not (name and equals and image):
             raise click.BadParameter(f"{value!r} is not PROGRAM=IMAGE")
-        found[name] = Path(image)
-    return found
+        images[name] = Path(image)
+    return images
 
 
 @click.command("run-workflow", short_help="Run a node's workflow, prover to verifier, on rehearsed or booted images.")
@@ -54,29 +54,33 @@ def run_workflow(  # noqa: PLR0913 - one parameter an option
     The files of a program's result go to the next one. Exit 0: every program gave a result; 7: one did not, and the
     programs after it were not run.
     """
-    from orchestrator.run.sandbox.rehearsal import Options
-    from orchestrator.run.workflow.document import read_workflow
-    from orchestrator.run.workflow.execution import Done, booted, find_images, rehearsed
+    from orchestrator.run.sandbox.rehearsal import RehearseOptions
+    from orchestrator.run.workflow.execution import StepRun, boot_runner, find_images, rehearse_runner
     from orchestrator.run.workflow.execution import run_workflow as run
+    from orchestrator.run.workflow.workflow_file import read_workflow
 
     steps = read_workflow(workflow)
     images = find_images(steps, programs, workflow.parent)
 
-    def told(done: Done) -> None:
+    def told(done: StepRun) -> None:
         if as_json:
             return
         say(f"{done.step.program}: {done.error or 'gave its result'} ({seconds(done.outcome.seconds)})")
         if done.outcome.result is not None and done.error is None:
             data = done.outcome.result.data.decode(errors="replace")
             answer(f"{done.step.program}: {data}" if data.isprintable() else f"{done.step.program}: binary data")
-            for each in done.files:
-                answer(f"  {each.path}  {size(each.size)}  BLAKE3 {each.blake3}")
+            for file in done.files:
+                answer(f"  {file.path}  {size(file.size)}  BLAKE3 {file.blake3}")
 
-    runner = booted(timeout) if in_qemu else rehearsed(Options(engine=engine, timeout=timeout), say_notice)
+    runner = (
+        boot_runner(timeout)
+        if in_qemu
+        else rehearse_runner(RehearseOptions(engine=engine, timeout=timeout), say_notice)
+    )
     done = run(steps, images, workflow.parent, runner, told, output)
     failed = done[-1].error
     if as_json:
-        tasks = [each.to_dict(number) for number, each in enumerate(done)]
+        tasks = [step_run.to_dict(number) for number, step_run in enumerate(done)]
         answer_outcome({"ok": failed is None, "tasks": tasks}, ok=failed is None)
     elif failed is not None:
         tail = done[-1].outcome.log.decode(errors="replace").split("\n")[-12:]

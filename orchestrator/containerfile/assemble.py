@@ -20,7 +20,7 @@ from orchestrator.containerfile.render import (
 from orchestrator.containerfile.tree import HostTree
 from orchestrator.events import Emit, ignore
 from orchestrator.network import SSH_MOUNT, ca_bundle
-from orchestrator.plan.model import Plan
+from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.outside import secret_files
 from orchestrator.resolved import Inputs
@@ -32,7 +32,7 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dialect:
+class BuilderCapabilities:
     """What the engine's RUN understands: see `EngineInfo.mounts` and `EngineInfo.ssh`."""
 
     mounts: bool = True
@@ -40,7 +40,7 @@ class Dialect:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Assembled:
+class AssembledContext:
     """The rendered texts and the context that holds them.
 
     `certificates` is the CA bundle, which steps get as the secret `network.CA_SECRET`; it is in the context only for
@@ -58,10 +58,10 @@ def assemble(
     plan: Plan,
     inputs: Inputs,
     *,
-    dialect: Dialect,
+    dialect: BuilderCapabilities,
     exclude: Sequence[Path] = (),
     emit: Emit = ignore,
-) -> Assembled:
+) -> AssembledContext:
     """The context of one build. `exclude` is left out of the user's sources, like all that is ours (see `ours`)."""
     containerfile = render_containerfile(plan, mounts=dialect.mounts, ssh=dialect.ssh)
     manifest, certificates = render_manifest(plan), _certificates(loaded)
@@ -77,7 +77,7 @@ def assemble(
         parts.append(_sources(inputs.gevulot.local))
     if plan.packer == "ops":
         parts += _ops_parts(plan, inputs)
-    return Assembled(
+    return AssembledContext(
         containerfile=containerfile,
         manifest=manifest,
         context=BuildContext(parts=_without_secrets(parts, loaded), emit=emit),
@@ -86,8 +86,8 @@ def assemble(
 
 
 def assemble_shim(
-    loaded: LoadedProject, plan: Plan, inputs: Inputs, *, dialect: Dialect, emit: Emit = ignore
-) -> Assembled:
+    loaded: LoadedProject, plan: Plan, inputs: Inputs, *, dialect: BuilderCapabilities, emit: Emit = ignore
+) -> AssembledContext:
     """The context of the shim's stage alone."""
     if inputs.gevulot is None:
         raise ValueError("a project without `gevulot` has no shim")
@@ -98,7 +98,7 @@ def assemble_shim(
         *_network(dialect, certificates),
         _sources(inputs.gevulot.local),
     ]
-    return Assembled(
+    return AssembledContext(
         containerfile=containerfile,
         manifest="",
         context=BuildContext(parts=_without_secrets(parts, loaded), emit=emit),
@@ -132,7 +132,7 @@ def _without_secrets(parts: Iterable[Part], loaded: LoadedProject) -> list[Part]
     return [replace(part, exclude=part.exclude + secrets) if isinstance(part, HostTree) else part for part in parts]
 
 
-def _network(dialect: Dialect, certificates: bytes) -> list[Part]:
+def _network(dialect: BuilderCapabilities, certificates: bytes) -> list[Part]:
     parts: list[Part] = [Content(path="network/apt.conf", data=APT_CONF.encode())]
     if not dialect.mounts:
         parts.append(Content(path="network/ca.crt", data=certificates))
@@ -169,14 +169,14 @@ def _certificates(loaded: LoadedProject) -> bytes:
 def proxy_arguments(loaded: LoadedProject) -> dict[str, str]:
     """Proxies as build arguments, both spellings: engines know these names and keep them out of the image."""
     network = loaded.project.network
-    given = {
+    proxies = {
         "http_proxy": network.http_proxy,
         "https_proxy": network.https_proxy,
         "no_proxy": network.no_proxy,
     }
     arguments: dict[str, str] = {}
     for name in PROXIES:
-        value = given[name] or os.environ.get(name) or os.environ.get(name.upper())
+        value = proxies[name] or os.environ.get(name) or os.environ.get(name.upper())
         if value:
             arguments |= {name: value, name.upper(): value}
     return arguments

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from orchestrator.containerfile.members import Member, content_of, status_of, unreadable
-from orchestrator.containerfile.order import MTIME, Order, order_of
+from orchestrator.containerfile.order import MTIME, TimeOrder, order_of
 from orchestrator.containerfile.tree import HostTree, Walk
 from orchestrator.errors import UsageError
 from orchestrator.events import Emit, Notice, ignore
-from orchestrator.files import Tree
+from orchestrator.files import GuardedTree
 
 __all__ = ["MTIME", "ORDER", "BuildContext", "Content", "HostFile", "HostTree", "Part"]
 
@@ -84,7 +84,7 @@ class BuildContext:
     def write_to(self, directory: Path) -> None:
         """Write the context as files under `directory` (made if missing; its files of the same names replaced)."""
         members = self._in_order()
-        with Tree(directory) as tree:
+        with GuardedTree(directory) as tree:
             for member in members:
                 path = PurePosixPath(member.path)
                 there = tree.kind(path)
@@ -105,32 +105,32 @@ class BuildContext:
 
     def members(self) -> list[Member]:
         """Every member, parents first, sorted by path; the order of their times is left aside."""
-        found: dict[str, Member] = {}
+        members: dict[str, Member] = {}
         self.caches.clear()
         for part in self.parts:
             for member in self._of(part):
-                self._add(found, member)
-        return _sorted(found)
+                self._add(members, member)
+        return _sorted(members)
 
     def _in_order(self) -> list[Member]:
         """The members with their times, and the file that names the order of the sources' ones."""
-        found = {member.path: member for member in self.members()}
+        members = {member.path: member for member in self.members()}
         if not any(isinstance(part, HostTree) and part.sources for part in self.parts):
-            return list(found.values())
-        order = _order(found.values())
-        found |= {path: replace(found[path], mtime=time) for path, time in order.times.items()}
-        self._add(found, Member(path=ORDER, kind="file", data=f"{order.key}\n".encode()))
-        return _sorted(found)
+            return list(members.values())
+        order = _order(members.values())
+        members |= {path: replace(members[path], mtime=time) for path, time in order.times.items()}
+        self._add(members, Member(path=ORDER, kind="file", data=f"{order.key}\n".encode()))
+        return _sorted(members)
 
-    def _add(self, found: dict[str, Member], member: Member) -> None:
+    def _add(self, members: dict[str, Member], member: Member) -> None:
         for parent in reversed(PurePosixPath(member.path).parents[:-1]):
-            above = found.setdefault(str(parent), Member(path=str(parent), kind="dir"))
+            above = members.setdefault(str(parent), Member(path=str(parent), kind="dir"))
             if above.kind != "dir":
                 raise ValueError(f"{member.path} lies below {above.path}, which is not a directory")
-        known = found.get(member.path)
+        known = members.get(member.path)
         if known is not None and (known.kind == "dir") != (member.kind == "dir"):
             raise ValueError(f"{member.path} is both a directory and a file of the context")
-        found[member.path] = member
+        members[member.path] = member
 
     def _of(self, part: Part) -> Iterator[Member]:
         if isinstance(part, Content):
@@ -150,13 +150,13 @@ class BuildContext:
             self.emit(Notice(text=text))
 
 
-def _sorted(found: dict[str, Member]) -> list[Member]:
-    return [found[path] for path in sorted(found, key=lambda path: path.split("/"))]
+def _sorted(members: dict[str, Member]) -> list[Member]:
+    return [members[path] for path in sorted(members, key=lambda path: path.split("/"))]
 
 
-def _order(members: Iterable[Member]) -> Order:
+def _order(members: Iterable[Member]) -> TimeOrder:
     try:
-        return order_of((each.path, each.source) for each in members if each.aged and each.source is not None)
+        return order_of((member.path, member.source) for member in members if member.aged and member.source is not None)
     except OSError as error:
         raise unreadable(Path(error.filename), error) from error
 

@@ -22,7 +22,7 @@ _SHA256 = re.compile(rb"^\s*objectformat\s*=\s*sha256\s*$", re.IGNORECASE | re.M
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Entry:
+class _IndexEntry:
     """A file of the index: its name's hash there, and the size and time that git saw last."""
 
     oid: bytes
@@ -31,11 +31,11 @@ class _Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Repository:
+class _GitIndex:
     """The index of the work tree at `root`; `written_ns` is when git wrote it."""
 
     root: Path
-    entries: dict[bytes, _Entry]
+    entries: dict[bytes, _IndexEntry]
     written_ns: int
 
     def has(self, path: Path, status: os.stat_result) -> bool:
@@ -57,7 +57,7 @@ class _Repository:
 class Repositories:
     """The git work trees that files lie in, submodules too; each index is read once."""
 
-    _above: dict[Path, _Repository | None] = field(default_factory=dict)
+    _above: dict[Path, _GitIndex | None] = field(default_factory=dict)
 
     def has(self, path: Path, status: os.stat_result) -> bool | None:
         """Whether git has the file as it is: False for one that it doesn't track or that was edited; None: no git.
@@ -67,7 +67,7 @@ class Repositories:
         repository = self._of(path.parent)
         return None if repository is None else repository.has(path, status)
 
-    def _of(self, directory: Path) -> _Repository | None:
+    def _of(self, directory: Path) -> _GitIndex | None:
         if directory not in self._above:
             if os.path.lexists(directory / ".git"):
                 self._above[directory] = _read_repository(directory)
@@ -76,7 +76,7 @@ class Repositories:
         return self._above[directory]
 
 
-def _read_repository(root: Path) -> _Repository | None:
+def _read_repository(root: Path) -> _GitIndex | None:
     """The repository of a work tree; None where it can't be understood (a split index, a newer version)."""
     try:
         folder = root / ".git"
@@ -87,7 +87,7 @@ def _read_repository(root: Path) -> _Repository | None:
         entries = dict(_entries(index.read_bytes(), _oid_size(folder)))
     except (OSError, ValueError, struct.error, IndexError):
         return None
-    return _Repository(root=root, entries=entries, written_ns=written)
+    return _GitIndex(root=root, entries=entries, written_ns=written)
 
 
 def _oid_size(folder: Path) -> int:
@@ -96,7 +96,7 @@ def _oid_size(folder: Path) -> int:
     return 32 if config.is_file() and _SHA256.search(config.read_bytes()) else 20
 
 
-def _entries(data: bytes, oid_size: int) -> Iterator[tuple[bytes, _Entry]]:
+def _entries(data: bytes, oid_size: int) -> Iterator[tuple[bytes, _IndexEntry]]:
     """Each path of the index and its entry; without those of an unfinished merge."""
     magic, version, count = _HEADER.unpack_from(data)
     if magic != b"DIRC" or version not in (2, 3, 4):
@@ -117,7 +117,7 @@ def _entries(data: bytes, oid_size: int) -> Iterator[tuple[bytes, _Entry]]:
         path = kept + data[at:end]
         at = end + 1 if version == 4 else begin + (end - begin + 8) // 8 * 8
         if not flags & _STAGE:
-            yield path, _Entry(oid=oid, mtime_ns=seconds * 1_000_000_000 + nanoseconds, size=size)
+            yield path, _IndexEntry(oid=oid, mtime_ns=seconds * 1_000_000_000 + nanoseconds, size=size)
     if data[at : at + 4] == b"link":  # a split index: most of it is in another file
         raise ValueError("a split index")
 

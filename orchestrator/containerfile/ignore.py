@@ -30,7 +30,7 @@ class Pattern:
 
 
 @dataclass(frozen=True)
-class Rules:
+class IgnoreRules:
     """The patterns of one file, in order. Paths are relative to the context, with '/', without a leading one."""
 
     patterns: tuple[Pattern, ...] = ()
@@ -57,7 +57,7 @@ class Rules:
         )
 
 
-def load_rules(context: Path) -> tuple[Rules, Path | None]:
+def load_rules(context: Path) -> tuple[IgnoreRules, Path | None]:
     """The rules in force for a context directory, and the file they are from (None: no such file, all kept)."""
     for name in IGNORE_FILES:
         path = context / name
@@ -68,7 +68,7 @@ def load_rules(context: Path) -> tuple[Rules, Path | None]:
         except OSError as error:
             raise UsageError(f"{path} can't be read: {error.strerror}", remedy="make it readable") from error
         return parse_rules(text, str(path)), path
-    return Rules(), None
+    return IgnoreRules(), None
 
 
 def left_out_by(context: Path) -> Callable[[str], str]:
@@ -77,7 +77,7 @@ def left_out_by(context: Path) -> Callable[[str], str]:
     A directory is left out when nothing below it can be kept. UsageError as of `load_rules`.
     """
     # A context that isn't there is said elsewhere. isdir: Path.is_dir raises for a name that is too long.
-    rules, file = load_rules(context) if os.path.isdir(context) else (Rules(), None)  # noqa: PTH112
+    rules, file = load_rules(context) if os.path.isdir(context) else (IgnoreRules(), None)  # noqa: PTH112
 
     def answer(path: str) -> str:
         if file is None or not rules.ignored(path):
@@ -88,7 +88,7 @@ def left_out_by(context: Path) -> Callable[[str], str]:
     return answer
 
 
-def parse_rules(text: str, file: str = ".dockerignore") -> Rules:
+def parse_rules(text: str, file: str = ".dockerignore") -> IgnoreRules:
     """Parse an ignore file's text. UsageError naming file and line for a pattern that means nothing."""
     patterns = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -111,7 +111,7 @@ def parse_rules(text: str, file: str = ".dockerignore") -> Rules:
         except re.error as error:
             raise _bad(file, number, line) from error
         patterns.append(Pattern(matches=matches, parts=tuple(cleaned.split("/")), negated=negated))
-    return Rules(tuple(patterns))
+    return IgnoreRules(tuple(patterns))
 
 
 def _bad(file: str, number: int, line: str) -> UsageError:

@@ -9,7 +9,7 @@ git keeps no times: a clone's files have the order in which git happened to writ
 has them are of one age, unless a file of the user's own (untracked, or edited) is between them.
 
 No engine looks at times when it compares a COPY with its cache (same page), so a source that was touched would be taken
-from it with its old time. The key of an order (see `Order`) is therefore copied first.
+from it with its old time. The key of an order (see `TimeOrder`) is therefore copied first.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _HEAD = 8000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class TimeOrder:
     """`times` by path, in seconds since 1970; `key` is the same for orders that no build tool tells apart."""
 
     times: Mapping[str, int]
     key: str
 
 
-def order_of(files: Iterable[tuple[str, Path]]) -> Order:
+def order_of(files: Iterable[tuple[str, Path]]) -> TimeOrder:
     """The order of files, given as path in the context and absolute path here. OSError for one that can't be read."""
     repositories = Repositories()
     when: dict[str, int] = {}
@@ -55,7 +55,7 @@ def order_of(files: Iterable[tuple[str, Path]]) -> Order:
     ranks = _ranks(when, as_in_git)
     # Without git nobody knows what is a product. A copy of sources that lost their times must find the layers of the
     # first, so only what isn't text counts: objects, libraries, programs.
-    return Order(
+    return TimeOrder(
         times={name: MTIME + rank for name, rank in ranks.items()},
         key=_key(_ranks(when, as_in_git | texts) if texts else ranks),
     )

@@ -36,17 +36,17 @@ _MAX = 16 * 1024 * 1024
 def names_of_ours(directory: Path, entries: Sequence[os.DirEntry[str]]) -> set[str]:
     """Which of a directory's entries are files and directories of ours."""
     names = {entry.name for entry in entries}
-    found = {name for name in names if is_temporary(name)}
+    ours = {name for name in names if is_temporary(name)}
     for built in _built(directory, names):
-        found |= {built + end for end in OUTPUTS}
+        ours |= {built + end for end in OUTPUTS}
     for entry in entries:
         path = directory / entry.name
         if entry.is_dir(follow_symlinks=False):
             if _is_rendered(path):
-                found |= {entry.name, f"{entry.name}.ca.crt"}
+                ours |= {entry.name, f"{entry.name}.ca.crt"}
         elif _is_project_lock(path, names) or (entry.name.endswith(_EXPORTS) and is_export(path)):
-            found.add(entry.name)
-    return found & names
+            ours.add(entry.name)
+    return ours & names
 
 
 def has_our_containerfile(directory: Path) -> bool:

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from orchestrator import __version__
 from orchestrator.network import CA_SECRET, SSH_MOUNT
-from orchestrator.plan.model import Plan
+from orchestrator.plan.plan import Plan
 from orchestrator.resources import CONTAINERFILES, SCRIPTS
 
 COPIED_SCRIPTS = ("stage-tree.sh", "stage-elf.sh", "sbom-records.sh", "pack-ops.sh")
@@ -22,20 +22,20 @@ def render_containerfile(plan: Plan, *, mounts: bool = True, ssh: str = SSH_MOUN
 
     `ssh` is the engine's own mount of the ssh agent (`EngineInfo.ssh`).
     """
-    return _rendered("Containerfile.j2", plan, mounts, ssh)
+    return _render("Containerfile.j2", plan, mounts, ssh)
 
 
 def render_shim(plan: Plan, *, mounts: bool = True) -> str:
     """A Containerfile of the shim's stage alone."""
-    return _rendered("shim.Containerfile.j2", plan, mounts, SSH_MOUNT)
+    return _render("shim.Containerfile.j2", plan, mounts, SSH_MOUNT)
 
 
 def render_program(plan: Plan) -> str:
     """The stage `program` alone: what decides, with the files that it copies, what it gives."""
-    return _rendered("program.Containerfile.j2", plan, True, SSH_MOUNT)
+    return _render("program.Containerfile.j2", plan, True, SSH_MOUNT)
 
 
-def _rendered(template: str, plan: Plan, mounts: bool, ssh: str) -> str:
+def _render(template: str, plan: Plan, mounts: bool, ssh: str) -> str:
     environment = Environment(
         loader=FileSystemLoader(CONTAINERFILES),
         undefined=StrictUndefined,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.containerfile.caches import NINJA_LOG, is_cache
-from orchestrator.containerfile.ignore import IGNORE_FILES, Rules, load_rules
+from orchestrator.containerfile.ignore import IGNORE_FILES, IgnoreRules, load_rules
 from orchestrator.containerfile.members import Member, scan, status_of
 from orchestrator.containerfile.order import MTIME
 from orchestrator.containerfile.ours import is_temporary, names_of_ours
@@ -46,15 +46,15 @@ class Walk:
     def __post_init__(self) -> None:
         prefix = self.tree.prefix.strip("/")
         self._prefix = f"{prefix}/" if prefix else ""
-        self._rules, self._file = load_rules(self.tree.source) if self.tree.ignore_file else (Rules(), None)
+        self._rules, self._file = load_rules(self.tree.source) if self.tree.ignore_file else (IgnoreRules(), None)
         self._excluded = {path.resolve() for path in self.tree.exclude}
 
     def members(self) -> Iterator[Member]:
         """The tree's members, parents first. UsageError for what can't be read."""
         if self._prefix:
             yield Member(path=self._prefix[:-1], kind="dir")
-        found, _ = self._visit(self.tree.source.resolve(), "", "")
-        yield from found
+        members, _ = self._visit(self.tree.source.resolve(), "", "")
+        yield from members
         if self.caches:
             self.say(self._about_caches())
 
@@ -74,7 +74,7 @@ class Walk:
         entries = scan(directory)
         ours = {entry.name for entry in entries if is_temporary(entry.name)}
         ours |= names_of_ours(directory, entries) if self.tree.sources else set()
-        found: list[Member] = []
+        members: list[Member] = []
         had_ours = bool(ours)
         for entry in entries:
             path, name = directory / entry.name, above + entry.name
@@ -82,11 +82,11 @@ class Walk:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 below, had = self._directory(path, name, cache)
-                found += below
+                members += below
                 had_ours = had_ours or had
             elif self._keeps_file(name, entry, cache):
-                found += self._leaf(name, path, entry)
-        return found, had_ours
+                members += self._leaf(name, path, entry)
+        return members, had_ours
 
     def _directory(self, path: Path, name: str, cache: str) -> tuple[list[Member], bool]:
         ignored = self._rules.ignored(name)

@@ -24,7 +24,7 @@ def matcher(pattern: str) -> Matcher:
     whole = re.compile("".join(_regex(tokens)), re.DOTALL)
     if _is_plain(tokens):
         return lambda path, least: any(whole.fullmatch(path, 0, end) for end in _ends(path, least))
-    return _Places(tokens).match
+    return _Automaton(tokens).match
 
 
 def _ends(path: str, least: int) -> Iterator[int]:
@@ -70,7 +70,7 @@ def _one_of(token: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _State:
     """Where a match can stand: `takes` a character and goes on to `then`, or stays. `skip`: also at these places."""
 
     takes: Callable[[str], bool] | None = None
@@ -78,46 +78,46 @@ class _Place:
     skip: tuple[int, ...] = ()
 
 
-class _Places:
+class _Automaton:
     """A pattern as a list of places; a path is read once, with the set of all places where the match can stand."""
 
     def __init__(self, tokens: list[str]) -> None:
-        self._places: list[_Place] = []
+        self._states: list[_State] = []
         for number, token in enumerate(tokens):
-            here = len(self._places)
+            here = len(self._states)
             if token.startswith("**") and number == len(tokens) - 1:
-                self._places.append(_Place(stays=_anything, skip=(here + 1,)))
+                self._states.append(_State(stays=_anything, skip=(here + 1,)))
             elif token.startswith("**"):  # nothing, or anything up to a slash
-                self._places.append(_Place(skip=(here + 1, here + 2)))
-                self._places.append(_Place(stays=_anything, takes=_slash))
+                self._states.append(_State(skip=(here + 1, here + 2)))
+                self._states.append(_State(stays=_anything, takes=_slash))
             elif token == "*":
-                self._places.append(_Place(stays=_no_slash, skip=(here + 1,)))
+                self._states.append(_State(stays=_no_slash, skip=(here + 1,)))
             else:
-                self._places.append(_Place(takes=_taker(token)))
+                self._states.append(_State(takes=_taker(token)))
 
     def match(self, path: str, least: int) -> bool:
         """A `Matcher`, in time proportional to the path's length times the pattern's."""
         standing = self._closed({0})
         for position, character in enumerate(path):
-            if character == "/" and position >= max(least, 1) and len(self._places) in standing:
+            if character == "/" and position >= max(least, 1) and len(self._states) in standing:
                 return True
             after = set()
             for number in standing:
-                place = self._places[number] if number < len(self._places) else _Place()
-                if place.takes is not None and place.takes(character):
+                state = self._states[number] if number < len(self._states) else _State()
+                if state.takes is not None and state.takes(character):
                     after.add(number + 1)
-                if place.stays is not None and place.stays(character):
+                if state.stays is not None and state.stays(character):
                     after.add(number)
             if not after:
                 return False
             standing = self._closed(after)
-        return len(self._places) in standing
+        return len(self._states) in standing
 
     def _closed(self, standing: set[int]) -> set[int]:
         left = list(standing)
         while left:
             number = left.pop()
-            for skipped in self._places[number].skip if number < len(self._places) else ():
+            for skipped in self._states[number].skip if number < len(self._states) else ():
                 if skipped not in standing:
                     standing.add(skipped)
                     left.append(skipped)

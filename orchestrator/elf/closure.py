@@ -205,14 +205,14 @@ class GuestLoader:
         """RPATH directories (musl: RUNPATH too) of the asking object and of all who led to it."""
         if by.facts.runpath and not self.musl:
             return []
-        found: list[str] = []
+        directories: list[str] = []
         asker: _Object | None = by
         while asker is not None:
-            found += self._paths(asker.facts.rpath or (asker.facts.runpath if self.musl else ""), asker.path)
+            directories += self._paths(asker.facts.rpath or (asker.facts.runpath if self.musl else ""), asker.path)
             asker = asker.loader
         if self._main is not None:
-            found += self._paths(self._main.facts.rpath, self._main.path)
-        return found
+            directories += self._paths(self._main.facts.rpath, self._main.path)
+        return directories
 
     def _paths(self, text: str, path: str) -> tuple[str, ...]:
         return _split(self._expand(text, path))

@@ -141,7 +141,7 @@ def is_elf(start: bytes) -> bool:
 def read_elf(stream: BinaryIO) -> ElfFacts:
     """The facts of the ELF file in a seekable stream, which is left open. ElfError when it can't be read."""
     try:
-        facts = _Reader(ELFFile(cast("BinaryIO", _View(stream)))).facts()
+        facts = _ElfReader(ELFFile(cast("BinaryIO", _View(stream)))).facts()
         return replace(facts, alignment=min(_section_alignment(stream), facts.alignment)) if facts.native else facts
     except _PARSER_ERRORS as error:
         raise ElfError(f"damaged ELF file: {type(error).__name__}: {str(error)[:120]}") from error
@@ -159,7 +159,7 @@ def _section_alignment(stream: BinaryIO) -> int:
     return max((alignment for flags, alignment in sections if flags & _SECTION_LOADED), default=1)
 
 
-class _Reader:
+class _ElfReader:
     """One pass over the program headers, then over the dynamic section by way of them."""
 
     def __init__(self, elf: ELFFile) -> None:
@@ -240,9 +240,9 @@ class _Reader:
         return values[0] if values else None
 
     def _offset(self, address: int) -> int:
-        for each in self._loads:
-            if each.address <= address < each.address + each.file_size:
-                return each.offset + address - each.address
+        for segment in self._loads:
+            if segment.address <= address < segment.address + segment.file_size:
+                return segment.offset + address - segment.address
         raise ElfError("damaged ELF file: a table lies outside what is loaded")
 
     def _string(self, index: int) -> str:
@@ -277,17 +277,17 @@ class _Reader:
             offset += record[following]
 
     def _versions_needed(self) -> dict[str, tuple[str, ...]]:
-        found: dict[str, tuple[str, ...]] = {}
+        needed: dict[str, tuple[str, ...]] = {}
         address, count = self._first("DT_VERNEED"), self._first("DT_VERNEEDNUM")
         if address is None or count is None:
-            return found
+            return needed
         layouts = self._elf.structs
         for offset, file in self._chain(layouts.Elf_Verneed, self._offset(address), count, "vn_next"):
             parts = self._chain(layouts.Elf_Vernaux, offset + file["vn_aux"], file["vn_cnt"], "vna_next")
             names = [self._string(part["vna_name"]) for _, part in parts if not part["vna_flags"] & _VERSION_WEAK]
             name = self._string(file["vn_file"])
-            found[name] = (*found.get(name, ()), *names)
-        return found
+            needed[name] = (*needed.get(name, ()), *names)
+        return needed
 
     def _versions_defined(self) -> Iterator[str]:
         address, count = self._first("DT_VERDEF"), self._first("DT_VERDEFNUM")
@@ -314,7 +314,7 @@ def default_directories(loader: BinaryIO) -> tuple[str, ...]:
     data = loader.read(_LOADER_SIZE)
     if _MUSL_DIRECTORIES in data:
         return tuple(_MUSL_DIRECTORIES.decode().split(":"))
-    found = _GLIBC_DIRECTORIES.search(data)
-    if found is None:
+    match = _GLIBC_DIRECTORIES.search(data)
+    if match is None:
         return _UNKNOWN_LOADER
-    return tuple(part.decode().rstrip("/") for part in found.group().split(b"\0") if part)
+    return tuple(part.decode().rstrip("/") for part in match.group().split(b"\0") if part)

@@ -38,19 +38,19 @@ def _imported(stream: BinaryIO, wanted: Collection[str] | None) -> frozenset[str
     if not {_STRTAB, _SYMTAB, _STRSZ} <= tags.keys():
         return frozenset()
     names = _at_address(stream, loads, tags[_STRTAB], tags[_STRSZ])
-    places = None
+    names_by_offset = None
     if wanted is not None:
-        places = {at: name for name in wanted for at in _places(names, name.encode() + b"\0")}
-        if not places:
+        names_by_offset = {at: name for name in wanted for at in _name_offsets(names, name.encode() + b"\0")}
+        if not names_by_offset:
             return frozenset()  # most files: their symbols, which may be many, need no look
     ends = [value for tag, value in tags.items() if tag in _ADDRESSES and value > tags[_SYMTAB]]
     size = min(ends, default=tags[_SYMTAB] + _LARGEST_TABLE) - tags[_SYMTAB]
     table = _at_address(stream, loads, tags[_SYMTAB], size)
     whole = memoryview(table)[: len(table) // _SYMBOL.size * _SYMBOL.size]
     imports = {name for name, _, _, section, _, _ in _SYMBOL.iter_unpack(whole) if not section and name}
-    if places is None:
+    if names_by_offset is None:
         return frozenset(_text(names, at) for at in imports)
-    return frozenset(places[at] for at in imports & places.keys())
+    return frozenset(names_by_offset[at] for at in imports & names_by_offset.keys())
 
 
 def _segments(stream: BinaryIO) -> tuple[list[tuple[int, int, int]], tuple[int, int] | None]:
@@ -95,7 +95,7 @@ def _text(names: bytes, at: int) -> str:
     return names[at : end if end >= 0 else at + _LONGEST_NAME].decode("utf-8", "replace")
 
 
-def _places(names: bytes, name: bytes) -> Iterator[int]:
+def _name_offsets(names: bytes, name: bytes) -> Iterator[int]:
     """Where a symbol of this name may point: linkers store a name that ends another one inside that."""
     at = names.find(name)
     while at >= 0:

@@ -15,15 +15,15 @@ _MAX_SIZE: Final = 4 * 1024 * 1024
 def read_ld_cache(stream: BinaryIO) -> dict[str, str]:
     """Library name → path, for 64-bit libraries of the baseline; empty when it is no cache of the new format."""
     data = stream.read(_MAX_SIZE)
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     if len(data) < _HEADER.size or not data.startswith(_MAGIC):
-        return found
+        return paths
     count = _HEADER.unpack_from(data)[1]
     for number in range(min(count, (len(data) - _HEADER.size) // _ENTRY.size)):
         flags, name, path, _, hardware = _ENTRY.unpack_from(data, _HEADER.size + number * _ENTRY.size)
         if flags == _X86_64 and not hardware:
-            found.setdefault(_text(data, name), _text(data, path))
-    return found
+            paths.setdefault(_text(data, name), _text(data, path))
+    return paths
 
 
 def _text(data: bytes, offset: int) -> str:

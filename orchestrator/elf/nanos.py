@@ -54,9 +54,9 @@ class Kernel:
         """The kernel that an image's root attributes speak of; ops and the native packer write NANOS_VERSION."""
         environment = attributes.get("environment")
         text = environment.get("NANOS_VERSION") if isinstance(environment, dict) else None
-        found = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", text) if isinstance(text, str) else None
+        match = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", text) if isinstance(text, str) else None
         return cls(
-            version=(int(found[1]), int(found[2]), int(found[3])) if found else None,
+            version=(int(match[1]), int(match[2]), int(match[3])) if match else None,
             static_map="static_map_program" in attributes or "ltrace" in attributes,
             random="noaslr" not in attributes,
         )
@@ -68,7 +68,7 @@ class Kernel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class LoadProblem:
     """What a file loses when this kernel loads it. `code` is stable; `message` goes after the file's path."""
 
     code: str
@@ -82,7 +82,7 @@ class _Fault:
     is one for a program's loader too. Only 0.1.51 was run; of the others the sources were read.
     """
 
-    find: Callable[[ElfFacts, Kernel], Iterator[Problem]]
+    find: Callable[[ElfFacts, Kernel], Iterator[LoadProblem]]
     loader: bool = True
     since: Version = (0, 1, 48)  # it maps programs page by page; before, it read them as a whole
     mended: Version | None = None
@@ -93,7 +93,7 @@ class _Fault:
         return self.since <= kernel.version and (self.mended is None or kernel.version < self.mended)
 
 
-def loaded_by_kernel(loader: GuestLoader, attributes: Mapping[str, object]) -> Iterator[Finding]:
+def check_kernel_loading(loader: GuestLoader, attributes: Mapping[str, object]) -> Iterator[Finding]:
     """Errors: what the two files that an image's kernel loads, the program and its loader, lose by that; `attributes`
     are the image's root attributes."""
     kernel = Kernel.of(attributes)
@@ -104,14 +104,14 @@ def loaded_by_kernel(loader: GuestLoader, attributes: Mapping[str, object]) -> I
                 yield error(problem.code, f"{path}: {problem.message}", problem.remedy)
 
 
-def load_problems(facts: ElfFacts, kernel: Kernel, *, loader: bool = False) -> Iterator[Problem]:
+def load_problems(facts: ElfFacts, kernel: Kernel, *, loader: bool = False) -> Iterator[LoadProblem]:
     """What goes wrong when `kernel` itself loads this file: a program, or a program's loader."""
     for fault in _FAULTS:
         if fault.concerns(kernel) and (fault.loader or not loader):
             yield from fault.find(facts, kernel)
 
 
-def _shared_page(facts: ElfFacts, kernel: Kernel) -> Iterator[Problem]:
+def _shared_page(facts: ElfFacts, kernel: Kernel) -> Iterator[LoadProblem]:
     if kernel.static_map:  # a last page with .bss is copied then
         return
     for first in facts.segments:
@@ -124,7 +124,7 @@ def _shared_page(facts: ElfFacts, kernel: Kernel) -> Iterator[Problem]:
             lost = min(other.offset + other.file_size, page_end) - start
             if other is first or lost <= 0:
                 continue
-            yield Problem(
+            yield LoadProblem(
                 code="elf-page-shared",
                 message=f"its segments at {first.address:#x} and {other.address:#x} share a page of the file, and"
                 f" {kernel.words} zeroes it behind the first one's end: the second loses {lost} bytes, from"
@@ -133,13 +133,13 @@ def _shared_page(facts: ElfFacts, kernel: Kernel) -> Iterator[Problem]:
             )
 
 
-def _missing_page(facts: ElfFacts, kernel: Kernel) -> Iterator[Problem]:
+def _missing_page(facts: ElfFacts, kernel: Kernel) -> Iterator[LoadProblem]:
     if kernel.static_map:
         return
     for segment in facts.segments:
         inside = segment.address % PAGE
         if not segment.file_size and inside + segment.memory_size > _page_up(segment.memory_size):
-            yield Problem(
+            yield LoadProblem(
                 code="elf-bss-cut",
                 message=f"its segment at {segment.address:#x} has no bytes in the file and starts within a page:"
                 f" {kernel.words} maps one page too few for its {segment.memory_size} bytes",
@@ -147,12 +147,12 @@ def _missing_page(facts: ElfFacts, kernel: Kernel) -> Iterator[Problem]:
             )
 
 
-def _overlap(facts: ElfFacts, kernel: Kernel) -> Iterator[Problem]:
+def _overlap(facts: ElfFacts, kernel: Kernel) -> Iterator[LoadProblem]:
     taken: list[tuple[int, int]] = []
     for segment in facts.segments:
         start, end = _mapped(segment, kernel)
         if any(start < other_end and other_start < end for other_start, other_end in taken):
-            yield Problem(
+            yield LoadProblem(
                 code="elf-segments-overlap",
                 message=f"its segment at {segment.address:#x} lies in a page of another one:"
                 f" {kernel.words} maps no page twice and says 'failed to allocate vmap'",
@@ -169,36 +169,36 @@ def _mapped(segment: Segment, kernel: Kernel) -> tuple[int, int]:
     return start, max(_page_up(segment.address + segment.file_size), _page_up(segment.address + segment.memory_size))
 
 
-def _too_high(facts: ElfFacts, kernel: Kernel) -> Iterator[Problem]:
-    end = max((each.address + each.memory_size for each in facts.segments), default=0)
+def _too_high(facts: ElfFacts, kernel: Kernel) -> Iterator[LoadProblem]:
+    end = max((segment.address + segment.memory_size for segment in facts.segments), default=0)
     if facts.type == "ET_DYN":
         end += _PIE_BASE + (_PIE_RANDOM if kernel.random else 0)
     if end <= _LIMIT:
         return
-    yield Problem(
+    yield LoadProblem(
         code="elf-too-high",
         message=f"its memory may reach {end / (1 << 30):.1f} GiB; {kernel.words} loads programs below 3 GiB",
         remedy="allocate large tables when the program runs, or link it to a lower address",
     )
 
 
-def _headers_late(facts: ElfFacts, kernel: Kernel) -> Iterator[Problem]:
+def _headers_late(facts: ElfFacts, kernel: Kernel) -> Iterator[LoadProblem]:
     end = facts.headers[1]
     if end > PAGE and not kernel.static_map:
-        yield Problem(
+        yield LoadProblem(
             code="elf-headers-late",
             message=f"its program headers end at byte {end}; {kernel.words} reads the file's first {PAGE}",
             remedy=_LINK_AGAIN,
         )
 
 
-def _headers_elsewhere(facts: ElfFacts, kernel: Kernel) -> Iterator[Problem]:
+def _headers_elsewhere(facts: ElfFacts, kernel: Kernel) -> Iterator[LoadProblem]:
     start, end = facts.headers
-    lowest = min((each.address for each in facts.segments), default=0)
+    lowest = min((segment.address for segment in facts.segments), default=0)
     holder = next((s for s in facts.segments if s.offset <= start and end <= s.offset + s.file_size), None)
     # Only a C library asks where they are: the loader's, and a static program's, for PT_DYNAMIC and PT_TLS.
     if holder is not None and holder.address - holder.offset != lowest and (facts.interpreter or facts.tls):
-        yield Problem(
+        yield LoadProblem(
             code="elf-headers-elsewhere",
             message=f"its program headers lie at {holder.address + start - holder.offset:#x};"
             f" {kernel.words} tells the program {lowest + start:#x}",
@@ -206,11 +206,11 @@ def _headers_elsewhere(facts: ElfFacts, kernel: Kernel) -> Iterator[Problem]:
         )
 
 
-def _read_only_bss(facts: ElfFacts, kernel: Kernel) -> Iterator[Problem]:
+def _read_only_bss(facts: ElfFacts, kernel: Kernel) -> Iterator[LoadProblem]:
     for segment in facts.segments:
         tail = (segment.address + segment.file_size) % PAGE
         if segment.file_size and segment.memory_size > segment.file_size and tail and not segment.writable:
-            yield Problem(
+            yield LoadProblem(
                 code="elf-bss-read-only",
                 message=f"its segment at {segment.address:#x} can't be written to and has .bss:"
                 f" {kernel.words} zeroes that through the program's own mapping, and faults",
@@ -218,11 +218,11 @@ def _read_only_bss(facts: ElfFacts, kernel: Kernel) -> Iterator[Problem]:
             )
 
 
-def _alignment(facts: ElfFacts, kernel: Kernel) -> Iterator[Problem]:
+def _alignment(facts: ElfFacts, kernel: Kernel) -> Iterator[LoadProblem]:
     wanted = facts.alignment
     if facts.type != "ET_DYN" or wanted <= PAGE or (not kernel.random and _PIE_BASE % wanted == 0):
         return
-    yield Problem(
+    yield LoadProblem(
         code="elf-alignment",
         message=f"it holds a variable that is aligned to {wanted} bytes, which {kernel.words} doesn't heed:"
         f" it places a position-independent program at any multiple of {PAGE}",

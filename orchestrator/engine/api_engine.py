@@ -15,8 +15,8 @@ from orchestrator import files
 from orchestrator.engine.archive import ArchiveStream
 from orchestrator.engine.base import Container, ContainerRequest, EngineInfo, Leftover
 from orchestrator.engine.container import ApiContainer, create_body, is_rootless
-from orchestrator.engine.docker_api import Api, ApiError, Gone, GoneError, reference_path
-from orchestrator.engine.interrupts import held_back
+from orchestrator.engine.docker_api import Api, ApiError, ConnectionFault, GoneError, reference_path
+from orchestrator.engine.interrupts import hold_back
 from orchestrator.engine.logins import auth_header, find_login
 from orchestrator.engine.reasons import image_error
 from orchestrator.errors import BuildStepError, EngineError, InputError
@@ -102,7 +102,7 @@ class ApiEngine:
         except ApiError as error:
             raise image_error(reference, error.said, login) from error
         except GoneError as error:
-            if error.reason is not Gone.TIMEOUT:
+            if error.reason is not ConnectionFault.TIMEOUT:
                 raise
             raise image_error(reference, f"timeout: nothing for {PULL_IDLE:g} s") from error
 
@@ -129,7 +129,7 @@ class ApiEngine:
         """Write an image to the new file `target`, as an archive that `load` takes."""
         with (
             self._api.get_stream(f"/images/{reference_path(image)}/get", params={}) as chunks,
-            files.new(target) as sink,
+            files.create(target) as sink,
         ):
             for chunk in chunks:
                 sink.write(chunk)
@@ -164,7 +164,7 @@ class ApiEngine:
         body = {"Image": image, "Cmd": ["/never-started"], "Labels": {LABEL: build_id}}
         # Podman that is told to remove a container while it creates it takes its storage away and keeps the rest, and
         # its list of containers is an error from then on (4.3.1). So an interrupt waits until the engine has answered.
-        with held_back() as let_through:
+        with hold_back() as let_through:
             try:
                 self._api.json("POST", "/containers/create", params={"name": name}, body=body)
                 # Docker locks the container for as long as the archive's connection is open: opened and closed here.
@@ -194,7 +194,7 @@ class ApiEngine:
     def open_container(self, request: ContainerRequest) -> Iterator[Container]:
         """A container that is made, can be started, and is removed at the end."""
         name = f"orchestrator-{secrets.token_hex(8)}"
-        with held_back() as let_through:  # as in `open_archive`
+        with hold_back() as let_through:  # as in `open_archive`
             try:
                 self._create(request, name, rootless=is_rootless(self._api.json("GET", "/info")))
                 with let_through():
@@ -211,7 +211,7 @@ class ApiEngine:
     def leftovers(self) -> list[Leftover]:
         """Containers and images with our label, layers that builds keep as a cache included, newest first."""
         query = {"all": True, "filters": {"label": [LABEL]}}
-        found = [
+        leftovers = [
             Leftover(
                 kind="container",
                 id=str(item["Id"]),
@@ -222,7 +222,7 @@ class ApiEngine:
         ]
         for item in self._images(query):
             names = [name for name in item.get("RepoTags") or [] if name != "<none>:<none>"]
-            found.append(
+            leftovers.append(
                 Leftover(
                     kind="image",
                     id=_sha(str(item["Id"])),
@@ -231,7 +231,7 @@ class ApiEngine:
                     size=int(item.get("Size") or 0),
                 )
             )
-        return found
+        return leftovers
 
     def _images(self, query: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Podman fails to list its images when one of them goes meanwhile, as when another build ends: again then."""
@@ -251,7 +251,7 @@ class ApiEngine:
     def _remove(self, kind: str, name: str) -> None:
         params: dict[str, Any] = {"force": True, **({"v": True} if kind == "containers" else {"noprune": True})}
         try:
-            with held_back():
+            with hold_back():
                 self._api.json("DELETE", f"/{kind}/{reference_path(name)}", params=params)
         except ApiError as error:
             if error.status != 404:

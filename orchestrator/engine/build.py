@@ -40,7 +40,7 @@ def build_parameters(request: BuildRequest) -> dict[str, Any]:
     }
 
 
-def counted(chunks: Iterable[bytes], emit: Emit) -> Iterator[bytes]:
+def count_sent(chunks: Iterable[bytes], emit: Emit) -> Iterator[bytes]:
     """`chunks`, with events that say how much has been sent. The step begins when the engine takes the first."""
     began, sent, told = time.monotonic(), 0, 0.0
     emit(StepStarted(id=CONTEXT_STEP, stage="context", title="send the build context"))
@@ -66,14 +66,14 @@ def mask_of(request: BuildRequest) -> Mask:
 
 def logins_of(request: BuildRequest) -> dict[str, Login]:
     """Logins for the registries of the request's images, by registry."""
-    found = (find_login(image) for image in request.images)
-    return {login.registry: login for login in found if login is not None}
+    logins = (find_login(image) for image in request.images)
+    return {login.registry: login for login in logins if login is not None}
 
 
 def exit_status(text: str) -> int | None:
     """The exit status that an engine's error names, if any."""
-    found = _EXIT.findall(text)
-    return int(found[-1]) if found else None  # the last: the step's own text, which may say the same, comes first
+    statuses = _EXIT.findall(text)
+    return int(statuses[-1]) if statuses else None  # the last: the step's own text, which may say the same, comes first
 
 
 def engine_fault(engine: str, instruction: str, problem: str) -> EngineError | None:
@@ -147,7 +147,7 @@ def engine_gone(info: EngineInfo, error: GoneError) -> EngineError:
     return EngineError(f"{name} went away during the build ({error.message})", remedy=remedy)
 
 
-def no_image(info: EngineInfo) -> NoReturn:
+def raise_no_image(info: EngineInfo) -> NoReturn:
     """The stream of a build ended without an error and without an image."""
     raise EngineError(
         f"{info.kind} at {info.endpoint} ended the build without an image; it may have been stopped",

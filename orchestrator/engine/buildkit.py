@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.engine.build import base_error, build_error, engine_fault, exit_status, step_failed
-from orchestrator.engine.buildkit_trace import Trace, TraceError, Vertex, decode
+from orchestrator.engine.buildkit_trace import BuildKitTrace, TraceError, Vertex, decode
 from orchestrator.engine.steps import Step, Steps
 from orchestrator.errors import EngineError, OrchestratorError
 
@@ -53,7 +53,7 @@ class BuildKitLog:
             return fault
         return step_failed(step, step.title, step.error, status)
 
-    def _trace(self, trace: Trace) -> None:
+    def _trace(self, trace: BuildKitTrace) -> None:
         for vertex in trace.vertices:
             if vertex.started is not None:
                 self._vertex(vertex)

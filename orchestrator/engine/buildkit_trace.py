@@ -31,7 +31,7 @@ class Vertex:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Log:
+class VertexLog:
     """Bytes that a step wrote to its stdout (`stream` 1) or stderr (2)."""
 
     vertex: str
@@ -40,14 +40,14 @@ class Log:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trace:
+class BuildKitTrace:
     """One StatusResponse."""
 
     vertices: tuple[Vertex, ...] = ()
-    logs: tuple[Log, ...] = ()
+    logs: tuple[VertexLog, ...] = ()
 
 
-def decode(data: bytes) -> Trace:
+def decode(data: bytes) -> BuildKitTrace:
     """Decode one StatusResponse; unknown fields are skipped. TraceError when it isn't one."""
     from google.protobuf.message import DecodeError
 
@@ -59,9 +59,9 @@ def decode(data: bytes) -> Trace:
         message = StatusResponse.FromString(data)
     except DecodeError as error:
         raise TraceError(str(error)) from error
-    return Trace(
-        vertices=tuple(_vertex(each) for each in message.vertexes),
-        logs=tuple(Log(vertex=_text(each.vertex), data=each.msg, stream=each.stream) for each in message.logs),
+    return BuildKitTrace(
+        vertices=tuple(_vertex(vertex) for vertex in message.vertexes),
+        logs=tuple(VertexLog(vertex=_text(log.vertex), data=log.msg, stream=log.stream) for log in message.logs),
     )
 
 

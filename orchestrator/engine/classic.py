@@ -28,8 +28,8 @@ class ClassicLog:
     def feed(self, message: Mapping[str, Any]) -> None:
         """One message of the stream."""
         text = str(message.get("stream", ""))
-        if found := _STEP.fullmatch(text.rstrip("\n")):
-            self._begin(found[1], found[2])
+        if match := _STEP.fullmatch(text.rstrip("\n")):
+            self._begin(match[1], match[2])
         elif text.startswith("Successfully built "):
             self._end()
         elif self._current is not None and not self._current.ended:
@@ -50,8 +50,8 @@ class ClassicLog:
 
     def _begin(self, number: str, title: str) -> None:
         self._end()
-        if found := _FROM.fullmatch(title):
-            self._stage = found["name"] or f"stage-{self._stages}"  # BuildKit's name for one without a name
+        if match := _FROM.fullmatch(title):
+            self._stage = match["name"] or f"stage-{self._stages}"  # BuildKit's name for one without a name
             self._stages += 1
         self._current = self._steps.start(number, stage=self._stage, title=title)
 

@@ -46,7 +46,7 @@ def create_body(request: ContainerRequest, *, rootless: bool) -> dict[str, Any]:
     if request.devices:
         # Nodes, not the nvidia runtime: that would lay the driver's libraries over those of the image's tree.
         host["Devices"] = [
-            {"PathOnHost": each, "PathInContainer": each, "CgroupPermissions": "rw"} for each in request.devices
+            {"PathOnHost": device, "PathInContainer": device, "CgroupPermissions": "rw"} for device in request.devices
         ]
     return {
         "Image": request.image,

@@ -10,13 +10,13 @@ from typing import Any
 
 from orchestrator.engine.api_engine import ApiEngine, error_text
 from orchestrator.engine.base import BuildRequest, EngineInfo
-from orchestrator.engine.build import build_parameters, counted, engine_gone, logins_of, mask_of, no_image
+from orchestrator.engine.build import build_parameters, count_sent, engine_gone, logins_of, mask_of, raise_no_image
 from orchestrator.engine.buildkit import BuildKitLog
 from orchestrator.engine.classic import ClassicLog
 from orchestrator.engine.docker_api import Api, ApiError, GoneError
 from orchestrator.engine.logins import config_header
 from orchestrator.engine.mask import Mask
-from orchestrator.engine.session import Offer, open_session
+from orchestrator.engine.session import Attachables, open_session
 from orchestrator.engine.steps import Steps
 from orchestrator.errors import EngineError, OrchestratorError
 from orchestrator.events import Emit
@@ -78,10 +78,10 @@ class DockerEngine(ApiEngine):
             headers = config_header(logins_of(request))
             image = self._post(request, params, headers, ClassicLog(steps), emit)
         steps.close()
-        return image or no_image(self._info)
+        return image or raise_no_image(self._info)
 
     def _with_buildkit(self, request: BuildRequest, params: dict[str, Any], steps: Steps, emit: Emit) -> str:
-        offer = Offer(
+        offer = Attachables(
             secrets={secret.id: secret.data for secret in request.secrets},
             logins=logins_of(request),
             ssh=request.ssh,
@@ -109,7 +109,7 @@ class DockerEngine(ApiEngine):
         emit: Emit,
     ) -> str:
         mask = mask_of(request)
-        data = counted(request.context, emit)
+        data = count_sent(request.context, emit)
         try:
             with self._api.post_stream("/build", params=params, data=data, headers=headers) as reply:
                 return _follow(reply, log, mask)

@@ -52,7 +52,7 @@ class ApiError(EngineError):
         self.status = status
 
 
-class Gone(StrEnum):
+class ConnectionFault(StrEnum):
     """Why there is no connection: nobody serves the socket, no socket, no permission, no answer, anything else."""
 
     REFUSED = "refused"
@@ -65,7 +65,7 @@ class Gone(StrEnum):
 class GoneError(EngineError):
     """The connection to the engine failed or broke."""
 
-    def __init__(self, message: str, *, reason: Gone, remedy: str = "") -> None:
+    def __init__(self, message: str, *, reason: ConnectionFault, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.reason = reason
 
@@ -239,7 +239,7 @@ class Api:
         except EngineError:
             raise
         except _TRANSPORT as error:
-            raise gone(error, self.endpoint) from error
+            raise connection_error(error, self.endpoint) from error
         except ValueError as error:  # JSON that isn't
             raise EngineError(
                 f"what answers at {self.endpoint} is not a Docker-compatible engine: {error}",
@@ -349,20 +349,20 @@ def _tls(endpoint: str) -> docker.tls.TLSConfig | bool:
     )
 
 
-def gone(error: BaseException, endpoint: str) -> GoneError:
+def connection_error(error: BaseException, endpoint: str) -> GoneError:
     """The failure of a connection in words."""
     causes = list(_causes(error))
     for kind, reason, message in (
-        (PermissionError, Gone.DENIED, "may not be opened by this user"),
-        (FileNotFoundError, Gone.MISSING, "does not exist"),
-        (ConnectionRefusedError, Gone.REFUSED, "refuses connections: nothing serves it"),
-        (ssl.SSLError, Gone.BROKEN, "can't be reached over TLS"),
-        (TimeoutError, Gone.TIMEOUT, "does not answer"),
-        (requests.exceptions.Timeout, Gone.TIMEOUT, "does not answer"),
+        (PermissionError, ConnectionFault.DENIED, "may not be opened by this user"),
+        (FileNotFoundError, ConnectionFault.MISSING, "does not exist"),
+        (ConnectionRefusedError, ConnectionFault.REFUSED, "refuses connections: nothing serves it"),
+        (ssl.SSLError, ConnectionFault.BROKEN, "can't be reached over TLS"),
+        (TimeoutError, ConnectionFault.TIMEOUT, "does not answer"),
+        (requests.exceptions.Timeout, ConnectionFault.TIMEOUT, "does not answer"),
     ):
         if any(isinstance(cause, kind) for cause in causes):
             return GoneError(f"the engine's socket {endpoint} {message}", reason=reason)
-    return GoneError(f"the connection to the engine at {endpoint} failed: {causes[-1]}", reason=Gone.BROKEN)
+    return GoneError(f"the connection to the engine at {endpoint} failed: {causes[-1]}", reason=ConnectionFault.BROKEN)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -12,7 +12,7 @@ _HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def held_back() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+def hold_back() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """Signals that would interrupt take effect at the end; a second one at once, should the end not come.
 
     Gives a context in which they do take effect. All this by their handlers, not by the signal mask: where there is

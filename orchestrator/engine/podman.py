@@ -15,7 +15,7 @@ from typing import Any
 
 from orchestrator.engine.api_engine import ApiEngine, error_text
 from orchestrator.engine.base import BuildRequest, ContainerRequest, EngineInfo
-from orchestrator.engine.build import build_parameters, counted, engine_gone, logins_of, mask_of, no_image
+from orchestrator.engine.build import build_parameters, count_sent, engine_gone, logins_of, mask_of, raise_no_image
 from orchestrator.engine.docker_api import Api, ApiError, GoneError
 from orchestrator.engine.logins import config_header
 from orchestrator.engine.podman_container import specification
@@ -92,7 +92,7 @@ class PodmanEngine(ApiEngine):
             )
         log, image, headers = PodmanLog(steps), "", config_header(logins_of(request))
         try:
-            data = counted(sent.context(), emit)
+            data = count_sent(sent.context(), emit)
             with self._api.post_stream("/build", params=params | sent.params(), data=data, headers=headers) as reply:
                 for message in reply:
                     if problem := error_text(message):
@@ -102,7 +102,7 @@ class PodmanEngine(ApiEngine):
         except ApiError as error:
             raise log.failure(steps.mask(error.said)) from error
         steps.close()
-        return image or no_image(self._info)
+        return image or raise_no_image(self._info)
 
     def _cancel(self, mark: _Mark, emit: Emit) -> None:
         """Stop what the build still runs.
@@ -149,8 +149,8 @@ class _Sent:
         if self._files:
             named["secrets"] = json.dumps([f"id={secret.id},src={name}" for name, secret in self._files.items()])
         if self._request.ssh:
-            place = {"IsURL": False, "IsImage": False, "Value": self._request.ssh}
-            named["additionalbuildcontexts"] = json.dumps({_SSH_CONTEXT: place})
+            agent = {"IsURL": False, "IsImage": False, "Value": self._request.ssh}
+            named["additionalbuildcontexts"] = json.dumps({_SSH_CONTEXT: agent})
         return named
 
 

@@ -45,6 +45,6 @@ def specification(request: ContainerRequest, name: str, *, rootless: bool) -> di
         "cap_drop": ["ALL"],
         # Its root is the container's, and would have a place to write there where that is the program.
         "mounts": [*binds, {"destination": "/dev", "source": "tmpfs", "type": "tmpfs", "options": _DEV}],
-        "devices": [{"path": each} for each in request.devices],
+        "devices": [{"path": device} for device in request.devices],
         "resource_limits": limits,
     }

@@ -63,8 +63,8 @@ class PodmanLog:
     def feed(self, message: Mapping[str, Any]) -> None:
         """One message of the stream."""
         text = str(message.get("stream", ""))
-        if found := _STEP.fullmatch(text):
-            self._begin(found)
+        if match := _STEP.fullmatch(text):
+            self._begin(match)
         elif _CACHED.fullmatch(text):
             self._cached = True
         elif _LAYER.fullmatch(text):
@@ -95,9 +95,9 @@ class PodmanLog:
         self._steps.finish(step.id, error=at["problem"])
         return step_failed(step, step.title, at["problem"], status)
 
-    def _begin(self, found: re.Match[str]) -> None:
-        stage = self._stages.setdefault(int(found["stage"] or 1), _Stage(number=int(found["stage"] or 1)))
-        title = found["title"].strip()
+    def _begin(self, match: re.Match[str]) -> None:
+        stage = self._stages.setdefault(int(match["stage"] or 1), _Stage(number=int(match["stage"] or 1)))
+        title = match["title"].strip()
         self._end(stage)
         if base := _FROM.fullmatch(title):
             # Numbered from 0 where there is no name, as COPY --from counts them and BuildKit names them.
@@ -108,8 +108,8 @@ class PodmanLog:
                 self._end_of_base()
         else:
             stage.needs = {name.lower() for name in _NEEDS.findall(title)}
-        stage.last = found["step"] == found["steps"]
-        key = f"{stage.number}.{found['step']}"
+        stage.last = match["step"] == match["steps"]
+        key = f"{stage.number}.{match['step']}"
         stage.current = self._steps.start(key, stage=stage.label, title=title)
 
     def _end(self, stage: _Stage) -> None:

@@ -52,7 +52,7 @@ class Fault:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempt:
+class SettingsAttempt:
     """Settings that were tried and what went wrong ("" = they work)."""
 
     settings: Settings
@@ -67,17 +67,17 @@ def start_private(emit: Emit = ignore, *, storage: Path | None = None, note: str
     """
     if process.which("podman") is None:
         raise EngineError("podman is not installed", remedy=INSTALL)
-    known = _remembered()
+    known = _recall()
     if known is not None:
         with suppress(EngineError):
             return _engine(known, storage, note)
     emit(Notice(text="trying out Podman on this machine (once after each boot)"))
-    attempts: list[Attempt] = []
+    attempts: list[SettingsAttempt] = []
     for settings in _worth_trying(attempts):
         try:
-            engine = _proved(settings, storage, note)
+            engine = _prove(settings, storage, note)
         except OrchestratorError as error:
-            attempts.append(Attempt(settings=settings, problem=error.message, fault=Fault.of(error.said)))
+            attempts.append(SettingsAttempt(settings=settings, problem=error.message, fault=Fault.of(error.said)))
             continue
         _remember(settings)
         return engine
@@ -88,7 +88,7 @@ def start_private(emit: Emit = ignore, *, storage: Path | None = None, note: str
     )
 
 
-def _worth_trying(attempts: list[Attempt]) -> Iterator[Settings]:
+def _worth_trying(attempts: list[SettingsAttempt]) -> Iterator[Settings]:
     """`alternatives`, less those that the last problem says will fail the same way."""
     for settings in alternatives():
         if settings.network and not (attempts and attempts[-1].fault.network):
@@ -109,7 +109,7 @@ def _engine(settings: Settings, storage: Path | None, note: str) -> PrivateEngin
         raise
 
 
-def _proved(settings: Settings, storage: Path | None, note: str) -> PrivateEngine:
+def _prove(settings: Settings, storage: Path | None, note: str) -> PrivateEngine:
     """An engine with these settings that has built something. OrchestratorError when it could not."""
     engine = _engine(settings, storage, note)
     try:
@@ -178,7 +178,7 @@ def _key() -> str:
     return "|".join(parts)
 
 
-def _remembered() -> Settings | None:
+def _recall() -> Settings | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
         return Settings.from_json(json.loads(_memory().read_text(encoding="utf-8"))[_key()])
     return None

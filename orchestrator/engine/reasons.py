@@ -15,7 +15,7 @@ from orchestrator.errors import PullError
 
 
 @dataclass(frozen=True)
-class _Rule:
+class _ReasonRule:
     """What a text must hold, what it means, and what to do. `access`: it is a matter of who may read the image."""
 
     pattern: str
@@ -33,17 +33,17 @@ _MIRROR = "or set a mirror for it under mirrors: in project.yaml"
 _NETWORK = f"check the network and proxies, {_MIRROR}"
 # In this order: what stops an engine before it asks a registry, then the way there, then the registry's answers.
 _RULES = (
-    _Rule(
+    _ReasonRule(
         r"no space left on device",
         "the engine's disk is full",
         "free space (`orchestrator clean`, and the engine's own prune)",
     ),
-    _Rule(
+    _ReasonRule(
         r"invalid reference|must be lowercase|invalid port|invalid tag|invalid checksum digest|invalid repository name",
         "its name is not a valid image name",
         "check the name",
     ),
-    _Rule(
+    _ReasonRule(
         r"(?:open|mkdir|(?:un)?mount|l?chown|chmod|fork/exec|unshare|mknod|write|unlink(?:at)?|remove|(?:sym)?link)"
         r" [^:]*: (?:permission denied|operation not permitted|read-only file system)"
         r"|executable file not found|insufficient UIDs",
@@ -51,53 +51,53 @@ _RULES = (
         "see the engine's message above, and `orchestrator doctor`",
     ),
     # Go gives the status line of a proxy that refuses CONNECT as the whole error.
-    _Rule(
+    _ReasonRule(
         r"proxyconnect|Proxy Authentication Required|(?:Get|Head) URL: (?:Forbidden|Bad Gateway|Service Unavailable"
         r"|Gateway Timeout|Method Not Allowed)$",
         "the proxy in front of its registry refuses or cannot be reached",
         f"check the engine's proxy settings, {_MIRROR}",
     ),
-    _Rule(
+    _ReasonRule(
         r"no such host|server misbehaving|Temporary failure in name resolution|lookup \S+ on ADDRESS",
         "its registry's name does not resolve",
         f"check the network and DNS, {_MIRROR}",
     ),
-    _Rule(
+    _ReasonRule(
         r"gave HTTP response to HTTPS client",
         "its registry does not use TLS, and the engine requires it",
         "allow it: insecure-registries of dockerd, or `insecure = true` in Podman's registries.conf",
     ),
-    _Rule(
+    _ReasonRule(
         r"x509|certificate|\btls: ",
         "the registry's TLS certificate is not accepted",
         "give the engine the network's CA certificate (a proxy that intercepts TLS has its own)",
     ),
-    _Rule(
+    _ReasonRule(
         rf"toomanyrequests|too many requests|rate limit|{_status('429')}",
         "the registry's rate limit was exceeded",
         f"log in to it, wait, {_MIRROR}",
     ),
-    _Rule(
+    _ReasonRule(
         r"unauthorized|authentication required|no basic auth|no active session|access\b.*\bdenied|^denied|: denied"
         rf"|{_status('40[13]')}",
         "the registry refuses: it doesn't exist there, or a login is needed",
         "check the name; log in with `docker login` or `podman login`",
         access=True,
     ),
-    _Rule(
+    _ReasonRule(
         rf"manifest unknown|manifest for .*not found|name unknown|repository .*not found|: not found$|No such image"
         rf"|does not exist|{_status('404')}",
         "the registry has no such image or tag",
         "check the name and the tag",
     ),
-    _Rule(
+    _ReasonRule(
         r"connection refused|connection reset|no route to host|(?:network|host) is unreachable|broken pipe",
         "its registry refuses connections or cannot be reached",
         _NETWORK,
     ),
-    _Rule(r"timeout|deadline exceeded|timed out|\bEOF\b", "its registry does not answer", _NETWORK),
-    _Rule(_status("5[0-9][0-9]"), "its registry reports a server error", f"try again later, {_MIRROR}"),
-    _Rule(
+    _ReasonRule(r"timeout|deadline exceeded|timed out|\bEOF\b", "its registry does not answer", _NETWORK),
+    _ReasonRule(_status("5[0-9][0-9]"), "its registry reports a server error", f"try again later, {_MIRROR}"),
+    _ReasonRule(
         r"invalid status code|error parsing HTTP|looking for beginning of value|unexpected content",
         "the server at its registry's address is not a registry",
         "check the name",

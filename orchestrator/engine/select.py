@@ -10,7 +10,7 @@ from pathlib import Path
 from orchestrator import process
 from orchestrator.engine.base import RunningEngine
 from orchestrator.engine.docker import DockerEngine
-from orchestrator.engine.docker_api import Api, Gone, GoneError
+from orchestrator.engine.docker_api import Api, ConnectionFault, GoneError
 from orchestrator.engine.podman import PodmanEngine
 from orchestrator.engine.probe import start_private
 from orchestrator.errors import EngineError, Finding, Severity
@@ -24,7 +24,7 @@ ANSWER_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempt:
+class EngineAttempt:
     """A place that was tried: `what` in a user's words, `endpoint`, and why it is of no use.
 
     `absent`: nothing was ever there, so that most users needn't hear of it.
@@ -41,7 +41,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Place:
+class _Candidate:
     what: str
     endpoint: str
     kind: str
@@ -54,16 +54,18 @@ def connect(spec: str = "auto", *, emit: Emit = ignore) -> RunningEngine:
     else private); `private` (a private Podman even where one runs); or a URL (unix://, tcp://, http://, https://).
     EngineError names every place that was tried, why each failed, and the remedy.
     """
-    attempts: list[Attempt] = []
-    for place in _places(spec):
-        engine = _open(place, attempts)
+    attempts: list[EngineAttempt] = []
+    for candidate in _candidates(spec):
+        engine = _open(candidate, attempts)
         if engine is not None:
             return engine
     if spec in ("auto", "podman", "private"):
         try:
             return start_private(emit, note=_why_private(spec, attempts))
         except EngineError as error:
-            attempts.append(Attempt(what="private Podman", endpoint="", problem=error.message, remedy=error.remedy))
+            attempts.append(
+                EngineAttempt(what="private Podman", endpoint="", problem=error.message, remedy=error.remedy)
+            )
     raise _none(spec, attempts)
 
 
@@ -86,15 +88,15 @@ def candidates() -> list[Finding]:
     """
     findings = Findings()
     usable = False
-    for place in _places("auto"):
-        attempts: list[Attempt] = []
-        engine = _open(place, attempts)
-        code = "engine-docker" if place.kind == "docker" else "engine-podman-socket"
+    for candidate in _candidates("auto"):
+        attempts: list[EngineAttempt] = []
+        engine = _open(candidate, attempts)
+        code = "engine-docker" if candidate.kind == "docker" else "engine-podman-socket"
         if engine is not None:
             usable = True
             info = engine.info
             engine.close()
-            text = f"{place.what}: {info.kind} {info.version}, API {info.api_version}, builder {info.builder}"
+            text = f"{candidate.what}: {info.kind} {info.version}, API {info.api_version}, builder {info.builder}"
             findings.note(code, "", text)
         else:
             failed = attempts[0]
@@ -106,12 +108,12 @@ def candidates() -> list[Finding]:
     if not usable and private.severity is not Severity.NOTE:
         remedy = "install podman and runc (Debian: apt-get install podman runc), or start Docker"
         findings.error("engine-none", "", "no container engine can be used", remedy)
-    return findings.found
+    return findings.collected
 
 
-def _places(spec: str) -> Iterator[_Place]:
+def _candidates(spec: str) -> Iterator[_Candidate]:
     if spec.startswith(SCHEMES):
-        yield _Place(what=spec, endpoint=spec, kind="")
+        yield _Candidate(what=spec, endpoint=spec, kind="")
         return
     if spec not in ("auto", "docker", "podman", "private"):
         raise EngineError(
@@ -121,53 +123,57 @@ def _places(spec: str) -> Iterator[_Place]:
     if spec in ("auto", "docker"):
         host = os.environ.get("DOCKER_HOST", "")
         what = "Docker (DOCKER_HOST)" if host else "Docker"
-        yield _Place(what=what, endpoint=host or DOCKER_SOCKET, kind="docker")
+        yield _Candidate(what=what, endpoint=host or DOCKER_SOCKET, kind="docker")
     if spec in ("auto", "podman"):
-        yield from _podman_places()
+        yield from _podman_candidates()
 
 
-def _podman_places() -> Iterator[_Place]:
+def _podman_candidates() -> Iterator[_Candidate]:
     if host := os.environ.get("CONTAINER_HOST", ""):
-        yield _Place(what="Podman (CONTAINER_HOST)", endpoint=host, kind="podman")
+        yield _Candidate(what="Podman (CONTAINER_HOST)", endpoint=host, kind="podman")
     sockets = ["/run/podman/podman.sock"] if os.geteuid() == 0 else []
     if runtime := os.environ.get("XDG_RUNTIME_DIR", ""):
         sockets.insert(0, f"{runtime}/podman/podman.sock")
     for path in sockets:
-        yield _Place(what="running Podman", endpoint=f"unix://{path}", kind="podman")
+        yield _Candidate(what="running Podman", endpoint=f"unix://{path}", kind="podman")
 
 
-def _open(place: _Place, attempts: list[Attempt]) -> RunningEngine | None:
+def _open(candidate: _Candidate, attempts: list[EngineAttempt]) -> RunningEngine | None:
     """The engine at `place`, or None and one more attempt."""
 
     def failed(problem: str, remedy: str, *, absent: bool = False) -> None:
         attempts.append(
-            Attempt(what=place.what, endpoint=place.endpoint, problem=problem, remedy=remedy, absent=absent)
+            EngineAttempt(
+                what=candidate.what, endpoint=candidate.endpoint, problem=problem, remedy=remedy, absent=absent
+            )
         )
 
-    if not place.endpoint.startswith(SCHEMES):
-        failed(f"{place.endpoint} is of a kind that is not supported", "use unix:// or tcp://, or forward its socket")
+    if not candidate.endpoint.startswith(SCHEMES):
+        failed(
+            f"{candidate.endpoint} is of a kind that is not supported", "use unix:// or tcp://, or forward its socket"
+        )
         return None
     try:
-        api = Api(place.endpoint, timeout=ANSWER_TIMEOUT)
+        api = Api(candidate.endpoint, timeout=ANSWER_TIMEOUT)
         make: Callable[[Api], RunningEngine] = PodmanEngine if api.version.kind == "podman" else DockerEngine
         return make(api)
     except GoneError as error:
-        failed(error.message, _remedy(place, error.reason), absent=error.reason is Gone.MISSING)
+        failed(error.message, _remedy(candidate, error.reason), absent=error.reason is ConnectionFault.MISSING)
     except EngineError as error:
         failed(error.message, error.remedy or "check its URL")
     return None
 
 
-def _remedy(place: _Place, reason: Gone) -> str:
-    podman = place.kind == "podman"
-    if reason is Gone.DENIED:
+def _remedy(candidate: _Candidate, reason: ConnectionFault) -> str:
+    podman = candidate.kind == "podman"
+    if reason is ConnectionFault.DENIED:
         return (
             "run as the user that owns the socket"
             if podman
             else "add yourself to the group docker (usermod -aG docker $USER, then log in again) or use --engine podman"
         )
-    if reason in (Gone.MISSING, Gone.REFUSED):
-        if place.kind == "":
+    if reason in (ConnectionFault.MISSING, ConnectionFault.REFUSED):
+        if candidate.kind == "":
             return "start the engine that serves it, or check the URL"
         return (
             "start it (systemctl start podman.socket) or leave it: a private one can be used"
@@ -177,15 +183,15 @@ def _remedy(place: _Place, reason: Gone) -> str:
     return "see whether the engine runs and look at its log"
 
 
-def _why_private(spec: str, attempts: list[Attempt]) -> str:
+def _why_private(spec: str, attempts: list[EngineAttempt]) -> str:
     """What to say of engines that are there and can't be used; one that isn't installed needs no word."""
     if spec == "private":
         return ""
-    found = [attempt for attempt in attempts if not attempt.absent]
-    return "; ".join(f"{attempt.what} not used: {attempt.problem}" for attempt in found)
+    present = [attempt for attempt in attempts if not attempt.absent]
+    return "; ".join(f"{attempt.what} not used: {attempt.problem}" for attempt in present)
 
 
-def _none(spec: str, attempts: list[Attempt]) -> EngineError:
+def _none(spec: str, attempts: list[EngineAttempt]) -> EngineError:
     if len(attempts) == 1:
         only = attempts[0]
         return EngineError(f"{only.what} can't be used: {only.problem}", remedy=only.remedy)

@@ -36,7 +36,7 @@ _HEALTH = "/grpc.health.v1.Health/Check"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offer:
+class Attachables:
     """What the daemon may ask for: secrets by id, logins by registry, the path of an ssh agent's socket ("" = none)."""
 
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
@@ -56,7 +56,7 @@ class Session:
 
 
 @contextmanager
-def open_session(endpoint: str, path: str, offer: Offer) -> Iterator[Session]:
+def open_session(endpoint: str, path: str, offer: Attachables) -> Iterator[Session]:
     """A session with the daemon at `endpoint` (`path` is the API's `/vN.NN/session`), closed at the end.
 
     EngineError when the daemon won't have it.
@@ -130,7 +130,7 @@ def _copy(left: socket.socket, right: socket.socket) -> None:
                         break
 
 
-def _unary(offer: Offer) -> dict[str, Reply]:
+def _unary(offer: Attachables) -> dict[str, Reply]:
     from orchestrator.engine import buildkit_pb2 as messages  # late: only BuildKit's builds need protobuf
 
     def health(_request: bytes, _context: grpc.ServicerContext) -> bytes:
@@ -148,8 +148,8 @@ def _unary(offer: Offer) -> dict[str, Reply]:
             return b""  # anonymous
         if login.token:
             return messages.CredentialsResponse(secret=login.token).SerializeToString()
-        found = messages.CredentialsResponse(username=login.username, secret=login.password)
-        return found.SerializeToString()
+        response = messages.CredentialsResponse(username=login.username, secret=login.password)
+        return response.SerializeToString()
 
     def check_agent(request: bytes, context: grpc.ServicerContext) -> bytes:
         if messages.CheckAgentRequest.FromString(request).id not in ("", SSH_ID):
@@ -166,7 +166,7 @@ def _unary(offer: Offer) -> dict[str, Reply]:
     return answers
 
 
-def _streams(offer: Offer) -> dict[str, Exchange]:
+def _streams(offer: Attachables) -> dict[str, Exchange]:
     from orchestrator.engine.buildkit_pb2 import BytesMessage
 
     def forward(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:

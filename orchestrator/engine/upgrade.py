@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from orchestrator.engine.docker_api import ApiError, gone
+from orchestrator.engine.docker_api import ApiError, connection_error
 
 MAX_HEAD = 64 * 1024
 """A longer head of a reply is refused."""
@@ -36,7 +36,7 @@ def upgrade(endpoint: str, path: str, headers: Iterable[tuple[str, str]], *, tim
         if opened is not None:
             opened.close()
         if isinstance(error, OSError):
-            raise gone(error, endpoint) from error
+            raise connection_error(error, endpoint) from error
         raise
     return opened
 

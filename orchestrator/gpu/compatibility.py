@@ -21,20 +21,20 @@ from orchestrator.gpu.tables import (
     firmware_files,
     ptx_cuda,
 )  # fmt: skip
-from orchestrator.gpu.tree import DRIVER_LIBRARIES, Library, Look, Tree
+from orchestrator.gpu.tree import DRIVER_LIBRARIES, GpuInventory, GpuTree, Library
 
 GPU_KLIB: Final = "gpu_nvidia"
 _SECTOR: Final = 512
 _SAME_ASSETS: Final = "take library, klib and firmware from the same gpu-assets; never CUDA's stubs"
 
 
-def check_tree(tree: Tree, *, program: str = "", families: Sequence[str] = ()) -> Iterator[Finding]:
+def check_tree(tree: GpuTree, *, program: str = "", families: Sequence[str] = ()) -> Iterator[Finding]:
     """Everything that can be known about the GPU parts of a whole tree.
 
     `families`: the GPU families the project names; without any, one that the packed firmware serves must do.
     Of a tree with neither the GPU klib nor firmware nothing is said but that its program's GPU code is of no use.
     """
-    check = _Check(look=Look(tree=tree), program=program, names=tuple(families))
+    check = _Check(look=GpuInventory(tree=tree), program=program, names=tuple(families))
     klib = GPU_KLIB in tree.klibs()
     if not klib and not check.look.firmware:
         yield from check.useless_code()
@@ -50,9 +50,9 @@ def check_tree(tree: Tree, *, program: str = "", families: Sequence[str] = ()) -
     yield from check.gpu_code()
 
 
-def check_asset_tree(tree: Tree, *, families: Sequence[str] = ()) -> Iterator[Finding]:
+def check_asset_tree(tree: GpuTree, *, families: Sequence[str] = ()) -> Iterator[Finding]:
     """What can be known of the GPU assets alone, before anything is built."""
-    check = _Check(look=Look(tree=tree), program="", names=tuple(families))
+    check = _Check(look=GpuInventory(tree=tree), program="", names=tuple(families))
     yield from check.assets(GPU_KLIB in tree.klibs())
     yield from check.klib()
     yield from check.boot_space()
@@ -66,7 +66,7 @@ def check_asset_tree(tree: Tree, *, families: Sequence[str] = ()) -> Iterator[Fi
 
 @dataclass(kw_only=True)
 class _Check:
-    look: Look
+    look: GpuInventory
     program: str
     names: tuple[str, ...]
 
@@ -92,9 +92,9 @@ class _Check:
         if self.names:
             return tuple(FAMILIES[name] for name in self.names if name in FAMILIES)
         return tuple(
-            each
-            for each in FAMILIES.values()
-            if self.cards(each) and (self.branch is None or each.minimum_driver <= self.branch)
+            family
+            for family in FAMILIES.values()
+            if self.cards(family) and (self.branch is None or family.minimum_driver <= self.branch)
         )
 
     def cards(self, family: Family) -> tuple[Capability, ...]:
@@ -213,7 +213,7 @@ class _Check:
         if kernel is not None:
             with kernel:
                 used.append(kernel.seek(0, 2))
-        total = sum(-(-each // _SECTOR) * _SECTOR for each in used)
+        total = sum(-(-length // _SECTOR) * _SECTOR for length in used)
         if total > size - BOOT_OVERHEAD:
             yield error(
                 "gpu-boot-space",
@@ -288,7 +288,7 @@ class _Check:
             return
         for path, code in self.look.code.items():  # linked statically: the PTX tells the toolkit
             if not isinstance(code, FatbinError):
-                versions = [ptx_cuda(each.ptx_version)[0] for each in code if each.ptx_version]
+                versions = [ptx_cuda(entry.ptx_version)[0] for entry in code if entry.ptx_version]
                 if versions and max(versions) in MINIMUM_DRIVER:
                     yield path, max(versions)
 
@@ -298,12 +298,12 @@ class _Check:
             if isinstance(code, FatbinError):
                 yield error("gpu-code-damaged", f"{path}: {code.message}", "build the program again")
                 continue
-            if not any(each.kind in ("sass", "ptx") for each in code):
+            if not any(entry.kind in ("sass", "ptx") for entry in code):
                 continue
             if self.names:
                 for family in self.families:
-                    found = list(self._family_code(path, code, family))
-                    yield from found or self._parts(path, code, family)
+                    findings = list(self._family_code(path, code, family))
+                    yield from findings or self._parts(path, code, family)
             else:
                 yield from self._any_family(path, code)
 
@@ -317,10 +317,10 @@ class _Check:
             )
 
     def _any_family(self, path: str, code: Sequence[GpuCode]) -> Iterator[Finding]:
-        found = [list(self._family_code(path, code, family)) for family in self.families]
-        if found and all(any(f.severity is Severity.ERROR for f in each) for each in found):
+        by_family = [list(self._family_code(path, code, family)) for family in self.families]
+        if by_family and all(any(f.severity is Severity.ERROR for f in findings) for findings in by_family):
             # One that says what to change about the code beats one that says there is none.
-            yield max((f for each in found for f in each), key=lambda f: f.code != "gpu-code-missing")
+            yield max((f for findings in by_family for f in findings), key=lambda f: f.code != "gpu-code-missing")
 
     def _parts(self, path: str, code: Sequence[GpuCode], family: Family) -> Iterator[Finding]:
         """Of the program alone: the parts (nvcc makes one of each source file) that no card of the family runs.
@@ -328,7 +328,7 @@ class _Check:
         A library may well hold kernels for one family only, and choose among them.
         """
         numbers = (
-            sorted({each.container for each in code if each.kind in ("sass", "ptx")}) if path == self.program else []
+            sorted({entry.container for entry in code if entry.kind in ("sass", "ptx")}) if path == self.program else []
         )
         cards = self.cards(family) or family.cards
         lost = [
@@ -365,7 +365,7 @@ class _Check:
         elif "too new" in fits.values():
             yield self._too_new(path, code, family, cards[-1])
         else:
-            has = ", ".join(sorted({each.name for each in code if each.kind != "lto"}))
+            has = ", ".join(sorted({entry.name for entry in code if entry.kind != "lto"}))
             yield error(
                 "gpu-code-missing",
                 f"{path} holds {has}, which no {family.name} GPU ({_capabilities(cards)}) can run: every kernel fails"
@@ -374,7 +374,7 @@ class _Check:
             )
 
     def _too_new(self, path: str, code: Iterable[GpuCode], family: Family, card: tuple[int, int]) -> Finding:
-        version = max(each.ptx_version for each in code if each.ptx_version)
+        version = max(entry.ptx_version for entry in code if entry.ptx_version)
         most = dotted(driver_cuda(self.branch or 0))
         return error(
             "gpu-ptx-too-new",
@@ -386,13 +386,13 @@ class _Check:
     def _fit(self, code: Iterable[GpuCode], card: tuple[int, int]) -> str:
         """How a card runs the code: sass, ptx, "too new" (PTX that the driver refuses), or "" (not at all)."""
         best = ""
-        for each in code:
-            if not runs_on(each, card):
+        for entry in code:
+            if not runs_on(entry, card):
                 continue
-            if each.kind == "sass":
+            if entry.kind == "sass":
                 return "sass"
-            known = self.branch is not None and each.ptx_version is not None
-            new = known and ptx_cuda(each.ptx_version or (0, 0)) > driver_cuda(self.branch or 0)
+            known = self.branch is not None and entry.ptx_version is not None
+            new = known and ptx_cuda(entry.ptx_version or (0, 0)) > driver_cuda(self.branch or 0)
             best = "ptx" if not new else best or "too new"
         return best
 

@@ -25,14 +25,14 @@ class DirectoryTree:
 
     def sizes(self) -> Mapping[str, int]:
         """Path → bytes of every regular file and every link to one."""
-        found = {}
+        sizes = {}
         for directory, _, names in os.walk(self.root):
             for name in names:
                 path = Path(directory, name)
                 file = self._inside(path)
                 if file is not None:
-                    found["/" + path.relative_to(self.root).as_posix()] = file.stat().st_size
-        return dict(sorted(found.items()))
+                    sizes["/" + path.relative_to(self.root).as_posix()] = file.stat().st_size
+        return dict(sorted(sizes.items()))
 
     def open(self, path: str) -> BinaryIO | None:
         """The file at a guest path."""

@@ -90,12 +90,12 @@ class _Walk:
         number = 0
         for start, end in self._ranges():
             at = start
-            while (found := self._find(at, end)) is not None:
-                _, _, header, size = _CONTAINER.unpack(self._bytes(found, _CONTAINER.size))
-                stop = found + header + size
+            while (container_start := self._find(at, end)) is not None:
+                _, _, header, size = _CONTAINER.unpack(self._bytes(container_start, _CONTAINER.size))
+                stop = container_start + header + size
                 if header < _CONTAINER.size or stop > end:
                     raise FatbinError("damaged GPU code: a container reaches over its section's end")
-                yield from self._container(found + header, stop, number)
+                yield from self._container(container_start + header, stop, number)
                 number += 1
                 at = stop
 
@@ -126,15 +126,15 @@ class _Walk:
         if names >= len(rows):
             return
         text = self._bytes(rows[names][4], rows[names][5]) if rows[names][5] <= _MAX_NAMES else b""
-        found: dict[str, list[tuple[int, int]]] = {}
+        sections: dict[str, list[tuple[int, int]]] = {}
         for name, kind, _, _, offset, size in rows:
             called = text[name : name + 32].split(b"\0")[0].decode("latin-1")
             if called in SECTIONS and kind != 8:
                 if offset + size > self._size:
                     raise FatbinError("damaged ELF file: a section reaches over the file's end")
-                found.setdefault(called, []).append((offset, offset + size))
+                sections.setdefault(called, []).append((offset, offset + size))
         # After nvlink the relocatable code is still in the file, but the driver gets only what was linked.
-        yield from next((found[name] for name in SECTIONS if name in found), [])
+        yield from next((sections[name] for name in SECTIONS if name in sections), [])
 
     def _find(self, start: int, end: int) -> int | None:
         """The next container's offset; padding between them is skipped."""
@@ -170,8 +170,8 @@ class _Walk:
             # The text is what the driver reads; older toolkits had no flag for the suffix.
             if (target := _TARGET.search(text)) is not None:
                 sm, suffix = int(target[1]), target[2].decode()
-            if (found := _PTX_VERSION.search(text)) is not None:
-                version = (int(found[1]), int(found[2]))
+            if (match := _PTX_VERSION.search(text)) is not None:
+                version = (int(match[1]), int(match[2]))
         return GpuCode(
             kind=_KINDS[kind], sm=sm, suffix=suffix, ptx_version=version, compression=compression, container=number
         )

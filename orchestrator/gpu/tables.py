@@ -59,7 +59,7 @@ def driver_branch(version: str) -> int | None:
 
 def driver_cuda(branch: int) -> Version:
     """The newest CUDA whose PTX the branch's compiler takes; of a branch not listed, that of the one before it."""
-    known = [each for each in DRIVER_CUDA if each <= branch]
+    known = [number for number in DRIVER_CUDA if number <= branch]
     return DRIVER_CUDA[max(known)] if known else (0, 0)
 
 
@@ -67,7 +67,7 @@ def ptx_cuda(version: tuple[int, int]) -> Version:
     """The CUDA that a PTX version came with; of one newer than the table, a CUDA newer than all."""
     if version in PTX_CUDA:
         return PTX_CUDA[version]
-    older = [each for each in PTX_CUDA if each <= version]
+    older = [number for number in PTX_CUDA if number <= version]
     if not older:
         return (0, 0)
     return (99, 0) if version > max(PTX_CUDA) else PTX_CUDA[max(older)]

@@ -32,15 +32,15 @@ _REAL_NAME: Final = re.compile(r"^(lib[a-z-]+)\.so\.(\d{3}\.\d{2,3}(?:\.\d{2})?)
 
 def firmware_of(paths: Iterable[str]) -> dict[str, frozenset[str]]:
     """Driver version → names of its GSP firmware files, of the paths that are /nvidia/VERSION/gsp….bin."""
-    found: dict[str, set[str]] = {}
+    by_version: dict[str, set[str]] = {}
     for path in paths:
         parts = path.split("/")
         if len(parts) == 4 and parts[1] == "nvidia" and parts[3].startswith("gsp") and parts[3].endswith(".bin"):
-            found.setdefault(parts[2], set()).add(parts[3])
-    return {version: frozenset(names) for version, names in sorted(found.items())}
+            by_version.setdefault(parts[2], set()).add(parts[3])
+    return {version: frozenset(names) for version, names in sorted(by_version.items())}
 
 
-class Tree(Protocol):
+class GpuTree(Protocol):
     """Where files come from. Paths are absolute guest paths; klibs go by name."""
 
     def sizes(self) -> Mapping[str, int]:
@@ -77,10 +77,10 @@ class Library:
 
 
 @dataclass(kw_only=True)
-class Look:
+class GpuInventory:
     """What the check needs to know of a tree, each thing found out once."""
 
-    tree: Tree
+    tree: GpuTree
     program: str = ""
 
     @cached_property

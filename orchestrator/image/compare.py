@@ -29,7 +29,7 @@ _SHORT: Final = 80
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class ImageDifference:
     """One difference. `change`: "-" what only the first image has, "+" only the second, "~" both, and not the same.
 
     `part` "form" is about how something is written down; every other part is about what an image holds. `path` is a
@@ -44,7 +44,7 @@ class Difference:
     offset: int | None = None
 
 
-def compare_images(one: Image, other: Image) -> list[Difference]:
+def compare_images(one: Image, other: Image) -> list[ImageDifference]:
     """Every difference, what the images hold first. None only if the two files are the same, byte for byte.
 
     Errors: ImageError where an image can't be read to its end.
@@ -61,34 +61,36 @@ def compare_images(one: Image, other: Image) -> list[Difference]:
     return found or list(_unexplained(one, other))
 
 
-def same_content(differences: list[Difference]) -> bool:
+def same_content(differences: list[ImageDifference]) -> bool:
     """Whether two images with these differences hold the same."""
     return all(each.part == "form" for each in differences)
 
 
-def compare_values(one: dict[str, Value], other: dict[str, Value], above: str = "") -> Iterator[Difference]:
+def compare_values(one: dict[str, Value], other: dict[str, Value], above: str = "") -> Iterator[ImageDifference]:
     """How two manifests (root attributes) differ, key by key into mappings."""
     for key in sorted({*one, *other}, key=encode_text):
         path = f"{above}{key}"
         if key not in one or key not in other:
             side = one if key in one else other
-            yield Difference(part="manifest", change="-" if side is one else "+", path=path, detail=_shown(side[key]))
+            yield ImageDifference(
+                part="manifest", change="-" if side is one else "+", path=path, detail=_shown(side[key])
+            )
             continue
         mine, theirs = one[key], other[key]
         if isinstance(mine, dict) and isinstance(theirs, dict):
             yield from compare_values(mine, theirs, f"{path}.")
         elif mine != theirs:
-            yield Difference(part="manifest", change="~", path=path, detail=f"{_shown(mine)} / {_shown(theirs)}")
+            yield ImageDifference(part="manifest", change="~", path=path, detail=f"{_shown(mine)} / {_shown(theirs)}")
 
 
-def compare_trees(one: Filesystem, other: Filesystem, part_of: Callable[[str], Part]) -> Iterator[Difference]:
+def compare_trees(one: Filesystem, other: Filesystem, part_of: Callable[[str], Part]) -> Iterator[ImageDifference]:
     """How the nodes of two file systems differ, by path; files are read. `part_of` says what part a path is."""
     left, right = dict(one.walk()), dict(other.walk())
     for path in sorted({*left, *right}, key=path_key):
         mine, theirs = left.get(path), right.get(path)
         if mine is None or theirs is None:
             only = _kind(mine or theirs)
-            yield Difference(part=part_of(path), change="-" if theirs is None else "+", path=path, detail=only)
+            yield ImageDifference(part=part_of(path), change="-" if theirs is None else "+", path=path, detail=only)
             continue
         detail, offset = "", None
         if isinstance(mine, File) and isinstance(theirs, File):
@@ -101,17 +103,17 @@ def compare_trees(one: Filesystem, other: Filesystem, part_of: Callable[[str], P
         elif isinstance(mine, Symlink) and isinstance(theirs, Symlink) and mine.target != theirs.target:
             detail = f"{_cut(mine.target)} / {_cut(theirs.target)}"
         if detail:
-            yield Difference(part=part_of(path), change="~", path=path, detail=detail, offset=offset)
+            yield ImageDifference(part=part_of(path), change="~", path=path, detail=detail, offset=offset)
 
 
-def _beside_the_tree(one: Filesystem, other: Filesystem) -> Iterator[Difference]:
+def _beside_the_tree(one: Filesystem, other: Filesystem) -> Iterator[ImageDifference]:
     """Its label, and what a kernel that ran notes of nodes: how many have a time."""
     if one.label != other.label:
-        yield Difference(part="tree", change="~", path="label", detail=f"{one.label!r} / {other.label!r}")
+        yield ImageDifference(part="tree", change="~", path="label", detail=f"{one.label!r} / {other.label!r}")
     for key in sorted({*one.other_keys, *other.other_keys}):
         mine, theirs = one.other_keys.get(key, 0), other.other_keys.get(key, 0)
         if mine != theirs:
-            yield Difference(part="tree", change="~", path=_cut(key), detail=f"noted of {mine} / {theirs} nodes")
+            yield ImageDifference(part="tree", change="~", path=_cut(key), detail=f"noted of {mine} / {theirs} nodes")
 
 
 def first_difference(one: Filesystem, file: File, other: Filesystem, its_file: File) -> int | None:
@@ -169,50 +171,52 @@ def _second_stage(image: Image, length: int) -> bytes:
     return image.read_at(SECTOR, length) if length <= MAX_STAGE2 else range_digest(image, SECTOR, SECTOR + length)
 
 
-def _boot_code(one: Image, other: Image) -> Iterator[Difference]:
+def _boot_code(one: Image, other: Image) -> Iterator[ImageDifference]:
     left, right = boot_files(one), boot_files(other)
     for name in sorted({*left, *right}):
         mine, theirs = left.get(name), right.get(name)
         if mine is None or theirs is None:
-            yield Difference(part="boot", change="-" if theirs is None else "+", path=name)
+            yield ImageDifference(part="boot", change="-" if theirs is None else "+", path=name)
         elif mine != theirs:
             offset = first_byte(mine, theirs)
             offset = min(len(mine), len(theirs)) if offset is None else offset
-            yield Difference(part="boot", change="~", path=name, detail=f"from byte {offset} on", offset=offset)
+            yield ImageDifference(part="boot", change="~", path=name, detail=f"from byte {offset} on", offset=offset)
 
 
-def _boot_file_system(one: Filesystem | None, other: Filesystem | None) -> Iterator[Difference]:
+def _boot_file_system(one: Filesystem | None, other: Filesystem | None) -> Iterator[ImageDifference]:
     if one is None or other is None:
         if one is not other:
-            yield Difference(part="boot", change="-" if other is None else "+", path="boot file system")
+            yield ImageDifference(part="boot", change="-" if other is None else "+", path="boot file system")
         return
     yield from compare_trees(one, other, _part_of_boot)
     if one.label != other.label:
-        yield Difference(
+        yield ImageDifference(
             part="boot", change="~", path="boot file system: label", detail=f"{one.label!r} / {other.label!r}"
         )
     for each in compare_values(one.attributes, other.attributes):
-        yield Difference(part="boot", change=each.change, path=f"boot file system: {each.path}", detail=each.detail)
+        yield ImageDifference(
+            part="boot", change=each.change, path=f"boot file system: {each.path}", detail=each.detail
+        )
 
 
 def _part_of_boot(path: str) -> Part:
     return "kernel" if path == "/kernel" else "klibs" if path.startswith("/klib/") else "boot"
 
 
-def _free_space(one: Image, other: Image) -> Iterator[Difference]:
+def _free_space(one: Image, other: Image) -> Iterator[ImageDifference]:
     mine, theirs = one.rootfs.free, other.rootfs.free
     if mine != theirs:
-        yield Difference(part="free space", change="~", path="size", detail=f"{mine} / {theirs} bytes")
+        yield ImageDifference(part="free space", change="~", path="size", detail=f"{mine} / {theirs} bytes")
     left, right = loose_bytes(one), loose_bytes(other)
     if left != right:
         detail = f"{left.count} / {right.count} bytes that are not zero, and in no file"
-        yield Difference(part="free space", change="~", path="contents", detail=detail)
+        yield ImageDifference(part="free space", change="~", path="contents", detail=detail)
 
 
-def _form(one: Image, other: Image) -> Iterator[Difference]:
-    def row(path: str, mine: object, theirs: object) -> Iterator[Difference]:
+def _form(one: Image, other: Image) -> Iterator[ImageDifference]:
+    def row(path: str, mine: object, theirs: object) -> Iterator[ImageDifference]:
         if mine != theirs:
-            yield Difference(part="form", change="~", path=path, detail=f"{_cut(str(mine))} / {_cut(str(theirs))}")
+            yield ImageDifference(part="form", change="~", path=path, detail=f"{_cut(str(mine))} / {_cut(str(theirs))}")
 
     yield from row("size", one.size, other.size)
     yield from row("partitions", _table(one), _table(other))
@@ -226,12 +230,12 @@ def _form(one: Image, other: Image) -> Iterator[Difference]:
         yield from _order(name, mine, theirs)
 
 
-def _order(name: str, one: Filesystem, other: Filesystem) -> Iterator[Difference]:
+def _order(name: str, one: Filesystem, other: Filesystem) -> Iterator[ImageDifference]:
     """The first entry that isn't at the same place in both, and the first file that is stored elsewhere."""
     for (mine, _), (theirs, _) in zip(one.walk(), other.walk(), strict=False):
         if mine != theirs:
             detail = f"{_cut(mine)} / {_cut(theirs)} is the first that differs"
-            yield Difference(part="form", change="~", path=f"{name}: order of entries", detail=detail)
+            yield ImageDifference(part="form", change="~", path=f"{name}: order of entries", detail=detail)
             break
     for path, node in one.walk():
         same = other.lookup(path, follow=False)
@@ -242,17 +246,17 @@ def _order(name: str, one: Filesystem, other: Filesystem) -> Iterator[Difference
             and node.size == same.size
         ):
             detail = f"{_cut(path)} is the first that is stored elsewhere"
-            yield Difference(part="form", change="~", path=f"{name}: places of files", detail=detail)
+            yield ImageDifference(part="form", change="~", path=f"{name}: places of files", detail=detail)
             break
 
 
-def _unexplained(one: Image, other: Image) -> Iterator[Difference]:
+def _unexplained(one: Image, other: Image) -> Iterator[ImageDifference]:
     """The first byte that differs in images that read the same; its place says in what."""
     for at in range(0, one.size, CHUNK):
         place = first_byte(one.read_at(at, CHUNK), other.read_at(at, CHUNK))
         if place is not None:
             where = region_at(one, at + place)
-            yield Difference(
+            yield ImageDifference(
                 part="form", change="~", path=where, detail=f"from byte {at + place} on", offset=at + place
             )
             return

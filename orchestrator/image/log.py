@@ -39,7 +39,7 @@ class Extension:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Log:
+class TfsLog:
     """A decoded log. `root` is unchecked: tuples in it may be shared or even contain themselves."""
 
     version: int
@@ -147,12 +147,12 @@ class _LogReader:
             raise damaged(
                 f"a log extension of {length} bytes at {offset} lies outside of the partition ({self._length} bytes)"
             )
-        place = bisect_left(self._starts, (offset, 0))
-        after = self._starts[place : place + 1]
-        before = self._starts[place - 1 : place] if place else []
+        index = bisect_left(self._starts, (offset, 0))
+        after = self._starts[index : index + 1]
+        before = self._starts[index - 1 : index] if index else []
         if (after and after[0][0] < offset + length) or (before and before[0][1] > offset):
             raise damaged(f"the file system's log comes back to byte {offset}, which it already holds")
-        self._starts.insert(place, (offset, offset + length))
+        self._starts.insert(index, (offset, offset + length))
 
     @staticmethod
     def _read_label(cursor: _Cursor) -> str:
@@ -199,11 +199,11 @@ class _LogReader:
             self._segments.clear()
 
 
-def read_log(read_at: ReadAt, length: int) -> Log:
+def read_log(read_at: ReadAt, length: int) -> TfsLog:
     """Read and decode the log of a partition of `length` bytes. ImageError for anything the format forbids."""
     reader = _LogReader(read_at, length)
     reader.run()
-    return Log(
+    return TfsLog(
         version=reader.extensions[0].version,
         uuid=reader.uuid,
         label=reader.label,

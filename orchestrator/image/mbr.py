@@ -62,7 +62,7 @@ def parse_partitions(sector: bytes, size: int) -> tuple[Partition, ...]:
     kinds = ["bootfs", "rootfs", "other", "other"]
     if entries[0][2] == TYPE_ESP:
         kinds = ["esp", "bootfs", "rootfs", "other"]
-    found: list[Partition] = []
+    partitions: list[Partition] = []
     for kind, (_, _, code, _, first, sectors) in zip(kinds, entries, strict=True):
         if kind == "other" and (code == 0 or sectors == 0):
             continue
@@ -77,9 +77,9 @@ def parse_partitions(sector: bytes, size: int) -> tuple[Partition, ...]:
                 f"the {kind} partition ends at byte {offset + length}, but the image has {size} bytes",
                 remedy="the image was cut short; copy or build it again",
             )
-        found.append(Partition(kind=kind, offset=offset, length=size - offset if kind == "rootfs" else length))
-    _check_overlap(found)
-    return tuple(found)
+        partitions.append(Partition(kind=kind, offset=offset, length=size - offset if kind == "rootfs" else length))
+    _check_overlap(partitions)
+    return tuple(partitions)
 
 
 def _check_overlap(partitions: list[Partition]) -> None:

@@ -22,7 +22,7 @@ _SHOWN: Final = frozenset(("children", "extents", "filelength", "linktarget", "s
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tree:
+class NodeTree:
     """The checked contents of a file system. `runs` are (start, end, name) of stored data, in bytes, sorted.
 
     `other_keys` counts the nodes with a key that `root` doesn't show, by key: times, which a kernel that ran keeps.
@@ -34,12 +34,12 @@ class Tree:
     other_keys: dict[str, int]
 
 
-def build_tree(root: dict[str, Raw], version: int, length: int) -> Tree:
+def build_tree(root: dict[str, Raw], version: int, length: int) -> NodeTree:
     """Check the root tuple of a partition of `length` bytes and turn it into nodes. ImageError if it breaks a rule."""
     builder = _Builder(length)
     tree = builder.directories(root)
     builder.runs.sort()
-    return Tree(
+    return NodeTree(
         root=tree,
         attributes=_attributes(root, version),
         runs=builder.runs,

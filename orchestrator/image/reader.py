@@ -76,7 +76,7 @@ class _Device:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trace:
+class PathTrace:
     """How a path ends when it is followed: `path` is without symbolic links, `node` what is there, or None.
 
     `end` is found; stopped (at a path that was to be the last, whatever is there); missing (of what is missing, `path`
@@ -140,15 +140,15 @@ class Filesystem:
 
     def lookup(self, path: str, follow: bool = True) -> Node | None:
         """The node at `path`, or None; symbolic links are resolved inside the image, the last one if `follow`."""
-        found = self.resolve(path, follow)
-        return None if found is None else found[1]
+        resolved = self.resolve(path, follow)
+        return None if resolved is None else resolved[1]
 
     def resolve(self, path: str, follow: bool = True) -> tuple[str, Node] | None:
         """(path without symbolic links, node), or None when there is nothing or links go in circles."""
-        found = self.trace(path, follow)
-        return None if found.node is None else (found.path, found.node)
+        trace = self.trace(path, follow)
+        return None if trace.node is None else (trace.path, trace.node)
 
-    def trace(self, path: str, follow: bool = True, stop: Container[str] = ()) -> Trace:
+    def trace(self, path: str, follow: bool = True, stop: Container[str] = ()) -> PathTrace:
         """Where `path` leads, as `resolve`; no further than to one of the paths in `stop`."""
         names: list[str] = []
         directories = [self.root]
@@ -170,13 +170,13 @@ class Filesystem:
             child = node.children.get(name)
             here = f"/{'/'.join([*names, name])}"
             if here in stop:
-                return Trace(path=here, node=child, end="stopped")
+                return PathTrace(path=here, node=child, end="stopped")
             if child is None:
                 return _missing([*names, name, *todo[::-1]])
             if isinstance(child, Symlink) and (follow or any(todo)):
                 hops += 1
                 if hops > SYMLINK_HOPS:
-                    return Trace(path=here, node=None, end="endless")
+                    return PathTrace(path=here, node=None, end="endless")
                 if child.target.startswith("/"):
                     names, directories, node = [], [self.root], self.root
                 todo.extend(child.target.split("/")[::-1])
@@ -185,7 +185,7 @@ class Filesystem:
             node = child
             if isinstance(child, Directory):
                 directories.append(child)
-        return Trace(path=f"/{'/'.join(names)}", node=node, end="found")
+        return PathTrace(path=f"/{'/'.join(names)}", node=node, end="found")
 
     def read(self, file: File) -> Iterator[bytes]:
         """The file's bytes in chunks of at most 1 MiB; holes come as zeros."""
@@ -196,16 +196,16 @@ class Filesystem:
         """At most `length` bytes from `offset`; fewer only where the file ends."""
         end = min(file.size, offset + max(length, 0))
         parts: list[bytes] = []
-        place = bisect_right(file.extents, offset, key=_extent_offset) - 1
+        index = bisect_right(file.extents, offset, key=_extent_offset) - 1
         while offset < end:
-            extent = file.extents[place]
+            extent = file.extents[index]
             count = min(end, extent.offset + extent.length) - offset
             if extent.position is None:
                 parts.append(bytes(count))
             else:
                 parts.append(self._device.read_at(extent.position + offset - extent.offset, count))
             offset += count
-            place += 1
+            index += 1
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def open_file(self, file: File) -> BufferedReader:
@@ -213,8 +213,8 @@ class Filesystem:
         return BufferedReader(_FileStream(self, file), 64 * 1024)
 
 
-def _missing(names: list[str]) -> Trace:
-    return Trace(path=posixpath.normpath("/" + "/".join(filter(None, names))), node=None, end="missing")
+def _missing(names: list[str]) -> PathTrace:
+    return PathTrace(path=posixpath.normpath("/" + "/".join(filter(None, names))), node=None, end="missing")
 
 
 class _FileStream(RawIOBase):
@@ -288,11 +288,11 @@ class Image:
                 path=self.path,
             )
         self.partitions = parse_partitions(first, self.size)
-        places = {partition.kind: partition for partition in self.partitions}
-        self.uefi = "esp" in places
+        by_kind = {partition.kind: partition for partition in self.partitions}
+        self.uefi = "esp" in by_kind
         self._read_boot_area(device, first)
-        self.bootfs = Filesystem(self._part(places["bootfs"]))
-        self.rootfs = Filesystem(self._part(places["rootfs"]))
+        self.bootfs = Filesystem(self._part(by_kind["bootfs"]))
+        self.rootfs = Filesystem(self._part(by_kind["rootfs"]))
 
     def _part(self, partition: Partition) -> _Device:
         return _Device(self._handle, partition.offset, partition.length)

@@ -29,7 +29,7 @@ class OutOfOrderError(ValueError):
 
 
 @dataclass(kw_only=True)
-class _File:
+class _FilePosition:
     size: int
     position: int  # bytes from the partition's start; meaningless when empty
     sha256: str
@@ -41,7 +41,7 @@ class _Link:
 
 
 _Dir = dict[str, "_Entry"]
-_Entry = _File | _Link | _Dir
+_Entry = _FilePosition | _Link | _Dir
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def _explaining() -> Iterator[None]:
         ) from error
 
 
-class Output:
+class ImageOutput:
     """The output file, with bytes at offsets; blocks of zeros become holes."""
 
     def __init__(self, target: Path | int) -> None:
@@ -101,7 +101,9 @@ class Output:
 class TfsWriter:
     """One file system: file data goes out as it comes, the log at the end. `limit` is its size in bytes, if fixed."""
 
-    def __init__(self, output: Output, offset: int, *, version: int, label: str = "", limit: int | None = None) -> None:
+    def __init__(
+        self, output: ImageOutput, offset: int, *, version: int, label: str = "", limit: int | None = None
+    ) -> None:
         if len(encode_text(label)) > MAX_LABEL or "\0" in label:
             raise ImageError(f"the label {label!r} is longer than {MAX_LABEL} bytes", remedy="shorten it")
         self._output = output
@@ -147,7 +149,7 @@ class TfsWriter:
             written += len(chunk)
         if written != size:
             raise ImageError(f"{path} has {written} bytes, not the {size} that were announced")
-        file = _File(size=size, position=self._end, sha256=digest.hexdigest())
+        file = _FilePosition(size=size, position=self._end, sha256=digest.hexdigest())
         self._end += padded
         parent[names[-1]] = file
         self._list(ListingEntry(type="file", path="/" + "/".join(names), size=size, sha256=file.sha256))
@@ -158,7 +160,7 @@ class TfsWriter:
         entry: _Entry | None = self._root
         for name in [name for name in earlier_path.split("/") if name]:
             entry = entry.get(name) if isinstance(entry, dict) else None
-        if not isinstance(entry, _File):
+        if not isinstance(entry, _FilePosition):
             raise ImageError(f"{path} is a hard link to {earlier_path}, which is not a file of the image")
         start = self._offset + entry.position
         return self.add_file(path, entry.size, self._pieces(start, entry.size))
@@ -263,7 +265,7 @@ def _encode_children(encoder: Encoder, directory: _Dir) -> None:
             _encode_file(encoder, entry)
 
 
-def _encode_file(encoder: Encoder, file: _File) -> None:
+def _encode_file(encoder: Encoder, file: _FilePosition) -> None:
     encoder.tuple_header(2)
     encoder.symbol("extents")
     encoder.tuple_header(1 if file.size else 0)

@@ -29,9 +29,9 @@ from .mbr import (
     is_mbr,
     stage2_length,
 )
-from .tfs import DATA_START, PIECE, OutOfOrderError, Output, TfsWriter
+from .tfs import DATA_START, PIECE, ImageOutput, OutOfOrderError, TfsWriter
 
-__all__ = ["BootFiles", "ImageWriter", "OutOfOrderError", "Written", "path_key"]
+__all__ = ["BootFiles", "ImageWriter", "OutOfOrderError", "WrittenImage", "path_key"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class BootFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class WrittenImage:
     """What was written. `tree_sha256` equals `tree_digest(tree_listing(rootfs))` of the image read back."""
 
     size: int
@@ -82,7 +82,7 @@ class ImageWriter:
             raise ValueError(f"TFS version {version}: only 4 and 5 exist")
         self._minimum = -(-minimum_size // SECTOR) * SECTOR
         self._sector = _boot_sector(boot)
-        self._output = Output(target)
+        self._output = ImageOutput(target)
         try:
             self._partitions, self._bootfs_uuid = self._write_boot(boot, version)
             start = self._partitions[-1].offset + self._partitions[-1].length
@@ -109,7 +109,7 @@ class ImageWriter:
         partitions.append(Partition(kind="bootfs", offset=offset, length=BOOTFS_SIZE))
         return tuple(partitions), uuid
 
-    def finish(self, attributes: Mapping[str, Value]) -> Written:
+    def finish(self, attributes: Mapping[str, Value]) -> WrittenImage:
         """Write the root file system's log and the partition table. Nothing can be added afterwards."""
         uuid, tree, length = self._rootfs.finish(attributes)
         size = max(self._rootfs_offset + length, self._minimum)
@@ -119,7 +119,7 @@ class ImageWriter:
         self._output.write(0, build_table(self._sector, partitions))
         self._output.close()
         files, total = self._rootfs.totals
-        return Written(
+        return WrittenImage(
             size=size,
             partitions=partitions,
             bootfs_uuid=self._bootfs_uuid,

@@ -21,7 +21,7 @@ _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class FetchLimits:
     """Time in seconds, size in bytes. `attempts` counts tries in a row that brought nothing new."""
 
     connect: float = 20.0
@@ -47,7 +47,7 @@ class Access:
     emit: Emit = ignore
     mirrors: Mapping[str, str] = field(default_factory=dict)
     own_mirrors: Mapping[str, str] = field(default_factory=dict)
-    limits: Limits = Limits()
+    limits: FetchLimits = FetchLimits()
     refresh: bool = False
     offline: bool = False
     pins: Mapping[str, Pin] = field(default_factory=dict)
@@ -69,9 +69,9 @@ class Access:
         return None if pin is None else pin.values.get("sha256")
 
     @contextmanager
-    def step(self, title: str) -> Iterator[Step]:
+    def step(self, title: str) -> Iterator[FetchStep]:
         """Run the body as one step of the progress; the step fails with the body's error."""
-        step = Step(id=f"input-{next(_numbers)}", emit=self.emit, cancelled=self.cancelled)
+        step = FetchStep(id=f"input-{next(_numbers)}", emit=self.emit, cancelled=self.cancelled)
         started = time.monotonic()
         self.emit(StepStarted(id=step.id, stage=STAGE, title=title))
         error = "stopped"
@@ -87,7 +87,7 @@ class Access:
 
 
 @dataclass(kw_only=True)
-class Step:
+class FetchStep:
     """A running step. Set `cached` when nothing had to be done."""
 
     id: str
@@ -121,9 +121,9 @@ def not_in_cache(what: str) -> InputError:
     )
 
 
-def differs(what: str, name: str, expected: str, found: str) -> InputError:
+def differs(what: str, name: str, expected: str, actual: str) -> InputError:
     """The error for an input that isn't what the lock says."""
     return InputError(
-        f"{what}: {found}, the lock says {expected}",
+        f"{what}: {actual}, the lock says {expected}",
         remedy=f"if the change is wanted, `orchestrator lock PROJECT.YAML --upgrade {name}`; else don't use it",
     )

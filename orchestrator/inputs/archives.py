@@ -12,7 +12,7 @@ from typing import IO, BinaryIO
 
 from orchestrator import archive as reading
 from orchestrator.errors import InputError
-from orchestrator.files import Tree
+from orchestrator.files import GuardedTree
 from orchestrator.inputs import trees
 
 CHUNK = reading.CHUNK
@@ -21,7 +21,7 @@ _HOPS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArchiveLimits(reading.Limits):
+class ArchiveLimits(reading.UnpackLimits):
     """What an honest archive stays below."""
 
     depth: int = 100
@@ -37,12 +37,12 @@ def extract(archive: Path, target: Path, *, name: str = "", limits: ArchiveLimit
     shown = name or str(archive)
     staging = target.with_name(f"{target.name}.unpack")
     try:
-        with archive.open("rb") as stream, Tree(staging) as tree:
+        with archive.open("rb") as stream, GuardedTree(staging) as tree:
             writer = _Writer(
                 tree=tree, shown=shown, limits=limits or ArchiveLimits(), packed=os.fstat(stream.fileno()).st_size
             )
             try:
-                with reading.errors():
+                with reading.translate_errors():
                     _unpack(stream, writer)
                 top = _only_child(staging)
                 writer.check_links(0 if top == staging else 1)
@@ -60,7 +60,7 @@ def _unpack(stream: BinaryIO, writer: _Writer) -> None:
     elif kind == "zstd":
         raise InputError(f"{writer.shown}: zstd archives are not supported", remedy="repack it as .tar.xz")
     else:
-        _unpack_tar(reading.unpacked(stream, writer.limits), writer)
+        _unpack_tar(reading.unpack(stream, writer.limits), writer)
 
 
 def _unpack_tar(stream: reading.Meter, writer: _Writer) -> None:
@@ -108,7 +108,7 @@ def _link_text(source: IO[bytes]) -> str:
 class _Writer:
     """Puts members into `tree`, and nowhere else."""
 
-    tree: Tree
+    tree: GuardedTree
     shown: str
     limits: ArchiveLimits
     packed: int
@@ -199,7 +199,7 @@ class _Writer:
             if hops > _HOPS:
                 return True  # the system says ELOOP
             at.pop()
-            left += [each for each in reversed(to.split("/")) if each not in ("", ".")]
+            left += [part for part in reversed(to.split("/")) if part not in ("", ".")]
         return True
 
     def refused(self, member: str, why: str) -> InputError:

@@ -11,13 +11,13 @@ from orchestrator.errors import InputError, PullError
 from orchestrator.events import Notice
 from orchestrator.files import make_directory
 from orchestrator.inputs.access import Access, differs, not_in_cache
-from orchestrator.inputs.debian import debian_rootfs, locked_packages, locked_rootfs
+from orchestrator.inputs.debian import bootstrap_rootfs, locked_packages, restore_rootfs
 from orchestrator.inputs.image_archive import SavedImage, read_image, write_image
 from orchestrator.inputs.images import ImageStore
-from orchestrator.inputs.store import Entry, Store, key_of
+from orchestrator.inputs.store import CacheEntry, Store, key_of
 from orchestrator.label import LABEL
 from orchestrator.project.mirrors import redirect
-from orchestrator.project.model import Base, Bootstrap
+from orchestrator.project.project import Base, Bootstrap
 from orchestrator.resolved import Input, InputName, Pin
 
 BOOTSTRAP_TAG = "localhost/orchestrator/base"
@@ -32,14 +32,14 @@ def resolve_base(access: Access, base: Base, engine: ImageStore, name: InputName
     Errors: InputError when it can't be had in any of these ways; EngineError when the engine fails.
     """
     reference = redirect(base.image, access.mirrors)
-    asked = _Asked(name=name, base=base, reference=reference)
+    asked = _BaseRequest(name=name, base=base, reference=reference)
     pin = access.pins.get(name)
     if pin is not None:
-        return _locked(access, asked, engine, pin)
+        return _resolve_locked(access, asked, engine, pin)
     digest = engine.image_digest(reference)
     if digest is not None and not access.refresh:
         return _image(engine, asked, digest)
-    failure = _pulled(access, reference, engine)
+    failure = _try_pull(access, reference, engine)
     if failure is None:
         return _image(engine, asked, engine.image_digest(reference) or "")
     if digest is not None:
@@ -59,8 +59,8 @@ def resolve_base(access: Access, base: Base, engine: ImageStore, name: InputName
             level="warning",
         )
     )
-    entry = debian_rootfs(access, base.bootstrap)
-    return _bootstrapped(
+    entry = bootstrap_rootfs(access, base.bootstrap)
+    return _bootstrap(
         access,
         asked,
         engine,
@@ -75,7 +75,7 @@ def _and_cuda(bootstrap: Bootstrap) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
+class _BaseRequest:
     """Which base was asked for, and its reference through the mirrors."""
 
     name: InputName
@@ -94,7 +94,7 @@ class _Failure:
         return self.reason
 
 
-def _pulled(access: Access, reference: str, engine: ImageStore) -> _Failure | None:
+def _try_pull(access: Access, reference: str, engine: ImageStore) -> _Failure | None:
     """Pull `reference`; None when that worked, else why it did not."""
     if access.offline:
         return _Failure("--offline fetches nothing", "build once without --offline, or import a bundle that has it")
@@ -116,7 +116,7 @@ def by_digest(reference: str, digest: str) -> str:
     return f"{name}/{bare}@{digest}" if name else f"{bare}@{digest}"
 
 
-def _image(engine: ImageStore, asked: _Asked, digest: str) -> Input:
+def _image(engine: ImageStore, asked: _BaseRequest, digest: str) -> Input:
     """An image that is in the engine; named by its digest where it came from a registry."""
     exact = by_digest(asked.reference, digest)
     reference = exact if engine.image_digest(exact) is not None else asked.reference
@@ -125,37 +125,37 @@ def _image(engine: ImageStore, asked: _Asked, digest: str) -> Input:
     return _image_input(asked, {"digest": digest, **known}, reference)
 
 
-def _image_input(asked: _Asked, pin: Mapping[str, str], reference: str) -> Input:
+def _image_input(asked: _BaseRequest, pin: Mapping[str, str], reference: str) -> Input:
     return Input(name=asked.name, kind="image", source=asked.base.image, pin=dict(pin), reference=reference)
 
 
-def _locked(access: Access, asked: _Asked, engine: ImageStore, pin: Pin) -> Input:
+def _resolve_locked(access: Access, asked: _BaseRequest, engine: ImageStore, pin: Pin) -> Input:
     """The base that the lock names: from the engine, the cache, or the network; never another one."""
     if pin.kind == "bootstrap":
-        entry = locked_rootfs(access, asked.base, asked.name, pin)
-        return _bootstrapped(access, asked, engine, entry, pin, "as the lock says")
+        entry = restore_rootfs(access, asked.base, asked.name, pin)
+        return _bootstrap(access, asked, engine, entry, pin, "as the lock says")
     digest = pin.values["digest"]
     exact = by_digest(asked.reference, digest)
     if engine.image_digest(exact) is not None:
         return _image_input(asked, pin.values, exact)
-    found = engine.image_digest(asked.reference)
-    if found == digest:
+    present = engine.image_digest(asked.reference)
+    if present == digest:
         return _image_input(asked, pin.values, asked.reference)
-    if (kept := _saved(access, asked, engine, pin)) is not None:
+    if (kept := _load_saved(access, asked, engine, pin)) is not None:
         return kept
-    failure = _pulled(access, exact, engine)
+    failure = _try_pull(access, exact, engine)
     if failure is None:
         return _image_input(asked, pin.values, exact)
     if access.offline:
         raise not_in_cache(f"{asked.base.image} ({digest})")
-    here = f"; the {asked.reference} that is here is {found}" if found else ""
+    here = f"; the {asked.reference} that is here is {present}" if present else ""
     raise InputError(
         f"{exact}, which the lock names, could not be pulled: {failure}{here}",
         remedy=f"check the network; or take what is there now: `orchestrator lock PROJECT.YAML --upgrade {asked.name}`",
     )
 
 
-def _saved(access: Access, asked: _Asked, engine: ImageStore, pin: Pin) -> Input | None:
+def _load_saved(access: Access, asked: _BaseRequest, engine: ImageStore, pin: Pin) -> Input | None:
     """The image that a bundle brought, if it is the one that the lock names. InputError, offline, if it is not."""
     digest = pin.values["digest"]
     saved = access.store.get(saved_key(digest))
@@ -174,7 +174,7 @@ def _saved(access: Access, asked: _Asked, engine: ImageStore, pin: Pin) -> Input
     return _image_input(asked, pin.values, tag)
 
 
-def _not_the_image(access: Access, asked: _Asked, image: SavedImage, pin: Pin) -> None:
+def _not_the_image(access: Access, asked: _BaseRequest, image: SavedImage, pin: Pin) -> None:
     """Say that the saved copy is another image. Online that one is pulled instead; offline it is an InputError."""
     what = f"the saved copy of {asked.base.image}"
     if "image-id" in pin.values:
@@ -197,9 +197,9 @@ def load_image(store: Store, engine: ImageStore, image: SavedImage, tag: str) ->
         archive = directory / "image.tar"
         write_image(image, tag, archive)
         engine.load(archive, tag)
-    found = engine.image_id(tag)
-    if found not in ("", image.id):
-        raise InputError(f"{tag}: the engine loaded {found}, the archive holds {image.id}", remedy="see its log")
+    loaded = engine.image_id(tag)
+    if loaded not in ("", image.id):
+        raise InputError(f"{tag}: the engine loaded {loaded}, the archive holds {image.id}", remedy="see its log")
 
 
 def saved_key(digest: str) -> str:
@@ -207,14 +207,14 @@ def saved_key(digest: str) -> str:
     return f"image-{digest.rpartition(':')[2]}"
 
 
-def _pin_of(entry: Entry, bootstrap: Bootstrap) -> Pin:
+def _pin_of(entry: CacheEntry, bootstrap: Bootstrap) -> Pin:
     """What a lock is to say of a base that was made now. A lock's own pin needs no look into the tar."""
     snapshot = {key: value for key, value in entry.info.items() if key == "snapshot"}
     values = {"sha256": entry.sha256, "size": str(entry.size), "suite": bootstrap.debian, **snapshot}
     return Pin(kind="bootstrap", values=values, packages=locked_packages(entry))
 
 
-def _bootstrapped(access: Access, asked: _Asked, engine: ImageStore, entry: Entry, pin: Pin, why: str) -> Input:
+def _bootstrap(access: Access, asked: _BaseRequest, engine: ImageStore, entry: CacheEntry, pin: Pin, why: str) -> Input:
     tag = f"{BOOTSTRAP_TAG}:{entry.sha256[:12]}"
     # Two builds at once would import the same 200 MB twice.
     with access.store.lock(f"import-{engine.info.kind}-{entry.sha256[:12]}"):
@@ -247,8 +247,8 @@ class _FailedPulls:
     def reason(self, engine: ImageStore, reference: str) -> _Failure | None:
         """Why the pull failed lately, or None."""
         with self._lock:
-            found = self._failed.get((engine.info.endpoint, reference))
-        return found[1] if found is not None and time.monotonic() - found[0] < PULL_MEMORY else None
+            failed = self._failed.get((engine.info.endpoint, reference))
+        return failed[1] if failed is not None and time.monotonic() - failed[0] < PULL_MEMORY else None
 
     def remember(self, engine: ImageStore, reference: str, failure: _Failure) -> None:
         """Note a failed pull."""

@@ -18,11 +18,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
 from orchestrator import files, process
-from orchestrator.archive import ArchiveError, Limits, errors, read_zip
+from orchestrator.archive import ArchiveError, UnpackLimits, read_zip, translate_errors
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.trees import file_digest
-from orchestrator.project.model import FIRST_WHOLE_CUDA, is_whole_cuda
+from orchestrator.project.project import FIRST_WHOLE_CUDA, is_whole_cuda
 from orchestrator.resolved import redact
 
 COMPONENTS: Final = ("cccl", "crt", "cudart", "nvcc", "nvvm")
@@ -51,11 +51,11 @@ def add_toolkit(access: Access, version: str, tar: Path, pinned: tuple[str, ...]
     with tempfile.TemporaryDirectory(dir=tar.parent) as scratch:
         wheels = _download(access, version, pinned, Path(scratch))
         try:
-            with errors():
+            with translate_errors():
                 _append(tar, version, wheels, epoch)
         except ArchiveError as error:
             raise InputError(f"CUDA {version}: a damaged package: {error}", remedy="run it again") from error
-        return tuple(f"{PREFIX}{each.name}={each.version} sha256:{file_digest(each.path)[0]}" for each in wheels)
+        return tuple(f"{PREFIX}{wheel.name}={wheel.version} sha256:{file_digest(wheel.path)[0]}" for wheel in wheels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class _Wheel:
 
 def _download(access: Access, version: str, pinned: tuple[str, ...], to: Path) -> list[_Wheel]:
     """The wheels, by pip: it knows the index, the proxies and the certificates that this host is set up for."""
-    locked = [found for each in pinned if (found := _PACKAGE.fullmatch(each))]
+    locked = [pin for package in pinned if (pin := _PACKAGE.fullmatch(package))]
     wanted = [f"cuda-toolkit[{','.join(COMPONENTS)}]=={version}"]
     options = ["--only-binary=:all:", "--platform=manylinux2014_x86_64", "--platform=manylinux_2_28_x86_64"]
     if locked:
@@ -113,10 +113,10 @@ def _append(tar: Path, version: str, wheels: list[_Wheel], epoch: int) -> None:
         files: dict[str, tuple[zipfile.ZipFile, zipfile.ZipInfo]] = {}
         for wheel in wheels:
             stream = opened.enter_context(wheel.path.open("rb"))
-            archive = opened.enter_context(read_zip(stream, Limits()))
-            files |= {place: (archive, entry) for place, entry in _files(archive, wheel)}
-        if sum(entry.file_size for _, entry in files.values()) > Limits().size:
-            raise ArchiveError(f"it unpacks to more than {Limits().size} bytes", refused=True)
+            archive = opened.enter_context(read_zip(stream, UnpackLimits()))
+            files |= {path: (archive, entry) for path, entry in _files(archive, wheel)}
+        if sum(entry.file_size for _, entry in files.values()) > UnpackLimits().size:
+            raise ArchiveError(f"it unpacks to more than {UnpackLimits().size} bytes", refused=True)
         links = _links(files)
         for path in _parents(home, [*files, *links]):
             target.addfile(_member(path, epoch, tarfile.DIRTYPE))
@@ -138,10 +138,10 @@ def _files(archive: zipfile.ZipFile, wheel: _Wheel) -> Iterator[tuple[str, zipfi
     for entry in archive.infolist():
         match = _TOP.fullmatch(entry.filename)
         if match and not entry.is_dir() and ".." not in PurePosixPath(entry.filename).parts:
-            yield _place(match[1], wheel), entry
+            yield _toolkit_path(match[1], wheel), entry
 
 
-def _place(path: str, wheel: _Wheel) -> str:
+def _toolkit_path(path: str, wheel: _Wheel) -> str:
     top, _, rest = path.partition("/")
     if top not in ("include", "lib"):
         return path

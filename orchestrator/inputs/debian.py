@@ -14,18 +14,18 @@ from orchestrator import archive as reading
 from orchestrator import files, process
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access, differs, not_in_cache
-from orchestrator.inputs.contained import Place, place
+from orchestrator.inputs.bootstrap_sandbox import BootstrapSandbox, open_sandbox
 from orchestrator.inputs.cuda import PREFIX, add_toolkit
-from orchestrator.inputs.store import Entry, key_of
+from orchestrator.inputs.store import CacheEntry, key_of
 from orchestrator.inputs.trees import file_digest
 from orchestrator.project import mirrors
-from orchestrator.project.model import Base, Bootstrap
+from orchestrator.project.project import Base, Bootstrap
 from orchestrator.resolved import InputName, Pin, debian_mirror, redact
 
 SOURCE_DATE_EPOCH = 1_577_836_800  # 2020-01-01: the same packages give the same tar
 _PREFERENCES_AT = "/etc/apt/preferences.d/orchestrator-lock"
 _STATUS, _STATUS_SIZE = "./var/lib/dpkg/status", 256 * 2**20
-_LIMITS = reading.Limits(members=5_000_000)
+_LIMITS = reading.UnpackLimits(members=5_000_000)
 # Names of our own files in mmdebstrap's place.
 _TAR, _PREFERENCES, _SUMS = "base.tar", "preferences", "debs"
 # What apt's index says of each package that it installed. Nothing, where a mirror's index can't be asked: then the
@@ -41,7 +41,7 @@ _DEB = re.compile(r"([a-z0-9][a-z0-9+.-]*=[0-9A-Za-z.+:~-]+) ([0-9a-f]{64})")
 _FORGET_HOST = 'rm -f "$1/etc/resolv.conf" "$1/etc/hostname"'
 
 
-def debian_rootfs(access: Access, bootstrap: Bootstrap) -> Entry:
+def bootstrap_rootfs(access: Access, bootstrap: Bootstrap) -> CacheEntry:
     """A Debian root file system as a tar in the cache; made by mmdebstrap when it isn't there.
 
     The same tar serves every engine, so that images agree. Errors: InputError.
@@ -59,7 +59,7 @@ def debian_rootfs(access: Access, bootstrap: Bootstrap) -> Entry:
         return access.store.keep(name, fill, newer_than=access.newer_than)
 
 
-def locked_rootfs(access: Access, base: Base, name: InputName, pin: Pin) -> Entry:
+def restore_rootfs(access: Access, base: Base, name: InputName, pin: Pin) -> CacheEntry:
     """The tar that the lock names: kept, or made again of exactly its packages."""
     expected = pin.values["sha256"]
     suite = base.bootstrap.debian if base.bootstrap else pin.values.get("suite", "")
@@ -74,9 +74,9 @@ def locked_rootfs(access: Access, base: Base, name: InputName, pin: Pin) -> Entr
                     remedy=f"`orchestrator lock PROJECT.YAML --upgrade {name}`",
                 )
             info = _Rootfs(access=access, bootstrap=base.bootstrap, pinned=pin.packages).make(target)
-            found, _ = file_digest(target)
-            if found != expected:
-                raise differs(_other_packages(_debs(pin.packages), packages_of(target)), name, expected, found)
+            actual, _ = file_digest(target)
+            if actual != expected:
+                raise differs(_other_packages(_debs(pin.packages), packages_of(target)), name, expected, actual)
             return info
 
         return access.store.keep(key_of("bootstrap-locked", expected), fill, expected=expected)
@@ -84,12 +84,12 @@ def locked_rootfs(access: Access, base: Base, name: InputName, pin: Pin) -> Entr
 
 def _debs(packages: tuple[str, ...]) -> tuple[str, ...]:
     """`name=version` of a lock's Debian packages, without the sha256 of the .deb."""
-    return tuple(each.partition(" ")[0] for each in packages if not each.startswith(PREFIX))
+    return tuple(package.partition(" ")[0] for package in packages if not package.startswith(PREFIX))
 
 
-def _other_packages(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
+def _other_packages(wanted: tuple[str, ...], actual: tuple[str, ...]) -> str:
     """In words: how a base that was made again differs from the one that was locked."""
-    other = [each for each in found if each not in set(wanted)]
+    other = [package for package in actual if package not in set(wanted)]
     if not other:
         return "the base could not be made again: the same packages, but the sha256 of the tar is"
     shown = ", ".join(other[:5]) + (" …" if len(other) > 5 else "")
@@ -135,7 +135,7 @@ class _Rootfs:
             )
         version = process.run(["mmdebstrap", "--version"]).stdout.strip()
         trusted = not self.mirror or self.mirror in self.access.own_mirrors.values()
-        with place(self.access.emit, trusted=trusted) as where:
+        with open_sandbox(self.access.emit, trusted=trusted) as where:
             files.write_new(where.outside / _PREFERENCES, _preferences(_debs(self.pinned)).encode())
             _mmdebstrap(self.access, self._arguments(where))
             where.take(_TAR, target)
@@ -146,16 +146,16 @@ class _Rootfs:
             raise InputError("mmdebstrap wrote no file", remedy="run it by hand to see why")
         facts = {"source": f"debian {suite}", "include": " ".join(self.packages), "tool": version, "debs": debs}
         facts |= self._add_cuda(target)
-        found = _SNAPSHOT.search(self.mirror)
-        return {**facts, "snapshot": found[1]} if found else facts
+        match = _SNAPSHOT.search(self.mirror)
+        return {**facts, "snapshot": match[1]} if match else facts
 
     def _add_cuda(self, target: Path) -> dict[str, str]:
         if self.bootstrap.cuda is None:
             return {}
-        pinned = tuple(each for each in self.pinned if each.startswith(PREFIX))
+        pinned = tuple(package for package in self.pinned if package.startswith(PREFIX))
         return {"python": "\n".join(add_toolkit(self.access, self.bootstrap.cuda, target, pinned, SOURCE_DATE_EPOCH))}
 
-    def _arguments(self, where: Place) -> list[str]:
+    def _arguments(self, where: BootstrapSandbox) -> list[str]:
         include = (f"--include={','.join(self.packages)}",) if self.packages else ()
         pinning = (
             (
@@ -178,7 +178,7 @@ class _Rootfs:
 
 def _preferences(pinned: tuple[str, ...]) -> str:
     """apt's preferences for exactly these versions. Priority 1001: also where that is a step back."""
-    paragraphs = (each.split("=", 1) for each in pinned)
+    paragraphs = (package.split("=", 1) for package in pinned)
     return "\n".join(f"Package: {name}\nPin: version {version}\nPin-Priority: 1001\n" for name, version in paragraphs)
 
 
@@ -224,15 +224,15 @@ def _deb_sums(index: str) -> str:
     return "\n".join(sorted(row for row in rows if _DEB.fullmatch(row)))
 
 
-def locked_packages(entry: Entry) -> tuple[str, ...]:
+def locked_packages(entry: CacheEntry) -> tuple[str, ...]:
     """What a lock says of a base's packages: `name=version sha256:HEX` of the .deb, or `name=version` where unknown.
 
     Python packages, which CUDA is from, follow: `pypi:name=version sha256:HEX` of the wheel.
     """
-    sums = {found[1]: found[2] for line in entry.info.get("debs", "").split("\n") if (found := _DEB.fullmatch(line))}
+    sums = {match[1]: match[2] for line in entry.info.get("debs", "").split("\n") if (match := _DEB.fullmatch(line))}
     debs = packages_in(entry.path, entry.sha256)
-    python = [each for each in entry.info.get("python", "").split("\n") if each]
-    return (*(f"{each} sha256:{sums[each]}" if each in sums else each for each in debs), *python)
+    python = [package for package in entry.info.get("python", "").split("\n") if package]
+    return (*(f"{package} sha256:{sums[package]}" if package in sums else package for package in debs), *python)
 
 
 @functools.lru_cache(maxsize=16)
@@ -244,16 +244,20 @@ def packages_in(tar: Path, sha256: str) -> tuple[str, ...]:  # noqa: ARG001 - th
 def packages_of(tar: Path) -> tuple[str, ...]:
     """`name=version` of every installed package of a Debian root file system's tar, sorted."""
     try:
-        with tar.open("rb") as stream, reading.errors(), reading.read_tar(reading.unpacked(stream, _LIMITS)) as archive:
+        with (
+            tar.open("rb") as stream,
+            reading.translate_errors(),
+            reading.read_tar(reading.unpack(stream, _LIMITS)) as archive,
+        ):
             status = next((member for member in archive if member.name == _STATUS), None)
             if status is None:
                 raise reading.ArchiveError(f"there is no {_STATUS}")
             text = archive.small(status, _STATUS_SIZE).decode(errors="replace")
     except (reading.ArchiveError, OSError) as error:
         raise InputError(f"{tar}: no list of packages in it ({error})", remedy="remove it from the cache") from error
-    found = []
+    packages = []
     for paragraph in text.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in paragraph.split("\n") if ": " in line and line[0] != " ")
         if fields.get("Status", "").endswith(" installed"):
-            found.append(f"{fields.get('Package', '')}={fields.get('Version', '')}")
-    return tuple(sorted(found))
+            packages.append(f"{fields.get('Package', '')}={fields.get('Version', '')}")
+    return tuple(sorted(packages))

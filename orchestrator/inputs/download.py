@@ -23,8 +23,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from orchestrator import files
 from orchestrator.errors import InputError
-from orchestrator.inputs.access import Access, Limits, Step, differs, not_in_cache, warn_of_plain
-from orchestrator.inputs.store import Entry, disk_full, key_of, mismatch
+from orchestrator.inputs.access import Access, FetchLimits, FetchStep, differs, not_in_cache, warn_of_plain
+from orchestrator.inputs.store import CacheEntry, disk_full, key_of, mismatch
 from orchestrator.network import CA_VARIABLES, ca_bundle
 from orchestrator.resolved import InputName, redact, redact_url
 
@@ -52,7 +52,7 @@ def fetch(
     name: InputName | None = None,
     check: Check | None = None,
     title: str = "",
-) -> Entry:
+) -> CacheEntry:
     """The file at `url` (http, https or file), from the cache or downloaded through the mirrors.
 
     It must be `sha256` where given, and what the lock says of the input `name`. Errors: InputError when it can't be
@@ -97,8 +97,8 @@ class _Transfer:
     url: str
     shown: str
     target: Path
-    step: Step
-    limits: Limits
+    step: FetchStep
+    limits: FetchLimits
     have: int = 0
     total: int = 0
     validator: str = ""
@@ -119,7 +119,7 @@ class _Transfer:
             sleep=self._sleep,
             reraise=True,
         )
-        with _client(self.limits, self.url) as client, files.new(self.target) as sink, self._ends_in_time():
+        with _client(self.limits, self.url) as client, files.create(self.target) as sink, self._ends_in_time():
             try:
                 retrying(self._attempt, client, sink)
             except _RetryError as error:
@@ -165,7 +165,7 @@ class _Transfer:
             stream = source.open("rb")
         except OSError as error:
             raise InputError(f"{self.shown}: {error.strerror}", remedy="check the path") from error
-        with stream, files.new(self.target) as sink:
+        with stream, files.create(self.target) as sink:
             self.total = os.fstat(stream.fileno()).st_size
             self._check_room()
             self._receive(iter(lambda: stream.read(CHUNK), b""), sink)
@@ -304,7 +304,7 @@ class _Transfer:
 
 
 @contextmanager
-def _client(limits: Limits, url: str) -> Iterator[httpx.Client]:
+def _client(limits: FetchLimits, url: str) -> Iterator[httpx.Client]:
     """An HTTP client for `url` with this host's proxies, certificates and ~/.netrc.
 
     httpx takes the proxies from the environment, and drops credentials when a redirect leaves the host.

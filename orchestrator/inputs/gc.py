@@ -28,7 +28,7 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Collected:
+class GcReport:
     """What was removed, what stays (bytes), and whether some had to stay because builds are running."""
 
     removed: tuple[Item, ...]
@@ -38,26 +38,26 @@ class Collected:
 
 def parse_size(text: str) -> int:
     """Bytes in `20G`, `500M`, `1.5 GiB`, `0`. UsageError for anything else."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
         raise UsageError(f"{text!r} is not a size", remedy="write bytes, or a number with K, M, G or T, as 20G")
-    return int(float(found["number"]) * _UNITS[found["unit"].upper()])
+    return int(float(match["number"]) * _UNITS[match["unit"].upper()])
 
 
 def items(store: Store) -> list[Item]:
     """Everything that takes room, the longest unused first."""
-    found = [
+    sized = [
         Item(kind="entry", key=entry.key, size=entry.size, used=store.used(entry), source=entry.info.get("source", ""))
         for entry in store.list()
     ]
     for path in sorted((store.root / "git").glob("*.git")):
-        found.append(
+        sized.append(
             Item(kind="repository", key=path.stem, size=trees.tree_size(path), used=(path / "HEAD").stat().st_mtime)
         )
-    return sorted(found, key=lambda item: (item.used, item.key))
+    return sorted(sized, key=lambda item: (item.used, item.key))
 
 
-def collect(store: Store, keep: int) -> Collected:
+def collect(store: Store, keep: int) -> GcReport:
     """Remove the longest unused until at most `keep` bytes are left."""
     now = time.time()
     every = items(store)
@@ -81,4 +81,4 @@ def collect(store: Store, keep: int) -> Collected:
     for name, record in store.names():
         if not (store.root / "entries" / record["key"]).exists() and "commit" not in record:
             store.forget(name)
-    return Collected(removed=tuple(removed), kept=left, spared=spared)
+    return GcReport(removed=tuple(removed), kept=left, spared=spared)

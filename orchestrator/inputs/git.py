@@ -19,7 +19,7 @@ from orchestrator.errors import InputError
 from orchestrator.events import Notice
 from orchestrator.inputs import git_proof
 from orchestrator.inputs.access import Access, not_in_cache, warn_of_plain
-from orchestrator.inputs.store import IMPORTED, Entry, key_of
+from orchestrator.inputs.store import IMPORTED, CacheEntry, key_of
 from orchestrator.resolved import redact, redact_url
 
 PROTOCOLS = "http:https:ssh:git:file"
@@ -42,7 +42,7 @@ class Checkout:
     """A commit's tree in the cache (no .git)."""
 
     commit: str
-    entry: Entry
+    entry: CacheEntry
 
 
 def fetch_git(access: Access, url: str, ref: str, *, commit: str | None = None, tree: str = "") -> Checkout:
@@ -73,7 +73,7 @@ def fetch_git(access: Access, url: str, ref: str, *, commit: str | None = None, 
     return Checkout(commit=entry.info.get("commit", commit), entry=entry)
 
 
-def _believed(access: Access, key: str, tree: str, shown: str) -> Entry | None:
+def _believed(access: Access, key: str, tree: str, shown: str) -> CacheEntry | None:
     entry = access.store.get(key)
     if entry is None or IMPORTED not in entry.info or entry.sha256 == tree:
         return entry
@@ -185,7 +185,7 @@ class _Repository:
             git_proof.MODULES: "\n".join(f"{about.split()[-1]} {path}" for about, path in links),
         }
 
-    def warn_of_submodules(self, entry: Entry) -> None:
+    def warn_of_submodules(self, entry: CacheEntry) -> None:
         """Say which submodules the exported tree lacks."""
         if entry.info.get("submodules"):
             self.access.emit(
@@ -233,7 +233,7 @@ class _Repository:
                 files.write_text(self.path / "HEAD", "ref: refs/heads/main\n")
             yield
 
-    def _remote(self, *arguments: str) -> process.Completed:
+    def _remote(self, *arguments: str) -> process.CompletedProcess:
         """Run git against the remote, with retries. InputError when final, _TransientError when all tries failed."""
         retrying = Retrying(
             retry=retry_if_exception_type(_TransientError),
@@ -243,7 +243,7 @@ class _Repository:
         )
         return retrying(self._remote_once, *arguments)
 
-    def _remote_once(self, *arguments: str) -> process.Completed:
+    def _remote_once(self, *arguments: str) -> process.CompletedProcess:
         stall = max(1, int(self.access.limits.stall))
         slow = ("-c", "http.lowSpeedLimit=1", "-c", f"http.lowSpeedTime={stall}")
         try:
@@ -259,7 +259,7 @@ class _Repository:
 
     def _git(
         self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float | None = None
-    ) -> process.Completed:
+    ) -> process.CompletedProcess:
         where = (f"--git-dir={self.path}",) if self.path.exists() else ()
         return process.run(
             ["git", *where, *arguments],

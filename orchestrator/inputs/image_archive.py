@@ -49,7 +49,7 @@ class SavedImage:
 def read_image(path: Path) -> SavedImage:
     """The image of an archive that `Engine.save` wrote. InputError for anything else, and for other layers."""
     try:
-        with reading.errors():
+        with reading.translate_errors():
             return _image(path, _contents(path))
     except reading.ArchiveError as error:
         raise InputError(f"{path}: not the archive of an image: {error}", remedy="make the bundle again") from error
@@ -59,7 +59,7 @@ def write_image(image: SavedImage, tag: str, target: Path) -> None:
     """The same image as an archive that holds nothing else, named `tag`; `target` is a new file."""
     wanted: dict[str, str] = {}
     with (
-        reading.errors(), files.new(target) as sink, _members(image.path) as members,
+        reading.translate_errors(), files.create(target) as sink, _members(image.path) as members,
         tarfile.open(fileobj=sink, mode="w") as tar,
     ):  # fmt: skip
         for member, content in members:
@@ -92,57 +92,57 @@ class _Contents:
 
 @contextmanager
 def _members(path: Path) -> Iterator[Iterator[tuple[tarfile.TarInfo, IO[bytes]]]]:
-    with path.open("rb") as stream, reading.read_tar(reading.unpacked(stream, reading.Limits())) as tar:
+    with path.open("rb") as stream, reading.read_tar(reading.unpack(stream, reading.UnpackLimits())) as tar:
         yield ((member, tar.content(member)) for member in tar if member.isreg())
 
 
 def _contents(path: Path) -> _Contents:
-    found, total = _Contents(small={}, inner={}, links={}), 0
-    with path.open("rb") as stream, reading.read_tar(reading.unpacked(stream, reading.Limits())) as tar:
+    contents, total = _Contents(small={}, inner={}, links={}), 0
+    with path.open("rb") as stream, reading.read_tar(reading.unpack(stream, reading.UnpackLimits())) as tar:
         for member in tar:
             name = posixpath.normpath(member.name)
             if member.issym() or member.islnk():
                 # Docker saves a layer that is there twice as a link to the first.
                 above = posixpath.dirname(name) if member.issym() else ""
-                found.links[name] = posixpath.normpath(posixpath.join(above, member.linkname))
+                contents.links[name] = posixpath.normpath(posixpath.join(above, member.linkname))
             elif member.isreg():
                 small = member.size <= _SMALL and total + member.size <= _SMALL_TOTAL
                 data = tar.content(member)
                 if small:
-                    found.small[name] = data.read()
+                    contents.small[name] = data.read()
                     total += member.size
-                    data = io.BytesIO(found.small[name])
-                found.inner[name] = _unpacked_digest(data)
-    return found
+                    data = io.BytesIO(contents.small[name])
+                contents.inner[name] = _unpacked_digest(data)
+    return contents
 
 
 def _unpacked_digest(stream: IO[bytes]) -> str:
     """The digest of a layer as it is unpacked: archives hold them plain, or as a registry has them."""
     digest = hashlib.sha256()
-    layer = reading.unpacked(stream, reading.Limits())
+    layer = reading.unpack(stream, reading.UnpackLimits())
     while data := layer.read(reading.CHUNK):
         digest.update(data)
     return f"sha256:{digest.hexdigest()}"
 
 
 def _image(path: Path, contents: _Contents) -> SavedImage:
-    entries = _parsed(contents.small.get("manifest.json", b""))
+    entries = _parse(contents.small.get("manifest.json", b""))
     if not isinstance(entries, list) or len(entries) != 1 or not isinstance(entries[0], dict):
         raise reading.ArchiveError("it does not hold exactly one image")
     config_at, layers_at = entries[0].get("Config"), entries[0].get("Layers")
     if not isinstance(config_at, str) or not isinstance(layers_at, list):
         raise reading.ArchiveError("its manifest names no settings and layers")
     config = contents.small.get(posixpath.normpath(config_at))
-    layers = tuple(_followed(contents.links, each) for each in layers_at if isinstance(each, str))
-    settings = _parsed(config or b"")
+    layers = tuple(_follow(contents.links, layer) for layer in layers_at if isinstance(layer, str))
+    settings = _parse(config or b"")
     rootfs = settings.get("rootfs") if isinstance(settings, dict) else None
     named = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-    if config is None or [contents.inner.get(each) for each in layers] != named:
+    if config is None or [contents.inner.get(layer) for layer in layers] != named:
         raise reading.ArchiveError("its layers are not those that its settings name", refused=True)
     return SavedImage(path=path, config=config, layers=layers, ids=_ids(contents.small, _sha256(config)))
 
 
-def _followed(links: Mapping[str, str], name: str) -> str:
+def _follow(links: Mapping[str, str], name: str) -> str:
     name = posixpath.normpath(name)
     for _ in range(8):
         name = links.get(name, name)
@@ -151,14 +151,14 @@ def _followed(links: Mapping[str, str], name: str) -> str:
 
 def _ids(small: Mapping[str, bytes], config: str) -> frozenset[str]:
     """`config`, the manifests that name it, the indexes that name these."""
-    documents = {_sha256(data): _parsed(data) for data in small.values()}
+    documents = {_sha256(data): _parse(data) for data in small.values()}
     ids = {config}
     for digest, document in documents.items():
         if isinstance(document, dict) and _digest_in(document.get("config")) == config:
             ids.add(digest)
     for digest, document in documents.items():
         inner = document.get("manifests") if isinstance(document, dict) else None
-        if isinstance(inner, list) and ids & {_digest_in(each) for each in inner}:
+        if isinstance(inner, list) and ids & {_digest_in(descriptor) for descriptor in inner}:
             ids.add(digest)
     return frozenset(ids)
 
@@ -168,7 +168,7 @@ def _digest_in(value: Any) -> str:
     return digest if isinstance(digest, str) else ""
 
 
-def _parsed(data: bytes) -> Any:
+def _parse(data: bytes) -> Any:
     try:
         return parse_json(data)
     except ValueError:

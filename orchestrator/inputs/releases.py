@@ -17,8 +17,8 @@ from orchestrator.inputs import magic, trees
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.archives import extract
 from orchestrator.inputs.download import fetch
-from orchestrator.inputs.store import Entry, key_of
-from orchestrator.project.model import GpuAssets, Nanos, Ops
+from orchestrator.inputs.store import CacheEntry, key_of
+from orchestrator.project.project import GpuAssets, Nanos, Ops
 from orchestrator.resolved import Input, InputName, redact_url
 
 NANOS_URL = "https://storage.googleapis.com/nanos/release/{version}/nanos-release-linux-{version}.tar.gz"
@@ -29,7 +29,7 @@ GPU_URL = "https://storage.googleapis.com/gevulot-static-assets/nanos-{version}-
 STUB_VERSION = "stub"
 
 
-def nanos(access: Access, spec: Nanos, root: Path) -> tuple[Input, Input | None]:
+def resolve_nanos(access: Access, spec: Nanos, root: Path) -> tuple[Input, Input | None]:
     """The kernel's directory (kernel.img, boot.img?, klibs/?) and ops's common.tar.gz (None: there is none)."""
     if spec.kernel == "stub":
         return _stub(access), None
@@ -38,14 +38,14 @@ def nanos(access: Access, spec: Nanos, root: Path) -> tuple[Input, Input | None]
     version = spec.release
     url = NANOS_URL.format(version=version)
     archive = fetch(access, url, name="nanos", check=_gzip(access, url), title=f"download Nanos {version}")
-    tree = unpacked(access, archive, url)
+    tree = unpack_entry(access, archive, url)
     _require(tree.path / "kernel.img", url)
     pin = {"version": version, **file_pin(archive)}
     kernel = Input(name="nanos", kind="archive", source=redact_url(url), pin=pin, path=tree.path)
-    return kernel, common(access)
+    return kernel, resolve_common(access)
 
 
-def common(access: Access) -> Input:
+def resolve_common(access: Access) -> Input:
     """ops's common.tar.gz: libnss_dns and the certificates of every image."""
     entry = fetch(
         access, COMMON_URL, name="nanos-common", check=_gzip(access, COMMON_URL), title="download Nanos common files"
@@ -53,7 +53,7 @@ def common(access: Access) -> Input:
     return Input(name="nanos-common", kind="file", source=COMMON_URL, pin=file_pin(entry), path=entry.path)
 
 
-def ops(access: Access, spec: Ops, root: Path) -> Input:
+def resolve_ops(access: Access, spec: Ops, root: Path) -> Input:
     """The ops program: a release (checked against its md5 where that can be had), a URL, or a file."""
     if spec.path is not None:
         path = root / spec.path
@@ -81,18 +81,18 @@ def ops(access: Access, spec: Ops, root: Path) -> Input:
     return Input(name="ops", kind="file", source=redact_url(url), pin=pin, path=entry.path, note=note)
 
 
-def gpu_assets(access: Access, spec: GpuAssets | None, nanos_version: str, root: Path) -> Input:
+def resolve_gpu_assets(access: Access, spec: GpuAssets | None, nanos_version: str, root: Path) -> Input:
     """The GPU assets' directory: klib gpu_nvidia, NVIDIA's libraries, the firmware under nvidia/."""
     if spec is not None and spec.path is not None:
-        return local("gpu-assets", spec.path, root, ())
+        return resolve_local("gpu-assets", spec.path, root, ())
     url = spec.url if spec is not None and spec.url is not None else GPU_URL.format(version=nanos_version)
     sha256 = spec.sha256 if spec else None
     archive = fetch(access, url, sha256=sha256, name="gpu-assets", check=_archive(access, url))
-    tree = unpacked(access, archive, url)
+    tree = unpack_entry(access, archive, url)
     return Input(name="gpu-assets", kind="archive", source=redact_url(url), pin=file_pin(archive), path=tree.path)
 
 
-def local(name: InputName, written: str, root: Path, skip: Iterable[str]) -> Input:
+def resolve_local(name: InputName, written: str, root: Path, skip: Iterable[str]) -> Input:
     """A directory of the user's, pinned by its content. `skip` names what doesn't count at its top."""
     path = (root / written).absolute()
     if not path.is_dir():
@@ -101,7 +101,7 @@ def local(name: InputName, written: str, root: Path, skip: Iterable[str]) -> Inp
     return Input(name=name, kind="directory", source=written, pin=pin, path=path)
 
 
-def unpacked(access: Access, archive: Entry, url: str) -> Entry:
+def unpack_entry(access: Access, archive: CacheEntry, url: str) -> CacheEntry:
     """The directory that an archive of the cache holds; a damaged archive is dropped from the cache."""
     shown = redact_url(url)
 
@@ -116,7 +116,7 @@ def unpacked(access: Access, archive: Entry, url: str) -> Entry:
         raise
 
 
-def file_pin(entry: Entry) -> dict[str, str]:
+def file_pin(entry: CacheEntry) -> dict[str, str]:
     """The pin of a file: `sha256` and `size`."""
     return {"sha256": entry.sha256, "size": str(entry.size)}
 
@@ -144,9 +144,9 @@ def _stub(access: Access) -> Input:
 def _local_nanos(access: Access, root: Path, spec: Nanos) -> tuple[Input, Input | None]:
     path = root / (spec.path or "")
     _require(path / "kernel.img", str(path))
-    found = local("nanos", spec.path or "", root, ())
-    pin = {**({"version": spec.version} if spec.version else {}), **found.pin}
-    kernel = Input(name="nanos", kind="directory", source=found.source, pin=pin, path=path.absolute())
+    directory = resolve_local("nanos", spec.path or "", root, ())
+    pin = {**({"version": spec.version} if spec.version else {}), **directory.pin}
+    kernel = Input(name="nanos", kind="directory", source=directory.source, pin=pin, path=path.absolute())
     archive = path / "common.tar.gz"
     if not archive.is_file():
         access.emit(
@@ -166,7 +166,7 @@ def _file_input(name: InputName, written: str, path: Path) -> Input:
     return Input(name=name, kind="file", source=written, pin=pin, path=path.absolute())
 
 
-def _check_md5(access: Access, version: str, entry: Entry) -> str:
+def _check_md5(access: Access, version: str, entry: CacheEntry) -> str:
     """Compare a fresh ops with the md5 that the vendor keeps beside it. Returns a note when there is none."""
     url = OPS_MD5_URL.format(version=version)
     try:
@@ -177,11 +177,11 @@ def _check_md5(access: Access, version: str, entry: Entry) -> str:
     if match is None:
         return f"the vendor's md5 file of ops {version} holds no md5"
     with entry.path.open("rb") as stream:
-        found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != match.group().lower():
+        actual = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if actual != match.group().lower():
         access.store.remove(entry.key)
         raise InputError(
-            f"{redact_url(access.redirected(OPS_URL.format(version=version)))}: md5 is {found},"
+            f"{redact_url(access.redirected(OPS_URL.format(version=version)))}: md5 is {actual},"
             f" the vendor's md5 file says {match.group().lower()}",
             remedy="run the command again; if it stays, the download is not what the vendor published",
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.inputs.releases import COMMON_URL, GPU_URL
-from orchestrator.project.model import Base, Gevulot, Nanos, Project
+from orchestrator.project.project import Base, Gevulot, Nanos, Project
 from orchestrator.resolved import InputName, redact_url
 
 Request = Mapping[str, Any]
@@ -18,20 +18,20 @@ def requests_of(project: Project) -> dict[InputName, Request]:
 
     The stub kernel is our own and has no pin; a local kernel's common.tar.gz is part of its directory.
     """
-    found: dict[InputName, Request] = {"base": _base(project.program_base)}
+    requests: dict[InputName, Request] = {"base": _base(project.program_base)}
     if project.gevulot is not None:
-        found["gevulot"] = _gevulot(project.gevulot, project.gevulot_ref)
-        found["gevulot-base"] = _base(project.gevulot.base)
+        requests["gevulot"] = _gevulot(project.gevulot, project.gevulot_ref)
+        requests["gevulot-base"] = _base(project.gevulot.base)
     if project.nanos.kernel != "stub":
-        found |= _nanos(project.nanos)
+        requests |= _nanos(project.nanos)
     if project.packer == "ops":
-        found["ops"] = _given({**project.ops.model_dump(), "url": _shown(project.ops.url)})
+        requests["ops"] = _given({**project.ops.model_dump(), "url": _shown(project.ops.url)})
     if project.gpu:
-        given = project.gpu_assets.model_dump() if project.gpu_assets else {}
+        assets = project.gpu_assets.model_dump() if project.gpu_assets else {}
         default = GPU_URL.format(version=project.nanos.release)
-        url = None if given.get("path") else _shown(given.get("url")) or default
-        found["gpu-assets"] = _given({**given, "url": url})
-    return found
+        url = None if assets.get("path") else _shown(assets.get("url")) or default
+        requests["gpu-assets"] = _given({**assets, "url": url})
+    return requests
 
 
 def is_local(request: Request) -> bool:

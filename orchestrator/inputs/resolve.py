@@ -13,14 +13,14 @@ from orchestrator.errors import InputError
 from orchestrator.events import Emit, Event, ignore
 from orchestrator.findings import Findings
 from orchestrator.inputs import bases, releases, trees
-from orchestrator.inputs.access import Access, Limits, differs
+from orchestrator.inputs.access import Access, FetchLimits, differs
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.git import fetch_git
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.magic import expect_archive
 from orchestrator.inputs.store import Store
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.model import Gevulot, Project
+from orchestrator.project.project import Gevulot, Project
 from orchestrator.resolved import Input, Inputs, Pin, redact_url
 
 GEVULOT_SKIP = (".git", "target")
@@ -29,25 +29,25 @@ _WORKERS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class ResolveOptions:
     """How to resolve. `store` None = the user's cache; the rest is `Access`'s."""
 
     store: Store | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: FetchLimits = field(default_factory=FetchLimits)
     refresh: bool = False
     offline: bool = False
     pins: Mapping[str, Pin] = field(default_factory=dict)
 
 
 def resolve_inputs(
-    loaded: LoadedProject, engine: ImageStore | None, emit: Emit = ignore, options: Options | None = None
+    loaded: LoadedProject, engine: ImageStore | None, emit: Emit = ignore, options: ResolveOptions | None = None
 ) -> Inputs:
     """Every outside input of a project, fetched, checked and in the cache. Independent ones come in parallel.
 
     Without an engine the bases stay None (enough for `render`). Errors: InputError whose findings name the
     file, line and field of each input that could not be had; EngineError from the engine.
     """
-    options = options or Options()
+    options = options or ResolveOptions()
     told = _in_turn(emit)
     access = Access(
         store=options.store or Store(emit=told, imported=options.offline),
@@ -64,7 +64,7 @@ def resolve_inputs(
     try:
         futures = {name: pool.submit(job) for name, job in _jobs(access, loaded).items()}
         # Here, not in the pool: an engine's connection is not made for several threads.
-        found = {name: _base(access, loaded, engine, name, failures) for name in ("base", "gevulot-base")}
+        bases = {name: _base(access, loaded, engine, name, failures) for name in ("base", "gevulot-base")}
         wait(futures.values())
     except BaseException:
         access.cancelled.set()
@@ -72,7 +72,7 @@ def resolve_inputs(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     results = {name: _result(future, name, failures) for name, future in futures.items()}
-    if failures.found:
+    if failures.collected:
         raise _failed(failures)
     nanos, common = results["nanos"]
     return Inputs(
@@ -81,19 +81,21 @@ def resolve_inputs(
         gevulot=results.get("gevulot"),
         ops=results.get("ops"),
         gpu_assets=results.get("gpu-assets"),
-        base=found["base"],
-        gevulot_base=found["gevulot-base"],
+        base=bases["base"],
+        gevulot_base=bases["gevulot-base"],
     )
 
 
 def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]:
     """What the project needs, by the field that asks for it."""
     project, root = loaded.project, loaded.root
-    jobs: dict[str, Callable[[], Any]] = {"nanos": lambda: releases.nanos(access, project.nanos, root)}
+    jobs: dict[str, Callable[[], Any]] = {"nanos": lambda: releases.resolve_nanos(access, project.nanos, root)}
     if project.packer == "ops":
-        jobs["ops"] = lambda: releases.ops(access, project.ops, root)
+        jobs["ops"] = lambda: releases.resolve_ops(access, project.ops, root)
     if project.gpu:
-        jobs["gpu-assets"] = lambda: releases.gpu_assets(access, project.gpu_assets, project.nanos.release, root)
+        jobs["gpu-assets"] = lambda: releases.resolve_gpu_assets(
+            access, project.gpu_assets, project.nanos.release, root
+        )
     if (gevulot := project.gevulot) is not None:
         jobs["gevulot"] = lambda: _gevulot(access, gevulot, project, root)
     return jobs
@@ -101,15 +103,15 @@ def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]
 
 def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Input:
     if spec.path is not None:
-        found = releases.local("gevulot", spec.path, root, GEVULOT_SKIP)
-        return replace(found, pin={**found.pin, **_cargo_lock(found.local)})
+        resolved = releases.resolve_local("gevulot", spec.path, root, GEVULOT_SKIP)
+        return replace(resolved, pin={**resolved.pin, **_cargo_lock(resolved.local)})
     if spec.archive is not None:
         url = spec.archive
         archive = fetch(
             access, url, sha256=spec.sha256, name="gevulot", title="download the Gevulot sources",
             check=lambda path: expect_archive(path, redact_url(url)),
         )  # fmt: skip
-        tree = releases.unpacked(access, archive, url)
+        tree = releases.unpack_entry(access, archive, url)
         pin = {**releases.file_pin(archive), **_cargo_lock(tree.path)}
         return Input(name="gevulot", kind="archive", source=redact_url(url), pin=pin, path=tree.path)
     written = spec.git or ""
@@ -169,7 +171,7 @@ def _note_failure(failures: Findings, name: str, error: InputError) -> None:
 
 
 def _failed(failures: Findings) -> InputError:
-    ordered = tuple(sorted(failures.found, key=lambda each: (each.line or 0, each.field or "")))
+    ordered = tuple(sorted(failures.collected, key=lambda finding: (finding.line or 0, finding.field or "")))
     count = len(ordered)
     what = "an input" if count == 1 else f"{count} inputs"
     return InputError(

@@ -28,7 +28,7 @@ from platformdirs import user_cache_path
 from orchestrator.documents import Document, DocumentError, read_document
 from orchestrator.errors import InputError
 from orchestrator.events import Emit, Notice, ignore
-from orchestrator.files import PARTIAL_PREFIX, Lock, appended, make_directory, write_text
+from orchestrator.files import PARTIAL_PREFIX, FileLock, make_directory, open_for_append, write_text
 from orchestrator.inputs import trees
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ Fill = Callable[[Path], Mapping[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class CacheEntry:
     """One cached input. `sha256` is of the file's bytes, or `trees.digest_tree` of a directory.
 
     `size` in bytes, `created` in seconds since 1970, `info` free facts (source, version, …).
@@ -92,7 +92,7 @@ class Store:
             ) from error
         self._sweep()
 
-    def get(self, key: str) -> Entry | None:
+    def get(self, key: str) -> CacheEntry | None:
         """The entry, checked cheaply (sizes and times as when it was made, else its hash); None if none or bad."""
         entry = self._read(key)
         if entry is None or _unchanged(entry):
@@ -101,7 +101,7 @@ class Store:
         with self.lock(key):
             return self._rehashed(key)
 
-    def put(self, key: str, fill: Fill) -> Entry:
+    def put(self, key: str, fill: Fill) -> CacheEntry:
         """The entry; made with `fill` when it isn't there, by one process while the others wait.
 
         For content that `key` alone determines (a commit, an archive's hash). Errors: InputError for a full disk;
@@ -115,9 +115,9 @@ class Store:
             if entry is not None:
                 return entry
             with self.temporary(key) as temporary:
-                return self._install(_filled(temporary, fill, None), temporary, key)
+                return self._install(_fill(temporary, fill, None), temporary, key)
 
-    def keep(self, name: str, fill: Fill, *, expected: str | None = None, newer_than: float = 0.0) -> Entry:
+    def keep(self, name: str, fill: Fill, *, expected: str | None = None, newer_than: float = 0.0) -> CacheEntry:
         """As `put`, for what may be other bytes another day (a URL): stored by its SHA-256, found by `name`.
 
         So an entry that a build is reading never changes; what `name` came to mean before `newer_than` (seconds since
@@ -132,19 +132,19 @@ class Store:
             if entry is not None:
                 return entry
             with self.temporary(name) as temporary:
-                made = _filled(temporary, fill, expected)
+                made = _fill(temporary, fill, expected)
                 key = f"sha256-{made.sha256}"
                 with self.lock(key):
                     entry = self._rehashed(key) or self._install(made, temporary, key)
             self.name(name, entry.key, {"fetched": f"{time.time():.6f}"})
             return entry
 
-    def _kept(self, name: str, expected: str | None, newer_than: float) -> Entry | None:
+    def _kept(self, name: str, expected: str | None, newer_than: float) -> CacheEntry | None:
         if expected:
             return self.get(f"sha256-{expected}")
         return self.kept(name) if self._named_at(name) >= newer_than else None
 
-    def kept(self, name: str) -> Entry | None:
+    def kept(self, name: str) -> CacheEntry | None:
         """The entry that `name` means, or None."""
         record = self.named(name)
         return None if record is None else self.get(record["key"])
@@ -156,7 +156,7 @@ class Store:
             raise InputError(f"the input cache has no file {key}", remedy="run the command again to fetch it")
         return entry.path.open("rb")
 
-    def list(self) -> list[Entry]:
+    def list(self) -> list[CacheEntry]:
         """Every entry, sorted by key, unchecked."""
         keys = sorted(path.name for path in (self.root / "entries").iterdir())
         return [entry for entry in map(self._read, keys) if entry is not None]
@@ -164,14 +164,14 @@ class Store:
     def remove(self, key: str) -> bool:
         """Remove an entry; whether there was one."""
         with self.lock(key):
-            there = (self.root / "entries" / _checked(key)).exists()
+            there = (self.root / "entries" / _check_key(key)).exists()
             self._discard(key)
             return there
 
     def name(self, name: str, key: str, info: Mapping[str, str] | None = None) -> None:
         """Remember that `name` (itself a key, of a URL or a ref) is the entry `key`."""
-        record = {"key": _checked(key), **(info or {})}
-        write_text(self.root / "names" / f"{_checked(name)}.json", json.dumps(record, sort_keys=True))
+        record = {"key": _check_key(key), **(info or {})}
+        write_text(self.root / "names" / f"{_check_key(name)}.json", json.dumps(record, sort_keys=True))
 
     def named(self, name: str) -> Mapping[str, str] | None:
         """What `name` stands for: `key` and the facts given with it; None when unknown."""
@@ -179,7 +179,7 @@ class Store:
         return None if record is None or (IMPORTED in record and not self._imported) else record
 
     def _name_record(self, name: str) -> Mapping[str, str] | None:
-        record = _load(self.root / "names" / f"{_checked(name)}.json", dict[str, str])
+        record = _load(self.root / "names" / f"{_check_key(name)}.json", dict[str, str])
         return record if record is not None and "key" in record else None
 
     def names(self) -> Iterator[tuple[str, Mapping[str, str]]]:
@@ -191,9 +191,9 @@ class Store:
 
     def forget(self, name: str) -> None:
         """Let `name` stand for nothing."""
-        (self.root / "names" / f"{_checked(name)}.json").unlink(missing_ok=True)
+        (self.root / "names" / f"{_check_key(name)}.json").unlink(missing_ok=True)
 
-    def used(self, entry: Entry) -> float:
+    def used(self, entry: CacheEntry) -> float:
         """When the entry was last taken, in seconds since 1970 (to the hour)."""
         try:
             return (entry.path.parent / "entry.json").stat().st_mtime
@@ -203,14 +203,14 @@ class Store:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """While a build reads from the cache: `alone` is then nobody."""
-        with appended(self.root / "locks" / "in-use") as held:
+        with open_for_append(self.root / "locks" / "in-use") as held:
             fcntl.flock(held, fcntl.LOCK_SH)
             yield
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
         """Whether no build reads from the cache now; then none begins before the end of the context."""
-        with appended(self.root / "locks" / "in-use") as held:
+        with open_for_append(self.root / "locks" / "in-use") as held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -221,7 +221,7 @@ class Store:
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Hold the lock of `key` against other threads and processes; says so when it has to wait."""
-        lock = Lock(self.root / "locks" / f"{_checked(key)}.lock")
+        lock = FileLock(self.root / "locks" / f"{_check_key(key)}.lock")
         if not lock.acquire(timeout=1.0):
             self._emit(Notice(text=f"waiting for another build that is fetching {key}"))
             lock.acquire()
@@ -233,7 +233,7 @@ class Store:
     @contextmanager
     def temporary(self, key: str) -> Iterator[Path]:
         """A path for a temporary of `key`, whose lock the caller holds; what is there at the end is removed."""
-        path = self.root / "tmp" / f"{_checked(key)}.{secrets.token_hex(4)}.partial"
+        path = self.root / "tmp" / f"{_check_key(key)}.{secrets.token_hex(4)}.partial"
         try:
             yield path
         except OSError as error:
@@ -243,7 +243,7 @@ class Store:
         finally:
             trees.delete(path)
 
-    def _install(self, made: Entry, temporary: Path, key: str) -> Entry:
+    def _install(self, made: CacheEntry, temporary: Path, key: str) -> CacheEntry:
         final = self.root / "entries" / key
         entry = replace(made, key=key, path=final / "data")
         write_text(temporary / "entry.json", _json(entry))
@@ -251,7 +251,7 @@ class Store:
         temporary.rename(final)
         return entry
 
-    def _rehashed(self, key: str) -> Entry | None:
+    def _rehashed(self, key: str) -> CacheEntry | None:
         """The entry if its content is as its hash says; the caller holds the lock."""
         entry = self._read(key)
         if entry is None or _unchanged(entry):
@@ -265,7 +265,7 @@ class Store:
         write_text(entry.path.parent / "entry.json", _json(entry))
         return entry
 
-    def _touch(self, entry: Entry | None) -> None:
+    def _touch(self, entry: CacheEntry | None) -> None:
         if entry is not None and time.time() - self.used(entry) > TOUCH:
             with suppress(OSError):
                 os.utime(entry.path.parent / "entry.json")
@@ -273,10 +273,10 @@ class Store:
     def _named_at(self, name: str) -> float:
         return float((self.named(name) or {}).get("fetched", 0.0))
 
-    def _read(self, key: str) -> Entry | None:
-        directory = self.root / "entries" / _checked(key)
-        record = _load(directory / "entry.json", _Record)
-        return None if record is None else Entry(**{**dict(record), "key": key, "path": directory / "data"})
+    def _read(self, key: str) -> CacheEntry | None:
+        directory = self.root / "entries" / _check_key(key)
+        record = _load(directory / "entry.json", _EntryRecord)
+        return None if record is None else CacheEntry(**{**dict(record), "key": key, "path": directory / "data"})
 
     def _discard(self, key: str) -> None:
         """Rename away, then delete: a reader never sees half an entry."""
@@ -292,7 +292,7 @@ class Store:
             key = path.name.rsplit(".", 2)[0]
             if not _KEY.fullmatch(key):
                 continue
-            lock = Lock(self.root / "locks" / f"{key}.lock")
+            lock = FileLock(self.root / "locks" / f"{key}.lock")
             if lock.acquire(timeout=0):
                 try:
                     trees.delete(path)
@@ -314,10 +314,10 @@ def disk_full(where: Path, needed: int) -> InputError:
     )
 
 
-def mismatch(source: str, expected: str, found: str) -> InputError:
+def mismatch(source: str, expected: str, actual: str) -> InputError:
     """The error for content that isn't what its pin says."""
     return InputError(
-        f"{source}: sha256 is {found}, expected {expected}",
+        f"{source}: sha256 is {actual}, expected {expected}",
         remedy="if the file was changed on purpose, put the new sha256 in project.yaml; else don't use it",
     )
 
@@ -326,7 +326,7 @@ def _mib(size: int) -> str:
     return f"{size / 2**20:,.1f} MiB"
 
 
-def _checked(key: str) -> str:
+def _check_key(key: str) -> str:
     if not _KEY.fullmatch(key):
         raise ValueError(f"not a cache key: {key!r}")
     return key
@@ -338,14 +338,14 @@ def _digest(path: Path) -> tuple[str, int]:
     return trees.file_digest(path)
 
 
-def _unchanged(entry: Entry) -> bool:
+def _unchanged(entry: CacheEntry) -> bool:
     try:
         return trees.stamp(entry.path) == entry.stamp
     except OSError:
         return False
 
 
-def _filled(temporary: Path, fill: Fill, expected: str | None) -> Entry:
+def _fill(temporary: Path, fill: Fill, expected: str | None) -> CacheEntry:
     """Make the directory `temporary` with `data` in it; the entry has no key yet."""
     make_directory(temporary)
     data = temporary / "data"
@@ -354,11 +354,13 @@ def _filled(temporary: Path, fill: Fill, expected: str | None) -> Entry:
     if expected is not None and digest != expected:
         raise mismatch(info.get("source", "the input"), expected, digest)
     _sync(data)
-    return Entry(key="", path=data, sha256=digest, size=size, created=time.time(), stamp=trees.stamp(data), info=info)
+    return CacheEntry(
+        key="", path=data, sha256=digest, size=size, created=time.time(), stamp=trees.stamp(data), info=info
+    )
 
 
-class _Record(Document):
-    """entry.json: an `Entry` but for where it lies."""
+class _EntryRecord(Document):
+    """entry.json: a `CacheEntry` but for where it lies."""
 
     key: str
     sha256: str
@@ -368,7 +370,7 @@ class _Record(Document):
     info: dict[str, str]
 
 
-def _json(entry: Entry) -> str:
+def _json(entry: CacheEntry) -> str:
     record = asdict(entry)
     del record["path"]
     return json.dumps(record, sort_keys=True, indent=1) + "\n"
@@ -384,10 +386,10 @@ def _load(path: Path, kind: type[T]) -> T | None:
 def _sync(path: Path) -> None:
     """Flush a file, or every file of a directory, so that a crash can't leave a whole name on half a content."""
     files = [path / name for name, _ in trees.walk(path)] if path.is_dir() else [path]
-    for each in [*files, path, path.parent]:
-        if each.is_symlink():
+    for written in [*files, path, path.parent]:
+        if written.is_symlink():
             continue
-        descriptor = os.open(each, os.O_RDONLY)
+        descriptor = os.open(written, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -29,9 +29,9 @@ from orchestrator import archive as reading
 from orchestrator import files
 from orchestrator.documents import Document, DocumentError, parse_document
 from orchestrator.errors import InputError
-from orchestrator.files import emptied, replacing
+from orchestrator.files import open_emptied, replacing
 from orchestrator.inputs import git_proof, trees
-from orchestrator.inputs.store import IMPORTED, Entry, Store
+from orchestrator.inputs.store import IMPORTED, CacheEntry, Store
 
 FORMAT = b"1\n"
 MARK, END = "orchestrator-cache", "orchestrator-cache-end"
@@ -39,7 +39,7 @@ MTIME = 1_577_836_800  # 2020-01-01: no time of this machine
 MAX_RECORD = 1024 * 1024
 CHUNK = 1024 * 1024
 LEVEL = 3
-LIMITS = reading.Limits(members=5_000_000, size=2**40, seconds=4 * 3600.0)
+LIMITS = reading.UnpackLimits(members=5_000_000, size=2**40, seconds=4 * 3600.0)
 """A bundle holds whole bases and their layers, which is more than an archive of sources."""
 _MEMBER = re.compile(r"entries/(?P<key>[a-z0-9][a-z0-9.+_-]{0,180})/(?P<rest>entry\.json|data(?:/.+)?)", re.DOTALL)
 _NAME = re.compile(r"names/(?P<name>[a-z0-9][a-z0-9.+_-]{0,180})\.json")
@@ -52,7 +52,7 @@ _FACTS = {
 T = TypeVar("T")
 
 
-class _Record(Document):
+class _BundledRecord(Document):
     """What a bundle's entry.json must say."""
 
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -60,7 +60,7 @@ class _Record(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imported:
+class ImportReport:
     """What an import did: keys that are new, keys that were there already, and keys that were left out.
 
     `unproven` are those of the new that only a lock, or an offline build, makes something of.
@@ -72,7 +72,7 @@ class Imported:
     unproven: tuple[str, ...] = ()
 
 
-def export_entries(store: Store, keys: Iterable[str], target: Path) -> list[Entry]:
+def export_entries(store: Store, keys: Iterable[str], target: Path) -> list[CacheEntry]:
     """Write entries and the names that stand for them to `target`. InputError for a key that isn't there."""
     entries = []
     for key in sorted(set(keys)):
@@ -82,8 +82,8 @@ def export_entries(store: Store, keys: Iterable[str], target: Path) -> list[Entr
         entries.append(entry)
     with (
         replacing(target) as part,
-        emptied(part) as raw,
-        _packed(raw, target.suffix == ".zst") as sink,
+        open_emptied(part) as raw,
+        _open_packed(raw, target.suffix == ".zst") as sink,
         tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT, bufsize=CHUNK) as tar,
     ):
         _add_bytes(tar, MARK, FORMAT)
@@ -96,13 +96,13 @@ def export_entries(store: Store, keys: Iterable[str], target: Path) -> list[Entr
     return entries
 
 
-def import_entries(store: Store, source: Path) -> Imported:
+def import_entries(store: Store, source: Path) -> ImportReport:
     """Take the entries of `source` into the cache. InputError for a file that isn't whole; whole entries stay."""
     try:
-        with source.open("rb") as raw, reading.errors():
-            stream = reading.unpacked(raw, LIMITS)
+        with source.open("rb") as raw, reading.translate_errors():
+            stream = reading.unpack(raw, LIMITS)
             with reading.read_tar(stream) as tar:
-                found = _Import(store=store, members=_Members(tar), shown=str(source)).run()
+                report = _Import(store=store, members=_Members(tar), shown=str(source)).run()
             stream.drain()
     except OSError as error:
         raise InputError(f"{source}: {error.strerror or error}", remedy="check the path and the disk") from error
@@ -110,7 +110,7 @@ def import_entries(store: Store, source: Path) -> Imported:
         if error.refused:
             raise InputError(f"{source}: refused: {error}", remedy="don't use this file") from error
         raise _damaged(str(source), str(error)) from error
-    return found
+    return report
 
 
 def is_export(path: Path) -> bool:
@@ -119,13 +119,13 @@ def is_export(path: Path) -> bool:
         if path.is_symlink() or not path.is_file():
             return False
         with path.open("rb") as raw:
-            return reading.unpacked(raw, LIMITS).read(len(MARK) + 1) == f"{MARK}\0".encode()
+            return reading.unpack(raw, LIMITS).read(len(MARK) + 1) == f"{MARK}\0".encode()
     except (OSError, reading.ArchiveError):
         return False
 
 
 @contextmanager
-def _packed(raw: BinaryIO, compress: bool) -> Iterator[IO[bytes]]:
+def _open_packed(raw: BinaryIO, compress: bool) -> Iterator[IO[bytes]]:
     if not compress:
         yield raw
         return
@@ -133,7 +133,7 @@ def _packed(raw: BinaryIO, compress: bool) -> Iterator[IO[bytes]]:
         yield writer
 
 
-def _add_entry(tar: tarfile.TarFile, entry: Entry) -> None:
+def _add_entry(tar: tarfile.TarFile, entry: CacheEntry) -> None:
     record = {"sha256": entry.sha256, "size": entry.size, "info": _unmarked(entry.info)}
     _add_bytes(tar, f"entries/{entry.key}/entry.json", _json(record))
     top = f"entries/{entry.key}/data"
@@ -200,7 +200,7 @@ class _Import:
     members: _Members
     shown: str
 
-    def run(self) -> Imported:
+    def run(self) -> ImportReport:
         first = self.members.peek()
         if first is None or first.name != MARK or self._small(first) != FORMAT:
             raise InputError(
@@ -220,7 +220,7 @@ class _Import:
                 self.members.skip()
             else:
                 raise _damaged(self.shown, f"member {member.name[:200]!r} has no place here")
-        return Imported(**{what: tuple(found) for what, found in keys.items()})
+        return ImportReport(**{what: tuple(entries) for what, entries in keys.items()})
 
     def _small(self, member: tarfile.TarInfo) -> bytes:
         return self.members.small(member, MAX_RECORD)
@@ -232,8 +232,8 @@ class _Import:
             raise _damaged(self.shown, f"{member.name[:200]!r} is no record: {error}") from error
 
     def _entry(self, key: str, member: tarfile.TarInfo) -> tuple[str, ...]:
-        """Take one entry; what became of it, as in `Imported`. Its content is read to the end in any case."""
-        record = self._record(member, _Record)
+        """Take one entry; what became of it, as in `ImportReport`. Its content is read to the end in any case."""
+        record = self._record(member, _BundledRecord)
         self.members.skip()
         digest, info = record.sha256, record.info
         if key.startswith("sha256-") and key != f"sha256-{digest}":
@@ -246,9 +246,9 @@ class _Import:
         def fill(target: Path) -> Mapping[str, str]:
             nonlocal done
             self._take(key, target)
-            found = trees.digest_tree(target) if target.is_dir() else trees.file_digest(target)[0]
-            if found != digest:
-                raise _damaged(self.shown, f"the sha256 of {key} is {found}, its record says {digest}")
+            actual = trees.digest_tree(target) if target.is_dir() else trees.file_digest(target)[0]
+            if actual != digest:
+                raise _damaged(self.shown, f"the sha256 of {key} is {actual}, its record says {digest}")
             facts = _facts(key, target, cast("Mapping[str, str]", info))
             done = ("new", "unproven") if IMPORTED in facts else ("new",)
             return facts
@@ -261,10 +261,10 @@ class _Import:
     def _parts(self, key: str) -> Iterator[tuple[tarfile.TarInfo, PurePosixPath]]:
         """The members of an entry's data, with their paths below it."""
         while (member := self.members.peek()) is not None:
-            found = _MEMBER.fullmatch(member.name)
-            if found is None or found["key"] != key or found["rest"] == "entry.json":
+            match = _MEMBER.fullmatch(member.name)
+            if match is None or match["key"] != key or match["rest"] == "entry.json":
                 return
-            path = PurePosixPath(found["rest"]).relative_to("data")
+            path = PurePosixPath(match["rest"]).relative_to("data")
             if ".." in path.parts or "\0" in member.name:
                 raise _damaged(self.shown, f"member {member.name[:200]!r} leads out of its entry")
             yield member, path
@@ -287,18 +287,18 @@ class _Import:
         for member, path in self._parts(key):
             if path.parts or not member.isreg() or target.exists():
                 raise _damaged(self.shown, f"member {member.name[:200]!r} lies below no directory")
-            with files.new(target) as sink:
+            with files.create(target) as sink:
                 self._copy(member, sink)
             target.chmod(_mode(member))
 
     def _take_tree(self, key: str, target: Path) -> None:
-        tree: files.Tree | None = None
+        tree: files.GuardedTree | None = None
         try:
             for member, path in self._parts(key):
                 if tree is None:
                     if path.parts or not member.isdir():
                         raise _damaged(self.shown, f"member {member.name[:200]!r} lies below no directory")
-                    tree = files.Tree(target)
+                    tree = files.GuardedTree(target)
                 elif member.isdir() and path.parts and not tree.kind(path):
                     tree.directory(path)
                 elif member.issym() and path.parts:

@@ -67,10 +67,10 @@ def stamp(path: Path) -> str:
     if not stat.S_ISDIR(status.st_mode):
         return f"{stat.S_IFMT(status.st_mode)}:{status.st_size}:{status.st_mtime_ns}"
     whole = hashlib.sha256()
-    for name, each in walk(path):
+    for name, stat_result in walk(path):
         # A directory's own size and time depend on the file system and on temporaries beside its children.
-        rest = "" if stat.S_ISDIR(each.st_mode) else f"{each.st_size}:{each.st_mtime_ns}"
-        whole.update(f"{name}\0{each.st_mode}:{rest}\0".encode(errors="surrogateescape"))
+        rest = "" if stat.S_ISDIR(stat_result.st_mode) else f"{stat_result.st_size}:{stat_result.st_mtime_ns}"
+        whole.update(f"{name}\0{stat_result.st_mode}:{rest}\0".encode(errors="surrogateescape"))
     return whole.hexdigest()
 
 
@@ -79,7 +79,7 @@ def tree_size(path: Path) -> int:
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode):
         return status.st_size
-    return sum(each.st_size for _, each in walk(path) if stat.S_ISREG(each.st_mode))
+    return sum(status.st_size for _, status in walk(path) if stat.S_ISREG(status.st_mode))
 
 
 def delete(path: Path) -> None:

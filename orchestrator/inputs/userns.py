@@ -70,14 +70,14 @@ def _enter() -> None:
     _libc.prctl(_PDEATHSIG, signal.SIGKILL)  # a change of ids clears it
 
 
-def _found(program: str) -> str:
+def _find_program(program: str) -> str:
     """The program's path. Now: Python's own files may lie where nobody else may look, and are out of reach later."""
-    places = (os.path.join(place, program) for place in os.get_exec_path())  # noqa: PTH118 (no pathlib: to be quick)
-    return next((path for path in places if os.access(path, os.X_OK)), program)
+    candidates = (os.path.join(folder, program) for folder in os.get_exec_path())  # noqa: PTH118 (no pathlib: to be quick)
+    return next((path for path in candidates if os.access(path, os.X_OK)), program)
 
 
 def _main(directory: str, command: list[str]) -> int:
-    program = _found(command[0])
+    program = _find_program(command[0])
     _libc.prctl(_PDEATHSIG, signal.SIGKILL)
     os.chown(directory, FIRST_ID, FIRST_ID)
     _check(_libc.unshare(_NEWNS), "unshare (mounts)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator.lock.model import Entry, Lock
+from orchestrator.lock.project_lock import LockedInput, ProjectLock
 
 # What follows from another value, and says nothing by itself.
 _DERIVED = {"size", "tree-sha256"}
@@ -24,22 +24,22 @@ class Change:
         return f"{self.input}: {self.what}: {self.before or 'none'} -> {self.after or 'none'}"
 
 
-def changes(before: Lock, after: Lock) -> list[Change]:
+def changes(before: ProjectLock, after: ProjectLock) -> list[Change]:
     """The differences from `before` to `after`, by input name."""
-    found: list[Change] = []
+    differences: list[Change] = []
     for name in sorted({*before.entries, *after.entries}):
         old, new = before.entries.get(name), after.entries.get(name)
         if old is None or new is None:
             here = new or old
             what = here.kind if here is not None else ""
             value = _identity(here) if here is not None else ""
-            found.append(Change(input=name, what=what, before=value if old else "", after=value if new else ""))
+            differences.append(Change(input=name, what=what, before=value if old else "", after=value if new else ""))
         else:
-            found += _of_entry(name, old, new)
-    return found
+            differences += _of_entry(name, old, new)
+    return differences
 
 
-def _of_entry(name: str, old: Entry, new: Entry) -> Iterator[Change]:
+def _of_entry(name: str, old: LockedInput, new: LockedInput) -> Iterator[Change]:
     if old.requested != new.requested:
         for key in sorted({*old.requested, *new.requested}):
             before, after = _words(old.requested.get(key)), _words(new.requested.get(key))
@@ -58,12 +58,12 @@ def _of_entry(name: str, old: Entry, new: Entry) -> Iterator[Change]:
             yield Change(input=name, what=f"package {package}", before=before, after=after)
 
 
-def _versions(entry: Entry) -> dict[str, str]:
-    pairs = (each.partition(" ")[0].partition("=") for each in entry.packages)
+def _versions(entry: LockedInput) -> dict[str, str]:
+    pairs = (package.partition(" ")[0].partition("=") for package in entry.packages)
     return {name: version for name, _, version in pairs}
 
 
-def _identity(entry: Entry) -> str:
+def _identity(entry: LockedInput) -> str:
     for key in ("commit", "digest", "sha256", "tree-sha256"):
         if key in entry.resolved:
             return entry.resolved[key]

@@ -11,42 +11,42 @@ from orchestrator.events import Emit, Notice
 from orchestrator.files import write_text
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.requests import requests_of
-from orchestrator.inputs.resolve import Options, resolve_inputs
+from orchestrator.inputs.resolve import ResolveOptions, resolve_inputs
 from orchestrator.inputs.store import Store
 from orchestrator.lock.changes import Change, changes
-from orchestrator.lock.model import Lock, lock_of, lock_text, read_lock
+from orchestrator.lock.project_lock import ProjectLock, lock_of, lock_text, read_lock
 from orchestrator.project.load import LoadedProject, lock_path
 from orchestrator.resolved import Inputs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class LockPolicy:
     """`locked`: the lock must be there and say everything; `offline`: nothing is fetched. `options`: for tests."""
 
     locked: bool = False
     offline: bool = False
-    options: Options = field(default_factory=Options)
+    options: ResolveOptions = field(default_factory=ResolveOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Updated:
+class LockUpdate:
     """What `update_lock` did: the file, the differences to the lock before (None: there was none), the inputs."""
 
     path: Path
-    before: Lock | None
+    before: ProjectLock | None
     changes: Sequence[Change]
     inputs: Inputs
 
 
 def resolve_locked(
-    loaded: LoadedProject, engine: ImageStore | None, emit: Emit, policy: Policy | None = None
+    loaded: LoadedProject, engine: ImageStore | None, emit: Emit, policy: LockPolicy | None = None
 ) -> Inputs:
     """Every input, as the lock beside the project says. A lock that is missing or lacks something is written.
 
     With `locked` it is a UsageError instead, and a local file that isn't as it was is an InputError. Without an engine
     (`render`) nothing is written: the bases would be missing. Errors else: those of `resolve_inputs`.
     """
-    policy = policy or Policy()
+    policy = policy or LockPolicy()
     path = lock_path(loaded.path)
     lock = read_lock(path)
     if lock is None and policy.locked:
@@ -78,7 +78,7 @@ def update_lock(
     upgrade: frozenset[str] = frozenset(),
     write: bool = True,
     store: Store | None = None,
-) -> Updated:
+) -> LockUpdate:
     """Resolve; the inputs named in `upgrade`, and those that the lock lacks, are asked for anew. Writes the lock.
 
     With `write` False only the differences are found out. Errors: UsageError for a name that isn't an input.
@@ -86,14 +86,14 @@ def update_lock(
     path = lock_path(loaded.path)
     before = read_lock(path)
     known_names(loaded, upgrade)
-    old = before or Lock()
+    old = before or ProjectLock()
     stale = {change.input for change in _stale(loaded, before)} if before else set()
     pins = {name: pin for name, pin in old.pins().items() if name not in upgrade | stale}
-    inputs = resolve_inputs(loaded, engine, emit, Options(store=store, pins=pins, refresh=bool(upgrade)))
+    inputs = resolve_inputs(loaded, engine, emit, ResolveOptions(store=store, pins=pins, refresh=bool(upgrade)))
     after = lock_of(loaded.project, inputs)
     if write and (before is None or lock_text(after) != lock_text(before)):
         write_text(path, lock_text(after))
-    return Updated(path=path, before=before, changes=changes(old, after), inputs=inputs)
+    return LockUpdate(path=path, before=before, changes=changes(old, after), inputs=inputs)
 
 
 def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
@@ -106,22 +106,22 @@ def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
     return known
 
 
-def _stale(loaded: LoadedProject, lock: Lock | None) -> list[Change]:
+def _stale(loaded: LoadedProject, lock: ProjectLock | None) -> list[Change]:
     """How what project.yaml asks for differs from what it asked for when the lock was written."""
     if lock is None:
         return []
     asked = requests_of(loaded.project)
-    found: list[Change] = []
+    differences: list[Change] = []
     for name in sorted({*asked, *lock.entries}):
         entry = lock.entries.get(name)
         if name not in asked:
-            found.append(Change(input=name, what="asked", before="locked", after=""))
+            differences.append(Change(input=name, what="asked", before="locked", after=""))
         elif entry is None:
-            found.append(Change(input=name, what="asked", before="", after="not locked"))
+            differences.append(Change(input=name, what="asked", before="", after="not locked"))
         elif entry.requested != asked[name]:
             new = entry.model_copy(update={"requested": dict(asked[name])})
-            found += changes(Lock(entries={name: entry}), Lock(entries={name: new}))
-    return found
+            differences += changes(ProjectLock(entries={name: entry}), ProjectLock(entries={name: new}))
+    return differences
 
 
 def _not_of_this_project(loaded: LoadedProject, path: Path, stale: Sequence[Change]) -> UsageError:
@@ -129,35 +129,35 @@ def _not_of_this_project(loaded: LoadedProject, path: Path, stale: Sequence[Chan
     for change in stale:
         message = f"differs from {path.name} ({change.what}: {change.before or 'none'} -> {change.after or 'none'})"
         findings.error("lock-stale", _field(change.input), message, remedy)
-    return UsageError(f"{path} does not match {loaded.path} as it is now", findings=findings.found)
+    return UsageError(f"{path} does not match {loaded.path} as it is now", findings=findings.collected)
 
 
 def _field(name: str) -> str:
     return {"gevulot-base": "gevulot.base", "nanos-common": "nanos"}.get(name, name)
 
 
-def _local_changes(loaded: LoadedProject, lock: Lock, inputs: Inputs, emit: Emit, policy: Policy) -> None:
+def _local_changes(loaded: LoadedProject, lock: ProjectLock, inputs: Inputs, emit: Emit, policy: LockPolicy) -> None:
     """The user's own files and directories: changed ones are worth a word, or with --locked an error."""
     findings = loaded.findings()
     for name, entry in lock.entries.items():
-        found = inputs.get(name)
-        if not entry.local or found is None or dict(found.pin) == dict(entry.resolved):
+        current = inputs.get(name)
+        if not entry.local or current is None or dict(current.pin) == dict(entry.resolved):
             continue
         key = "tree-sha256" if "tree-sha256" in entry.resolved else "sha256"
-        values = f"{key} is {found.pin.get(key, 'none')}, but the lock says {entry.resolved.get(key, 'none')}"
+        values = f"{key} is {current.pin.get(key, 'none')}, but the lock says {entry.resolved.get(key, 'none')}"
         remedy = f"`orchestrator lock {loaded.path} --upgrade {name}`"
         if policy.locked:
-            findings.error("lock-changed", name, f"{found.source} has changed: {values}", remedy)
+            findings.error("lock-changed", name, f"{current.source} has changed: {values}", remedy)
         else:
             emit(
                 Notice(
-                    text=f"{name}: {found.source} has changed since it was locked (run {remedy} to accept the change)"
+                    text=f"{name}: {current.source} has changed since it was locked (run {remedy} to accept the change)"
                 )
             )
     findings.raise_if_errors("inputs differ from the lock", InputError)
 
 
-def _write(path: Path, lock: Lock, emit: Emit, stale: Sequence[Change]) -> None:
+def _write(path: Path, lock: ProjectLock, emit: Emit, stale: Sequence[Change]) -> None:
     try:
         write_text(path, lock_text(lock))
     except OSError as error:

@@ -76,10 +76,10 @@ def _environment(
 
 def _network(run_config: dict[str, Any]) -> dict[str, Value]:
     """Static addresses. ops blanks an address it can't parse, then still writes the empty text."""
-    found: dict[str, Value] = {}
+    attributes: dict[str, Value] = {}
     address, address6 = _address(run_config, "IPAddress"), run_config.get("IPv6Address", "")
     if address or address6:
-        found = {
+        attributes = {
             "ipaddr": address,
             "netmask": NET_MASK,
             "gateway": _address(run_config, "Gateway"),
@@ -92,10 +92,10 @@ def _network(run_config: dict[str, Any]) -> dict[str, Value]:
             "gateway": nic.get("Gateway", ""),
         }
         if number == 1:
-            found = {**addresses, "ip6addr": ""}
+            attributes = {**addresses, "ip6addr": ""}
         else:
-            found[f"en{number}"] = addresses
-    return found
+            attributes[f"en{number}"] = addresses
+    return attributes
 
 
 def _address(run_config: dict[str, Any], key: str) -> str:

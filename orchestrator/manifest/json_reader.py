@@ -45,15 +45,15 @@ class _StopError(Exception):
 
 def read(text: str, file: str) -> JsonDocument:
     """Parse one JSON value. Never raises for bad text."""
-    reader = _Reader(text, file)
+    reader = _JsonReader(text, file)
     try:
         data = reader.document()
     except _StopError:
         data = None
-    return JsonDocument(data=data, lines=reader.lines, raw=reader.raw, findings=tuple(reader.findings.found))
+    return JsonDocument(data=data, lines=reader.lines, raw=reader.raw, findings=tuple(reader.findings.collected))
 
 
-class _Reader:
+class _JsonReader:
     def __init__(self, text: str, file: str) -> None:
         self.text = text
         self.at = 0
@@ -126,7 +126,7 @@ class _Reader:
 
     def object(self, path: str, depth: int) -> dict[str, Any]:
         self.at += 1
-        found: dict[str, Any] = {}
+        members: dict[str, Any] = {}
         first_lines: dict[str, int] = {}
         while not self.closed("}", path):
             if self.text[self.at : self.at + 1] != '"':
@@ -134,7 +134,7 @@ class _Reader:
             line = self.line()
             key = self.string(path)
             field = f"{path}.{key}" if path else key
-            if key in found:
+            if key in members:
                 message = f"is given twice (first on line {first_lines[key]})"
                 self.add("duplicate-key", message, "keep one of them; ops would take the last", field)
             else:
@@ -145,19 +145,19 @@ class _Reader:
                 self.stop("a `:` is missing after the key", f"write `{json.dumps(shown(key))}: value`", field)
             self.at += 1
             self.space()
-            found[key] = self.value(field, depth + 1)
+            members[key] = self.value(field, depth + 1)
             self.separator("}", path)
-        return found
+        return members
 
     def array(self, path: str, depth: int) -> list[Any]:
         self.at += 1
-        found: list[Any] = []
+        items: list[Any] = []
         while not self.closed("]", path):
-            field = f"{path}[{len(found)}]"
+            field = f"{path}[{len(items)}]"
             self.lines[field] = self.line()
-            found.append(self.value(field, depth + 1))
+            items.append(self.value(field, depth + 1))
             self.separator("]", path)
-        return found
+        return items
 
     def closed(self, bracket: str, path: str) -> bool:
         self.space()

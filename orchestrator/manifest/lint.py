@@ -19,14 +19,14 @@ from orchestrator.manifest.schema import (
     RUN_CONFIG,
     SECTIONS,
     Effect,
-    Key,
     Kind,
+    ManifestKey,
     Release,
     canonical,
     parse_release,
-    places,
+    sections_with_key,
 )
-from orchestrator.project.model import Project
+from orchestrator.project.project import Project
 from orchestrator.suggest import did_you_mean, nearest, shown
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Z][A-Z0-9]*_[A-Z0-9_]+")
@@ -62,22 +62,22 @@ def lint(report: Report, manifest: Mapping[str, Any], project: Project) -> list[
     """All findings about a user's manifest. An ops whose version is no release number checks no `since`."""
     release = parse_release(project.ops_release)
     _section(report, manifest, CONFIG, "", release)
-    rules.check(report, rules.Values.of(manifest), project)
+    rules.check(report, rules.ManifestValues.of(manifest), project)
     _run_only(report, manifest)
-    if not project.gpu and "gpu_nvidia" in rules.Values.of(manifest).list("Klibs"):
+    if not project.gpu and "gpu_nvidia" in rules.ManifestValues.of(manifest).list("Klibs"):
         message = "gpu_nvidia is packed but the project has no GPU"
         report.warning("gpu-klib", "Klibs", message, "set `cuda` and `resources.gpus` in project.yaml")
-    return report.found
+    return report.collected
 
 
 def lint_effective(report: Report, effective: EffectiveManifest, *, gpu: bool, shim: bool) -> list[Finding]:
     """What the merged manifest lacks for the node. `shim`: the project links the Gevulot shim."""
     rules.check_effective(report, effective, gpu=gpu, shim=shim)
-    return report.found
+    return report.collected
 
 
 def _section(
-    report: Report, data: Mapping[str, Any], keys: Mapping[str, Key], path: str, release: Release | None
+    report: Report, data: Mapping[str, Any], keys: Mapping[str, ManifestKey], path: str, release: Release | None
 ) -> None:
     """One object whose keys the schema knows."""
     seen: dict[str, str] = {}
@@ -102,7 +102,7 @@ def _section(
             _inner(report, keys[name], value, where, release)
 
 
-def _inner(report: Report, key: Key, value: Any, where: str, release: Release | None) -> None:
+def _inner(report: Report, key: ManifestKey, value: Any, where: str, release: Release | None) -> None:
     if key.keys is None:
         return
     if key.kind is Kind.OBJECT:
@@ -112,11 +112,11 @@ def _inner(report: Report, key: Key, value: Any, where: str, release: Release | 
             _section(report, item, key.keys, f"{where}[{index}]", release)
 
 
-def _unknown(report: Report, key: str, value: Any, keys: Mapping[str, Key], path: str) -> None:
+def _unknown(report: Report, key: str, value: Any, keys: Mapping[str, ManifestKey], path: str) -> None:
     where = f"{path}.{shown(key)}" if path else shown(key)
-    place = f"in `{path}`" if path else "at the top level"
-    message = f"unknown key {place}"
-    elsewhere = [section for section in places(key) if SECTIONS[section] is not keys]
+    section_words = f"in `{path}`" if path else "at the top level"
+    message = f"unknown key {section_words}"
+    elsewhere = [section for section in sections_with_key(key) if SECTIONS[section] is not keys]
     others = {name: section for section, names in SECTIONS.items() for name in names if names is not keys}
     close = nearest(key, keys)
     meant = _OTHER_NAMES.get(key.lower())
@@ -125,7 +125,7 @@ def _unknown(report: Report, key: str, value: Any, keys: Mapping[str, Key], path
     elif elsewhere:
         section = elsewhere[0]
         remedy = f"move it into `{section}`" if section else "move it to the top level of the manifest"
-        message = f"isn't a key {place}"
+        message = f"isn't a key {section_words}"
     elif key in ALL_KERNEL_KEYS:
         remedy = "it is a kernel setting: move it into `ManifestPassthrough`"
     elif close is None and isinstance(value, str) and _ENVIRONMENT_NAME.fullmatch(key):
@@ -140,7 +140,7 @@ def _unknown(report: Report, key: str, value: Any, keys: Mapping[str, Key], path
     report.error("unknown-key", where, message, remedy)
 
 
-def _out_of_range(report: Report, key: Key, where: str, release: Release | None) -> bool:
+def _out_of_range(report: Report, key: ManifestKey, where: str, release: Release | None) -> bool:
     """Whether the chosen ops lacks the key (said as an error)."""
     if release is None:
         return False
@@ -157,9 +157,9 @@ def _out_of_range(report: Report, key: Key, where: str, release: Release | None)
     return False
 
 
-def _right_type(report: Report, key: Key, value: Any, where: str) -> bool:
+def _right_type(report: Report, key: ManifestKey, value: Any, where: str) -> bool:
     """Whether the value has the key's type; each wrong part is an error."""
-    before = len(report.found)
+    before = len(report.collected)
     match key.kind:
         case Kind.TEXT:
             _text(report, value, where)
@@ -186,7 +186,7 @@ def _right_type(report: Report, key: Key, value: Any, where: str) -> bool:
                     _text(report, item, f"{where}.{shown(name)}")
         case Kind.OBJECTS if not isinstance(value, list) or not all(isinstance(i, dict) for i in value):
             _wrong(report, where, key.kind, value, "write [{ … }]")
-    return len(report.found) == before
+    return len(report.collected) == before
 
 
 def _text(report: Report, value: Any, where: str) -> None:
@@ -224,7 +224,7 @@ def _wrong(report: Report, where: str, kind: Kind, value: Any, remedy: str) -> N
     report.error("wrong-type", where, f"must be {kind}, not {names.get(type(value), 'null')}", remedy)
 
 
-def _effect(report: Report, key: Key, value: Any, where: str) -> None:
+def _effect(report: Report, key: ManifestKey, value: Any, where: str) -> None:
     """Keys that an `ops build` ignores, or that do damage."""
     plain = re.sub(r"\[\d+\]", "", where)
     name = ".".join(_names(plain))

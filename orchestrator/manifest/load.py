@@ -39,9 +39,9 @@ def load_manifest(path: Path) -> LoadedManifest:
     document = json_reader.read(text, file)
     findings.extend(document.findings)
     if not isinstance(document.data, dict):
-        if not findings.found:
+        if not findings.collected:
             findings.error("not-an-object", "", "isn't a JSON object", "write `{ … }` around the keys")
         raise findings.failure()
-    if findings.found:
+    if findings.collected:
         raise findings.failure()
     return LoadedManifest(data=document.data, lines=document.lines, raw=document.raw, file=file)

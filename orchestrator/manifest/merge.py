@@ -16,11 +16,11 @@ from orchestrator.manifest import lint as linter
 from orchestrator.manifest.effective import EffectiveManifest, canonical_order
 from orchestrator.manifest.load import load_manifest
 from orchestrator.manifest.report import Report
-from orchestrator.manifest.rules import Values, absolute_mount
-from orchestrator.manifest.schema import CONFIG, Key, canonical
+from orchestrator.manifest.rules import ManifestValues, absolute_mount
+from orchestrator.manifest.schema import CONFIG, ManifestKey, canonical
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.model import Project
 from orchestrator.project.paths import LeftOutBy, forgotten
+from orchestrator.project.project import Project
 from orchestrator.suggest import shown
 
 WORKSPACE = "/workspace"
@@ -42,7 +42,7 @@ class _Own:
         return Report(file=self.file, prefix=self.prefix, lines=self.lines, raw=self.raw)
 
 
-def effective_manifest(loaded: LoadedProject) -> EffectiveManifest:
+def merge_manifest(loaded: LoadedProject) -> EffectiveManifest:
     """Merge and check. Raises UsageError with all errors of the manifest at once; warnings stay in `findings`."""
     project = loaded.project
     own = _own(loaded)
@@ -52,7 +52,7 @@ def effective_manifest(loaded: LoadedProject) -> EffectiveManifest:
     if "Mounts" in data:
         data["Mounts"] = {key: absolute_mount(path) for key, path in data["Mounts"].items()}
     if isinstance(project.manifest, str):
-        findings += _filled(own)
+        findings += _note_filled(own)
     effective = EffectiveManifest(data=canonical_order(data), origin=own.lines, file=own.file)
     findings += linter.lint_effective(own.report(), effective, gpu=project.gpu, shim=project.gevulot is not None)
     _raise_errors(own.file, findings)
@@ -63,28 +63,28 @@ def left_out(loaded: LoadedProject, left_out_by: LeftOutBy) -> list[Finding]:
     """Warnings for what the user's `Files` and `Dirs` name and an ignore file keeps from the build."""
     own = _own(loaded)
     report = own.report()
-    values = Values.of(own.data)
+    values = ManifestValues.of(own.data)
     for where, path in (*values.texts("Files"), *values.texts("Dirs")):
-        found = forgotten(loaded.root / loaded.project.build.context, path, left_out_by)
-        if found is not None:
-            report.warning("left-out", where, *found)
-    return report.found
+        problem = forgotten(loaded.root / loaded.project.build.context, path, left_out_by)
+        if problem is not None:
+            report.warning("left-out", where, *problem)
+    return report.collected
 
 
 def _raise_errors(file: str, findings: list[Finding]) -> None:
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if errors:
-        raise Findings(file=file, found=errors).failure()
+        raise Findings(file=file, collected=errors).failure()
 
 
 def defaults(project: Project) -> dict[str, Any]:
     """manifests/cpu.json or gpu.json, completed from project.yaml: Program and RunConfig."""
     name = "gpu.json" if project.gpu else "cpu.json"
     data: dict[str, Any] = json.loads((data_files.MANIFESTS / name).read_text(encoding="utf-8"))
-    given = project.resources
-    run: dict[str, Any] = {"CPUs": given.cpus, "Memory": f"{given.memory}m"}
-    if given.gpus:
-        run["GPUs"] = given.gpus
+    resources = project.resources
+    run: dict[str, Any] = {"CPUs": resources.cpus, "Memory": f"{resources.memory}m"}
+    if resources.gpus:
+        run["GPUs"] = resources.gpus
     data["RunConfig"] = run
     data["Program"] = PurePosixPath(project.build.program).name
     return data
@@ -104,7 +104,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def spelled(data: Mapping[str, Any], keys: Mapping[str, Key] = CONFIG) -> dict[str, Any]:
+def spelled(data: Mapping[str, Any], keys: Mapping[str, ManifestKey] = CONFIG) -> dict[str, Any]:
     """The same with known keys in ops's own spelling (Go's decoder ignores letter case)."""
     result: dict[str, Any] = {}
     for key, value in data.items():
@@ -114,7 +114,7 @@ def spelled(data: Mapping[str, Any], keys: Mapping[str, Key] = CONFIG) -> dict[s
     return result
 
 
-def _spelled_below(value: Any, keys: Mapping[str, Key]) -> Any:
+def _spelled_below(value: Any, keys: Mapping[str, ManifestKey]) -> Any:
     if isinstance(value, dict):
         return spelled(value, keys)
     return [_spelled_below(item, keys) for item in value] if isinstance(value, list) else value
@@ -163,14 +163,14 @@ def _below(prefix: str, fields: Mapping[str, Field]) -> dict[str, Field]:
 
 def _no_manifest(loaded: LoadedProject, name: str) -> UsageError:
     """Said of project.yaml's own line: that is where the name stands."""
-    found = loaded.findings()
+    findings = loaded.findings()
     directory = os.path.isdir(loaded.path.parent / name)  # noqa: PTH112
     message = f"`{shown(name)}` is a directory" if directory else f"there is no file `{shown(name)}`"
-    found.error("path", "manifest", message, "give a JSON file, relative to project.yaml, or write the keys here")
-    return found.failure()
+    findings.error("path", "manifest", message, "give a JSON file, relative to project.yaml, or write the keys here")
+    return findings.failure()
 
 
-def _filled(own: _Own) -> list[Finding]:
+def _note_filled(own: _Own) -> list[Finding]:
     """Notes for what the node needs and the user's file lacks."""
     report = own.report()
     data = spelled(own.data)
@@ -182,4 +182,4 @@ def _filled(own: _Own) -> list[Finding]:
     if mounts is not None and WORKSPACE not in {_guest(v) for v in mounts.values() if v is not None}:
         message = f"nothing is mounted at {WORKSPACE}; it was filled in, since the node hands files over there"
         report.note("filled-in", "Mounts", message)
-    return report.found
+    return report.collected

@@ -22,7 +22,7 @@ from orchestrator.manifest.schema import (
     canonical,
     parse_release,
 )
-from orchestrator.project.model import Nanos, Project
+from orchestrator.project.project import Nanos, Project
 from orchestrator.suggest import nearest, shown
 
 WORKSPACE = "/workspace"
@@ -32,21 +32,21 @@ _GLOB = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Values:
+class ManifestValues:
     """A manifest by ops's own key names; values of a wrong type count as absent."""
 
     keys: Mapping[str, str]
     data: Mapping[str, Any]
 
     @staticmethod
-    def of(manifest: Mapping[str, Any]) -> Values:
+    def of(manifest: Mapping[str, Any]) -> ManifestValues:
         """`keys`: ops's spelling -> the user's; of two that differ by case, the first."""
         keys: dict[str, str] = {}
         for key in manifest:
             name = canonical(key, CONFIG)
             if name is not None:
                 keys.setdefault(name, key)
-        return Values(keys=keys, data={name: manifest[key] for name, key in keys.items()})
+        return ManifestValues(keys=keys, data={name: manifest[key] for name, key in keys.items()})
 
     def field(self, name: str) -> str:
         """The key as the user wrote it."""
@@ -80,7 +80,7 @@ class Values:
                 yield f"{self.field(name)}.{shown(key)}", key, item
 
 
-def check(report: Report, values: Values, project: Project) -> None:
+def check(report: Report, values: ManifestValues, project: Project) -> None:
     """All rules about the user's own values."""
     _program(report, values)
     _files(report, values)
@@ -121,7 +121,7 @@ def check_effective(report: Report, effective: EffectiveManifest, *, gpu: bool, 
             report.error("map-name", f"MapDirs.{shown(key)}", message, "ops refuses that; name one of them differently")
 
 
-def _program(report: Report, values: Values) -> None:
+def _program(report: Report, values: ManifestValues) -> None:
     program = values.text("Program")
     where = values.field("Program")
     if program is None:
@@ -139,7 +139,7 @@ def _program(report: Report, values: Values) -> None:
         report.error("program-path", where, "holds a control character", "use a plain file name")
 
 
-def _files(report: Report, values: Values) -> None:
+def _files(report: Report, values: ManifestValues) -> None:
     for where, path in values.texts("Files"):
         if _bad_path(report, where, path):
             continue
@@ -150,7 +150,7 @@ def _files(report: Report, values: Values) -> None:
             report.error("files-directory", where, "names a directory", "put it into `Dirs`")
 
 
-def _dirs(report: Report, values: Values) -> None:
+def _dirs(report: Report, values: ManifestValues) -> None:
     for where, path in values.texts("Dirs"):
         if _bad_path(report, where, path):
             continue
@@ -178,7 +178,7 @@ def _bad_path(report: Report, where: str, path: str) -> bool:
     return True
 
 
-def _map_dirs(report: Report, values: Values) -> None:
+def _map_dirs(report: Report, values: ManifestValues) -> None:
     for where, key, guest in values.table("MapDirs"):
         base = key.rsplit("/", 1)[-1]
         if not _GLOB.search(base):
@@ -192,7 +192,7 @@ def _map_dirs(report: Report, values: Values) -> None:
             report.warning("map-target", where, f"`{shown(guest)}` isn't absolute", f"write `/{shown(guest)}`")
 
 
-def _environment(report: Report, values: Values) -> None:
+def _environment(report: Report, values: ManifestValues) -> None:
     for where, name, text in values.table("Env"):
         if not name or "=" in name or _unprintable(name):
             report.error(
@@ -219,7 +219,7 @@ def _library_path(report: Report, where: str, text: str) -> None:
             report.warning("library-path", where, message, "list absolute guest directories")
 
 
-def _mounts(report: Report, values: Values) -> None:
+def _mounts(report: Report, values: ManifestValues) -> None:
     at: dict[str, str] = {}
     for where, key, text in values.table("Mounts"):
         path, _, option = text.partition(":")
@@ -250,7 +250,7 @@ def absolute_mount(text: str) -> str:
     return posixpath.normpath("/" + path) + colon + option
 
 
-def _passthrough(report: Report, values: Values, nanos: Nanos) -> None:
+def _passthrough(report: Report, values: ManifestValues, nanos: Nanos) -> None:
     where = values.field("ManifestPassthrough")
     for key, value in values.object("ManifestPassthrough").items():
         name = f"{where}.{shown(key)}"
@@ -267,7 +267,7 @@ def _passthrough(report: Report, values: Values, nanos: Nanos) -> None:
             report.warning("passthrough-false", name, message, "write null to leave it out")
 
 
-def _root_flags(report: Report, values: Values, nanos: Nanos) -> None:
+def _root_flags(report: Report, values: ManifestValues, nanos: Nanos) -> None:
     """`Debugflags` are keys of the root tuple too, each set to "t"."""
     for where, flag in values.texts("Debugflags"):
         _kernel_key(report, where, flag, nanos)
@@ -316,7 +316,7 @@ def _writable(report: Report, where: str, value: Any) -> None:
             _writable(report, f"{where}.{shown(key)}", item)
 
 
-def _klibs(report: Report, values: Values) -> None:
+def _klibs(report: Report, values: ManifestValues) -> None:
     for where, name in values.texts("Klibs"):
         if not name or "/" in name or _unprintable(name):
             report.error(
@@ -324,7 +324,7 @@ def _klibs(report: Report, values: Values) -> None:
             )
 
 
-def _disk(report: Report, values: Values) -> None:
+def _disk(report: Report, values: ManifestValues) -> None:
     size = values.text("BaseVolumeSz")
     if size is not None and volume_size(size) is None:
         message = f"`{shown(size)}` isn't a size; ops would ignore it"
@@ -334,7 +334,7 @@ def _disk(report: Report, values: Values) -> None:
         report.warning("target-root", values.field("TargetRoot"), message, "stage the files instead and remove it")
 
 
-def _variables(report: Report, values: Values) -> None:
+def _variables(report: Report, values: ManifestValues) -> None:
     """`$X` is replaced only when ops_render_config=true, which a build here never sets."""
     for name in ("Program", "KlibDir", "BaseVolumeSz"):
         text = values.text(name)

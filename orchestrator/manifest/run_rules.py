@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.manifest.effective import NET_MASK, is_address
 from orchestrator.manifest.report import Report
 from orchestrator.manifest.schema import RUN_CONFIG, canonical
-from orchestrator.project.model import Resources
+from orchestrator.project.project import Resources
 from orchestrator.suggest import shown
 
 _MEMORY = re.compile(r"([0-9]{1,12})([kKmMgG]?)")
@@ -54,18 +54,18 @@ def _resources(report: Report, spelled: Mapping[str | None, tuple[str, Any]], re
             report.warning("memory", where, f"`{shown(memory)}` isn't a size", "remove it: `resources` says it")
         elif size != resources.memory:
             _differs(report, where, f"{size:g} MiB", f"memory: {resources.memory}")
-    for name, given in (("CPUs", resources.cpus), ("GPUs", resources.gpus)):
+    for name, wanted in (("CPUs", resources.cpus), ("GPUs", resources.gpus)):
         where, number = spelled.get(name, ("", None))
         if not isinstance(number, int) or isinstance(number, bool):
             continue
         if number < 0:
             report.warning("out-of-range", where, f"{number} is below zero", "remove it: `resources` says it")
-        elif number != given:
-            _differs(report, where, str(number), f"{name.lower()}: {given}")
+        elif number != wanted:
+            _differs(report, where, str(number), f"{name.lower()}: {wanted}")
 
 
-def _differs(report: Report, where: str, value: str, given: str) -> None:
-    message = f"is {value}, but project.yaml's resources say {given}; the node goes by the deployment"
+def _differs(report: Report, where: str, value: str, wanted: str) -> None:
+    message = f"is {value}, but project.yaml's resources say {wanted}; the node goes by the deployment"
     report.warning("resources-differ", where, message, "remove it here: it is filled in from `resources`")
 
 

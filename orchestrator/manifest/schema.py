@@ -38,25 +38,25 @@ class Effect(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Key:
+class ManifestKey:
     """One key. `since`/`until`: first and last release with it; `keys`: of the object (or of each in the list)."""
 
     kind: Kind
     effect: Effect
     since: Release = (0, 1, 6)
     until: Release | None = None
-    keys: Mapping[str, Key] | None = None
+    keys: Mapping[str, ManifestKey] | None = None
 
 
-def _key(kind: Kind, effect: Effect, since: int = 6, until: int | None = None) -> Key:
-    return Key(kind=kind, effect=effect, since=(0, 1, since), until=None if until is None else (0, 1, until))
+def _key(kind: Kind, effect: Effect, since: int = 6, until: int | None = None) -> ManifestKey:
+    return ManifestKey(kind=kind, effect=effect, since=(0, 1, since), until=None if until is None else (0, 1, until))
 
 
-def _run(kind: Kind, since: int = 6) -> Key:
+def _run(kind: Kind, since: int = 6) -> ManifestKey:
     return _key(kind, Effect.RUN, since)
 
 
-def _cloud(kind: Kind = Kind.TEXT, since: int = 6) -> Key:
+def _cloud(kind: Kind = Kind.TEXT, since: int = 6) -> ManifestKey:
     return _key(kind, Effect.CLOUD, since)
 
 
@@ -68,7 +68,7 @@ _NIC = {
     "BridgeName": _run(Kind.TEXT, 33),
 }
 
-RUN_CONFIG: Mapping[str, Key] = {
+RUN_CONFIG: Mapping[str, ManifestKey] = {
     "Accel": _run(Kind.FLAG),
     "AtExit": _run(Kind.TEXT, 38),
     "AttachVolumeOnInstanceCreate": _run(Kind.FLAG, 40),
@@ -95,7 +95,7 @@ RUN_CONFIG: Mapping[str, Key] = {
     "Mgmt": _run(Kind.TEXT, 40),
     "Mounts": _run(Kind.TEXTS, 13),
     "NetMask": _key(Kind.TEXT, Effect.IMAGE, 16),
-    "Nics": Key(kind=Kind.OBJECTS, effect=Effect.IMAGE, since=(0, 1, 33), keys=_NIC),
+    "Nics": ManifestKey(kind=Kind.OBJECTS, effect=Effect.IMAGE, since=(0, 1, 33), keys=_NIC),
     "Ports": _key(Kind.TEXTS, Effect.IMAGE, 15),
     "QMP": _run(Kind.FLAG, 39),
     "ShowDebug": _run(Kind.FLAG, 15),
@@ -112,7 +112,7 @@ RUN_CONFIG: Mapping[str, Key] = {
 _TAG = {
     "key": _cloud(),
     "value": _cloud(),
-    "attribute": Key(
+    "attribute": ManifestKey(
         kind=Kind.OBJECT,
         effect=Effect.CLOUD,
         since=(0, 1, 40),
@@ -131,7 +131,7 @@ _VOLUME = {
     "typeof": _cloud(since=42),
 }
 
-CLOUD_CONFIG: Mapping[str, Key] = {
+CLOUD_CONFIG: Mapping[str, ManifestKey] = {
     "BucketName": _cloud(),
     "BucketNamespace": _cloud(since=21),
     "ConfidentialVM": _cloud(Kind.FLAG, 40),
@@ -145,20 +145,20 @@ CLOUD_CONFIG: Mapping[str, Key] = {
     "KMS": _cloud(since=40),
     "Platform": _cloud(),
     "ProjectID": _cloud(),
-    "RootVolume": Key(kind=Kind.OBJECT, effect=Effect.CLOUD, since=(0, 1, 42), keys=_VOLUME),
+    "RootVolume": ManifestKey(kind=Kind.OBJECT, effect=Effect.CLOUD, since=(0, 1, 42), keys=_VOLUME),
     "SecurityGroup": _cloud(since=20),
     "SkipImportVerify": _cloud(Kind.FLAG, 39),
     "Spot": _cloud(Kind.FLAG, 36),
     "StaticIP": _cloud(since=31),
     "Subnet": _cloud(since=20),
-    "Tags": Key(kind=Kind.OBJECTS, effect=Effect.CLOUD, since=(0, 1, 20), keys=_TAG),
+    "Tags": ManifestKey(kind=Kind.OBJECTS, effect=Effect.CLOUD, since=(0, 1, 20), keys=_TAG),
     "UserData": _cloud(since=45),
     "VPC": _cloud(since=20),
     "Zone": _cloud(),
 }
 
 # In the order in which we write them: what a reader looks for first comes first.
-CONFIG: Mapping[str, Key] = {
+CONFIG: Mapping[str, ManifestKey] = {
     "Program": _key(Kind.TEXT, Effect.IMAGE),
     "Args": _key(Kind.TEXTS, Effect.IMAGE),
     "Env": _key(Kind.TABLE, Effect.IMAGE),
@@ -177,8 +177,8 @@ CONFIG: Mapping[str, Key] = {
     "Uefi": _key(Kind.FLAG, Effect.IMAGE, 21),
     "TFSv4": _key(Kind.FLAG, Effect.IMAGE, 39),
     "TargetRoot": _key(Kind.TEXT, Effect.INPUT),
-    "RunConfig": Key(kind=Kind.OBJECT, effect=Effect.RUN, keys=RUN_CONFIG),
-    "CloudConfig": Key(kind=Kind.OBJECT, effect=Effect.CLOUD, keys=CLOUD_CONFIG),
+    "RunConfig": ManifestKey(kind=Kind.OBJECT, effect=Effect.RUN, keys=RUN_CONFIG),
+    "CloudConfig": ManifestKey(kind=Kind.OBJECT, effect=Effect.CLOUD, keys=CLOUD_CONFIG),
     "TargetConfig": _key(Kind.TABLE, Effect.CLOUD, 33),
     "Boot": _key(Kind.TEXT, Effect.IGNORED),  # blanked by --nanos-version, which we always give
     "Kernel": _key(Kind.TEXT, Effect.IGNORED),
@@ -231,10 +231,10 @@ ROOT_FROM_MANIFEST: Mapping[str, str] = {
     "klibs": "Klibs",
 }
 
-SECTIONS: Mapping[str, Mapping[str, Key]] = {"": CONFIG, "RunConfig": RUN_CONFIG, "CloudConfig": CLOUD_CONFIG}
+SECTIONS: Mapping[str, Mapping[str, ManifestKey]] = {"": CONFIG, "RunConfig": RUN_CONFIG, "CloudConfig": CLOUD_CONFIG}
 
 
-def canonical(name: str, keys: Mapping[str, Key]) -> str | None:
+def canonical(name: str, keys: Mapping[str, ManifestKey]) -> str | None:
     """The key's own spelling for `name` in any letter case, or None when there is no such key."""
     if name in keys:
         return name
@@ -242,7 +242,7 @@ def canonical(name: str, keys: Mapping[str, Key]) -> str | None:
     return next((key for key in keys if key.casefold() == folded), None)
 
 
-def places(name: str) -> list[str]:
+def sections_with_key(name: str) -> list[str]:
     """The sections ("" is the top level) that have a key of this name, letter case apart."""
     return [section for section, keys in SECTIONS.items() if canonical(name, keys) is not None]
 

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.archive import ArchiveError, Limits, errors, read_tar, unpacked
+from orchestrator.archive import ArchiveError, UnpackLimits, read_tar, translate_errors, unpack
 from orchestrator.errors import BuildStepError, InputError
 from orchestrator.image.errors import ImageError
-from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, Written
-from orchestrator.packers.staged import CHUNK, Entry, OpenArchive, read_entries, sorted_entries
-from orchestrator.plan.model import GuestPlan
+from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, WrittenImage
+from orchestrator.packers.staged import CHUNK, OpenArchive, StagedEntry, read_entries, sorted_entries
+from orchestrator.plan.plan import GuestPlan
 
 # docs/facts/ops.md, 2: the two files that ops takes out of its common.tar.gz, and where they go.
 COMMON_FILES = {
@@ -42,20 +42,20 @@ class NativeJob:
     spool: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
 
 
-def pack_native(job: NativeJob, open_archive: OpenArchive, target: Path) -> Written:
+def pack_native(job: NativeJob, open_archive: OpenArchive, target: Path) -> WrittenImage:
     """Write the image to `target` (an existing, empty temporary file).
 
     Errors: EngineError for a broken stream, InputError for a missing kernel or klib, BuildStepError for a tree
     that no image can hold.
     """
     try:
-        return _packed(job, open_archive, target)
+        return _pack(job, open_archive, target)
     except ImageError as error:
         # The format's own error says "not verified" (6); here a step of the build failed, on a full disk say.
         raise BuildStepError(error.message, remedy=error.remedy) from error
 
 
-def _packed(job: NativeJob, open_archive: OpenArchive, target: Path) -> Written:
+def _pack(job: NativeJob, open_archive: OpenArchive, target: Path) -> WrittenImage:
     boot = _boot_files(job, open_archive)
     try:
         with open_archive("/stage") as stream:
@@ -70,7 +70,7 @@ def _packed(job: NativeJob, open_archive: OpenArchive, target: Path) -> Written:
                 return _write(job, boot, iter(entries), target)
 
 
-def _write(job: NativeJob, boot: BootFiles, staged: Iterator[Entry], target: Path) -> Written:
+def _write(job: NativeJob, boot: BootFiles, staged: Iterator[StagedEntry], target: Path) -> WrittenImage:
     additions = {**_common_files(job.common), **job.guest.extra_files}
     guest = job.guest
     with ImageWriter(target, boot, version=guest.tfs_version, minimum_size=guest.minimum_size) as writer:
@@ -89,11 +89,11 @@ def _write(job: NativeJob, boot: BootFiles, staged: Iterator[Entry], target: Pat
 
 
 def _with_additions(
-    staged: Iterable[Entry], additions: Mapping[str, bytes], directories: Iterable[str]
-) -> Iterator[tuple[Entry, bytes | None]]:
+    staged: Iterable[StagedEntry], additions: Mapping[str, bytes], directories: Iterable[str]
+) -> Iterator[tuple[StagedEntry, bytes | None]]:
     """Staged entries and the files that ops adds, in one order; the project's own file wins over an added one."""
-    added = [Entry(path=path, kind="file", size=len(data)) for path, data in additions.items()]
-    added += [Entry(path=path, kind="directory") for path in directories]
+    added = [StagedEntry(path=path, kind="file", size=len(data)) for path, data in additions.items()]
+    added += [StagedEntry(path=path, kind="directory") for path in directories]
     added.sort(key=lambda entry: entry.key)
     streams = [((entry.key, 0, entry) for entry in staged), ((entry.key, 1, entry) for entry in added)]
     previous = ""
@@ -108,18 +108,18 @@ def _common_files(archive: Path | None) -> dict[str, bytes]:
     """The files that ops adds out of common.tar.gz: guest path without leading "/" -> bytes."""
     if archive is None:
         return {}
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     try:
-        with archive.open("rb") as stream, errors(), read_tar(unpacked(stream, Limits())) as tar:
+        with archive.open("rb") as stream, translate_errors(), read_tar(unpack(stream, UnpackLimits())) as tar:
             for member in tar:
                 name = member.name.removeprefix("./")
                 if member.isreg() and name in COMMON_FILES:
-                    found[COMMON_FILES[name]] = tar.small(member, COMMON_SIZE)
+                    files[COMMON_FILES[name]] = tar.small(member, COMMON_SIZE)
     except (ArchiveError, OSError) as error:
         raise InputError(
             f"common.tar.gz can't be read: {error}", remedy="fetch it again, or leave it out of nanos.path"
         ) from error
-    return found
+    return files
 
 
 def _boot_files(job: NativeJob, open_archive: OpenArchive) -> BootFiles:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.errors import BuildStepError
-from orchestrator.files import emptied
+from orchestrator.files import open_emptied
 from orchestrator.packers.staged import OpenArchive, read_entries
 
 IMAGES = "/root/.ops/images"
@@ -102,8 +102,8 @@ _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
 def explain(tail: str) -> BuildStepError:
     """A failed `ops build` step, of which `tail` are the last lines, in true words."""
     for pattern, meaning, remedy in _EXPLANATIONS:
-        if found := re.search(pattern, tail, re.MULTILINE):
-            words = {name: text or "" for name, text in found.groupdict().items()}
+        if match := re.search(pattern, tail, re.MULTILINE):
+            words = {name: text or "" for name, text in match.groupdict().items()}
             return BuildStepError(f"ops: {meaning.format(**words)}", remedy=remedy.format(**words))
     return BuildStepError("ops build failed", remedy="read its output above")
 
@@ -127,7 +127,7 @@ def extract_image(
 
     Errors: BuildStepError when there is none, EngineError for a broken stream.
     """
-    with open_archive(f"{IMAGES}/{name}") as stream, emptied(target) as sink:
+    with open_archive(f"{IMAGES}/{name}") as stream, open_emptied(target) as sink:
         for entry in read_entries(stream, ""):
             if entry.kind != "file":
                 continue

@@ -8,19 +8,19 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from orchestrator.archive import ArchiveError, Limits, Meter, Tar, errors, read_tar, read_tar_file
+from orchestrator.archive import ArchiveError, Meter, Tar, UnpackLimits, read_tar, read_tar_file, translate_errors
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.image.listing import path_key
 
 CHUNK = 1024 * 1024
-LIMITS = Limits(size=2**42, seconds=24 * 3600.0)
+LIMITS = UnpackLimits(size=2**42, seconds=24 * 3600.0)
 """What a build makes may be large and slow to read; its headers may not."""
 OpenArchive = Callable[[str], AbstractContextManager[BinaryIO]]
 """Opens a tar stream of a path in the resulting container, from its start each time it is called."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class StagedEntry:
     """One entry of the guest's tree. `path` has no leading "/"; `kind` is file|directory|symlink|hardlink.
 
     `target` is a symlink's text, or the guest path of the file that a hard link repeats.
@@ -45,7 +45,7 @@ class Entry:
         left, source = self.size, self.archive.content(self.member)
         while left:
             chunk = b""
-            with suppress(ArchiveError), errors():
+            with suppress(ArchiveError), translate_errors():
                 chunk = source.read(min(CHUNK, left))
             if not chunk:
                 break
@@ -58,23 +58,23 @@ class Entry:
             )
 
 
-def read_entries(stream: BinaryIO, top: str) -> Iterator[Entry]:
+def read_entries(stream: BinaryIO, top: str) -> Iterator[StagedEntry]:
     """The entries below `top` (the last component of the archived path) of an engine's archive stream, as they come.
 
     A truncated or broken stream is an EngineError; devices and sockets are a BuildStepError.
     """
-    with _broken(top), read_tar(Meter(stream=stream, limits=LIMITS)) as archive:
+    with _translate_errors(top), read_tar(Meter(stream=stream, limits=LIMITS)) as archive:
         yield from _entries(archive, top)
 
 
 @contextmanager
-def sorted_entries(spool: BinaryIO, top: str) -> Iterator[list[Entry]]:
+def sorted_entries(spool: BinaryIO, top: str) -> Iterator[list[StagedEntry]]:
     """The same of a stream that lies in a file, in the writer's order; they can be read until the end."""
-    with _broken(top), read_tar_file(spool) as archive:
+    with _translate_errors(top), read_tar_file(spool) as archive:
         yield sorted(_entries(archive, top), key=lambda entry: entry.key)
 
 
-def _entries(archive: Tar, top: str) -> Iterator[Entry]:
+def _entries(archive: Tar, top: str) -> Iterator[StagedEntry]:
     for member in archive:
         entry = _entry(archive, member, top)
         if entry is not None:
@@ -84,7 +84,7 @@ def _entries(archive: Tar, top: str) -> Iterator[Entry]:
 
 
 @contextmanager
-def _broken(top: str) -> Iterator[None]:
+def _translate_errors(top: str) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, ArchiveError) as error:
@@ -94,18 +94,18 @@ def _broken(top: str) -> Iterator[None]:
         ) from error
 
 
-def _entry(archive: Tar, member: tarfile.TarInfo, top: str) -> Entry | None:
+def _entry(archive: Tar, member: tarfile.TarInfo, top: str) -> StagedEntry | None:
     path = _below(member.name, top)
     if not path:
         return None
     if member.isreg():
-        return Entry(path=path, kind="file", size=member.size, member=member, archive=archive)
+        return StagedEntry(path=path, kind="file", size=member.size, member=member, archive=archive)
     if member.isdir():
-        return Entry(path=path, kind="directory")
+        return StagedEntry(path=path, kind="directory")
     if member.issym():
-        return Entry(path=path, kind="symlink", target=member.linkname)
+        return StagedEntry(path=path, kind="symlink", target=member.linkname)
     if member.islnk():
-        return Entry(path=path, kind="hardlink", target=_below(member.linkname, top))
+        return StagedEntry(path=path, kind="hardlink", target=_below(member.linkname, top))
     raise BuildStepError(
         f"/{path} in the staged tree is a device, socket or FIFO; an image holds files, directories and links",
         remedy="leave it out of stage.files and of the manifest's Dirs",

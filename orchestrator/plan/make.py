@@ -9,9 +9,9 @@ from typing import Any
 
 from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.manifest.image_root import extra_files, root_attributes
-from orchestrator.plan.model import GpuPlan, GuestPlan, Origin, Plan, ShimPlan, StagingPlan
+from orchestrator.plan.plan import GpuPlan, GuestPlan, Origin, Plan, ShimPlan, StagingPlan
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.model import Gevulot, Project
+from orchestrator.project.project import Gevulot, Project
 from orchestrator.resolved import Inputs
 
 # docs/facts/gevulot.md, 2: the FFI crate alone needs protoc only; the whole workspace needs the guide's list.

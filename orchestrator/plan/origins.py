@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from orchestrator.plan.model import Origin
+from orchestrator.plan.plan import Origin
 
 # (stage or "" for any, what the instruction contains, the field that it came from); the first match counts.
 _RULES = (
@@ -39,5 +39,5 @@ def line_in_script(tail: str) -> int | None:
 
     dash writes `/orchestrator/build.sh: 3: cargo: not found`, bash `…build.sh: line 3: …`.
     """
-    found = re.findall(r"/orchestrator/build\.sh: (?:line )?(\d+):", tail)
-    return int(found[-1]) if found else None
+    lines = re.findall(r"/orchestrator/build\.sh: (?:line )?(\d+):", tail)
+    return int(lines[-1]) if lines else None

@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.errors import Finding, UsageError
 from orchestrator.findings import Findings, nearest_line
 from orchestrator.project import yaml_reader
-from orchestrator.project.model import Project
+from orchestrator.project.project import Project
 from orchestrator.project.validation import Checker
 
 MAX_BYTES = 256 * 1024
@@ -59,18 +59,18 @@ def load_project(path: Path) -> LoadedProject:
     text = read_text(path, what="a project file", limit=MAX_BYTES)
     shown = str(path)
     document = yaml_reader.read(text, shown)
-    findings = Findings(file=shown, found=list(document.findings))
+    findings = Findings(file=shown, collected=list(document.findings))
     project: Project | None = None
     warnings: tuple[Finding, ...] = ()
     if not isinstance(document.data, dict):
-        if not findings.found:
+        if not findings.collected:
             _not_a_mapping(findings, document.data, text)
     else:
         checker = Checker(file=shown, document=document)
         project = checker.check()
-        findings.extend(checker.errors.found)
-        warnings = tuple(checker.warnings.found)
-    if findings.found or project is None:
+        findings.extend(checker.errors.collected)
+        warnings = tuple(checker.warnings.collected)
+    if findings.collected or project is None:
         raise findings.failure()
     return LoadedProject(
         project=project,

@@ -70,7 +70,7 @@ def redirect(url: str, mirrors: Mapping[str, str]) -> str:
     return mirrors[best] + url[len(best) :]
 
 
-def checked(mirrors: dict[str, str]) -> dict[str, str]:
+def check_mirrors(mirrors: dict[str, str]) -> dict[str, str]:
     """`mirrors` as they are. ValueError naming the first entry that is wrong."""
     for _, wrong in problems(mirrors):
         raise wrong

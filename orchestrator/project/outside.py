@@ -18,7 +18,7 @@ from orchestrator.project.paths import LeftOutBy
 from orchestrator.project.user_settings import settings_path
 
 
-def outside(loaded: LoadedProject) -> list[Finding]:
+def check_outside(loaded: LoadedProject) -> list[Finding]:
     """A note for everything that the project takes from outside its own directory. Looks at names, reads nothing."""
     findings = Findings(file=str(loaded.path), lines=loaded.lines)
     root = os.path.realpath(loaded.root)
@@ -34,7 +34,7 @@ def outside(loaded: LoadedProject) -> list[Finding]:
             findings.note(OUTSIDE, f"build.secrets[{index}].env", message, trust)
     if build.ssh:
         findings.note(OUTSIDE, "build.ssh", "the build step can use the keys of your ssh agent", trust)
-    return findings.found
+    return findings.collected
 
 
 def secret_files(loaded: LoadedProject) -> tuple[Path, ...]:
@@ -61,7 +61,7 @@ def secrets_in_context(loaded: LoadedProject, left_out_by: LeftOutBy | None) -> 
                 f"`{name}` is left out of the build context, because it is a secret",
                 f"the step reads it at /run/secrets/{secret.id}; name copies of it, if there are any, in .dockerignore",
             )
-    return findings.found
+    return findings.collected
 
 
 def _paths(loaded: LoadedProject) -> Iterator[tuple[str, str]]:
@@ -77,7 +77,7 @@ def _paths(loaded: LoadedProject) -> Iterator[tuple[str, str]]:
     if isinstance(project.manifest, str):
         yield "manifest", project.manifest
     gevulot, assets = project.gevulot, project.gpu_assets
-    given = {
+    paths = {
         "gevulot.path": gevulot.path if gevulot is not None else None,
         "gevulot.git": _local(gevulot.git, git=True) if gevulot is not None else None,
         "gevulot.archive": _local(gevulot.archive) if gevulot is not None else None,
@@ -87,7 +87,7 @@ def _paths(loaded: LoadedProject) -> Iterator[tuple[str, str]]:
         "gpu-assets.path": assets.path if assets is not None else None,
         "gpu-assets.url": _local(assets.url) if assets is not None else None,
     }
-    for field, path in given.items():
+    for field, path in paths.items():
         if path is not None:
             yield field, path
 

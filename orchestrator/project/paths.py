@@ -13,7 +13,7 @@ from orchestrator.findings import Findings
 from orchestrator.network import is_plain
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.mirrors import redirect
-from orchestrator.project.model import RUNTIME_REFS
+from orchestrator.project.project import RUNTIME_REFS
 from orchestrator.project.secrets import RESERVED, report_missing
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -38,7 +38,7 @@ def check_paths(loaded: LoadedProject, left_out_by: LeftOutBy) -> list[Finding]:
     checker.gpu()
     checker.stage()
     checker.plain()
-    return checker.findings.found
+    return checker.findings.collected
 
 
 @dataclass(kw_only=True)
@@ -84,17 +84,17 @@ class _Checker:
 
     def gevulot(self) -> None:
         project = self.loaded.project
-        given = project.gevulot
-        if given is None:
+        gevulot = project.gevulot
+        if gevulot is None:
             return
-        if given.path is not None:
-            path = self.directory("gevulot.path", given.path)
+        if gevulot.path is not None:
+            path = self.directory("gevulot.path", gevulot.path)
             if path is not None and not _is_file(path / SHIM_CRATE):
-                message = f"`{given.path}` has no {SHIM_CRATE}"
+                message = f"`{gevulot.path}` has no {SHIM_CRATE}"
                 self.error("gevulot.path", message, "give the root of a checkout of the Gevulot workspace")
         others = {ref: runtime for runtime, ref in RUNTIME_REFS.items() if runtime != project.runtime}
-        if given.ref in others:
-            message = f"`{given.ref}` is the shim for runtime {others[given.ref]}, but runtime is {project.runtime}"
+        if gevulot.ref in others:
+            message = f"`{gevulot.ref}` is the shim for runtime {others[gevulot.ref]}, but runtime is {project.runtime}"
             remedy = f"remove ref: it follows runtime (`{RUNTIME_REFS[project.runtime]}`)"
             self.warning("gevulot.ref", message, remedy)
 

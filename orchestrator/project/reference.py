@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from orchestrator.project import model as project_model
-from orchestrator.project.model import Base, Project
+from orchestrator.project import project as project_model
+from orchestrator.project.project import Base, Project
 from orchestrator.project.schema import EXAMPLES, PATTERNS, item_models, models_in
 
 FIRST_RELEASE = "0.1"
@@ -73,7 +73,7 @@ _NAMES = {str: "text", int: "whole number", bool: "true or false", float: "numbe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Key:
+class ProjectKey:
     """One key of project.yaml. `name` is dotted, `[]` for the items of a list; `default` "" means required."""
 
     name: str
@@ -84,7 +84,7 @@ class Key:
     description: str
 
 
-def keys() -> Iterator[Key]:
+def keys() -> Iterator[ProjectKey]:
     """Every key of project.yaml, parents first, in the model's order."""
     yield from _keys(Project, "")
 
@@ -110,7 +110,7 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of project.yaml, with the docstrings as descriptions."""
     schema = Project.model_json_schema(by_alias=True)
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "project.yaml"}
-    tables = {each.__name__: each for each in _tables()}
+    tables = {table.__name__: table for table in _tables()}
     for name, table in [("", schema), *schema["$defs"].items()]:
         owner = Project if not name else tables.get(name)
         if owner is None:
@@ -127,11 +127,11 @@ def json_schema_text() -> str:
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _keys(table: type[BaseModel], parent: str) -> Iterator[Key]:
+def _keys(table: type[BaseModel], parent: str) -> Iterator[ProjectKey]:
     for field, info in table.model_fields.items():
         name = f"{parent}.{info.alias or field}" if parent else info.alias or field
         plain = name.replace("[]", "")
-        yield Key(
+        yield ProjectKey(
             name=name,
             type=_type_of(info.annotation, plain, info),
             default=_default_of(info),
@@ -139,7 +139,7 @@ def _keys(table: type[BaseModel], parent: str) -> Iterator[Key]:
             since=SINCE.get(plain, FIRST_RELEASE),
             description=descriptions(table)[field],
         )
-        if any(each is Base for each in models_in(info.annotation)) and parent:
+        if any(model is Base for model in models_in(info.annotation)) and parent:
             continue  # gevulot.base has the keys of base, which stand there
         for inner in models_in(info.annotation):
             yield from _keys(inner, name)
@@ -164,16 +164,16 @@ def descriptions(table: type[BaseModel]) -> dict[str, str]:
     """A model's field → the docstring below it. Read from the source here, so that no command pays for it."""
     tree = ast.parse(inspect.getsource(table)).body[0]
     assert isinstance(tree, ast.ClassDef)
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for node, after in zip(tree.body, tree.body[1:], strict=False):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(after, ast.Expr):
-            found[node.target.id] = " ".join(str(ast.literal_eval(after.value)).split())
-    return found
+            texts[node.target.id] = " ".join(str(ast.literal_eval(after.value)).split())
+    return texts
 
 
 def _type_of(annotation: Any, name: str, info: FieldInfo) -> str:
     text = _words(annotation)
-    limits = {type(each).__name__.lower(): each for each in info.metadata}
+    limits = {type(constraint).__name__.lower(): constraint for constraint in info.metadata}
     if "ge" in limits and "le" in limits:
         text += f" from {limits['ge'].ge} to {limits['le'].le}"
     last = name.rsplit(".", 1)[-1]
@@ -186,9 +186,9 @@ def _words(annotation: Any) -> str:
     if origin is Annotated:
         return _words(arguments[0])
     if origin is Literal:
-        return " or ".join(f"`{each}`" for each in arguments)
+        return " or ".join(f"`{argument}`" for argument in arguments)
     if origin in (Union, types.UnionType):
-        return " or ".join(_words(each) for each in arguments if each is not type(None))
+        return " or ".join(_words(argument) for argument in arguments if argument is not type(None))
     if origin is tuple:
         return f"list of {_words(arguments[0])}"
     if origin is dict or annotation is dict:
@@ -203,8 +203,8 @@ def _default_of(info: FieldInfo) -> str:
         return ""
     value = info.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
-        given = value.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-        return f"`{json.dumps(given)}`" if given else "the defaults below"
+        values = value.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        return f"`{json.dumps(values)}`" if values else "the defaults below"
     if value is None:
         return "not set"
     if isinstance(value, tuple | dict) and not value:
@@ -214,9 +214,9 @@ def _default_of(info: FieldInfo) -> str:
 
 def _allow_plain_reference(schema: dict[str, Any]) -> None:
     """`base: REF` stands for `base: {image: REF}`; the model learns that before it validates."""
-    places = [schema["properties"]["base"], schema["$defs"]["Gevulot"]["properties"]["base"]]
-    for place in places:
-        place["anyOf"] = [{"type": "string"}, {"$ref": place.pop("$ref", "#/$defs/Base")}]
+    base_schemas = [schema["properties"]["base"], schema["$defs"]["Gevulot"]["properties"]["base"]]
+    for base_schema in base_schemas:
+        base_schema["anyOf"] = [{"type": "string"}, {"$ref": base_schema.pop("$ref", "#/$defs/Base")}]
 
 
 WIDTH = 100

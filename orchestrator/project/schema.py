@@ -8,7 +8,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from orchestrator.project.model import Base, Project
+from orchestrator.project.project import Base, Project
 
 # What a pattern of the model asks for, in words. Keys: dotted fields without list indexes.
 PATTERNS: Mapping[str, str] = {
@@ -119,10 +119,10 @@ def other_name(key: str, path: str) -> str | None:
     return OTHER_NAMES_IN.get(path, {}).get(folded) or OTHER_NAMES.get(folded)
 
 
-def places(name: str) -> list[str]:
+def parents_of_key(name: str) -> list[str]:
     """Where a key of this name belongs: the dotted parents nearest to the top, "" for the top level itself."""
-    found = {parent for parent, key in _all_keys(Project, "") if key == name}
-    depths = {parent: parent.count(".") + bool(parent) for parent in found}
+    parents = {parent for parent, key in _all_keys(Project, "") if key == name}
+    depths = {parent: parent.count(".") + bool(parent) for parent in parents}
     return sorted(parent for parent, depth in depths.items() if depth == min(depths.values()))
 
 

@@ -12,7 +12,7 @@ from orchestrator.errors import Severity
 from orchestrator.findings import Findings
 from orchestrator.network import CA_SECRET
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.model import Secret
+from orchestrator.project.project import Secret
 
 MAX_SECRET = 500 * 1024
 """BuildKit takes no larger secret."""
@@ -34,7 +34,7 @@ def read_secrets(loaded: LoadedProject) -> ProjectSecrets:
     environ = os.environ
     findings = loaded.findings()
     report_missing(findings, loaded, environ, Severity.ERROR)
-    if findings.found:
+    if findings.collected:
         raise findings.failure()
     build = loaded.project.build
     return ProjectSecrets(

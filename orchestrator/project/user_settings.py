@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from orchestrator.findings import Findings
 from orchestrator.project import mirrors, yaml_reader
 from orchestrator.project.load import MAX_BYTES, LoadedProject, read_text
-from orchestrator.project.model import Line, Mirrors, Model, Network
+from orchestrator.project.project import Line, Mirrors, Model, Network
 from orchestrator.suggest import did_you_mean
 
 
@@ -37,10 +37,10 @@ def with_user_settings(loaded: LoadedProject) -> LoadedProject:
     if not path.is_file():
         return loaded
     settings, project = read_settings(path), loaded.project
-    given = settings.network.model_dump(exclude_none=True)
-    if "ca" in given:
-        given["ca"] = str(path.parent / given["ca"])
-    network = Network(**{**given, **project.network.model_dump(exclude_none=True)})
+    settings_network = settings.network.model_dump(exclude_none=True)
+    if "ca" in settings_network:
+        settings_network["ca"] = str(path.parent / settings_network["ca"])
+    network = Network(**{**settings_network, **project.network.model_dump(exclude_none=True)})
     merged = {**settings.mirrors, **project.mirrors}
     updated = project.model_copy(update={"mirrors": merged, "network": network})
     trusted = _trusted(loaded.root, path.parent, settings.trusted)
@@ -50,17 +50,17 @@ def with_user_settings(loaded: LoadedProject) -> LoadedProject:
 def _trusted(root: Path, above: Path, directories: Iterable[str]) -> bool:
     """Whether a project lies in one of `directories`, links resolved: a link into one is not what was trusted."""
     real = Path(os.path.realpath(root))
-    return any(real.is_relative_to(os.path.realpath(above / Path(each).expanduser())) for each in directories)
+    return any(real.is_relative_to(os.path.realpath(above / Path(directory).expanduser())) for directory in directories)
 
 
 def read_settings(path: Path) -> UserSettings:
     """Read and validate a settings file; every error at once, with its line."""
     document = yaml_reader.read(read_text(path, what="a settings file", limit=MAX_BYTES), str(path))
-    findings = Findings(file=str(path), lines=document.lines, otherwise=1, found=list(document.findings))
+    findings = Findings(file=str(path), lines=document.lines, otherwise=1, collected=list(document.findings))
     data = document.data if document.data is not None else {}
     settings = UserSettings()
     try:
-        if not findings.found:
+        if not findings.collected:
             settings = UserSettings.model_validate(data)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
@@ -74,7 +74,7 @@ def read_settings(path: Path) -> UserSettings:
                 findings.error("unknown-key", field, "unknown key", did_you_mean(field.rpartition(".")[2], known))
             else:
                 findings.error("bad-value", field, detail["msg"].lower())
-    if findings.found:
+    if findings.collected:
         raise findings.failure()
     return settings
 

@@ -11,9 +11,9 @@ from pydantic_core import ErrorDetails
 
 from orchestrator.findings import Findings
 from orchestrator.project import mirrors, schema
-from orchestrator.project.model import Project
+from orchestrator.project.project import Project
 from orchestrator.project.wrong_value import WrongValueError
-from orchestrator.project.yaml_reader import Document, join
+from orchestrator.project.yaml_reader import YamlDocument, join
 from orchestrator.suggest import did_you_mean, is_slip, nearest, shown
 
 _VERSION_FIELDS = (
@@ -27,7 +27,7 @@ class Checker:
     """Validates one document; `errors` and `warnings` fill as it goes."""
 
     file: str
-    document: Document
+    document: YamlDocument
     errors: Findings = field(init=False)
     warnings: Findings = field(init=False)
     # Fields that an unknown key was probably meant to be: to call them missing too would say one thing twice.
@@ -36,7 +36,7 @@ class Checker:
 
     def __post_init__(self) -> None:
         self.errors = Findings(file=self.file, lines=self.document.lines, otherwise=1)
-        self.warnings = replace(self.errors, found=[])
+        self.warnings = replace(self.errors, collected=[])
 
     def check(self) -> Project | None:
         """The Project, or None when `errors` says why there is none."""
@@ -48,7 +48,7 @@ class Checker:
             for detail in error.errors(include_url=False):
                 self._translate(detail, data)
             return None
-        return project if not self.errors.found else None
+        return project if not self.errors.collected else None
 
     def _known_keys(self, data: Any, models: list[type[BaseModel]], path: str) -> Any:
         """`data` without the keys that no model knows, each of which has become an error."""
@@ -79,7 +79,7 @@ class Checker:
             return
         where = f"under `{path}`" if path else "at the top level"
         message = f"unknown key {where}"
-        close, other, elsewhere = nearest(key, known), schema.other_name(key, path), schema.places(key)
+        close, other, elsewhere = nearest(key, known), schema.other_name(key, path), schema.parents_of_key(key)
         if key.startswith("x-") and not path:
             remedy = "remove it; keys of your own (`x-…`) aren't allowed, but anchors may stand on any known key"
         elif close is not None and is_slip(key, close):
@@ -90,7 +90,7 @@ class Checker:
         elif elsewhere:
             message = f"isn't a key {where}"
             remedy = _belongs(elsewhere)
-            self.meant |= {join(place, key) for place in elsewhere}
+            self.meant |= {join(parent, key) for parent in elsewhere}
         else:
             remedy = did_you_mean(key, known)
             self.meant.add(join(path, close or ""))
@@ -119,9 +119,9 @@ class Checker:
     def _translate(self, detail: ErrorDetails, data: Any) -> None:
         """One pydantic error as a finding."""
         path, plain = _field(detail, data)
-        if any(e.field == path and e.code == "unquoted-version" for e in self.errors.found):
+        if any(e.field == path and e.code == "unquoted-version" for e in self.errors.collected):
             return  # said already, and better
-        if any(each.field == path for each in self.document.findings):
+        if any(finding.field == path for finding in self.document.findings):
             return  # the reader could make nothing of it, and has said so
         if path == "mirrors" and detail["type"] == "value_error":
             for key, wrong in mirrors.problems(self._at(path)):
@@ -134,8 +134,8 @@ class Checker:
             message = f"must be the path of a manifest or a mapping of ops's keys, not {_kind(detail.get('input'))}"
             remedy = "write `manifest: manifest.json`, or the keys below it"
         code = "missing-key" if detail["type"] == "missing" else "bad-value"
-        if self.errors.error(code, path, message, remedy) in self.errors.found[:-1]:
-            self.errors.found.pop()  # the branches of a union repeat themselves
+        if self.errors.error(code, path, message, remedy) in self.errors.collected[:-1]:
+            self.errors.collected.pop()  # the branches of a union repeat themselves
 
     def _words(self, detail: ErrorDetails, path: str, plain: str) -> tuple[str, str]:
         kind = detail["type"]
@@ -183,11 +183,11 @@ class Checker:
         return f"must be {names}, not `{shown(value)}`", f"did you mean `{close}`?" if close else f"write {names}"
 
 
-def _belongs(places: Sequence[str]) -> str:
+def _belongs(parents: Sequence[str]) -> str:
     """Where a key belongs that stands in the wrong place."""
-    if places == [""]:
+    if parents == [""]:
         return "it belongs at the top level"
-    return f"it belongs under {' or '.join(f'`{place}`' for place in places)}"
+    return f"it belongs under {' or '.join(f'`{parent}`' for parent in parents)}"
 
 
 _EXPECTED = {

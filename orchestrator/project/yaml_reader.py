@@ -27,7 +27,7 @@ _MERGE = f"{_TAG}merge"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Document:
+class YamlDocument:
     """`data`: what the file says. `lines`: dotted field -> 1-based line of its key (or list item).
 
     `raw`: dotted field -> the text of an unquoted scalar that YAML reads as something other than text.
@@ -46,9 +46,9 @@ def join(parent: str, key: str) -> str:
     return f"{parent}.{key}" if parent else key
 
 
-def read(text: str, file: str) -> Document:
+def read(text: str, file: str) -> YamlDocument:
     """One YAML document. Never raises for bad text: `findings` says what is wrong (`data` may then lack parts)."""
-    reader = _Reader(file)
+    reader = _YamlReader(file)
     try:
         node = reader.compose(text)
     except yaml.YAMLError as error:
@@ -58,12 +58,12 @@ def read(text: str, file: str) -> Document:
         node = None
         reader.add(code="yaml-depth", line=None, message="is nested too deeply", remedy="flatten it")
     data = reader.value(node, "", 0, ()) if node is not None else None
-    return Document(
+    return YamlDocument(
         data=data,
         lines=reader.lines,
         raw=reader.raw,
         content_lines=reader.content_lines,
-        findings=tuple(reader.findings.found),
+        findings=tuple(reader.findings.collected),
     )
 
 
@@ -82,7 +82,7 @@ class _Composer(yaml.SafeLoader):
             self.depth -= 1
 
 
-class _Reader:
+class _YamlReader:
     """Walks the node graph once; collects data, lines and findings."""
 
     def __init__(self, file: str) -> None:

@@ -14,10 +14,10 @@ from orchestrator.files import fill, replacing
 from orchestrator.provenance.dsse import SigningKey, envelope_text
 from orchestrator.provenance.packed import packed_files
 from orchestrator.provenance.records import Records, with_shim_lock
-from orchestrator.provenance.sbom import Packed, sbom_text
+from orchestrator.provenance.sbom import PackedImage, sbom_text
 from orchestrator.provenance.statement import Times, statement_document, statement_text
-from orchestrator.receipt.document import Attachment, AttachmentKind
-from orchestrator.receipt.record import Built
+from orchestrator.receipt.receipt import Attachment, AttachmentKind
+from orchestrator.receipt.record import FinishedBuild
 
 PROVENANCE: Final = "provenance.json"
 SBOM: Final = "sbom.cdx.json"
@@ -33,12 +33,12 @@ class Attachments:
     parts: dict[str, Path]
     key: SigningKey | None
 
-    def write(self, built: Built, image: Path, records: Records, started: datetime) -> tuple[Attachment, ...]:
+    def write(self, built: FinishedBuild, image: Path, records: Records, started: datetime) -> tuple[Attachment, ...]:
         """Fill them; `image` is where the image's bytes are now. Gives what the receipt says of them."""
         times = Times(started=started, finished=datetime.now(UTC))
         files = packed_files(image, built.verification.stand_ins)
         shim = built.inputs.gevulot.path if built.inputs.gevulot is not None else None
-        packed = Packed(
+        packed = PackedImage(
             name=f"{self.name}.img",
             digests=built.digests,
             nanos_version=built.plan.nanos_version,
@@ -60,7 +60,7 @@ class Attachments:
 
 
 @contextmanager
-def attaching(directory: Path, name: str, key: SigningKey | None = None) -> Iterator[Attachments]:
+def open_attachments(directory: Path, name: str, key: SigningKey | None = None) -> Iterator[Attachments]:
     """Temporary files that get their final names together, on a clean exit; on an error nothing is changed.
 
     Without a key, the envelope of an earlier build goes: it speaks of another image.

@@ -13,9 +13,9 @@ from typing import Any
 
 from orchestrator.digest import file_blake3
 from orchestrator.errors import Finding, VerificationError, error, warning
-from orchestrator.files import read_only
+from orchestrator.files import open_read_only
 from orchestrator.provenance.attach import ENVELOPE, PROVENANCE, SBOM
-from orchestrator.provenance.check import signature_check
+from orchestrator.provenance.check import check_signature
 from orchestrator.provenance.dsse import LARGEST, PublicKey, open_envelope
 from orchestrator.provenance.statement import pin_digests
 from orchestrator.suggest import shown
@@ -35,17 +35,17 @@ _SAME = {
 }
 
 
-def beside_checks(image: Path, key: PublicKey | None) -> tuple[Check, ...]:
+def check_beside(image: Path, key: PublicKey | None) -> tuple[Check, ...]:
     """Checks of what lies beside `image`: its receipt, if there is one; with `key`, signature and all the others."""
-    receipt = receipt_check(image)
+    receipt = check_receipt(image)
     checks = () if receipt is None else (receipt,)
     if key is None:
         return checks
-    signature = signature_check(image, key)
-    return (*checks, signature, *((documents_check(image, key),) if signature.ok else ()))
+    signature = check_signature(image, key)
+    return (*checks, signature, *((check_documents(image, key),) if signature.ok else ()))
 
 
-def receipt_check(image: Path) -> Check | None:
+def check_receipt(image: Path) -> Check | None:
     """Whether the receipt beside an image is of these bytes; None where there is no receipt."""
     path = _beside(image, RECEIPT)
     if not path.is_file():
@@ -53,12 +53,12 @@ def receipt_check(image: Path) -> Check | None:
     told = _at(_document(path), "image")
     title = "Receipt"
     if not isinstance(told, dict) or not isinstance(told.get("blake3"), str):
-        found = warning("receipt", f"{path} is not a receipt, so the image isn't compared with it", "remove it")
-        return Check(id="receipt", title=title, ok=True, findings=(found,))
+        finding = warning("receipt", f"{path} is not a receipt, so the image isn't compared with it", "remove it")
+        return Check(id="receipt", title=title, ok=True, findings=(finding,))
     problem = difference(image, told["blake3"], told.get("size"))
     if problem:
-        found = error("receipt", f"{path} is of another image: {problem}", AGAIN)
-        return Check(id="receipt", title=title, ok=False, findings=(found,))
+        finding = error("receipt", f"{path} is of another image: {problem}", AGAIN)
+        return Check(id="receipt", title=title, ok=False, findings=(finding,))
     return Check(id="receipt", title=title, ok=True, detail="of this image")
 
 
@@ -67,11 +67,11 @@ def difference(image: Path, blake3: str, size: object = None) -> str:
     actual = image.stat().st_size
     if size is not None and size != actual:
         return f"it says {size} bytes, the image has {actual}"
-    found = file_blake3(image)
-    return "" if found == blake3 else f"it says BLAKE3 {blake3[:16]}…, the image has {found[:16]}…"
+    blake3_now = file_blake3(image)
+    return "" if blake3_now == blake3 else f"it says BLAKE3 {blake3[:16]}…, the image has {blake3_now[:16]}…"
 
 
-def documents_check(image: Path, key: PublicKey) -> Check:
+def check_documents(image: Path, key: PublicKey) -> Check:
     """Whether provenance, bill of materials and receipt beside a signed image say what was signed."""
     compared: list[str] = []
     findings: list[Finding] = []
@@ -101,11 +101,11 @@ def _provenance(image: Path, payload: bytes) -> Iterator[str]:
 
 
 def _bill(image: Path, statement: Any) -> Iterator[str]:
-    found = hashlib.sha256(_bytes(_beside(image, SBOM))).hexdigest()
+    actual = hashlib.sha256(_bytes(_beside(image, SBOM))).hexdigest()
     rows = _at(statement, "predicate", "runDetails", "byproducts")
     told = [_at(row, "digest", "sha256") for row in rows] if isinstance(rows, list) else []
-    if found not in told:
-        yield f"its SHA-256 is {found[:16]}…, which the signed provenance doesn't name"
+    if actual not in told:
+        yield f"its SHA-256 is {actual[:16]}…, which the signed provenance doesn't name"
 
 
 def _receipt(image: Path, statement: Any) -> Iterator[str]:
@@ -115,16 +115,18 @@ def _receipt(image: Path, statement: Any) -> Iterator[str]:
     for name, signed in _SAME.items():
         yield from _unless_same(name, _at(receipt, name), _at(definition, "internalParameters", signed))
     external = _at(definition, "externalParameters")
-    for names in (("name",), ("runtime",), *(("resources", each) for each in ("cpus", "memory", "gpus"))):
+    for names in (("name",), ("runtime",), *(("resources", key) for key in ("cpus", "memory", "gpus"))):
         yield from _unless_same(".".join(names), _at(receipt, *names), _at(external, *names))
     yield from _inputs(receipt, definition)
     for row in _rows(receipt, "attachments"):
         # By its ending: an image may be renamed with all that lies beside it.
-        suffix = next((each for each in (SBOM, ENVELOPE, PROVENANCE) if str(_at(row, "file")).endswith(each)), None)
+        suffix = next(
+            (ending for ending in (SBOM, ENVELOPE, PROVENANCE) if str(_at(row, "file")).endswith(ending)), None
+        )
         path = _beside(image, suffix) if suffix is not None else None
         if path is not None and path.is_file():
-            found = hashlib.sha256(_bytes(path)).hexdigest()
-            yield from _unless_same(f"the SHA-256 of {path.name}", _at(row, "sha256"), found)
+            actual = hashlib.sha256(_bytes(path)).hexdigest()
+            yield from _unless_same(f"the SHA-256 of {path.name}", _at(row, "sha256"), actual)
 
 
 def _inputs(receipt: Any, definition: Any) -> Iterator[str]:
@@ -149,7 +151,7 @@ def _beside(image: Path, suffix: str) -> Path:
 
 
 def _bytes(path: Path) -> bytes:
-    with read_only(path) as stream:
+    with open_read_only(path) as stream:
         data = stream.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise VerificationError(f"{path} is too large to be what it is called")
@@ -172,10 +174,10 @@ def _at(value: Any, *names: str) -> Any:
 
 
 def _rows(value: Any, name: str) -> list[Any]:
-    found = _at(value, name)
-    return found if isinstance(found, list) else []
+    rows = _at(value, name)
+    return rows if isinstance(rows, list) else []
 
 
 def _texts(value: Any) -> Mapping[str, str]:
     rows = value.items() if isinstance(value, dict) else ()
-    return {key: each for key, each in rows if isinstance(each, str)}
+    return {key: text for key, text in rows if isinstance(text, str)}

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import UsageError
-from orchestrator.files import read_only
+from orchestrator.files import open_read_only
 from orchestrator.provenance.dsse import LARGEST
-from orchestrator.receipt.document import Receipt
+from orchestrator.receipt.receipt import Receipt
 from orchestrator.text import parse_json
 
 
@@ -23,7 +23,7 @@ def billed_files(receipt: Receipt, directory: Path) -> Mapping[str, str] | None:
     path = directory / Path(row.file).name if row is not None else None
     if row is None or path is None or not path.is_file():
         return None
-    with read_only(path) as stream:
+    with open_read_only(path) as stream:
         data = stream.read(LARGEST + 1)
     if hashlib.sha256(data).hexdigest() != row.sha256:
         raise UsageError(f"{path} is not the receipt's own", remedy="put it back, or remove it to go without")

@@ -15,19 +15,19 @@ from orchestrator.text import parse_json
 from orchestrator.verify.model import Check
 
 
-def signature_check(image: Path, key: PublicKey) -> Check:
+def check_signature(image: Path, key: PublicKey) -> Check:
     """One more check of `verify`. What is wrong with signature or statement is in it; nothing about them raises."""
     envelope = image.with_name(f"{image.name.removesuffix('.img')}.{ENVELOPE}")
     title = "Signed provenance"
     try:
-        signed_subject(_read(envelope), key, image.name, file_digests(image))
+        require_signed(_read(envelope), key, image.name, file_digests(image))
     except VerificationError as problem:
         finding = error("signature", f"{envelope}: {problem.message}", problem.remedy)
         return Check(id="signature", title=title, ok=False, findings=(finding,))
     return Check(id="signature", title=title, ok=True, detail=f"by key {key.id[:16]}…")
 
 
-def signed_subject(envelope: bytes, key: PublicKey, name: str, digests: Digests) -> None:
+def require_signed(envelope: bytes, key: PublicKey, name: str, digests: Digests) -> None:
     """VerificationError unless `key` signed a provenance statement about a file with these digests.
 
     By its bytes, not by its name: an image may be renamed.

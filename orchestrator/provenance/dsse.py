@@ -124,7 +124,7 @@ def open_envelope(data: bytes, key: PublicKey) -> bytes:
     if not any(_holds(key, signature, _encoded(kind, payload)) for signature in signatures):
         if key.id in ids:
             raise VerificationError("the signature is wrong: the statement is not what was signed", remedy=_AGAIN)
-        signers = ", ".join(_short(each) for each in ids) or "nobody"
+        signers = ", ".join(_short(key_id) for key_id in ids) or "nobody"
         raise VerificationError(
             f"this key ({key.id[:16]}…) did not sign it; signed by {signers}",
             remedy="verify with the public half of the key that `build --sign` used",

@@ -20,7 +20,7 @@ _HEX256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
-class Locked:
+class LockedPackage:
     """One package of a lock file.
 
     `kind` is a package URL's type: cargo, golang, npm, pypi. `registry`: it is from the ecosystem's usual registry.
@@ -40,24 +40,24 @@ class UnreadableLockError(ValueError):
     """A lock file that can't be understood; the message says why."""
 
 
-def read_lock(path: str, data: bytes) -> tuple[Locked, ...]:
+def read_lock(path: str, data: bytes) -> tuple[LockedPackage, ...]:
     """The packages of a lock file, sorted, each once. `path` decides the format. UnreadableLockError: it has none."""
     parser = _PARSERS.get(PurePosixPath(path).name)
     if parser is None:
         raise UnreadableLockError("its format is not known")
     try:
-        found = set()
+        packages = set()
         for package in parser(data.decode("utf-8")):
-            found.add(package)
-            if len(found) > MOST:
+            packages.add(package)
+            if len(packages) > MOST:
                 raise UnreadableLockError(f"it names more than {MOST} packages")
     # The nesting of TOML and JSON is only bounded by the interpreter's stack.
     except (ValueError, RecursionError) as error:
         raise error if isinstance(error, UnreadableLockError) else UnreadableLockError(str(error)[:_TEXT]) from error
-    return tuple(sorted(found))
+    return tuple(sorted(packages))
 
 
-def cargo(text: str) -> Iterator[Locked]:
+def parse_cargo(text: str) -> Iterator[LockedPackage]:
     """Cargo.lock, every version of it."""
     document = tomllib.loads(text)
     packages = document.get("package", [])
@@ -70,7 +70,7 @@ def cargo(text: str) -> Iterator[Locked]:
         old = metadata.get(f"checksum {name} {version} ({source})") if isinstance(metadata, dict) else None
         checksum = _word(row.get("checksum")) or _word(old)
         usual = _USUAL_CRATES.fullmatch(source) is not None
-        yield Locked(
+        yield LockedPackage(
             kind="cargo",
             name=name,
             version=version,
@@ -80,38 +80,38 @@ def cargo(text: str) -> Iterator[Locked]:
         )
 
 
-def go(text: str) -> Iterator[Locked]:
+def parse_go(text: str) -> Iterator[LockedPackage]:
     """go.sum: `MODULE VERSION h1:…`; lines that only vouch for a go.mod are passed over."""
     for line in text.split("\n"):
         words = line.split()
         if len(words) == 3 and words[2].startswith("h1:") and not words[1].endswith("/go.mod"):
             name, version = _word(words[0]), _word(words[1])
             if name and version:
-                yield Locked(kind="golang", name=name, version=version)
+                yield LockedPackage(kind="golang", name=name, version=version)
 
 
-def npm(text: str) -> Iterator[Locked]:
+def parse_npm(text: str) -> Iterator[LockedPackage]:
     """package-lock.json of lockfileVersion 2 and 3: table `packages`, by place of installation."""
     document = parse_json(text)
     packages = document.get("packages", {}) if isinstance(document, dict) else {}
-    for place, row in packages.items() if isinstance(packages, dict) else ():
-        if not isinstance(row, dict) or "node_modules/" not in place or row.get("link") is True:
+    for install_path, row in packages.items() if isinstance(packages, dict) else ():
+        if not isinstance(row, dict) or "node_modules/" not in install_path or row.get("link") is True:
             continue
-        name = _word(row.get("name")) or _word(place.rpartition("node_modules/")[2])
+        name = _word(row.get("name")) or _word(install_path.rpartition("node_modules/")[2])
         version = _word(row.get("version"))
         if name and version:
-            yield Locked(kind="npm", name=name, version=version)
+            yield LockedPackage(kind="npm", name=name, version=version)
 
 
-def pypi(text: str) -> Iterator[Locked]:
+def parse_pypi(text: str) -> Iterator[LockedPackage]:
     """requirements.txt: only what is pinned by `==` is known."""
     for line in text.split("\n"):
-        found = re.match(
+        match = re.match(
             r"\s*([A-Za-z0-9][A-Za-z0-9._-]{0,127})\s*(?:\[[^\]]{0,200}\])?\s*==\s*([^\s;,#\\*]{1,100})", line
         )
-        if found:
-            name = re.sub(r"[-_.]+", "-", found[1]).lower()
-            yield Locked(kind="pypi", name=name, version=found[2])
+        if match:
+            name = re.sub(r"[-_.]+", "-", match[1]).lower()
+            yield LockedPackage(kind="pypi", name=name, version=match[2])
 
 
 def _rows(value: Any) -> Iterator[Mapping[str, Any]]:
@@ -134,9 +134,9 @@ def _shown(source: str) -> str:
     return f"{shown}#{commit}" if commit else shown
 
 
-_PARSERS: Final[Mapping[str, Callable[[str], Iterator[Locked]]]] = {
-    "Cargo.lock": cargo,
-    "go.sum": go,
-    "package-lock.json": npm,
-    "requirements.txt": pypi,
+_PARSERS: Final[Mapping[str, Callable[[str], Iterator[LockedPackage]]]] = {
+    "Cargo.lock": parse_cargo,
+    "go.sum": parse_go,
+    "package-lock.json": parse_npm,
+    "requirements.txt": parse_pypi,
 }

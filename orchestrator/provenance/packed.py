@@ -32,11 +32,11 @@ class PackedFile:
 
 def packed_files(image: Path, stand_ins: Iterable[StandIn] = ()) -> tuple[PackedFile, ...]:
     """Every file of both file systems, sorted by path. ImageError when the image can't be read."""
-    words = {each.path: each.text for each in stand_ins}
+    words = {stand_in.path: stand_in.text for stand_in in stand_ins}
     with open_image(image) as opened:
         if opened.is_stub:
             words.setdefault(f"{BOOT}/kernel", STUB)
-        return tuple(sorted(_files(opened, words), key=lambda each: each.path))
+        return tuple(sorted(_files(opened, words), key=lambda file: file.path))
 
 
 def _files(image: Image, stand_ins: dict[str, str]) -> Iterator[PackedFile]:

@@ -117,7 +117,7 @@ def _warnings(text: str) -> Iterator[str]:
     """One a line. File names are in them: what a terminal would obey is shown as a question mark."""
     lines = [line for line in text.split("\n") if line.strip()]
     for line in lines[:MOST_WARNINGS]:
-        yield "".join(each if each.isprintable() else "?" for each in line[:LONGEST_WARNING])
+        yield "".join(character if character.isprintable() else "?" for character in line[:LONGEST_WARNING])
     if len(lines) > MOST_WARNINGS:
         yield f"{len(lines) - MOST_WARNINGS} more warnings of staging are in the step's own output"
 
@@ -136,7 +136,7 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
 
 def _packages(text: str) -> dict[str, DebianPackage]:
     """By both names that dpkg's files use: NAME:ARCHITECTURE, and NAME."""
-    found: dict[str, DebianPackage] = {}
+    packages: dict[str, DebianPackage] = {}
     for line in text.split("\n"):
         columns = line.split("\t")
         if len(columns) == 5 and _PACKAGE.fullmatch(columns[0]) and columns[1]:
@@ -148,13 +148,13 @@ def _packages(text: str) -> dict[str, DebianPackage]:
                 source=source or name,
                 source_version=source_version or version,
             )
-            found[f"{name}:{architecture}"] = package
-            found.setdefault(name, package)
-    return found
+            packages[f"{name}:{architecture}"] = package
+            packages.setdefault(name, package)
+    return packages
 
 
 def _owners(text: str, packages: Mapping[str, DebianPackage]) -> dict[str, Owner]:
-    found: dict[str, Owner] = {}
+    owners: dict[str, Owner] = {}
     # Several packages may hold the same bytes: the first line of the sorted ones decides, on every machine.
     for line in sorted(text.split("\n")):
         columns = line.split("\t")
@@ -162,5 +162,5 @@ def _owners(text: str, packages: Mapping[str, DebianPackage]) -> dict[str, Owner
             continue
         package = packages.get(columns[2])
         if package is not None:
-            found.setdefault(columns[0], Owner(package=package, path=columns[3], evidence=columns[1]))
-    return found
+            owners.setdefault(columns[0], Owner(package=package, path=columns[3], evidence=columns[1]))
+    return owners

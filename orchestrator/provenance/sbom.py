@@ -23,7 +23,7 @@ from packageurl import PackageURL
 
 from orchestrator import __version__
 from orchestrator.digest import Digests
-from orchestrator.provenance.locks import Locked, UnreadableLockError, read_lock
+from orchestrator.provenance.locks import LockedPackage, UnreadableLockError, read_lock
 from orchestrator.provenance.packed import BOOT, PackedFile
 from orchestrator.provenance.records import DebianPackage, Records
 from orchestrator.verify.model import StandIn
@@ -35,7 +35,7 @@ _BATCH: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Packed:
+class PackedImage:
     """What the bill is of: the image's name and digests, its files, and the records of the build.
 
     `stand_ins` are all that `verify` and the build found, those outside the image too (`input:ops`).
@@ -49,7 +49,7 @@ class Packed:
     stand_ins: tuple[StandIn, ...] = ()
 
 
-def sbom_text(packed: Packed) -> str:
+def sbom_text(packed: PackedImage) -> str:
     """The document, two spaces, final newline. Its serial number is derived from the rest of it."""
     bill = _Bill(packed)
     tools = ToolRepository(components=[_tool()])
@@ -63,7 +63,7 @@ def sbom_text(packed: Packed) -> str:
         "serialNumber": "",
         "version": 1,
         "metadata": metadata,
-        "components": _rendered(bill.components.values()),
+        "components": _render_batches(bill.components.values()),
         "dependencies": [
             {"ref": ref, "dependsOn": sorted(bill.needs[ref])} if ref in bill.needs else {"ref": ref}
             for ref in [ROOT, *sorted(bill.components)]
@@ -77,18 +77,18 @@ def sbom_text(packed: Packed) -> str:
 class _Bill:
     """Components by their reference, and what each is made of or needs."""
 
-    def __init__(self, packed: Packed) -> None:
+    def __init__(self, packed: PackedImage) -> None:
         self.components: dict[str, Component] = {}
         self.needs: dict[str, set[str]] = {ROOT: set()}
         self.notes: list[Property] = []
-        outside = [each for each in packed.stand_ins if each.path.startswith("input:")]
+        outside = [stand_in for stand_in in packed.stand_ins if stand_in.path.startswith("input:")]
         self.root = Component(
             type=ComponentType.APPLICATION,
             name=packed.name,
             bom_ref=ROOT,
             hashes=[_sha256(packed.digests.sha256), HashType(alg=HashAlgorithm.BLAKE3, content=packed.digests.blake3)],
             properties=_properties(
-                size=str(packed.digests.size), stand_in=[f"{each.path}: {each.text}" for each in outside]
+                size=str(packed.digests.size), stand_in=[f"{stand_in.path}: {stand_in.text}" for stand_in in outside]
             ),
         )
         self._add_kernel(packed)
@@ -101,7 +101,7 @@ class _Bill:
         self.components.setdefault(ref, component)
         self.needs.setdefault(under, set()).add(ref)
 
-    def _add_kernel(self, packed: Packed) -> None:
+    def _add_kernel(self, packed: PackedImage) -> None:
         kernel = next((file for file in packed.files if file.role == "kernel"), None)
         if kernel is not None:
             self._add(
@@ -139,7 +139,7 @@ class _Bill:
             self._add(component, under="nanos" if file.path.startswith(BOOT) and "nanos" in self.components else ROOT)
 
     def _add_locked(self, records: Records) -> None:
-        named: dict[Locked, list[str]] = {}
+        named: dict[LockedPackage, list[str]] = {}
         for path, data in records.locks.items():
             try:
                 for package in read_lock(path, data):
@@ -171,7 +171,7 @@ def _debian(package: DebianPackage, records: Records) -> Component:
     )
 
 
-def _locked(package: Locked, paths: Iterable[str]) -> Component:
+def _locked(package: LockedPackage, paths: Iterable[str]) -> Component:
     """A package of a lock file. One that is from no registry gets no package URL: the name there may be another's."""
     purl = _package_url(package) if package.registry else None
     from_elsewhere = f"{package.kind}:{package.name}@{package.version}:{package.source or 'local'}"
@@ -190,7 +190,7 @@ def _locked(package: Locked, paths: Iterable[str]) -> Component:
     )
 
 
-def _package_url(package: Locked) -> PackageURL | None:
+def _package_url(package: LockedPackage) -> PackageURL | None:
     namespace, _, name = package.name.rpartition("/")
     try:
         return PackageURL(type=package.kind, namespace=namespace or None, name=name, version=package.version)
@@ -210,8 +210,8 @@ def _properties(**values: str | list[str]) -> list[Property]:
     """`gevulot-orchestrator:NAME`, underscores as hyphens; empty ones left out."""
     return [
         Property(name=f"{PREFIX}:{name.replace('_', '-')}", value=_shown(value))
-        for name, given in values.items()
-        for value in ([given] if isinstance(given, str) else given)
+        for name, texts in values.items()
+        for value in ([texts] if isinstance(texts, str) else texts)
         if value
     ]
 
@@ -221,13 +221,13 @@ def _shown(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _rendered(components: Iterable[Component]) -> list[dict[str, Any]]:
+def _render_batches(components: Iterable[Component]) -> list[dict[str, Any]]:
     """In batches: the library looks at every pair of a document's components (3.7 s for 2000 of them)."""
-    every = sorted(components, key=lambda each: each.bom_ref.value or "")
-    found: list[dict[str, Any]] = []
+    every = sorted(components, key=lambda component: component.bom_ref.value or "")
+    rows: list[dict[str, Any]] = []
     for start in range(0, len(every), _BATCH):
-        found += _render(Bom(components=every[start : start + _BATCH])).get("components", [])
-    return sorted(found, key=lambda each: str(each["bom-ref"]))
+        rows += _render(Bom(components=every[start : start + _BATCH])).get("components", [])
+    return sorted(rows, key=lambda component: str(component["bom-ref"]))
 
 
 def _render(bom: Bom) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
 from orchestrator import __version__
-from orchestrator.project.model import Project
-from orchestrator.receipt.document import Attachment
-from orchestrator.receipt.record import Built, sha256_text
+from orchestrator.project.project import Project
+from orchestrator.receipt.receipt import Attachment
+from orchestrator.receipt.record import FinishedBuild, sha256_text
 from orchestrator.resolved import Input, redact, redact_url
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
@@ -47,13 +47,13 @@ class Times:
     finished: datetime
 
 
-def statement_document(built: Built, times: Times, byproducts: tuple[Attachment, ...] = ()) -> dict[str, Any]:
+def statement_document(built: FinishedBuild, times: Times, byproducts: tuple[Attachment, ...] = ()) -> dict[str, Any]:
     """The statement about `built`; `byproducts` are files that were written beside the image."""
     definition = {
         "buildType": BUILD_TYPE,
         "externalParameters": external_parameters(built.project),
         "internalParameters": _internal_parameters(built),
-        "resolvedDependencies": [_dependency(each) for each in built.inputs],
+        "resolvedDependencies": [_dependency(resolved) for resolved in built.inputs],
     }
     subject = {
         "name": built.image_path.rsplit("/", 1)[-1],
@@ -77,7 +77,9 @@ def statement_document(built: Built, times: Times, byproducts: tuple[Attachment,
                     "startedOn": started,
                     "finishedOn": finished,
                 },
-                "byproducts": [{"name": each.file, "digest": {"sha256": each.sha256}} for each in byproducts],
+                "byproducts": [
+                    {"name": attachment.file, "digest": {"sha256": attachment.sha256}} for attachment in byproducts
+                ],
             },
         },
     }
@@ -98,7 +100,7 @@ def external_parameters(project: Project) -> dict[str, Any]:
     document = project.model_dump(mode="json", by_alias=True, exclude_none=True, include=shown)
     build = document["build"]
     build["run"] = {"sha256": sha256_text(project.build.run)}
-    build["secrets"] = [each.id for each in project.build.secrets]
+    build["secrets"] = [secret.id for secret in project.build.secrets]
     if isinstance(project.manifest, dict):
         inline = json.dumps(project.manifest, sort_keys=True, ensure_ascii=False)
         document["manifest"] = {"sha256": sha256_text(inline)}
@@ -108,15 +110,15 @@ def external_parameters(project: Project) -> dict[str, Any]:
 
 def _without_credentials(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_credentials(each) for key, each in value.items()}
+        return {key: _without_credentials(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_credentials(each) for each in value]
+        return [_without_credentials(item) for item in value]
     if isinstance(value, str):
         return redact_url(value) if "://" in value else redact(value)
     return value
 
 
-def _internal_parameters(built: Built) -> dict[str, Any]:
+def _internal_parameters(built: FinishedBuild) -> dict[str, Any]:
     return {
         "containerfileSha256": sha256_text(built.containerfile),
         "manifestSha256": sha256_text(built.manifest),
@@ -124,7 +126,7 @@ def _internal_parameters(built: Built) -> dict[str, Any]:
         "nanosVersion": built.plan.nanos_version,
         "opsVersion": built.ops_version,
         "bootable": built.verification.bootable,
-        "standIns": [each.to_dict() for each in built.verification.stand_ins],
+        "standIns": [stand_in.to_dict() for stand_in in built.verification.stand_ins],
         "engine": {
             "kind": built.engine.kind,
             "version": built.engine.version,
@@ -134,17 +136,20 @@ def _internal_parameters(built: Built) -> dict[str, Any]:
     }
 
 
-def _dependency(given: Input) -> dict[str, Any]:
+def _dependency(resolved: Input) -> dict[str, Any]:
     """A ResourceDescriptor. What is no digest of the pin (version, size, suite), and what no URI says, is annotated."""
-    digest, annotations = pin_digests(given.pin), {"kind": given.kind, "source": given.source}
-    annotations |= {key: value for key, value in given.pin.items() if key not in _DIGESTS}
-    found: dict[str, Any] = {"name": given.name}
-    if uri := _uri(given):
-        found["uri"] = uri
+    digest, annotations = pin_digests(resolved.pin), {"kind": resolved.kind, "source": resolved.source}
+    annotations |= {key: value for key, value in resolved.pin.items() if key not in _DIGESTS}
+    descriptor: dict[str, Any] = {"name": resolved.name}
+    if uri := _uri(resolved):
+        descriptor["uri"] = uri
     if digest:
-        found["digest"] = digest
+        descriptor["digest"] = digest
     # Notes stay in the receipt: they speak of the day and of this machine.
-    return {**found, "annotations": {**annotations, **({"packages": list(given.packages)} if given.packages else {})}}
+    return {
+        **descriptor,
+        "annotations": {**annotations, **({"packages": list(resolved.packages)} if resolved.packages else {})},
+    }
 
 
 def pin_digests(pin: Mapping[str, str]) -> dict[str, str]:
@@ -152,12 +157,12 @@ def pin_digests(pin: Mapping[str, str]) -> dict[str, str]:
     return {_DIGESTS[key]: value.removeprefix("sha256:") for key, value in pin.items() if key in _DIGESTS}
 
 
-def _uri(given: Input) -> str:
+def _uri(resolved: Input) -> str:
     """ "" for what lies on the build machine only."""
-    source = redact_url(given.source)
-    if given.kind == "git" and "://" in source:
+    source = redact_url(resolved.source)
+    if resolved.kind == "git" and "://" in source:
         return source if source.startswith("git+") else f"git+{source}"
-    if given.kind == "image":
+    if resolved.kind == "image":
         return f"docker://{source}"
     return source if "://" in source else ""
 

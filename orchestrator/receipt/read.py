@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from orchestrator.documents import DocumentError, read_document
 from orchestrator.errors import UsageError
-from orchestrator.receipt.document import Receipt
+from orchestrator.receipt.receipt import Receipt
 
 SUFFIX = ".receipt.json"
 _GIVE_RECEIPT = "give the NAME.receipt.json that `build` wrote"

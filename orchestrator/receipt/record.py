@@ -13,9 +13,9 @@ from orchestrator.digest import Digests
 from orchestrator.engine.base import EngineInfo
 from orchestrator.errors import Finding, Severity
 from orchestrator.events import Event, Notice, StepFinished, StepStarted
-from orchestrator.plan.model import Plan
-from orchestrator.project.model import Project
-from orchestrator.receipt.document import (
+from orchestrator.plan.plan import Plan
+from orchestrator.project.project import Project
+from orchestrator.receipt.receipt import (
     SCHEMA_VERSION,
     Attachment,
     BuildWarning,
@@ -75,7 +75,11 @@ class Warnings:
 
     def add_findings(self, source: WarningSource, findings: Iterable[Finding]) -> None:
         """Take note of those findings that are warnings; what the receipt says in a place of its own is left out."""
-        worth = (each for each in findings if each.severity is Severity.WARNING and each.code not in _SAID_ELSEWHERE)
+        worth = (
+            finding
+            for finding in findings
+            if finding.severity is Severity.WARNING and finding.code not in _SAID_ELSEWHERE
+        )
         self.add(source, map(str, worth))
 
     @property
@@ -85,7 +89,7 @@ class Warnings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
+class FinishedBuild:
     """What a finished build knows about itself. `ops_version` is None with the native packer."""
 
     project: Project
@@ -105,7 +109,7 @@ class Built:
     rebuild: RebuildMade | None = None
 
 
-def make_receipt(built: Built, attachments: Sequence[Attachment] = ()) -> Receipt:
+def make_receipt(built: FinishedBuild, attachments: Sequence[Attachment] = ()) -> Receipt:
     """The receipt of a build that has just ended."""
     optional: dict[str, Any] = {
         name: given for name, given in (("shim", built.shim), ("rebuild", built.rebuild)) if given is not None
@@ -153,13 +157,13 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _stand_in(given: StandIn) -> StandInFile:
-    return StandInFile(path=given.path, text=given.text)
+def _stand_in(stand_in: StandIn) -> StandInFile:
+    return StandInFile(path=stand_in.path, text=stand_in.text)
 
 
-def _input(given: Input) -> InputUsed:
-    optional: dict[str, Any] = {"note": given.note} if given.note else {}
-    return InputUsed(name=given.name, kind=given.kind, source=given.source, pin=dict(given.pin), **optional)
+def _input(resolved: Input) -> InputUsed:
+    optional: dict[str, Any] = {"note": resolved.note} if resolved.note else {}
+    return InputUsed(name=resolved.name, kind=resolved.kind, source=resolved.source, pin=dict(resolved.pin), **optional)
 
 
 def engine_used(info: EngineInfo) -> EngineUsed:

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator.project.reference import descriptions
-from orchestrator.receipt import document
-from orchestrator.receipt.document import Receipt
+from orchestrator.receipt import receipt
+from orchestrator.receipt.receipt import Receipt
 
 
 def json_schema() -> dict[str, Any]:
@@ -17,7 +17,7 @@ def json_schema() -> dict[str, Any]:
     schema = Receipt.model_json_schema(by_alias=True)
     title = schema.pop("description")
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title.rstrip(".")}
-    models = {name: each for name, each in vars(document).items() if isinstance(each, type)}
+    models = {name: value for name, value in vars(receipt).items() if isinstance(value, type)}
     for name, table in [(Receipt.__name__, schema), *schema["$defs"].items()]:
         owner = models[name]
         assert issubclass(owner, BaseModel)
@@ -28,7 +28,7 @@ def json_schema() -> dict[str, Any]:
             if not info.is_required():
                 # Left out where there is nothing to say; never null.
                 key.pop("default", None)
-                key |= next((each for each in key.pop("anyOf", ()) if each != {"type": "null"}), {})
+                key |= next((option for option in key.pop("anyOf", ()) if option != {"type": "null"}), {})
             key["description"] = texts[field]
         table.pop("title", None) if table is not schema else None
     return schema

@@ -68,4 +68,4 @@ def report(differences: Sequence[Difference], findings: Findings, run_line: int)
         findings.error(code, each.author.field, each.message, each.remedy, line=line)
     if (more := len(differences) - MOST_SHOWN) > 0:
         findings.error("differs-more", "", f"{more} more files differ", "correct the first ones, and build again")
-    return tuple(findings.found)
+    return tuple(findings.collected)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from orchestrator.run.node.task import Result
+from orchestrator.run.node.task import ProgramResult
 
 Severity = Literal["error", "limit", "note"]
 """error: the guest would have stopped there; limit: the guest can't; note: most programs do without it."""
@@ -48,11 +48,11 @@ class Outcome:
     exit_code: int | None
     reason: str
     seconds: float = 0.0
-    place: str = ""
+    ran_on: str = ""
     status: int | None = None
     signal: str | None = None
     output: Mapping[str, bytes] = field(default_factory=dict)
-    result: Result | None = None
+    result: ProgramResult | None = None
     peak: int | None = None
     counted: str = ""
     violations: tuple[Violation, ...] = ()

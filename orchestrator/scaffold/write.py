@@ -6,7 +6,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from orchestrator.errors import UsageError
-from orchestrator.files import Tree, write_text
+from orchestrator.files import GuardedTree, write_text
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 IGNORE = ".dockerignore"
@@ -25,7 +25,7 @@ def init_project(directory: Path, *, language: str, gpu: bool) -> list[Path]:
     # Here, not above: the command line wants LANGUAGES alone, and these take longer than most commands.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from orchestrator.project.model import DEFAULT_NANOS, DEFAULT_OPS
+    from orchestrator.project.project import DEFAULT_NANOS, DEFAULT_OPS
     from orchestrator.project.reference import json_schema_text
 
     flavour = "cuda" if gpu else language
@@ -52,7 +52,7 @@ def init_project(directory: Path, *, language: str, gpu: bool) -> list[Path]:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    with Tree(directory) as tree:  # what is there already may hold links to elsewhere
+    with GuardedTree(directory) as tree:  # what is there already may hold links to elsewhere
         for path, source in targets.items():
             text = environment.get_template(source).render(
                 name=name, flavour=flavour, nanos=DEFAULT_NANOS, ops=DEFAULT_OPS, schema=SCHEMA

@@ -17,7 +17,7 @@ NODE_LABEL = "%0"
 _READ_ONLY = "readonly_rootfs"
 
 
-def boot(subject: Subject) -> Iterator[Finding]:
+def check_boot(subject: Subject) -> Iterator[Finding]:
     """The boot sector, and the kernel in the boot file system."""
     image = subject.image
     if image.bootfs is None:
@@ -56,7 +56,7 @@ def _native(filesystem: Filesystem, file: File, code: str, what: str) -> Iterato
         yield error(f"{code}-wrong-machine", f"{what} is for {facts.machine}, {facts.bits} bits", remedy)
 
 
-def klibs(subject: Subject) -> Iterator[Finding]:
+def check_klibs(subject: Subject) -> Iterator[Finding]:
     """Kernel libraries: all files in /klib are loaded, and one that fails stops the kernel."""
     wanted = "klibs" in subject.attributes
     if wanted and subject.attributes["klibs"] != "bootfs":
@@ -74,7 +74,7 @@ def klibs(subject: Subject) -> Iterator[Finding]:
             yield from _native(subject.image.bootfs, file, "klib", f"klib {name}")
 
 
-def mounts(subject: Subject) -> Iterator[Finding]:
+def check_mounts(subject: Subject) -> Iterator[Finding]:
     """Every mount has its directory, and /workspace has the label of the node's share."""
     value = subject.attributes.get("mounts", {})
     if not isinstance(value, dict):
@@ -123,7 +123,7 @@ def _wrong_label(label: str) -> Finding:
     )
 
 
-def environment(subject: Subject) -> Iterator[Finding]:
+def check_environment(subject: Subject) -> Iterator[Finding]:
     """Variables that would not reach the program."""
     value = subject.attributes.get("environment", {})
     if not isinstance(value, dict):
@@ -137,7 +137,7 @@ def environment(subject: Subject) -> Iterator[Finding]:
             yield error("environment-not-text", f"variable {name} is not text", "quote its value in the manifest")
 
 
-def root(subject: Subject) -> Iterator[Finding]:
+def check_root(subject: Subject) -> Iterator[Finding]:
     """Arguments, working directory and the read-only flag."""
     yield from _arguments(subject.attributes.get("arguments"))
     if _READ_ONLY not in subject.attributes:
@@ -162,7 +162,7 @@ def _arguments(value: Value) -> Iterator[Finding]:
         yield warning("arguments-missing", "no arguments: Nanos passes the program's path as the only one")
         return
     value = _as_list(value)
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+    if not isinstance(value, list) or not all(isinstance(argument, str) for argument in value):
         yield error("arguments-not-a-list", "root attribute arguments is not a list of texts", 'write "Args": ["…"]')
     elif not value:
         yield warning("arguments-missing", "no arguments: Nanos passes the program's path as the only one")
@@ -174,12 +174,12 @@ def _as_list(value: Value) -> Value:
     """TFS 4 has no lists: there they are tables keyed "0", "1", …, and an empty text leaves a gap; then "" is last."""
     if not isinstance(value, dict) or not all(key.isascii() and key.isdigit() and len(key) < 10 for key in value):
         return value
-    places = sorted(value, key=int)
-    gap = bool(places) and int(places[-1]) >= len(places)
-    return [*(value[place] for place in places), *([""] if gap else [])]
+    indexes = sorted(value, key=int)
+    gap = bool(indexes) and int(indexes[-1]) >= len(indexes)
+    return [*(value[index] for index in indexes), *([""] if gap else [])]
 
 
-def history(subject: Subject) -> Iterator[Finding]:
+def check_history(subject: Subject) -> Iterator[Finding]:
     """Whether the image has run: then its bytes are no longer what was built."""
     crash = subject.image.crash_log
     if crash is not None:

@@ -20,7 +20,7 @@ _FUNCTIONS: Final = frozenset({*_END_THREADS, _BACKTRACE, _CONVERT})
 _SHOWN: Final = 3
 
 
-def by_name(subject: Subject) -> Iterator[Finding]:
+def check_by_name(subject: Subject) -> Iterator[Finding]:
     """The unwinder, where something packed can end a thread; a note on character sets."""
     libc = subject.loader.loaded(C_LIBRARY)
     if libc is None or subject.loader.interpreter is None:

@@ -23,7 +23,7 @@ class ImageTree:
         """Path → bytes of every regular file and every link to one."""
         filesystem = self.subject.rootfs
         nodes = ((path, filesystem.lookup(path)) for path, _ in filesystem.walk())
-        return {path: node.size for path, node in sorted(nodes, key=lambda each: each[0]) if isinstance(node, File)}
+        return {path: node.size for path, node in sorted(nodes, key=lambda item: item[0]) if isinstance(node, File)}
 
     def open(self, path: str) -> BinaryIO | None:
         """The file at a guest path, links followed."""
@@ -59,6 +59,6 @@ class ImageTree:
         return cast("BinaryIO", bootfs.open_file(node))
 
 
-def gpu(subject: Subject) -> Iterator[Finding]:
+def check_gpu(subject: Subject) -> Iterator[Finding]:
     """The GPU klib, its firmware, the driver's libraries, the CUDA runtime and the GPU code go together."""
     yield from check_tree(ImageTree(subject=subject), program=subject.program, families=subject.gpu_families)

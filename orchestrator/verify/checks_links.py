@@ -14,7 +14,7 @@ KERNEL_DIRECTORIES: Final = ("/proc", "/dev", "/sys")
 """What the kernel itself fills when the guest runs."""
 
 
-def links(subject: Subject) -> Iterator[Finding]:
+def check_links(subject: Subject) -> Iterator[Finding]:
     """Each leads to something in the image, to what the kernel fills, or to where a mount will be.
 
     A warning, not an error: real trees hold links that nobody opens (`python3` of a virtual environment), and ops packs
@@ -23,12 +23,12 @@ def links(subject: Subject) -> Iterator[Finding]:
     elsewhere = frozenset({*KERNEL_DIRECTORIES, *subject.mount_points})
     nowhere, endless = [], []
     for path, link in subject.symlinks.items():
-        found = subject.rootfs.trace(path, stop=elsewhere)
-        if found.end == "endless":
+        trace = subject.rootfs.trace(path, stop=elsewhere)
+        if trace.end == "endless":
             endless.append(f"{path} -> {link.target}")
-        elif found.end == "missing":
+        elif trace.end == "missing":
             # Said where the text doesn't: it is relative, or leads there through other links.
-            absent = "" if found.path == link.target else f" (the image has no {found.path})"
+            absent = "" if trace.path == link.target else f" (the image has no {trace.path})"
             nowhere.append(f"{path} -> {link.target}{absent}")
     if nowhere:
         yield warning(

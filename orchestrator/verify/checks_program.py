@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from orchestrator.elf.closure import Link
 from orchestrator.elf.facts import ElfFacts
 from orchestrator.elf.imports import imported_names
-from orchestrator.elf.nanos import loaded_by_kernel
+from orchestrator.elf.nanos import check_kernel_loading
 from orchestrator.errors import Finding, error, note, warning
 from orchestrator.guest.imports import import_notes
 from orchestrator.guest.model import guest_of
@@ -18,7 +18,7 @@ _SHOWN_DIRECTORIES = 6
 _SHOWN_STRANGERS = 3
 
 
-def program(subject: Subject) -> Iterator[Finding]:
+def check_program(subject: Subject) -> Iterator[Finding]:
     """There, a file, and a program for the node's machine."""
     path = subject.program
     if not path:
@@ -64,12 +64,12 @@ def _answered_otherwise(subject: Subject) -> Iterator[Finding]:
     guest = guest_of(claimed)
     with stream:
         imports = imported_names(stream)
-    for found in import_notes(guest, claimed or guest.version, imports):
-        names = ", ".join(found.functions)
-        yield note("program-guest-differs", f"program uses {names}, which Nanos answers differently: {found.says}")
+    for row in import_notes(guest, claimed or guest.version, imports):
+        names = ", ".join(row.functions)
+        yield note("program-guest-differs", f"program uses {names}, which Nanos answers differently: {row.says}")
 
 
-def interpreter(subject: Subject) -> Iterator[Finding]:
+def check_interpreter(subject: Subject) -> Iterator[Finding]:
     """The loader, at the very path that the program names."""
     path = subject.loader.interpreter
     if path is None:
@@ -87,12 +87,12 @@ def interpreter(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def loading(subject: Subject) -> Iterator[Finding]:
+def check_loading(subject: Subject) -> Iterator[Finding]:
     """The program and its loader survive how Nanos's kernel, which loads these two itself, maps their segments."""
-    yield from loaded_by_kernel(subject.loader, subject.attributes)
+    yield from check_kernel_loading(subject.loader, subject.attributes)
 
 
-def libraries(subject: Subject) -> Iterator[Finding]:
+def check_libraries(subject: Subject) -> Iterator[Finding]:
     """Every DT_NEEDED of every packed ELF file resolves inside the image."""
     missing: dict[str, dict[str, Link]] = {}
     for link in subject.required_links:
@@ -108,10 +108,10 @@ def libraries(subject: Subject) -> Iterator[Finding]:
                 "stage the library itself, not a linker script or a program",
             )
             continue
-        places = ", ".join(first.searched[:_SHOWN_DIRECTORIES]) or "nowhere: the program has no loader"
+        folders = ", ".join(first.searched[:_SHOWN_DIRECTORIES]) or "nowhere: the program has no loader"
         yield error(
             "library-missing",
-            f"{name}, needed by {needed_by}, is not where the guest's loader looks ({places})",
+            f"{name}, needed by {needed_by}, is not where the guest's loader looks ({folders})",
             _library_remedy(subject, name),
         )
     if subject.strangers:
@@ -150,7 +150,7 @@ def _library_remedy(subject: Subject, name: str) -> str:
     return f"{setting}set stage.libraries: auto, which stages what every packed ELF file needs, and {package}"
 
 
-def versions(subject: Subject) -> Iterator[Finding]:
+def check_versions(subject: Subject) -> Iterator[Finding]:
     """Every symbol version that is asked of a packed library is defined by it, as with `GLIBC_2.38 not found`."""
     loader = subject.loader
     told: set[tuple[str, str, str]] = set()
@@ -171,7 +171,7 @@ def versions(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def shim(subject: Subject) -> Iterator[Finding]:
+def check_shim(subject: Subject) -> Iterator[Finding]:
     """Which kind of Gevulot shim is packed, and whether the project's runtime speaks to it."""
     wanted = subject.project_runtime
     shims = subject.marks.shims
@@ -193,9 +193,9 @@ def shim(subject: Subject) -> Iterator[Finding]:
             yield note(f"shim-{kind}", f"the shim in {path} speaks {speaks}")
 
 
-def stand_ins(subject: Subject) -> Iterator[Finding]:
+def check_stand_ins(subject: Subject) -> Iterator[Finding]:
     """Files that say of themselves that they only stand in for the real ones."""
-    for each in subject.marks.stand_ins:
-        if each.path == KERNEL and subject.image.is_stub:
+    for stand_in in subject.marks.stand_ins:
+        if stand_in.path == KERNEL and subject.image.is_stub:
             continue  # the check of the kernel says so already
-        yield warning("stand-in", f"{each.path} is a stand-in{f': {each.text}' if each.text else ''}")
+        yield warning("stand-in", f"{stand_in.path} is a stand-in{f': {stand_in.text}' if stand_in.text else ''}")

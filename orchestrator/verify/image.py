@@ -17,7 +17,7 @@ from orchestrator.verify.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rule:
+class _CheckRule:
     """A check by name. `needs_loader`: it can say nothing where the program or its loader can't be read."""
 
     id: str
@@ -28,48 +28,52 @@ class _Rule:
 
 
 _RULES = (
-    _Rule(id="boot", title="Boot code and kernel", run=checks_boot.boot),
-    _Rule(id="program", title="Program", run=checks_program.program, detail=lambda s: s.program),
-    _Rule(
+    _CheckRule(id="boot", title="Boot code and kernel", run=checks_boot.check_boot),
+    _CheckRule(id="program", title="Program", run=checks_program.check_program, detail=lambda s: s.program),
+    _CheckRule(
         id="interpreter",
         title="Program's loader at its path",
-        run=checks_program.interpreter,
+        run=checks_program.check_interpreter,
         detail=lambda s: s.loader.interpreter or ("static program" if s.program_facts else "no program"),
     ),
-    _Rule(
+    _CheckRule(
         id="loading",
         title="Segments as Nanos maps them",
-        run=checks_program.loading,
+        run=checks_program.check_loading,
         detail=lambda s: Kernel.of(s.attributes).words,
     ),
-    _Rule(
+    _CheckRule(
         id="libraries",
         title="Every library that a packed ELF file needs",
-        run=checks_program.libraries,
+        run=checks_program.check_libraries,
         needs_loader=True,
         detail=lambda s: f"{len(s.elf_paths)} ELF files",
     ),
-    _Rule(id="versions", title="Symbol versions", run=checks_program.versions, needs_loader=True),
-    _Rule(id="by-name", title="What glibc loads by name", run=checks_by_name.by_name),
-    _Rule(
+    _CheckRule(id="versions", title="Symbol versions", run=checks_program.check_versions, needs_loader=True),
+    _CheckRule(id="by-name", title="What glibc loads by name", run=checks_by_name.check_by_name),
+    _CheckRule(
         id="links",
         title="Every link leads somewhere",
-        run=checks_links.links,
+        run=checks_links.check_links,
         detail=lambda s: f"{len(s.symlinks)} links" if len(s.symlinks) != 1 else "1 link",
     ),
-    _Rule(id="mounts", title="Mounts", run=checks_boot.mounts),
-    _Rule(id="klibs", title="Kernel libraries", run=checks_boot.klibs, detail=lambda s: ", ".join(s.klibs) or "none"),
-    _Rule(id="gpu", title="GPU driver and firmware", run=checks_gpu.gpu, detail=lambda s: ", ".join(s.firmware)),
-    _Rule(id="environment", title="Environment", run=checks_boot.environment),
-    _Rule(id="root", title="Arguments and root attributes", run=checks_boot.root),
-    _Rule(id="shim", title="Gevulot shim", run=checks_program.shim),
-    _Rule(
+    _CheckRule(id="mounts", title="Mounts", run=checks_boot.check_mounts),
+    _CheckRule(
+        id="klibs", title="Kernel libraries", run=checks_boot.check_klibs, detail=lambda s: ", ".join(s.klibs) or "none"
+    ),
+    _CheckRule(
+        id="gpu", title="GPU driver and firmware", run=checks_gpu.check_gpu, detail=lambda s: ", ".join(s.firmware)
+    ),
+    _CheckRule(id="environment", title="Environment", run=checks_boot.check_environment),
+    _CheckRule(id="root", title="Arguments and root attributes", run=checks_boot.check_root),
+    _CheckRule(id="shim", title="Gevulot shim", run=checks_program.check_shim),
+    _CheckRule(
         id="stand-ins",
         title="Stand-ins",
-        run=checks_program.stand_ins,
+        run=checks_program.check_stand_ins,
         detail=lambda s: f"{len(s.marks.stand_ins)} found" if s.marks.stand_ins else "none",
     ),
-    _Rule(id="history", title="As it was built", run=checks_boot.history),
+    _CheckRule(id="history", title="As it was built", run=checks_boot.check_history),
 )
 
 

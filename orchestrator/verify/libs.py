@@ -30,14 +30,14 @@ class LibraryRow:
 def library_report(image: Image) -> tuple[LibraryRow, ...]:
     """A row for every packed ELF file of the node's machine, the program first, then by path."""
     subject = Subject(image)
-    found: dict[str, dict[str, str | None]] = {}
+    needs: dict[str, dict[str, str | None]] = {}
     for link in subject.links:
-        found.setdefault(subject.real_path(link.by), {}).setdefault(link.name, link.path)
+        needs.setdefault(subject.real_path(link.by), {}).setdefault(link.name, link.path)
     program = subject.real_path(subject.program)
     rows = []
     for path in sorted(subject.elf_paths, key=lambda path: (path != program, path)):
         facts = subject.loader.facts(path)
         if isinstance(facts, ElfFacts) and facts.native:
-            needed = tuple((name, found.get(path, {}).get(name)) for name in facts.needed)
+            needed = tuple((name, needs.get(path, {}).get(name)) for name in facts.needed)
             rows.append(LibraryRow(path=path, interpreter=facts.interpreter, needed=needed))
     return tuple(rows)

@@ -80,12 +80,12 @@ class Subject:
 
     def real_path(self, path: str) -> str:
         """`path` without symbolic links; as it is where there is nothing."""
-        found = self.rootfs.resolve(path)
-        return path if found is None else found[0]
+        resolved = self.rootfs.resolve(path)
+        return path if resolved is None else resolved[0]
 
     def is_stand_in(self, path: str) -> bool:
         """Whether the file says of itself that it is a stand-in; files of the boot file system are `boot:PATH`."""
-        return any(each.path == path for each in self.marks.stand_ins)
+        return any(stand_in.path == path for stand_in in self.marks.stand_ins)
 
     @cached_property
     def elf_paths(self) -> tuple[str, ...]:
@@ -121,17 +121,17 @@ class Subject:
     @cached_property
     def links(self) -> tuple[Link, ...]:
         """The needs of the program, and then those of every packed ELF file that it does not reach by itself."""
-        found = list(self.loader.program_links)
+        links = list(self.loader.program_links)
         for path in self._unreached:
             if path not in self.strangers:
-                found += self.loader.open_by_name(path)
-        return tuple(found)
+                links += self.loader.open_by_name(path)
+        return tuple(links)
 
     @cached_property
     def _reached(self) -> frozenset[str]:
         """The program and all that it loads at its start, by real path."""
-        found = {self.real_path(link.path) for link in self.loader.program_links if link.path is not None}
-        return frozenset({*found, self.real_path(self.program)})
+        paths = {self.real_path(link.path) for link in self.loader.program_links if link.path is not None}
+        return frozenset({*paths, self.real_path(self.program)})
 
     @cached_property
     def _unreached(self) -> tuple[str, ...]:
@@ -148,12 +148,12 @@ class Subject:
     @cached_property
     def strangers(self) -> dict[str, str]:
         """Packed ELF files that the program's loader refuses, and why: "is made for another C library, …"."""
-        found = {path: self.loader.refuses(facts) for path in self._unreached if (facts := self._linked(path))}
-        return {path: why for path, why in found.items() if why}
+        refusals = {path: self.loader.refuses(facts) for path in self._unreached if (facts := self._linked(path))}
+        return {path: why for path, why in refusals.items() if why}
 
     def importers(self, functions: Collection[str]) -> dict[str, tuple[str, ...]]:
         """Function → the packed ELF files that import it, those of the C library left out."""
-        found: dict[str, list[str]] = {}
+        paths_by_name: dict[str, list[str]] = {}
         for path in self.elf_paths:
             if path in self.strangers or self._linked(path) is None or _IS_C_LIBRARY.match(path):
                 continue
@@ -162,8 +162,8 @@ class Subject:
                 continue
             with stream:
                 for name in imported_names(stream, functions):
-                    found.setdefault(name, []).append(path)
-        return {name: tuple(paths) for name, paths in found.items()}
+                    paths_by_name.setdefault(name, []).append(path)
+        return {name: tuple(paths) for name, paths in paths_by_name.items()}
 
     @cached_property
     def symlinks(self) -> dict[str, Symlink]:
@@ -204,17 +204,17 @@ class Subject:
         for filesystem, prefix in ((self.image.bootfs, "boot:"), (self.rootfs, "")):
             if filesystem is None:
                 continue
-            for path, node in sorted(filesystem.walk(), key=lambda each: each[0]):
+            for path, node in sorted(filesystem.walk(), key=lambda item: item[0]):
                 if not isinstance(node, File):
                     continue
                 wanted = _WANTED if not prefix and path in elves else _WANTED[:1]
-                found = _search(_stored(filesystem, node), wanted)
-                if STAND_IN_MARK in found:
-                    stand_ins.append(StandIn(path=prefix + path, text=_own_words(found[STAND_IN_MARK])))
-                kinds = frozenset(kind for mark, kind in _KINDS.items() if mark in found)
+                marks = _search(_stored(filesystem, node), wanted)
+                if STAND_IN_MARK in marks:
+                    stand_ins.append(StandIn(path=prefix + path, text=_own_words(marks[STAND_IN_MARK])))
+                kinds = frozenset(kind for mark, kind in _KINDS.items() if mark in marks)
                 if kinds:
                     shims[path] = kinds
-        if self.image.is_stub and not any(each.path == KERNEL for each in stand_ins):
+        if self.image.is_stub and not any(stand_in.path == KERNEL for stand_in in stand_ins):
             stand_ins.insert(0, StandIn(path=KERNEL, text="a stub kernel, which prints one line and stops"))
         return Marks(stand_ins=tuple(stand_ins), shims=shims)
 
@@ -233,13 +233,13 @@ def stand_in_file(path: Path, shown: str) -> StandIn | None:
     For what goes into a build without going into the image: the ops binary.
     """
     with path.open("rb") as stream:
-        found = _search(iter(lambda: stream.read(_CHUNK), b""), (STAND_IN_MARK,))
-    return StandIn(path=shown, text=_own_words(found[STAND_IN_MARK])) if found else None
+        marks = _search(iter(lambda: stream.read(_CHUNK), b""), (STAND_IN_MARK,))
+    return StandIn(path=shown, text=_own_words(marks[STAND_IN_MARK])) if marks else None
 
 
 def _search(pieces: Iterable[bytes], wanted: tuple[bytes, ...]) -> dict[bytes, bytes]:
     """Mark → the bytes that follow its first occurrence."""
-    found: dict[bytes, bytes] = {}
+    texts: dict[bytes, bytes] = {}
     overlap = max(map(len, wanted)) + _TEXT
     tail = b""
     for piece in pieces:
@@ -247,10 +247,10 @@ def _search(pieces: Iterable[bytes], wanted: tuple[bytes, ...]) -> dict[bytes, b
         for mark in wanted:
             # A mark at the very end is found again, with all its text, at the start of the next window.
             at = data.find(mark)
-            if at >= 0 and len(found.get(mark, b"")) < _TEXT:
-                found[mark] = data[at + len(mark) : at + len(mark) + _TEXT]
+            if at >= 0 and len(texts.get(mark, b"")) < _TEXT:
+                texts[mark] = data[at + len(mark) : at + len(mark) + _TEXT]
         tail = data[-overlap:]
-    return found
+    return texts
 
 
 def _stored(filesystem: Filesystem, file: File) -> Iterator[bytes]:

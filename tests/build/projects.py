@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from orchestrator.inputs.access import Access
-from orchestrator.inputs.debian import debian_rootfs
+from orchestrator.inputs.debian import bootstrap_rootfs
 from orchestrator.inputs.store import Store
 from orchestrator.inputs.transfer import export_entries, import_entries
-from orchestrator.project.model import Bootstrap
+from orchestrator.project.project import Bootstrap
 
 # A C compiler, and a Python for the stand-in ops. No machine can pull the reference: `.invalid` has no hosts.
 BASE = {
@@ -75,7 +75,7 @@ def write_project(folder: Path, *, files: Mapping[str, str] | None = None, **cha
 def cache_with_base(folder: Path, base: Mapping[str, Any]) -> Path:
     """A new cache that holds nothing but `base`, which takes a while to make, from the user's own."""
     user = Store()
-    entry = debian_rootfs(Access(store=user), Bootstrap.model_validate(base["bootstrap"]))
+    entry = bootstrap_rootfs(Access(store=user), Bootstrap.model_validate(base["bootstrap"]))
     carried = folder.with_name(f"{folder.name}.tar")
     export_entries(user, [entry.key], carried)
     import_entries(Store(folder), carried)

@@ -70,8 +70,8 @@ def test_both_examples_become_images_with_the_guides_layout(
 ) -> None:
     assets = make_gpu_assets(tmp_path / "assets")
     out = tmp_path / "out"
-    given = projects(tmp_path / "projects", assets)
-    done = orchestrator("build", *given, "-o", out, "--engine", engine.info.endpoint)
+    project_files = projects(tmp_path / "projects", assets)
+    done = orchestrator("build", *project_files, "-o", out, "--engine", engine.info.endpoint)
     assert done.code == 0, done.stderr[-4000:]
     for name in EXAMPLES:
         image = out / f"{name}.img"
@@ -86,9 +86,9 @@ def test_both_examples_become_images_with_the_guides_layout(
         receipt = json.loads((out / f"{name}.receipt.json").read_text())
         assert receipt["resources"]["gpus"] == 1
         assert receipt["resources"].get("gpu_families") == FAMILIES.get(name)
-        stand_ins = {each["path"] for each in receipt["stand_ins"]}
+        stand_ins = {stand_in["path"] for stand_in in receipt["stand_ins"]}
         assert {"boot:/klib/gpu_nvidia", f"/{GUEST}/libcuda.so.1"} <= stand_ins
-        (base,) = [each for each in receipt["inputs"] if each["name"] == "base"]
+        (base,) = [used for used in receipt["inputs"] if used["name"] == "base"]
         assert f"CUDA {CUDA}" in base["note"]
         assert images.setdefault(name, image.read_bytes()) == image.read_bytes()
     # The receipt's families are what `verify` goes by; a program without code for one of them is refused.
@@ -98,8 +98,8 @@ def test_both_examples_become_images_with_the_guides_layout(
     receipt.write_text(json.dumps(document))
     refused = orchestrator("verify", out / "gpu-prover.img", "--json")
     assert refused.code == 6
-    (check,) = [each for each in refused.json()["checks"] if not each["ok"]]
-    assert [each["code"] for each in check["findings"]] == ["gpu-code-missing"]
-    locked = json.loads(given[0].with_name("project.lock").read_text())
-    wheels = [each for each in locked["inputs"]["base"]["packages"] if each.startswith("pypi:")]
-    assert any(each.startswith("pypi:nvidia-cuda-nvcc=13.0.") and " sha256:" in each for each in wheels)
+    (check,) = [row for row in refused.json()["checks"] if not row["ok"]]
+    assert [finding["code"] for finding in check["findings"]] == ["gpu-code-missing"]
+    locked = json.loads(project_files[0].with_name("project.lock").read_text())
+    wheels = [package for package in locked["inputs"]["base"]["packages"] if package.startswith("pypi:")]
+    assert any(wheel.startswith("pypi:nvidia-cuda-nvcc=13.0.") and " sha256:" in wheel for wheel in wheels)

@@ -89,10 +89,10 @@ def no_container(engine: Engine) -> bool:
     A client that was killed can't remove its container; then `clean` must.
     """
     for _ in range(20):
-        left = [each for each in engine.leftovers() if each.kind == "container"]
+        left = [leftover for leftover in engine.leftovers() if leftover.kind == "container"]
         if not left:
             return True
         time.sleep(0.25)
-    for each in left:
-        engine.remove(each)
-    return not [each for each in engine.leftovers() if each.kind == "container"]
+    for leftover in left:
+        engine.remove(leftover)
+    return not [leftover for leftover in engine.leftovers() if leftover.kind == "container"]

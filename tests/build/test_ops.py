@@ -69,7 +69,7 @@ def test_both_packers_give_the_same_tree(engine: Engine, tmp_path: Path, release
         images.append(Path(done.stdout.splitlines()[-1]))
         warnings.append(json.loads(images[-1].with_suffix(".receipt.json").read_text())["warnings"])
         summary = done.stderr[done.stderr.index("built and verified") :]
-        assert [f"  warning   {each['text']}" in summary for each in warnings[-1]] == [True] * len(warnings[-1])
+        assert [f"  warning   {warning['text']}" in summary for warning in warnings[-1]] == [True] * len(warnings[-1])
     for other in images[1:]:
         compared = orchestrator("inspect", images[0], "diff", other)
         assert compared.code == 0, compared.stdout
@@ -79,12 +79,12 @@ def test_both_packers_give_the_same_tree(engine: Engine, tmp_path: Path, release
     assert {name: names[f"/tree/{name}"]["target"] for name in kept} == kept
     assert {"/lib/x86_64-linux-gnu/libdeep.so", "/lib/x86_64-linux-gnu/libgcc_s.so.1"} <= names.keys()
     # Staging was in the engine's cache from the second build on; it still says what it left out.
-    for each in warnings:
-        assert sorted(row["text"] for row in each if row["source"] == "staging") == [
+    for rows in warnings:
+        assert sorted(row["text"] for row in rows if row["source"] == "staging") == [
             f"/build/tree/{name} is left out: its target does not exist: {LINKS[name][0]}"
             for name in ("nowhere", "round")
         ]
-        (dangling,) = (row["text"] for row in each if row["source"] == "verify" and "leads nowhere" in row["text"])
+        (dangling,) = (row["text"] for row in rows if row["source"] == "verify" and "leads nowhere" in row["text"])
         assert "/tree/not packed -> /build/program.c" in dangling
 
 

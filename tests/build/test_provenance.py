@@ -52,13 +52,17 @@ def test_it_says_what_is_in_the_image(engine: Engine, tmp_path: Path) -> None:
     image = built(asking(tmp_path / "p"), tmp_path / "out", engine, "--sign", private)
     text = image.with_name("program.sbom.cdx.json").read_text()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
-    components = {each["bom-ref"]: each for each in json.loads(text)["components"]}
-    (libc,) = [each for each in components.values() if each["name"] == "libc6"]
+    components = {component["bom-ref"]: component for component in json.loads(text)["components"]}
+    (libc,) = [component for component in components.values() if component["name"] == "libc6"]
     assert libc["version"] == orchestrator("inspect", image, "cat", "/libc6-version").stdout
     assert libc["purl"].startswith("pkg:deb/debian/libc6@")
     assert "distro=bookworm" in libc["purl"]
     assert any(ref.startswith("pkg:cargo/ark-groth16@") for ref in components)
-    hashes = {each["name"]: each["hashes"][0]["content"] for each in components.values() if each["type"] == "file"}
+    hashes = {
+        component["name"]: component["hashes"][0]["content"]
+        for component in components.values()
+        if component["type"] == "file"
+    }
     packed = orchestrator("inspect", image, "extract", tmp_path / "tree")
     assert packed.code == 0
     files = [path for path in (tmp_path / "tree").rglob("*") if path.is_file() and not path.is_symlink()]
@@ -69,14 +73,14 @@ def test_it_says_what_is_in_the_image(engine: Engine, tmp_path: Path) -> None:
 
     statement = beside(image, "provenance.json")
     assert statement["subject"][0]["digest"]["sha256"] == hashlib.sha256(image.read_bytes()).hexdigest()
-    names = {each["name"] for each in statement["predicate"]["buildDefinition"]["resolvedDependencies"]}
+    names = {dependency["name"] for dependency in statement["predicate"]["buildDefinition"]["resolvedDependencies"]}
     assert names == {"base", "nanos"}
 
     receipt = beside(image, "receipt.json")
     Draft202012Validator(json.loads((MANIFESTS / "receipt.schema.json").read_text())).validate(receipt)
-    assert [each["kind"] for each in receipt["attachments"]] == ["provenance", "sbom", "signature"]
-    for each in receipt["attachments"]:
-        assert hashlib.sha256((image.parent / each["file"]).read_bytes()).hexdigest() == each["sha256"]
+    assert [attachment["kind"] for attachment in receipt["attachments"]] == ["provenance", "sbom", "signature"]
+    for attachment in receipt["attachments"]:
+        assert hashlib.sha256((image.parent / attachment["file"]).read_bytes()).hexdigest() == attachment["sha256"]
 
     assert orchestrator("verify", image, "--key", public).code == 0
     with image.open("r+b") as stream:
@@ -95,27 +99,27 @@ def test_the_bill_is_the_same_from_both_engines(tmp_path: Path) -> None:
     bills = {image.with_name("program.sbom.cdx.json").read_bytes() for image in images}
     assert len(bills) == 1
     definitions = [beside(image, "provenance.json")["predicate"]["buildDefinition"] for image in images]
-    for each in definitions:
-        del each["internalParameters"]["engine"]
+    for definition in definitions:
+        del definition["internalParameters"]["engine"]
     assert definitions[0] == definitions[1]
 
 
 def test_both_packers_are_told_of_alike(engine: Engine, tmp_path: Path) -> None:
     release = make_release(tmp_path / "release")
     ops = make_ops(tmp_path / "stand-in", behaviour="good", interpreter="/usr/bin/python3")
-    found = {}
+    bills = {}
     for packer in ("ops", "native"):
         changes = {"packer": packer, "nanos": {"path": str(release)}, "manifest": {"Klibs": ["tls"]}}
         if packer == "ops":
             changes["ops"] = {"path": str(ops)}
         image = built(asking(tmp_path / packer, **changes), tmp_path / packer / "out", engine)
-        found[packer] = beside(image, "sbom.cdx.json")
-    assert found["ops"]["components"] == found["native"]["components"]
-    assert found["ops"]["dependencies"] == found["native"]["dependencies"]
+        bills[packer] = beside(image, "sbom.cdx.json")
+    assert bills["ops"]["components"] == bills["native"]["components"]
+    assert bills["ops"]["dependencies"] == bills["native"]["dependencies"]
     roles = {
-        each["name"]: row["value"]
-        for each in found["ops"]["components"]
-        for row in each.get("properties", [])
+        component["name"]: row["value"]
+        for component in bills["ops"]["components"]
+        for row in component.get("properties", [])
         if row["name"].endswith(":role")
     }
     assert roles == {"/program": "program", "boot:/kernel": "kernel", "boot:/klib/tls": "klib"}

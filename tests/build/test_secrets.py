@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.build.pipeline import check_project
-from orchestrator.containerfile.assemble import Dialect, assemble
+from orchestrator.containerfile.assemble import BuilderCapabilities, assemble
 from orchestrator.engine.api_engine import ApiEngine
 from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLostError
 from orchestrator.events import ignore
@@ -285,7 +285,7 @@ def stage_image(engine: Engine, project: Path, canaries: Canaries, target: str) 
     checked = check_project(project)
     inputs = resolve_inputs(checked.loaded, engine, ignore)
     plan = make_plan(checked.loaded, checked.manifest, inputs)
-    dialect = Dialect(mounts=engine.info.mounts, ssh=engine.info.ssh)
+    dialect = BuilderCapabilities(mounts=engine.info.mounts, ssh=engine.info.ssh)
     made = assemble(checked.loaded, plan, inputs, dialect=dialect, exclude=(project.parent / "out",))
     identity = f"test-secrets-{secrets.token_hex(4)}"
     request = BuildRequest(

@@ -25,12 +25,12 @@ RUSTFLAGS="-Clink-arg=-B/sysroot/gcc-ld -Clink-arg=-fuse-ld=lld" cargo build
 
 
 def project(folder: Path, sources: Path, **changes: Any) -> Path:
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "base": RUST,
         "gevulot": {"path": str(sources), "base": RUST},
         "build": {"run": LINK, "program": "program"},
     }
-    return write_project(folder, **(given | changes))
+    return write_project(folder, **(defaults | changes))
 
 
 def build(path: Path, out: Path, engine: Engine, cache: Path, *more: str) -> tuple[bytes, dict[str, Any]]:

@@ -116,7 +116,7 @@ def test_an_unexpected_error_says_that_it_is_a_bug(monkeypatch: pytest.MonkeyPat
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("orchestrator.doctor.examine", broken)
+    monkeypatch.setattr("orchestrator.doctor.check_host", broken)
     ended = cli("doctor")
     assert ended.code == 1
     assert ended.err.splitlines()[0] == "error: RuntimeError: out of luck"

@@ -62,15 +62,15 @@ def test_same_content_same_bytes_on_any_day_and_owner(tree: Path, tmp_path: Path
 
 
 def test_members_are_normal(tree: Path) -> None:
-    found = members(BuildContext(parts=[HostTree(prefix="src", source=tree)]))
-    assert {(m.uid, m.gid, m.mtime) for m in found.values()} == {(0, 0, MTIME)}
-    assert found["src/run"].mode == 0o755
-    assert found["src/src/main.rs"].mode == 0o644
-    assert found["src/empty"].isdir()
-    assert found["src/link"].linkname == "src/../src//main.rs"
-    assert found["src/out"].linkname == "/nowhere/at/all"
-    assert f"src/{'long-' * 30}/näme" in found
-    assert list(found) == sorted(found, key=lambda name: name.split("/"))
+    by_path = members(BuildContext(parts=[HostTree(prefix="src", source=tree)]))
+    assert {(m.uid, m.gid, m.mtime) for m in by_path.values()} == {(0, 0, MTIME)}
+    assert by_path["src/run"].mode == 0o755
+    assert by_path["src/src/main.rs"].mode == 0o644
+    assert by_path["src/empty"].isdir()
+    assert by_path["src/link"].linkname == "src/../src//main.rs"
+    assert by_path["src/out"].linkname == "/nowhere/at/all"
+    assert f"src/{'long-' * 30}/näme" in by_path
+    assert list(by_path) == sorted(by_path, key=lambda name: name.split("/"))
 
 
 def test_gnu_tar_reads_it(tree: Path, tmp_path: Path) -> None:
@@ -106,25 +106,25 @@ def test_later_parts_replace_earlier_files_and_parents_are_made(tree: Path) -> N
             HostFile(path="plain", source=tree / "run", executable=False),
         ]
     )
-    found = members(context)
+    by_path = members(context)
     assert content(context, "src/main.rs") == b"mine"
-    assert found["a"].isdir()
-    assert found["a/b"].isdir()
-    assert [found[name].mode for name in ("a/b/c", "copied", "plain")] == [0o755, 0o755, 0o644]
+    assert by_path["a"].isdir()
+    assert by_path["a/b"].isdir()
+    assert [by_path[name].mode for name in ("a/b/c", "copied", "plain")] == [0o755, 0o755, 0o644]
 
 
 def test_ignore_file_counts_only_where_asked(tree: Path) -> None:
     (tree / ".dockerignore").write_text("*\n!src\n!.dockerignore\n")
     assert "p/run" in members(BuildContext(parts=[HostTree(prefix="p", source=tree)]))
-    found = members(BuildContext(parts=[HostTree(prefix="p", source=tree, ignore_file=True)]))
-    assert list(found) == ["p", "p/.dockerignore", "p/src", "p/src/main.rs"]
+    by_path = members(BuildContext(parts=[HostTree(prefix="p", source=tree, ignore_file=True)]))
+    assert list(by_path) == ["p", "p/.dockerignore", "p/src", "p/src/main.rs"]
 
 
 def test_file_brought_back_below_an_ignored_directory_has_its_parents(tree: Path) -> None:
     (tree / ".dockerignore").write_text("src\n!src/main.rs\n")
-    found = members(BuildContext(parts=[HostTree(prefix="", source=tree, ignore_file=True)]))
-    assert found["src"].isdir()
-    assert "src/main.rs" in found
+    by_path = members(BuildContext(parts=[HostTree(prefix="", source=tree, ignore_file=True)]))
+    assert by_path["src"].isdir()
+    assert "src/main.rs" in by_path
 
 
 def test_output_directory_and_our_temporaries_stay_out(tree: Path) -> None:
@@ -132,9 +132,9 @@ def test_output_directory_and_our_temporaries_stay_out(tree: Path) -> None:
     (tree / "target/big.img").write_text("x")
     (tree / "src/.orchestrator-a.img-x.partial").write_text("x")
     (tree / "src/mine.partial").write_text("x")
-    found = members(BuildContext(parts=[HostTree(prefix="", source=tree, exclude=(tree / "target",))]))
-    assert not [name for name in found if "target" in name or "orchestrator" in name]
-    assert "src/mine.partial" in found
+    by_path = members(BuildContext(parts=[HostTree(prefix="", source=tree, exclude=(tree / "target",))]))
+    assert not [name for name in by_path if "target" in name or "orchestrator" in name]
+    assert "src/mine.partial" in by_path
 
 
 def test_sockets_and_pipes_are_skipped_once_and_said(tree: Path) -> None:

@@ -124,5 +124,5 @@ def test_many_stars_mean_what_few_mean(middle: str, path: str) -> None:
         return  # not as written once it is tidied
     whole, parts = f"a{path}", f"a{path}".split("/")
     above = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
-    expected = any(re.fullmatch(as_regex(pattern), each, re.DOTALL) for each in above)
+    expected = any(re.fullmatch(as_regex(pattern), folder, re.DOTALL) for folder in above)
     assert parse_rules(pattern).ignored(whole) is expected

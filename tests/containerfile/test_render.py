@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from orchestrator.containerfile.render import render_containerfile, render_manifest, render_scripts
 from orchestrator.inputs.nominal import nominal_inputs
-from orchestrator.manifest.merge import effective_manifest
+from orchestrator.manifest.merge import merge_manifest
 from orchestrator.plan.make import make_plan
-from orchestrator.plan.model import Plan
+from orchestrator.plan.plan import Plan
 from orchestrator.project.load import load_project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ EXAMPLES = {
 
 def plan_of(path: Path) -> Plan:
     loaded = load_project(path)
-    return make_plan(loaded, effective_manifest(loaded), nominal_inputs(loaded))
+    return make_plan(loaded, merge_manifest(loaded), nominal_inputs(loaded))
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.containerfile.render import render_containerfile, render_rust_scripts
 from orchestrator.elf.closure import GuestLoader
-from orchestrator.elf.nanos import loaded_by_kernel
+from orchestrator.elf.nanos import check_kernel_loading
 from tests.support.linkers import newest_lld
 
 from .test_render import EXAMPLES, ROOT, plan_of
@@ -48,14 +48,14 @@ def build(tmp_path: Path) -> Build:
         if config:
             (crate / ".cargo").mkdir()
             (crate / ".cargo/config.toml").write_text(config.replace("ROOT", str(tmp_path)))
-        given = {name: text.replace("ROOT", str(tmp_path)) for name, text in environment.items()}
-        env = {**os.environ, "CARGO_NET_OFFLINE": "true", **given}
+        variables = {name: text.replace("ROOT", str(tmp_path)) for name, text in environment.items()}
+        env = {**os.environ, "CARGO_NET_OFFLINE": "true", **variables}
         subprocess.run(["cargo", "build", "--quiet", "--release"], cwd=crate, env=env, check=True)
         program = crate / "target/release/once"
         loader = GuestLoader(
             lambda path: (program if path == "/once" else Path(path)).open("rb"), program="/once", environment={}
         )
-        return tuple(each.code for each in loaded_by_kernel(loader, {}))
+        return tuple(finding.code for finding in check_kernel_loading(loader, {}))
 
     return inner
 

@@ -18,7 +18,7 @@ from orchestrator.containerfile.ours import OUTPUTS
 from orchestrator.events import Event, Notice
 from orchestrator.inputs.store import Store
 from orchestrator.inputs.transfer import export_entries
-from orchestrator.lock.model import Lock, lock_text
+from orchestrator.lock.project_lock import ProjectLock, lock_text
 from orchestrator.provenance.attach import SUFFIXES
 
 SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -34,8 +34,8 @@ def times(root: Path) -> dict[str, int]:
     """The files of the sources by name, with the seconds by which each is newer than the oldest can be."""
     with tarfile.open(fileobj=io.BytesIO(b"".join(context(root).stream()))) as tar:
         assert all(member.mtime == MTIME for member in tar if not member.isfile())
-        found = {m.name[4:]: int(m.mtime) - MTIME for m in tar if m.isfile() and m.name.startswith("src/")}
-    return {name: age for name, age in found.items() if not name.startswith(".git")}
+        seconds = {m.name[4:]: int(m.mtime) - MTIME for m in tar if m.isfile() and m.name.startswith("src/")}
+    return {name: age for name, age in seconds.items() if not name.startswith(".git")}
 
 
 def order(root: Path) -> bytes:
@@ -133,8 +133,8 @@ def test_an_index_that_is_none_counts_as_no_git(tmp_path: Path) -> None:
     for broken in (b"", b"DIRC\0\0\0\2\0\0\0\5", b"DIRC\0\0\0\7\0\0\0\0", b"x" * 100):
         (root / ".git").mkdir(exist_ok=True)
         (root / ".git/index").write_bytes(broken)
-        found = times(root)
-        assert found["a"] == found["b"] + 1
+        seconds = times(root)
+        assert seconds["a"] == seconds["b"] + 1
 
 
 def test_written_context_has_the_same_times(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def write_receipt(folder: Path) -> None:
 
 def lock(folder: Path) -> None:
     (folder / "project.ops.yaml").write_text("name: x")
-    (folder / "project.ops.lock").write_text(lock_text(Lock(entries={})))
+    (folder / "project.ops.lock").write_text(lock_text(ProjectLock(entries={})))
 
 
 def built(folder: Path, marker: Callable[[Path], None]) -> None:

@@ -26,10 +26,10 @@ class Tree:
     def open(self, path: str) -> BinaryIO | None:
         import io
 
-        found = self.files.get(path)
-        if found is None:
+        file = self.files.get(path)
+        if file is None:
             return None
-        return io.BytesIO(found if isinstance(found, bytes) else found.read_bytes())
+        return io.BytesIO(file if isinstance(file, bytes) else file.read_bytes())
 
     def links(self, environment: dict[str, str] | None = None) -> dict[str, Link]:
         loader = GuestLoader(self.open, program="/app/prog", environment=environment or {})
@@ -62,9 +62,9 @@ def user(compile_c: Compile, leaf: Path, *flags: str, name: str = "user") -> Pat
 )
 def test_found(compile_c: Compile, leaf: Path, flags: tuple[str, ...], environment: dict[str, str], where: str) -> None:
     program = user(compile_c, leaf, *flags)
-    found = Tree({**base(program), where: leaf}).links(environment)["libleaf.so"]
-    assert found.path is not None
-    assert Path(found.path).resolve() == Path(where).resolve()
+    link = Tree({**base(program), where: leaf}).links(environment)["libleaf.so"]
+    assert link.path is not None
+    assert Path(link.path).resolve() == Path(where).resolve()
 
 
 @pytest.mark.parametrize("where", ["/build/libleaf.so", "/lib64/libleaf.so", "/app/libleaf.so", "/lib/libleaf.so.1"])
@@ -123,8 +123,8 @@ def test_the_machines_own_cache_and_loader_agree(compile_c: Compile) -> None:
         return Path(path).open("rb") if Path(path).is_file() else None
 
     links = GuestLoader(lookup, program=str(program), environment={}).program_links
-    found = {link.name: link.path for link in links if link.path != LOADER}
-    assert found == expected
+    paths = {link.name: link.path for link in links if link.path != LOADER}
+    assert paths == expected
 
 
 def test_musl_is_its_own_c_library(compile_c: Compile, leaf: Path) -> None:
@@ -135,9 +135,9 @@ def test_musl_is_its_own_c_library(compile_c: Compile, leaf: Path) -> None:
     bare = compile_c("libbare.so", "int leaf(void) { return 0; }", "-shared", "-fPIC", "-nostdlib")
     files: dict[str, Path | bytes] = {"/app/prog": musl, "/lib/ld-musl-x86_64.so.1": Path("/lib/ld-musl-x86_64.so.1")}
     assert program != musl
-    found = Tree({**files, "/usr/local/lib/libleaf.so": bare}).links()
-    assert found["libc.so"].path == "/lib/ld-musl-x86_64.so.1"
-    assert found["libleaf.so"].path == "/usr/local/lib/libleaf.so"
+    by_name = Tree({**files, "/usr/local/lib/libleaf.so": bare}).links()
+    assert by_name["libc.so"].path == "/lib/ld-musl-x86_64.so.1"
+    assert by_name["libleaf.so"].path == "/usr/local/lib/libleaf.so"
     assert Tree({**files, "/lib/x86_64-linux-gnu/libleaf.so": bare}).links()["libleaf.so"].path is None
     with_path = {**files, "/opt/libleaf.so": bare, "/etc/ld-musl-x86_64.path": b"/opt\n"}
     assert Tree(with_path).links()["libleaf.so"].path == "/opt/libleaf.so"

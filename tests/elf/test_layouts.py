@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.elf.nanos import loaded_by_kernel
+from orchestrator.elf.nanos import check_kernel_loading
 
 from .layouts.making import attributes, link, loader_of, missing, own_files
 from .layouts.table import LAYOUTS, SHARED, Layout
@@ -18,13 +18,13 @@ from .layouts.table import LAYOUTS, SHARED, Layout
 # that asks for an executable stack seldom uses it, so that `verify` only warns.
 UNSEEN = {"reads its own file", "executable stack, code runs on it"}
 # Every layout that is damaged, and the plain ones of each linker: the rest differs from them in nothing that is read.
-TRIED = [each for each in LAYOUTS if each.codes or each.passthrough or "-O1" in each.build]
+TRIED = [layout for layout in LAYOUTS if layout.codes or layout.passthrough or "-O1" in layout.build]
 
 
-def found(layout: Layout, folder: Path, version: str = "0.1.51") -> tuple[str, ...]:
+def codes_of(layout: Layout, folder: Path, version: str = "0.1.51") -> tuple[str, ...]:
     link(layout, folder)
     files = own_files(layout, folder)
-    return tuple(finding.code for finding in loaded_by_kernel(loader_of(files), attributes(layout, version)))
+    return tuple(finding.code for finding in check_kernel_loading(loader_of(files), attributes(layout, version)))
 
 
 @pytest.mark.slow
@@ -33,12 +33,12 @@ def test_what_the_kernel_damages_is_found(layout: Layout, tmp_path: Path) -> Non
     absent = missing(layout)
     if absent:
         pytest.skip(f"needs {', '.join(absent)}")
-    assert found(layout, tmp_path) == layout.codes
+    assert codes_of(layout, tmp_path) == layout.codes
 
 
 def test_every_layout_that_failed_on_the_kernel_is_found() -> None:
-    assert {each.name for each in LAYOUTS if not each.runs and not each.codes} == UNSEEN
-    assert not [each.name for each in LAYOUTS if each.runs and each.codes]
+    assert {layout.name for layout in LAYOUTS if not layout.runs and not layout.codes} == UNSEEN
+    assert not [layout.name for layout in LAYOUTS if layout.runs and layout.codes]
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,6 @@ def test_every_layout_that_failed_on_the_kernel_is_found() -> None:
 )
 def test_versions(version: str, codes: tuple[str, ...], tmp_path: Path) -> None:
     """Since 0.1.48, mended in 0.1.52; a kernel that says nothing of its version counts as 0.1.51."""
-    (padded,) = [each for each in LAYOUTS if each.name == "lld, PIE"]
+    (padded,) = [layout for layout in LAYOUTS if layout.name == "lld, PIE"]
     assert not missing(padded), "the package lld-19 is missing"
-    assert found(padded, tmp_path, version) == codes
+    assert codes_of(padded, tmp_path, version) == codes

@@ -49,7 +49,7 @@ RUN mkdir -p /out/deep/er && cd /out && printf hello > a && ln a hard && ln -s a
 """
     image = engine.build(request(text, build_id), ignore)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found: dict[str, tarfile.TarInfo] = {}
+    members: dict[str, tarfile.TarInfo] = {}
     tail = b""
     with (
         engine.open_archive(image, "/out", build_id) as stream,
@@ -57,7 +57,7 @@ RUN mkdir -p /out/deep/er && cd /out && printf hello > a && ln a hard && ln -s a
     ):
         assert "container" in mine(engine, build_id)
         for member in tar:
-            found[member.name.strip("/")] = member
+            members[member.name.strip("/")] = member
             if member.name.endswith("holes"):
                 file = tar.extractfile(member)
                 assert file is not None
@@ -65,13 +65,13 @@ RUN mkdir -p /out/deep/er && cd /out && printf hello > a && ln a hard && ln -s a
                     tail = chunk[-8:]
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 48 * 1024, f"{grown} KiB more memory for 100 MiB"
-    assert found["out/holes"].size == 100 * MIB + 3
+    assert members["out/holes"].size == 100 * MIB + 3
     assert tail.endswith(b"end")
-    assert found["out/soft"].linkname == "a"
-    assert found["out/dangling"].linkname == "/nowhere"
-    assert found["out/a"].mode & 0o111
-    assert found["out/deep/er/with space"].isfile()
-    pair = sorted((found["out/a"], found["out/hard"]), key=lambda member: member.islnk())
+    assert members["out/soft"].linkname == "a"
+    assert members["out/dangling"].linkname == "/nowhere"
+    assert members["out/a"].mode & 0o111
+    assert members["out/deep/er/with space"].isfile()
+    pair = sorted((members["out/a"], members["out/hard"]), key=lambda member: member.islnk())
     assert pair[0].isreg()
     assert pair[1].isreg() or pair[1].linkname.endswith(("/a", "/hard"))
     assert set(mine(engine, build_id)) == {"image"}, "the container stays"

@@ -44,7 +44,7 @@ def folder() -> Iterator[Path]:
 
 def running(word: str) -> list[int]:
     """Processes with `word` among their arguments, those of containers included; not ourselves."""
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
@@ -53,8 +53,8 @@ def running(word: str) -> list[int]:
         except OSError:
             continue
         if word.encode() in arguments:
-            found.append(int(entry.name))
-    return found
+            pids.append(int(entry.name))
+    return pids
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> bool:
@@ -72,10 +72,10 @@ def containers(engine: Engine) -> list[str]:
     api = Api(engine.info.endpoint)
     try:
         if engine.info.kind == "podman":
-            found = api.json("GET", "/libpod/containers/json", params={"all": "true", "external": "true"})
+            rows = api.json("GET", "/libpod/containers/json", params={"all": "true", "external": "true"})
         else:
-            found = api.json("GET", "/containers/json", params={"all": True})
-        return [item["Id"] for item in found or []]
+            rows = api.json("GET", "/containers/json", params={"all": True})
+        return [item["Id"] for item in rows or []]
     finally:
         api.close()
 

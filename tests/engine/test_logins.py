@@ -90,17 +90,17 @@ def test_files_in_podmans_order_and_broken_ones_are_passed_over(tmp_path: Path) 
     environ = {"XDG_RUNTIME_DIR": str(tmp_path / "run"), "HOME": str(tmp_path)}
     write(tmp_path / ".docker/config.json", {"auths": {"r.example": auth("docker:x")}})
     runtime = write(tmp_path / "run/containers/auth.json", "{broken")
-    found = login_of("r.example/x", environ)
-    assert found is not None
-    assert found.username == "docker"
+    login = login_of("r.example/x", environ)
+    assert login is not None
+    assert login.username == "docker"
     write(runtime, {"auths": {"r.example": auth("podman:x")}})
-    found = login_of("r.example/x", environ)
-    assert found is not None
-    assert found.username == "podman"
+    login = login_of("r.example/x", environ)
+    assert login is not None
+    assert login.username == "podman"
     write(tmp_path / "elsewhere/config.json", {"auths": {"s.example": {"identitytoken": "t0ken"}}})
-    found = login_of("s.example/x", {**environ, "DOCKER_CONFIG": str(tmp_path / "elsewhere")})
-    assert found is not None
-    assert (found.token, found.username) == ("t0ken", "")
+    login = login_of("s.example/x", {**environ, "DOCKER_CONFIG": str(tmp_path / "elsewhere")})
+    assert login is not None
+    assert (login.token, login.username) == ("t0ken", "")
 
 
 json_values = st.recursive(

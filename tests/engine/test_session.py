@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.engine.buildkit_pb2 import BytesMessage
 from orchestrator.engine.logins import Login
-from orchestrator.engine.session import Offer, Session, open_session
+from orchestrator.engine.session import Attachables, Session, open_session
 from orchestrator.errors import EngineError
 from tests.support.wire import data, number
 
@@ -78,7 +78,7 @@ def folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def session(folder: Path, offer: Offer) -> Iterator[tuple[Session, Daemon, grpc.Channel]]:
+def session(folder: Path, offer: Attachables) -> Iterator[tuple[Session, Daemon, grpc.Channel]]:
     daemon = Daemon(folder)
     try:
         with open_session(daemon.endpoint, "/v1.41/session", offer) as opened, daemon.channel() as channel:
@@ -101,7 +101,7 @@ def test_secrets_logins_and_nothing_else(folder: Path) -> None:
     large = bytes(range(256)) * 1500  # more than a window of HTTP/2
     login = Login(registry="docker.io", source="f", username="me", password="päss")
     token = Login(registry="r.example", source="f", token="t0ken")
-    offer = Offer(secrets={"a": b"value", "large": large}, logins={"docker.io": login, "r.example": token})
+    offer = Attachables(secrets={"a": b"value", "large": large}, logins={"docker.io": login, "r.example": token})
     with session(folder, offer) as (opened, daemon, channel):
         assert call(channel, HEALTH) == number(1, 1)
         assert call(channel, GET_SECRET, data(1, b"a")) == data(1, b"value")
@@ -135,7 +135,7 @@ def test_the_agent_is_spoken_to_both_ways(folder: Path) -> None:
     with _listen(f"{folder}/agent.sock") as listening:
         thread = threading.Thread(target=echo, daemon=True)
         thread.start()
-        with session(folder, Offer(ssh=f"{folder}/agent.sock")) as (_opened, _daemon, channel):
+        with session(folder, Attachables(ssh=f"{folder}/agent.sock")) as (_opened, _daemon, channel):
             assert call(channel, "/moby.sshforward.v1.SSH/CheckAgent", data(1, b"default")) == b""
             said = [b"hello ", b"x" * 200_000, b" end"]
             heard = b"".join(_data(answer) for answer in stream(channel, [data(1, part) for part in said]))
@@ -144,14 +144,14 @@ def test_the_agent_is_spoken_to_both_ways(folder: Path) -> None:
 
 
 def test_an_agent_that_has_gone(folder: Path) -> None:
-    with session(folder, Offer(ssh=f"{folder}/gone.sock")) as (_opened, _daemon, channel):
+    with session(folder, Attachables(ssh=f"{folder}/gone.sock")) as (_opened, _daemon, channel):
         with pytest.raises(grpc.RpcError) as caught:
             list(stream(channel, [b""]))
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_daemon_that_drops_the_session_is_noticed(folder: Path) -> None:
-    with session(folder, Offer(secrets={"a": b"b"})) as (opened, daemon, channel):
+    with session(folder, Attachables(secrets={"a": b"b"})) as (opened, daemon, channel):
         call(channel, HEALTH)
         assert daemon.upgraded is not None
         daemon.upgraded.shutdown(socket.SHUT_RDWR)
@@ -174,7 +174,7 @@ def test_a_daemon_that_drops_the_session_is_noticed(folder: Path) -> None:
 def test_a_daemon_that_will_not(folder: Path, reply: bytes) -> None:
     daemon = Daemon(folder, reply)
     try:
-        with pytest.raises(EngineError), open_session(daemon.endpoint, "/session", Offer(secrets={"a": b"b"})):
+        with pytest.raises(EngineError), open_session(daemon.endpoint, "/session", Attachables(secrets={"a": b"b"})):
             pass
     finally:
         daemon.close()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.engine import buildkit_trace
-from orchestrator.engine.buildkit_trace import Log, Trace, TraceError, Vertex, decode
+from orchestrator.engine.buildkit_trace import BuildKitTrace, TraceError, Vertex, VertexLog, decode
 from tests.support.wire import data, number
 
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -39,7 +39,7 @@ def test_decodes_what_was_encoded(draw: st.DataObject) -> None:
     status = data(1, b"id") + data(2, digest.encode()) + number(4, current) + number(5, total)
     log = data(1, digest.encode()) + number(3, 2) + data(4, text)
     message = data(1, vertex) + data(2, status) + data(3, log) + data(4, b"warning") + number(99, 7)
-    assert decode(message) == Trace(
+    assert decode(message) == BuildKitTrace(
         vertices=(
             Vertex(
                 digest=digest,
@@ -49,7 +49,7 @@ def test_decodes_what_was_encoded(draw: st.DataObject) -> None:
                 error=error,
             ),
         ),
-        logs=(Log(vertex=digest, data=text, stream=2),),
+        logs=(VertexLog(vertex=digest, data=text, stream=2),),
     )
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import Severity
-from orchestrator.manifest.merge import effective_manifest
+from orchestrator.manifest.merge import merge_manifest
 from orchestrator.project.load import load_project
-from orchestrator.project.model import RUNTIME_REFS, SHIM_BOOTSTRAP_PACKAGES
+from orchestrator.project.project import RUNTIME_REFS, SHIM_BOOTSTRAP_PACKAGES
 from tests.examples.conftest import EXAMPLES
 
 PROJECTS = sorted(EXAMPLES.glob("*/project*.yaml"))
@@ -25,7 +25,7 @@ def shown(path: Path) -> str:
 @pytest.mark.parametrize("path", PROJECTS, ids=shown)
 def test_it_is_valid_and_clean(path: Path) -> None:
     loaded = load_project(path)
-    findings = [*loaded.warnings, *effective_manifest(loaded).findings]
+    findings = [*loaded.warnings, *merge_manifest(loaded).findings]
     assert [finding for finding in findings if finding.severity is not Severity.NOTE] == []
     assert (path.parent / loaded.project.build.context).is_dir()
 

@@ -16,7 +16,7 @@ from typing import Any
 from orchestrator.image.errors import ImageError
 from orchestrator.image.listing import tree_digest, tree_listing
 from orchestrator.image.reader import open_image
-from orchestrator.image.tfs import Output, TfsWriter
+from orchestrator.image.tfs import ImageOutput, TfsWriter
 from orchestrator.image.tree import File
 from tests.image.handmade import (
     END,
@@ -45,7 +45,7 @@ def _of_writer(version: int) -> bytes:
     """A file system of our own writer, with the log's empty rest cut away."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "tfs"
-        output = Output(path)
+        output = ImageOutput(path)
         writer = TfsWriter(output, 0, version=version, label="seed")
         writer.add_file("/bin/prover", 600, [b"\x7fELF" * 150])
         writer.add_symlink("/lib", "usr/lib")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.suggest import shown
-from orchestrator.text import Output, coloured, is_one_line, lines_of, one_line, paragraph, plain, safe_json
+from orchestrator.text import OutputFilter, coloured, is_one_line, lines_of, one_line, paragraph, plain, safe_json
 
 # Stated anew, and not the filter's own table: C0 without tab, DEL, C1, separators, direction, hidden, half surrogates.
 ACTIVE = re.compile(
@@ -48,7 +48,7 @@ def exercise(data: bytes) -> None:
 def _in_pieces(data: bytes) -> None:
     """The first byte says how long the pieces are."""
     step = 1 + (data[0] if data else 0) % 16
-    output = Output()
+    output = OutputFilter()
     pieces = [output.feed(data[at : at + step]) for at in range(0, len(data), step)]
     made = "".join([*pieces, output.end()])
     assert not ACTIVE.search(re.sub("[\r\n]", "", COLOUR.sub("", made))), repr(made)

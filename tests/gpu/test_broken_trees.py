@@ -71,15 +71,15 @@ class Made:
         shutil.copy(target, self.library(f"libcudart.so.{version}"))
 
     def findings(self) -> dict[Severity, list[str]]:
-        klibs = {each.name: each for each in self.boot.iterdir() if each.name != "kernel"}
+        klibs = {path.name: path for path in self.boot.iterdir() if path.name != "kernel"}
         tree = DirectoryTree(
             root=self.root, klib_files=klibs, kernel_file=self.boot / "kernel", boot_size=self.boot_size
         )
-        found: dict[Severity, list[str]] = {}
+        codes: dict[Severity, list[str]] = {}
         for finding in check_tree(tree, program="/prog", families=self.families):
             assert finding.message and finding.remedy
-            found.setdefault(finding.severity, []).append(finding.code)
-        return found
+            codes.setdefault(finding.severity, []).append(finding.code)
+        return codes
 
 
 def make_tree(directory: Path, version: str = "535.113.01", cuda: str = "12.2.140") -> Made:
@@ -275,8 +275,8 @@ def test_gpu_code_without_any_driver_is_a_warning(tmp_path: Path) -> None:
 def test_a_link_to_the_host_is_no_file_of_the_tree(tmp_path: Path) -> None:
     made = make_tree(tmp_path)
     real = made.library("libcuda.so.1").rename(tmp_path / "libcuda.so.1")
-    for each in (made.root / LIBRARIES).glob("libcuda.so.*"):
-        each.unlink()
+    for path in (made.root / LIBRARIES).glob("libcuda.so.*"):
+        path.unlink()
     made.library("libcuda.so.1").symlink_to(real)
     assert made.findings() == {Severity.ERROR: ["gpu-driver-library-missing"]}
 
@@ -293,5 +293,5 @@ def test_assets_are_checked_before_a_build(tmp_path: Path) -> None:
     assert check_assets(assets, ("ampere", "ada", "hopper", "blackwell", "turing")) == ()
     shutil.rmtree(assets / "nvidia")
     make_driver_library(assets / "libcuda.so.575.51.03", "575.51.03")
-    codes = {each.code for each in check_assets(assets, ("ampere",))}
+    codes = {finding.code for finding in check_assets(assets, ("ampere",))}
     assert codes == {"gpu-firmware-missing", "gpu-version-mismatch"}

@@ -24,7 +24,7 @@ int main() { int *p; cudaMalloc(&p, 128); k<<<1, 32>>>(p); return (int)cudaDevic
 
 
 def gencode(*pairs: str) -> tuple[str, ...]:
-    return tuple(f"-gencode=arch=compute_{each.split(':')[0]},code={each.split(':')[1]}" for each in pairs)
+    return tuple(f"-gencode=arch=compute_{pair.split(':')[0]},code={pair.split(':')[1]}" for pair in pairs)
 
 
 MIXED = gencode("86:sm_86", "90a:sm_90a", "100f:sm_100f", "100a:[sm_100a,compute_100a]", "80:compute_80")
@@ -61,13 +61,15 @@ def test_agrees_with_cuobjdump(tmp_path: Path, name: str) -> None:
     )
     with (tmp_path / "made").open("rb") as stream:
         code = read_gpu_code(stream)
-    found = Counter(
-        ("PTX", f"{each.sm}{each.suffix}") if each.kind == "ptx" else ("ELF", f"{each.sm}{each.suffix}".rstrip("f"))
-        for each in code
-        if each.kind != "lto"
+    entries = Counter(
+        ("PTX", f"{entry.sm}{entry.suffix}")
+        if entry.kind == "ptx"
+        else ("ELF", f"{entry.sm}{entry.suffix}".rstrip("f"))
+        for entry in code
+        if entry.kind != "lto"
     )
-    assert found == expected and found
-    assert {each.ptx_version for each in code if each.kind == "ptx"} <= {(9, 0)}
+    assert entries == expected and entries
+    assert {entry.ptx_version for entry in code if entry.kind == "ptx"} <= {(9, 0)}
 
 
 @pytest.fixture(scope="module")

@@ -58,12 +58,12 @@ def read_log(text: str) -> Log:
 
 def read_answers(path: Path) -> dict[str, Answer]:
     """A file of answers: one a line, `#` begins a comment."""
-    found = {}
+    answers = {}
     for line in path.read_text().splitlines():
         if line and not line.startswith("#"):
             name, outcome, *rest = line.split(None, 2)
-            found[name] = Answer(outcome=outcome, detail=rest[0] if rest else "")
-    return found
+            answers[name] = Answer(outcome=outcome, detail=rest[0] if rest else "")
+    return answers
 
 
 def answers_text(answers: Answers, header: Iterable[str]) -> str:
@@ -74,10 +74,10 @@ def answers_text(answers: Answers, header: Iterable[str]) -> str:
 
 def differences(guest: Answers, rehearsal: Answers) -> dict[str, tuple[Answer, Answer | None]]:
     """The rows in which they don't agree; None: the rehearsal has no answer."""
-    found: dict[str, tuple[Answer, Answer | None]] = {}
+    rows: dict[str, tuple[Answer, Answer | None]] = {}
     for name, answer in guest.items():
         other = rehearsal.get(name)
         same = other == answer or (other is not None and answer.outcome == other.outcome == STOPS)
         if not same:
-            found[name] = (answer, other)
-    return found
+            rows[name] = (answer, other)
+    return rows

@@ -161,7 +161,7 @@ def _provers(folder: Path, options: argparse.Namespace) -> Row:
         prover, verifier = make_provers(folder)
     except BuildError as error:
         return Row(name=name, verdict="not run", note=str(error))
-    images = tuple(pack(options.nanos, each, folder / f"{each.name}.img") for each in (prover, verifier))
+    images = tuple(pack(options.nanos, program, folder / f"{program.name}.img") for program in (prover, verifier))
     there = prove_and_verify((images[0], images[1]), folder / "guest", Way(accel=options.accel))
     here = prove_and_verify((images[0], images[1]), folder / "here", Way(accel=None, engine=options.engine))
     if there == here:

@@ -1,5 +1,5 @@
 """The places where programs are rehearsed."""
 
-from tests.support.packed import place
+from tests.support.packed import rehearsal_engine
 
-__all__ = ["place"]
+__all__ = ["rehearsal_engine"]

@@ -64,17 +64,17 @@ def pack(nanos: Path, contents: Contents, target: Path) -> Path:
 
 def libraries(executables: Iterable[Path]) -> dict[str, Path]:
     """Guest path -> host path of what the dynamic linker loads for them."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path in executables:
         if not _is_dynamic(path):
             continue
         said = subprocess.run(["ldd", str(path)], capture_output=True, text=True).stdout
-        found |= {name: Path(name) for name in re.findall(r"(/\S+) \(0x", said)}
-    if libc := next((name for name in found if name.endswith("/libc.so.6")), None):
+        paths |= {name: Path(name) for name in re.findall(r"(/\S+) \(0x", said)}
+    if libc := next((name for name in paths if name.endswith("/libc.so.6")), None):
         unwinder = Path(libc).with_name(_UNWIND)
         if unwinder.exists():
-            found[str(unwinder)] = unwinder
-    return found
+            paths[str(unwinder)] = unwinder
+    return paths
 
 
 def _is_dynamic(path: Path) -> bool:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.run.qemu.accelerator import choose
-from orchestrator.run.qemu.machine import Machine, command, explain
-from orchestrator.run.sandbox.rehearsal import Options, rehearse
+from orchestrator.run.qemu.machine import QemuMachine, command, explain
+from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
 from tests.guest.answers import STOPS, Answer, read_log
 from tests.guest.packing import Contents, pack
 
@@ -44,7 +44,7 @@ def in_qemu(accel: str, quiet: float) -> Runner:
 
     def run(image: Path, workspace: Path) -> Ended:
         qemu = "qemu-system-x86_64"
-        machine = Machine(image=image, cpus=CPUS, memory=MEMORY, workspace=workspace)
+        machine = QemuMachine(image=image, cpus=CPUS, memory=MEMORY, workspace=workspace)
         arguments = command(qemu, machine, choose(qemu, accel))
         log = bytearray()
         with subprocess.Popen(
@@ -69,7 +69,7 @@ def in_rehearsal(timeout: float, engine: str = "none") -> Runner:
     """The image rehearsed."""
 
     def run(image: Path, workspace: Path) -> Ended:
-        options = Options(
+        options = RehearseOptions(
             engine=engine, timeout=timeout, cpus=CPUS, memory=MEMORY, runtime="local", workspace=workspace
         )
         done = rehearse(image, options)
@@ -118,7 +118,7 @@ def ask(program: Path, nanos: Path, run: Runner) -> dict[str, Answer]:
 def refused(program: Path, nanos: Path, rehearsal: Runner, names: Iterable[str]) -> list[str]:
     """The questions whose rehearsal fails, each asked by itself: what stops the guest is told as an error, and Linux
     goes on."""
-    found = []
+    rows = []
     with tempfile.TemporaryDirectory(prefix="probe-") as folder:
         image = Path(folder) / f"{program.name}.img"
         for name in names:
@@ -126,5 +126,5 @@ def refused(program: Path, nanos: Path, rehearsal: Runner, names: Iterable[str])
             workspace.mkdir()
             pack(nanos, Contents(program=program, name=program.name, arguments=("-only", name)), image)
             if not rehearsal(image, workspace).ok:
-                found.append(name)
-    return found
+                rows.append(name)
+    return rows

@@ -37,7 +37,7 @@ class BuildError(Exception):
 
 def _run(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
     done = subprocess.run(
-        [str(each) for each in command],
+        [str(word) for word in command],
         cwd=cwd,
         env={**os.environ, **(env or {})},
         stdin=subprocess.DEVNULL,

@@ -79,7 +79,7 @@ def _explained(name: str, rows: tuple[str, ...]) -> list[tuple[str, str]]:
     by_reason: dict[str, list[str]] = {}
     for row in rows:
         by_reason.setdefault(reason(name, row), []).append(row)
-    return [(", ".join(f"`{row}`" for row in each), why) for why, each in by_reason.items()]
+    return [(", ".join(f"`{row}`" for row in pair), why) for why, pair in by_reason.items()]
 
 
 def where(nanos: Path, accel: str) -> Where:
@@ -103,7 +103,7 @@ def read_record() -> Record:
     if not _FILE.exists():
         return Record()
     document = json.loads(_FILE.read_text())
-    groups = {name: Group(**{**each, "differ": tuple(each["differ"])}) for name, each in document["groups"].items()}
+    groups = {name: Group(**{**pair, "differ": tuple(pair["differ"])}) for name, pair in document["groups"].items()}
     return Record(where=Where(**document["where"]) if document["where"] else None, groups=groups)
 
 

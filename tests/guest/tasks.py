@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.run.node.task import Result
-from orchestrator.run.qemu.machine import Machine
+from orchestrator.run.node.task import ProgramResult
+from orchestrator.run.qemu.machine import QemuMachine
 from orchestrator.run.qemu.task_boot import Work, boot_with_task
-from orchestrator.run.sandbox.rehearsal import Options, rehearse
+from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
 
 _TIMEOUT = 900.0
 
@@ -39,15 +39,15 @@ def prove_and_verify(images: tuple[Path, Path], folder: Path, way: Way) -> str:
 
 def _run(
     image: Path, task: Mapping[str, object], files: Sequence[Path], workspace: Path, way: Way
-) -> tuple[str | None, Result | None]:
+) -> tuple[str | None, ProgramResult | None]:
     workspace.mkdir(parents=True)
     asked = workspace.with_suffix(".json")
     asked.write_text(json.dumps(task))
     if way.accel is not None:
-        machine = Machine(image=image, accel=way.accel, timeout=_TIMEOUT, workspace=workspace)
+        machine = QemuMachine(image=image, accel=way.accel, timeout=_TIMEOUT, workspace=workspace)
         outcome = boot_with_task(machine, Work(local=True, task=asked, files=tuple(files)), lambda _: None)
     else:
-        options = Options(
+        options = RehearseOptions(
             engine=way.engine, timeout=_TIMEOUT, runtime="local", task=asked, files=tuple(files), workspace=workspace
         )
         outcome = rehearse(image, options).run

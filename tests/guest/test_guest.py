@@ -23,9 +23,9 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def compare(probe: str, place: str, release: Path, folder: Path) -> dict[str, tuple[Answer, Answer | None]]:
+def compare(probe: str, rehearsal_engine: str, release: Path, folder: Path) -> dict[str, tuple[Answer, Answer | None]]:
     """The rows that differ, without those that stop the guest and fail the rehearsal."""
-    program, rehearsal = compile_probe(probe, folder), in_rehearsal(300, place)
+    program, rehearsal = compile_probe(probe, folder), in_rehearsal(300, rehearsal_engine)
     rows = differences(read_answers(answers_file(probe)), ask(program, release, rehearsal))
     stopping = [row for row, (there, _) in rows.items() if there.outcome == STOPS]
     for row in refused(program, release, rehearsal, stopping):
@@ -33,8 +33,8 @@ def compare(probe: str, place: str, release: Path, folder: Path) -> dict[str, tu
     return rows
 
 
-def test_the_first_probe_is_answered_as_by_the_kernel(place: str, release: Path, tmp_path: Path) -> None:
-    rows = compare("probe", place, release, tmp_path)
+def test_the_first_probe_is_answered_as_by_the_kernel(rehearsal_engine: str, release: Path, tmp_path: Path) -> None:
+    rows = compare("probe", rehearsal_engine, release, tmp_path)
     assert rows.keys() <= set(read_record().groups["probe"].differ)
 
 

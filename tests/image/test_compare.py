@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.image.compare import Difference, compare_images, same_content
+from orchestrator.image.compare import ImageDifference, compare_images, same_content
 from orchestrator.image.reader import open_image
 from orchestrator.image.writer import BootFiles, ImageWriter
 from orchestrator.values import Value
@@ -36,7 +36,7 @@ def write(
     return path
 
 
-def compared(one: Path, other: Path) -> list[Difference]:
+def compared(one: Path, other: Path) -> list[ImageDifference]:
     with open_image(one) as left, open_image(other) as right:
         return compare_images(left, right)
 

@@ -18,7 +18,7 @@ from orchestrator.image.listing import path_key, tree_digest, tree_listing
 from orchestrator.image.log import EXTENSION_SECTORS
 from orchestrator.image.reader import open_image
 from orchestrator.image.tree import Directory, File, Symlink
-from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, Written
+from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, WrittenImage
 from orchestrator.values import Value
 
 from .handmade import SECTOR, disk, empty, filesystem
@@ -45,7 +45,7 @@ def flatten(tree: dict[str, Node], above: str = "") -> Iterator[tuple[str, Node]
             yield from flatten(node, f"{above}/{name}")
 
 
-def write(path: Path, tree: dict[str, Node], attributes: dict[str, Value], version: int = 5) -> Written:
+def write(path: Path, tree: dict[str, Node], attributes: dict[str, Value], version: int = 5) -> WrittenImage:
     with ImageWriter(path, BOOT, version=version) as writer:
         for name, node in sorted(flatten(tree), key=lambda item: path_key(item[0])):
             if isinstance(node, dict):
@@ -63,16 +63,16 @@ def test_round_trip(tmp_path: Path, tree: dict[str, Node], attributes: dict[str,
     path = tmp_path / "image"
     written = write(path, tree, attributes, version)
     with open_image(path) as image:
-        found: dict[str, Node] = {}
+        nodes: dict[str, Node] = {}
         for name, node in image.rootfs.walk():
             if isinstance(node, Directory):
-                found[name] = {}
+                nodes[name] = {}
             elif isinstance(node, File):
-                found[name] = b"".join(image.rootfs.read(node))
+                nodes[name] = b"".join(image.rootfs.read(node))
             else:
                 assert isinstance(node, Symlink)
-                found[name] = node.target
-        assert found == {name: {} if isinstance(node, dict) else node for name, node in flatten(tree)}
+                nodes[name] = node.target
+        assert nodes == {name: {} if isinstance(node, dict) else node for name, node in flatten(tree)}
         if version == 5:
             assert image.rootfs.attributes == attributes
         listing = tree_listing(image.rootfs)
@@ -366,9 +366,9 @@ def read_fat32(data: bytes, path: list[str]) -> bytes:
     cluster, size = int.from_bytes(data[44:48], "little"), 1 << 32
     for name in path:
         entries = chain(data, table_at, cluster, cluster_size, first)
-        (found,) = [e for at in range(0, len(entries), 32) if (e := entries[at : at + 32])[:8] == name.encode()]
-        cluster = int.from_bytes(found[26:28], "little") | int.from_bytes(found[20:22], "little") << 16
-        size = int.from_bytes(found[28:32], "little")
+        (entry,) = [e for at in range(0, len(entries), 32) if (e := entries[at : at + 32])[:8] == name.encode()]
+        cluster = int.from_bytes(entry[26:28], "little") | int.from_bytes(entry[20:22], "little") << 16
+        size = int.from_bytes(entry[28:32], "little")
     return chain(data, table_at, cluster, cluster_size, first)[:size]
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.events import Event
-from orchestrator.inputs.access import Access, Limits
+from orchestrator.inputs.access import Access, FetchLimits
 from orchestrator.inputs.store import Store
 from tests.support.servers import FileServer, file_server
 
-QUICK = Limits(connect=2, stall=0.3, total=20, attempts=3, backoff=0.001, backoff_max=0.002)
+QUICK = FetchLimits(connect=2, stall=0.3, total=20, attempts=3, backoff=0.001, backoff_max=0.002)
 """Waits short enough for tests; the faults are real, the patience is small."""
 
 

@@ -54,10 +54,10 @@ class ImageEngine:
 
     def load(self, archive: Path, tag: str) -> str:
         self.loads.append((archive, tag))
-        found, names, _ = loaded(archive.read_bytes())
+        image_id, names, _ = loaded(archive.read_bytes())
         for name in (tag, *names):
-            self.local[name] = self.ids[name] = found
-        return found
+            self.local[name] = self.ids[name] = image_id
+        return image_id
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
         raise NotImplementedError

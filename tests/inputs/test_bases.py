@@ -16,9 +16,9 @@ from orchestrator.events import Event, Notice
 from orchestrator.inputs import userns
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.bases import resolve_base
-from orchestrator.inputs.debian import debian_rootfs, packages_of
+from orchestrator.inputs.debian import bootstrap_rootfs, packages_of
 from orchestrator.label import LABEL
-from orchestrator.project.model import Base, Bootstrap, Build, Project
+from orchestrator.project.project import Base, Bootstrap, Build, Project
 from tests.inputs.fakes import ImageEngine
 
 REF = "docker.io/library/rust:bookworm"
@@ -145,15 +145,15 @@ def test_second_build_reuses_tar_image_and_the_failed_pull(access: Access, tmp_p
 
 
 def test_other_packages_are_another_base(access: Access, mmdebstrap: Path) -> None:
-    debian_rootfs(access, Bootstrap(packages=("gcc",)))
-    debian_rootfs(access, Bootstrap(packages=("gcc", "make")))
-    debian_rootfs(access, Bootstrap(packages=("make", "gcc", "gcc")))
+    bootstrap_rootfs(access, Bootstrap(packages=("gcc",)))
+    bootstrap_rootfs(access, Bootstrap(packages=("gcc", "make")))
+    bootstrap_rootfs(access, Bootstrap(packages=("make", "gcc", "gcc")))
     assert len(mmdebstrap.read_text().splitlines()) == 2
 
 
 def test_failing_mmdebstrap_gives_its_words_and_a_remedy(access: Access, mmdebstrap: Path) -> None:
     with pytest.raises(InputError, match="Unable to locate package nosuchpackage") as caught:
-        debian_rootfs(access, Bootstrap(packages=("nosuchpackage",)))
+        bootstrap_rootfs(access, Bootstrap(packages=("nosuchpackage",)))
     assert "bootstrap.packages" in caught.value.remedy
     assert access.store.list() == []
 
@@ -183,7 +183,7 @@ def test_scripts_of_packages_are_not_root_of_this_machine(
     (canary / "secret").chmod(0o600)
     monkeypatch.setenv("CANARY", str(canary))
     with pytest.raises(InputError, match="wrote no file"):  # a link is no file of its own
-        debian_rootfs(access, BOOTSTRAP)
+        bootstrap_rootfs(access, BOOTSTRAP)
     said = mmdebstrap.read_text()
     assert "Permission denied" in said
     assert "secret\n" not in said.replace("canary/secret", "")
@@ -200,10 +200,10 @@ def test_a_projects_mirror_is_used_only_apart_from_the_host(
     url = "http://mirror.invalid/debian"
     named = replace(access, mirrors={"debian:": url})
     with pytest.raises(InputError, match="outside a user namespace"):
-        debian_rootfs(named, BOOTSTRAP)
+        bootstrap_rootfs(named, BOOTSTRAP)
     assert mmdebstrap.read_text() == ""
-    debian_rootfs(replace(named, own_mirrors={"debian:": url}), BOOTSTRAP)
-    debian_rootfs(access, BOOTSTRAP)
+    bootstrap_rootfs(replace(named, own_mirrors={"debian:": url}), BOOTSTRAP)
+    bootstrap_rootfs(access, BOOTSTRAP)
     assert len(mmdebstrap.read_text().splitlines()) == 2
     assert any("scripts run as root of this machine" in text for text in notices(events))
 
@@ -226,7 +226,7 @@ def test_killed_mmdebstrap_leaves_no_mounts_and_no_processes(access: Access, mmd
     (mmdebstrap.parent / "tools/mmdebstrap").write_text(HANGING)
     started = time.monotonic()
     with pytest.raises(InputError, match="did not end within"):
-        debian_rootfs(replace(access, limits=replace(access.limits, total=0.7)), BOOTSTRAP)
+        bootstrap_rootfs(replace(access, limits=replace(access.limits, total=0.7)), BOOTSTRAP)
     assert time.monotonic() - started < 20
     assert (mmdebstrap.parent / "mmdebstrap.log.mounted").is_dir()  # it came that far
     assert str(mmdebstrap.parent) not in Path("/proc/self/mountinfo").read_text()
@@ -236,7 +236,7 @@ def test_killed_mmdebstrap_leaves_no_mounts_and_no_processes(access: Access, mmd
 def test_missing_mmdebstrap(access: Access, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="mmdebstrap is not installed"):
-        debian_rootfs(access, BOOTSTRAP)
+        bootstrap_rootfs(access, BOOTSTRAP)
 
 
 def test_tar_without_packages(tmp_path: Path) -> None:
@@ -257,10 +257,10 @@ def test_cuda_picks_the_base() -> None:
 @pytest.mark.slow
 def test_real_mmdebstrap_gives_the_same_bytes_twice(access: Access) -> None:
     patient = replace(access, limits=replace(access.limits, total=600))
-    first = debian_rootfs(patient, Bootstrap(packages=("ca-certificates",)))
-    names = {each.split("=")[0] for each in packages_of(first.path)}
+    first = bootstrap_rootfs(patient, Bootstrap(packages=("ca-certificates",)))
+    names = {package.split("=")[0] for package in packages_of(first.path)}
     assert {"apt", "dpkg", "ca-certificates"} <= names
     with tarfile.open(first.path) as tar:
         assert "./etc/hostname" not in tar.getnames()
-    again = debian_rootfs(replace(patient, refresh=True), Bootstrap(packages=("ca-certificates",)))
+    again = bootstrap_rootfs(replace(patient, refresh=True), Bootstrap(packages=("ca-certificates",)))
     assert again.sha256 == first.sha256

@@ -18,7 +18,7 @@ from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.cuda import add_toolkit
 from orchestrator.inputs.store import Store
-from orchestrator.project.model import Build, Project
+from orchestrator.project.project import Build, Project
 
 EPOCH = 1_577_836_800
 EXTRAS = ("cccl", "crt", "cudart", "nvcc", "nvvm")
@@ -79,11 +79,11 @@ def test_the_layout_is_nvidias_and_the_bytes_are_the_same_each_time(tmp_path: Pa
         packages = add_toolkit(access, "13.0.2", tar, (), EPOCH)
         digests.append(file_digests(tar).sha256)
     assert digests[0] == digests[1]
-    assert [each.partition(" ")[0] for each in packages] == [
+    assert [package.partition(" ")[0] for package in packages] == [
         "pypi:cuda-toolkit=13.0.2", "pypi:nvidia-cuda-nvcc=13.0.88", "pypi:nvidia-cuda-runtime=13.0.96",
     ]  # fmt: skip
     with tarfile.open(tmp_path / "one.tar") as archive:
-        members = {each.name.removeprefix("./"): each for each in archive}
+        members = {member.name.removeprefix("./"): member for member in archive}
         library = archive.extractfile("./usr/local/cuda-13.0/targets/x86_64-linux/lib/libcudart.so.13.0.96")
         assert library is not None and library.read() == b"runtime"
     home = "usr/local/cuda-13.0"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import InputError
 from orchestrator.events import Event, Notice, StepFinished, StepProgress, StepStarted
-from orchestrator.inputs.access import Access, Limits
+from orchestrator.inputs.access import Access, FetchLimits
 from orchestrator.inputs.download import fetch, tls_context
 from orchestrator.inputs.store import Store
 from tests.inputs.conftest import QUICK, leftovers
@@ -129,7 +129,7 @@ def test_a_large_file_that_breaks_five_times_is_resumed_not_begun_again(access: 
     url = server.add("/large", data, *[Fault("reset", at=at)] * 5)
     entry = fetch(access, url)
     assert entry.sha256 == hashlib.sha256(data).hexdigest()
-    asked = [int(each.headers.get("range", "bytes=0-")[6:-1]) for each in server.seen]
+    asked = [int(request.headers.get("range", "bytes=0-")[6:-1]) for request in server.seen]
     assert len(asked) == 6
     assert asked == sorted(set(asked))
     # What a reset throws away on its way is at most what the connection holds: some megabytes of 50.
@@ -354,7 +354,7 @@ def test_any_faults_end_in_the_right_file_or_an_error(
     with file_server() as server, tempfile.TemporaryDirectory() as directory:
         url = server.add("/a", data, *schedule, ranges=ranges, validators=validators, length=length)
         store = Store(Path(directory))
-        limits = Limits(connect=2, stall=2, total=20, attempts=3, backoff=0.001, backoff_max=0.002)
+        limits = FetchLimits(connect=2, stall=2, total=20, attempts=3, backoff=0.001, backoff_max=0.002)
         try:
             entry = fetch(Access(store=store, limits=limits), url, sha256=digest)
         except InputError:

@@ -10,12 +10,12 @@ import pytest
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.bases import resolve_base, saved_key
-from orchestrator.inputs.debian import debian_rootfs
+from orchestrator.inputs.debian import bootstrap_rootfs
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.git import fetch_git
-from orchestrator.inputs.resolve import Options, resolve_inputs
+from orchestrator.inputs.resolve import ResolveOptions, resolve_inputs
 from orchestrator.inputs.store import Store
-from orchestrator.project.model import Base, Bootstrap
+from orchestrator.project.project import Base, Bootstrap
 from orchestrator.resolved import Pin
 from tests.inputs.conftest import QUICK
 from tests.inputs.fakes import ImageEngine
@@ -34,7 +34,7 @@ def test_every_missing_input_is_named_with_what_to_do(tmp_path: Path, server: Fi
     loaded = project(tmp_path / "p", server, more)
     engine = ImageEngine(endpoint=str(tmp_path))
     with pytest.raises(InputError) as caught:
-        resolve_inputs(loaded, engine, options=Options(store=store, limits=QUICK, offline=True))
+        resolve_inputs(loaded, engine, options=ResolveOptions(store=store, limits=QUICK, offline=True))
     findings = {finding.field: finding for finding in caught.value.findings}
     assert {"base", "ops", "gevulot", "gevulot.base"} == set(findings)
     assert all("offline" in finding.message for finding in findings.values())
@@ -68,8 +68,8 @@ def test_bases_come_from_the_engine_or_the_cache(access: Access, tmp_path: Path,
     offline = replace(access, offline=True)
     bootstrap = Bootstrap(packages=("gcc",))
     with pytest.raises(InputError, match="not in the input cache"):
-        debian_rootfs(offline, bootstrap)
-    debian_rootfs(access, bootstrap)
+        bootstrap_rootfs(offline, bootstrap)
+    bootstrap_rootfs(access, bootstrap)
     engine = ImageEngine(endpoint=str(tmp_path), registry={REF: DIGEST})
     base = resolve_base(offline, Base(image=REF, bootstrap=bootstrap), engine)
     assert base.kind == "bootstrap"
@@ -106,7 +106,7 @@ def test_a_pulled_image_comes_out_of_a_bundle(access: Access, tmp_path: Path) ->
 )
 def test_debian_has_a_mirror_too(access: Access, mmdebstrap: Path, mirrors: dict[str, str]) -> None:
     mirrored = replace(access, mirrors=mirrors)
-    debian_rootfs(mirrored, Bootstrap(packages=("gcc",)))
+    bootstrap_rootfs(mirrored, Bootstrap(packages=("gcc",)))
     (call,) = mmdebstrap.read_text().splitlines()
     assert call.split(" -- ")[1].split()[2] == "http://mirror.invalid/debian"
 
@@ -114,5 +114,5 @@ def test_debian_has_a_mirror_too(access: Access, mmdebstrap: Path, mirrors: dict
 def test_credentials_of_a_debian_mirror_are_refused(access: Access, mmdebstrap: Path) -> None:
     mirrored = replace(access, mirrors={"debian:": "http://me:secret@mirror.invalid/debian"})
     with pytest.raises(InputError) as caught:
-        debian_rootfs(mirrored, Bootstrap(packages=("gcc",)))
+        bootstrap_rootfs(mirrored, Bootstrap(packages=("gcc",)))
     assert "secret" not in str(caught.value) + caught.value.remedy

@@ -19,9 +19,9 @@ from orchestrator.inputs.access import Access
 from orchestrator.inputs.bases import resolve_base, saved_key
 from orchestrator.inputs.git import fetch_git
 from orchestrator.inputs.image_archive import read_image, write_image
-from orchestrator.inputs.store import Entry, Store
+from orchestrator.inputs.store import CacheEntry, Store
 from orchestrator.inputs.transfer import export_entries, import_entries
-from orchestrator.project.model import Base
+from orchestrator.project.project import Base
 from orchestrator.resolved import Pin
 from tests.inputs.conftest import QUICK
 from tests.inputs.fakes import ImageEngine
@@ -34,7 +34,7 @@ __all__ = ["repository", "served"]
 
 
 @pytest.fixture
-def sources(access: Access, repository: Path, served: GitServer) -> Entry:
+def sources(access: Access, repository: Path, served: GitServer) -> CacheEntry:
     """A commit with nearly all that git has: a submodule and `sub.c`, which git sorts about it, among them."""
     module = repository / "sub"
     module.mkdir()
@@ -49,7 +49,7 @@ def sources(access: Access, repository: Path, served: GitServer) -> Entry:
     return fetch_git(access, served.url + "/source", "main").entry
 
 
-def carried(entry: Entry, store: Store, to: Path, change: Callable[[Path], None]) -> tuple[Store, tuple[str, ...]]:
+def carried(entry: CacheEntry, store: Store, to: Path, change: Callable[[Path], None]) -> tuple[Store, tuple[str, ...]]:
     """Another cache after an import, and what was unproven; `change` is what was done to the bundle's data."""
     evil = Store(to / "evil")
 
@@ -66,7 +66,7 @@ def carried(entry: Entry, store: Store, to: Path, change: Callable[[Path], None]
     return other, import_entries(other, to / "bundle.tar.zst").unproven
 
 
-def test_sources_prove_themselves(access: Access, sources: Entry, tmp_path: Path) -> None:
+def test_sources_prove_themselves(access: Access, sources: CacheEntry, tmp_path: Path) -> None:
     other, unproven = carried(sources, access.store, tmp_path, lambda _tree: None)
     assert unproven == ()
     commit = sources.key.removeprefix("git-")
@@ -87,7 +87,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_other_sources_count_only_where_a_lock_has_their_hash(
-    access: Access, sources: Entry, served: GitServer, tmp_path: Path, change: str
+    access: Access, sources: CacheEntry, served: GitServer, tmp_path: Path, change: str
 ) -> None:
     def changed(tree: Path) -> None:
         CHANGES[change](tree)
@@ -149,8 +149,8 @@ def test_layers_as_a_registry_has_them_and_one_that_is_there_twice(tmp_path: Pat
     image = read_image(tmp_path / "saved")
     assert image.id == digest(settings(layers))
     write_image(image, "localhost/x:1", tmp_path / "again")
-    found, tags, got = loaded((tmp_path / "again").read_bytes())
-    assert (found, tags, got) == (image.id, ["localhost/x:1"], [packed[0], packed[1], packed[0]])
+    image_id, tags, got = loaded((tmp_path / "again").read_bytes())
+    assert (image_id, tags, got) == (image.id, ["localhost/x:1"], [packed[0], packed[1], packed[0]])
 
 
 OTHERS: dict[str, bytes] = {

@@ -15,7 +15,7 @@ from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.inputs import releases
 from orchestrator.inputs.access import Access
 from orchestrator.project.mirrors import redirect
-from orchestrator.project.model import GpuAssets, Nanos, Ops
+from orchestrator.project.project import GpuAssets, Nanos, Ops
 from orchestrator.resolved import redact_url
 from tests.support.servers import Fault, FileServer
 
@@ -54,29 +54,29 @@ def add_nanos(server: FileServer, *faults: Fault, kernel: bool = True) -> None:
 
 def test_nanos_release(vendor: Access, server: FileServer, tmp_path: Path) -> None:
     add_nanos(server)
-    kernel, common = releases.nanos(vendor, Nanos(version="0.1.51"), tmp_path)
+    kernel, common = releases.resolve_nanos(vendor, Nanos(version="0.1.51"), tmp_path)
     assert (kernel.kind, kernel.version) == ("archive", "0.1.51")
     assert kernel.source.startswith("https://storage.googleapis.com/nanos/release/0.1.51/")
     assert (kernel.local / "kernel.img").read_bytes() == b"kernel"
     assert (kernel.local / "klibs/tls").read_bytes() == b"tls"
     assert common is not None
     assert set(common.pin) == {"sha256", "size"}
-    assert releases.nanos(vendor, Nanos(version="0.1.51"), tmp_path) == (kernel, common)
+    assert releases.resolve_nanos(vendor, Nanos(version="0.1.51"), tmp_path) == (kernel, common)
     assert len(server.seen) == 2
 
 
 def test_nanos_release_without_a_kernel(vendor: Access, server: FileServer, tmp_path: Path) -> None:
     add_nanos(server, kernel=False)
     with pytest.raises(InputError, match=r"no kernel\.img"):
-        releases.nanos(vendor, Nanos(version="0.1.51"), tmp_path)
+        releases.resolve_nanos(vendor, Nanos(version="0.1.51"), tmp_path)
 
 
 def test_web_page_in_place_of_an_archive(vendor: Access, server: FileServer, tmp_path: Path) -> None:
     add_nanos(server, HTML)
     with pytest.raises(InputError, match="web page"):
-        releases.nanos(vendor, Nanos(version="0.1.51"), tmp_path)
+        releases.resolve_nanos(vendor, Nanos(version="0.1.51"), tmp_path)
     assert vendor.store.list() == []
-    assert releases.nanos(vendor, Nanos(version="0.1.51"), tmp_path)[0].version == "0.1.51"
+    assert releases.resolve_nanos(vendor, Nanos(version="0.1.51"), tmp_path)[0].version == "0.1.51"
 
 
 def test_cut_off_archive_is_dropped_and_fetched_again(vendor: Access, server: FileServer, tmp_path: Path) -> None:
@@ -84,39 +84,39 @@ def test_cut_off_archive_is_dropped_and_fetched_again(vendor: Access, server: Fi
     add_nanos(server, Fault("truncate", at=60))
     server.files["/nanos/release/0.1.51/nanos-release-linux-0.1.51.tar.gz"].length = False
     with pytest.raises(InputError, match="not a whole tar"):
-        releases.nanos(vendor, Nanos(version="0.1.51"), tmp_path)
-    assert releases.nanos(vendor, Nanos(version="0.1.51"), tmp_path)[0].local.is_dir()
+        releases.resolve_nanos(vendor, Nanos(version="0.1.51"), tmp_path)
+    assert releases.resolve_nanos(vendor, Nanos(version="0.1.51"), tmp_path)[0].local.is_dir()
 
 
 def test_unknown_version(vendor: Access, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="404"):
-        releases.nanos(vendor, Nanos(version="9.9.9"), tmp_path)
+        releases.resolve_nanos(vendor, Nanos(version="9.9.9"), tmp_path)
 
 
 def test_local_nanos(access: Access, tmp_path: Path, events: list[Event]) -> None:
     root = tmp_path / "project"
     (root / "nanos/klibs").mkdir(parents=True)
     with pytest.raises(InputError, match=r"no kernel\.img"):
-        releases.nanos(access, Nanos(path="nanos"), root)
+        releases.resolve_nanos(access, Nanos(path="nanos"), root)
     (root / "nanos/kernel.img").write_bytes(b"k")
-    kernel, common = releases.nanos(access, Nanos(path="nanos", version="0.1.52"), root)
+    kernel, common = releases.resolve_nanos(access, Nanos(path="nanos", version="0.1.52"), root)
     assert (kernel.kind, kernel.version, kernel.source, kernel.local) == (
         "directory", "0.1.52", "nanos", root / "nanos",
     )  # fmt: skip
     assert common is None
     assert any(isinstance(event, Notice) and "certificates" in event.text for event in events)
     (root / "nanos/common.tar.gz").write_bytes(tar_gz({"a": b"b"}))
-    changed, common = releases.nanos(access, Nanos(path="nanos"), root)
+    changed, common = releases.resolve_nanos(access, Nanos(path="nanos"), root)
     assert changed.pin["tree-sha256"] != kernel.pin["tree-sha256"]
     assert changed.version == ""
     assert common is not None
     (root / "nanos/common.tar.gz").write_bytes(b"<html>")
     with pytest.raises(InputError, match="web page"):
-        releases.nanos(access, Nanos(path="nanos"), root)
+        releases.resolve_nanos(access, Nanos(path="nanos"), root)
 
 
 def test_stub_kernel(access: Access, tmp_path: Path) -> None:
-    kernel, common = releases.nanos(access, Nanos(kernel="stub"), tmp_path)
+    kernel, common = releases.resolve_nanos(access, Nanos(kernel="stub"), tmp_path)
     assert (kernel.kind, kernel.version, common) == ("stub", "stub", None)
     assert (kernel.local / "boot.img").read_bytes() == stub_boot_image()
     assert (kernel.local / "kernel.img").read_bytes() == stub_kernel()
@@ -131,9 +131,9 @@ def add_ops(server: FileServer, data: bytes, md5: str | None) -> None:
 def test_ops_release_is_checked_against_its_md5(vendor: Access, server: FileServer, tmp_path: Path) -> None:
     data = elf()
     add_ops(server, data, hashlib.md5(data).hexdigest() + "  ops\n")
-    ops = releases.ops(vendor, Ops(version="0.1.43"), tmp_path)
+    ops = releases.resolve_ops(vendor, Ops(version="0.1.43"), tmp_path)
     assert (ops.version, ops.note, ops.pin["size"]) == ("0.1.43", "", "4096")
-    assert releases.ops(vendor, Ops(version="0.1.43"), tmp_path) == ops
+    assert releases.resolve_ops(vendor, Ops(version="0.1.43"), tmp_path) == ops
     assert len(server.seen) == 2
 
 
@@ -141,12 +141,12 @@ def test_ops_with_the_wrong_md5_is_not_kept(vendor: Access, server: FileServer, 
     add_ops(server, elf(), "0" * 32)
     for _ in range(2):
         with pytest.raises(InputError, match="md5 is"):
-            releases.ops(vendor, Ops(version="0.1.43"), tmp_path)
+            releases.resolve_ops(vendor, Ops(version="0.1.43"), tmp_path)
 
 
 def test_ops_without_an_md5_says_so(vendor: Access, server: FileServer, tmp_path: Path) -> None:
     add_ops(server, elf(), None)
-    assert "md5" in releases.ops(vendor, Ops(version="0.1.43"), tmp_path).note
+    assert "md5" in releases.resolve_ops(vendor, Ops(version="0.1.43"), tmp_path).note
 
 
 @pytest.mark.parametrize(
@@ -160,25 +160,25 @@ def test_ops_without_an_md5_says_so(vendor: Access, server: FileServer, tmp_path
 def test_ops_that_is_none(vendor: Access, server: FileServer, tmp_path: Path, data: bytes, message: str) -> None:
     add_ops(server, data, None)
     with pytest.raises(InputError, match=message):
-        releases.ops(vendor, Ops(version="0.1.43"), tmp_path)
+        releases.resolve_ops(vendor, Ops(version="0.1.43"), tmp_path)
     (tmp_path / "ops").write_bytes(data)
     if data.startswith(b"#!"):
         return  # a script of one's own may wrap ops; none can come from a URL
     with pytest.raises(InputError, match=message):
-        releases.ops(vendor, Ops(path="ops"), tmp_path)
+        releases.resolve_ops(vendor, Ops(path="ops"), tmp_path)
 
 
 def test_ops_from_a_url_and_from_a_file(access: Access, server: FileServer, tmp_path: Path) -> None:
     data = elf()
     digest = hashlib.sha256(data).hexdigest()
     url = server.add("/my-ops", data)
-    assert releases.ops(access, Ops(url=url, sha256=digest), tmp_path).pin["sha256"] == digest
+    assert releases.resolve_ops(access, Ops(url=url, sha256=digest), tmp_path).pin["sha256"] == digest
     with pytest.raises(InputError, match="expected"):
-        releases.ops(access, Ops(url=url, sha256="0" * 64), tmp_path)
+        releases.resolve_ops(access, Ops(url=url, sha256="0" * 64), tmp_path)
     (tmp_path / "ops").write_bytes(data)
-    assert releases.ops(access, Ops(path="ops"), tmp_path).pin["sha256"] == digest
+    assert releases.resolve_ops(access, Ops(path="ops"), tmp_path).pin["sha256"] == digest
     with pytest.raises(InputError):
-        releases.ops(access, Ops(path="none"), tmp_path)
+        releases.resolve_ops(access, Ops(path="none"), tmp_path)
 
 
 def test_gpu_assets(vendor: Access, server: FileServer, tmp_path: Path) -> None:
@@ -186,12 +186,12 @@ def test_gpu_assets(vendor: Access, server: FileServer, tmp_path: Path) -> None:
         "/gevulot-static-assets/nanos-0.1.51-gpu.tar.gz",
         tar_gz({"top/gpu_nvidia": b"klib", "top/nvidia/535/gsp.bin": b"fw", "top/libcuda.so.535.1": b"lib"}),
     )
-    assets = releases.gpu_assets(vendor, None, "0.1.51", tmp_path)
+    assets = releases.resolve_gpu_assets(vendor, None, "0.1.51", tmp_path)
     assert sorted(path.name for path in assets.local.iterdir()) == ["gpu_nvidia", "libcuda.so.535.1", "nvidia"]
     (tmp_path / "gpu").mkdir()
-    assert releases.gpu_assets(vendor, GpuAssets(path="gpu"), "0.1.51", tmp_path).kind == "directory"
+    assert releases.resolve_gpu_assets(vendor, GpuAssets(path="gpu"), "0.1.51", tmp_path).kind == "directory"
     with pytest.raises(InputError, match="not a directory"):
-        releases.gpu_assets(vendor, GpuAssets(path="missing"), "0.1.51", tmp_path)
+        releases.resolve_gpu_assets(vendor, GpuAssets(path="missing"), "0.1.51", tmp_path)
 
 
 def test_redirect_and_redaction() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.errors import InputError
 from orchestrator.events import Event, StepFinished, StepStarted
-from orchestrator.inputs.resolve import Options, resolve_inputs
+from orchestrator.inputs.resolve import ResolveOptions, resolve_inputs
 from orchestrator.inputs.store import Store
 from orchestrator.project.load import LoadedProject, load_project
 from orchestrator.resolved import Inputs
@@ -40,17 +40,19 @@ def project(root: Path, server: FileServer, more: str = "packer: native") -> Loa
 
 
 @pytest.fixture
-def options(store: Store) -> Options:
-    return Options(store=store, limits=QUICK)
+def options(store: Store) -> ResolveOptions:
+    return ResolveOptions(store=store, limits=QUICK)
 
 
-def test_smallest_project_needs_nothing_from_outside(tmp_path: Path, server: FileServer, options: Options) -> None:
+def test_smallest_project_needs_nothing_from_outside(
+    tmp_path: Path, server: FileServer, options: ResolveOptions
+) -> None:
     inputs = resolve_inputs(project(tmp_path / "p", server), None, options=options)
-    assert [each.name for each in inputs] == ["nanos"]
+    assert [resolved.name for resolved in inputs] == ["nanos"]
     assert server.seen == []
 
 
-def test_everything(tmp_path: Path, server: FileServer, options: Options) -> None:
+def test_everything(tmp_path: Path, server: FileServer, options: ResolveOptions) -> None:
     root = tmp_path / "p"
     (root / "gevulot/target").mkdir(parents=True)
     (root / "gevulot/Cargo.toml").write_text("[workspace]\n")
@@ -64,7 +66,7 @@ def test_everything(tmp_path: Path, server: FileServer, options: Options) -> Non
     reference = "docker.io/library/rust:bookworm"
     engine = ImageEngine(local={reference: "sha256:1"})
     inputs = resolve_inputs(load_project(loaded.path), engine, options=options)
-    assert [each.name for each in inputs] == [
+    assert [resolved.name for resolved in inputs] == [
         "gevulot", "gevulot-base", "base", "gpu-assets", "nanos", "nanos-common", "ops",
     ]  # fmt: skip
     assert inputs.base is not None
@@ -74,7 +76,9 @@ def test_everything(tmp_path: Path, server: FileServer, options: Options) -> Non
     assert again == inputs  # what was built in the user's checkout doesn't count
 
 
-def test_gevulot_from_git_by_runtime_and_relative_path(tmp_path: Path, server: FileServer, options: Options) -> None:
+def test_gevulot_from_git_by_runtime_and_relative_path(
+    tmp_path: Path, server: FileServer, options: ResolveOptions
+) -> None:
     repository = tmp_path / "p/gevulot"
     repository.mkdir(parents=True)
     git(repository, "init", "-q", "-b", "main")
@@ -97,7 +101,7 @@ def test_gevulot_from_git_by_runtime_and_relative_path(tmp_path: Path, server: F
     assert devnet.pin["commit"] == git(repository, "rev-parse", "main")
 
 
-def test_gevulot_from_an_archive(tmp_path: Path, server: FileServer, options: Options) -> None:
+def test_gevulot_from_an_archive(tmp_path: Path, server: FileServer, options: ResolveOptions) -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
         info = tarfile.TarInfo("gevulot-abc/Cargo.toml")
@@ -111,7 +115,7 @@ def test_gevulot_from_an_archive(tmp_path: Path, server: FileServer, options: Op
     assert set(gevulot.pin) == {"sha256", "size"}
 
 
-def test_every_failure_is_named_with_its_line(tmp_path: Path, server: FileServer, options: Options) -> None:
+def test_every_failure_is_named_with_its_line(tmp_path: Path, server: FileServer, options: ResolveOptions) -> None:
     more = f"ops: {{version: 0.1.43}}\ngevulot:\n  base: nowhere.invalid/image\n  archive: {server.url}/missing.tar.gz"
     loaded = project(tmp_path / "p", server, more)
     with pytest.raises(InputError) as caught:
@@ -122,7 +126,7 @@ def test_every_failure_is_named_with_its_line(tmp_path: Path, server: FileServer
     assert str(caught.value.findings[1]).startswith(f"{loaded.path}:7: ops: http")
 
 
-def test_inputs_come_in_parallel(tmp_path: Path, server: FileServer, options: Options) -> None:
+def test_inputs_come_in_parallel(tmp_path: Path, server: FileServer, options: ResolveOptions) -> None:
     add_ops(server, elf(), None)
     add_nanos(server)
     slow = "packer: ops\nops: {version: 0.1.43}"
@@ -136,7 +140,7 @@ def test_inputs_come_in_parallel(tmp_path: Path, server: FileServer, options: Op
     assert started[1] < ended[0]
 
 
-def test_interrupt_stops_running_downloads(tmp_path: Path, server: FileServer, options: Options) -> None:
+def test_interrupt_stops_running_downloads(tmp_path: Path, server: FileServer, options: ResolveOptions) -> None:
     server.add("/cli/linux/release/0.1.43/ops", elf(), always=Fault("stall", at=100))
 
     class Interrupted(ImageEngine):

@@ -42,7 +42,7 @@ def test_each_input_is_fetched_once(tmp_path: Path, server: FileServer, reposito
         (tmp_path / name / "project.yaml").write_text(text)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda name: render(tmp_path / name, tmp_path / "cache"), ("one", "two")))
-    counts = Counter(each.path for each in server.seen)
+    counts = Counter(request.path for request in server.seen)
     assert set(counts.values()) == {2}, counts  # the refusal and the answer, of one process
     both = len(served.requests)
     render(tmp_path / "one", tmp_path / "fresh")

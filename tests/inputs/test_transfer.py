@@ -260,7 +260,7 @@ def test_a_damaged_export_gives_whole_entries_or_our_error(data: st.DataObject) 
             import_entries(other, root / "bad")
         assert leftovers(other) == []
         for entry in other.list():
-            found = trees.digest_tree(entry.path) if entry.path.is_dir() else trees.file_digest(entry.path)[0]
-            assert found == entry.sha256
+            digest = trees.digest_tree(entry.path) if entry.path.is_dir() else trees.file_digest(entry.path)[0]
+            assert digest == entry.sha256
             assert not stat.S_ISLNK(entry.path.lstat().st_mode)
         assert sorted(path.name for path in root.iterdir()) == ["all.tar", "bad", "cache", "other"]

@@ -13,10 +13,10 @@ import pytest
 
 from orchestrator.errors import InputError, UsageError
 from orchestrator.events import Event, Notice
-from orchestrator.inputs.resolve import Options
+from orchestrator.inputs.resolve import ResolveOptions
 from orchestrator.inputs.store import Store
-from orchestrator.lock.model import read_lock
-from orchestrator.lock.resolve import Policy, resolve_locked, update_lock
+from orchestrator.lock.project_lock import read_lock
+from orchestrator.lock.resolve import LockPolicy, resolve_locked, update_lock
 from orchestrator.project.load import LoadedProject, load_project
 from tests.inputs.conftest import QUICK, leftovers
 from tests.inputs.fakes import ImageEngine
@@ -58,11 +58,11 @@ class Bench:
         return load_project(self.root / "project.yaml")
 
     def pin(self, loaded: LoadedProject, name: str = "gevulot", **policy: bool) -> dict[str, str]:
-        options = Options(store=self.store, limits=QUICK)
-        inputs = resolve_locked(loaded, self.engine, self.events.append, Policy(**policy, options=options))
-        found = inputs.get(name)  # type: ignore[arg-type]
-        assert found is not None
-        return dict(found.pin)
+        options = ResolveOptions(store=self.store, limits=QUICK)
+        inputs = resolve_locked(loaded, self.engine, self.events.append, LockPolicy(**policy, options=options))
+        resolved = inputs.get(name)  # type: ignore[arg-type]
+        assert resolved is not None
+        return dict(resolved.pin)
 
     def moved(self, loaded: LoadedProject) -> list[str]:
         names = frozenset({"gevulot", "base", "gevulot-base"})

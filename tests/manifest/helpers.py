@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.errors import Severity
 from orchestrator.manifest.effective import EffectiveManifest
-from orchestrator.manifest.merge import effective_manifest
+from orchestrator.manifest.merge import merge_manifest
 from orchestrator.project.load import load_project
 
 PROJECT = "name: my-prover\nbuild: {run: make, program: target/release/my-prover}\n"
@@ -26,7 +26,7 @@ def effective(
         text += "manifest: manifest.json\n"
     path = directory / "project.yaml"
     path.write_text(text)
-    return effective_manifest(load_project(path))
+    return merge_manifest(load_project(path))
 
 
 def said(manifest: EffectiveManifest, severity: Severity) -> list[str]:

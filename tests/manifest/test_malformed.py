@@ -24,13 +24,13 @@ def test_malformed(tmp_path: Path, name: str) -> None:
 
 
 def check(name: str, error: UsageError, file: Path) -> None:
-    found = error.findings
+    findings = error.findings
     for _, line, field, fragment in (case for case in CASES if case[0] == name):
-        matching = [f for f in found if fragment in str(f)]
-        assert matching, f"nothing says {fragment!r}: {[str(f) for f in found]}"
+        matching = [f for f in findings if fragment in str(f)]
+        assert matching, f"nothing says {fragment!r}: {[str(f) for f in findings]}"
         assert line is None or line in {f.line for f in matching}
         assert field is None or field in {f.field for f in matching}
-    for finding in found:
+    for finding in findings:
         assert finding.severity is Severity.ERROR
         assert finding.file == str(file)
         assert finding.remedy, str(finding)

@@ -120,8 +120,8 @@ def test_resources_that_differ_are_a_warning(tmp_path: Path) -> None:
     ],
 )
 def test_what_ops_would_keep_silent_about(tmp_path: Path, manifest: dict[str, Any], severity: str, words: str) -> None:
-    found = said(effective(tmp_path, manifest), Severity(severity))
-    assert [text for text in found if words in text], found
+    lines = said(effective(tmp_path, manifest), Severity(severity))
+    assert [text for text in lines if words in text], lines
 
 
 @pytest.mark.parametrize("path", ["workspace", "./workspace/", "workspace:ro"])

@@ -19,7 +19,7 @@ from orchestrator.image.stub import stub_kernel
 from orchestrator.image.tree import Directory, File, Symlink
 from orchestrator.packers.native import NativeJob, pack_native
 from orchestrator.packers.staged import OpenArchive
-from orchestrator.plan.model import GuestPlan
+from orchestrator.plan.plan import GuestPlan
 
 Member = tuple[str, bytes | None, str]
 """Path below /stage, a file's bytes (None: a directory, or with `link` a symbolic link), a link's text."""
@@ -85,15 +85,15 @@ def test_the_tree_and_what_ops_adds(job: NativeJob, tmp_path: Path) -> None:
     packed(job, archive(TREE), tmp_path / "x.img")
     with open_image(tmp_path / "x.img") as image:
         nodes = dict(image.rootfs.walk())
-        found = {
+        contents = {
             path: b"".join(image.rootfs.read(node)) if isinstance(node, File) else getattr(node, "target", "")
             for path, node in nodes.items()
         }
         assert image.rootfs.attributes["program"] == "/bin/prog"
-    assert found["/data/v1"] == b"\0" * 5000 + b"end"  # the project's own file wins over an added one
-    assert found["/etc/passwd"] == b"root\n"
+    assert contents["/data/v1"] == b"\0" * 5000 + b"end"  # the project's own file wins over an added one
+    assert contents["/etc/passwd"] == b"root\n"
     assert isinstance(nodes["/data/now"], Symlink)
-    assert found["/data/now"] == "v1"
+    assert contents["/data/now"] == "v1"
     assert isinstance(nodes["/workspace"], Directory)
 
 

@@ -43,24 +43,24 @@ def errors_of(tmp_path: Path, text: str) -> list[str]:
 @pytest.mark.parametrize("field", ["resources: {cpus: %s}", "resources: {memory: %s}", "cuda: %s", "name: %s"])
 def test_numbers_of_any_length(tmp_path: Path, number: str, field: str) -> None:
     text = (HEAD if not field.startswith("name") else HEAD.replace("name: sec\n", "")) + BUILD + field % number + "\n"
-    found = errors_of(tmp_path, text)
-    assert len(found) == 1
-    assert ":6: " in found[0] or ":5: " in found[0]
-    assert "can't be read as" in found[0]
+    errors = errors_of(tmp_path, text)
+    assert len(errors) == 1
+    assert ":6: " in errors[0] or ":5: " in errors[0]
+    assert "can't be read as" in errors[0]
 
 
 @pytest.mark.parametrize("first", ["#!/bin/sh 'unclosed", "#!", "#!  ", "#!/bin/bash \u2028RUN x", '#!"', "#! \\"])
 def test_first_lines_that_name_no_interpreter(tmp_path: Path, first: str) -> None:
     text = json.dumps(first + "\nmake\n")
-    (found,) = errors_of(tmp_path, f"{HEAD}build:\n  run: {text}\n  program: hello\n")
-    assert "build.run: its first line" in found
-    assert ":6: " in found
+    (error,) = errors_of(tmp_path, f"{HEAD}build:\n  run: {text}\n  program: hello\n")
+    assert "build.run: its first line" in error
+    assert ":6: " in error
 
 
 def test_nine_thousand_unknown_keys(tmp_path: Path) -> None:
-    found = errors_of(tmp_path, HEAD + BUILD + "".join(f"key{number}: 1\n" for number in range(9000)))
-    assert len(found) == 101
-    assert any("more than 100 unknown keys" in each for each in found)
+    errors = errors_of(tmp_path, HEAD + BUILD + "".join(f"key{number}: 1\n" for number in range(9000)))
+    assert len(errors) == 101
+    assert any("more than 100 unknown keys" in error for error in errors)
 
 
 FIELDS = [
@@ -76,8 +76,8 @@ FIELDS = [
 @pytest.mark.parametrize("escape", LINE_BREAKS)
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_line_is_one_line_to_everyone(tmp_path: Path, field: str, escape: str) -> None:
-    found = errors_of(tmp_path, HEAD + field % escape)
-    assert len(found) == 1
+    errors = errors_of(tmp_path, HEAD + field % escape)
+    assert len(errors) == 1
 
 
 def test_settings_of_the_user(tmp_path: Path) -> None:

@@ -147,13 +147,13 @@ def test_a_key_that_yaml_reads_as_true_is_still_text(tmp_path: Path) -> None:
 def test_malformed(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         load_project(MALFORMED / name)
-    found = caught.value.findings
+    findings = caught.value.findings
     for _, line, field, fragment in (case for case in CASES if case[0] == name):
-        matching = [f for f in found if fragment in str(f)]
-        assert matching, f"nothing says {fragment!r}: {[str(f) for f in found]}"
+        matching = [f for f in findings if fragment in str(f)]
+        assert matching, f"nothing says {fragment!r}: {[str(f) for f in findings]}"
         assert line is None or line in {f.line for f in matching}
         assert field is None or field in {f.field for f in matching}
-    for finding in found:
+    for finding in findings:
         assert finding.severity is Severity.ERROR
         assert finding.file == str(MALFORMED / name)
         assert finding.remedy, str(finding)

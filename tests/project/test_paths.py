@@ -55,15 +55,15 @@ def test_nothing_to_say(tmp_path: Path) -> None:
 def test_paths_that_are_wrong(tmp_path: Path, extra: str, field: str, words: str) -> None:
     (tmp_path / "here").mkdir()
     touch(tmp_path / "file")
-    found = one(check(tmp_path, extra), Severity.ERROR, field)
-    assert found.line == BUILD.count("\n") + 1
-    assert words in str(found)
+    finding = one(check(tmp_path, extra), Severity.ERROR, field)
+    assert finding.line == BUILD.count("\n") + 1
+    assert words in str(finding)
 
 
 def test_context(tmp_path: Path) -> None:
     text = "name: x\nbuild:\n  context: {}\n  run: make\n  program: x\n"
-    found = one(check(tmp_path, "", text.format("absent")), Severity.ERROR, "build.context")
-    assert found.line == 3
+    finding = one(check(tmp_path, "", text.format("absent")), Severity.ERROR, "build.context")
+    assert finding.line == 3
     assert "whole machine" in str(one(check(tmp_path, "", text.format("/")), Severity.ERROR, "build.context"))
 
 
@@ -130,8 +130,8 @@ def test_gpu_fields_that_do_not_fit(tmp_path: Path) -> None:
     one(check(tmp_path, "resources: {gpus: 1}\n"), Severity.WARNING, "resources.gpus")
     touch(tmp_path / "assets/gpu_nvidia")
     for unused in ("gpu-assets: {path: assets}\n", "gpu-families: [ampere]\n"):
-        found = one(check(tmp_path, unused), Severity.WARNING, unused.partition(":")[0])
-        assert "has no effect: this is not a GPU project" in str(found)
+        finding = one(check(tmp_path, unused), Severity.WARNING, unused.partition(":")[0])
+        assert "has no effect: this is not a GPU project" in str(finding)
     gpu = 'cuda: "12.3.0"\nresources: {gpus: 1}\n'
     assert check(tmp_path, gpu + "gpu-assets: {path: assets}\n") == []
     (tmp_path / "empty").mkdir()
@@ -158,8 +158,8 @@ def test_staged_files(tmp_path: Path) -> None:
     touch(tmp_path / "params/kzg.srs")
     path = tmp_path / "project.yaml"
     path.write_text(BUILD + "stage: {files: [params/kzg.srs, made/later]}\n")
-    found = one(check_paths(load_project(path), lambda _path: ""), Severity.NOTE, "stage.files[1]")
-    assert "isn't in the context" in str(found)
+    finding = one(check_paths(load_project(path), lambda _path: ""), Severity.NOTE, "stage.files[1]")
+    assert "isn't in the context" in str(finding)
 
 
 def test_fields_without_effect(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from orchestrator.digest import file_digests
 from orchestrator.engine.base import EngineInfo
 from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.image.writer import BootFiles, ImageWriter
-from orchestrator.manifest.merge import effective_manifest
+from orchestrator.manifest.merge import merge_manifest
 from orchestrator.plan.make import make_plan
 from orchestrator.project.load import load_project
 from orchestrator.provenance.packed import packed_files
 from orchestrator.provenance.records import parse_records
-from orchestrator.provenance.sbom import Packed
-from orchestrator.receipt.record import Built
+from orchestrator.provenance.sbom import PackedImage
+from orchestrator.receipt.record import FinishedBuild
 from orchestrator.resolved import Input, Inputs
 from orchestrator.verify.model import StandIn, Verification
 
@@ -70,7 +70,7 @@ def image(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def packed(image: Path) -> Packed:
+def packed(image: Path) -> PackedImage:
     """The image with records of one package, one lock file, and a stand-in."""
     stand_ins = (StandIn(path="/shim.so", text="not the real shim"), StandIn(path="input:ops", text="not ops"))
     owners = [
@@ -88,7 +88,7 @@ def packed(image: Path) -> Packed:
             "left-out": b"gevulot/go.sum\n",
         }
     )
-    return Packed(
+    return PackedImage(
         name="prog.img",
         digests=file_digests(image),
         nanos_version="stub",
@@ -99,7 +99,7 @@ def packed(image: Path) -> Packed:
 
 
 @pytest.fixture
-def built(image: Path, tmp_path: Path) -> Built:
+def built(image: Path, tmp_path: Path) -> FinishedBuild:
     """What a build of it would hand on."""
     project = tmp_path / "project" / "project.yaml"
     project.parent.mkdir()
@@ -118,9 +118,9 @@ def built(image: Path, tmp_path: Path) -> Built:
             pin={"sha256": "4" * 64, "size": "12", "suite": "bookworm"},
         ),
     )  # fmt: skip
-    return Built(
+    return FinishedBuild(
         project=loaded.project,
-        plan=make_plan(loaded, effective_manifest(loaded), inputs),
+        plan=make_plan(loaded, merge_manifest(loaded), inputs),
         inputs=inputs,
         engine=EngineInfo(kind="podman", version="4.3.1", api_version="1.41", builder="buildah", endpoint="unix:///x"),
         image_path=str(image),

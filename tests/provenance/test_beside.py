@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
-from orchestrator.provenance.attach import attaching
-from orchestrator.provenance.beside import beside_checks
+from orchestrator.provenance.attach import open_attachments
+from orchestrator.provenance.beside import check_beside
 from orchestrator.provenance.dsse import load_public_key, load_signing_key
 from orchestrator.provenance.records import Records
-from orchestrator.receipt.document import receipt_text
-from orchestrator.receipt.record import Built, make_receipt
+from orchestrator.receipt.receipt import receipt_text
+from orchestrator.receipt.record import FinishedBuild, make_receipt
 from tests.support.cli import orchestrator
 
 SUFFIXES = ("img", "receipt.json", "provenance.json", "sbom.cdx.json", "provenance.dsse.json")
 
 
 @pytest.fixture
-def signed(built: Built, image: Path, keys: tuple[Path, Path]) -> Path:
+def signed(built: FinishedBuild, image: Path, keys: tuple[Path, Path]) -> Path:
     """`prog.img`, signed, with all that a build leaves beside it."""
-    with attaching(image.parent, "prog", load_signing_key(keys[0])) as attachments:
+    with open_attachments(image.parent, "prog", load_signing_key(keys[0])) as attachments:
         attached = attachments.write(built, image, Records(), datetime.now(UTC))
     image.with_suffix(".receipt.json").write_text(receipt_text(make_receipt(built, attached)))
     return image
@@ -32,7 +32,7 @@ def signed(built: Built, image: Path, keys: tuple[Path, Path]) -> Path:
 
 def failed(image: Path, public: Path | None = None) -> list[str]:
     """What doesn't hold of what lies beside an image."""
-    checks = beside_checks(image, load_public_key(public) if public is not None else None)
+    checks = check_beside(image, load_public_key(public) if public is not None else None)
     assert all(check.findings for check in checks if not check.ok)
     return [str(finding) for check in checks if not check.ok for finding in check.findings]
 
@@ -44,7 +44,7 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
 
 
 def test_what_a_build_wrote_agrees(signed: Path, keys: tuple[Path, Path]) -> None:
-    checks = beside_checks(signed, load_public_key(keys[1]))
+    checks = check_beside(signed, load_public_key(keys[1]))
     assert [(check.id, check.ok, check.findings) for check in checks] == [
         ("receipt", True, ()), ("signature", True, ()), ("documents", True, ()),
     ]  # fmt: skip
@@ -58,7 +58,7 @@ def test_renamed_together_it_agrees_still(signed: Path, keys: tuple[Path, Path])
 
 
 def test_nothing_beside_an_image_is_no_check(image: Path) -> None:
-    assert beside_checks(image, None) == ()
+    assert check_beside(image, None) == ()
 
 
 @pytest.mark.parametrize("change", ["byte", "size"])
@@ -76,7 +76,7 @@ def test_a_receipt_of_another_image(signed: Path, change: str) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"image": {"blake3": 3}}', "[" * 100_000])
 def test_what_is_no_receipt_is_a_warning(image: Path, text: str) -> None:
     image.with_suffix(".receipt.json").write_text(text)
-    (check,) = beside_checks(image, None)
+    (check,) = check_beside(image, None)
     assert check.ok
     assert "is not a receipt" in str(check.findings[0])
 
@@ -116,7 +116,7 @@ def test_a_document_that_was_not_signed(signed: Path, keys: tuple[Path, Path], s
     path.write_text(path.read_text().replace("prog", "porg", 1))
     said = failed(signed, keys[1])
     # The receipt names its hash too.
-    assert [f"prog.{name}: " in each for name, each in zip((suffix, "receipt.json"), said, strict=True)] == [True, True]
+    assert [f"prog.{name}: " in pair for name, pair in zip((suffix, "receipt.json"), said, strict=True)] == [True, True]
     path.unlink()
     assert failed(signed, keys[1]) == []
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestrator.provenance import locks
-from orchestrator.provenance.locks import Locked, UnreadableLockError, read_lock
+from orchestrator.provenance.locks import LockedPackage, UnreadableLockError, read_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = ROOT / "examples/groth16/Cargo.lock"
@@ -18,31 +18,33 @@ CRATES_IO = next(line for line in REAL.read_text().splitlines() if line.startswi
 
 
 def named(path: str, text: str) -> set[tuple[str, str]]:
-    return {(each.name, each.version) for each in read_lock(path, text.encode())}
+    return {(package.name, package.version) for package in read_lock(path, text.encode())}
 
 
 def test_a_real_cargo_lock() -> None:
-    found = read_lock("Cargo.lock", REAL.read_bytes())
-    crates = {each.name: each for each in found}
+    packages = read_lock("Cargo.lock", REAL.read_bytes())
+    crates = {package.name: package for package in packages}
     assert crates["ark-groth16"].registry
     assert len(crates["ark-groth16"].sha256) == 64
     assert not crates["my-prover"].registry
     assert crates["my-prover"].source == ""
-    assert len(found) == REAL.read_text().count("[[package]]")
+    assert len(packages) == REAL.read_text().count("[[package]]")
 
 
 def test_version_1_keeps_checksums_apart() -> None:
     text = f'[[package]]\nname = "a"\nversion = "1.0.0"\nsource = "{CRATES_IO}"\n'
     text += f'[metadata]\n"checksum a 1.0.0 ({CRATES_IO})" = "{"c" * 64}"\n'
-    assert read_lock("Cargo.lock", text.encode()) == (Locked(kind="cargo", name="a", version="1.0.0", sha256="c" * 64),)
+    assert read_lock("Cargo.lock", text.encode()) == (
+        LockedPackage(kind="cargo", name="a", version="1.0.0", sha256="c" * 64),
+    )
 
 
 def test_git_crates_say_where_they_are_from_without_credentials() -> None:
     source = "git+https://me:hunter2@example.org/a?branch=main#0123"
     text = f'[[package]]\nname = "a"\nversion = "1.0.0"\nsource = "{source}"\n'
-    (found,) = read_lock("gevulot/Cargo.lock", text.encode())
-    assert not found.registry
-    assert found.source == "git+https://example.org/a#0123"
+    (packages,) = read_lock("gevulot/Cargo.lock", text.encode())
+    assert not packages.registry
+    assert packages.source == "git+https://example.org/a#0123"
 
 
 def test_a_company_registry_is_not_the_usual_one() -> None:
@@ -52,10 +54,10 @@ def test_a_company_registry_is_not_the_usual_one() -> None:
         "sparse+https://me:hunter2@example.org/index/",
         "registry+https://example.org/i",
     ):
-        (found,) = read_lock("Cargo.lock", f'[[package]]\nname = "a"\nversion = "1"\nsource = "{source}"\n'.encode())
-        assert not found.registry
-        assert found.source
-        assert "hunter2" not in found.source
+        (packages,) = read_lock("Cargo.lock", f'[[package]]\nname = "a"\nversion = "1"\nsource = "{source}"\n'.encode())
+        assert not packages.registry
+        assert packages.source
+        assert "hunter2" not in packages.source
 
 
 def test_go_sum_counts_what_was_taken() -> None:
@@ -126,7 +128,7 @@ crates = st.lists(st.tuples(st.text(max_size=10), st.text(max_size=10), st.text(
     path=st.sampled_from(["Cargo.lock", "go.sum", "package-lock.json", "requirements.txt"]),
     data=st.binary(max_size=300)
     | st.text().map(str.encode)
-    | values.map(lambda each: json.dumps(each).encode())
+    | values.map(lambda part: json.dumps(part).encode())
     | crates,
 )
 @example(path="Cargo.lock", data=b"package = 3")
@@ -135,10 +137,10 @@ crates = st.lists(st.tuples(st.text(max_size=10), st.text(max_size=10), st.text(
 @example(path="Cargo.lock", data=b"a = " + b"9" * 5000)
 def test_any_bytes_are_read_or_refused(path: str, data: bytes) -> None:
     try:
-        found = read_lock(path, data)
+        packages = read_lock(path, data)
     except UnreadableLockError:
         return
-    for each in found:
-        assert each.name
-        assert each.version
-        assert (each.name + each.version).isprintable()
+    for package in packages:
+        assert package.name
+        assert package.version
+        assert (package.name + package.version).isprintable()

@@ -204,9 +204,9 @@ def test_the_machines_own_dpkg(container: Container) -> None:
 
 
 def test_too_large_a_record_is_left_out_and_named() -> None:
-    found = read_records(archive({"locks/Cargo.lock": bytes(LARGEST_FILE + 1), "os-release": b"ID=debian\n"}))
-    assert found.left_out == ("Cargo.lock",)
-    assert found.system == "debian"
+    records = read_records(archive({"locks/Cargo.lock": bytes(LARGEST_FILE + 1), "os-release": b"ID=debian\n"}))
+    assert records.left_out == ("Cargo.lock",)
+    assert records.system == "debian"
 
 
 def test_warnings_are_a_line_each_and_move_no_cursor() -> None:
@@ -239,6 +239,6 @@ lines = st.lists(st.lists(words, min_size=3, max_size=6).map("\t".join), max_siz
     )
 )
 def test_any_bytes_are_records(files: dict[str, bytes]) -> None:
-    found = parse_records(files)
-    assert all(len(key) == 64 for key in found.owners)
-    assert "\n" not in found.system + found.codename
+    records = parse_records(files)
+    assert all(len(key) == 64 for key in records.owners)
+    assert "\n" not in records.system + records.codename

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from orchestrator.digest import Digests, file_digests
 from orchestrator.errors import UsageError, VerificationError
-from orchestrator.provenance.attach import attaching
-from orchestrator.provenance.check import signature_check, signed_subject
+from orchestrator.provenance.attach import open_attachments
+from orchestrator.provenance.check import check_signature, require_signed
 from orchestrator.provenance.dsse import (
     PAYLOAD_TYPE,
     PublicKey,
@@ -26,40 +26,40 @@ from orchestrator.provenance.dsse import (
     open_envelope,
 )
 from orchestrator.provenance.records import Records
-from orchestrator.receipt.document import Attachment
-from orchestrator.receipt.record import Built
+from orchestrator.receipt.receipt import Attachment
+from orchestrator.receipt.record import FinishedBuild
 from tests.provenance.conftest import sha256, write_keys
 from tests.support.cli import orchestrator
 
 
-def attach(built: Built, image: Path, private: Path | None) -> tuple[Attachment, ...]:
+def attach(built: FinishedBuild, image: Path, private: Path | None) -> tuple[Attachment, ...]:
     key = load_signing_key(private) if private else None
-    with attaching(image.parent, "prog", key) as attachments:
+    with open_attachments(image.parent, "prog", key) as attachments:
         return attachments.write(built, image, Records(), datetime.now(UTC))
 
 
 @pytest.fixture
-def envelope(built: Built, image: Path, keys: tuple[Path, Path]) -> Path:
+def envelope(built: FinishedBuild, image: Path, keys: tuple[Path, Path]) -> Path:
     """The image's envelope, signed by `keys`."""
     attach(built, image, keys[0])
     return image.with_name("prog.provenance.dsse.json")
 
 
 def finding(image: Path, public: Path) -> str:
-    check = signature_check(image, load_public_key(public))
+    check = check_signature(image, load_public_key(public))
     assert not check.ok
     return str(check.findings[0])
 
 
 def test_a_signed_image_verifies(image: Path, keys: tuple[Path, Path], envelope: Path) -> None:
-    assert signature_check(image, load_public_key(keys[1])).ok
+    assert check_signature(image, load_public_key(keys[1])).ok
     assert envelope.is_file()
 
 
 def test_a_renamed_image_verifies(image: Path, keys: tuple[Path, Path], envelope: Path) -> None:
     other = image.rename(image.with_name("other.img"))
     envelope.rename(envelope.with_name("other.provenance.dsse.json"))
-    assert signature_check(other, load_public_key(keys[1])).ok
+    assert check_signature(other, load_public_key(keys[1])).ok
 
 
 @pytest.mark.parametrize("place", [0, 600, -1])
@@ -94,7 +94,7 @@ def test_no_signature_is_no_proof(image: Path, keys: tuple[Path, Path]) -> None:
 
 
 def test_an_unsigned_build_takes_the_old_envelope_away(
-    built: Built, image: Path, keys: tuple[Path, Path], envelope: Path
+    built: FinishedBuild, image: Path, keys: tuple[Path, Path], envelope: Path
 ) -> None:
     attach(built, image, None)
     assert not envelope.exists()
@@ -111,18 +111,20 @@ def test_openssl_agrees(image: Path, keys: tuple[Path, Path], envelope: Path, tm
     subprocess.run(["openssl", "pkeyutl", "-verify", *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_the_receipt_is_told_of_each_file(built: Built, image: Path, keys: tuple[Path, Path]) -> None:
+def test_the_receipt_is_told_of_each_file(built: FinishedBuild, image: Path, keys: tuple[Path, Path]) -> None:
     attached = attach(built, image, keys[0])
-    assert [each.kind for each in attached] == ["provenance", "sbom", "signature"]
-    for each in attached:
-        assert sha256((image.parent / each.file).read_bytes()) == each.sha256
+    assert [attachment.kind for attachment in attached] == ["provenance", "sbom", "signature"]
+    for attachment in attached:
+        assert sha256((image.parent / attachment.file).read_bytes()) == attachment.sha256
 
 
-def test_a_build_that_fails_changes_nothing(built: Built, image: Path, keys: tuple[Path, Path], envelope: Path) -> None:
+def test_a_build_that_fails_changes_nothing(
+    built: FinishedBuild, image: Path, keys: tuple[Path, Path], envelope: Path
+) -> None:
     before = {path.name: path.read_bytes() for path in image.parent.glob("*.json")}
 
     def fails() -> None:
-        with attaching(image.parent, "prog") as attachments:
+        with open_attachments(image.parent, "prog") as attachments:
             attachments.write(built, image, Records(left_out=("go.sum",)), datetime.now(UTC))
             raise KeyboardInterrupt
 
@@ -214,7 +216,7 @@ DIGESTS = Digests(size=1, sha256="a" * 64, blake3="b" * 64)
 
 def check(pair: tuple[Path, Path], payload: bytes) -> None:
     key: PublicKey = load_public_key(pair[1])
-    signed_subject(envelope_text(payload, load_signing_key(pair[0])).encode(), key, "x.img", DIGESTS)
+    require_signed(envelope_text(payload, load_signing_key(pair[0])).encode(), key, "x.img", DIGESTS)
 
 
 @given(payload=st.binary(max_size=100) | json_values.map(lambda value: json.dumps(value).encode()))

@@ -12,9 +12,9 @@ import jsonschema
 import pytest
 
 from orchestrator.errors import UsageError
-from orchestrator.receipt.document import Attachment, BuildWarning, ShimUsed, StageTime, receipt_document, receipt_text
 from orchestrator.receipt.read import load_receipt, read_receipt
-from orchestrator.receipt.record import Built, make_receipt
+from orchestrator.receipt.receipt import Attachment, BuildWarning, ShimUsed, StageTime, receipt_document, receipt_text
+from orchestrator.receipt.record import FinishedBuild, make_receipt
 from orchestrator.receipt.schema import json_schema, json_schema_text
 from orchestrator.resources import MANIFESTS
 from tests.support.receipts import receipt_document as a_document
@@ -45,7 +45,7 @@ def test_every_key_of_the_schema_is_explained() -> None:
 
 @pytest.mark.parametrize("more", [{}, EVERYTHING], ids=["least", "everything"])
 def test_what_is_written_is_as_the_schema_says_and_reads_back_the_same(
-    built: Built, tmp_path: Path, more: dict[str, Any]
+    built: FinishedBuild, tmp_path: Path, more: dict[str, Any]
 ) -> None:
     attached = (Attachment(kind="sbom", file="prog.sbom.cdx.json", sha256="7" * 64),)
     receipt = make_receipt(replace(built, **more), attached)
@@ -109,9 +109,9 @@ def _resources(**changes: object) -> str:
 def test_a_damaged_one_is_refused_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "x.receipt.json"
     path.write_text(text)
-    for read, given in ((read_receipt, tmp_path / "x.img"), (load_receipt, path)):
+    for read, argument in ((read_receipt, tmp_path / "x.img"), (load_receipt, path)):
         with pytest.raises(UsageError) as caught:
-            read(given)
+            read(argument)
         assert caught.value.message.startswith(f"{path} is not a receipt: ")
         assert reason in caught.value.message
         assert "\n" not in caught.value.message and len(caught.value.message) < 400

@@ -136,8 +136,8 @@ def test_thousands_of_files_take_seconds(workshop: Workshop) -> None:
         folder = workshop.build / f"tree/d{number}"
         folder.mkdir()
         shutil.copy(plug, folder / "m.so")
-        for each in range(20):
-            (folder / f"{each}.py").write_text("#" * 100)
+        for copy in range(20):
+            (folder / f"{copy}.py").write_text("#" * 100)
     staged = workshop.stage("--dir", "tree")
     assert staged.status == 0, staged.stderr
     assert f"{LIBRARIES}/libm.so.6" in staged.paths()

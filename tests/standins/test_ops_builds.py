@@ -70,13 +70,13 @@ def test_everything_a_manifest_can_put_into_the_tree(bench: Bench) -> None:
         }
     )
     assert "warning: stat lib/dangling: no such file or directory" in ran.said
-    found = nodes(ran.image)
-    assert {path for path, kind in found.items() if kind == "file"} == SYSTEM | {
+    by_path = nodes(ran.image)
+    assert {path for path, kind in by_path.items() if kind == "file"} == SYSTEM | {
         "/hello", "/params/a.srs", "/lib/x/y", "/lib/one", "/data/m", "/data/deep/n",
     }  # fmt: skip
-    assert found["/lib/link"] == "-> one"
-    assert found["/lib/empty"] == found["/workspace"] == "directory"
-    assert "/lib/dangling" not in found
+    assert by_path["/lib/link"] == "-> one"
+    assert by_path["/lib/empty"] == by_path["/workspace"] == "directory"
+    assert "/lib/dangling" not in by_path
     assert content(ran.image, "/etc/passwd") == b"me"
 
 

@@ -218,9 +218,9 @@ class Events:
 
     def step(self, title: str) -> StepStarted:
         """The step whose title contains `title`."""
-        found = [event for event in self.seen if isinstance(event, StepStarted) and title in event.title]
-        assert len(found) == 1, f"{len(found)} steps with {title!r} in {self.seen}"
-        return found[0]
+        started = [event for event in self.seen if isinstance(event, StepStarted) and title in event.title]
+        assert len(started) == 1, f"{len(started)} steps with {title!r} in {self.seen}"
+        return started[0]
 
     def finish(self, title: str) -> StepFinished:
         """How that step ended."""

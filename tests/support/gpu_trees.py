@@ -51,7 +51,7 @@ def make_gpu_assets(
 def make_driver_library(target: Path, version: str, *, stand_in: bool = True) -> Path:
     """One driver library, lib….so.VERSION, by its name; without the stand-in's mark it passes for a real one."""
     name = target.name.partition(".so")[0]
-    functions = "\n".join(f"int {each}(void) {{ return {NO_DEVICE}; }}" for each in EXPORTS[name])
+    functions = "\n".join(f"int {function}(void) {{ return {NO_DEVICE}; }}" for function in EXPORTS[name])
     mark = f'__attribute__((used)) static const char mark[] = "{MARK}: {name} {version}";' if stand_in else ""
     source = f'{mark}\n__attribute__((used)) static const char version[] = "{version}";\n{functions}\n'
     compile_source(target, source, "-shared", "-fPIC", f"-Wl,-soname,{name}.so.1")
@@ -123,6 +123,6 @@ def make_gpu_program(
     compile_source(
         target,
         source + "int main(void) { return 0; }\n",
-        *("-Wl,--no-as-needed", *(str(each) for each in needs)),
+        *("-Wl,--no-as-needed", *(str(library) for library in needs)),
     )
     return target

@@ -26,7 +26,7 @@ def layer(text: str) -> bytes:
 
 def settings(layers: Sequence[bytes], **more: Any) -> bytes:
     """The settings (config) of an image of these layers."""
-    return json.dumps({"rootfs": {"type": "layers", "diff_ids": [digest(each) for each in layers]}, **more}).encode()
+    return json.dumps({"rootfs": {"type": "layers", "diff_ids": [digest(layer) for layer in layers]}, **more}).encode()
 
 
 def archive(members: Mapping[str, bytes | tuple[bytes, str]]) -> bytes:
@@ -60,6 +60,6 @@ def saved_image(
 def loaded(data: bytes) -> tuple[str, list[str], list[bytes]]:
     """(id, names, layers) of an archive, as an engine takes it."""
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        found = {member.name: tar.extractfile(member).read() for member in tar if member.isreg()}  # type: ignore[union-attr]
-    (entry,) = json.loads(found["manifest.json"])
-    return digest(found[entry["Config"]]), entry["RepoTags"], [found[name] for name in entry["Layers"]]
+        files = {member.name: tar.extractfile(member).read() for member in tar if member.isreg()}  # type: ignore[union-attr]
+    (entry,) = json.loads(files["manifest.json"])
+    return digest(files[entry["Config"]]), entry["RepoTags"], [files[name] for name in entry["Layers"]]

@@ -24,16 +24,16 @@ def modules(root: Path = ROOT) -> Iterator[tuple[str, Path]]:
 
 def imports(name: str, path: Path) -> set[str]:
     """Modules of ours that a module imports, relative ones resolved."""
-    found: set[str] = set()
+    names: set[str] = set()
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = package.rsplit(".", node.level - 1)[0] if node.level else ""
             module = ".".join(part for part in (base, node.module) if part)
-            found |= {f"{module}.{alias.name}" for alias in node.names} | {module}
-    return {each for each in found if each.startswith("orchestrator.")}
+            names |= {f"{module}.{alias.name}" for alias in node.names} | {module}
+    return {name for name in names if name.startswith("orchestrator.")}
 
 
 def room(module: str) -> str:
@@ -44,20 +44,20 @@ def room(module: str) -> str:
 def arrows(root: Path = ROOT) -> dict[str, set[str]]:
     """Room → the rooms that it imports."""
     known = {room(name) for name, _ in modules(root) if "." in name}
-    found: dict[str, set[str]] = {each: set() for each in known}
+    rooms: dict[str, set[str]] = {name: set() for name in known}
     for name, path in modules(root):
         if "." in name:
-            found[room(name)] |= {room(each) for each in imports(name, path)} & known - {room(name)}
-    found.pop("__main__", None)
-    return found
+            rooms[room(name)] |= {room(imported) for imported in imports(name, path)} & known - {room(name)}
+    rooms.pop("__main__", None)
+    return rooms
 
 
-def ground(found: dict[str, set[str]], root: Path = ROOT) -> set[str]:
+def ground(rooms: dict[str, set[str]], root: Path = ROOT) -> set[str]:
     """The single modules at the top on which everything may stand: those that import no package."""
     packages = {path.name for path in (root / "orchestrator").iterdir() if (path / "__init__.py").is_file()}
-    single = set(found) - packages
+    single = set(rooms) - packages
     while True:
-        kept = {each for each in single if found[each] <= single}
+        kept = {name for name in single if rooms[name] <= single}
         if kept == single:
             return single
         single = kept
@@ -65,12 +65,12 @@ def ground(found: dict[str, set[str]], root: Path = ROOT) -> set[str]:
 
 def main(root: Path) -> None:
     """Print every arrow between rooms, and how many there are."""
-    found = arrows(root)
-    below = ground(found, root)
-    rooms = sorted(set(found) - below)
-    for each in rooms:
-        print(f"{each:<14} {' '.join(sorted(found[each] - below))}")
-    count = sum(len(found[each] - below) for each in rooms)
+    arrows_of = arrows(root)
+    below = ground(arrows_of, root)
+    rooms = sorted(set(arrows_of) - below)
+    for name in rooms:
+        print(f"{name:<14} {' '.join(sorted(arrows_of[name] - below))}")
+    count = sum(len(arrows_of[name] - below) for name in rooms)
     print(f"{len(rooms)} rooms, {count} arrows; on the ground: {' '.join(sorted(below))}")
 
 

@@ -10,8 +10,8 @@ OLD_LLD = 14
 
 def newest_lld() -> Path | None:
     """The newest ld.lld that Debian's versioned packages brought, if it is newer than the release's own."""
-    found = {int(path.parts[3].removeprefix("llvm-")): path for path in Path("/usr/lib").glob("llvm-*/bin/ld.lld")}
-    return found[max(found)] if found and max(found) > OLD_LLD else None
+    by_version = {int(path.parts[3].removeprefix("llvm-")): path for path in Path("/usr/lib").glob("llvm-*/bin/ld.lld")}
+    return by_version[max(by_version)] if by_version and max(by_version) > OLD_LLD else None
 
 
 def lld_flags() -> tuple[str, str]:

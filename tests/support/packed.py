@@ -78,7 +78,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
     scope="module",
     params=["none", pytest.param("podman", marks=pytest.mark.engine), pytest.param("docker", marks=pytest.mark.engine)],
 )
-def place(request: pytest.FixtureRequest) -> Iterator[str]:
+def rehearsal_engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """What `--engine` is given."""
     if request.param == "none":
         yield "none"

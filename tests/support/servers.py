@@ -86,7 +86,7 @@ class FileServer:
         return self.url + path
 
     def count(self, path: str) -> int:
-        return sum(1 for each in self.seen if each.path == path)
+        return sum(1 for request in self.seen if request.path == path)
 
     def __enter__(self) -> FileServer:
         self._thread.start()

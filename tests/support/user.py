@@ -37,10 +37,10 @@ _USER = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 def _python() -> str:
     """That of the tests may lie where only root gets; another of its version can use its packages."""
     same = f"import sys; exit(sys.version_info[:2] != {sys.version_info[:2]})"
-    for each in (sys.executable, "/usr/bin/python3"):
-        tried = subprocess.run([*_USER, "sh", "-c", f'{each} -c "$0"', same], capture_output=True, check=False)
+    for interpreter in (sys.executable, "/usr/bin/python3"):
+        tried = subprocess.run([*_USER, "sh", "-c", f'{interpreter} -c "$0"', same], capture_output=True, check=False)
         if tried.returncode == 0:
-            return each
+            return interpreter
     raise AssertionError(f"a user who isn't root can run no Python {sys.version_info[:2]}; install python3")
 
 

@@ -42,8 +42,8 @@ def test_who_can_end_a_thread_needs_the_unwinder(
     )
     elsewhere = recipe.but(files={"/opt/libgcc_s.so.1": Path(UNWINDER)})
     assert "unwinder-missing" in codes(verify(elsewhere, "devnet"), Severity.WARNING)
-    found = elsewhere.but(attributes={"environment": {"LD_LIBRARY_PATH": "/opt"}})
-    assert "unwinder-missing" not in codes(verify(found, "devnet"), Severity.WARNING)
+    moved = elsewhere.but(attributes={"environment": {"LD_LIBRARY_PATH": "/opt"}})
+    assert "unwinder-missing" not in codes(verify(moved, "devnet"), Severity.WARNING)
 
 
 def test_only_an_import_counts(verify: Verify, good: Recipe, compile_c: Compile) -> None:

@@ -62,7 +62,7 @@ def test_a_good_image_holds(verify: Verify, good: Recipe) -> None:
 
 def test_what_lld_linked_holds_when_it_is_linked_as_advised(verify: Verify, good: Recipe, compile_c: Compile) -> None:
     refused = verify(linked_by_lld(good, compile_c))
-    (finding,) = [each for each in refused.findings if each.code == "elf-page-shared"]
+    (finding,) = [finding for finding in refused.findings if finding.code == "elf-page-shared"]
     assert finding.message.startswith("/prog: its segments at 0x")
     assert "Nanos 0.1.51 zeroes it behind the first one's end: the second loses" in finding.message
     for advice in ("-Clinker-features=-lld", "-fuse-ld=bfd", "static_map_program"):
@@ -362,7 +362,7 @@ def test_stand_ins_are_listed_never_silently(verify: Verify, good: Recipe) -> No
     files = {f"{LIBRARIES}/libcuda.so.1": b"\x7fELF" + mark + b" libcuda 580\0rest", "/late": late, "/bare": mark}
     result = verify(good.but(files=files), "devnet")
     assert result.ok
-    assert {each.path: each.text for each in result.stand_ins} == {
+    assert {stand_in.path: stand_in.text for stand_in in result.stand_ins} == {
         "/bare": "", "/late": "cut by a chunk", f"{LIBRARIES}/libcuda.so.1": "libcuda 580",
     }  # fmt: skip
     assert sum(f.code == "stand-in" for f in result.findings) == 3
@@ -374,7 +374,7 @@ def test_a_stand_in_klib_or_kernel_need_not_be_elf(verify: Verify, good: Recipe)
     recipe = good.but(files=files, attributes={"klibs": "bootfs"}, klibs={"gpu_nvidia": mark})
     result = verify(recipe, "devnet")
     assert result.ok and result.bootable
-    assert "boot:/klib/gpu_nvidia" in {each.path for each in result.stand_ins}
+    assert "boot:/klib/gpu_nvidia" in {stand_in.path for stand_in in result.stand_ins}
     result = verify(replace(recipe, kernel=mark), "devnet")
     assert result.ok and not result.bootable
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from orchestrator import files as files_of_ours
 from orchestrator.documents import Document, DocumentError, Many, parse_document, read_document
 from orchestrator.errors import UsageError
-from orchestrator.run.node.task import Result, Task
+from orchestrator.run.node.task import ProgramResult, Task
 
 TASK: Final = "task.json"
 RESULT: Final = "task_result.json"
@@ -20,7 +20,7 @@ _MOST_RESULT: Final = 256 << 20
 """Bytes: each of its data's is up to four in JSON."""
 
 
-class _Done(Document):
+class _ShimResult(Document):
     """What the program did, as the shim writes it; it also has the task's id."""
 
     data: Many[Annotated[int, Field(ge=0, le=255)]]
@@ -30,7 +30,7 @@ class _Done(Document):
 class _Answer(Document):
     """task_result.json, as the shim writes it: Ok or Err."""
 
-    done: _Done | None = Field(default=None, alias="Ok")
+    done: _ShimResult | None = Field(default=None, alias="Ok")
     error: Any = Field(default=None, alias="Err")
 
 
@@ -69,19 +69,19 @@ def prepare(workspace: Path, task: Task | None, files: tuple[Path, ...], *, loca
         files_of_ours.write_text(workspace / TASK, json.dumps(task.to_dict()))
 
 
-def read_result(workspace: Path) -> Result:
+def read_result(workspace: Path) -> ProgramResult:
     """The result in the workspace; none, or one that isn't well-formed, is an error of the program's."""
     try:
         # The program made it: a link may lead to the host's files, and a pipe would be waited for.
         answer = read_document(workspace / RESULT, _Answer, newer=True, limit=_MOST_RESULT, links=False)
     except OSError:
-        return Result(error="the program wrote no result")
+        return ProgramResult(error="the program wrote no result")
     except DocumentError as error:
         field = error.problems[0].field
         said = "is not of the shim's form: " if field else ""
-        return Result(error=f"the program's result {said}{error}")
+        return ProgramResult(error=f"the program's result {said}{error}")
     if "error" in answer.model_fields_set:
-        return Result(error=str(answer.error))
+        return ProgramResult(error=str(answer.error))
     if answer.done is None:
-        return Result(error="the program's result is not of the shim's form: it has neither Ok nor Err")
-    return Result(data=bytes(answer.done.data), files=answer.done.files)
+        return ProgramResult(error="the program's result is not of the shim's form: it has neither Ok nor Err")
+    return ProgramResult(data=bytes(answer.done.data), files=answer.done.files)

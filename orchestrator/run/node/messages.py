@@ -65,5 +65,5 @@ def read_submission(data: bytes) -> Submission:
 def _submission(request: TaskResultRequest) -> Submission:
     if request.WhichOneof("result") == "error":
         return Submission(tx_hash=request.tx_hash, error=request.error)
-    files = tuple(SentFile(path=each.path, checksum=each.checksum) for each in request.task.files)
+    files = tuple(SentFile(path=file.path, checksum=file.checksum) for file in request.task.files)
     return Submission(tx_hash=request.tx_hash, data=request.task.data, files=files)

@@ -24,7 +24,7 @@ class Task(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class ProgramResult:
     """What the program answered: its data and files (guest paths), or its error."""
 
     data: bytes = b""

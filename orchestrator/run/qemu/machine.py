@@ -28,7 +28,7 @@ _KERNEL_CODES = {0x7D: "the kernel waits for gdb", 0x7E: "the kernel faulted", 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class QemuMachine:
     """What to boot. `memory` is MiB, `timeout` seconds; `workspace` is shared as /workspace (9p
     tag 0); `vsock` is the guest's CID, None for no vsock device."""
 
@@ -52,7 +52,7 @@ def check_bootable(image: Path) -> None:
         )
 
 
-def command(qemu: str, machine: Machine, accel: Accelerator) -> list[str]:
+def command(qemu: str, machine: QemuMachine, accel: Accelerator) -> list[str]:
     """QEMU's arguments. UsageError where a path can't be passed on."""
     arguments = [
         *(qemu, "-machine", "q35", "-accel", accel.name, "-cpu", accel.cpu, "-nodefaults", "-vga", "none"),
@@ -70,7 +70,7 @@ def command(qemu: str, machine: Machine, accel: Accelerator) -> list[str]:
     return arguments
 
 
-def boot(machine: Machine, output: Callable[[bytes], None]) -> Outcome:
+def boot(machine: QemuMachine, output: Callable[[bytes], None]) -> Outcome:
     """Boot and wait; `output` gets the serial log as it comes. EngineError: no QEMU, or KVM asked for in vain.
     VerificationError: no image, or one without boot code."""
     qemu = process.which("qemu-system-x86_64")
@@ -96,7 +96,7 @@ def boot(machine: Machine, output: Callable[[bytes], None]) -> Outcome:
     if outcome.status == 1 and b"qemu-system-x86_64: " in log:
         outcome = _failed("QEMU itself failed; its message is in the log", status=1)
     took = time.monotonic() - started
-    return replace(outcome, seconds=took, place=accel.name, output={"serial": bytes(log)})
+    return replace(outcome, seconds=took, ran_on=accel.name, output={"serial": bytes(log)})
 
 
 def explain(status: int | None, timeout: float) -> Outcome:

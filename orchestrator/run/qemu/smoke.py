@@ -10,8 +10,8 @@ from orchestrator.digest import file_blake3
 from orchestrator.errors import UsageError
 from orchestrator.files import write_text
 from orchestrator.image.stub import MESSAGE
-from orchestrator.receipt.document import SmokeRecord, receipt_text
 from orchestrator.receipt.read import read_receipt, receipt_path
+from orchestrator.receipt.receipt import SmokeRecord, receipt_text
 from orchestrator.run.outcome import Outcome
 
 
@@ -43,7 +43,7 @@ def record(image: Path, verdict: Outcome) -> str:
         {
             "passed": verdict.ok,
             "reason": verdict.reason,
-            "accel": verdict.place,
+            "accel": verdict.ran_on,
             "seconds": round(verdict.seconds, 1),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from orchestrator.files import make_directory
 from orchestrator.run.node.files import prepare, read_result, read_task
-from orchestrator.run.node.standin import NodeStandIn
+from orchestrator.run.node.local_node import LocalNode
 from orchestrator.run.node.task import WORKSPACE
 from orchestrator.run.outcome import Outcome
-from orchestrator.run.qemu.machine import Machine, boot
+from orchestrator.run.qemu.machine import QemuMachine, boot
 from orchestrator.run.qemu.vsock import can_serve, node_for_guest
 
 
@@ -26,7 +26,7 @@ class Work:
     files: tuple[Path, ...] = ()
 
 
-def boot_with_task(machine: Machine, work: Work, output: Callable[[bytes], None]) -> Outcome:
+def boot_with_task(machine: QemuMachine, work: Work, output: Callable[[bytes], None]) -> Outcome:
     """Boot; the outcome has no result without a task. A machine without a workspace gets a temporary one.
 
     Errors: UsageError for the task and its files; EngineError as of `boot`, and for a node's task where the host has
@@ -38,7 +38,7 @@ def boot_with_task(machine: Machine, work: Work, output: Callable[[bytes], None]
         make_directory(folder)
         task = read_task(work.task, work.files, WORKSPACE) if work.task is not None else None
         prepare(folder, task, work.files, local=work.local)
-        node, vsock = NodeStandIn(task=task, workspace=folder), None
+        node, vsock = LocalNode(task=task, workspace=folder), None
         if not work.local and (task is not None or can_serve()):
             vsock = stack.enter_context(node_for_guest(node))
         outcome = boot(replace(machine, workspace=folder, vsock=vsock), output)

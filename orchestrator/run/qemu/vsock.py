@@ -12,8 +12,8 @@ from typing import Final
 
 from orchestrator.errors import EngineError
 from orchestrator.rpc import join_sockets, socket_directory
+from orchestrator.run.node.local_node import LocalNode, serving
 from orchestrator.run.node.messages import PORT
-from orchestrator.run.node.standin import NodeStandIn, serving
 
 DEVICE: Final = Path("/dev/vhost-vsock")
 
@@ -24,7 +24,7 @@ def can_serve() -> bool:
 
 
 @contextmanager
-def node_for_guest(node: NodeStandIn) -> Iterator[int]:
+def node_for_guest(node: LocalNode) -> Iterator[int]:
     """Serve `node` to a guest; gives the CID that the guest is to have.
 
     EngineError when this machine has no vhost-vsock, or something else serves the node's port.
@@ -79,5 +79,5 @@ def forwarding(listener: socket.socket, path: Path, guest: int | None = None) ->
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         thread.join(5)
-        for each in open_:
-            each.close()
+        for connection in open_:
+            connection.close()

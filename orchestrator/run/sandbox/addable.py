@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from orchestrator.run.sandbox.lookup import WORK_DIRECTORY, Look
+from orchestrator.run.sandbox.lookup import WORK_DIRECTORY, Lookup
 from orchestrator.run.sandbox.trace import Missing
 
 _OF_THE_KERNEL: Final = ("/proc", "/sys", "/dev")
@@ -20,7 +20,7 @@ class Choice:
     left: Mapping[str, tuple[str, ...]]
 
 
-def choose(missing: Missing, nearby: Look, closer: Callable[[], Look], *, succeeded: bool) -> Choice:
+def choose(missing: Missing, nearby: Lookup, closer: Callable[[], Lookup], *, succeeded: bool) -> Choice:
     """Sort out what a rehearsal found missing. `closer` is asked for only where `nearby` finds nothing."""
     left: dict[str, tuple[str, ...]] = {}
 
@@ -46,7 +46,7 @@ def choose(missing: Missing, nearby: Look, closer: Callable[[], Look], *, succee
 
 def _never(path: str) -> str:
     """Why no build could give the image this path; "" for one that a file may have."""
-    if path in _OF_THE_KERNEL or path.startswith(tuple(f"{each}/" for each in _OF_THE_KERNEL)):
+    if path in _OF_THE_KERNEL or path.startswith(tuple(f"{folder}/" for folder in _OF_THE_KERNEL)):
         return "made by the guest's kernel, not stored in any image"
     if path == WORK_DIRECTORY or path.startswith(f"{WORK_DIRECTORY}/"):
         return f"a path of the build: in the image, what is in {WORK_DIRECTORY} lies under /"

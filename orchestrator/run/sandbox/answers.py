@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from orchestrator.run.sandbox.findings import Findings
+from orchestrator.run.sandbox.findings import ViolationCounter
 from orchestrator.run.sandbox.notify import Call, Listener, Memory
-from orchestrator.run.sandbox.outcome import Machine
+from orchestrator.run.sandbox.outcome import GuestMachine
 
 _CLOCK_STEP: Final = 0.02
 """File times are as coarse as the kernel's tick (10 ms at most)."""
@@ -60,8 +60,8 @@ class Process:
     """The program's process: what we know of it and its memory. `pid` is None until the launcher becomes it, at
     `began` (seconds since the epoch)."""
 
-    machine: Machine
-    findings: Findings
+    machine: GuestMachine
+    findings: ViolationCounter
     pid: int | None = None
     began: float = 0.0
     _memory: Memory | None = None

@@ -64,7 +64,9 @@ def filter_program(guest: Guest, asked: Iterable[str], *, in_container: bool) ->
         *(_Instruction(*line) for line in forbidden.refusals()),
         *_tree(_segments(blocks)),
     ]
-    return b"".join(struct.pack("<HBBI", each.code, each.yes, each.no, each.k) for each in code)
+    return b"".join(
+        struct.pack("<HBBI", instruction.code, instruction.yes, instruction.no, instruction.k) for instruction in code
+    )
 
 
 def _blocks(guest: Guest, asked: frozenset[str], numbers: Mapping[str, int]) -> dict[str, _Block]:
@@ -104,7 +106,7 @@ def _load(argument: int) -> _Instruction:
 
 
 def _any_of(values: Sequence[int], action: int) -> _Block:
-    return tuple(each for value in values for each in (_Instruction(_JEQ, value, 0, 1), *_return(action)))
+    return tuple(instruction for value in values for instruction in (_Instruction(_JEQ, value, 0, 1), *_return(action)))
 
 
 def _when_equal(argument: int, mask: int, value: int) -> _Block:

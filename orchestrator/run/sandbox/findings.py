@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from orchestrator.run.outcome import Severity, Violation
-from orchestrator.run.sandbox.notify import Call, place_of
+from orchestrator.run.sandbox.notify import Call, code_location
 
 _SHOWN: Final = 4
 
@@ -27,7 +27,7 @@ class _Key:
 
 
 @dataclass
-class Findings:
+class ViolationCounter:
     """Collects. `done` says what the program did, with `{}` for the subject: a path, an address."""
 
     _kinds: dict[_Key, _Kind] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Findings:
         key = _Key(code, severity, done, why)
         kind = self._kinds.get(key)
         if kind is None:
-            kind = self._kinds[key] = _Kind(place_of(call.pid, call.address))
+            kind = self._kinds[key] = _Kind(code_location(call.pid, call.address))
         kind.count += 1
         if subject:
             kind.subjects.setdefault(subject)
@@ -47,8 +47,8 @@ class Findings:
     @property
     def violations(self) -> tuple[Violation, ...]:
         """One for each kind, in the order of their first; what stops the guest comes first of all."""
-        found = [_violation(key, kind) for key, kind in self._kinds.items()]
-        return tuple(sorted(found, key=lambda violation: violation.severity != "error"))
+        violations = [_violation(key, kind) for key, kind in self._kinds.items()]
+        return tuple(sorted(violations, key=lambda violation: violation.severity != "error"))
 
 
 def _violation(key: _Key, kind: _Kind) -> Violation:

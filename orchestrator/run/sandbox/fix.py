@@ -23,12 +23,12 @@ def fix_project(path: Path, missing: Missing) -> tuple[str, ...]:
     """
     text = _read(path)
     changed, added = text, []
-    for key, values in (("extra", missing.libraries), ("files", [each.lstrip("/") for each in missing.files])):
+    for key, values in (("extra", missing.libraries), ("files", [file.lstrip("/") for file in missing.files])):
         has = [node.value for node in _items(_value(_value(_root(path, changed), "stage"), key))]
-        new = [each for each in dict.fromkeys(values) if each not in has]
+        new = [name for name in dict.fromkeys(values) if name not in has]
         if new:
             changed = _Edit(path=path, text=changed, key=key, new=new).made()
-            added += [f"stage.{key}: {each}" for each in new]
+            added += [f"stage.{key}: {name}" for name in new]
     if added:
         # A link stays one, and what it leads to keeps its mode.
         target = path.resolve()
@@ -149,7 +149,7 @@ class _Edit:
         return f"{self.text[: first.index]}{line}{self._newline}{' ' * first.column}{self.text[first.index :]}"
 
     def _with_items(self, items: yaml.SequenceNode) -> str:
-        words = [yaml_word(each) for each in self.new]
+        words = [yaml_word(name) for name in self.new]
         if items.flow_style:
             at = items.value[-1].end_mark.index if items.value else items.start_mark.index + 1
             return self.text[:at] + (", " if items.value else "") + ", ".join(words) + self.text[at:]

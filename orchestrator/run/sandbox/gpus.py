@@ -14,13 +14,13 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from orchestrator.errors import EngineError
-from orchestrator.files import Tree
+from orchestrator.files import GuardedTree
 from orchestrator.run.sandbox.tree import resolve
 
 _DEVICES: Final = Path("/dev")
 _FOLDERS: Final = tuple(
-    Path(each)
-    for each in (
+    Path(folder)
+    for folder in (
         "/usr/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu/nvidia/current", "/usr/lib64", "/usr/lib",
         "/usr/local/nvidia/lib64", "/run/opengl-driver/lib",
     )
@@ -43,7 +43,7 @@ class HostGpus:
 def host_gpus() -> HostGpus:
     """What this machine has. EngineError when that is no NVIDIA GPU, or its driver has no libcuda here."""
     nodes = [*_DEVICES.glob("nvidia*"), *_DEVICES.glob("nvidia-caps/*")]
-    devices = tuple(sorted(str(each) for each in nodes if each.is_char_device()))
+    devices = tuple(sorted(str(node) for node in nodes if node.is_char_device()))
     if not devices:
         raise EngineError(
             f"this machine has no NVIDIA GPU ({_DEVICES}/nvidia* is missing)",
@@ -51,7 +51,9 @@ def host_gpus() -> HostGpus:
         )
     for folder in _FOLDERS:
         if (folder / "libcuda.so.1").is_file():
-            libraries = sorted(each for each in folder.iterdir() if _DRIVER.fullmatch(each.name) and each.is_file())
+            libraries = sorted(
+                library for library in folder.iterdir() if _DRIVER.fullmatch(library.name) and library.is_file()
+            )
             return HostGpus(devices=devices, libraries=tuple(libraries))
     raise EngineError(
         "this machine's driver has no libcuda.so.1 in the usual folders",
@@ -70,7 +72,7 @@ def swap_driver_libraries(tree: Path, libraries: Iterable[Path]) -> tuple[str, .
     # In an image /lib may be a link, and where it leads, within its tree, is the image's affair.
     target = PurePosixPath(resolve(tree, _GUEST_FOLDER).relative_to(tree))
     names = []
-    with Tree(tree) as inside:
+    with GuardedTree(tree) as inside:
         for library in libraries:
             with inside.file(target / library.name, 0o755) as sink, library.open("rb") as source:
                 shutil.copyfileobj(source, sink, 1024 * 1024)

@@ -1,7 +1,7 @@
 """A rehearsal's place without a container engine: namespaces around the image's file tree. Run as a script.
 
 Standard library only, and nothing of ours: it is started by its path with `python -I -S`, to be quick. Its one
-argument is JSON, see `Asked`. What stops it goes to stderr as one line.
+argument is JSON, see `JailSettings`. What stops it goes to stderr as one line.
 
 The program is nobody on this machine. Started by a user, the user namespace comes first, and it all happens in there.
 Started by root, the places are made with root's power, and the user namespace, whose only user is an id that nobody
@@ -42,7 +42,7 @@ _HIDDEN_FOLDERS = ("acpi", "asound", "bus", "driver", "fs", "irq", "scsi")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Asked(NamedTuple):
+class JailSettings(NamedTuple):
     """Host paths of the image's tree, the workspace, and the launcher's folder, and where the program sees the last
     two; device nodes; the host name; the supervisor's socket; the id to become (-1: we are a user, and stay it)."""
 
@@ -78,18 +78,18 @@ class _Tree:
 
     def open(self, path: str) -> int:
         """A descriptor for a path of the tree, through what is mounted there. OSError: a link is on the way."""
-        found = os.dup(self.descriptor)
+        descriptor = os.dup(self.descriptor)
         for name in path.split("/"):
             if name == "..":
                 raise OSError(errno.ELOOP, f"{path} leads out of the image")
             if name in ("", "."):
                 continue
-            below = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=found)
-            os.close(found)
-            found = below
-            if stat.S_ISLNK(os.fstat(found).st_mode):
+            below = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+            if stat.S_ISLNK(os.fstat(descriptor).st_mode):
                 raise OSError(errno.ELOOP, f"{path} of the image leads through a link")
-        return found
+        return descriptor
 
     def mount(self, source: str, path: str, kind: str = "", flags: int = 0, options: str = "") -> None:
         """Mount on a path of the tree. A bind takes the mounts below its source along, under the same flags."""
@@ -121,13 +121,13 @@ class _Tree:
         os.chdir("/")
 
 
-def _furnish(tree: _Tree, asked: Asked) -> None:
+def _furnish(tree: _Tree, asked: JailSettings) -> None:
     quiet = _NOSUID | _NOEXEC
     tree.mount("tmpfs", "/dev", "tmpfs", quiet, "size=64k,mode=755")
     dev = tree.open("/dev")
     for device in asked.devices:
         *folders, name = device.split("/")[2:]
-        below = f"/proc/self/fd/{dev}/" + "".join(f"{each}/" for each in folders)
+        below = f"/proc/self/fd/{dev}/" + "".join(f"{folder}/" for folder in folders)
         Path(below).mkdir(parents=True, exist_ok=True)
         os.close(os.open(below + name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
         tree.mount(device, device, flags=quiet)
@@ -208,7 +208,7 @@ def _raise_loopback() -> None:
     os.close(descriptor)
 
 
-def _start(asked: Asked, asking: int, answer: int) -> None:
+def _start(asked: JailSettings, asking: int, answer: int) -> None:
     """The first process of the new PID namespace: makes the place, and becomes the launcher."""
     _libc.prctl(_PDEATHSIG, signal.SIGKILL)
     _check(_libc.unshare(_NEWNS), "unshare (mounts)")
@@ -231,7 +231,7 @@ def _start(asked: Asked, asking: int, answer: int) -> None:
         raise OSError(error.errno, f"start the launcher: {error.strerror}") from error
 
 
-def _main(asked: Asked) -> int:
+def _main(asked: JailSettings) -> int:
     _libc.prctl(_PDEATHSIG, signal.SIGKILL)  # whoever kills the supervisor ends the program with it
     if asked.socket != _SOCKET:
         os.dup2(asked.socket, _SOCKET)  # first, while the number is free
@@ -265,7 +265,7 @@ def _main(asked: Asked) -> int:
 
 if __name__ == "__main__":
     try:
-        _status = _main(Asked(*json.loads(sys.argv[1])))
+        _status = _main(JailSettings(*json.loads(sys.argv[1])))
     except OSError as _error:
         sys.stderr.write(f"{_error.strerror}\n")
         _status = 1

@@ -47,7 +47,7 @@ STEPS: Final = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Started:
+class LaunchSettings:
     """What the launcher becomes: `path` with exactly these `arguments` (argv[0] first) and `environment`, in `cwd`,
     under a filter (classic BPF, 8 bytes an instruction) and `limits` (RLIMIT_… to the most)."""
 
@@ -59,7 +59,7 @@ class Started:
     limits: Mapping[int, int]
 
 
-def launcher(started: Started) -> bytes:
+def launcher(started: LaunchSettings) -> bytes:
     """An executable for x86-64 that drops every capability and becomes the program."""
     start = _BASE + len(CODE) + _PARAMETERS
     variables = [name + b"=" + value for name, value in started.environment.items()]
@@ -70,14 +70,14 @@ def launcher(started: Started) -> bytes:
     pointers = 8 * (len(started.arguments) + len(variables) + 2)
     limits_at = start + len(started.filter_program)
     argv_at = limits_at + len(limits)
-    address, places = argv_at + pointers, []
+    address, addresses = argv_at + pointers, []
     for text in texts:
-        places.append(address)
+        addresses.append(address)
         address += len(text) + 1
-    argv = [*places[2 : 2 + len(started.arguments)], 0]
-    envp = [*places[2 + len(started.arguments) :], 0]
+    argv = [*addresses[2 : 2 + len(started.arguments)], 0]
+    envp = [*addresses[2 + len(started.arguments) :], 0]
     count = len(started.filter_program) // 8
-    header = struct.pack("<7Q", count, start, places[0], argv_at, argv_at + 8 * len(argv), places[1], limits_at)
+    header = struct.pack("<7Q", count, start, addresses[0], argv_at, argv_at + 8 * len(argv), addresses[1], limits_at)
     tail = header + started.filter_program + limits + struct.pack(f"<{len(argv) + len(envp)}Q", *argv, *envp)
     tail += b"".join(text + b"\0" for text in texts)
     size = len(CODE) + len(tail)

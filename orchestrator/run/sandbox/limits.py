@@ -136,11 +136,11 @@ def memory_use(pid: int) -> MemoryUse | None:
     except OSError:
         return None
     rows = (line.partition(":") for line in lines)
-    found = {name: int(rest.split()[0]) for name, _, rest in rows if name in (*_USE, "HugetlbPages")}
-    if not found.keys() >= set(_USE):
+    fields = {name: int(rest.split()[0]) for name, _, rest in rows if name in (*_USE, "HugetlbPages")}
+    if not fields.keys() >= set(_USE):
         return None
-    shared = (found["RssShmem"] + found.get("HugetlbPages", 0)) * 1024
-    return MemoryUse(found["RssAnon"] * 1024 + shared, found["VmHWM"] * 1024, shared, found["Threads"])
+    shared = (fields["RssShmem"] + fields.get("HugetlbPages", 0)) * 1024
+    return MemoryUse(fields["RssAnon"] * 1024 + shared, fields["VmHWM"] * 1024, shared, fields["Threads"])
 
 
 def disk_limit(asked: int | None, free: int) -> int:
@@ -165,8 +165,8 @@ def resource_limits(*, disk: int, threads: int, own_count: bool) -> dict[int, in
 
 def counts_by_namespace() -> bool:
     """Whether the kernel counts a user's processes for each user namespace apart (Linux 5.14)."""
-    found = [int(each) for each in re.findall(r"\d+", os.uname().release)[:2]]
-    return found >= [5, 14]
+    release = [int(number) for number in re.findall(r"\d+", os.uname().release)[:2]]
+    return release >= [5, 14]
 
 
 def bind_to_processors(pid: int, count: int) -> None:

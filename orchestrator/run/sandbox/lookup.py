@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from orchestrator.archive import ArchiveError, Limits, Meter, Tar, errors, read_tar
+from orchestrator.archive import ArchiveError, Meter, Tar, UnpackLimits, read_tar, translate_errors
 from orchestrator.elf.ld_cache import read_ld_cache
 from orchestrator.errors import BuildStepError
 
@@ -24,7 +24,7 @@ _LINKS: Final = 8
 _DIRECTORY: Final = "a directory: name it in the manifest's Dirs"
 
 
-class Look(Protocol):
+class Lookup(Protocol):
     """Where the program was built, as far as it can be seen. Each answers "" for what the next build will find."""
 
     def why_no_file(self, path: str) -> str:
@@ -37,7 +37,7 @@ class Look(Protocol):
 
 
 @dataclass(frozen=True)
-class ContextLook:
+class ContextLookup:
     """The build's context, for where no engine can be asked.
 
     `left_out_by` says of a path which ignore file leaves it out.
@@ -65,7 +65,7 @@ class ContextLook:
 
 
 @dataclass(frozen=True)
-class ContainerLook:
+class ContainerLookup:
     """A finished stage, asked by archives of its files: nothing in it is run.
 
     `open_archive` gives a tar stream of a path, or BuildStepError; in `directories` staging looks for libraries
@@ -89,7 +89,7 @@ class ContainerLook:
     def why_no_library(self, name: str) -> str:
         """As stage-tree.sh finds it: in its search directories, or where the loader's configuration says."""
         searched = self.directories if self._cached else (*self.directories, *_MUSL_DIRECTORIES)
-        if name in self._cached or any(self._kind(f"{each}/{name}") == "file" for each in searched):
+        if name in self._cached or any(self._kind(f"{folder}/{name}") == "file" for folder in searched):
             return ""
         return "not in the build; add its package to build.packages, then it"
 
@@ -105,7 +105,11 @@ class ContainerLook:
 
     @contextmanager
     def _archive(self, path: str) -> Iterator[Tar]:
-        with self.open_archive(path) as stream, errors(), read_tar(Meter(stream=stream, limits=Limits())) as archive:
+        with (
+            self.open_archive(path) as stream,
+            translate_errors(),
+            read_tar(Meter(stream=stream, limits=UnpackLimits())) as archive,
+        ):
             yield archive
 
     def _kind(self, path: str) -> str:

@@ -151,7 +151,7 @@ def descriptor_of(pid: int, number: int) -> int:
         os.close(process)
 
 
-def place_of(pid: int, address: int) -> str:
+def code_location(pid: int, address: int) -> str:
     """The file that code at `address` is from, and its offset there: `/lib/libc.so.6+0x1234`; "" if unknown."""
     try:
         lines = Path(f"/proc/{pid}/maps").read_text(errors="surrogateescape").splitlines()
@@ -159,7 +159,7 @@ def place_of(pid: int, address: int) -> str:
         return ""
     for line in lines:
         span, _, offset, _, _, *name = line.split(None, 5)
-        first, last = (int(each, 16) for each in span.split("-"))
+        first, last = (int(number, 16) for number in span.split("-"))
         if first <= address < last and name:
             return f"{name[0]}+{address - first + int(offset, 16):#x}"
     return ""

@@ -18,7 +18,7 @@ OutputSink = Callable[[str, bytes], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class SandboxLimits:
     """The guest's: memory in MiB, processors, seconds until it counts as hanging. And this machine's: MiB that the
     program may add to its workspace, and threads."""
 
@@ -41,7 +41,7 @@ class Program:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class GuestMachine:
     """The guest as a program sees it: its kernel's table, the kernel's own version, and what the image says.
 
     `shares` are the image's `mounts` (%N → where), `uname` what its attribute of that name replaces.
@@ -50,7 +50,7 @@ class Machine:
     guest: Guest
     version: str
     program: Program
-    limits: Limits
+    limits: SandboxLimits
     hostname: str = ""
     uname: Mapping[str, str] = field(default_factory=dict)
     shares: Mapping[str, str] = field(default_factory=dict)
@@ -67,14 +67,14 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opened:
+class OpenedPath:
     """A path that the program opened for reading, with the number of times."""
 
     path: str
     count: int = 1
 
 
-def ended(status: int, end: End, took: float, limits: Limits) -> Outcome:
+def outcome_of_status(status: int, end: End, took: float, limits: SandboxLimits) -> Outcome:
     """How a program ended, by its status as wait(2) gives it; what it did meanwhile is for the caller to add."""
     exit_code = None if status & 0x7F else status >> 8 & 0xFF
     name = _signal(status & 0x7F)
@@ -98,7 +98,7 @@ def _signal(number: int) -> str | None:
         return f"signal {number}"
 
 
-def _words(end: End, exit_code: int | None, name: str | None, took: float, limits: Limits) -> str:
+def _words(end: End, exit_code: int | None, name: str | None, took: float, limits: SandboxLimits) -> str:
     if end == "timeout":
         return f"the program did not end within {limits.timeout:g} s and was stopped"
     if end == "memory":

@@ -24,22 +24,22 @@ def program_id() -> int | None:
         return None
     wanted = _UNUSED + os.getpid()
     users, groups = _mapped("uid_map"), _mapped("gid_map")
-    if any(wanted in each for each in users) and any(wanted in each for each in groups):
+    if any(wanted in ids for ids in users) and any(wanted in ids for ids in groups):
         return wanted
-    last = min(max((each[-1] for each in ranges), default=0) for ranges in (users, groups))
+    last = min(max((ids[-1] for ids in ranges), default=0) for ranges in (users, groups))
     return last or None
 
 
 def _mapped(name: str) -> list[range]:
     with suppress(OSError, ValueError):
         lines = Path(f"/proc/self/{name}").read_text().splitlines()
-        rows = [[int(each) for each in line.split()] for line in lines]
+        rows = [[int(number) for number in line.split()] for line in lines]
         return [range(first, first + count) for first, _, count in rows]
     return []
 
 
 @contextmanager
-def lent(folder: Path, user: int | None, *, back: bool) -> Iterator[None]:
+def lend_folder(folder: Path, user: int | None, *, back: bool) -> Iterator[None]:
     """`folder` and all in it belong to `user` for a while (None: nothing is changed). No link is followed.
 
     With `back` all have their owners again at the end; what is new is the folder's owner's, and never set-id.
@@ -63,11 +63,11 @@ def lent(folder: Path, user: int | None, *, back: bool) -> Iterator[None]:
 def _lend(folder: Path, user: int, before: dict[tuple[int, int], tuple[int, int]]) -> None:
     top = folder.stat()
     before[top.st_dev, top.st_ino] = (top.st_uid, top.st_gid)
-    for name, descriptor, found in _entries(folder):
+    for name, descriptor, status in _entries(folder):
         # Several names, and not the folder's owner's: one of them may be of a file elsewhere.
-        if found.st_nlink > 1 and stat.S_ISREG(found.st_mode) and found.st_uid != top.st_uid:
+        if status.st_nlink > 1 and stat.S_ISREG(status.st_mode) and status.st_uid != top.st_uid:
             continue
-        before[found.st_dev, found.st_ino] = (found.st_uid, found.st_gid)
+        before[status.st_dev, status.st_ino] = (status.st_uid, status.st_gid)
         os.chown(name, user, user, dir_fd=descriptor, follow_symlinks=False)
     os.chown(folder, user, user)
 
@@ -76,8 +76,8 @@ def _give_back(folder: Path, before: dict[tuple[int, int], tuple[int, int]]) -> 
     top = folder.stat()
     owner = before.get((top.st_dev, top.st_ino), (top.st_uid, top.st_gid))
     os.chown(folder, *owner)
-    for name, descriptor, found in _entries(folder):
-        whose = before.get((found.st_dev, found.st_ino), owner)
+    for name, descriptor, status in _entries(folder):
+        whose = before.get((status.st_dev, status.st_ino), owner)
         with suppress(OSError):
             os.chown(name, *whose, dir_fd=descriptor, follow_symlinks=False)  # takes set-id away, too
 

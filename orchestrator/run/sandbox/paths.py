@@ -28,7 +28,7 @@ _STAT: Final = struct.Struct("<3Q4IQ3q6q24x")
 
 
 @dataclass
-class Paths:
+class PathCalls:
     """Answers by call name. `opened` counts the paths that were opened for reading, with a trace."""
 
     process: Process
@@ -140,7 +140,9 @@ class Paths:
         size, blocks, block = (status.st_size, status.st_blocks, 4096) if kind == "file" else (0, 0, 0)
         if kind == "file":  # the root's in blocks of 512 bytes, the share's not at all
             blocks = 0 if spot.realm == "share" else -(-size // 512)
-        times = [part for each in (status.st_atime_ns, status.st_mtime_ns, 0) for part in divmod(each, 10**9)]
+        times = [
+            part for nanoseconds in (status.st_atime_ns, status.st_mtime_ns, 0) for part in divmod(nanoseconds, 10**9)
+        ]
         return _STAT.pack(
             status.st_dev, status.st_ino, 0, modes[kind], 0, 0, 0, 0, size, block, blocks, *times
         )  # fmt: skip

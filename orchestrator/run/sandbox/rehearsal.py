@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from orchestrator.elf.closure import GuestLoader
-from orchestrator.elf.nanos import loaded_by_kernel
+from orchestrator.elf.nanos import check_kernel_loading
 from orchestrator.errors import Finding, UsageError
 from orchestrator.events import Emit, Notice, ignore
 from orchestrator.guest.files import make_skeleton
@@ -22,24 +22,24 @@ from orchestrator.guest.model import guest_of
 from orchestrator.image.reader import Image, open_image
 from orchestrator.image.tree import File
 from orchestrator.inspection import extract_tree
-from orchestrator.receipt.document import Receipt
 from orchestrator.receipt.read import guest_limits, read_receipt, takes_task_files
+from orchestrator.receipt.receipt import Receipt
 from orchestrator.rpc import socket_directory
 from orchestrator.run.node.files import prepare, read_result, read_task
-from orchestrator.run.node.standin import NodeStandIn, answers, serving
+from orchestrator.run.node.local_node import LocalNode, answers, serving
 from orchestrator.run.node.task import WORKSPACE
 from orchestrator.run.outcome import Outcome, Violation
-from orchestrator.run.sandbox import places
+from orchestrator.run.sandbox import sandboxes
 from orchestrator.run.sandbox.bpf import filter_program
 from orchestrator.run.sandbox.gpus import HostGpus, host_gpus, swap_driver_libraries
-from orchestrator.run.sandbox.launcher import Started, launcher
+from orchestrator.run.sandbox.launcher import LaunchSettings, launcher
 from orchestrator.run.sandbox.limits import counts_by_namespace, disk_limit, resource_limits
-from orchestrator.run.sandbox.outcome import Limits, Machine, Opened, OutputSink, Program, VsockHandler
-from orchestrator.run.sandbox.owner import lent, program_id
-from orchestrator.run.sandbox.places import Folders
-from orchestrator.run.sandbox.rules import Rules
-from orchestrator.run.sandbox.supervisor import Bounds, CannotBeginError, Place, supervise, too_late
-from orchestrator.run.sandbox.trace import Missing, missing
+from orchestrator.run.sandbox.outcome import GuestMachine, OpenedPath, OutputSink, Program, SandboxLimits, VsockHandler
+from orchestrator.run.sandbox.owner import lend_folder, program_id
+from orchestrator.run.sandbox.rules import GuestRules
+from orchestrator.run.sandbox.sandboxes import Folders
+from orchestrator.run.sandbox.supervisor import Bounds, CannotBeginError, Sandbox, supervise, too_late
+from orchestrator.run.sandbox.trace import Missing, find_missing
 from orchestrator.run.sandbox.tree import hostname, make_mount_points
 from orchestrator.run.sandbox.view import SKELETON, View
 from orchestrator.run.sandbox.vsock import Bridge
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class RehearseOptions:
     """How to rehearse. None: as the image's receipt says. `engine`: auto|none|docker|podman|private|URL.
 
     `workspace`: a directory that is /workspace and stays; None = a temporary one. `timeout`: seconds from the start,
@@ -82,8 +82,8 @@ class Rehearsal:
     which Linux doesn't."""
 
     run: Outcome
-    limits: Limits
-    machine: Machine
+    limits: SandboxLimits
+    machine: GuestMachine
     swapped: tuple[str, ...] = ()
     missing: Missing | None = None
     damaged: tuple[Finding, ...] = ()
@@ -94,7 +94,7 @@ class Rehearsal:
         if not self.run.ok or not self.damaged:
             return self.run
         reason = "the program ran here, but Nanos would not load all of it"
-        damage = [Violation(code=each.code, message=str(each)) for each in self.damaged]
+        damage = [Violation(code=finding.code, message=str(finding)) for finding in self.damaged]
         return replace(self.run, ok=False, reason=reason, violations=(*self.run.violations, *damage))
 
     @property
@@ -110,23 +110,23 @@ class Rehearsal:
     def to_dict(self) -> dict[str, Any]:
         """For --json."""
         run = self.run
-        document = run.to_dict() | {"ok": self.ok, "reason": self.failure or run.reason, "engine": run.place}
+        document = run.to_dict() | {"ok": self.ok, "reason": self.failure or run.reason, "engine": run.ran_on}
         document["peak_memory_from"] = run.counted
-        document["errors"] = [each.message for each in run.errors]
+        document["errors"] = [violation.message for violation in run.errors]
         document |= {name: run.output.get(name, b"").decode(errors="replace") for name in ("stdout", "stderr")}
         document["limits"] = asdict(self.limits)
         document["message"] = run.reason
         document["guest"] = {"nanos": self.machine.version, "table": self.machine.guest.version}
         document["swapped"] = list(self.swapped)
         document["damaged"] = [
-            {"code": each.code, "message": each.message, "remedy": each.remedy} for each in self.damaged
+            {"code": finding.code, "message": finding.message, "remedy": finding.remedy} for finding in self.damaged
         ]
         if self.missing is not None:
             document["missing"] = self.missing.to_dict()
         return document
 
 
-def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
+def rehearse(path: Path, options: RehearseOptions, emit: Emit = ignore) -> Rehearsal:
     """Run the image's program from its own tree. EngineError where no place can be had, UsageError for the rest."""
     deadline = time.monotonic() + options.timeout
     receipt = read_receipt(path)
@@ -148,11 +148,11 @@ def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
         prepare(folders.workspace, task, options.files, local=local)
         gpus = host_gpus() if options.gpus else None
         swapped = swap_driver_libraries(folders.tree, gpus.libraries) if gpus else ()
-        node = NodeStandIn(task=task, workspace=folders.workspace, workspace_at=program.workspace)
+        node = LocalNode(task=task, workspace=folders.workspace, workspace_at=program.workspace)
         bounds = Bounds(limits=limits, workspace=folders.workspace, deadline=deadline, sink=options.sink)
         with (
-            lent(folders.tree, folders.user, back=False),
-            lent(folders.workspace, folders.user, back=options.workspace is not None),
+            lend_folder(folders.tree, folders.user, back=False),
+            lend_folder(folders.workspace, folders.user, back=options.workspace is not None),
             serving(node, node_at) if node_at is not None else nullcontext(),
         ):
             run, opened = _Attempts(folders, machine, bounds, options, gpus).run(emit)
@@ -163,12 +163,12 @@ def rehearse(path: Path, options: Options, emit: Emit = ignore) -> Rehearsal:
             limits=limits,
             machine=machine,
             swapped=swapped,
-            missing=missing(image.rootfs, opened) if options.trace else None,
-            damaged=_damaged(image, program),
+            missing=find_missing(image.rootfs, opened) if options.trace else None,
+            damaged=_find_damage(image, program),
         )
 
 
-def _damaged(image: Image, program: Program) -> tuple[Finding, ...]:
+def _find_damage(image: Image, program: Program) -> tuple[Finding, ...]:
     """What Nanos's own loader would make of the program: Linux's, which ran it here, keeps to its file."""
     rootfs = image.rootfs
 
@@ -177,7 +177,7 @@ def _damaged(image: Image, program: Program) -> tuple[Finding, ...]:
         return cast("BinaryIO", rootfs.open_file(node)) if isinstance(node, File) else None
 
     loader = GuestLoader(open_file, program=program.path, environment=program.environment)
-    return tuple(loaded_by_kernel(loader, rootfs.attributes))
+    return tuple(check_kernel_loading(loader, rootfs.attributes))
 
 
 def program_of(image: Image) -> Program:
@@ -187,25 +187,27 @@ def program_of(image: Image) -> Program:
     if not isinstance(name, str) or not name:
         raise UsageError("the image names no program", remedy="`inspect IMAGE manifest` shows what it holds")
     path = "/" + name.lstrip("/")
-    words = [str(each) for each in arguments] if isinstance(arguments, list) else []
+    words = [str(argument) for argument in arguments] if isinstance(arguments, list) else []
     mounts, cwd = root.get("mounts"), root.get("cwd")
-    places_ = [str(each) for each in mounts.values()] if isinstance(mounts, dict) else []
+    mount_paths = [str(mount) for mount in mounts.values()] if isinstance(mounts, dict) else []
     return Program(
         path=path,
         arguments=tuple(words or [path]),
         environment={str(k): str(v) for k, v in environment.items()} if isinstance(environment, dict) else {},
         cwd=cwd if isinstance(cwd, str) and cwd else "/",
-        workspace=next((each.rstrip("/") for each in places_ if len(each) > 1 and each.startswith("/")), WORKSPACE),
+        workspace=next(
+            (mount.rstrip("/") for mount in mount_paths if len(mount) > 1 and mount.startswith("/")), WORKSPACE
+        ),
     )
 
 
-def _limits(receipt: Receipt | None, options: Options, workspace: Path) -> Limits:
+def _limits(receipt: Receipt | None, options: RehearseOptions, workspace: Path) -> SandboxLimits:
     memory, cpus = guest_limits(receipt, memory=options.memory, cpus=options.cpus)
     disk = disk_limit(options.disk, free_space(workspace))
-    return Limits(memory=memory, cpus=cpus, timeout=options.timeout, disk=disk, threads=options.threads)
+    return SandboxLimits(memory=memory, cpus=cpus, timeout=options.timeout, disk=disk, threads=options.threads)
 
 
-def _folders(temporary: Path, sockets: Path, image: Image, program: Program, options: Options) -> Folders:
+def _folders(temporary: Path, sockets: Path, image: Image, program: Program, options: RehearseOptions) -> Folders:
     folders = Folders(
         tree=temporary / "tree",
         workspace=(options.workspace or temporary / "workspace").absolute(),
@@ -222,7 +224,7 @@ def _folders(temporary: Path, sockets: Path, image: Image, program: Program, opt
     return folders
 
 
-def machine_of(image: Image, program: Program, limits: Limits) -> Machine:
+def machine_of(image: Image, program: Program, limits: SandboxLimits) -> GuestMachine:
     """The guest that an image's program runs in. A version of Nanos without a table has the nearest one's."""
     root = image.rootfs.attributes
     environment, uname, shares = (root.get(name) for name in ("environment", "uname", "mounts"))
@@ -231,7 +233,7 @@ def machine_of(image: Image, program: Program, limits: Limits) -> Machine:
     guest = guest_of(version)
     named = image.rootfs.lookup("/etc/hostname")  # all that uname's nodename comes from, without a network
     text = image.rootfs.read_at(named, 0, 64).decode(errors="replace") if isinstance(named, File) else ""
-    return Machine(
+    return GuestMachine(
         guest=guest,
         version=version or guest.version,
         program=program,
@@ -242,7 +244,7 @@ def machine_of(image: Image, program: Program, limits: Limits) -> Machine:
     )
 
 
-def _lay_out(image: Image, folders: Folders, deadline: float, machine: Machine) -> None:
+def _lay_out(image: Image, folders: Folders, deadline: float, machine: GuestMachine) -> None:
     def on_time() -> None:
         if time.monotonic() > deadline:
             raise too_late(machine.limits.timeout)
@@ -257,12 +259,12 @@ class _Attempts:
     """One rehearsal, in the place that can be had."""
 
     folders: Folders
-    machine: Machine
+    machine: GuestMachine
     bounds: Bounds
-    options: Options
+    options: RehearseOptions
     gpus: HostGpus | None
 
-    def run(self, emit: Emit) -> tuple[Outcome, tuple[Opened, ...]]:
+    def run(self, emit: Emit) -> tuple[Outcome, tuple[OpenedPath, ...]]:
         """How it went, and what the program opened."""
         engine = self.options.engine
         if engine in ("none", "auto"):
@@ -283,18 +285,18 @@ class _Attempts:
             connected.close()
 
     def _attempt(
-        self, where: Callable[[], AbstractContextManager[Place]], name: str, *, own_count: bool
-    ) -> tuple[Outcome, tuple[Opened, ...]]:
+        self, where: Callable[[], AbstractContextManager[Sandbox]], name: str, *, own_count: bool
+    ) -> tuple[Outcome, tuple[OpenedPath, ...]]:
         rules = self._rules()
         instructions = filter_program(self.machine.guest, rules.asked, in_container=name != "none")
         self._write_launcher(instructions, own_count)
         try:
-            with where() as place:
-                return replace(supervise(place, rules, self.bounds), place=name), rules.opened
+            with where() as sandbox:
+                return replace(supervise(sandbox, rules, self.bounds), ran_on=name), rules.opened
         finally:
             rules.close()
 
-    def _rules(self) -> Rules:
+    def _rules(self) -> GuestRules:
         folders, options = self.folders, self.options
         view = View(
             tree=folders.tree,
@@ -304,14 +306,14 @@ class _Attempts:
             beyond=options.gpus,
         )
         bridge = Bridge(options.vsock or (lambda _cid, _port: None))
-        return Rules(machine=self.machine, view=view, bridge=bridge, trace=options.trace)
+        return GuestRules(machine=self.machine, view=view, bridge=bridge, trace=options.trace)
 
     def _write_launcher(self, instructions: bytes, own_count: bool) -> None:
         program, limits = self.machine.program, self.bounds.limits
-        started = Started(
+        started = LaunchSettings(
             filter_program=instructions,
             path=os.fsencode(program.path),
-            arguments=[os.fsencode(each) for each in program.arguments],
+            arguments=[os.fsencode(argument) for argument in program.arguments],
             environment={os.fsencode(k): os.fsencode(v) for k, v in program.environment.items()},
             cwd=os.fsencode(program.cwd),
             limits=resource_limits(disk=limits.disk, threads=limits.threads, own_count=own_count),
@@ -323,14 +325,14 @@ class _Attempts:
     def _counted_apart(self) -> bool:
         return self.folders.user is not None or counts_by_namespace()
 
-    def _outside(self) -> AbstractContextManager[Place]:
+    def _outside(self) -> AbstractContextManager[Sandbox]:
         log = self.folders.tree.parent / "jail.log"
-        return places.namespaces(self.folders, self.bounds.limits, log, devices=self._devices)
+        return sandboxes.open_namespace_sandbox(self.folders, self.bounds.limits, log, devices=self._devices)
 
-    def _inside(self, engine: RunningEngine) -> AbstractContextManager[Place]:
+    def _inside(self, engine: RunningEngine) -> AbstractContextManager[Sandbox]:
         build_id = f"rehearse-{secrets.token_hex(4)}"
         limits = self.bounds.limits
-        return places.container(engine, self.folders, limits, build_id=build_id, devices=self._devices)
+        return sandboxes.open_container_sandbox(engine, self.folders, limits, build_id=build_id, devices=self._devices)
 
     @property
     def _devices(self) -> tuple[str, ...]:

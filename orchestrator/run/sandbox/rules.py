@@ -12,13 +12,13 @@ from orchestrator.guest.model import ArgumentRule
 from orchestrator.run.outcome import Violation
 from orchestrator.run.sandbox.answers import PROCEED, Answer, Process, fails
 from orchestrator.run.sandbox.contents import Contents
-from orchestrator.run.sandbox.findings import Findings
+from orchestrator.run.sandbox.findings import ViolationCounter
 from orchestrator.run.sandbox.limits import memory_use
 from orchestrator.run.sandbox.notify import Call, Listener
-from orchestrator.run.sandbox.outcome import Machine, Opened
-from orchestrator.run.sandbox.paths import Paths
-from orchestrator.run.sandbox.sockets import Sockets, ioctl
-from orchestrator.run.sandbox.values import Values
+from orchestrator.run.sandbox.outcome import GuestMachine, OpenedPath
+from orchestrator.run.sandbox.paths import PathCalls
+from orchestrator.run.sandbox.sockets import SocketCalls, ioctl
+from orchestrator.run.sandbox.values import ValueCalls
 from orchestrator.run.sandbox.view import View
 from orchestrator.run.sandbox.vsock import AF_VSOCK, Bridge
 
@@ -29,20 +29,20 @@ Handler = Callable[[Call], Answer]
 
 
 @dataclass
-class Rules:
+class GuestRules:
     """Answers calls; collects what was done that the guest can't, in order, and with `trace` every path opened.
 
     `process.pid` is known from the program's first call; `peak` is the most bytes
     it held when it ended by itself.
     """
 
-    machine: Machine
+    machine: GuestMachine
     view: View
     bridge: Bridge
     trace: bool = False
     started: Callable[[int], None] = lambda _pid: None
     peak: int | None = None
-    findings: Findings = field(default_factory=Findings)
+    findings: ViolationCounter = field(default_factory=ViolationCounter)
     _looked: bool = False
 
     @property
@@ -56,9 +56,9 @@ class Rules:
         return self.findings.violations
 
     @property
-    def opened(self) -> tuple[Opened, ...]:
+    def opened(self) -> tuple[OpenedPath, ...]:
         """The paths that were opened for reading, in order (only with `trace`)."""
-        return tuple(Opened(path=path, count=count) for path, count in self.paths.opened.items())
+        return tuple(OpenedPath(path=path, count=count) for path, count in self.paths.opened.items())
 
     @property
     def asked(self) -> frozenset[str]:
@@ -71,9 +71,9 @@ class Rules:
         return Process(self.machine, self.findings)
 
     @cached_property
-    def paths(self) -> Paths:
+    def paths(self) -> PathCalls:
         """Answers to calls with paths."""
-        return Paths(self.process, self.view, Contents(self.process, self.view), self.trace)
+        return PathCalls(self.process, self.view, Contents(self.process, self.view), self.trace)
 
     def answer(self, listener: Listener, call: Call) -> None:
         """Answer one call. OSError (ENOENT) when it has gone meanwhile."""
@@ -121,8 +121,8 @@ class Rules:
             **refused,
             **proceed,
             **self.paths.handlers(),
-            **Sockets(self.process, self.view).handlers(),
-            **Values(self.process).handlers(),
+            **SocketCalls(self.process, self.view).handlers(),
+            **ValueCalls(self.process).handlers(),
             **dict.fromkeys(("io_uring_setup", "io_uring_enter", "io_uring_register"), self._io_uring),
             **dict.fromkeys(("clone", "fork", "vfork"), self._clone),
             **dict.fromkeys(("execve", "execveat"), self._execute),

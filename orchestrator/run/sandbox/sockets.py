@@ -26,7 +26,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass
-class Sockets:
+class SocketCalls:
     """Answers by call name; those on bridged vsock sockets never get here."""
 
     process: Process
@@ -42,7 +42,7 @@ class Sockets:
         }
 
     def _socket(self, call: Call) -> Answer:
-        family, kind, protocol = (each & 0xFFFFFFFF for each in call.arguments[:3])
+        family, kind, protocol = (argument & 0xFFFFFFFF for argument in call.arguments[:3])
         kind &= _KIND
         if family == socket.AF_UNIX:
             return PROCEED if kind in _UNIX_KINDS else fails(errno.ESOCKTNOSUPPORT)
@@ -62,10 +62,10 @@ class Sockets:
     def _outside(self, call: Call, at: int, size_at: int, *, connects: bool) -> Answer:
         """An address that isn't this machine's own can't be reached."""
         size = min(call.arguments[size_at] & 0xFFFFFFFF, _LONGEST_ADDRESS)
-        found = _inet(self.process.memory.read(call.arguments[at], size))
-        if found is None:
+        target = _inet(self.process.memory.read(call.arguments[at], size))
+        if target is None:
             return PROCEED
-        address, port = found
+        address, port = target
         if address.is_loopback or address.is_unspecified:
             closed = connects and self._is_stream(call) and not _somebody_listens(call.pid, port)
             return fails(errno.ECONNRESET) if closed else PROCEED

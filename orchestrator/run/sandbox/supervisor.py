@@ -19,8 +19,8 @@ from orchestrator.run.outcome import End, Outcome
 from orchestrator.run.sandbox.launcher import STEPS
 from orchestrator.run.sandbox.limits import MemoryGroup, bind_to_processors, memory_group_of, memory_use
 from orchestrator.run.sandbox.notify import Listener
-from orchestrator.run.sandbox.outcome import Limits, OutputSink, ended
-from orchestrator.run.sandbox.rules import Rules
+from orchestrator.run.sandbox.outcome import OutputSink, SandboxLimits, outcome_of_status
+from orchestrator.run.sandbox.rules import GuestRules
 from orchestrator.run.sandbox.watches import DiskWatch, SharedMemory
 
 START_TIMEOUT: Final = 60.0
@@ -34,7 +34,7 @@ class CannotBeginError(EngineError):
     """The program was not started: the place, or the launcher in it, can't."""
 
 
-class Place(Protocol):
+class Sandbox(Protocol):
     """Somewhere the launcher runs: namespaces of ours or a container."""
 
     def start(self) -> None:
@@ -73,25 +73,25 @@ class Bounds:
     """What a run is held to: the guest's limits, the folder that it may fill, and when (time.monotonic) it ends.
     `sink` is told what the program writes."""
 
-    limits: Limits
+    limits: SandboxLimits
     workspace: Path
     deadline: float
     sink: OutputSink | None = None
 
 
-def supervise(place: Place, rules: Rules, bounds: Bounds) -> Outcome:
+def supervise(sandbox: Sandbox, rules: GuestRules, bounds: Bounds) -> Outcome:
     """Run the program in `place` to its end, or the end of what it may use."""
     limits, sink = bounds.limits, bounds.sink
-    place.start()
+    sandbox.start()
     with ExitStack() as stack:
-        connection = _reached(place, bounds)
-        listener = _listener(connection, place, bounds)
+        connection = _wait_for_launcher(sandbox, bounds)
+        listener = _listener(connection, sandbox, bounds)
         stack.callback(os.close, listener.descriptor)
         watched = _Watched()
 
         def started(pid: int) -> None:
             bind_to_processors(pid, limits.cpus)
-            place.adopt(pid)
+            sandbox.adopt(pid)
             watched.group = memory_group_of(pid)
 
         rules.started = started
@@ -99,7 +99,7 @@ def supervise(place: Place, rules: Rules, bounds: Bounds) -> Outcome:
         for descriptor in pipes.values():
             stack.callback(os.close, descriptor)
         began = time.monotonic()
-        status = _loop(connection, listener, pipes, _Task(rules, bounds, place, watched))
+        status = _loop(connection, listener, pipes, _Task(rules, bounds, sandbox, watched))
         seconds = time.monotonic() - began
         _drain(pipes, watched, sink)
         run = _ended(status, seconds, rules, limits, watched)
@@ -110,9 +110,9 @@ def supervise(place: Place, rules: Rules, bounds: Bounds) -> Outcome:
 
 @dataclass(frozen=True)
 class _Task:
-    rules: Rules
+    rules: GuestRules
     bounds: Bounds
-    place: Place
+    sandbox: Sandbox
     watched: _Watched
     shared: SharedMemory = field(default_factory=SharedMemory)
 
@@ -124,7 +124,7 @@ class _Task:
                 raise ProcessLookupError
             os.kill(self.rules.pid, signal.SIGKILL)
         except (PermissionError, ProcessLookupError):
-            self.place.kill()
+            self.sandbox.kill()
 
     def look(self, disk: DiskWatch) -> None:
         """Memory, threads, disk and time."""
@@ -144,15 +144,15 @@ class _Task:
             self.kill("timeout")
 
 
-def _reached(place: Place, bounds: Bounds) -> socket.socket:
+def _wait_for_launcher(sandbox: Sandbox, bounds: Bounds) -> socket.socket:
     until = min(time.monotonic() + START_TIMEOUT, bounds.deadline)
     while True:
-        if (connection := place.connection()) is not None:
+        if (connection := sandbox.connection()) is not None:
             return connection
-        if problem := place.problem():
+        if problem := sandbox.problem():
             raise _cannot_begin(problem)
         if time.monotonic() > until:
-            place.kill()
+            sandbox.kill()
             raise _too_late(bounds)
         time.sleep(_TICK)
 
@@ -177,18 +177,18 @@ def too_late(timeout: float) -> ProgramError:
     )
 
 
-def _listener(connection: socket.socket, place: Place, bounds: Bounds) -> Listener:
+def _listener(connection: socket.socket, sandbox: Sandbox, bounds: Bounds) -> Listener:
     connection.settimeout(max(_TICK, min(START_TIMEOUT, bounds.deadline - time.monotonic())))
     try:
         data, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE.size, 1)
     except TimeoutError:
-        place.kill()
+        sandbox.kill()
         raise _too_late(bounds) from None
     except ConnectionResetError:
         data, descriptors = b"", []
     if not data:  # its end is closed: it never was a launcher, or ended at once
-        place.kill()
-        raise _cannot_begin(place.problem() or "its launcher exited without reporting an error")
+        sandbox.kill()
+        raise _cannot_begin(sandbox.problem() or "its launcher exited without reporting an error")
     if not descriptors:
         raise _launcher_failed(data)
     connection.settimeout(None)
@@ -250,7 +250,7 @@ def _status(connection: socket.socket, watched: _Watched) -> int | None:
     raise _launcher_failed(data)
 
 
-def _answer(listener: Listener, rules: Rules, selector: selectors.BaseSelector) -> None:
+def _answer(listener: Listener, rules: GuestRules, selector: selectors.BaseSelector) -> None:
     try:
         call = listener.receive()
         rules.answer(listener, call)
@@ -279,7 +279,7 @@ def _drain(pipes: dict[str, int], watched: _Watched, sink: OutputSink | None) ->
                 pass
 
 
-def _ended(status: int, seconds: float, rules: Rules, limits: Limits, watched: _Watched) -> Outcome:
+def _ended(status: int, seconds: float, rules: GuestRules, limits: SandboxLimits, watched: _Watched) -> Outcome:
     end: End = watched.killed or ("signal" if status & 0x7F else "exit")
     if status & 0x7F == signal.SIGXFSZ:
         end = "disk"  # one file larger than all may be
@@ -291,11 +291,11 @@ def _ended(status: int, seconds: float, rules: Rules, limits: Limits, watched: _
         # File pages that others read first are counted to their group, so ours may show less than was seen.
         if rules.peak is None and (group.peak or 0) > (peak or 0):
             peak, counted = group.peak, "cgroup"
-    how = ended(status, end, seconds, limits)
+    how = outcome_of_status(status, end, seconds, limits)
     violations = rules.violations
     return replace(
         how,
-        ok=how.ok and not any(each.severity == "error" for each in violations),
+        ok=how.ok and not any(violation.severity == "error" for violation in violations),
         peak=peak,
         counted=counted,
         violations=violations,

@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from orchestrator.image.reader import Filesystem
-from orchestrator.run.sandbox.outcome import Opened
+from orchestrator.run.sandbox.outcome import OpenedPath
 
 _LIBRARY: Final = re.compile(r"[^/]+\.so(\.[^/]+)*")
 _ASKED_BY_ALL: Final = (
@@ -52,17 +52,17 @@ def yaml_word(text: str) -> str:
     return str(dumped).strip()[1:-1]
 
 
-def missing(filesystem: Filesystem, opened: Iterable[Opened]) -> Missing:
+def find_missing(filesystem: Filesystem, opened: Iterable[OpenedPath]) -> Missing:
     """Which of the opened paths the image hasn't. A loader tries many folders: a library counts when no try hit."""
     libraries: dict[str, bool] = {}
     files: list[str] = []
-    for each in opened:
-        if each.path.startswith(_ASKED_BY_ALL):
+    for opened_path in opened:
+        if opened_path.path.startswith(_ASKED_BY_ALL):
             continue
-        there = filesystem.lookup(each.path) is not None
-        name = posixpath.basename(each.path)
+        there = filesystem.lookup(opened_path.path) is not None
+        name = posixpath.basename(opened_path.path)
         if _LIBRARY.fullmatch(name):
             libraries[name] = libraries.get(name, False) or there
         elif not there:
-            files.append(each.path)
-    return Missing(libraries=tuple(name for name, found in libraries.items() if not found), files=tuple(files))
+            files.append(opened_path.path)
+    return Missing(libraries=tuple(name for name, present in libraries.items() if not present), files=tuple(files))

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from orchestrator.errors import UsageError
-from orchestrator.files import Tree
+from orchestrator.files import GuardedTree
 from orchestrator.image.reader import Filesystem
 from orchestrator.image.tree import File
 from orchestrator.run.sandbox.launcher import FOLDER
@@ -21,7 +21,7 @@ def make_folder(tree: Path, path: str) -> None:
     """A directory of the tree at a guest path. UsageError where the image has a link or a file on the way."""
     names = [name for name in path.split("/") if name not in ("", ".")]
     try:
-        with Tree(tree, folder_mode=0o755) as inside:  # whatever the umask: the program is another user
+        with GuardedTree(tree, folder_mode=0o755) as inside:  # whatever the umask: the program is another user
             inside.directory(PurePosixPath(*names))
     except OSError as error:
         what = "leads out of the image" if ".." in names else f"/{error.filename} is a link or a file"

@@ -26,7 +26,7 @@ _DATA, _STACK, _CORE, _FILES, _ADDRESSES = 2, 3, 4, 7, 9  # RLIMIT_…
 
 
 @dataclass
-class Values:
+class ValueCalls:
     """Answers by call name."""
 
     process: Process

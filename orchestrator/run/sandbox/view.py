@@ -110,8 +110,8 @@ class View:
         path = path.removeprefix(f"{FOLDER}/{SKELETON}") or "/"  # relative to a directory that we gave
         known = self._known.get((path, follow))
         if known is None:
-            found, through_share = self._walk(path, follow=follow)
-            known = replace(found, asked=os.path.normpath(path))
+            spot, through_share = self._walk(path, follow=follow)
+            known = replace(spot, asked=os.path.normpath(path))
             if not through_share:  # all else can't change
                 self._known[path, follow] = known
         return known
@@ -135,13 +135,13 @@ class View:
                 here = os.path.dirname(here)  # noqa: PTH120 - plain text, a hundred thousand times
                 spot = self._spot(here)
                 continue
-            last = not any(each not in ("", ".") for each in rest)
+            last = not any(part not in ("", ".") for part in rest)
             there = f"{here.rstrip('/')}/{name}"
             spot = self._spot(there)
             through_share |= spot.realm == "share"
             if spot.error:
-                found = _absent(spot, there, spot.error, parent_there=last and spot.error == errno.ENOENT)
-                return found, through_share
+                absent = _absent(spot, there, spot.error, parent_there=last and spot.error == errno.ENOENT)
+                return absent, through_share
             if spot.is_link and (follow or not last or must_be_directory):
                 links += 1
                 if links > _MOST_LINKS:

@@ -35,11 +35,11 @@ class _Bridged:
 
     def close(self) -> None:
         """Let go of our descriptors, and end what the two threads are doing."""
-        for each in (self.ours, self.node):
-            if each is not None:
+        for end in (self.ours, self.node):
+            if end is not None:
                 with suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
-                each.close()
+                    end.shutdown(socket.SHUT_RDWR)
+                end.close()
 
 
 @dataclass

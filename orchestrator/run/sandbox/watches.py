@@ -43,14 +43,14 @@ def _shmem() -> int:
 
 def _shared_mappings(pid: int) -> dict[str, int]:
     """Anonymous shared mappings: the memory's number, and the bytes that are mapped of it."""
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines():
             if line.endswith("/dev/zero (deleted)"):
                 span, _, _, _, number, *_ = line.split(None, 5)
-                first, last = (int(each, 16) for each in span.split("-"))
-                found[number] = found.get(number, 0) + last - first
-    return found
+                first, last = (int(number, 16) for number in span.split("-"))
+                sizes[number] = sizes.get(number, 0) + last - first
+    return sizes
 
 
 class DiskWatch:
@@ -67,10 +67,10 @@ class DiskWatch:
         now, free = time.monotonic(), free_space(self._folder)
         if now < self._next and self._looked_free - free < self._limit // 8:
             return False
-        found = _blocks(self._folder)
+        used = _blocks(self._folder)
         self._looked_free = free
         self._next = time.monotonic() + max(0.5, 20 * (time.monotonic() - now))
-        if found + _unnamed(pid) - self._before > self._limit:
+        if used + _unnamed(pid) - self._before > self._limit:
             return True
         # What can't be seen, as an open file on its way through a socket: the process wrote it, and it is there.
         return self._free - free > self._limit and _written(pid) > self._limit
@@ -82,10 +82,10 @@ def _blocks(folder: Path) -> int:
         with suppress(OSError), os.scandir(todo.pop()) as entries:
             for entry in entries:
                 with suppress(OSError):
-                    found = entry.stat(follow_symlinks=False)
-                    if (found.st_dev, found.st_ino) not in seen:  # else another name of it
-                        seen.add((found.st_dev, found.st_ino))
-                        used += found.st_blocks * 512
+                    status = entry.stat(follow_symlinks=False)
+                    if (status.st_dev, status.st_ino) not in seen:  # else another name of it
+                        seen.add((status.st_dev, status.st_ino))
+                        used += status.st_blocks * 512
                     if entry.is_dir(follow_symlinks=False):
                         todo.append(entry.path)
     return used
@@ -97,9 +97,9 @@ def _unnamed(pid: int) -> int:
     with suppress(OSError):
         for entry in os.scandir(f"/proc/{pid}/fd"):
             with suppress(OSError):
-                found = entry.stat()
-                if found.st_nlink == 0 and stat.S_ISREG(found.st_mode):
-                    files[found.st_dev, found.st_ino] = found.st_blocks * 512
+                status = entry.stat()
+                if status.st_nlink == 0 and stat.S_ISREG(status.st_mode):
+                    files[status.st_dev, status.st_ino] = status.st_blocks * 512
     return sum(files.values())
 
 
@@ -114,7 +114,7 @@ def _written(pid: int) -> int:
 def free_space(folder: Path) -> int:
     """Bytes that are free where `folder` lies; 0 where that can't be told."""
     try:
-        found = os.statvfs(folder)
+        space = os.statvfs(folder)
     except OSError:
         return 0
-    return found.f_bavail * found.f_frsize
+    return space.f_bavail * space.f_frsize

@@ -19,19 +19,19 @@ from orchestrator.inputs.download import fetch
 from orchestrator.inputs.store import Store
 from orchestrator.receipt.read import guest_limits, read_receipt, takes_task_files
 from orchestrator.run.node.files import RESULT, TASK
-from orchestrator.run.node.standin import host_path, workspace_file
+from orchestrator.run.node.local_node import host_path, workspace_file
 from orchestrator.run.node.task import WORKSPACE
 from orchestrator.run.outcome import Outcome
-from orchestrator.run.qemu.machine import Machine
+from orchestrator.run.qemu.machine import QemuMachine
 from orchestrator.run.qemu.task_boot import Work, boot_with_task
-from orchestrator.run.sandbox.rehearsal import Options, rehearse
-from orchestrator.run.workflow.document import FromParent, Given, GivenFile, Step
+from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
+from orchestrator.run.workflow.workflow_file import OutsideFile, OutsideInput, ParentInput, WorkflowStep
 
 _OURS = (TASK, RESULT)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded:
+class RecordedFile:
     """A file with its BLAKE3, hex."""
 
     path: str
@@ -43,7 +43,7 @@ Runner = Callable[[Path, Path, Path], Outcome]
 """(image, task.json, workspace) → how it ended; the files lie in the workspace already."""
 
 
-def rehearsed(options: Options, emit: Emit = ignore) -> Runner:
+def rehearse_runner(options: RehearseOptions, emit: Emit = ignore) -> Runner:
     """Programs run as `rehearse` does."""
 
     def run(image: Path, task: Path, workspace: Path) -> Outcome:
@@ -52,13 +52,13 @@ def rehearsed(options: Options, emit: Emit = ignore) -> Runner:
     return run
 
 
-def booted(timeout: float) -> Runner:
+def boot_runner(timeout: float) -> Runner:
     """Programs run as `boot` does, each in a machine of its own."""
 
     def run(image: Path, task: Path, workspace: Path) -> Outcome:
         receipt = read_receipt(image)
         memory, cpus = guest_limits(receipt)
-        machine = Machine(image=image, timeout=timeout, workspace=workspace, memory=memory, cpus=cpus)
+        machine = QemuMachine(image=image, timeout=timeout, workspace=workspace, memory=memory, cpus=cpus)
         work = Work(local=takes_task_files(receipt), task=task)
         return boot_with_task(machine, work, lambda _data: None)
 
@@ -66,14 +66,14 @@ def booted(timeout: float) -> Runner:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
+class StepRun:
     """One program's run. `workspace` is the host's directory; `error` is why it has no result."""
 
-    step: Step
+    step: WorkflowStep
     image: Path
-    inputs: tuple[Recorded, ...]
+    inputs: tuple[RecordedFile, ...]
     outcome: Outcome
-    files: tuple[Recorded, ...]
+    files: tuple[RecordedFile, ...]
     workspace: Path
     error: str | None
 
@@ -88,40 +88,40 @@ class Done:
             "image": str(self.image),
             "transaction": "proof" if number == 0 else "verification",
             "args": list(self.step.arguments),
-            "inputs": [asdict(each) for each in self.inputs],
+            "inputs": [asdict(file) for file in self.inputs],
             "data": result.data.decode(errors="replace") if result else "",
-            "files": [asdict(each) for each in self.files],
+            "files": [asdict(file) for file in self.files],
             "error": self.error,
         }
 
 
-def find_images(steps: Sequence[Step], given: Mapping[str, Path], folder: Path) -> tuple[Path, ...]:
+def find_images(steps: Sequence[WorkflowStep], named: Mapping[str, Path], folder: Path) -> tuple[Path, ...]:
     """Each step's image: by `given` (its `program` → image), else a path from the workflow's folder."""
-    unknown = [name for name in given if name not in {step.program for step in steps}]
+    unknown = [name for name in named if name not in {step.program for step in steps}]
     if unknown:
         raise UsageError(f"the workflow has no program {unknown[0]}", remedy="write --program PROGRAM=IMAGE as there")
-    found = []
+    images = []
     for step in steps:
-        image = given.get(step.program, folder / step.program)
+        image = named.get(step.program, folder / step.program)
         if not image.is_file():
-            what = f"there is no image {image}" if step.program in given else f"which image is program {step.program}?"
+            what = f"there is no image {image}" if step.program in named else f"which image is program {step.program}?"
             raise UsageError(what, remedy=f"--program {step.program}=IMAGE")
-        found.append(image)
-    return tuple(found)
+        images.append(image)
+    return tuple(images)
 
 
 def run_workflow(
-    steps: Sequence[Step],
+    steps: Sequence[WorkflowStep],
     images: Sequence[Path],
     folder: Path,
     runner: Runner,
-    told: Callable[[Done], None] = lambda _done: None,
+    told: Callable[[StepRun], None] = lambda _done: None,
     out: Path | None = None,
-) -> tuple[Done, ...]:
+) -> tuple[StepRun, ...]:
     """Run all, to the first that gives no result. `folder` is the workflow's; `out` keeps the workspaces."""
     for step in steps:  # what can be known to be wrong is said before anything runs
         _check_inputs(step, folder)
-    done: list[Done] = []
+    done: list[StepRun] = []
     with tempfile.TemporaryDirectory(prefix="workflow-") as temporary:
         for number, (step, image) in enumerate(zip(steps, images, strict=True)):
             workspace = (out or Path(temporary)) / f"{number + 1}-{image.stem}"
@@ -129,18 +129,20 @@ def run_workflow(
                 raise UsageError(f"{workspace} already exists", remedy="use another -o, or remove it")
             make_directory(workspace)
             parent = done[-1] if done else None
-            inputs = tuple(_place(each, workspace, folder, parent) for each in step.inputs)
+            inputs = tuple(_put_input(step_input, workspace, folder, parent) for step_input in step.inputs)
             task = Path(temporary) / f"task-{number + 1}.json"
-            document = {"id": f"task-{number + 1}", "args": step.arguments, "files": [each.path for each in inputs]}
+            document = {"id": f"task-{number + 1}", "args": step.arguments, "files": [file.path for file in inputs]}
             write_new(task, json.dumps(document).encode())
-            done.append(_done(step, image, inputs, runner(image, task, workspace), workspace))
+            done.append(_finish(step, image, inputs, runner(image, task, workspace), workspace))
             told(done[-1])
             if done[-1].error is not None:
                 break
     return tuple(done)
 
 
-def _done(step: Step, image: Path, inputs: tuple[Recorded, ...], outcome: Outcome, workspace: Path) -> Done:
+def _finish(
+    step: WorkflowStep, image: Path, inputs: tuple[RecordedFile, ...], outcome: Outcome, workspace: Path
+) -> StepRun:
     result, error = outcome.result, outcome.program_failure
     # What the program said of its task explains more than how it then ended.
     if result is not None and result.error is not None:
@@ -151,23 +153,25 @@ def _done(step: Step, image: Path, inputs: tuple[Recorded, ...], outcome: Outcom
         if real is None:
             error = f"its result names {path}, which does not exist"
             break
-        files.append(_recorded(path, real))
-    return Done(
+        files.append(_record(path, real))
+    return StepRun(
         step=step, image=image, inputs=inputs, outcome=outcome, files=tuple(files), workspace=workspace, error=error
     )
 
 
-def _recorded(path: str, real: Path) -> Recorded:
-    return Recorded(path=path, blake3=file_blake3(real), size=real.stat().st_size)
+def _record(path: str, real: Path) -> RecordedFile:
+    return RecordedFile(path=path, blake3=file_blake3(real), size=real.stat().st_size)
 
 
-def _place(each: Given | FromParent, workspace: Path, folder: Path, parent: Done | None) -> Recorded:
+def _put_input(
+    step_input: OutsideInput | ParentInput, workspace: Path, folder: Path, parent: StepRun | None
+) -> RecordedFile:
     """Put one input into the workspace."""
     source: Path | None
-    if isinstance(each, Given):
-        source, path = _source(each.Input, folder), each.Input.vm_path
+    if isinstance(step_input, OutsideInput):
+        source, path = _source(step_input.Input, folder), step_input.Input.vm_path
     else:
-        path = each.Output.file_name
+        path = step_input.Output.file_name
         has = {file.path for file in parent.files} if parent is not None else set()
         if parent is None or path not in has:
             raise UsageError(
@@ -180,38 +184,43 @@ def _place(each: Given | FromParent, workspace: Path, folder: Path, parent: Done
         raise UsageError(f"{path} can't be put into {WORKSPACE}", remedy="give it another name")
     make_directory(target.parent)
     copy(source, target)
-    return _recorded(path, target)
+    return _record(path, target)
 
 
-def _check_inputs(step: Step, folder: Path) -> None:
+def _check_inputs(step: WorkflowStep, folder: Path) -> None:
     """UsageError for what is wrong with a step's inputs whatever the programs do."""
     seen = set()
-    for each in step.inputs:
-        path = each.Output.file_name if isinstance(each, FromParent) else each.Input.vm_path
-        place = host_path(Path("/"), WORKSPACE, path)
-        given = isinstance(each, Given)
-        if place is None or (given and not path.startswith("/")) or place.name in _OURS:
-            remedy = f"give a vm_path below {WORKSPACE}" if given else f"name a file of the result, below {WORKSPACE}"
+    for step_input in step.inputs:
+        path = step_input.Output.file_name if isinstance(step_input, ParentInput) else step_input.Input.vm_path
+        target = host_path(Path("/"), WORKSPACE, path)
+        outside = isinstance(step_input, OutsideInput)
+        if target is None or (outside and not path.startswith("/")) or target.name in _OURS:
+            remedy = f"give a vm_path below {WORKSPACE}" if outside else f"name a file of the result, below {WORKSPACE}"
             raise UsageError(f"{path}: a program's files lie in {WORKSPACE}", remedy=remedy)
-        if place in seen:
+        if target in seen:
             raise UsageError(f"{step.program}: two inputs are {path}", remedy="give each its own vm_path")
-        seen.add(place)
-        if isinstance(each, Given) and each.Input.file_url is None and not (folder / each.Input.local_path).is_file():
+        seen.add(target)
+        if (
+            isinstance(step_input, OutsideInput)
+            and step_input.Input.file_url is None
+            and not (folder / step_input.Input.local_path).is_file()
+        ):
             raise UsageError(
-                f"there is no file {folder / each.Input.local_path}", remedy="paths are from the workflow's folder"
+                f"there is no file {folder / step_input.Input.local_path}",
+                remedy="paths are from the workflow's folder",
             )
 
 
-def _source(given: GivenFile, folder: Path) -> Path:
-    if given.file_url is None:
-        return folder / given.local_path
-    if not re.fullmatch(r"[0-9a-f]{64}", given.local_path):
+def _source(file: OutsideFile, folder: Path) -> Path:
+    if file.file_url is None:
+        return folder / file.local_path
+    if not re.fullmatch(r"[0-9a-f]{64}", file.local_path):
         raise UsageError(
-            f"{given.local_path}: with file_url, local_path is the file's BLAKE3", remedy="`hash FILE` gives it"
+            f"{file.local_path}: with file_url, local_path is the file's BLAKE3", remedy="`hash FILE` gives it"
         )
-    entry = fetch(Access(store=Store()), given.file_url, title=given.vm_path)
-    if (is_really := file_blake3(entry.path)) != given.local_path:
+    entry = fetch(Access(store=Store()), file.file_url, title=file.vm_path)
+    if (is_really := file_blake3(entry.path)) != file.local_path:
         raise UsageError(
-            f"{given.file_url} has BLAKE3 {is_really}, not {given.local_path}", remedy="correct local_path or file_url"
+            f"{file.file_url} has BLAKE3 {is_really}, not {file.local_path}", remedy="correct local_path or file_url"
         )
     return entry.path

@@ -69,7 +69,7 @@ def pack(layout: Layout, folder: Path, boot_files: BootFiles, nanos_version: str
     """An image of what `link` made, with the libraries and the loader of this machine."""
     files = own_files(layout, folder)
     loader = loader_of(files)
-    for path in (loader.interpreter, *(each.path for each in loader.program_links)):
+    for path in (loader.interpreter, *(link.path for link in loader.program_links)):
         if path is not None and path not in files and Path(path).is_file():
             files[path] = Path(path).resolve()
     image = folder / "prog.img"

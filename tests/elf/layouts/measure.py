@@ -17,8 +17,8 @@ from pathlib import Path
 
 from orchestrator.errors import OrchestratorError, Severity
 from orchestrator.image.writer import BootFiles
-from orchestrator.run.qemu.machine import Machine, boot
-from orchestrator.run.sandbox.rehearsal import Options, rehearse
+from orchestrator.run.qemu.machine import QemuMachine, boot
+from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
 from orchestrator.verify.image import verify_image
 
 from .making import link, missing, pack
@@ -45,14 +45,16 @@ def measure(layout: Layout, boot_files: BootFiles, version: str) -> tuple[str, s
 
 
 def _booted(layout: Layout, image: Path) -> str:
-    machine = Machine(image=image, accel="tcg", memory=layout.memory, timeout=_SECONDS)
+    machine = QemuMachine(image=image, accel="tcg", memory=layout.memory, timeout=_SECONDS)
     booted = boot(machine, lambda _data: None)
     return _answer(booted.log, "OK" if booted.ok else booted.reason)
 
 
 def _rehearsed(layout: Layout, image: Path) -> str:
     log = bytearray()
-    options = Options(engine="none", memory=layout.memory, timeout=_SECONDS, sink=lambda _name, data: log.extend(data))
+    options = RehearseOptions(
+        engine="none", memory=layout.memory, timeout=_SECONDS, sink=lambda _name, data: log.extend(data)
+    )
     try:
         done = rehearse(image, options)
     except OrchestratorError as error:

@@ -41,8 +41,8 @@ class Layout:
     def needs(self) -> tuple[str, ...]:
         """The commands, besides gcc and Python, without which it can't be made."""
         marks = {"$LLD14": "ld.lld-14", "$LLD ": "lld", "=gold": "ld.gold", "=mold": "mold", "musl-gcc": "musl-gcc"}
-        found = {command for mark, command in marks.items() if mark in self.build + " "}
-        return tuple(sorted(found | ({"patchelf"} if "patchelf" in self.build else set())))
+        commands = {command for mark, command in marks.items() if mark in self.build + " "}
+        return tuple(sorted(commands | ({"patchelf"} if "patchelf" in self.build else set())))
 
 
 def _ok(name: str, build: str) -> Layout:

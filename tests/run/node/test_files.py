@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.errors import UsageError
 from orchestrator.run.node.files import RESULT, read_result, read_task
-from orchestrator.run.node.task import Result, Task
+from orchestrator.run.node.task import ProgramResult, Task
 
 NO_RESULT = "the program's result is not of the shim's form"
 
@@ -52,16 +52,16 @@ def test_what_is_no_task_is_said_in_one_line(tmp_path: Path, text: str, says: st
     ("text", "result"),
     [
         ('{"Ok": {"id": "t", "data": [104, 105], "files": ["/workspace/o"]}}',
-         Result(data=b"hi", files=("/workspace/o",))),
-        ('{"Err": "told to"}', Result(error="told to")),
-        ("{}", Result(error=f"{NO_RESULT}: it has neither Ok nor Err")),
+         ProgramResult(data=b"hi", files=("/workspace/o",))),
+        ('{"Err": "told to"}', ProgramResult(error="told to")),
+        ("{}", ProgramResult(error=f"{NO_RESULT}: it has neither Ok nor Err")),
         ('{"Ok": {"data": [256], "files": []}}',
-         Result(error=f"{NO_RESULT}: Ok.data[0]: is 256, must be at most 255")),
+         ProgramResult(error=f"{NO_RESULT}: Ok.data[0]: is 256, must be at most 255")),
         ('{"Ok": {"data": 5, "files": []}}',
-         Result(error=f"{NO_RESULT}: Ok.data: must be a list")),
+         ProgramResult(error=f"{NO_RESULT}: Ok.data: must be a list")),
     ],
 )  # fmt: skip
-def test_a_result(tmp_path: Path, text: str, result: Result) -> None:
+def test_a_result(tmp_path: Path, text: str, result: ProgramResult) -> None:
     (tmp_path / RESULT).write_text(text)
     assert read_result(tmp_path) == result
 

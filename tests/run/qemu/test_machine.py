@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from orchestrator.doctor import examine
+from orchestrator.doctor import check_host
 from orchestrator.errors import VerificationError
 from orchestrator.image import stub
 from orchestrator.image.writer import BootFiles, ImageWriter
 from orchestrator.run.qemu.accelerator import TCG, Accelerator, choose, failure
-from orchestrator.run.qemu.machine import Machine, boot, command, explain
+from orchestrator.run.qemu.machine import QemuMachine, boot, command, explain
 from tests.support.cli import OUTCOME, ROOT, orchestrator
 from tests.support.receipts import receipt_text
 
@@ -122,15 +122,15 @@ def test_an_interrupted_boot_leaves_no_machine(tmp_path: Path) -> None:
 
 def machines(image: Path) -> list[str]:
     """Command lines of running QEMUs with this image."""
-    found = []
-    for each in Path("/proc").glob("[0-9]*/cmdline"):
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            line = each.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
         if line.startswith(("qemu-system", "/usr/bin/qemu-system")) and str(image) in line:
-            found.append(line)
-    return found
+            lines.append(line)
+    return lines
 
 
 def test_the_probe_runs_emulated() -> None:
@@ -155,13 +155,13 @@ def test_doctor_says_of_kvm_what_boot_finds(
     qemu.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr("orchestrator.doctor.candidates", list)
-    (kvm,) = [check for check in examine() if check.name == "kvm"]
+    (kvm,) = [check for check in check_host() if check.name == "kvm"]
     assert (kvm.status, choose(str(qemu)).name) == (status, accel)
 
 
 def test_exit_statuses() -> None:
     ends = {status: explain(status, 9) for status in (1, 0, 7, 255, None, -9)}
-    assert {status: (each.ok, each.end, each.exit_code) for status, each in ends.items()} == {
+    assert {status: (outcome.ok, outcome.end, outcome.exit_code) for status, outcome in ends.items()} == {
         1: (True, "exit", 0),
         0: (True, "powered-off", None),
         7: (False, "exit", 3),
@@ -173,7 +173,7 @@ def test_exit_statuses() -> None:
 
 
 def test_the_nodes_devices(tmp_path: Path) -> None:
-    machine = Machine(image=tmp_path / "x.img", memory=300, cpus=3, workspace=tmp_path, vsock=7)
+    machine = QemuMachine(image=tmp_path / "x.img", memory=300, cpus=3, workspace=tmp_path, vsock=7)
     line = " ".join(command("qemu", machine, TCG))
     for words in ("q35", "-smp 3 -m 300M", "scsi-hd", "snapshot=on", "isa-debug-exit", "virtio-rng-pci", "-nic none",
                   "mount_tag=0", "vhost-vsock-pci,guest-cid=7"):  # fmt: skip
@@ -183,4 +183,4 @@ def test_the_nodes_devices(tmp_path: Path) -> None:
 def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.img").write_bytes(bytes(4096))
     with pytest.raises(VerificationError):
-        boot(Machine(image=tmp_path / "x.img"), lambda _data: None)
+        boot(QemuMachine(image=tmp_path / "x.img"), lambda _data: None)

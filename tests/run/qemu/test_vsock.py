@@ -8,8 +8,8 @@ from pathlib import Path
 
 import grpc
 
+from orchestrator.run.node.local_node import LocalNode, serving
 from orchestrator.run.node.messages import SERVICE
-from orchestrator.run.node.standin import NodeStandIn, serving
 from orchestrator.run.node.task import Task
 from orchestrator.run.qemu.vsock import can_serve, forwarding
 from tests.run.qemu.test_machine import make_image
@@ -17,7 +17,7 @@ from tests.support.cli import orchestrator
 
 
 def test_calls_are_handed_on(tmp_path: Path) -> None:
-    node = NodeStandIn(task=Task(id="t1", args=("a" * 300_000,), files=()), workspace=tmp_path)
+    node = LocalNode(task=Task(id="t1", args=("a" * 300_000,), files=()), workspace=tmp_path)
     with tempfile.TemporaryDirectory(prefix="n-") as folder, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/front")  # in place of the vsock, which needs a guest
         listener.listen()

@@ -40,8 +40,8 @@ def test_a_task_is_given_and_its_result_read(packed: Packed, tmp_path: Path) -> 
     (tmp_path / "input.txt").write_text("ok")
     for args, code, result in ((["7"], 0, "ok"), (["8"], 7, None)):
         (tmp_path / "task.json").write_text(json.dumps({"args": args}))
-        given = ["--task", str(tmp_path / "task.json"), "--file", str(tmp_path / "input.txt"), "--engine", "none"]
-        done = orchestrator("rehearse", str(image), *given, "--json")
+        options = ["--task", str(tmp_path / "task.json"), "--file", str(tmp_path / "input.txt"), "--engine", "none"]
+        done = orchestrator("rehearse", str(image), *options, "--json")
         assert done.code == code, done.stderr
         document = json.loads(done.stdout)
         assert document["ok"] is (code == 0)
@@ -87,7 +87,7 @@ def test_a_program_that_the_guests_kernel_damages_is_7_though_it_runs_here(packe
     assert told.code == 7
     assert told.json()["exit_code"] == 0 and told.json()["ok"] is False
     assert told.json().keys() > OUTCOME and "would not load all of it" in told.json()["reason"]
-    assert [each["code"] for each in told.json()["damaged"]] == ["elf-page-shared"]
+    assert [row["code"] for row in told.json()["damaged"]] == ["elf-page-shared"]
     assert orchestrator("rehearse", packed.image(source, "-fuse-ld=bfd")).code == 0
 
 

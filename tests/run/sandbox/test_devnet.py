@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.run.sandbox.rehearsal import Options, rehearse
+from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
 from tests.examples.conftest import EXAMPLES, cargo
 from tests.support.packed import Packed
 
@@ -42,11 +42,11 @@ def image(packed: Packed) -> Path:
     return packed.image(PROGRAM, *flags)
 
 
-def options(folder: Path, place: str, *args: str) -> Options:
+def options(folder: Path, rehearsal_engine: str, *args: str) -> RehearseOptions:
     (folder / "task.json").write_text(json.dumps({"id": "t", "args": args}))
     (folder / "in.txt").write_text("in")
-    return Options(
-        engine=place, runtime="devnet", task=folder / "task.json", files=(folder / "in.txt",), timeout=60,
+    return RehearseOptions(
+        engine=rehearsal_engine, runtime="devnet", task=folder / "task.json", files=(folder / "in.txt",), timeout=60,
         workspace=folder / "workspace", memory=96,
     )  # fmt: skip
 
@@ -54,9 +54,9 @@ def options(folder: Path, place: str, *args: str) -> Options:
 # 70 kB and more are over HTTP/2's first window: the shim has to wait for the node's leave to send on.
 @pytest.mark.parametrize("size", [0, 5, 70_000, 3_000_000])
 def test_a_task_comes_from_the_node_and_its_result_goes_there(
-    image: Path, place: str, tmp_path: Path, size: int
+    image: Path, rehearsal_engine: str, tmp_path: Path, size: int
 ) -> None:
-    done = rehearse(image, options(tmp_path, place, str(size), *["word"] * 4000))
+    done = rehearse(image, options(tmp_path, rehearsal_engine, str(size), *["word"] * 4000))
     assert done.ok, done.run
     assert done.run.result is not None
     assert done.run.result.data == b"x" * size
@@ -74,6 +74,6 @@ def test_a_task_that_failed_is_said_by_the_node(image: Path, tmp_path: Path) -> 
 
 
 def test_without_a_task_the_node_has_none(image: Path) -> None:
-    done = rehearse(image, Options(engine="none", runtime="devnet", timeout=60))
+    done = rehearse(image, RehearseOptions(engine="none", runtime="devnet", timeout=60))
     assert not done.ok
     assert "the node has no task" in done.run.output["stderr"].decode()

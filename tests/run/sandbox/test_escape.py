@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.run.sandbox.rehearsal import Options, rehearse
+from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
 from tests.support.packed import Packed
 from tests.support.user import NOBODY, as_user, users_ground
 
@@ -54,9 +54,9 @@ def check(output: str, workspace: Path) -> None:
     done = {line.removeprefix("DONE ").rpartition(" (")[0] for line in lines[:-1] if not line.startswith("refused ")}
     assert done == WITHOUT_EFFECT, output
     assert len(lines) > 120, output
-    assert sorted(each.name for each in workspace.iterdir()) == ["f", "targets"]
-    found = (workspace / "f").stat()
-    assert not found.st_mode & (stat.S_ISUID | stat.S_ISGID)
+    assert sorted(path.name for path in workspace.iterdir()) == ["f", "targets"]
+    status = (workspace / "f").stat()
+    assert not status.st_mode & (stat.S_ISUID | stat.S_ISGID)
 
 
 @dataclass
@@ -88,29 +88,29 @@ class Look:
         assert limits["Max file size"][1] != "unlimited"
 
 
-def test_no_way_leads_out(image: Path, place: str, tmp_path: Path) -> None:
+def test_no_way_leads_out(image: Path, rehearsal_engine: str, tmp_path: Path) -> None:
     pattern = Path("/proc/sys/kernel/core_pattern").read_text()
     workspace = tmp_path / "workspace"
     with targets(workspace):
         owner = workspace.stat().st_uid
         look, now = Look(workspace), time.time() - time.monotonic()
-        done = rehearse(image, Options(engine=place, workspace=workspace, timeout=120, sink=look))
+        done = rehearse(image, RehearseOptions(engine=rehearsal_engine, workspace=workspace, timeout=120, sink=look))
     assert abs(time.time() - time.monotonic() - now) < 1  # the clock was not set
     look.check()
     assert done.ok, (done.run, done.run.output)
     check(done.run.output["stdout"].decode(), workspace)
     assert Path("/proc/sys/kernel/core_pattern").read_text() == pattern
-    assert {each.stat().st_uid for each in (workspace, *workspace.iterdir())} == {owner}
+    assert {path.stat().st_uid for path in (workspace, *workspace.iterdir())} == {owner}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the tests are a user's own already")
-@pytest.mark.parametrize("place", ["none", pytest.param("podman", marks=pytest.mark.engine)])
-def test_no_way_leads_out_for_a_user(image: Path, place: str) -> None:
+@pytest.mark.parametrize("rehearsal_engine", ["none", pytest.param("podman", marks=pytest.mark.engine)])
+def test_no_way_leads_out_for_a_user(image: Path, rehearsal_engine: str) -> None:
     with users_ground() as ground:
         workspace = ground / "workspace"
         shutil.copy(image, ground / "x.img")
         with targets(workspace):
             os.chown(workspace, NOBODY, NOBODY)
-            done = as_user(ground, "rehearse", ground / "x.img", "--engine", place, "--workspace", workspace)
+            done = as_user(ground, "rehearse", ground / "x.img", "--engine", rehearsal_engine, "--workspace", workspace)
         assert done.code == 0, done
         check(done.stdout, workspace)

@@ -33,9 +33,9 @@ def test_devices_and_the_drivers_libraries_are_found(tmp_path: Path, monkeypatch
     (libraries / "libcuda.so.550.54.15").write_text("driver")
     (libraries / "libcuda.so.1").symlink_to("libcuda.so.550.54.15")
     (libraries / "libcudart.so.12").write_text("no part of the driver")
-    found = host_gpus()
-    assert found.devices == (str(nodes / "nvidia0"),)
-    assert [each.name for each in found.libraries] == ["libcuda.so.1", "libcuda.so.550.54.15"]
+    gpus = host_gpus()
+    assert gpus.devices == (str(nodes / "nvidia0"),)
+    assert [library.name for library in gpus.libraries] == ["libcuda.so.1", "libcuda.so.550.54.15"]
 
 
 def test_the_machines_libraries_take_the_place_of_the_packed_ones(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_the_machines_libraries_take_the_place_of_the_packed_ones(tmp_path: Path
         (packed / name).write_text("packed")
     host.write_text("host")
     assert swap_driver_libraries(tree, [host]) == ("libcuda.so.1",)
-    assert {each.name: each.read_text() for each in packed.iterdir()} == {
+    assert {path.name: path.read_text() for path in packed.iterdir()} == {
         "libcuda.so.1": "host",
         "libcudart.so.12": "packed",
     }

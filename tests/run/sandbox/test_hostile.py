@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ProgramError
-from orchestrator.run.sandbox.rehearsal import Options, rehearse
+from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
 from tests.image import handmade as h
 from tests.support.cli import ROOT, orchestrator
 from tests.support.packed import Packed
@@ -60,13 +60,13 @@ def _forge(folder: Path) -> None:
 
 
 def test_another_user_forges_nothing(
-    packed: Packed, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    packed: Packed, rehearsal_engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = packed.image("#include <unistd.h>\nint main(void) { usleep(300000); return 3; }")
     with users_ground() as ground:
         monkeypatch.setattr("tempfile.tempdir", str(ground))
         with forging(ground):
-            done = rehearse(image, Options(engine=place))
+            done = rehearse(image, RehearseOptions(engine=rehearsal_engine))
     assert (done.run.exit_code, done.run.output["stdout"]) == (3, b"")
 
 
@@ -107,7 +107,7 @@ def test_a_link_in_a_used_workspace_is_not_followed(packed: Packed, tmp_path: Pa
     for name in ("task.json", "in.txt"):
         (workspace / name).symlink_to(outside)
         (tmp_path / name).write_text("{}")
-    given: list[str | Path] = [
+    options: list[str | Path] = [
         "--task",
         tmp_path / "task.json",
         "--file",
@@ -115,7 +115,7 @@ def test_a_link_in_a_used_workspace_is_not_followed(packed: Packed, tmp_path: Pa
         "--workspace",
         workspace,
     ]
-    assert orchestrator("rehearse", packed.image(NOTHING), "--engine", "none", *given).code == 7  # it wrote no result
+    assert orchestrator("rehearse", packed.image(NOTHING), "--engine", "none", *options).code == 7  # it wrote no result
     assert not outside.exists()
     assert (workspace / "in.txt").read_text() == "{}" and not (workspace / "in.txt").is_symlink()
 
@@ -203,9 +203,11 @@ def test_what_a_program_takes_is_limited(greedy: Path, mode: str, end: str) -> N
 
 
 @pytest.mark.parametrize("mode", ["threads", "files"])
-def test_the_limits_hold_in_every_place(greedy: Path, place: str, mode: str, tmp_path: Path) -> None:
+def test_the_limits_hold_in_every_place(greedy: Path, rehearsal_engine: str, mode: str, tmp_path: Path) -> None:
     (tmp_path / "mode").write_text(mode)
-    done = rehearse(greedy, Options(engine=place, files=(tmp_path / "mode",), timeout=60, disk=100, threads=50))
+    done = rehearse(
+        greedy, RehearseOptions(engine=rehearsal_engine, files=(tmp_path / "mode",), timeout=60, disk=100, threads=50)
+    )
     assert done.run.end == ("disk" if mode == "files" else mode), done.run
 
 
@@ -233,8 +235,8 @@ int main(void) {
 """
 
 
-def test_user_host_name_stack_and_loopback_are_the_guests(packed: Packed, place: str) -> None:
-    done = rehearse(packed.image(GUEST), Options(engine=place))
+def test_user_host_name_stack_and_loopback_are_the_guests(packed: Packed, rehearsal_engine: str) -> None:
+    done = rehearse(packed.image(GUEST), RehearseOptions(engine=rehearsal_engine))
     assert done.run.output["stdout"] == b"0 0  2097152 hi\n", done.run
 
 
@@ -257,11 +259,19 @@ def test_a_place_that_cannot_be_had_is_said(packed: Packed) -> None:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("place", ["podman", "docker"], indirect=True)
-def test_an_engine_that_does_not_see_our_files_is_said(packed: Packed, place: str) -> None:
+@pytest.mark.parametrize("rehearsal_engine", ["podman", "docker"], indirect=True)
+def test_an_engine_that_does_not_see_our_files_is_said(packed: Packed, rehearsal_engine: str) -> None:
     with users_ground() as ground:
         script = 'mount -t tmpfs none "$TMPDIR"; exec "$@"'  # what an engine elsewhere sees of this folder
-        rehearsal = [sys.executable, "-m", "orchestrator", "rehearse", str(packed.image(NOTHING)), "--engine", place]
+        rehearsal = [
+            sys.executable,
+            "-m",
+            "orchestrator",
+            "rehearse",
+            str(packed.image(NOTHING)),
+            "--engine",
+            rehearsal_engine,
+        ]
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-c", script, "sh", *rehearsal],
             cwd=ROOT,
@@ -277,4 +287,4 @@ def test_an_engine_that_does_not_see_our_files_is_said(packed: Packed, place: st
 
 def test_the_time_counts_from_the_start(packed: Packed) -> None:
     with pytest.raises(ProgramError, match="had not begun after"):
-        rehearse(packed.image(NOTHING), Options(engine="none", timeout=0.001))
+        rehearse(packed.image(NOTHING), RehearseOptions(engine="none", timeout=0.001))

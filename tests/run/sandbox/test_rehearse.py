@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from orchestrator.run.sandbox.rehearsal import Options, rehearse
+from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
 from tests.support.packed import Packed
 
 HEAD = """
@@ -150,11 +150,11 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_each_is_reported_rightly(packed: Packed, place: str, name: str) -> None:
+def test_each_is_reported_rightly(packed: Packed, rehearsal_engine: str, name: str) -> None:
     case = CASES[name]
     image = packed.image(HEAD + case.source + "}")
     timeout = 2 if case.end == "timeout" else 60
-    done = rehearse(image, Options(engine=place, memory=96, cpus=1, timeout=timeout))
+    done = rehearse(image, RehearseOptions(engine=rehearsal_engine, memory=96, cpus=1, timeout=timeout))
     run = done.run
     said = [str(violation) for violation in run.violations]
     assert (run.end, run.exit_code, run.signal) == (case.end, case.exit_code, case.signal), (run, said)
@@ -171,8 +171,8 @@ def test_each_is_reported_rightly(packed: Packed, place: str, name: str) -> None
         assert run.reason == "the program exceeded 96 MiB of memory and was stopped"
 
 
-def test_a_trace_names_what_was_missing(packed: Packed, place: str) -> None:
+def test_a_trace_names_what_was_missing(packed: Packed, rehearsal_engine: str) -> None:
     source = 'dlopen("libabsent.so.2", RTLD_NOW); fopen("/params/kzg.srs", "r"); fopen("/workspace/no", "r"); return 0;'
-    done = rehearse(packed.image(HEAD + source + "}"), Options(engine=place, trace=True))
+    done = rehearse(packed.image(HEAD + source + "}"), RehearseOptions(engine=rehearsal_engine, trace=True))
     assert done.missing is not None
     assert list(done.missing.lines()) == ["stage:", "  extra: [libabsent.so.2]", "  files: [params/kzg.srs]"]

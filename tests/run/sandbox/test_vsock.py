@@ -6,7 +6,7 @@ import socket
 import threading
 from pathlib import Path
 
-from orchestrator.run.sandbox.rehearsal import Options, rehearse
+from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
 from tests.support.packed import Packed
 
 SOURCE = """
@@ -30,7 +30,7 @@ int main(void) {
 """
 
 
-def test_a_connection_reaches_the_handlers_socket(packed: Packed, place: str, tmp_path: Path) -> None:
+def test_a_connection_reaches_the_handlers_socket(packed: Packed, rehearsal_engine: str, tmp_path: Path) -> None:
     asked: list[object] = []
     with socket.socket(socket.AF_UNIX) as node:
         node.bind(str(tmp_path / "node"))
@@ -49,7 +49,7 @@ def test_a_connection_reaches_the_handlers_socket(packed: Packed, place: str, tm
             asked.append((cid, port))
             return tmp_path / "node"
 
-        done = rehearse(packed.image(SOURCE), Options(engine=place, timeout=20, vsock=handler))
+        done = rehearse(packed.image(SOURCE), RehearseOptions(engine=rehearsal_engine, timeout=20, vsock=handler))
         server.join(5)
     assert (done.run.exit_code, done.run.output["stderr"]) == (0, b"")
     assert done.run.output["stdout"] == b"1 1 2 8080\nsquare\n"
@@ -77,18 +77,20 @@ int main(void) {
 """
 
 
-def test_a_bridged_socket_is_no_way_to_this_machines_sockets(packed: Packed, place: str) -> None:
+def test_a_bridged_socket_is_no_way_to_this_machines_sockets(packed: Packed, rehearsal_engine: str) -> None:
     with socket.socket(socket.AF_UNIX) as host:
         host.bind("\0orchestrator-test-vsock")
         host.listen()
-        done = rehearse(packed.image(DUPLICATE), Options(engine=place, vsock=lambda _cid, _port: None))
+        done = rehearse(
+            packed.image(DUPLICATE), RehearseOptions(engine=rehearsal_engine, vsock=lambda _cid, _port: None)
+        )
     assert done.run.exit_code == 0, done.run
 
 
-def test_a_refused_port_and_no_handler(packed: Packed, place: str) -> None:
+def test_a_refused_port_and_no_handler(packed: Packed, rehearsal_engine: str) -> None:
     image = packed.image(SOURCE)
-    refused = rehearse(image, Options(engine=place, vsock=lambda _cid, _port: None))
+    refused = rehearse(image, RehearseOptions(engine=rehearsal_engine, vsock=lambda _cid, _port: None))
     assert (refused.run.exit_code, refused.run.output["stderr"]) == (2, b"connect: Connection reset by peer\n")
-    alone = rehearse(image, Options(engine=place))
+    alone = rehearse(image, RehearseOptions(engine=rehearsal_engine))
     assert alone.run.exit_code == 2  # the guest has vsock, and nobody answers
     assert "connected to 2:8080 by vsock" in str(alone.run.violations[0])

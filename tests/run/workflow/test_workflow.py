@@ -48,8 +48,8 @@ def image(packed: Packed) -> Path:
 
 def run(folder: Path, image: Path, steps: Any, *more: str | Path) -> Run:
     (folder / "w.json").write_text(steps if isinstance(steps, str) else json.dumps(steps))
-    given = ["--program", f"one={image}", "--program", f"two={image}", "--engine", "none"]
-    return orchestrator("run-workflow", folder / "w.json", *given, *more)
+    options = ["--program", f"one={image}", "--program", f"two={image}", "--engine", "none"]
+    return orchestrator("run-workflow", folder / "w.json", *options, *more)
 
 
 def two_steps(folder: Path) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ def test_a_results_file_goes_to_the_next_program(tmp_path: Path, image: Path) ->
     handed = {"path": "/workspace/sub/out.txt", "blake3": blake3(b"proof+").hexdigest(), "size": 6}
     assert first["files"] == second["inputs"] == [handed]
     assert second["files"][0]["blake3"] == blake3(b"proof++").hexdigest()
-    assert [each.read_text() for each in sorted((tmp_path / "kept").glob("*/sub/out.txt"))] == ["proof+", "proof++"]
+    assert [path.read_text() for path in sorted((tmp_path / "kept").glob("*/sub/out.txt"))] == ["proof+", "proof++"]
 
 
 def test_a_program_without_a_result_ends_it_with_7(tmp_path: Path, image: Path) -> None:
@@ -90,10 +90,10 @@ def test_a_program_without_a_result_ends_it_with_7(tmp_path: Path, image: Path) 
 
 def test_a_file_from_a_url_must_have_its_blake3(tmp_path: Path, image: Path) -> None:
     steps = two_steps(tmp_path)
-    given = steps[0]["inputs"][0]["Input"]
-    given |= {"file_url": (tmp_path / "given.txt").as_uri(), "local_path": blake3(b"proof").hexdigest()}
+    step_input = steps[0]["inputs"][0]["Input"]
+    step_input |= {"file_url": (tmp_path / "given.txt").as_uri(), "local_path": blake3(b"proof").hexdigest()}
     assert run(tmp_path, image, steps).code == 0
-    given["local_path"] = "0" * 64
+    step_input["local_path"] = "0" * 64
     done = run(tmp_path, image, steps)
     assert done.code == 2
     assert "has BLAKE3" in done.stderr

@@ -42,10 +42,10 @@ def build(options: Options, home: Home, ops_version: str, behaviour: str) -> Non
     """Run the command; prints the success line. Exits and BuildFailureError as ops."""
     config = load(options.texts["config"]) if options.texts["config"] else Config()
     _refuse_unsupported(options, config)
-    given = options.words[0]
-    if not (home.path / given).exists() and not Path(given).exists():
-        fatal(f"error: {given}: stat {home.path / given}: no such file or directory\n")
-    program = config.text("Program") or given
+    word = options.words[0]
+    if not (home.path / word).exists() and not Path(word).exists():
+        fatal(f"error: {word}: stat {home.path / word}: no such file or directory\n")
+    program = config.text("Program") or word
     injected.before_build(behaviour, options.texts["nanos-version"])
     job = _Job(
         options=options,
@@ -234,13 +234,13 @@ def _add_libraries(job: _Job, guest: Guest) -> None:
     """Each library where the loader finds it, with the working directory cut off the front of the path."""
     path = os.path.abspath(job.program)
     check_program(path)
-    found, missing = find_libraries(path)
+    paths, missing = find_libraries(path)
     if missing:
         say("Ops can't find the following missing libraries:")
         listed = "\n".join(f"{name} => not found" for name in missing)
         raise BuildFailureError(f"failed building manifest: Library: {listed}")
     here = os.getcwd()
-    for place in found.values():
+    for place in paths.values():
         library = os.path.abspath(place)
         if library.startswith(here):  # by letters, not by directories: /build also cuts /build-x and / cuts all
             library = library[len(here) + 1 :]

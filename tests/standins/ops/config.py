@@ -69,7 +69,7 @@ def load(name: str) -> Config:
             "config's JSON set 'ops_render_config=true' in your ENV"
         )
     if os.environ.get("ops_render_config") == "true":  # noqa: SIM112 — the name that ops reads
-        text = re.sub(r"\$\{(\w+)\}|\$(\w+)", lambda found: os.environ.get(found[1] or found[2], ""), text)
+        text = re.sub(r"\$\{(\w+)\}|\$(\w+)", lambda match: os.environ.get(match[1] or match[2], ""), text)
     try:
         values = _struct("Config", _parse(text), "")
     except ValueError as error:
@@ -125,10 +125,10 @@ def _struct(struct: str, value: Json, where: str) -> dict[str, Json]:
         raise _mismatch(value, f"types.{struct}", where)
     names = {name.lower(): name for name in STRUCTS[struct]}
     result: dict[str, Json] = {}
-    for given, item in value.items():
-        name = names.get(given.lower())
+    for written, item in value.items():
+        name = names.get(written.lower())
         if name is None:
-            raise ValueError(f'json: unknown field "{given}"')
+            raise ValueError(f'json: unknown field "{written}"')
         if item is not None:
             result[name] = _field(STRUCTS[struct][name], item, f"{struct}.{where}{name}")
     return result
@@ -158,10 +158,10 @@ def _field(kind: str | tuple[str, str], value: Json, where: str) -> Json:
 
 def _mismatch(value: Json, kind: str, where: str) -> ValueError:
     if isinstance(value, bool):
-        given = "bool"
+        written = "bool"
     elif isinstance(value, int | float):
-        given = f"number {value}" if kind == INT else "number"
+        written = f"number {value}" if kind == INT else "number"
     else:
-        given = "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
+        written = "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
     place = f"Go struct field {where} of type {kind}" if where else f"Go value of type {kind}"
-    return ValueError(f"json: cannot unmarshal {given} into {place}")
+    return ValueError(f"json: cannot unmarshal {written} into {place}")

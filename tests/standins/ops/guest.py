@@ -142,7 +142,7 @@ def _walk(top: str) -> list[str]:
         names = sorted(os.listdir(top), key=os.fsencode) if stat.S_ISDIR(mode) else []
     except OSError as error:
         raise BuildFailureError(f"failed building manifest: {reason(error, 'lstat', top)}") from error
-    found = [top]
+    path = [top]
     for name in names:
-        found += _walk(os.path.normpath(os.path.join(top, name)))
-    return found
+        path += _walk(os.path.normpath(os.path.join(top, name)))
+    return path

@@ -72,11 +72,11 @@ class Home:
             _extract(archive, common)
         else:
             (self.path / f"{os.getpid()}common.tar.gz").touch()  # what a failed download leaves
-        found = {
+        paths = {
             "/lib/x86_64-linux-gnu/libnss_dns.so.2": common / "libnss_dns.so.2",
             "/etc/ssl/certs/ca-certificates.crt": common / "ca-certificates.crt",
         }
-        return {guest: host for guest, host in found.items() if host.exists()}
+        return {guest: host for guest, host in paths.items() if host.exists()}
 
     def volume_exists(self, label: str) -> bool:
         """Whether a local volume has that name or id (a file NAME:ID.raw)."""

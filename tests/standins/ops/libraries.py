@@ -45,23 +45,23 @@ def find_libraries(program: str) -> tuple[dict[str, str], list[str]]:
     top = read_elf(program)
     if top is None or not top.needed:
         return {}, []
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     missing: list[str] = []
     if top.interpreter:
-        found[os.path.basename(top.interpreter)] = top.interpreter
+        paths[os.path.basename(top.interpreter)] = top.interpreter
     queue = [(name, top, program) for name in top.needed]
     for name, elf, path in queue:
-        if name in found or name in missing:
+        if name in paths or name in missing:
             continue
         place = _search(name, elf, os.path.dirname(os.path.abspath(path)), top)
         if place is None:
             missing.append(name)
             continue
-        found[name] = place
+        paths[name] = place
         inner = read_elf(place)
         if inner is not None:
             queue += [(needed, inner, place) for needed in inner.needed]
-    return found, missing
+    return paths, missing
 
 
 def _search(name: str, elf: Elf, origin: str, top: Elf) -> str | None:

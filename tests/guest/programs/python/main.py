@@ -27,7 +27,7 @@ def files() -> str:
     path.write_text(json.dumps({"numbers": list(range(100))}))
     (WORKSPACE / "folder").mkdir(exist_ok=True)
     path.rename(WORKSPACE / "folder" / "moved.json")
-    names = sorted(each.name for each in (WORKSPACE / "folder").iterdir())
+    names = sorted(path.name for path in (WORKSPACE / "folder").iterdir())
     return f"{names} {len(json.loads((WORKSPACE / 'folder' / 'moved.json').read_text())['numbers'])}"
 
 

@@ -23,14 +23,14 @@ from orchestrator.run.node.messages import (
     result_response,
     task_response,
 )
-from orchestrator.run.node.task import WORKSPACE, Result, Task
+from orchestrator.run.node.task import WORKSPACE, ProgramResult, Task
 
 if TYPE_CHECKING:
     import grpc
 
 
 @dataclass
-class NodeStandIn:
+class LocalNode:
     """Answers one program. `workspace` is the host's directory of the guest's `workspace_at`.
 
     `task` may be None: there is none. `result` is what the program submitted; None until then.
@@ -39,7 +39,7 @@ class NodeStandIn:
     task: Task | None
     workspace: Path
     workspace_at: str = WORKSPACE
-    result: Result | None = None
+    result: ProgramResult | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get_task(self) -> bytes:
@@ -57,18 +57,18 @@ class NodeStandIn:
         return result_response()
 
     @property
-    def outcome(self) -> Result:
+    def outcome(self) -> ProgramResult:
         """What the program submitted; that it submitted nothing is an error of its own."""
-        return self.result or Result(error="the program submitted no result")
+        return self.result or ProgramResult(error="the program submitted no result")
 
-    def _result(self, submission: Submission) -> Result:
+    def _result(self, submission: Submission) -> ProgramResult:
         if submission.error is not None:
-            return Result(error=f"the program reported that its task failed (error {submission.error})")
+            return ProgramResult(error=f"the program reported that its task failed (error {submission.error})")
         for file in submission.files:
             problem = self._problem(file)
             if problem:
-                return Result(error=f"the node refuses the result: {problem}")
-        return Result(data=submission.data, files=tuple(each.path for each in submission.files))
+                return ProgramResult(error=f"the node refuses the result: {problem}")
+        return ProgramResult(data=submission.data, files=tuple(file.path for file in submission.files))
 
     def _problem(self, file: SentFile) -> str:
         if host_path(self.workspace, self.workspace_at, file.path) is None:
@@ -88,21 +88,21 @@ def host_path(workspace: Path, workspace_at: str, path: str) -> Path | None:
     top, pure = PurePosixPath(workspace_at), PurePosixPath(workspace_at) / path
     if "\0" in path or ".." in pure.parts or top not in pure.parents:
         return None
-    found = workspace / pure.relative_to(top)
+    path_on_host = workspace / pure.relative_to(top)
     # A link in the workspace is the program's own doing, and must not reach the host's files.
     try:
-        return found if found.resolve().is_relative_to(workspace.resolve()) else None
+        return path_on_host if path_on_host.resolve().is_relative_to(workspace.resolve()) else None
     except (OSError, RuntimeError):  # a name too long, links in a circle
         return None
 
 
 def workspace_file(workspace: Path, workspace_at: str, path: str) -> Path | None:
     """As `host_path`, for a file that is there and can be read."""
-    found = host_path(workspace, workspace_at, path)
+    path_on_host = host_path(workspace, workspace_at, path)
     try:
-        if found is not None and found.is_file():
-            with found.open("rb"):
-                return found
+        if path_on_host is not None and path_on_host.is_file():
+            with path_on_host.open("rb"):
+                return path_on_host
     except OSError:
         pass
     return None
@@ -110,14 +110,14 @@ def workspace_file(workspace: Path, workspace_at: str, path: str) -> Path | None
 
 def _open_workspace_file(workspace: Path, workspace_at: str, path: str) -> BinaryIO | None:
     """As `workspace_file`, open, while the program runs: it may put a link or a pipe in the place of what was seen."""
-    found = workspace_file(workspace, workspace_at, path)
-    if found is None:
+    path_on_host = workspace_file(workspace, workspace_at, path)
+    if path_on_host is None:
         return None
     top = workspace.resolve()
     flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         at = os.open(top, os.O_PATH | os.O_DIRECTORY)
-        for name in found.resolve().relative_to(top).parts:
+        for name in path_on_host.resolve().relative_to(top).parts:
             below = os.open(name, os.O_RDONLY | flags, dir_fd=at)
             os.close(at)
             at = below
@@ -131,7 +131,7 @@ def _open_workspace_file(workspace: Path, workspace_at: str, path: str) -> Binar
 
 
 @contextmanager
-def serving(node: NodeStandIn, path: Path) -> Iterator[None]:
+def serving(node: LocalNode, path: Path) -> Iterator[None]:
     """Serve on a Unix socket at `path`."""
 
     def submit(request: bytes, context: grpc.ServicerContext) -> bytes:

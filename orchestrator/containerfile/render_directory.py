@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from orchestrator.containerfile.assemble import CONTAINERFILE, Assembled
+from orchestrator.containerfile.assemble import CONTAINERFILE, AssembledContext
 from orchestrator.containerfile.ours import has_our_containerfile
 from orchestrator.errors import UsageError
 from orchestrator.files import write_bytes
@@ -34,7 +34,7 @@ def clear_earlier(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def command_by_hand(loaded: LoadedProject, made: Assembled, directory: Path) -> tuple[str, ...]:
+def command_by_hand(loaded: LoadedProject, made: AssembledContext, directory: Path) -> tuple[str, ...]:
     """The words of the command that builds what was written into `directory`.
 
     The CA bundle is the host's own file; with `network.ca`, one that is written beside the directory.
@@ -45,7 +45,7 @@ def command_by_hand(loaded: LoadedProject, made: Assembled, directory: Path) -> 
         write_bytes(bundle, made.certificates)
     words = ["podman", "build", "--file", str(directory / CONTAINERFILE), "--secret", f"id={CA_SECRET},src={bundle}"]
     for secret in loaded.project.build.secrets:
-        place = f"type=env,src={secret.env}" if secret.env else f"src={loaded.root / str(secret.file)}"
-        words += ["--secret", f"id={secret.id},{place}"]
+        origin = f"type=env,src={secret.env}" if secret.env else f"src={loaded.root / str(secret.file)}"
+        words += ["--secret", f"id={secret.id},{origin}"]
     words += ["--ssh", "default"] if loaded.project.build.ssh else []
     return (*words, str(directory))

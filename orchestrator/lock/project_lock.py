@@ -15,7 +15,7 @@ from orchestrator.documents import NOT_JSON, Document, DocumentError, Many, pars
 from orchestrator.errors import UsageError
 from orchestrator.inputs.requests import is_local, requests_of
 from orchestrator.project.load import read_text
-from orchestrator.project.model import Project
+from orchestrator.project.project import Project
 from orchestrator.resolved import InputKind, InputName, Inputs, Pin
 from orchestrator.suggest import shown
 
@@ -47,7 +47,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
 _PACKAGE = r"^(?:pypi:)?[a-z0-9][a-z0-9+.-]{0,100}=[0-9A-Za-z.+:~-]{1,100}(?: sha256:[0-9a-f]{64})?$"
 
 
-class Entry(Document):
+class LockedInput(Document):
     """One input: the request (`inputs.requests`), the kind that it was resolved as, and its pin."""
 
     requested: dict[str, str | list[str]]
@@ -79,10 +79,10 @@ class Entry(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lock:
+class ProjectLock:
     """A whole lock, by input name."""
 
-    entries: Mapping[InputName, Entry] = field(default_factory=dict)
+    entries: Mapping[InputName, LockedInput] = field(default_factory=dict)
 
     def pins(self) -> dict[str, Pin]:
         """What resolution has to respect: everything but the user's own files, which are taken as they are."""
@@ -93,19 +93,22 @@ class Lock:
         }
 
 
-def lock_of(project: Project, inputs: Inputs) -> Lock:
+def lock_of(project: Project, inputs: Inputs) -> ProjectLock:
     """The lock of resolved inputs."""
-    entries: dict[InputName, Entry] = {}
+    entries: dict[InputName, LockedInput] = {}
     for name, request in requests_of(project).items():
-        found = inputs.get(name)
-        if found is not None:
-            entries[name] = Entry(
-                requested=dict(request), kind=found.kind, resolved=dict(found.pin), packages=tuple(found.packages)
+        resolved = inputs.get(name)
+        if resolved is not None:
+            entries[name] = LockedInput(
+                requested=dict(request),
+                kind=resolved.kind,
+                resolved=dict(resolved.pin),
+                packages=tuple(resolved.packages),
             )
-    return Lock(entries=entries)
+    return ProjectLock(entries=entries)
 
 
-def lock_text(lock: Lock) -> str:
+def lock_text(lock: ProjectLock) -> str:
     """Canonical text: sorted keys, two spaces, a line for each value, so that a diff shows what moved."""
     inputs: dict[str, Any] = {}
     for name, entry in lock.entries.items():
@@ -115,20 +118,20 @@ def lock_text(lock: Lock) -> str:
     return json.dumps({"version": LOCK_VERSION, "inputs": inputs}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def read_lock(path: Path) -> Lock | None:
+def read_lock(path: Path) -> ProjectLock | None:
     """The lock at `path`, None when there is no such file. UsageError when it is something else."""
     if not path.exists():
         return None
     return parse_lock(read_text(path, what="a lock", limit=MAX_BYTES), str(path))
 
 
-def parse_lock(text: str, file: str) -> Lock:
+def parse_lock(text: str, file: str) -> ProjectLock:
     """A lock's text. UsageError naming `file` and what is wrong."""
     try:
         head = parse_document(_Head, text, newer=True)
         if head.version != LOCK_VERSION or isinstance(head.version, bool):
             raise _other_version(file, head.version)
-        return Lock(entries=parse_document(_File, text).inputs)
+        return ProjectLock(entries=parse_document(_LockDocument, text).inputs)
     except DocumentError as error:
         problem = error.problems[0]
         if re.search("^(<<<<<<<|=======|>>>>>>>)", text, re.M):
@@ -149,11 +152,11 @@ class _Head(Document):
     version: Any = None
 
 
-class _File(Document):
+class _LockDocument(Document):
     """A lock's file."""
 
     version: Literal[1]
-    inputs: dict[InputName, Entry]
+    inputs: dict[InputName, LockedInput]
 
 
 def _other_version(file: str, version: Any) -> UsageError:

@@ -21,8 +21,8 @@ from orchestrator.label import LABEL
 from orchestrator.run.sandbox import jail
 from orchestrator.run.sandbox.launcher import FOLDER
 from orchestrator.run.sandbox.limits import MemoryGroup, new_memory_group
-from orchestrator.run.sandbox.outcome import Limits
-from orchestrator.run.sandbox.supervisor import CannotBeginError, Place
+from orchestrator.run.sandbox.outcome import SandboxLimits
+from orchestrator.run.sandbox.supervisor import CannotBeginError, Sandbox
 from orchestrator.run.sandbox.view import SKELETON
 
 _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
@@ -43,11 +43,11 @@ class Folders:
 
 
 @dataclass
-class Namespaces:
-    """Without an engine; a `Place`."""
+class NamespaceSandbox:
+    """Without an engine; a `Sandbox`."""
 
     folders: Folders
-    limits: Limits
+    limits: SandboxLimits
     log: Path
     devices: tuple[str, ...] = ()
     _running: process.Background | None = None
@@ -69,13 +69,13 @@ class Namespaces:
                 )
         self._group = new_memory_group(self.limits.memory << 20)
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        asked = jail.Asked(
+        asked = jail.JailSettings(
             root=str(folders.tree),
             workspace=str(folders.workspace),
             workspace_at=folders.workspace_at,
             launcher=str(folders.launcher),
             launcher_at=FOLDER,
-            devices=[*(each for each in _DEVICES if Path(each).exists()), *self.devices],
+            devices=[*(device for device in _DEVICES if Path(device).exists()), *self.devices],
             hostname=folders.hostname,
             socket=theirs.fileno(),
             user=-1 if folders.user is None else folders.user,
@@ -122,18 +122,20 @@ _ENGINE: Final = "use a container engine (--engine podman or docker)"
 
 
 @contextmanager
-def namespaces(folders: Folders, limits: Limits, log: Path, *, devices: tuple[str, ...]) -> Iterator[Place]:
+def open_namespace_sandbox(
+    folders: Folders, limits: SandboxLimits, log: Path, *, devices: tuple[str, ...]
+) -> Iterator[Sandbox]:
     """A place without an engine. `devices`: nodes that the program is given besides the usual ones."""
-    place = Namespaces(folders=folders, limits=limits, log=log, devices=devices)
+    sandbox = NamespaceSandbox(folders=folders, limits=limits, log=log, devices=devices)
     try:
-        yield place
+        yield sandbox
     finally:
-        place.close()
+        sandbox.close()
 
 
 @dataclass
-class InContainer:
-    """A container of an engine; a `Place`. Its launcher connects to `server`."""
+class ContainerSandbox:
+    """A container of an engine; a `Sandbox`. Its launcher connects to `server`."""
 
     container: Container
     server: socket.socket
@@ -151,16 +153,16 @@ class InContainer:
         """The launcher's connection, once it is there; one of another user is none."""
         while self._connection is None:
             try:
-                found = self.server.accept()[0]
+                connection = self.server.accept()[0]
             except BlockingIOError:
                 return None
-            _, user, _ = struct.unpack("3i", found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if user in self.expected:
-                found.setblocking(True)
-                self._connection = found
+                connection.setblocking(True)
+                self._connection = connection
                 self.server.close()  # the program would be the next
             else:
-                found.close()
+                connection.close()
         return self._connection
 
     def problem(self) -> str | None:
@@ -185,9 +187,9 @@ class InContainer:
 
 
 @contextmanager
-def container(
-    engine: RunningEngine, folders: Folders, limits: Limits, *, build_id: str, devices: tuple[str, ...]
-) -> Iterator[Place]:
+def open_container_sandbox(
+    engine: RunningEngine, folders: Folders, limits: SandboxLimits, *, build_id: str, devices: tuple[str, ...]
+) -> Iterator[Sandbox]:
     """A container from the tree; its image and itself are removed at the end."""
     tar = folders.tree.parent / "tree.tar"
     with tarfile.open(tar, "w") as archive:
@@ -216,9 +218,9 @@ def container(
                 opened = stack.enter_context(engine.open_container(request))
             except EngineError as error:
                 raise _refused(error) from error
-            place = InContainer(opened, server, _expected(folders.user))
-            stack.callback(place.close)
-            yield place
+            sandbox = ContainerSandbox(opened, server, _expected(folders.user))
+            stack.callback(sandbox.close)
+            yield sandbox
     finally:
         with suppress(EngineError):
             engine.remove(Leftover(kind="image", id=image, name=tag, build_id=build_id))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from orchestrator.documents import Document, Many, plain
-from orchestrator.project.model import MOST_MEMORY
+from orchestrator.project.project import MOST_MEMORY
 from orchestrator.resolved import InputKind, InputName
 
 SCHEMA_VERSION: Final = 1

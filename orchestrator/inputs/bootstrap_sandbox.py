@@ -21,7 +21,7 @@ _SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class BootstrapSandbox:
     """`command` goes before mmdebstrap, `mode` is its option; files of `outside` are in `inside` for it."""
 
     command: tuple[str, ...]
@@ -31,18 +31,18 @@ class Place:
 
     def take(self, name: str, target: Path) -> bool:
         """Copy the file `name` to the new file `target`; whether there is one. What isn't a plain file is none."""
-        with suppress(OSError), files.read_only(self.outside / name) as source:
+        with suppress(OSError), files.open_read_only(self.outside / name) as source:
             # A script may have put anything there; a second name of a file of the host's, say.
             status = os.fstat(source.fileno())
             if status.st_nlink == 1 and status.st_uid in (os.geteuid(), userns.FIRST_ID):
-                with files.new(target) as sink:
+                with files.create(target) as sink:
                     shutil.copyfileobj(source, sink, 1024 * 1024)
                 return True
         return False
 
 
 @contextmanager
-def place(emit: Emit, *, trusted: bool) -> Iterator[Place]:
+def open_sandbox(emit: Emit, *, trusted: bool) -> Iterator[BootstrapSandbox]:
     """A place for one run. Without `trusted` (a mirror that a project names) only one apart from the host.
 
     Errors: InputError where there is none.
@@ -56,12 +56,12 @@ def place(emit: Emit, *, trusted: bool) -> Iterator[Place]:
             script = (sys.executable, "-I", "-S", str(userns.__file__), str(work))
             probe = process.run([*script, "true"])
             if probe.status == 0:
-                yield Place(command=script, mode="unshare", outside=work, inside=Path(userns.HOME))
+                yield BootstrapSandbox(command=script, mode="unshare", outside=work, inside=Path(userns.HOME))
                 return
             reason = probe.tail(1) or "no user namespace"
             os.chown(work, 0, 0)
         elif not (reason := _no_subordinate_ids()):
-            yield Place(command=(), mode="unshare", outside=work, inside=work)
+            yield BootstrapSandbox(command=(), mode="unshare", outside=work, inside=work)
             return
         if not trusted:
             raise InputError(
@@ -71,7 +71,7 @@ def place(emit: Emit, *, trusted: bool) -> Iterator[Place]:
             )
         who = "root of this machine" if os.geteuid() == 0 else "you"
         emit(Notice(text=f"Debian packages' scripts run as {who}: {reason}", level="warning"))
-        yield Place(command=_mounts_apart(), mode="auto", outside=work, inside=work)
+        yield BootstrapSandbox(command=_mounts_apart(), mode="auto", outside=work, inside=work)
 
 
 def _no_subordinate_ids() -> str:

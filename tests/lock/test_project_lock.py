@@ -10,25 +10,25 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import UsageError
 from orchestrator.lock.changes import changes
-from orchestrator.lock.model import Entry, Lock, lock_text, parse_lock, read_lock
+from orchestrator.lock.project_lock import LockedInput, ProjectLock, lock_text, parse_lock, read_lock
 from orchestrator.project.load import lock_path
 
 HASH = "ab" * 32
 COMMIT = "0123456789" * 4
-LOCK = Lock(
+LOCK = ProjectLock(
     entries={
-        "gevulot": Entry(
+        "gevulot": LockedInput(
             requested={"git": "https://example.org/g", "ref": "main"},
             kind="git",
             resolved={"commit": COMMIT, "tree-sha256": HASH, "cargo-lock-sha256": HASH},
         ),
-        "base": Entry(
+        "base": LockedInput(
             requested={"image": "rust:1", "debian": "bookworm", "packages": ["gcc"]},
             kind="bootstrap",
             resolved={"sha256": HASH, "size": "12", "suite": "bookworm"},
             packages=("gcc=4:12.2.0-3", "libc6=2.36-9+deb12u10"),
         ),
-        "nanos": Entry(requested={"path": "nanos"}, kind="directory", resolved={"tree-sha256": HASH}),
+        "nanos": LockedInput(requested={"path": "nanos"}, kind="directory", resolved={"tree-sha256": HASH}),
     }
 )
 
@@ -56,19 +56,19 @@ def test_name_beside_the_project() -> None:
 
 def test_changes_name_what_moved_and_not_what_follows_from_it() -> None:
     gevulot = LOCK.entries["gevulot"]
-    moved = Entry(
+    moved = LockedInput(
         requested=gevulot.requested,
         kind="git",
         resolved={**gevulot.resolved, "commit": "f" * 40, "tree-sha256": "cd" * 32},
     )
     base = LOCK.entries["base"]
-    newer = Entry(
+    newer = LockedInput(
         requested=base.requested,
         kind=base.kind,
         resolved={**base.resolved, "sha256": "cd" * 32},
         packages=("gcc=4:13", "make=1"),
     )
-    after = Lock(entries={"gevulot": moved, "base": newer})
+    after = ProjectLock(entries={"gevulot": moved, "base": newer})
     assert [str(change) for change in changes(LOCK, after)] == [
         f"base: sha256: {HASH} -> {'cd' * 32}",
         "base: package gcc: 4:12.2.0-3 -> 4:13",

@@ -76,7 +76,7 @@ InsidePath = Annotated[Line, AfterValidator(_inside)]
 """A relative path that stays inside its root."""
 InsideFile = Annotated[InsidePath, AfterValidator(_names_a_file)]
 """The same for a path that can't be a directory."""
-Mirrors = Annotated[dict[str, str], AfterValidator(mirrors.checked)]
+Mirrors = Annotated[dict[str, str], AfterValidator(mirrors.check_mirrors)]
 """Prefix of an address -> what takes its place; see `project/mirrors.py`."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.:=~_-]*$")]
@@ -173,9 +173,11 @@ class Gevulot(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> Gevulot:
-        given = [k for k in ("git", "path", "archive") if getattr(self, k) is not None]
-        if len(given) != 1:
-            raise ValueError(f"needs exactly one of git, path, archive (has {', '.join(given) if given else 'none'})")
+        sources = [k for k in ("git", "path", "archive") if getattr(self, k) is not None]
+        if len(sources) != 1:
+            raise ValueError(
+                f"needs exactly one of git, path, archive (has {', '.join(sources) if sources else 'none'})"
+            )
         if self.ref is not None and self.git is None:
             raise ValueError("ref goes with git only")
         if self.sha256 is not None and self.archive is None:
@@ -244,10 +246,10 @@ class Nanos(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> Nanos:
-        given = [k for k in ("version", "path", "kernel") if getattr(self, k) is not None]
-        if self.kernel is not None and len(given) > 1:
+        sources = [k for k in ("version", "path", "kernel") if getattr(self, k) is not None]
+        if self.kernel is not None and len(sources) > 1:
             raise WrongValueError("kernel: stub stands alone", "drop version and path")
-        if not given:
+        if not sources:
             raise ValueError("needs one of version, path, kernel")
         return self
 
@@ -271,9 +273,9 @@ class Ops(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> Ops:
-        given = [k for k in ("version", "path", "url") if getattr(self, k) is not None]
-        if len(given) != 1:
-            raise ValueError(f"needs exactly one of version, path, url (has {', '.join(given) or 'none'})")
+        sources = [k for k in ("version", "path", "url") if getattr(self, k) is not None]
+        if len(sources) != 1:
+            raise ValueError(f"needs exactly one of version, path, url (has {', '.join(sources) or 'none'})")
         if self.url is not None and self.sha256 is None:
             raise ValueError("url needs a sha256 beside it")
         if self.version is not None and re.fullmatch(r"\d+\.\d+\.\d+", self.version):

@@ -13,9 +13,9 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.run.node.local_node import LocalNode, answers, host_path, serving
 from orchestrator.run.node.messages import SERVICE, read_submission
-from orchestrator.run.node.standin import NodeStandIn, answers, host_path, serving
-from orchestrator.run.node.task import Result, Task
+from orchestrator.run.node.task import ProgramResult, Task
 from orchestrator.run.node.vm_service_pb2 import (
     File,
     TaskResult,
@@ -29,7 +29,7 @@ TASK = Task(id="t1", args=("--n", "7"), files=("/workspace/in.txt",))
 
 
 @contextmanager
-def calling(node: NodeStandIn) -> Iterator[grpc.Channel]:
+def calling(node: LocalNode) -> Iterator[grpc.Channel]:
     with tempfile.TemporaryDirectory(prefix="n-") as folder:
         path = Path(folder) / "node.sock"
         with serving(node, path), grpc.insecure_channel(f"unix:{path}") as channel:
@@ -48,7 +48,7 @@ def submission(tx_hash: str, data: bytes, *files: tuple[str, bytes]) -> bytes:
 
 def test_a_task_and_its_result(tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(b"proof")
-    node = NodeStandIn(task=TASK, workspace=tmp_path)
+    node = LocalNode(task=TASK, workspace=tmp_path)
     with calling(node) as channel:
         # The bytes as the real shim reads them: field numbers and order are the protocol.
         assert call(channel, "GetTask") == b"\x0a\x23\x0a\x02t1\x12\x02t1\x1a\x03--n\x1a\x017\x22\x11/workspace/in.txt"
@@ -57,11 +57,11 @@ def test_a_task_and_its_result(tmp_path: Path) -> None:
         )
         assert getattr(TaskResultResponse.FromString(reply), "continue") is False
         assert call(channel, "GetTask") == NO_TASK  # there is no second one
-    assert node.result == Result(data=b"\x00yes", files=("/workspace/out",))
+    assert node.result == ProgramResult(data=b"\x00yes", files=("/workspace/out",))
 
 
 def test_without_a_task_it_says_so(tmp_path: Path) -> None:
-    with calling(NodeStandIn(task=None, workspace=tmp_path)) as channel:
+    with calling(LocalNode(task=None, workspace=tmp_path)) as channel:
         assert call(channel, "GetTask") == NO_TASK
 
 
@@ -83,14 +83,14 @@ def test_files_that_are_not_as_the_program_says(tmp_path: Path, path: str, check
     (tmp_path / "link").symlink_to("/etc/passwd")
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "folder").mkdir()
-    node = NodeStandIn(task=TASK, workspace=tmp_path)
+    node = LocalNode(task=TASK, workspace=tmp_path)
     node.submit_result(submission("t1", b"", (path, checksum)))
     assert node.result is not None
     assert node.result.error is not None and says in node.result.error
 
 
 def test_another_tasks_result_is_dropped_and_a_failure_kept(tmp_path: Path) -> None:
-    node = NodeStandIn(task=TASK, workspace=tmp_path)
+    node = LocalNode(task=TASK, workspace=tmp_path)
     node.submit_result(submission("other", b"x"))
     dropped = node.result
     node.submit_result(TaskResultRequest(tx_hash="t1", error=1).SerializeToString())
@@ -99,7 +99,7 @@ def test_another_tasks_result_is_dropped_and_a_failure_kept(tmp_path: Path) -> N
 
 
 def test_bytes_that_are_no_message_are_an_error_of_the_programs(tmp_path: Path) -> None:
-    with calling(NodeStandIn(task=TASK, workspace=tmp_path)) as channel:
+    with calling(LocalNode(task=TASK, workspace=tmp_path)) as channel:
         with pytest.raises(grpc.RpcError) as caught:
             call(channel, "SubmitResult", b"\xff\xff\xff")
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -115,8 +115,8 @@ def test_any_bytes_are_a_message_or_a_value_error(data: bytes) -> None:
 @given(st.text(max_size=40))
 def test_no_path_leaves_the_workspace(path: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        found = host_path(Path(folder), "/workspace", path)
-        assert found is None or found.is_relative_to(folder)
+        on_host = host_path(Path(folder), "/workspace", path)
+        assert on_host is None or on_host.is_relative_to(folder)
 
 
 def test_only_the_nodes_own_address_is_answered(tmp_path: Path) -> None:
