@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON := .venv/bin/python
 ORCHESTRATOR := $(PYTHON) -m orchestrator
 # Two workers: one has Docker's tests, one Podman's, which wait for an engine most of the time (tests/conftest.py).
-PYTEST_ARGS ?= -n 2 --dist loadgroup
+PYTEST_ARGS ?= -n 2 --dist loadscope
 
 .PHONY: demo test test-quick check docs proto fuzz bench guest-conformance format clean setup-demo setup-test setup-check
 
@@ -19,7 +19,7 @@ QUICK := tests/containerfile tests/elf tests/engine tests/fuzz tests/gpu tests/i
 	tests/provenance tests/receipt tests/run/node tests/run/sandbox tests/staging tests/verify tests/cli $(wildcard tests/test_*.py)
 
 test-quick: setup-check
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not engine and not slow and not sandbox" $(QUICK)
+	@$(PYTHON) -m pytest -n 2 --dist loadscope -m "not engine and not slow and not sandbox" $(QUICK)
 
 check: setup-check
 	@$(PYTHON) -m ruff check .

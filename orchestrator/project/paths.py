@@ -27,7 +27,7 @@ LeftOutBy = Callable[[str], str]
 def check_paths(loaded: LoadedProject, left_out_by: LeftOutBy) -> list[Finding]:
     """Findings about host paths and about fields that don't fit each other; errors are for the caller to raise.
 
-    The manifest's own file is for `effective_manifest` to read, and to miss.
+    The manifest's own file is for `merge_manifest` to read, and to miss.
     """
     checker = _Checker(loaded=loaded, left_out_by=left_out_by, findings=loaded.findings())
     checker.context()
