@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def beside(path: Path) -> Iterator[Callable[[], Path]]:
+def temporary_files_beside(path: Path) -> Iterator[Callable[[], Path]]:
     """Give a maker of temporary files beside `path`; all of them are removed at the end, unless they were renamed."""
     make_directory(path.parent)
     made: list[Path] = []

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrator.build.rebuilds import Rebuilt, rebuild
+from orchestrator.build.rebuilds import RebuiltImage, rebuild
 from orchestrator.build.state import BuildJob
 from orchestrator.events import Notice
 from orchestrator.image.compare import ImageDifference, compare_images
@@ -22,7 +22,7 @@ from orchestrator.image.tree import File
 from orchestrator.plan.plan import Factor
 from orchestrator.provenance.packed import BOOT, packed_files
 from orchestrator.reproduce.causes import MOST_BYTES, Cause, Kind, cause_of, first_texts, is_reordered
-from orchestrator.reproduce.report import Author, Difference
+from orchestrator.reproduce.report import Author, ExplainedDifference
 
 _OF_FACTOR: Mapping[Factor, Kind] = {
     "cores": "parallelism",
@@ -37,11 +37,10 @@ _WITH_FACTOR: Mapping[Factor, str] = {
     "path": "it differs in {}",
 }
 _SHIM_SOURCES = "/build/gevulot/"
-_WORK = "/build/"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Original:
+class OriginalImage:
     """The image that a rebuild is compared with. `image` None: only its files' hashes are known (`hashes`, by path), or
     nothing (None).
 
@@ -59,13 +58,13 @@ class Diagnosis:
     """One image's: `first` is the rebuild that differs; further ones are written to new files that `make` gives."""
 
     job: BuildJob
-    original: Original
-    first: Rebuilt
+    original: OriginalImage
+    first: RebuiltImage
     factors: tuple[Factor, ...]
     make: Callable[[], Path]
     _causes: dict[str, Cause] = field(default_factory=dict)
 
-    def differences(self) -> list[Difference]:
+    def differences(self) -> list[ExplainedDifference]:
         """What differs, each with its author and likely cause; never empty."""
         if self.original.image is None and self.original.hashes is None:
             return [_unknown()]
@@ -75,9 +74,9 @@ class Diagnosis:
         for row, author in zip(rows, authors, strict=True):
             if row.part != "tree" or row.change != "~":
                 continue
-            found = cause_of(self._original(row.path), _content(self.first.image, row.path), self._times())
-            if found is not None and not author.package:
-                self._causes[row.path] = found
+            cause = cause_of(self._original(row.path), _content(self.first.image, row.path), self._times())
+            if cause is not None and not author.package:
+                self._causes[row.path] = cause
             elif author.field == "build.run":
                 undecided.append(row.path)
         self._experiment(undecided)
@@ -88,9 +87,9 @@ class Diagnosis:
         if self.original.image is None:
             return list(_by_hash(self.original.hashes or {}, self.first.image))
         with open_image(self.original.image) as one, open_image(self.first.image) as other:
-            found = compare_images(one, other)
-        held = [each for each in found if each.part not in ("form", "free space")]
-        return held or found
+            rows = compare_images(one, other)
+        held = [row for row in rows if row.part not in ("form", "free space")]
+        return held or rows
 
     def _experiment(self, paths: Sequence[str]) -> None:
         """Find what the bytes of these files don't say."""
@@ -111,8 +110,8 @@ class Diagnosis:
 
     def _unsteady(self, path: str, one: bytes, other: bytes) -> Cause:
         """Why two builds under the same conditions differ."""
-        if found := cause_of(one, other, (datetime.now(UTC),)):
-            return found
+        if cause := cause_of(one, other, (datetime.now(UTC),)):
+            return cause
         if not (is_reordered(one, other) or is_reordered(self._original(path), one)):
             return _cause("random numbers", first_texts(one, other))
         parallel = "" if "cores" in self.first.varied else "or parallelism, as no build could be kept to one core"
@@ -129,7 +128,7 @@ class Diagnosis:
                 self._causes[path] = self._other_machine(path)
             else:
                 self._causes[path] = _cause("parallelism", "only on several cores it differs", self._shown(path))
-        varied = [each for each in self.factors if each in self.first.varied]
+        varied = [factor for factor in self.factors if factor in self.first.varied]
         for factor in varied:
             if not left:
                 break
@@ -154,7 +153,7 @@ class Diagnosis:
         one, other = self._original(path), _content(self.first.image, path)
         return "the same in another order" if is_reordered(one, other) else first_texts(one, other)
 
-    def _again(self, factors: tuple[Factor, ...]) -> Rebuilt:
+    def _again(self, factors: tuple[Factor, ...]) -> RebuiltImage:
         return rebuild(self.job, self.make(), factors, no_cache=False)
 
     def _original(self, path: str) -> bytes:
@@ -168,10 +167,10 @@ class Diagnosis:
     def _times(self) -> tuple[datetime, ...]:
         return (self.original.built, datetime.now(UTC))
 
-    def _difference(self, row: ImageDifference, author: Author) -> Difference:
+    def _difference(self, row: ImageDifference, author: Author) -> ExplainedDifference:
         cause = self._causes.get(row.path) if row.part == "tree" else None
         how = {"-": "only in the first image", "+": "only in the rebuild"}.get(row.change, row.detail)
-        return Difference(path=row.path, how=how, author=author, cause=cause or _cause_of_part(author))
+        return ExplainedDifference(path=row.path, how=how, author=author, cause=cause or _cause_of_part(author))
 
     def _author(self, row: ImageDifference) -> Author:
         plan = self.job.plan
@@ -182,7 +181,6 @@ class Diagnosis:
         if row.part == "manifest" or row.path.strip("/") in plan.guest.extra_files:
             return Author(field="manifest", step=f"packer {plan.packer}, from the manifest")
         package = self._package(row.path)
-        source = self._source(row.path)
         if package:
             installed = package.partition(" ")[0] in plan.packages
             return Author(
@@ -190,10 +188,9 @@ class Diagnosis:
                 step="the installation of packages" if installed else "the base",
                 package=package,
             )
-        if source.startswith(_SHIM_SOURCES) and plan.shim is not None:
+        if plan.shim is not None and self._source(row.path).startswith(_SHIM_SOURCES):
             return Author(field="gevulot", step="stage gevulot (cargo build)")
-        if source and not source.startswith(_WORK) and source.startswith("/"):
-            return Author(field="base", step=f"the base or build.run, at {source}")
+        # The base is pinned, so what no package owns is from the user's step, wherever it lies.
         return Author(field="build.run", step=f"`RUN {plan.run_interpreter} /orchestrator/build.sh`")
 
     def _package(self, path: str) -> str:
@@ -201,36 +198,36 @@ class Diagnosis:
             (self.original.hashes or {}).get(path, ""),
             hashlib.sha256(_content(self.first.image, path)).hexdigest(),
         ]
-        owner = next((found for each in hashes if (found := self.first.records.owners.get(each))), None)
+        owner = next((owner for digest in hashes if (owner := self.first.records.owners.get(digest))), None)
         return f"{owner.package.name} {owner.package.version}" if owner is not None else ""
 
     def _source(self, path: str) -> str:
         staged = self.first.staged
         if path in staged:
             return staged[path]
-        above = (each for each in staged if each.endswith("/") and path.startswith(each))
-        return (
-            staged[max(above, key=len)] if any(path.startswith(each) for each in staged if each.endswith("/")) else ""
-        )
+        above = [directory for directory in staged if directory.endswith("/") and path.startswith(directory)]
+        return staged[max(above, key=len)] if above else ""
 
 
 def _cause(kind: Kind, *evidence: str) -> Cause:
     return Cause(kind=kind, evidence="; ".join(filter(None, evidence)))
 
 
-def _unknown() -> Difference:
+def _unknown() -> ExplainedDifference:
     cause = Cause(kind="unknown", evidence="put the image, or NAME.sbom.cdx.json, beside its receipt")
-    return Difference(path="the image", how="", author=Author(field="", step="a step that can't be told"), cause=cause)
+    return ExplainedDifference(
+        path="the image", how="", author=Author(field="", step="a step that can't be told"), cause=cause
+    )
 
 
 def hashes_of(image: Path) -> Mapping[str, str]:
     """Path of each file in an image (in the boot file system with the prefix `boot:`) -> its SHA-256."""
-    return {each.path: each.sha256 for each in packed_files(image)}
+    return {file.path: file.sha256 for file in packed_files(image)}
 
 
 def _by_hash(hashes: Mapping[str, str], image: Path) -> Iterator[ImageDifference]:
     there = hashes_of(image)
-    for path in sorted({*hashes, *there}, key=lambda each: (each.startswith(BOOT), each)):
+    for path in sorted({*hashes, *there}, key=lambda name: (name.startswith(BOOT), name)):
         if hashes.get(path) != there.get(path):
             change = "+" if path not in hashes else "-" if path not in there else "~"
             yield ImageDifference(

@@ -16,7 +16,7 @@ from orchestrator.build.finish import hash_image, only_build_of, pack, verify, w
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
 from orchestrator.build.prepare import assemble_context, prepare, read_usable_secrets
-from orchestrator.build.reproduce import Reproduced, built_twice_if_strict, reproduce
+from orchestrator.build.reproduce import Reproduction, rebuild_if_strict, reproduce
 from orchestrator.build.state import BuildOptions, BuildOrder, phase
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble
 from orchestrator.containerfile.ignore import left_out_by as read_left_out
@@ -181,7 +181,7 @@ def build_project(
                 warnings=warned.rows,
                 shim=job.shim,
             )
-            built = built_twice_if_strict(job, built, image_part)
+            built = rebuild_if_strict(job, built, image_part)
             with phase(tell, "receipt", "write provenance and bill of materials"):
                 attached = attachments.write(built, image_part, records, started)
             document = make_receipt(built, attached)
@@ -191,7 +191,7 @@ def build_project(
 
 def reproduce_project(
     checked: CheckedProject, engine: Engine, receipt: Path, *, output: Path, emit: Emit, options: BuildOptions
-) -> Reproduced:
+) -> Reproduction:
     """Build again what `receipt` speaks of and compare; see `build.reproduce.reproduce`."""
     strict = replace(options, locked=True, no_cache=True)
     return reproduce(_order(checked, engine, strict, emit), receipt, output)

@@ -32,7 +32,7 @@ _STAGED = re.compile(r"^staged: (/.*?) <- (.*) \(\d+ \w+\)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rebuilt:
+class RebuiltImage:
     """What a rebuild gave. `varied`: what the base let it vary, and how; `staged`: guest path → where it is from in the
     container (a directory's path ends with "/")."""
 
@@ -51,12 +51,12 @@ def factors_of(project: Project, *, path: bool) -> tuple[Factor, ...]:
     return (*factors, "path") if path else factors
 
 
-def rebuild(job: BuildJob, target: Path, factors: tuple[Factor, ...], *, no_cache: bool) -> Rebuilt:
+def rebuild(job: BuildJob, target: Path, factors: tuple[Factor, ...], *, no_cache: bool) -> RebuiltImage:
     """Run the project's steps again and write the image to `target`; nothing else is written.
 
     The user's step runs in any case, the others from the engine's cache unless `no_cache`. Errors: those of a build.
     """
-    words = [_WORDS[each] for each in factors]
+    words = [_WORDS[factor] for factor in factors]
     info = job.order.engine.info
     conditions = f" {', '.join(words)}" if words else ""
     job.order.emit(Notice(text=f"building {job.plan.name} again, to compare: on {info.kind}{conditions}"))
@@ -75,7 +75,9 @@ def rebuild(job: BuildJob, target: Path, factors: tuple[Factor, ...], *, no_cach
         _, records = pack(again, image_id, target)
     finally:
         forget(again, image_id)
-    return Rebuilt(image=target, digests=file_digests(target), records=records, varied=seen.varied, staged=seen.staged)
+    return RebuiltImage(
+        image=target, digests=file_digests(target), records=records, varied=seen.varied, staged=seen.staged
+    )
 
 
 @dataclass(kw_only=True)

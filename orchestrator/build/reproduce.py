@@ -10,19 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator import __version__
-from orchestrator.build.diagnosis import Diagnosis, Original, hashes_of
+from orchestrator.build.diagnosis import Diagnosis, OriginalImage, hashes_of
 from orchestrator.build.finish import only_build_of
 from orchestrator.build.kept_program import program_key, program_tag
 from orchestrator.build.prepare import prepare
-from orchestrator.build.rebuilds import Rebuilt, factors_of, rebuild
+from orchestrator.build.rebuilds import RebuiltImage, factors_of, rebuild
 from orchestrator.build.state import BuildJob, BuildOrder
 from orchestrator.containerfile.assemble import AssembledContext, BuilderCapabilities, assemble
 from orchestrator.digest import file_digests
 from orchestrator.engine.podman import SSH as PODMAN_SSH
-from orchestrator.engine.select import another
+from orchestrator.engine.select import connect_to_another
 from orchestrator.errors import EngineError, InputError, UsageError, VerificationError
 from orchestrator.events import Notice
-from orchestrator.files import beside
+from orchestrator.files import temporary_files_beside
 from orchestrator.findings import Findings
 from orchestrator.plan.plan import Factor, Plan
 from orchestrator.project.load import lock_path
@@ -30,14 +30,14 @@ from orchestrator.provenance.billed import billed_files
 from orchestrator.receipt.read import load_receipt
 from orchestrator.receipt.receipt import RebuildMade, Receipt
 from orchestrator.receipt.record import FinishedBuild, engine_used, sha256_text
-from orchestrator.reproduce.report import report
+from orchestrator.reproduce.report import report_differences
 
 _FIELDS = {"gevulot-base": "gevulot.base", "nanos-common": "nanos"}
 REBUILT = ".img.rebuilt"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduced:
+class Reproduction:
     """A rebuild that gave the same bytes. `varied`: under which other conditions, by factor."""
 
     name: str
@@ -46,7 +46,7 @@ class Reproduced:
     varied: dict[str, str]
 
 
-def reproduce(order: BuildOrder, receipt_file: Path, output: Path) -> Reproduced:
+def reproduce(order: BuildOrder, receipt_file: Path, output: Path) -> Reproduction:
     """Build again what a receipt speaks of, from lock and sources, and compare.
 
     VerificationError when it differs: its findings name each file, its author and the likely cause, and the rebuilt
@@ -61,17 +61,17 @@ def reproduce(order: BuildOrder, receipt_file: Path, output: Path) -> Reproduced
     if not lock.is_file():
         message = f"{lock} does not exist, and a rebuild needs the inputs that it pins"
         raise UsageError(message, remedy="put back the lock that lay beside project.yaml when the image was built")
-    original = _original(receipt, receipt_file)
+    original = _find_original(receipt, receipt_file)
     with only_build_of(output, name, order.emit), order.store.in_use():
         job = prepare(order)
         require_same(job, receipt, receipt_file)
         factors = factors_of(job.order.loaded.project, path=False)
-        again = _compared(job, original, receipt.image.blake3, factors, output)
+        again = _rebuild_and_compare(job, original, receipt.image.blake3, factors, output)
     engine = order.engine.info.kind
-    return Reproduced(name=name, blake3=receipt.image.blake3, engine=engine, varied=dict(again.varied))
+    return Reproduction(name=name, blake3=receipt.image.blake3, engine=engine, varied=dict(again.varied))
 
 
-def built_twice_if_strict(job: BuildJob, built: FinishedBuild, image: Path) -> FinishedBuild:
+def rebuild_if_strict(job: BuildJob, built: FinishedBuild, image: Path) -> FinishedBuild:
     """With `reproducible: strict`: build again, on another engine if there is one, and compare with `image`, which is
     what was built. The receipt will tell of it.
 
@@ -81,11 +81,11 @@ def built_twice_if_strict(job: BuildJob, built: FinishedBuild, image: Path) -> F
         return built
     order, target, began = job.order, Path(built.image_path), time.monotonic()
     kind = order.engine.info.kind
-    original = Original(image=image, hashes=hashes_of(image), engine=kind, built=datetime.now(UTC))
+    original = OriginalImage(image=image, hashes=hashes_of(image), engine=kind, built=datetime.now(UTC))
     factors = factors_of(order.loaded.project, path=True)
     with _on_another_engine(job) as second:
         try:
-            again = _compared(second, original, built.digests.blake3, factors, target.parent)
+            again = _rebuild_and_compare(second, original, built.digests.blake3, factors, target.parent)
         except VerificationError:
             rejected = target.with_name(f"{target.name}.rejected")
             image.replace(rejected)
@@ -100,7 +100,7 @@ def built_twice_if_strict(job: BuildJob, built: FinishedBuild, image: Path) -> F
 def _on_another_engine(job: BuildJob) -> Iterator[BuildJob]:
     """The job on an engine of another kind; on its own, with a word, where none can be used or has the inputs."""
     order, kind = job.order, job.order.engine.info.kind
-    other = another(kind, emit=order.emit)
+    other = connect_to_another(kind, emit=order.emit)
     if other is None:
         order.emit(Notice(text=f"no engine but {kind} can be used; it builds both times"))
         yield job
@@ -116,25 +116,27 @@ def _on_another_engine(job: BuildJob) -> Iterator[BuildJob]:
         yield second
 
 
-def _compared(job: BuildJob, original: Original, blake3: str, factors: tuple[Factor, ...], output: Path) -> Rebuilt:
+def _rebuild_and_compare(
+    job: BuildJob, original: OriginalImage, blake3: str, factors: tuple[Factor, ...], output: Path
+) -> RebuiltImage:
     """A rebuild that gave the bytes of this hash. VerificationError, and the rebuilt image is kept, for another one."""
     loaded, target = job.order.loaded, output / f"{job.plan.name}{REBUILT}"
-    with beside(target) as make:
+    with temporary_files_beside(target) as make:
         again = rebuild(job, make(), factors, no_cache=True)
         if again.digests.blake3 == blake3:
             target.unlink(missing_ok=True)
             return again
         diagnosis = Diagnosis(job=job, original=original, first=again, factors=factors, make=make)
-        found = report(diagnosis.differences(), loaded.findings(), loaded.run_line)
+        differences = report_differences(diagnosis.differences(), loaded.findings(), loaded.run_line)
         again.image.replace(target)
     conditions = ", ".join(f"{name}: {how}" for name, how in again.varied.items())
     varied = f"varied were {conditions}; " if conditions else ""
     text = f"{job.plan.name} is not reproducible; {varied}the rebuilt image is kept as {target}"
     job.order.emit(Notice(text=text, level="warning"))
-    raise VerificationError(f"{job.plan.name} is not reproducible", findings=found)
+    raise VerificationError(f"{job.plan.name} is not reproducible", findings=differences)
 
 
-def _original(receipt: Receipt, receipt_file: Path) -> Original:
+def _find_original(receipt: Receipt, receipt_file: Path) -> OriginalImage:
     """What is known of the receipt's image: itself, if it lies beside the receipt; else its files' hashes, if any."""
     image: Path | None = receipt_file.parent / Path(receipt.image.path).name
     hashes: Mapping[str, str] | None = None
@@ -144,29 +146,33 @@ def _original(receipt: Receipt, receipt_file: Path) -> Original:
         hashes = hashes_of(image)
     else:
         image, hashes = None, billed_files(receipt, receipt_file.parent)
-    built = datetime.fromisoformat(receipt.finished)
-    return Original(image=image, hashes=hashes, engine=receipt.engine.kind, built=built)
+    try:
+        built = datetime.fromisoformat(receipt.finished).astimezone(UTC)
+    except ValueError as error:
+        message = f"{receipt_file} is not a receipt: finished: {receipt.finished!r} is not a time"
+        raise UsageError(message, remedy="give the NAME.receipt.json that `build` wrote") from error
+    return OriginalImage(image=image, hashes=hashes, engine=receipt.engine.kind, built=built)
 
 
 def require_same(job: BuildJob, receipt: Receipt, receipt_file: Path) -> None:
     """InputError, with what differs, unless the job's inputs, steps and sources are those of the receipt."""
     findings = job.order.loaded.findings()
     remedy = f"put back what {receipt_file.name} was made from, or build anew"
-    told = {each.name: each for each in receipt.inputs}
-    found = {each.name: each for each in job.inputs}
-    for name in sorted({*told, *found}):
+    told = {row.name: row for row in receipt.inputs}
+    resolved = {row.name: row for row in job.inputs}
+    for name in sorted({*told, *resolved}):
         field = _FIELDS.get(name, name)
-        if name not in told or name not in found:
-            where = "project.yaml" if name in found else "the receipt"
+        if name not in told or name not in resolved:
+            where = "project.yaml" if name in resolved else "the receipt"
             findings.error("other-input", field, f"{name} is an input of {where} alone", remedy)
             continue
-        mine, theirs = dict(found[name].pin), told[name].pin
+        mine, theirs = dict(resolved[name].pin), told[name].pin
         for key in sorted(mine.keys() & theirs.keys()):
             if mine[key] != theirs[key]:
                 text = f"{key} of {name} is {mine[key]}, and the receipt says {theirs[key]}"
                 findings.error("other-input", field, text, remedy)
-        if found[name].kind != told[name].kind:
-            text = f"{name} is now taken as {found[name].kind}, and the receipt's build took it as {told[name].kind}"
+        if resolved[name].kind != told[name].kind:
+            text = f"{name} is now taken as {resolved[name].kind}, and the receipt's build took it as {told[name].kind}"
             findings.error("other-input", field, text, remedy)
     if not findings.collected:
         _compare_steps(job, receipt, findings, remedy)
@@ -179,7 +185,10 @@ def _compare_steps(job: BuildJob, receipt: Receipt, findings: Findings, remedy: 
         text = f"the receipt is of orchestrator {receipt.orchestrator}, and this is {__version__}"
         findings.error("other-version", "", text, "use that version: another one may build otherwise")
         return
-    made = next((each for each in _ways(job) if sha256_text(each.containerfile) == receipt.containerfile_sha256), None)
+    made = next(
+        (made for made in _possible_contexts(job) if sha256_text(made.containerfile) == receipt.containerfile_sha256),
+        None,
+    )
     if made is None:
         text = "the steps that it asks for are not those of the receipt (containerfile_sha256)"
         findings.error("other-steps", "", text, remedy)
@@ -195,19 +204,21 @@ def _other_shim(job: BuildJob, receipt: Receipt) -> bool:
     return job.shim is not None and receipt.shim is not None and job.shim.sha256 != receipt.shim.sha256
 
 
-def _ways(job: BuildJob) -> Iterator[AssembledContext]:
+def _possible_contexts(job: BuildJob) -> Iterator[AssembledContext]:
     """The build as each engine would be given it, and as it is without a network: the receipt's is one of them."""
     order, own = job.order, job.order.engine.info
-    dialects = [
+    builders = [
         BuilderCapabilities(mounts=own.mounts, ssh=own.ssh),
         BuilderCapabilities(),
         BuilderCapabilities(ssh=PODMAN_SSH),
         BuilderCapabilities(mounts=False),
     ]
 
-    def each(plan: Plan) -> Iterator[AssembledContext]:
-        return (assemble(order.loaded, plan, job.inputs, dialect=dialect, emit=order.emit) for dialect in dialects)
+    def for_builders(plan: Plan) -> Iterator[AssembledContext]:
+        return (assemble(order.loaded, plan, job.inputs, dialect=builder, emit=order.emit) for builder in builders)
 
-    yield from each(job.plan)
+    yield from for_builders(job.plan)
     # Reads every source: only if it must.
-    yield from each(replace(job.plan, program_image=program_tag(program_key(order.loaded, job.plan, job.inputs))))
+    yield from for_builders(
+        replace(job.plan, program_image=program_tag(program_key(order.loaded, job.plan, job.inputs)))
+    )

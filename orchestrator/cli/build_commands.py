@@ -166,8 +166,9 @@ def build(  # noqa: PLR0913 - one parameter an option
     projects = projects or (Path("project.yaml"),)
     if receipt is not None:
         _refuse_with_reproduce(projects, sign)
-        _reproduce(_Rebuild(project=projects[0], receipt=receipt, output=output, engine=engine, progress=progress,
-                            options=options, trust=trust_project), as_json=as_json)  # fmt: skip
+        asked = _ReproduceOrder(project=projects[0], receipt=receipt, output=output, engine=engine,
+                                progress=progress, options=options, trust=trust_project)  # fmt: skip
+        _reproduce(asked, as_json=as_json)
         return
     done: list[_TimedBuild] = []
     # What is finished is finished, also when a later project fails.
@@ -184,7 +185,7 @@ def build(  # noqa: PLR0913 - one parameter an option
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rebuild:
+class _ReproduceOrder:
     """What `build --reproduce` is asked for."""
 
     project: Path
@@ -204,17 +205,17 @@ def _refuse_with_reproduce(projects: Sequence[Path], sign: Path | None) -> None:
 
 
 @json_failures
-def _reproduce(asked: _Rebuild, *, as_json: bool) -> None:
+def _reproduce(asked: _ReproduceOrder, *, as_json: bool) -> None:
     """Build again, compare, and say so."""
     from orchestrator.build.pipeline import reproduce_project
     from orchestrator.cli.progress import make_progress
-    from orchestrator.engine.select import another, connect
+    from orchestrator.engine.select import connect, connect_to_another
     from orchestrator.receipt.read import load_receipt
 
     built_on = load_receipt(asked.receipt).engine.kind
     (checked,) = _check_all([asked.project], trust=asked.trust)
     with make_progress(asked.progress) as shown:
-        engine = another(built_on, emit=shown.emit) if asked.engine == "auto" else None
+        engine = connect_to_another(built_on, emit=shown.emit) if asked.engine == "auto" else None
         with closing(engine or connect(asked.engine, emit=shown.emit)) as connected:
             same = reproduce_project(
                 checked, connected, asked.receipt, output=asked.output, emit=shown.emit, options=asked.options

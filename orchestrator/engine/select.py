@@ -69,7 +69,7 @@ def connect(spec: str = "auto", *, emit: Emit = ignore) -> RunningEngine:
     raise _none(spec, attempts)
 
 
-def another(kind: str, *, emit: Emit = ignore) -> RunningEngine | None:
+def connect_to_another(kind: str, *, emit: Emit = ignore) -> RunningEngine | None:
     """An engine that is not of this kind (docker|podman); None where none can be used."""
     try:
         return connect("podman" if kind == "docker" else "docker", emit=emit)

@@ -19,7 +19,7 @@ def billed_files(receipt: Receipt, directory: Path) -> Mapping[str, str] | None:
 
     None where there is none. UsageError for one that is not the receipt's own.
     """
-    row = next((each for each in receipt.attachments if each.kind == "sbom"), None)
+    row = next((row for row in receipt.attachments if row.kind == "sbom"), None)
     path = directory / Path(row.file).name if row is not None else None
     if row is None or path is None or not path.is_file():
         return None
@@ -39,6 +39,6 @@ def _file(component: Any) -> tuple[str, str] | None:
     if not isinstance(component, dict) or component.get("type") != "file":
         return None
     hashes = component.get("hashes")
-    found = [each.get("content") for each in hashes if isinstance(each, dict)] if isinstance(hashes, list) else []
-    name, content = component.get("name"), next(iter(found), None)
+    contents = [row.get("content") for row in hashes if isinstance(row, dict)] if isinstance(hashes, list) else []
+    name, content = component.get("name"), next(iter(contents), None)
     return (name, content) if isinstance(name, str) and isinstance(content, str) else None

@@ -81,12 +81,12 @@ def is_reordered(one: bytes, other: bytes) -> bool:
 
 def _only(common: Counter[bytes], words: list[bytes]) -> list[bytes]:
     """The words that both have, in the order of this one."""
-    left, found = Counter(common), []
+    left, kept = Counter(common), []
     for word in words:
         if left[word] > 0:
             left[word] -= 1
-            found.append(word)
-    return found
+            kept.append(word)
+    return kept
 
 
 def _words(data: bytes) -> list[bytes]:
@@ -120,23 +120,23 @@ def _only_in(one: bytes, other: bytes) -> list[str]:
     """Texts that `one` has (more often), in their order."""
     texts = _texts(one)
     more = Counter(texts) - Counter(_texts(other))
-    found = []
+    alone = []
     for text in texts:
         if more[text] > 0:
             more[text] -= 1
-            found.append(text.decode("utf-8", "replace"))
-    return found
+            alone.append(text.decode("utf-8", "replace"))
+    return alone
 
 
 Mask = Callable[[str], str]
 
 
 def _masks(built: Sequence[datetime]) -> Iterator[tuple[Kind, Mask]]:
-    yield "time stamp", lambda text: _TIME.sub(lambda found: "\0T" if _is_near(found[0], built) else found[0], text)
+    yield "time stamp", lambda text: _TIME.sub(lambda time: "\0T" if _is_near(time[0], built) else time[0], text)
     yield "build path", lambda text: _PATH.sub("\0P", text)
     yield "locale", _without_language
     # A time that is of no build: the same moment told in two zones.
-    yield "locale", lambda text: _TIME.sub(lambda found: found[0] if found[0].isdigit() else "\0T", text)
+    yield "locale", lambda text: _TIME.sub(lambda time: time[0] if time[0].isdigit() else "\0T", text)
 
 
 def _pairs(mine: list[str], theirs: list[str], mask: Mask) -> Iterator[tuple[str, str]]:
@@ -145,8 +145,8 @@ def _pairs(mine: list[str], theirs: list[str], mask: Mask) -> Iterator[tuple[str
     for text in theirs:
         counterparts.setdefault(mask(text), []).append(text)
     for text in mine:
-        if found := counterparts.get(mask(text)):
-            yield text, found[0]
+        if same := counterparts.get(mask(text)):
+            yield text, same[0]
 
 
 def _without_language(text: str) -> str:
@@ -158,7 +158,7 @@ def _without_language(text: str) -> str:
 def _is_near(text: str, built: Sequence[datetime]) -> bool:
     """Whether a text that looks like a time may be the time of a build. A clock's time without a day may always be."""
     when = _moment(text)
-    return when is None or any(abs(when - each) < _NEAR for each in built)
+    return when is None or any(abs(when - moment) < _NEAR for moment in built)
 
 
 def _moment(text: str) -> datetime | None:
@@ -171,7 +171,7 @@ def _moment(text: str) -> datetime | None:
     year = re.search(r"\d{4}-\d{2}-\d{2}|(?<!\d)\d{4}(?![\d:])", text)
     day = re.search(rf"{_MONTH} +\d{{1,2}}|\d{{1,2}}[ -]{_MONTH}", text)
     spelled = year[0] if year and "-" in year[0] else f"{day[0]} {year[0]}" if day and year else ""
-    spelled = re.sub(rf"({_MONTH})", lambda found: found[0][:3], spelled).replace("-", " " if day else "-")
+    spelled = re.sub(rf"({_MONTH})", lambda month: month[0][:3], spelled).replace("-", " " if day else "-")
     for form in _DATES:
         try:
             return datetime.strptime(re.sub(r" +", " ", spelled), form).replace(tzinfo=UTC)
@@ -184,7 +184,7 @@ def _collated(one: bytes, other: bytes) -> Cause | None:
     """The same lines, sorted by bytes in one and as a language sorts in the other."""
     if not (_is_text(one) and _is_text(other)):
         return None
-    mine, theirs = (each.decode("utf-8", "replace").strip("\n").split("\n") for each in (one, other))
+    mine, theirs = (data.decode("utf-8", "replace").strip("\n").split("\n") for data in (one, other))
     if len(mine) < 3 or Counter(mine) != Counter(theirs) or mine == theirs:
         return None
     for by_bytes, by_language in ((mine, theirs), (theirs, mine)):
@@ -206,15 +206,15 @@ def _stamp(one: bytes, other: bytes, built: Sequence[datetime]) -> Cause | None:
             for form, size in (("<I", 4), (">I", 4), ("<Q", 8), (">Q", 8)):
                 if start + size > len(one) or start + size <= at:
                     continue
-                moments = [struct.unpack_from(form, each, start)[0] for each in (one, other)]
-                if all(_is_stamp(each, built) for each in moments):
-                    shown = " / ".join(f"{datetime.fromtimestamp(each, UTC):%Y-%m-%d %H:%M:%S}" for each in moments)
+                moments = [struct.unpack_from(form, data, start)[0] for data in (one, other)]
+                if all(_is_stamp(moment, built) for moment in moments):
+                    shown = " / ".join(f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S}" for moment in moments)
                     return Cause(kind="time stamp", evidence=f"{shown}, as a number of seconds at byte {start}")
     return None
 
 
 def _is_stamp(seconds: int, built: Sequence[datetime]) -> bool:
-    return any(abs(seconds - calendar.timegm(each.timetuple())) < _NEAR.total_seconds() for each in built)
+    return any(abs(seconds - calendar.timegm(moment.timetuple())) < _NEAR.total_seconds() for moment in built)
 
 
 def _differing(one: bytes, other: bytes) -> Iterator[int]:

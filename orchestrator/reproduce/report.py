@@ -37,7 +37,7 @@ class Author:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class ExplainedDifference:
     """One file (or other part) of the image that differs. `path` is a guest path, `how` says in what it differs."""
 
     path: str
@@ -60,12 +60,14 @@ class Difference:
         return _REMEDIES[self.cause.kind]
 
 
-def report(differences: Sequence[Difference], findings: Findings, run_line: int) -> tuple[Finding, ...]:
+def report_differences(
+    differences: Sequence[ExplainedDifference], findings: Findings, run_line: int
+) -> tuple[Finding, ...]:
     """The differences as findings of project.yaml, in their order; `run_line` is where build.run's script begins."""
-    for each in differences[:MOST_SHOWN]:
-        line = run_line if each.author.field == "build.run" else None
-        code = f"differs-{each.cause.kind.replace(' ', '-')}"
-        findings.error(code, each.author.field, each.message, each.remedy, line=line)
+    for difference in differences[:MOST_SHOWN]:
+        line = run_line if difference.author.field == "build.run" else None
+        code = f"differs-{difference.cause.kind.replace(' ', '-')}"
+        findings.error(code, difference.author.field, difference.message, difference.remedy, line=line)
     if (more := len(differences) - MOST_SHOWN) > 0:
         findings.error("differs-more", "", f"{more} more files differ", "correct the first ones, and build again")
     return tuple(findings.collected)

@@ -50,20 +50,20 @@ def zipped(text: str, when: int) -> bytes:
 @pytest.mark.parametrize("kind", ["text", "program"])
 def test_a_time_stamp(one: str, other: str, kind: str) -> None:
     make = str.encode if kind == "text" else program
-    found = cause_of(make(one), make(other), (THEN, NOW))
-    assert found is not None
-    assert found.kind == "time stamp"
-    assert one.rsplit(maxsplit=1)[-1] in found.evidence
-    assert other.rsplit(maxsplit=1)[-1] in found.evidence
+    cause = cause_of(make(one), make(other), (THEN, NOW))
+    assert cause is not None
+    assert cause.kind == "time stamp"
+    assert one.rsplit(maxsplit=1)[-1] in cause.evidence
+    assert other.rsplit(maxsplit=1)[-1] in cause.evidence
 
 
 @pytest.mark.parametrize("form", ["<I", ">I", "<Q"])
 def test_a_time_stamp_in_bytes(form: str) -> None:
     one, other = (b"\0\x01head" + struct.pack(form, when) + b"tail" * 9 for when in (FIRST, SECOND))
-    found = cause_of(one, other, (THEN, NOW))
-    assert found is not None
-    assert found.kind == "time stamp"
-    assert "2026-03-01 12:00:00 / 2026-11-26 18:52:00" in found.evidence
+    cause = cause_of(one, other, (THEN, NOW))
+    assert cause is not None
+    assert cause.kind == "time stamp"
+    assert "2026-03-01 12:00:00 / 2026-11-26 18:52:00" in cause.evidence
 
 
 def test_a_time_stamp_in_what_gzip_wrote_or_read() -> None:
@@ -71,9 +71,9 @@ def test_a_time_stamp_in_what_gzip_wrote_or_read() -> None:
         (zipped("the same", FIRST), zipped("the same", SECOND)),
         (zipped("at 2026-03-01", 0), zipped("at 2026-11-26", 0)),
     ):
-        found = cause_of(one, other, (THEN, NOW))
-        assert found is not None
-        assert found.kind == "time stamp"
+        cause = cause_of(one, other, (THEN, NOW))
+        assert cause is not None
+        assert cause.kind == "time stamp"
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,10 @@ def test_a_time_stamp_in_what_gzip_wrote_or_read() -> None:
 )
 def test_a_build_path(one: str, other: str) -> None:
     for made in (str.encode, program):
-        found = cause_of(made(one), made(other), (THEN, NOW))
-        assert found is not None
-        assert found.kind == "build path"
-        assert one in found.evidence
+        cause = cause_of(made(one), made(other), (THEN, NOW))
+        assert cause is not None
+        assert cause.kind == "build path"
+        assert one in cause.evidence
 
 
 @pytest.mark.parametrize(
@@ -102,16 +102,16 @@ def test_a_build_path(one: str, other: str) -> None:
     ],
 )
 def test_a_locale(one: str, other: str) -> None:
-    found = cause_of(one.encode(), other.encode(), (THEN, NOW))
-    assert found is not None
-    assert found.kind == "locale"
+    cause = cause_of(one.encode(), other.encode(), (THEN, NOW))
+    assert cause is not None
+    assert cause.kind == "locale"
 
 
 def test_lines_that_two_locales_sort_in_two_ways() -> None:
     by_bytes = b"B\nD\na\nc\n"
-    found = cause_of(by_bytes, b"a\nB\nc\nD\n", (THEN, NOW))
-    assert found is not None
-    assert found.kind == "locale"
+    cause = cause_of(by_bytes, b"a\nB\nc\nD\n", (THEN, NOW))
+    assert cause is not None
+    assert cause.kind == "locale"
     assert cause_of(by_bytes, b"D\na\nc\nB\n", (THEN, NOW)) is None
 
 

@@ -41,11 +41,11 @@ def test_five_causes_are_found_and_named(engine: Engine, tmp_path: Path) -> None
     done = build(project, tmp_path / "out", engine, "--reproduce", receipt, "--json")
     assert done.code == 6, done.stderr
     findings = done.json()["findings"]
-    assert {each["message"].split()[0]: each["code"] for each in findings} == {
+    assert {row["message"].split()[0]: row["code"] for row in findings} == {
         path: f"differs-{cause}" for path, cause in CAUSES.items()
     }
     line = project.read_text().splitlines().index("    # " + BUILD.splitlines()[0].removeprefix("# ")) + 1
-    assert {(each["file"], each["line"], each["field"]) for each in findings} == {(str(project), line, "build.run")}
+    assert {(row["file"], row["line"], row["field"]) for row in findings} == {(str(project), line, "build.run")}
     first = done.stderr[done.stderr.index(f"{project}:{line}: build.run: ") :].splitlines()[0]
     assert "/clock differs" in first
     assert "written by `RUN sh -e /orchestrator/build.sh`, of no package; likely cause: time stamp" in first
@@ -105,11 +105,11 @@ def the_bill_of_materials_is_enough(project: Path, out: Path, engine: Engine, re
     elsewhere = out.with_name("elsewhere")
     elsewhere.mkdir()
     bill = json.loads((out / "steady.sbom.cdx.json").read_text())
-    row = next(each for each in bill["components"] if each["name"] == "/steady")
+    row = next(part for part in bill["components"] if part["name"] == "/steady")
     row["hashes"][0]["content"] = "0" * 64
     text = json.dumps(bill)
     (elsewhere / "steady.sbom.cdx.json").write_text(text)
-    attached = next(each for each in receipt["attachments"] if each["kind"] == "sbom")
+    attached = next(part for part in receipt["attachments"] if part["kind"] == "sbom")
     attached["sha256"] = hashlib.sha256(text.encode()).hexdigest()
     told = {**receipt, "image": {**receipt["image"], "blake3": "0" * 64}}
     (elsewhere / "steady.receipt.json").write_text(json.dumps(told))

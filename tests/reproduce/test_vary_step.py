@@ -59,7 +59,7 @@ def test_the_steps_status_is_kept_and_its_directory_comes_back(tmp_path: Path) -
     assert "exit 7" in vary(tmp_path, "path", f"test -L {work}; touch {work}/made; exit 7")
     assert (work / "made").is_file()
     assert not work.is_symlink()
-    assert [each.name for each in tmp_path.iterdir()] == ["build"]
+    assert [path.name for path in tmp_path.iterdir()] == ["build"]
 
 
 def test_compilers_write_the_first_directory(tmp_path: Path) -> None:
