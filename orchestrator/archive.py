@@ -126,7 +126,7 @@ class Meter:
         # To pass over a member, tarfile reads as often as its size says, whether anything comes or not.
         self._ends = 0 if data else self._ends + 1
         if self._ends > _ENDS:
-            raise ArchiveError("it is cut off")
+            raise ArchiveError("it is truncated")
         return data
 
     def drain(self) -> None:
@@ -182,7 +182,7 @@ class _Xz:
             elif self._decoder.needs_input:
                 self._rest = self._stream.read(CHUNK)
                 if not self._rest:
-                    raise EOFError("the archive is cut off")
+                    raise EOFError("the archive is truncated")
             data = self._decoder.decompress(self._rest, size)
             self._rest = b""
             if data:
@@ -254,7 +254,7 @@ class Tar(tarfile.TarFile):
             self._global += header.size
         large = max(header.size, self._global)
         if header.size < 0 or large > self.limits.header or self._chain > self.limits.chained:
-            raise ArchiveError(f"a member's header has {large} bytes or more, and no name needs that", refused=True)
+            raise ArchiveError(f"a member's header has {large} bytes or more, which no name needs", refused=True)
 
     def __iter__(self) -> Iterator[tarfile.TarInfo]:
         """Each member once."""

@@ -12,9 +12,9 @@ from pathlib import Path
 from orchestrator import process
 from orchestrator.engine.select import candidates
 from orchestrator.errors import EngineError, Finding, Severity
-from orchestrator.inputs.store import default_root
 from orchestrator.network import ca_bundle
 from orchestrator.run.qemu.accelerator import choose
+from orchestrator.user_paths import cache_root
 
 ROOM = 10 * 1024**3
 """Free bytes below which a build with a compiler in it may well fail."""
@@ -86,7 +86,7 @@ def _version(arguments: list[str]) -> str:
 
 
 def _disk() -> Iterator[HostCheck]:
-    for name, path in (("disk, cache", default_root()), ("disk, here", Path.cwd())):
+    for name, path in (("disk, cache", cache_root()), ("disk, here", Path.cwd())):
         there = next(folder for folder in (path, *path.parents) if folder.exists())
         free = shutil.disk_usage(there).free
         low = free < ROOM

@@ -102,7 +102,7 @@ def plain(value: Any) -> Any:
 _WORDS: Final = {
     "missing": "is missing",
     "string_type": "must be text",
-    "string_pattern_mismatch": "is not what it should be",
+    "string_pattern_mismatch": "does not have the expected form",
     "int_type": "must be a whole number",
     "float_type": "must be a number",
     "bool_type": "must be true or false",

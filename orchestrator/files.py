@@ -59,8 +59,8 @@ def temporary_files_beside(path: Path) -> Iterator[Callable[[], Path]]:
     try:
         yield make
     finally:
-        for each in made:
-            each.unlink(missing_ok=True)
+        for file in made:
+            file.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:

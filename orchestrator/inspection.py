@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,22 +15,8 @@ from orchestrator.image.errors import ImageError
 from orchestrator.image.listing import SPARSE_SLACK
 from orchestrator.image.reader import CHUNK, Filesystem, Image
 from orchestrator.image.tree import Directory, File, Node, Symlink
+from orchestrator.image_kind import Row
 from orchestrator.suggest import nearest
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One node: guest path, type (file|directory|symlink|special), size in bytes, a link's target."""
-
-    path: str
-    type: str
-    size: int = 0
-    target: str = ""
-
-    def line(self) -> str:
-        """`ls -l` for a file system that stores no modes, owners or times."""
-        mark = {"directory": "d", "symlink": "l", "file": "-"}.get(self.type, "?")
-        return f"{mark} {self.size:>12} {self.path}" + (f" -> {self.target}" if self.target else "")
 
 
 def summary(image: Image, path: Path) -> dict[str, Any]:

@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import certifi
-
 CA_SECRET = "orchestrator-ca"
 """The CA bundle's id as a build secret: so it reaches every step and stays in none."""
 SSH_MOUNT = "type=ssh"
@@ -41,4 +39,6 @@ def ca_bundle() -> Path:
         path = Path(candidate)
         if path.is_file() and path.stat().st_size:
             return path
+    import certifi  # hardly ever needed, and slow to import
+
     return Path(certifi.where())

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
-InputName = Literal["gevulot", "ops", "nanos", "nanos-common", "gpu-assets", "base", "gevulot-base"]
-InputKind = Literal["git", "archive", "directory", "file", "image", "bootstrap", "stub"]
+InputName = Literal[
+    "gevulot", "ops", "nanos", "nanos-common", "gpu-assets", "base", "gevulot-base", "packages", "gevulot-packages"
+]
+InputKind = Literal["git", "archive", "directory", "file", "image", "bootstrap", "debs", "stub"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +23,11 @@ class Input:
     `commit` (40 hex) for git; `sha256` and `size` (bytes) for what was downloaded or is a file; `tree-sha256`
     (see `trees.digest_tree`) for a directory; `digest` (`sha256:…`) for an image, and where an engine knows it
     `image-id`, the digest of its settings, by which a saved copy of it is known; for the kernel and ops also
-    `version` where it is known; for the Gevulot sources also `cargo-lock-sha256`. `path` is the file or directory on
-    this host (None for a pulled image). `reference` is what a FROM line names (bases only). `note` is something the
-    user should know about it. `packages` (`name=version sha256:HEX`) are what a base made from Debian packages holds.
+    `version` where it is known; for the Gevulot sources also `cargo-lock-sha256`; for Debian packages (`debs`) `base`,
+    the digest of what they are installed on, and `snapshot`, when the mirror had them. `path` is the file or directory
+    on this host (None for a pulled image). `reference` is what a FROM line names (bases only). `note` is something the
+    user should know about it. `packages` are what a base made from Debian packages holds (`name=version sha256:HEX`),
+    or what `debs` are (a line of `inputs.debs.Deb` each), whose fetched files are in `files`, by name.
     """
 
     name: InputName
@@ -34,6 +38,7 @@ class Input:
     reference: str = ""
     note: str = ""
     packages: tuple[str, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def version(self) -> str:
@@ -50,7 +55,7 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """What an input has to be, as the lock recorded it: kind, `Input.pin`, and a Debian base's packages."""
+    """What an input has to be, as the lock recorded it: kind, `Input.pin`, and its Debian packages."""
 
     kind: InputKind
     values: Mapping[str, str]
@@ -61,30 +66,46 @@ class Pin:
 class Inputs:
     """All inputs of one project. What a project doesn't use is None.
 
-    `nanos.path` is a directory with kernel.img and, as far as there, boot.img and klibs/. `ops` is None with
-    the native packer. `nanos_common` (ops's common.tar.gz) is None for the stub kernel, and for a local
-    kernel directory without one. `base` and `gevulot_base` are None when they were resolved without an
-    engine.
+    `nanos` is None for an image that Nanos does not boot; its path is a directory with kernel.img and, as far as
+    there, boot.img and klibs/. `ops` is None with the native packer. `nanos_common` (ops's common.tar.gz) is None for
+    the stub kernel, and for a local kernel directory without one. `base` and `gevulot_base` are None when they were
+    resolved without an engine. `packages` (build.packages) and `gevulot_packages` (the shim's) are what is to be
+    installed on these two; None also where nothing says which versions.
     """
 
-    nanos: Input
+    nanos: Input | None = None
     nanos_common: Input | None = None
     gevulot: Input | None = None
     ops: Input | None = None
     gpu_assets: Input | None = None
     base: Input | None = None
     gevulot_base: Input | None = None
+    packages: Input | None = None
+    gevulot_packages: Input | None = None
+
+    @property
+    def nanos_kernel(self) -> Input:
+        """`nanos` of an image that Nanos boots."""
+        if self.nanos is None:
+            raise ValueError("an image that Nanos boots needs its kernel")
+        return self.nanos
 
     def __iter__(self) -> Iterator[Input]:
         """Every input that is there, in a fixed order."""
         every = (
-            self.gevulot, self.gevulot_base, self.base, self.gpu_assets, self.nanos, self.nanos_common, self.ops,
+            self.gevulot, self.gevulot_base, self.gevulot_packages, self.base, self.packages, self.gpu_assets,
+            self.nanos, self.nanos_common, self.ops,
         )  # fmt: skip
         return iter([item for item in every if item is not None])
 
     def get(self, name: InputName) -> Input | None:
         """The input of that name, or None."""
         return next((item for item in self if item.name == name), None)
+
+
+def identity(given: Input) -> str:
+    """What pins an input's content, in one word; "" for what has no pin."""
+    return next((given.pin[key] for key in ("tree-sha256", "digest", "sha256") if key in given.pin), "")
 
 
 def redact(text: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent
+"""The program's own code."""
 # A wheel carries the data inside the package (pyproject: force-include); a checkout has it beside.
-_DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent
+_DATA = PACKAGE / "_data" if (PACKAGE / "_data").is_dir() else PACKAGE.parent
 
 CONTAINERFILES = _DATA / "containerfiles"
 """Jinja2 templates, one file a stage."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 # C0, DEL and C1 (with U+0085, which Python and YAML call a line break), the line separators U+2028 and U+2029, and
@@ -66,9 +69,33 @@ def coloured(text: str) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """`json.loads` of what somebody else wrote. ValueError also where it is nested too deeply."""
-    try:
+    """`json.loads` of what another program wrote. ValueError also where it is nested too deeply."""
+    with _nesting():
         return json.loads(text)
+
+
+def parse_json_values(text: str) -> Iterator[Any]:
+    """The JSON values that stand in `text` one after the other. ValueError as of `parse_json`, at the first that isn't
+    one."""
+    decoder, rest = json.JSONDecoder(), text.strip()
+    while rest:
+        with _nesting():
+            value, end = decoder.raw_decode(rest)
+        yield value
+        rest = rest[end:].lstrip()
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """`tomllib.loads` of what another program wrote. ValueError also where it is nested too deeply."""
+    with _nesting():
+        return tomllib.loads(text)
+
+
+@contextmanager
+def _nesting() -> Iterator[None]:
+    """Python's parsers go as deep as the interpreter's stack."""
+    try:
+        yield
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
 

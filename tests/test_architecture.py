@@ -9,7 +9,7 @@ from graphlib import TopologicalSorter
 
 import pytest
 
-from tests.support.imports import ROOT, arrows, ground, imports, modules
+from tests.support.imports import ROOT, arrows, ground, imports, modules, room
 
 PACKAGE = ROOT / "orchestrator"
 PAGE = ROOT / "docs" / "architecture.md"
@@ -41,6 +41,26 @@ def test_no_import_cycle() -> None:
     known = dict(modules())
     graph = {name: {other for other in imports(name, path) if other in known} - {name} for name, path in known.items()}
     TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+WING = {"elf", "guest", "image", "inspection", "nanos"}
+"""What is Nanos's own. `kinds` alone names it to the rest, who ask through `image_kind` and `run.guest_runner`."""
+
+
+def test_the_rest_asks_a_kind_of_image_and_knows_none() -> None:
+    # Not `inputs/`: the stub kernel is an input that needs no fetching, and it writes its bytes.
+    rest = {"build", "cli", "containerfile", "engine", "lock", "plan", "provenance", "receipt"}
+    wrong = {
+        name: sorted(found)
+        for name, path in modules()
+        if "." in name
+        and room(name) in rest
+        and (found := {each for each in imports(name, path) if room(each) in WING})
+    }
+    assert not wrong
+    named = {room(name) for name, path in modules() if "." in name and room(name) not in WING
+             and any(room(each) == "nanos" for each in imports(name, path))}  # fmt: skip
+    assert named == {"kinds"}
 
 
 def test_no_function_over_60_lines() -> None:
@@ -134,6 +154,26 @@ def test_archives_are_read_in_one_way() -> None:
             if reading or called in ("zipfile.ZipFile", "gzip.open", "gzip.GzipFile", "lzma.open", "bz2.open"):
                 wrong.append(f"{name}:{node.lineno} {called}")
     assert not wrong
+
+
+# Who may call a parser of JSON, TOML or YAML. A document of ours goes through orchestrator.documents, which checks it
+# by a model; what people write goes through the readers that tell lines (project.yaml's has a loader of its own).
+PARSING = {
+    "orchestrator.text": "the one reader of what other programs wrote",
+    "orchestrator.nanos.manifest.json_reader": "JSON that people write, with lines",
+    "orchestrator.run.sandbox.fix": "edits project.yaml, and compares what it became",
+    "orchestrator.run.sandbox.jail": "its own arguments; a script that imports nothing of ours",
+}
+
+
+def test_documents_are_parsed_in_few_places() -> None:
+    parsers = re.compile(r"(json|tomllib|yaml)\.(loads?|safe_load|compose)|.*JSONDecoder|raw_decode")
+    found = set()
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and parsers.fullmatch(ast.unparse(node.func)):
+                found.add(name)
+    assert found == set(PARSING)
 
 
 # Where a library decides what is handed on, so that no type of ours can say it.

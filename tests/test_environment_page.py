@@ -7,9 +7,9 @@ import re
 
 from orchestrator.containerfile.assemble import PROXIES
 from orchestrator.doctor import PROXIES as ALL_PROXIES
-from orchestrator.inputs.store import CACHE_VARIABLE
 from orchestrator.network import CA_VARIABLES
 from orchestrator.project.secrets import AGENT_VARIABLE
+from orchestrator.user_paths import CACHE_VARIABLE
 from tests.support.imports import ROOT, modules
 
 NAMED = {CACHE_VARIABLE, AGENT_VARIABLE, *CA_VARIABLES, *PROXIES, *ALL_PROXIES}

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.text import OutputFilter, coloured, is_one_line, lines_of, one_line, paragraph, plain, safe_json
+from orchestrator.text import (
+    OutputFilter,
+    coloured,
+    is_one_line,
+    lines_of,
+    one_line,
+    paragraph,
+    parse_json,
+    parse_json_values,
+    parse_toml,
+    plain,
+    safe_json,
+)
 
 # What a terminal acts on, or a reader doesn't see: C0, DEL, C1, separators, turns of direction, zero width, tags.
 ACTIVE = re.compile(
@@ -96,3 +109,24 @@ def test_json_says_the_same(document: dict[str, str]) -> None:
     text = safe_json(json.dumps(document, ensure_ascii=False))
     assert json.loads(text) == document
     assert not re.search("[\x00-\x1f\x7f-\x9f\u2028\u202e]", text)
+
+
+def test_json_values_one_after_the_other() -> None:
+    assert list(parse_json_values(' {"a": 1}[2]\r\n3 ')) == [{"a": 1}, [2], 3]
+    values = parse_json_values('{"a": 1}{"b"')
+    assert next(values) == {"a": 1}
+    with pytest.raises(ValueError, match="delimiter"):
+        next(values)
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (parse_json, "[" * 100_000),
+        (lambda text: list(parse_json_values(text)), '{"a": ' * 100_000),
+        (parse_toml, "a = " + "[" * 100_000),
+    ],
+)
+def test_nesting_is_no_way_to_end_us(read: Callable[[str], object], text: str) -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read(text)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from orchestrator.engine.base import Engine
 from orchestrator.inputs.bases import saved_key
+from orchestrator.inputs.debs import debs_of
 from orchestrator.inputs.store import Store
 from orchestrator.resolved import Inputs
 
@@ -15,6 +16,7 @@ def input_keys(store: Store, inputs: Inputs) -> list[str]:
     """The keys of everything that was fetched. What lies in the user's own directories goes with these."""
     keys = []
     for resolved in inputs:
+        keys += [f"sha256-{deb.sha256}" for deb in debs_of(resolved)] if resolved.kind == "debs" else []
         if resolved.kind == "git":
             keys.append(f"git-{resolved.pin['commit']}")
         elif resolved.kind in ("archive", "bootstrap", "file"):

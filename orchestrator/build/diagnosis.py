@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.build.rebuilds import RebuiltImage, rebuild
 from orchestrator.build.state import BuildJob
+from orchestrator.errors import UsageError
 from orchestrator.events import Notice
-from orchestrator.image.compare import ImageDifference, compare_images
-from orchestrator.image.reader import CHUNK, open_image
-from orchestrator.image.tree import File
+from orchestrator.image_kind import BOOT, Difference, ImageKind
 from orchestrator.plan.plan import Factor
-from orchestrator.provenance.packed import BOOT, packed_files
 from orchestrator.reproduce.causes import MOST_BYTES, Cause, Kind, cause_of, first_texts, is_reordered
 from orchestrator.reproduce.report import Author, ExplainedDifference
 
@@ -36,6 +35,8 @@ _WITH_FACTOR: Mapping[Factor, str] = {
     "umask": "it differs with umask {}",
     "path": "it differs in {}",
 }
+_FOLLOWS = ("form", "free space")
+"""Parts in which images differ because others of their parts do."""
 _SHIM_SOURCES = "/build/gevulot/"
 
 
@@ -74,7 +75,7 @@ class Diagnosis:
         for row, author in zip(rows, authors, strict=True):
             if row.part != "tree" or row.change != "~":
                 continue
-            cause = cause_of(self._original(row.path), _content(self.first.image, row.path), self._times())
+            cause = cause_of(self._original(row.path), self._content(self.first.image, row.path), self._times())
             if cause is not None and not author.package:
                 self._causes[row.path] = cause
             elif author.field == "build.run":
@@ -82,14 +83,15 @@ class Diagnosis:
         self._experiment(undecided)
         return [self._difference(row, author) for row, author in zip(rows, authors, strict=True)]
 
-    def _rows(self) -> list[ImageDifference]:
+    def _rows(self) -> list[Difference]:
         """As `inspect diff` says it. What follows from other differences (how it is written down) is left out."""
         if self.original.image is None:
-            return list(_by_hash(self.original.hashes or {}, self.first.image))
-        with open_image(self.original.image) as one, open_image(self.first.image) as other:
-            rows = compare_images(one, other)
-        held = [row for row in rows if row.part not in ("form", "free space")]
-        return held or rows
+            return list(_by_hash(self.original.hashes or {}, hashes_of(self.job.order.kind, self.first.image)))
+        kind = self.job.order.kind
+        with kind.open(self.original.image) as one, kind.open(self.first.image) as other:
+            comparison = one.compare(other)
+        rows = list(comparison.differences)
+        return rows if comparison.same else [row for row in rows if row.part not in _FOLLOWS]
 
     def _experiment(self, paths: Sequence[str]) -> None:
         """Find what the bytes of these files don't say."""
@@ -100,7 +102,7 @@ class Diagnosis:
         second = self._again(self.factors)
         steady = []
         for path in paths:
-            one, other = _content(self.first.image, path), _content(second.image, path)
+            one, other = self._content(self.first.image, path), self._content(second.image, path)
             if one == other:
                 steady.append(path)
             else:
@@ -121,10 +123,10 @@ class Diagnosis:
         """Why files differ that every build under the rebuild's conditions gives alike."""
         plain, left = self._again(()), []
         for path in paths:
-            content = _content(plain.image, path)
+            content = self._content(plain.image, path)
             if self._is_original(path, content):
                 left.append(path)
-            elif content == _content(self.first.image, path):
+            elif content == self._content(self.first.image, path):
                 self._causes[path] = self._other_machine(path)
             else:
                 self._causes[path] = _cause("parallelism", "only on several cores it differs", self._shown(path))
@@ -135,7 +137,7 @@ class Diagnosis:
             # The last one needs no proof: it is what is left.
             alone = self._again((factor,)) if factor != varied[-1] else None
             for path in list(left):
-                if alone is None or not self._is_original(path, _content(alone.image, path)):
+                if alone is None or not self._is_original(path, self._content(alone.image, path)):
                     left.remove(path)
                     how = _WITH_FACTOR[factor].format(self.first.varied[factor])
                     self._causes[path] = _cause(_OF_FACTOR[factor], how, self._shown(path))
@@ -150,14 +152,24 @@ class Diagnosis:
 
     def _shown(self, path: str) -> str:
         """How the two versions differ, for people; "" where that can't be shown."""
-        one, other = self._original(path), _content(self.first.image, path)
+        one, other = self._original(path), self._content(self.first.image, path)
         return "the same in another order" if is_reordered(one, other) else first_texts(one, other)
 
     def _again(self, factors: tuple[Factor, ...]) -> RebuiltImage:
         return rebuild(self.job, self.make(), factors, no_cache=False)
 
+    def _content(self, image: Path, path: str) -> bytes:
+        """A file's first bytes, as many as are looked at; b"" where the image has no such file."""
+        content = bytearray()
+        with self.job.order.kind.open(image) as opened, suppress(UsageError):
+            for chunk in opened.read(path):
+                content += chunk
+                if len(content) >= MOST_BYTES:
+                    break
+        return bytes(content[:MOST_BYTES])
+
     def _original(self, path: str) -> bytes:
-        return _content(self.original.image, path) if self.original.image is not None else b""
+        return self._content(self.original.image, path) if self.original.image is not None else b""
 
     def _is_original(self, path: str, content: bytes) -> bool:
         if self.original.image is not None:
@@ -167,19 +179,19 @@ class Diagnosis:
     def _times(self) -> tuple[datetime, ...]:
         return (self.original.built, datetime.now(UTC))
 
-    def _difference(self, row: ImageDifference, author: Author) -> ExplainedDifference:
+    def _difference(self, row: Difference, author: Author) -> ExplainedDifference:
         cause = self._causes.get(row.path) if row.part == "tree" else None
         how = {"-": "only in the first image", "+": "only in the rebuild"}.get(row.change, row.detail)
         return ExplainedDifference(path=row.path, how=how, author=author, cause=cause or _cause_of_part(author))
 
-    def _author(self, row: ImageDifference) -> Author:
-        plan = self.job.plan
+    def _author(self, row: Difference) -> Author:
+        plan, packer = self.job.plan, self.job.order.loaded.project.packer
         if row.part in ("boot", "kernel", "klibs"):
-            return Author(field="nanos", step=f"the kernel's release, Nanos {plan.nanos_version}")
-        if row.part in ("form", "free space"):
-            return Author(field="packer", step=f"packer {plan.packer}")
-        if row.part == "manifest" or row.path.strip("/") in plan.guest.extra_files:
-            return Author(field="manifest", step=f"packer {plan.packer}, from the manifest")
+            return Author(field="nanos", step=f"the kernel's release, {plan.image.kernel.version}")
+        if row.part in _FOLLOWS:
+            return Author(field="packer", step=f"packer {packer}")
+        if row.part == "manifest" or (self.first.staged and not self._source(row.path)):
+            return Author(field="manifest", step=f"packer {packer}, from the manifest")
         package = self._package(row.path)
         if package:
             installed = package.partition(" ")[0] in plan.packages
@@ -196,7 +208,7 @@ class Diagnosis:
     def _package(self, path: str) -> str:
         hashes = [
             (self.original.hashes or {}).get(path, ""),
-            hashlib.sha256(_content(self.first.image, path)).hexdigest(),
+            hashlib.sha256(self._content(self.first.image, path)).hexdigest(),
         ]
         owner = next((owner for digest in hashes if (owner := self.first.records.owners.get(digest))), None)
         return f"{owner.package.name} {owner.package.version}" if owner is not None else ""
@@ -220,33 +232,20 @@ def _unknown() -> ExplainedDifference:
     )
 
 
-def hashes_of(image: Path) -> Mapping[str, str]:
+def hashes_of(kind: ImageKind, image: Path) -> Mapping[str, str]:
     """Path of each file in an image (in the boot file system with the prefix `boot:`) -> its SHA-256."""
-    return {file.path: file.sha256 for file in packed_files(image)}
+    return {file.path: file.sha256 for file in kind.packed_files(image, ())}
 
 
-def _by_hash(hashes: Mapping[str, str], image: Path) -> Iterator[ImageDifference]:
-    there = hashes_of(image)
+def _by_hash(hashes: Mapping[str, str], there: Mapping[str, str]) -> Iterator[Difference]:
     for path in sorted({*hashes, *there}, key=lambda name: (name.startswith(BOOT), name)):
         if hashes.get(path) != there.get(path):
             change = "+" if path not in hashes else "-" if path not in there else "~"
-            yield ImageDifference(
+            yield Difference(
                 part="boot" if path.startswith(BOOT) else "tree",
                 change=change,  # type: ignore[arg-type]
                 path=path.removeprefix(BOOT),
             )
-
-
-def _content(image: Path, path: str) -> bytes:
-    """A file's first bytes, as many as are looked at; b"" where the image has no such file."""
-    with open_image(image) as opened:
-        node = opened.rootfs.lookup(path, follow=False)
-        if not isinstance(node, File):
-            return b""
-        parts: list[bytes] = []
-        for at in range(0, min(node.size, MOST_BYTES), CHUNK):
-            parts.append(opened.rootfs.read_at(node, at, min(CHUNK, node.size - at)))
-        return b"".join(parts)
 
 
 def _cause_of_part(author: Author) -> Cause:

@@ -8,19 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from orchestrator.build.state import BuildJob, phase
+from orchestrator.build.state import BuildJob, BuildOrder, phase
 from orchestrator.digest import Digests, file_digests
 from orchestrator.errors import VerificationError
 from orchestrator.events import Emit, Notice, StepProgress
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, FileLock, make_directory
-from orchestrator.packers.native import NativeJob, pack_native
-from orchestrator.packers.ops import extract_image, ops_version
-from orchestrator.packers.staged import OpenArchive
-from orchestrator.project.load import LoadedProject
-from orchestrator.resolved import Inputs
-from orchestrator.verify.image import verify_image
-from orchestrator.verify.model import Verification
-from orchestrator.verify.subject import stand_in_file
+from orchestrator.image_kind import Expected
+from orchestrator.verification import Verification
 
 if TYPE_CHECKING:
     from orchestrator.provenance.records import Records
@@ -51,42 +45,28 @@ def pack(job: BuildJob, image_id: str, target: Path) -> tuple[str | None, Record
     def open_archive(path: str) -> AbstractContextManager[BinaryIO]:
         return job.order.engine.open_archive(image_id, path, job.order.build_id)
 
-    made_by = _write_image(job, open_archive, target)
-    return made_by, read_records(open_archive)
-
-
-def _write_image(job: BuildJob, open_archive: OpenArchive, target: Path) -> str | None:
-    if job.plan.packer == "native":
-        with phase(job.order.emit, "pack", "write the image from the staged tree"):
-            common = job.inputs.nanos_common.local if job.inputs.nanos_common else None
-            native = NativeJob(guest=job.plan.guest, nanos=job.inputs.nanos.local, common=common, spool=target.parent)
-            pack_native(native, open_archive, target)
-        return None
-    with phase(job.order.emit, "pack", "copy the image out of the container") as key:
+    with phase(job.order.emit, "pack", job.plan.image.title) as key:
 
         def progress(done: int, total: int) -> None:
             job.order.emit(StepProgress(id=key, done=done, total=total))
 
-        extract_image(job.plan.name, open_archive, target, progress)
-        return ops_version(open_archive)
+        made_by = job.plan.image.pack(job.inputs, open_archive, target, progress)
+    return made_by, read_records(open_archive)
 
 
-def verify(image: Path, loaded: LoadedProject, target: Path, emit: Emit, warnings: Iterable[str] = ()) -> Verification:
+def verify(image: Path, order: BuildOrder, target: Path, warnings: Iterable[str] = ()) -> Verification:
     """The checks that the image passed. VerificationError when it fails one; it is kept beside as `.rejected`.
 
     `warnings` of the steps before are said then: they may be why, and no last lines of a finished build will say them.
     """
-    with phase(emit, "verify", f"verify {target.name}"):
-        verification = verify_image(
-            image,
-            project_runtime=loaded.project.runtime,
-            gpu_families=loaded.project.gpu_families,
-            libraries=loaded.project.stage.libraries,
-        )
+    project = order.loaded.project
+    expected = Expected(runtime=project.runtime, gpu_families=project.gpu_families, libraries=project.stage.libraries)
+    with phase(order.emit, "verify", f"verify {target.name}"):
+        verification = order.kind.verify(image, expected)
     if verification.ok:
         return verification
     for text in warnings:
-        emit(Notice(text=text, level="warning"))
+        order.emit(Notice(text=text, level="warning"))
     rejected = target.with_name(f"{target.name}.rejected")
     image.replace(rejected)
     named = tuple(replace(finding, file=str(rejected)) for check in verification.checks for finding in check.findings)
@@ -96,10 +76,9 @@ def verify(image: Path, loaded: LoadedProject, target: Path, emit: Emit, warning
     )
 
 
-def with_stand_ins(verification: Verification, inputs: Inputs) -> Verification:
-    """Also what only the build used: an image made by a stand-in ops looks like the real one's."""
-    stand_in = stand_in_file(inputs.ops.local, "input:ops") if inputs.ops is not None else None
-    return replace(verification, stand_ins=(*verification.stand_ins, stand_in)) if stand_in else verification
+def with_stand_ins(verification: Verification, job: BuildJob) -> Verification:
+    """Also what only the build used."""
+    return replace(verification, stand_ins=(*verification.stand_ins, *job.plan.image.stand_ins(job.inputs)))
 
 
 def hash_image(image: Path, target: Path, emit: Emit) -> Digests:

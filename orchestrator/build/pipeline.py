@@ -2,70 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from orchestrator.build.bundle import input_keys, keep_images
+from orchestrator.build.check import CheckedProject
 from orchestrator.build.container_build import TARGET, forget, run_containerfile
 from orchestrator.build.finish import hash_image, only_build_of, pack, verify, with_stand_ins
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
+from orchestrator.build.packages import with_package_files
 from orchestrator.build.prepare import assemble_context, prepare, read_usable_secrets
 from orchestrator.build.reproduce import Reproduction, rebuild_if_strict, reproduce
+from orchestrator.build.result import Result
 from orchestrator.build.state import BuildOptions, BuildOrder, phase
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble
-from orchestrator.containerfile.ignore import left_out_by as read_left_out
 from orchestrator.containerfile.render import render_containerfile
 from orchestrator.containerfile.render_directory import check_room, clear_earlier, command_by_hand
 from orchestrator.engine.base import Engine
-from orchestrator.errors import Finding, Severity, UsageError
 from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
-from orchestrator.findings import Findings
-from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.inputs.store import CacheEntry, Store
 from orchestrator.inputs.transfer import export_entries
-from orchestrator.lock.resolve import resolve_locked
-from orchestrator.manifest.effective import EffectiveManifest
-from orchestrator.manifest.merge import left_out, merge_manifest
-from orchestrator.packers.staged import OpenArchive
+from orchestrator.lock.resolve import nominal_locked, resolve_locked
 from orchestrator.plan.make import make_plan
-from orchestrator.project.load import LoadedProject, load_project
-from orchestrator.project.outside import check_outside, secrets_in_context
-from orchestrator.project.paths import check_paths
-from orchestrator.project.secrets import read_secrets
-from orchestrator.project.user_settings import with_user_settings
-from orchestrator.receipt.receipt import Receipt, receipt_text
+from orchestrator.receipt.receipt import receipt_text
 from orchestrator.receipt.record import FinishedBuild, StageTimes, Warnings, make_receipt
+from orchestrator.staged import OpenArchive
 
 if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey
 
-Read = TypeVar("Read")
 STAGING_STAGE = "staging"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckedProject:
-    """A project whose own files are right: what `check` proves and every other command starts from."""
-
-    loaded: LoadedProject
-    manifest: EffectiveManifest
-    findings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildResult:
-    """A finished build: where the image and its receipt are, and what the receipt says."""
-
-    image: Path
-    receipt: Path
-    document: Receipt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,41 +49,9 @@ class Staging:
     directories: tuple[str, ...]
 
 
-def check_project(path: Path, *, trust: bool = False) -> CheckedProject:
-    """Validate project.yaml, manifest and paths: no engine, no network, nothing written.
-
-    UsageError holds every error of all three; warnings and notes come back in `findings`. With `trust`, or where the
-    user's settings say so, none of them tells what the project takes from outside its directory.
-    """
-    loaded = with_user_settings(load_project(path))
-    findings = list(loaded.warnings)
-    left_out_by = _collect(lambda: read_left_out(loaded.root / loaded.project.build.context), path, findings)
-    findings += check_paths(loaded, left_out_by or (lambda _path: ""))
-    findings += () if trust or loaded.trusted else check_outside(loaded)
-    findings += secrets_in_context(loaded, left_out_by)
-    manifest = _collect(lambda: merge_manifest(loaded), path, findings)
-    if manifest is not None:
-        findings += manifest.findings
-        findings += left_out(loaded, left_out_by) if left_out_by is not None else ()
-    if manifest is None or any(finding.severity is Severity.ERROR for finding in findings):
-        raise UsageError(f"{path}cannot be built", findings=findings)
-    return CheckedProject(loaded=loaded, manifest=manifest, findings=tuple(findings))
-
-
-def _collect(read: Callable[[], Read], path: Path, findings: list[Finding]) -> Read | None:
-    """What `read` gives; None, and its errors among `findings`, when something is wrong with what it reads."""
-    try:
-        return read()
-    except UsageError as error:
-        unplaced = Findings(file=str(path))
-        unplaced.error("unreadable", "", error.message, error.remedy)
-        findings += error.findings or unplaced.collected
-    return None
-
-
 def render_text(checked: CheckedProject) -> str:
     """The Containerfile alone: nothing is fetched, bases and sources are named as in project.yaml."""
-    return render_containerfile(make_plan(checked.loaded, checked.manifest, nominal_inputs(checked.loaded)))
+    return render_containerfile(make_plan(checked.loaded, checked.settings, nominal_locked(checked.loaded)))
 
 
 def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> tuple[str, ...]:
@@ -119,8 +60,8 @@ def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> tupl
     Outside inputs are fetched, no engine is asked.
     """
     check_room(output)
-    inputs = resolve_locked(checked.loaded, None, emit)
-    plan = make_plan(checked.loaded, checked.manifest, inputs)
+    inputs = with_package_files(checked.loaded, resolve_locked(checked.loaded, None, emit), emit)
+    plan = make_plan(checked.loaded, checked.settings, inputs)
     made = assemble(checked.loaded, plan, inputs, dialect=BuilderCapabilities(), exclude=(output,), emit=emit)
     clear_earlier(output)
     made.context.write_to(output)
@@ -135,7 +76,7 @@ def build_project(
     emit: Emit,
     options: BuildOptions | None = None,
     sign: SigningKey | None = None,
-) -> BuildResult:
+) -> Result:
     """Build, verify and write `output/NAME.img`, its receipt and what it names, or leave all as they were."""
     from orchestrator.provenance.attach import open_attachments
 
@@ -160,12 +101,12 @@ def build_project(
             replacing(target) as image_part,
         ):
             made_by, records = pack(job, image_id, image_part)
-            # What it held is in the image file now; its layers stay as the engine's cache.
             forget(job, image_id)
             warned.add("staging", records.warnings)
-            verification = with_stand_ins(verify(image_part, loaded, target, tell, records.warnings), job.inputs)
+            verification = with_stand_ins(verify(image_part, order, target, records.warnings), job)
             warned.add_findings("verify", verification.findings)
             built = FinishedBuild(
+                kind=order.kind,
                 project=loaded.project,
                 plan=job.plan,
                 inputs=job.inputs,
@@ -186,7 +127,7 @@ def build_project(
                 attached = attachments.write(built, image_part, records, started)
             document = make_receipt(built, attached)
             fill(receipt_part, receipt_text(document).encode())
-    return BuildResult(image=target, receipt=receipt, document=document)
+    return Result(image=target, receipt=receipt, document=document)
 
 
 def reproduce_project(
@@ -195,11 +136,6 @@ def reproduce_project(
     """Build again what `receipt` speaks of and compare; see `build.reproduce.reproduce`."""
     strict = replace(options, locked=True, no_cache=True)
     return reproduce(_order(checked, engine, strict, emit), receipt, output)
-
-
-def require_secrets(checked: CheckedProject) -> None:
-    """UsageError, with lines, when a secret of the project isn't there. `build_project` says the same, but later."""
-    read_secrets(checked.loaded)
 
 
 def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit: Emit) -> list[CacheEntry]:
@@ -216,6 +152,7 @@ def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit
         with store.lock(f"bundle-{key}"):
             shared = replace(job, order=replace(order, build_id="bundle"))
             image = run_containerfile(shared, assemble_context(shared), PROGRAM_STAGE, program_tag(key))
+            with_package_files(checked.loaded, job.inputs, emit, store)
             with phase(emit, "bundle", "save the images"):
                 keep_program(store, engine, key)
                 keys = [key, *input_keys(store, job.inputs), *keep_images(store, engine, job.inputs)]
@@ -252,7 +189,8 @@ def _order(checked: CheckedProject, engine: Engine, options: BuildOptions, emit:
     """Reads the secrets too: one that is missing shows before anything is written."""
     return BuildOrder(
         loaded=checked.loaded,
-        manifest=checked.manifest,
+        kind=checked.kind,
+        settings=checked.settings,
         engine=engine,
         store=Store(emit=emit, imported=options.offline),
         secrets=read_usable_secrets(checked.loaded, engine),

@@ -29,7 +29,7 @@ from orchestrator.project.load import lock_path
 from orchestrator.provenance.billed import billed_files
 from orchestrator.receipt.read import load_receipt
 from orchestrator.receipt.receipt import RebuildMade, Receipt
-from orchestrator.receipt.record import FinishedBuild, engine_used, sha256_text
+from orchestrator.receipt.record import FinishedBuild, engine_used, input_used, sha256_text
 from orchestrator.reproduce.report import report_differences
 
 _FIELDS = {"gevulot-base": "gevulot.base", "nanos-common": "nanos"}
@@ -61,7 +61,7 @@ def reproduce(order: BuildOrder, receipt_file: Path, output: Path) -> Reproducti
     if not lock.is_file():
         message = f"{lock} does not exist, and a rebuild needs the inputs that it pins"
         raise UsageError(message, remedy="put back the lock that lay beside project.yaml when the image was built")
-    original = _find_original(receipt, receipt_file)
+    original = _find_original(order, receipt, receipt_file)
     with only_build_of(output, name, order.emit), order.store.in_use():
         job = prepare(order)
         require_same(job, receipt, receipt_file)
@@ -81,7 +81,8 @@ def rebuild_if_strict(job: BuildJob, built: FinishedBuild, image: Path) -> Finis
         return built
     order, target, began = job.order, Path(built.image_path), time.monotonic()
     kind = order.engine.info.kind
-    original = OriginalImage(image=image, hashes=hashes_of(image), engine=kind, built=datetime.now(UTC))
+    hashes = hashes_of(order.kind, image)
+    original = OriginalImage(image=image, hashes=hashes, engine=kind, built=datetime.now(UTC))
     factors = factors_of(order.loaded.project, path=True)
     with _on_another_engine(job) as second:
         try:
@@ -136,14 +137,14 @@ def _rebuild_and_compare(
     raise VerificationError(f"{job.plan.name} is not reproducible", findings=differences)
 
 
-def _find_original(receipt: Receipt, receipt_file: Path) -> OriginalImage:
+def _find_original(order: BuildOrder, receipt: Receipt, receipt_file: Path) -> OriginalImage:
     """What is known of the receipt's image: itself, if it lies beside the receipt; else its files' hashes, if any."""
     image: Path | None = receipt_file.parent / Path(receipt.image.path).name
     hashes: Mapping[str, str] | None = None
     if image is not None and image.is_file():
         if file_digests(image).blake3 != receipt.image.blake3:
             raise UsageError(f"{image} is not the image of {receipt_file}", remedy="put it back, or remove it")
-        hashes = hashes_of(image)
+        hashes = hashes_of(order.kind, image)
     else:
         image, hashes = None, billed_files(receipt, receipt_file.parent)
     try:
@@ -159,14 +160,14 @@ def require_same(job: BuildJob, receipt: Receipt, receipt_file: Path) -> None:
     findings = job.order.loaded.findings()
     remedy = f"put back what {receipt_file.name} was made from, or build anew"
     told = {row.name: row for row in receipt.inputs}
-    resolved = {row.name: row for row in job.inputs}
+    resolved = {row.name: input_used(row) for row in job.inputs}
     for name in sorted({*told, *resolved}):
         field = _FIELDS.get(name, name)
         if name not in told or name not in resolved:
             where = "project.yaml" if name in resolved else "the receipt"
             findings.error("other-input", field, f"{name} is an input of {where} alone", remedy)
             continue
-        mine, theirs = dict(resolved[name].pin), told[name].pin
+        mine, theirs = resolved[name].pin, told[name].pin
         for key in sorted(mine.keys() & theirs.keys()):
             if mine[key] != theirs[key]:
                 text = f"{key} of {name} is {mine[key]}, and the receipt says {theirs[key]}"

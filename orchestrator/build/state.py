@@ -10,8 +10,10 @@ from uuid import uuid4
 
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, StepFinished, StepStarted
+from orchestrator.image_kind import GuestSettings, ImageKind
+from orchestrator.inputs.access import Access
+from orchestrator.inputs.resolve import ResolveOptions, access_of
 from orchestrator.inputs.store import Store
-from orchestrator.manifest.effective import EffectiveManifest
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets
@@ -33,7 +35,8 @@ class BuildOrder:
     """What is asked for, before any input is known."""
 
     loaded: LoadedProject
-    manifest: EffectiveManifest
+    kind: ImageKind
+    settings: GuestSettings
     engine: Engine
     store: Store
     secrets: ProjectSecrets
@@ -50,6 +53,12 @@ class BuildJob:
     inputs: Inputs
     plan: Plan
     shim: ShimUsed | None = None
+
+    @property
+    def access(self) -> Access:
+        """How its inputs are reached."""
+        options = ResolveOptions(store=self.order.store, offline=self.order.options.offline)
+        return access_of(self.order.loaded, self.order.emit, options)
 
 
 @contextmanager

@@ -64,9 +64,10 @@ def boot(  # noqa: PLR0913 - one parameter an option
     Exit 0: the program ended with 0, or the machine powered off (Nanos reports the exit code only with debug_exit in
     the manifest; the output says which). 7: it failed or timed out; 6: the image cannot boot; 3: QEMU is missing.
     """
+    from orchestrator.kinds import kind_of_image
     from orchestrator.receipt.read import guest_limits, read_receipt, takes_task_files
     from orchestrator.run.qemu.machine import QemuMachine
-    from orchestrator.run.qemu.smoke import judge, record
+    from orchestrator.run.qemu.smoke import record
     from orchestrator.run.qemu.task_boot import Work, boot_with_task
     from orchestrator.run.qemu.vsock import can_serve
 
@@ -79,11 +80,12 @@ def boot(  # noqa: PLR0913 - one parameter an option
         image=image, accel=accel, timeout=timeout, workspace=workspace, memory=limits.memory, cpus=limits.cpus
     )
     work = Work(local=local, task=task, files=files)
-    outcome = boot_with_task(machine, work, _ignore if as_json else partial(Relay(), "stdout"))
+    kind = kind_of_image(image)
+    outcome = boot_with_task(kind.boot, machine, work, _ignore if as_json else partial(Relay(), "stdout"))
     recorded, result = "", outcome.result
     if smoke:
         # Whether it starts is all that is asked: what it answered to a task is shown, and doesn't count.
-        outcome = replace(judge(outcome), result=None)
+        outcome = replace(kind.judge(outcome), result=None)
         recorded = record(image, outcome)
     if as_json:
         document = outcome.to_dict() | {

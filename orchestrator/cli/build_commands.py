@@ -34,13 +34,14 @@ from orchestrator.cli.parameters import (
     project_argument,
     trust_option,
 )
-from orchestrator.errors import ExitCode, OrchestratorError, UsageError
+from orchestrator.errors import ExitCode, OrchestratorError, UsageError, VerificationError
 from orchestrator.events import Notice
 from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
-    from orchestrator.build.pipeline import BuildResult, CheckedProject
-    from orchestrator.build.state import BuildOptions
+    from orchestrator.build.check import CheckedProject
+    from orchestrator.build.last_build import Asked, LastBuild
+    from orchestrator.build.result import Result
 
 
 @click.command(short_help="Write a commented project.yaml and a sample program.")
@@ -63,7 +64,7 @@ def init(directory: Path, gpu: bool, language: str) -> None:
 @json_failures
 def check(project: Path, as_json: bool) -> None:
     """Validate project.yaml, the manifest and the paths they name. Needs no engine or network, and writes nothing."""
-    from orchestrator.build.pipeline import check_project
+    from orchestrator.build.check import check_project
 
     findings = check_project(project).findings
     if as_json:
@@ -81,7 +82,8 @@ def check(project: Path, as_json: bool) -> None:
 @progress_option
 def render(project: Path, output: Path | None, progress: str) -> None:
     """Print the Containerfile; with -o, write it and its whole context, to build by hand."""
-    from orchestrator.build.pipeline import check_project, render_context, render_text
+    from orchestrator.build.check import check_project
+    from orchestrator.build.pipeline import render_context, render_text
     from orchestrator.cli.progress import make_progress
 
     checked = check_project(project)
@@ -127,6 +129,9 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
 @click.option("--locked", is_flag=True, help="Require an up-to-date project.lock; fail instead of updating it.")
 @click.option("--offline", is_flag=True, help="Use no network: inputs come from the cache, build steps get none.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
+@click.option(
+    "--verify-cached", is_flag=True, help="Build also where nothing has changed, and fail if the image is another one."
+)
 @trust_option
 @click.option("--sign", type=PATH, metavar="KEY.PEM", help="Sign the provenance with this ed25519 private key.")
 @click.option(
@@ -146,6 +151,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     locked: bool,
     offline: bool,
     no_cache: bool,
+    verify_cached: bool,
     trust_project: bool,
     sign: Path | None,
     receipt: Path | None,
@@ -153,92 +159,136 @@ def build(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project (default: ./project.yaml).
 
+    A project of which nothing has changed since its last build is left as it is, without asking an engine.
+
     With --reproduce, build the image of a receipt again from project.yaml, project.lock and the sources, and compare.
     What differs is reported with the file, its package, the step that wrote it and the likely cause (exit 6).
     """
+    from orchestrator.build.last_build import Asked, LastBuild
+
+    projects = projects or (Path("project.yaml"),)
+    if receipt is not None:
+        asked_again = _Reproducing(projects=projects, receipt=receipt, output=output, engine=engine, progress=progress,
+                                   offline=offline, trust=trust_project, sign=sign)  # fmt: skip
+        _reproduce(asked_again, as_json=as_json)
+        return
+    done: list[_TimedBuild] = []
+    wanted: list[_Wanted] = []
+    # What is finished is finished, also when a later project fails.
+    with _answering(done, as_json=as_json):
+        ready = _check_all(projects, trust=trust_project)
+        for number, checked in enumerate(ready):
+            asked = Asked(checked=checked, output=output, engine=engine, locked=locked, offline=offline, sign=sign)
+            last = LastBuild(asked)
+            found = last.unchanged()
+            if found is None or no_cache or verify_cached:
+                wanted.append(_Wanted(number=number, asked=asked, last=last, before=found))
+            else:
+                done.append(_TimedBuild(number=number, result=found))
+        if wanted:
+            _build_all(wanted, done, no_cache=no_cache, progress=progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reproducing:
+    """What `build --reproduce` is asked for."""
+
+    projects: tuple[Path, ...]
+    receipt: Path
+    output: Path
+    engine: str
+    progress: str
+    offline: bool
+    trust: bool
+    sign: Path | None
+
+
+@json_failures
+def _reproduce(asked: _Reproducing, *, as_json: bool) -> None:
+    """Build again, compare, and say so."""
+    from orchestrator.build.pipeline import reproduce_project
+    from orchestrator.build.state import BuildOptions
+    from orchestrator.cli.progress import make_progress
+    from orchestrator.engine.select import connect, connect_to_another
+    from orchestrator.receipt.read import load_receipt
+
+    if len(asked.projects) > 1:
+        raise UsageError("--reproduce takes one project", remedy="give the project.yaml of the receipt's image")
+    if asked.sign is not None:
+        raise UsageError("--reproduce writes no provenance to sign", remedy="leave out --sign or --reproduce")
+    built_on, options = load_receipt(asked.receipt).engine.kind, BuildOptions(offline=asked.offline)
+    (checked,) = _check_all(asked.projects, trust=asked.trust)
+    with make_progress(asked.progress) as shown:
+        other = connect_to_another(built_on, emit=shown.emit) if asked.engine == "auto" else None
+        with closing(other or connect(asked.engine, emit=shown.emit)) as engine:
+            same = reproduce_project(
+                checked, engine, asked.receipt, output=asked.output, emit=shown.emit, options=options
+            )
+    if as_json:
+        answer_json({"ok": True, "reproduced": {"receipt": str(asked.receipt), **asdict(same)}})
+        return
+    for factor, how in same.varied.items():
+        say(f"  varied    {factor}: {how}")
+    answer(f"{asked.receipt}: {same.name} built again on {same.engine} has the same bytes, BLAKE3 {same.blake3}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """A build to do, and its place among those asked for. `before` is its last one, when nothing has changed since."""
+
+    number: int
+    asked: Asked
+    last: LastBuild
+    before: Result | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TimedBuild:
+    """A finished build, its place among those asked for, and how long it took: None where it had nothing to do."""
+
+    number: int
+    result: Result
+    seconds: float | None = None
+
+
+def _build_all(wanted: Sequence[_Wanted], done: list[_TimedBuild], *, no_cache: bool, progress: str) -> None:
+    """Build one after the other on one engine; what is finished goes to `done` at once."""
     from orchestrator.build.pipeline import build_project
     from orchestrator.build.state import BuildOptions
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
     from orchestrator.provenance.dsse import load_signing_key
 
-    options = BuildOptions(locked=locked, offline=offline, no_cache=no_cache)
-    projects = projects or (Path("project.yaml"),)
-    if receipt is not None:
-        _refuse_with_reproduce(projects, sign)
-        asked = _ReproduceOrder(project=projects[0], receipt=receipt, output=output, engine=engine,
-                                progress=progress, options=options, trust=trust_project)  # fmt: skip
-        _reproduce(asked, as_json=as_json)
-        return
-    done: list[_TimedBuild] = []
-    # What is finished is finished, also when a later project fails.
-    with _answering(done, as_json=as_json):
-        ready = _check_all(projects, trust=trust_project)
-        key = None if sign is None else load_signing_key(sign)
-        with make_progress(progress) as shown, closing(connect(engine, emit=shown.emit)) as connected:
-            for number, checked in enumerate(ready, start=1):
-                if len(ready) > 1:
-                    shown.emit(Notice(text=f"building {checked.loaded.project.name} ({number} of {len(ready)})"))
-                began = time.monotonic()
-                result = build_project(checked, connected, output=output, emit=shown.emit, options=options, sign=key)
-                done.append(_TimedBuild(result=result, seconds=time.monotonic() - began))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ReproduceOrder:
-    """What `build --reproduce` is asked for."""
-
-    project: Path
-    receipt: Path
-    output: Path
-    engine: str
-    progress: str
-    options: BuildOptions
-    trust: bool
-
-
-def _refuse_with_reproduce(projects: Sequence[Path], sign: Path | None) -> None:
-    if len(projects) > 1:
-        raise UsageError("--reproduce takes one project", remedy="give the project.yaml of the receipt's image")
-    if sign is not None:
-        raise UsageError("--reproduce writes no provenance to sign", remedy="leave out --sign or --reproduce")
-
-
-@json_failures
-def _reproduce(asked: _ReproduceOrder, *, as_json: bool) -> None:
-    """Build again, compare, and say so."""
-    from orchestrator.build.pipeline import reproduce_project
-    from orchestrator.cli.progress import make_progress
-    from orchestrator.engine.select import connect, connect_to_another
-    from orchestrator.receipt.read import load_receipt
-
-    built_on = load_receipt(asked.receipt).engine.kind
-    (checked,) = _check_all([asked.project], trust=asked.trust)
-    with make_progress(asked.progress) as shown:
-        engine = connect_to_another(built_on, emit=shown.emit) if asked.engine == "auto" else None
-        with closing(engine or connect(asked.engine, emit=shown.emit)) as connected:
-            same = reproduce_project(
-                checked, connected, asked.receipt, output=asked.output, emit=shown.emit, options=asked.options
+    first = wanted[0].asked
+    options = BuildOptions(locked=first.locked, offline=first.offline, no_cache=no_cache)
+    key = None if first.sign is None else load_signing_key(first.sign)
+    with make_progress(progress) as shown, closing(connect(first.engine, emit=shown.emit)) as connected:
+        for number, each in enumerate(wanted, start=1):
+            checked, began = each.asked.checked, time.monotonic()
+            if len(wanted) > 1:
+                shown.emit(Notice(text=f"building {checked.loaded.project.name} ({number} of {len(wanted)})"))
+            result = build_project(
+                checked, connected, output=each.asked.output, emit=shown.emit, options=options, sign=key
             )
-    if as_json:
-        answer_json({"ok": True, "reproduced": {"receipt": str(asked.receipt), **asdict(same)}})
-        return
-    for name, how in same.varied.items():
-        say(f"  varied    {name}: {how}")
-    answer(f"{asked.receipt}: {same.name} built again on {same.engine} has the same bytes, BLAKE3 {same.blake3}")
+            done.append(_TimedBuild(number=each.number, result=result, seconds=time.monotonic() - began))
+            each.last.remember(result)
+            if each.before is not None:
+                _require_same(each.before, result)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _TimedBuild:
-    """A finished build and how long it took."""
-
-    result: BuildResult
-    seconds: float
+def _require_same(before: Result, now: Result) -> None:
+    """VerificationError where a build of the same things gave another image."""
+    old, new = before.document.image.blake3, now.document.image.blake3
+    if old != new:
+        raise VerificationError(
+            f"{now.image}: nothing that decides the image has changed, but its BLAKE3 was {old} and is now {new}",
+            remedy="a step of the build gives other bytes each time, or reads from the network; pin what it reads",
+        )
 
 
 def _check_all(projects: Sequence[Path], *, trust: bool) -> list[CheckedProject]:
     """All files are read before anything runs: a typo in the last project costs no build of the first."""
-    from orchestrator.build.pipeline import check_project, require_secrets
+    from orchestrator.build.check import check_project, require_secrets
 
     ready: list[CheckedProject] = []
     wrong: list[UsageError] = []
@@ -279,11 +329,13 @@ def _answering(done: Sequence[_TimedBuild], *, as_json: bool) -> Iterator[None]:
         say("the interrupted build wrote no image; `orchestrator clean` removes what it left behind")
         raise
     finally:
+        done = sorted(done, key=lambda each: each.number)
         for timed in done:
             _say_built(timed)
         if as_json:
             from orchestrator.receipt.receipt import receipt_document
 
+            document["unchanged"] = [timed.result.document.name for timed in done if timed.seconds is None]
             answer_json({**document, "built": [receipt_document(timed.result.document) for timed in done]})
         for timed in () if as_json else done:
             answer(str(timed.result.image))
@@ -291,14 +343,17 @@ def _answering(done: Sequence[_TimedBuild], *, as_json: bool) -> Iterator[None]:
 
 def _say_built(done: _TimedBuild) -> None:
     receipt = done.result.document
-    say(f"{receipt.name}: built and verified in {seconds(done.seconds)}")
+    if done.seconds is None:
+        say(f"{receipt.name}: nothing has changed since it was built and verified ({receipt.finished})")
+    else:
+        say(f"{receipt.name}: built and verified in {seconds(done.seconds)}")
     say(f"  image     {receipt.image.path} ({size(receipt.image.size)})")
     say(f"  BLAKE3    {receipt.image.blake3}")
     say(f"  receipt   {done.result.receipt}")
     if not receipt.bootable:
         say("  NOT BOOTABLE as a program: its kernel is a stand-in")
     if receipt.rebuild is not None:
-        varied = ", ".join(f"{name}: {how}" for name, how in receipt.rebuild.varied.items())
+        varied = ", ".join(f"{factor}: {how}" for factor, how in receipt.rebuild.varied.items())
         say(f"  built twice, with the same bytes, on {receipt.rebuild.engine.kind} too ({varied})")
     for stand_in in receipt.stand_ins:
         say(f"  stand-in  {stand_in.path}: {stand_in.text}")

@@ -6,15 +6,18 @@ import sys
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.amounts import size
 from orchestrator.cli.console import answer, answer_json, say
 from orchestrator.cli.parameters import DIRECTORY, engine_option, json_failures, json_option
-from orchestrator.engine.base import Leftover
 from orchestrator.errors import EngineError, ExitCode
 from orchestrator.events import ignore
+
+if TYPE_CHECKING:
+    from orchestrator.engine.base import Leftover
 
 
 @click.command(short_help="Check this machine and suggest fixes.")

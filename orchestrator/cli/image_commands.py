@@ -6,17 +6,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.amounts import size
 from orchestrator.cli.console import answer, answer_json, say, say_findings
 from orchestrator.cli.parameters import PATH, existing_image, image_argument, json_failures, json_option
-from orchestrator.digest import file_blake3, program_hash
 from orchestrator.errors import ExitCode, Severity, UsageError, VerificationError
-from orchestrator.image.errors import ImageError
-from orchestrator.image.reader import Image, open_image
-from orchestrator.inspection import entries, extract_tree, file_at, summary, summary_lines, tree_lines
+
+if TYPE_CHECKING:
+    from orchestrator.image_kind import OpenedImage
 
 
 @click.command(short_help="Look into any Nanos image: files, libraries, manifest.")
@@ -24,13 +24,14 @@ from orchestrator.inspection import entries, extract_tree, file_at, summary, sum
 @click.argument(
     "action",
     metavar="[ACTION]",
-    type=click.Choice(["summary", "ls", "tree", "cat", "extract", "manifest", "libs", "diff", "stand-ins"]),
+    type=click.Choice(["summary", "ls", "tree", "cat", "extract", "manifest", "libs", "diff", "convert", "stand-ins"]),
     default="summary",
 )
 @click.argument("arguments", nargs=-1, type=str, metavar="[ARGUMENTS]...")
+@click.option("--lossy", is_flag=True, help="convert: leave out what has no place in canonical form.")
 @json_option
 @json_failures
-def inspect(image: Path, action: str, arguments: tuple[str, ...], as_json: bool) -> None:
+def inspect(image: Path, action: str, arguments: tuple[str, ...], lossy: bool, as_json: bool) -> None:
     """Look into any Nanos image, whether we or ops built it.
 
     \b
@@ -43,19 +44,22 @@ def inspect(image: Path, action: str, arguments: tuple[str, ...], as_json: bool)
     IMAGE libs               every ELF file's libraries and where the guest's loader finds them
     IMAGE diff OTHER         how two images differ: files, manifest, klibs, kernel, free space
                              (exit 1), or only in how that is written down (form; exit 0)
+    IMAGE convert OUT        write the image anew in canonical form: the bytes of `packer: native`
     IMAGE stand-ins          the parts that only stand in for real ones
     """
+    if lossy and action != "convert":
+        raise UsageError("--lossy is for convert alone", remedy="leave it out")
     with _open_image(image) as opened:
-        _ACTIONS[action](opened, image, arguments, as_json)
+        if action == "convert":
+            _convert(opened, Path(_one(arguments, "file to write")), lossy, as_json)
+        else:
+            _ACTIONS[action](opened, image, arguments, as_json)
 
 
-def _open_image(image: Path) -> Image:
-    try:
-        return open_image(existing_image(image))
-    except ImageError as error:
-        if error.path is not None:
-            raise
-        raise ImageError(f"{image}: {error.message}", remedy=error.remedy) from error
+def _open_image(image: Path) -> OpenedImage:
+    from orchestrator.kinds import kind_of_image
+
+    return kind_of_image(existing_image(image)).open(image)
 
 
 def _one(arguments: tuple[str, ...], what: str, default: str | None = None) -> str:
@@ -66,19 +70,18 @@ def _one(arguments: tuple[str, ...], what: str, default: str | None = None) -> s
     raise UsageError(f"give one {what}", remedy="`inspect --help` shows how")
 
 
-def _summary(image: Image, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+def _summary(image: OpenedImage, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
     if arguments:
         raise UsageError("summary takes no arguments")
-    document = summary(image, path)
     if as_json:
-        answer_json(document)
+        answer_json(image.summary())
         return
-    for line in summary_lines(document):
+    for line in image.summary_lines():
         answer(line)
 
 
-def _ls(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
-    rows = entries(image.rootfs, _one(arguments, "path", "/"), recursive=False)
+def _ls(image: OpenedImage, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    rows = image.entries(_one(arguments, "path", "/"), recursive=False)
     if as_json:
         answer_json([asdict(row) for row in rows])
         return
@@ -86,26 +89,26 @@ def _ls(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) ->
         answer(row.line())
 
 
-def _tree(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+def _tree(image: OpenedImage, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
     top = _one(arguments, "path", "/")
     if as_json:
-        answer_json([asdict(row) for row in entries(image.rootfs, top, recursive=True)])
+        answer_json([asdict(row) for row in image.entries(top, recursive=True)])
         return
-    for line in tree_lines(image.rootfs, top):
+    for line in image.tree_lines(top):
         answer(line)
 
 
-def _cat(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+def _cat(image: OpenedImage, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         raise UsageError("cat writes a file's bytes; it has no --json")
-    for chunk in image.rootfs.read(file_at(image.rootfs, _one(arguments, "path"))):
+    for chunk in image.read(_one(arguments, "path")):
         sys.stdout.buffer.write(chunk)
     sys.stdout.buffer.flush()
 
 
-def _extract(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+def _extract(image: OpenedImage, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
     directory = Path(_one(arguments, "directory"))
-    count = extract_tree(image.rootfs, directory)
+    count = image.write_tree(directory)
     say(f"extracted {count} entries")
     if as_json:
         answer_json({"directory": str(directory), "entries": count})
@@ -113,18 +116,16 @@ def _extract(image: Image, _path: Path, arguments: tuple[str, ...], as_json: boo
         answer(str(directory))
 
 
-def _manifest(image: Image, _path: Path, arguments: tuple[str, ...], _as_json: bool) -> None:
+def _manifest(image: OpenedImage, _path: Path, arguments: tuple[str, ...], _as_json: bool) -> None:
     if arguments:
         raise UsageError("manifest takes no arguments")
-    answer_json(image.rootfs.attributes)
+    answer_json(image.settings)
 
 
-def _libs(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
-    from orchestrator.verify.libs import library_report
-
+def _libs(image: OpenedImage, _path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
     if arguments:
         raise UsageError("libs takes no arguments")
-    report = library_report(image)
+    report = image.libraries()
     if as_json:
         answer_json([row.to_dict() for row in report])
         return
@@ -134,27 +135,46 @@ def _libs(image: Image, _path: Path, arguments: tuple[str, ...], as_json: bool) 
             answer(f"    {name} => {where or 'NOT FOUND'}")
 
 
-def _diff(image: Image, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
-    from orchestrator.image.compare import compare_images, same_content
-
+def _diff(image: OpenedImage, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
     with _open_image(Path(_one(arguments, "other image"))) as other:
-        rows = compare_images(image, other)
+        compared = image.compare(other)
+    rows = compared.differences
     if as_json:
         answer_json([asdict(each) for each in rows])
     for each in () if as_json else rows:
         answer(f"{each.change} {each.part}: {each.path}" + (f" ({each.detail})" if each.detail else ""))
-    if not same_content(rows):
+    if not compared.same:
         sys.exit(1)
     also = "; only how it is written down differs (`inspect IMAGE convert OUT` makes it the same)" if rows else ""
     say(f"{path} and {arguments[0]} hold the same{also or ', byte for byte'}")
 
 
-def _stand_ins(_image: Image, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
-    from orchestrator.verify.image import verify_image
+def _convert(image: OpenedImage, output: Path, lossy: bool, as_json: bool) -> None:
+    from orchestrator.digest import file_blake3
+    from orchestrator.files import replacing
+
+    if output.is_dir():
+        raise UsageError(f"{output} is a directory", remedy="give the name of the image to write")
+    with replacing(output) as temporary:
+        left_out = image.convert(temporary, lossy=lossy)
+    checksum = file_blake3(output)
+    for each in left_out:
+        say(f"left out: {each}")
+    if as_json:
+        document = {"image": str(output), "size": output.stat().st_size, "blake3": checksum}
+        answer_json({**document, "left_out": list(left_out)})
+        return
+    say(f"BLAKE3 {checksum}")
+    answer(str(output))
+
+
+def _stand_ins(_image: OpenedImage, path: Path, arguments: tuple[str, ...], as_json: bool) -> None:
+    from orchestrator.image_kind import Expected
+    from orchestrator.kinds import kind_of_image
 
     if arguments:
         raise UsageError("stand-ins takes no arguments")
-    verification = verify_image(path)
+    verification = kind_of_image(path).verify(path, Expected())
     rows = [stand_in.to_dict() for stand_in in verification.stand_ins]
     if as_json:
         answer_json(rows)
@@ -165,7 +185,7 @@ def _stand_ins(_image: Image, path: Path, arguments: tuple[str, ...], as_json: b
         answer(f"  {row['path']}: {row['text']}")
 
 
-_ACTIONS: dict[str, Callable[[Image, Path, tuple[str, ...], bool], None]] = {
+_ACTIONS: dict[str, Callable[[OpenedImage, Path, tuple[str, ...], bool], None]] = {
     "summary": _summary,
     "ls": _ls,
     "tree": _tree,
@@ -188,8 +208,9 @@ _ACTIONS: dict[str, Callable[[Image, Path, tuple[str, ...], bool], None]] = {
 @json_failures
 def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) -> None:
     """Run every check that needs no booting; exit 0 only if all pass."""
+    from orchestrator.image_kind import Expected
+    from orchestrator.kinds import kind_of_image
     from orchestrator.provenance.beside import check_beside
-    from orchestrator.verify.image import verify_image
 
     existing_image(image)
     public_key = None
@@ -197,7 +218,8 @@ def verify(image: Path, runtime: str | None, key: Path | None, as_json: bool) ->
         from orchestrator.provenance.dsse import load_public_key
 
         public_key = load_public_key(key)  # a wrong key is said before the image is read
-    result = verify_image(image, project_runtime=runtime, gpu_families=_families(image))
+    expected = Expected(runtime=runtime, gpu_families=_families(image))
+    result = kind_of_image(image).verify(image, expected)
     result = replace(result, checks=(*result.checks, *check_beside(image, public_key)))
     if as_json:
         answer_json(result.to_dict())
@@ -237,6 +259,8 @@ def _families(image: Path) -> tuple[str, ...]:
 @json_failures
 def hash_command(image: Path, program: tuple[str, str] | None, as_json: bool) -> None:
     """Print the image's BLAKE3-256 as the node computes it, or the program hash."""
+    from orchestrator.digest import file_blake3, program_hash
+
     checksum = file_blake3(existing_image(image))
     hashed = None
     if program is not None:

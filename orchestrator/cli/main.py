@@ -6,43 +6,52 @@ import codecs
 import io
 import os
 import sys
+from importlib import import_module
+from typing import Final
 
 import click
 
 from orchestrator import __version__
-from orchestrator.cli import (
-    boot_commands,
-    build_commands,
-    host_commands,
-    image_commands,
-    lock_commands,
-    rehearse_commands,
-    schema_command,
-    workflow_commands,
-)
 from orchestrator.cli.console import run_to_exit_code
 
-COMMANDS = (
-    *build_commands.COMMANDS,
-    *image_commands.COMMANDS,
-    *rehearse_commands.COMMANDS,
-    *workflow_commands.COMMANDS,
-    *boot_commands.COMMANDS,
-    *lock_commands.COMMANDS,
-    *schema_command.COMMANDS,
-    *host_commands.COMMANDS,
-)
+COMMANDS: Final = {
+    "init": "build_commands",
+    "check": "build_commands",
+    "render": "build_commands",
+    "build": "build_commands",
+    "inspect": "image_commands",
+    "verify": "image_commands",
+    "hash": "image_commands",
+    "deploy-command": "image_commands",
+    "rehearse": "rehearse_commands",
+    "run-workflow": "workflow_commands",
+    "boot": "boot_commands",
+    "lock": "lock_commands",
+    "cache": "lock_commands",
+    "bundle": "lock_commands",
+    "schema": "schema_command",
+    "doctor": "host_commands",
+    "clean": "host_commands",
+}
+"""Every command, in the order of the work and not of the alphabet, and the module of this package that holds it."""
 
 
-class OrderedGroup(click.Group):
-    """Lists commands in the order of the work, not of the alphabet."""
+class Commands(click.Group):
+    """The group of `COMMANDS`. Imports the module of the command that is asked for, and no other."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Names as they were added."""
-        return list(self.commands)
+        """Names in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """The command of this name; None when there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        commands: tuple[click.Command, ...] = import_module(f"orchestrator.cli.{COMMANDS[cmd_name]}").COMMANDS
+        return next(command for command in commands if command.name == cmd_name)
 
 
-@click.group(cls=OrderedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="orchestrator")
 @click.option("--debug", is_flag=True, help="Show tracebacks of errors; may be given anywhere on the command line.")
 def cli(debug: bool) -> None:
@@ -53,10 +62,6 @@ def cli(debug: bool) -> None:
     unusable; 4 an outside input could not be fetched or does not match its pin; 5 a build step failed;
     6 the image failed verification or was not reproduced; 7 a program ran and failed; 130 interrupted.
     """
-
-
-for command in COMMANDS:
-    cli.add_command(command)
 
 
 def main(arguments: list[str] | None = None) -> None:

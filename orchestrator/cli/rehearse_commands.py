@@ -89,8 +89,8 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
     No network, no fork or exec, a read-only root, /workspace the only writable place. Exit 0: the program ended with
     0 (and answered its task); 7: it failed; 3: no sandbox is available.
     """
+    from orchestrator.kinds import rehearse as run_rehearsal
     from orchestrator.run.sandbox.rehearsal import RehearseOptions
-    from orchestrator.run.sandbox.rehearsal import rehearse as run_rehearsal
 
     if fix is not None and not trace:
         raise UsageError("--fix writes what --trace finds", remedy="give both")
@@ -117,11 +117,8 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
 
 
 def _say_what_happened(done: Rehearsal) -> None:
-    if done.swapped:
-        say(f"this machine's driver libraries stood in for the image's: {', '.join(done.swapped)}")
-    if not done.machine.exact:
-        table = done.machine.guest.version
-        say(f"this image's Nanos is {done.machine.version}; it is rehearsed as {table}, the nearest that is known")
+    for each in done.notes:
+        say(each)
     if done.run.errors:
         say("the real guest would have stopped; the rehearsal went on, to find all of it at once")
     # What most programs do without matters only when this one did not.

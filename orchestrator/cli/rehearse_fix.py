@@ -64,7 +64,8 @@ def _container(stack: ExitStack, project: Path, engine: str, *, quiet: bool) -> 
     """The container that the image's files were gathered in; None, and a word why, where it can't be had."""
     from contextlib import closing
 
-    from orchestrator.build.pipeline import check_project, open_staging
+    from orchestrator.build.check import check_project
+    from orchestrator.build.pipeline import open_staging
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
     from orchestrator.run.sandbox.lookup import ContainerLookup

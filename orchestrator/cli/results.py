@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from orchestrator.cli.console import answer
-from orchestrator.run.node.task import ProgramResult
+
+if TYPE_CHECKING:
+    from orchestrator.run.node.task import ProgramResult
 
 _SHOWN = 200
 """Bytes of a result that are shown as text."""

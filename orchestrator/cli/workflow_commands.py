@@ -54,6 +54,7 @@ def run_workflow(  # noqa: PLR0913 - one parameter an option
     The files of a program's result go to the next one. Exit 0: every program gave a result; 7: one did not, and the
     programs after it were not run.
     """
+    from orchestrator.kinds import boot, rehearse
     from orchestrator.run.sandbox.rehearsal import RehearseOptions
     from orchestrator.run.workflow.execution import StepRun, boot_runner, find_images, rehearse_runner
     from orchestrator.run.workflow.execution import run_workflow as run
@@ -72,11 +73,8 @@ def run_workflow(  # noqa: PLR0913 - one parameter an option
             for file in done.files:
                 answer(f"  {file.path}  {size(file.size)}  BLAKE3 {file.blake3}")
 
-    runner = (
-        boot_runner(timeout)
-        if in_qemu
-        else rehearse_runner(RehearseOptions(engine=engine, timeout=timeout), say_notice)
-    )
+    options = RehearseOptions(engine=engine, timeout=timeout)
+    runner = boot_runner(boot, timeout) if in_qemu else rehearse_runner(rehearse, options, say_notice)
     done = run(steps, images, workflow.parent, runner, told, output)
     failed = done[-1].error
     if as_json:

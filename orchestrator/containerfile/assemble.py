@@ -10,20 +10,29 @@ from pathlib import Path
 from orchestrator.containerfile.context import BuildContext, Content, HostFile, Part
 from orchestrator.containerfile.order import LATER
 from orchestrator.containerfile.render import (
+    INSTALL_PACKAGES,
+    LIST_PACKAGES,
     RUST_LINKER,
+    PackagesStage,
     render_containerfile,
+    render_listing,
     render_manifest,
+    render_packages,
     render_rust_scripts,
+    render_script,
     render_scripts,
     render_shim,
 )
+from orchestrator.containerfile.sources import user_sources
 from orchestrator.containerfile.tree import HostTree
 from orchestrator.events import Emit, ignore
+from orchestrator.image_kind import ContextFile
+from orchestrator.inputs.debs import checksums, debs_of
 from orchestrator.network import SSH_MOUNT, ca_bundle
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.outside import secret_files
-from orchestrator.resolved import Inputs
+from orchestrator.resolved import Input, Inputs
 
 CONTAINERFILE = "Containerfile"
 # apt reads this beside its own configuration; the bundle is the one that every other tool is pointed to.
@@ -73,10 +82,13 @@ def assemble(
     ]
     if not plan.program_image:
         parts += program_parts(loaded, plan, inputs, exclude)
+    if plan.packages_locked and not plan.packages_image and inputs.packages is not None:
+        parts += packages_parts("program", inputs.packages)
     if plan.shim is not None and plan.shim.prebuilt is None and inputs.gevulot is not None:
         parts.append(_sources(inputs.gevulot.local))
-    if plan.packer == "ops":
-        parts += _ops_parts(plan, inputs)
+        if plan.shim.packages_locked and not plan.shim.packages_image and inputs.gevulot_packages is not None:
+            parts += packages_parts("gevulot", inputs.gevulot_packages)
+    parts += [_kinds_own(each) for each in plan.image.context(inputs)]
     return AssembledContext(
         containerfile=containerfile,
         manifest=manifest,
@@ -106,6 +118,40 @@ def assemble_shim(
     )
 
 
+def assemble_packages(packages: PackagesStage, given: Input, *, dialect: BuilderCapabilities) -> AssembledContext:
+    """The context of an image of a base and the Debian packages `given`, whose files were fetched."""
+    containerfile = render_packages(packages, mounts=dialect.mounts)
+    parts = [Content(path=CONTAINERFILE, data=containerfile.encode()), *packages_parts(packages.folder, given)]
+    return AssembledContext(
+        containerfile=containerfile, manifest="", context=BuildContext(parts=parts), certificates=b""
+    )
+
+
+def assemble_listing(
+    loaded: LoadedProject, base: str, names: Sequence[str], *, dialect: BuilderCapabilities
+) -> AssembledContext:
+    """The context of a build that asks apt on a base."""
+    containerfile, certificates = render_listing(base, names, mounts=dialect.mounts), _certificates(loaded)
+    parts: list[Part] = [
+        Content(path=CONTAINERFILE, data=containerfile.encode()),
+        *script_parts(render_script(LIST_PACKAGES)),
+        *_network(dialect, certificates),
+    ]
+    return AssembledContext(
+        containerfile=containerfile, manifest="", context=BuildContext(parts=parts), certificates=certificates
+    )
+
+
+def packages_parts(folder: str, given: Input) -> list[Part]:
+    """What installs Debian packages: their files below `packages/FOLDER/`, the list of their sums, the script."""
+    sums = checksums(debs_of(given))
+    return [
+        *script_parts(render_script(INSTALL_PACKAGES)),
+        Content(path=f"packages/{folder}/packages.sha256", data=sums.encode()),
+        *(HostFile(path=f"packages/{folder}/{name}", source=path) for name, path in given.files.items()),
+    ]
+
+
 def script_parts(scripts: Mapping[str, str]) -> list[Part]:
     """The context's folder `scripts/`, from texts by file name."""
     return [
@@ -117,8 +163,7 @@ def script_parts(scripts: Mapping[str, str]) -> list[Part]:
 
 def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequence[Path] = ()) -> list[Part]:
     """What the stage `program` copies, its script aside: the sources, the finished shim, the GPU assets."""
-    context = (loaded.root / loaded.project.build.context).resolve()
-    parts: list[Part] = [HostTree(prefix="src", source=context, ignore_file=True, exclude=tuple(exclude), sources=True)]
+    parts: list[Part] = [user_sources(loaded, exclude)]
     if plan.shim is not None and plan.shim.prebuilt is not None:
         parts.append(HostTree(prefix="shim", source=plan.shim.prebuilt, mtime=LATER))
     if inputs.gpu_assets is not None:
@@ -144,18 +189,12 @@ def _sources(local: Path) -> Part:
     return HostTree(prefix="gevulot", source=local, exclude=(local / "target", local / ".git"))
 
 
-def _ops_parts(plan: Plan, inputs: Inputs) -> list[Part]:
-    """ops, and its home as it would be after the downloads that it makes."""
-    if inputs.ops is None:
-        raise ValueError("the ops packer needs the ops binary among its inputs")
-    parts: list[Part] = [
-        HostFile(path="ops/ops", source=inputs.ops.local, executable=True),
-        Content(path="nanos/latest.txt", data=plan.nanos_version.encode()),
-        HostTree(prefix=f"nanos/{plan.nanos_version}", source=inputs.nanos.local),
-    ]
-    if inputs.nanos_common is not None:
-        parts.append(HostFile(path="nanos/common.tar.gz", source=inputs.nanos_common.local))
-    return parts
+def _kinds_own(file: ContextFile) -> Part:
+    if isinstance(file.content, bytes):
+        return Content(path=file.path, data=file.content, executable=file.executable)
+    if file.content.is_dir():
+        return HostTree(prefix=file.path, source=file.content)
+    return HostFile(path=file.path, source=file.content, executable=file.executable or None)
 
 
 def _certificates(loaded: LoadedProject) -> bytes:

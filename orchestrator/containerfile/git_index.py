@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,12 +76,24 @@ class Repositories:
         return self._above[directory]
 
 
+def index_files(directories: Iterable[Path]) -> list[Path]:
+    """The index of every git work tree that one of `directories` (absolute) lies in. OSError if one is unreadable."""
+    above = {parent for directory in directories for parent in (directory, *directory.parents)}
+    return [_folder(root) / "index" for root in sorted(above) if os.path.lexists(root / ".git")]
+
+
+def _folder(root: Path) -> Path:
+    """Where git keeps what is its own of the work tree at `root`."""
+    folder = root / ".git"
+    if folder.is_file():  # a submodule or a further work tree: `gitdir: PATH`
+        folder = root / folder.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+    return folder
+
+
 def _read_repository(root: Path) -> _GitIndex | None:
     """The repository of a work tree; None where it can't be understood (a split index, a newer version)."""
     try:
-        folder = root / ".git"
-        if folder.is_file():  # a submodule or a further work tree: `gitdir: PATH`
-            folder = root / folder.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+        folder = _folder(root)
         index = folder / "index"
         written = index.stat().st_mtime_ns
         entries = dict(_entries(index.read_bytes(), _oid_size(folder)))

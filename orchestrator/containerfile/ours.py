@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX
-from orchestrator.inputs.transfer import is_export
+from orchestrator.label import EXPORT
 from orchestrator.text import parse_json
 
 MARK = "rendered by gevulot-orchestrator"
@@ -19,14 +19,8 @@ MARK = "rendered by gevulot-orchestrator"
 LOCK_SUFFIX = ".lock"
 RECEIPT = ".receipt.json"
 OUTPUTS = (
-    ".img",
-    ".img.rejected",
-    ".img.rebuilt",
-    RECEIPT,
-    ".sbom.cdx.json",
-    ".provenance.json",
-    ".provenance.dsse.json",
-)
+    ".img", ".img.rejected", ".img.rebuilt", RECEIPT, ".sbom.cdx.json", ".provenance.json", ".provenance.dsse.json",
+)  # fmt: skip
 """How the names of what `build` writes end; they begin with the project's name."""
 _PROJECTS = (".yaml", ".yml")
 _EXPORTS = (".tar", ".zst")
@@ -44,7 +38,7 @@ def names_of_ours(directory: Path, entries: Sequence[os.DirEntry[str]]) -> set[s
         if entry.is_dir(follow_symlinks=False):
             if _is_rendered(path):
                 ours |= {entry.name, f"{entry.name}.ca.crt"}
-        elif _is_project_lock(path, names) or (entry.name.endswith(_EXPORTS) and is_export(path)):
+        elif _is_project_lock(path, names) or (entry.name.endswith(_EXPORTS) and _is_export(path)):
             ours.add(entry.name)
     return ours & names
 
@@ -85,6 +79,20 @@ def _is_project_lock(path: Path, names: Collection[str]) -> bool:
     if not any(path.name.removesuffix(LOCK_SUFFIX) + end in names for end in _PROJECTS):
         return False
     return _json(path).keys() == {"version", "inputs"}
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a file is one that `cache export` or `bundle export` wrote, whole or not, by its first bytes."""
+    # Here, not above: few contexts hold such a file, and a build that has nothing to do walks through them too.
+    from orchestrator.archive import ArchiveError, UnpackLimits, unpack
+
+    try:
+        if path.is_symlink() or not path.is_file():
+            return False
+        with path.open("rb") as raw:
+            return unpack(raw, UnpackLimits()).read(len(EXPORT) + 1) == f"{EXPORT}\0".encode()
+    except (OSError, ArchiveError):
+        return False
 
 
 def _json(path: Path) -> dict[str, object]:

@@ -78,7 +78,7 @@ class Walk:
         had_ours = bool(ours)
         for entry in entries:
             path, name = directory / entry.name, above + entry.name
-            if entry.name in ours or path in self._excluded:
+            if entry.name in ours or (self._excluded and path in self._excluded):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 below, had = self._directory(path, name, cache)

@@ -49,6 +49,6 @@ class ArchiveStream(io.RawIOBase):
     def _check_end(self) -> None:
         if self._size % 512 or len(self._last) < END_OF_ARCHIVE or any(self._last):
             raise EngineError(
-                f"the engine cut the archive of {self._what} after {self._size} bytes",
+                f"the engine ended the archive of {self._what} early, after {self._size} bytes",
                 remedy="look at the engine's log and at its disk space, then build again",
             )

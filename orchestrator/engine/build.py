@@ -84,7 +84,7 @@ def engine_fault(engine: str, instruction: str, problem: str) -> EngineError | N
     if instruction.upper().startswith(("COPY ", "ADD ")) or not _FAULT.search(problem):
         return None
     return EngineError(
-        f"{engine} can't run a container here: {problem}",
+        f"{engine} cannot run containers here: {problem}",
         remedy="see `orchestrator doctor`, and the engine's log; --engine private starts a Podman with settings"
         " that work on this machine",
         said=problem,
@@ -114,14 +114,14 @@ def lost_layer(problem: str) -> LayerLostError | None:
     """The error for a layer that went while the build began to use it, else None."""
     if exit_status(problem) is not None or not _LOST.search(problem):
         return None
-    return LayerLostError(f"a layer of the build was removed meanwhile: {problem}", remedy="build again")
+    return LayerLostError(f"a layer of the build was removed during the build: {problem}", remedy="build again")
 
 
 def build_error(problem: str) -> BuildStepError:
     """The error of a build that failed outside of any step."""
     if _PARSE.search(problem):
         return BuildStepError(
-            f"the engine refuses the Containerfile: {problem}",
+            f"the engine rejected the Containerfile: {problem}",
             remedy="look at it with `orchestrator render`",
             said=problem,
         )
@@ -144,7 +144,7 @@ def engine_gone(info: EngineInfo, error: GoneError) -> EngineError:
         if info.private
         else "check that it runs (`orchestrator doctor`), look at its log, then build again"
     )
-    return EngineError(f"{name} went away during the build ({error.message})", remedy=remedy)
+    return EngineError(f"{name} stopped answering during the build ({error.message})", remedy=remedy)
 
 
 def raise_no_image(info: EngineInfo) -> NoReturn:

@@ -34,7 +34,7 @@ class BuildKitLog:
             trace = decode(base64.b64decode(str(message.get("aux", "")), validate=True))
         except (TraceError, binascii.Error) as error:
             raise EngineError(
-                f"BuildKit sent a progress message that can't be read: {error}",
+                f"BuildKit sent a progress message that cannot be decoded: {error}",
                 remedy="set DOCKER_BUILDKIT=0 to use the classic builder, and report this",
             ) from error
         self._trace(trace)

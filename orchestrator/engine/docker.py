@@ -94,7 +94,7 @@ class DockerEngine(ApiEngine):
             except OrchestratorError as error:
                 if session.broken and not isinstance(error, GoneError):
                     raise EngineError(
-                        f"the BuildKit session with {self._info.endpoint} broke off during the build",
+                        f"the BuildKit session with {self._info.endpoint} was lost during the build",
                         remedy="check that the daemon runs (`orchestrator doctor`), look at its log, and build again",
                         detail=error.message,
                     ) from error

@@ -24,6 +24,7 @@ import requests
 import urllib3.exceptions
 
 from orchestrator.errors import EngineError
+from orchestrator.text import parse_json, parse_json_values
 
 NEWEST_API = "1.44"
 """The newest API version that this was written against (and docker-py's own)."""
@@ -115,7 +116,7 @@ class Api:
             self._knock()
             reply = self._client.request(method, self._url(path), params=_query(params), json=body, timeout=timeout)
             _check(reply)
-            return json.loads(reply.content) if reply.content.strip() else None
+            return parse_json(reply.content) if reply.content.strip() else None
 
     @contextmanager
     def post_stream(
@@ -242,8 +243,8 @@ class Api:
             raise connection_error(error, self.endpoint) from error
         except ValueError as error:  # JSON that isn't
             raise EngineError(
-                f"what answers at {self.endpoint} is not a Docker-compatible engine: {error}",
-                remedy="check DOCKER_HOST / --engine",
+                f"the server at {self.endpoint} is not a Docker-compatible engine: {error}",
+                remedy="check DOCKER_HOST and --engine",
             ) from error
 
 
@@ -283,23 +284,18 @@ def _query(params: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _objects(line: bytes) -> Iterator[dict[str, Any]]:
-    text = line.decode("utf-8", errors="replace").strip()
-    decoder = json.JSONDecoder()
-    while text:
-        try:
-            value, end = decoder.raw_decode(text)
-        except ValueError as error:
-            raise EngineError(f"the engine's reply broke off: {text[:200]!r}") from error
-        if isinstance(value, dict):
-            yield value
-        text = text[end:].lstrip()
+    text = line.decode("utf-8", errors="replace")
+    try:
+        yield from (value for value in parse_json_values(text) if isinstance(value, dict))
+    except ValueError as error:
+        raise EngineError(f"the engine's reply is not JSON, or is truncated: {text[:200]!r}") from error
 
 
 def _check(reply: requests.Response) -> None:
     if reply.status_code < 400:
         return
     try:
-        message = str(json.loads(reply.content)["message"])
+        message = str(parse_json(reply.content)["message"])
     except (ValueError, KeyError, TypeError):
         message = reply.text[:500] or reply.reason
     raise ApiError(message.strip(), status=reply.status_code)
@@ -309,12 +305,15 @@ def _version(reply: Any, endpoint: str) -> Version:
     """The newest version that both sides know. A later daemon may have dropped ours: then the oldest that it has."""
     if not isinstance(reply, dict) or "ApiVersion" not in reply:
         raise EngineError(
-            f"what answers at {endpoint} is not a Docker-compatible engine", remedy="check DOCKER_HOST / --engine"
+            f"the server at {endpoint} is not a Docker-compatible engine", remedy="check DOCKER_HOST and --engine"
         )
     theirs = _numbers(str(reply["ApiVersion"]))
     oldest = _numbers(str(reply.get("MinAPIVersion", "1.24")))
     if not theirs:
-        raise EngineError(f"the engine at {endpoint} names API version {reply['ApiVersion']!r}", remedy="update it")
+        raise EngineError(
+            f"the engine at {endpoint} reports API version {reply['ApiVersion']!r}, which is not a version",
+            remedy="update it",
+        )
     names = [str(part.get("Name", "")) for part in reply.get("Components") or []]
     podman = any(name.startswith(PODMAN) for name in names)
     return Version(
@@ -353,10 +352,10 @@ def connection_error(error: BaseException, endpoint: str) -> GoneError:
     """The failure of a connection in words."""
     causes = list(_causes(error))
     for kind, reason, message in (
-        (PermissionError, ConnectionFault.DENIED, "may not be opened by this user"),
+        (PermissionError, ConnectionFault.DENIED, "cannot be opened by this user"),
         (FileNotFoundError, ConnectionFault.MISSING, "does not exist"),
-        (ConnectionRefusedError, ConnectionFault.REFUSED, "refuses connections: nothing serves it"),
-        (ssl.SSLError, ConnectionFault.BROKEN, "can't be reached over TLS"),
+        (ConnectionRefusedError, ConnectionFault.REFUSED, "refuses connections: no engine is listening"),
+        (ssl.SSLError, ConnectionFault.BROKEN, "cannot be reached over TLS"),
         (TimeoutError, ConnectionFault.TIMEOUT, "does not answer"),
         (requests.exceptions.Timeout, ConnectionFault.TIMEOUT, "does not answer"),
     ):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import process
+from orchestrator.text import parse_json
 
 DOCKER_HUB = "docker.io"
 _HUB_KEY = "https://index.docker.io/v1/"
@@ -58,7 +59,7 @@ def find_login(reference: str) -> Login | None:
     """
     for path in _auth_files(os.environ):
         with suppress(OSError, ValueError, TypeError, AttributeError):
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = parse_json(path.read_text(encoding="utf-8"))
             if login := _in_file(document, reference, path):
                 return login
     return None
@@ -155,7 +156,7 @@ def _ask(helper: str, registry: str, path: Path) -> Login | None:
         done = process.run([program, "get"], stdin=question, timeout=_HELPER_TIMEOUT)
     if done.status != 0:
         return None
-    said = json.loads(done.stdout)
+    said = parse_json(done.stdout)
     if said.get("Username") == _TOKEN_USER:
         return Login(registry=registry, source=str(path), token=str(said["Secret"]))
     return Login(registry=registry, source=str(path), username=str(said["Username"]), password=str(said["Secret"]))

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engine.api_engine import ApiEngine, error_text
+from orchestrator.engine.api_engine import ApiEngine, error_text, file_chunks
 from orchestrator.engine.base import BuildRequest, ContainerRequest, EngineInfo
 from orchestrator.engine.build import build_parameters, count_sent, engine_gone, logins_of, mask_of, raise_no_image
 from orchestrator.engine.docker_api import Api, ApiError, GoneError
@@ -71,6 +71,14 @@ class PodmanEngine(ApiEngine):
                 raise engine_gone(self._info, error) from error
             raise
 
+    def _import(self, tar: Path, changes: list[str]) -> str:
+        # The compatible call leaves a copy of what it imports in /var/tmp or TMPDIR for ever (4.3.1, 5.4.2).
+        image, data = "", file_chunks(tar)
+        with self._api.post_stream("/libpod/images/import", params={"changes": changes}, data=data) as reply:
+            for message in reply:
+                image = str(message.get("Id", "")) or image
+        return image
+
     def _create(self, request: ContainerRequest, name: str, *, rootless: bool) -> None:
         """Make a container that is to run."""
         self._api.json("POST", "/libpod/containers/create", body=specification(request, name, rootless=rootless))
@@ -87,7 +95,7 @@ class PodmanEngine(ApiEngine):
         sent = _Sent(request)
         if request.ssh and not self._info.ssh:
             raise EngineError(
-                f"Podman at {self._info.endpoint} is not on this machine and can't reach its ssh agent",
+                f"Podman at {self._info.endpoint} is on another machine and cannot reach this machine's ssh agent",
                 remedy="build on this machine (--engine private), or with Docker",
             )
         log, image, headers = PodmanLog(steps), "", config_header(logins_of(request))
@@ -112,7 +120,7 @@ class PodmanEngine(ApiEngine):
         its working containers itself.
         """
         if not self._info.endpoint.startswith("unix://"):
-            emit(Notice(text="Podman is not on this machine: it finishes the current step before it stops"))
+            emit(Notice(text="Podman is on another machine: it finishes the current step before it stops"))
             return
         until = time.monotonic() + CANCEL_TIMEOUT
         quiet = 0

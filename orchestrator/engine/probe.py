@@ -11,18 +11,18 @@ import secrets
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import platformdirs
-
 from orchestrator import process
+from orchestrator.documents import DocumentError, read_document
 from orchestrator.engine.base import BuildRequest
 from orchestrator.engine.private import INSTALL, PrivateEngine, PrivatePodman
 from orchestrator.engine.settings import Settings, alternatives
 from orchestrator.errors import EngineError, OrchestratorError
 from orchestrator.events import Emit, Notice, ignore
 from orchestrator.files import write_text
+from orchestrator.user_paths import podman_memory
 
 PROBE_ID = "probe"
 # The smallest static program, exit(0): machine code, ELF machine number, assembly.
@@ -71,7 +71,7 @@ def start_private(emit: Emit = ignore, *, storage: Path | None = None, note: str
     if known is not None:
         with suppress(EngineError):
             return _engine(known, storage, note)
-    emit(Notice(text="trying out Podman on this machine (once after each boot)"))
+    emit(Notice(text="testing Podman on this machine (once after each boot)"))
     attempts: list[SettingsAttempt] = []
     for settings in _worth_trying(attempts):
         try:
@@ -83,7 +83,7 @@ def start_private(emit: Emit = ignore, *, storage: Path | None = None, note: str
         return engine
     tried = "\n".join(f"- {a.settings.note() or 'as configured'}: {a.problem}" for a in attempts)
     raise EngineError(
-        f"Podman can't run a build step on this machine:\n{tried}",
+        f"Podman cannot run a build step on this machine:\n{tried}",
         remedy="try `podman run` by hand to see what it lacks, or start Docker",
     )
 
@@ -161,10 +161,6 @@ def _program() -> bytes:
     return elf + code
 
 
-def _memory() -> Path:
-    return platformdirs.user_cache_path("gevulot-orchestrator") / "podman-settings.json"
-
-
 def _key() -> str:
     """Changes with every boot, kernel, user, and version of Podman or a runtime."""
     parts = [platform.release(), str(os.geteuid())]
@@ -179,11 +175,11 @@ def _key() -> str:
 
 
 def _recall() -> Settings | None:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return Settings.from_json(json.loads(_memory().read_text(encoding="utf-8"))[_key()])
+    with suppress(OSError, DocumentError):
+        return read_document(podman_memory(), dict[str, Settings]).get(_key())
     return None
 
 
 def _remember(settings: Settings) -> None:
     with suppress(OSError):  # a cache: where it can't be written, the next start probes again
-        write_text(_memory(), json.dumps({_key(): settings.to_json()}, indent=1) + "\n")
+        write_text(podman_memory(), json.dumps({_key(): asdict(settings)}, indent=1) + "\n")

@@ -47,7 +47,7 @@ _RULES = (
         r"(?:open|mkdir|(?:un)?mount|l?chown|chmod|fork/exec|unshare|mknod|write|unlink(?:at)?|remove|(?:sym)?link)"
         r" [^:]*: (?:permission denied|operation not permitted|read-only file system)"
         r"|executable file not found|insufficient UIDs",
-        "the engine can't store it on this machine",
+        "the engine cannot store it on this machine",
         "see the engine's message above, and `orchestrator doctor`",
     ),
     # Go gives the status line of a proxy that refuses CONNECT as the whole error.
@@ -80,7 +80,7 @@ _RULES = (
     _ReasonRule(
         r"unauthorized|authentication required|no basic auth|no active session|access\b.*\bdenied|^denied|: denied"
         rf"|{_status('40[13]')}",
-        "the registry refuses: it doesn't exist there, or a login is needed",
+        "the registry refused it: the image does not exist there, or you must log in",
         "check the name; log in with `docker login` or `podman login`",
         access=True,
     ),

@@ -107,7 +107,7 @@ def candidates() -> list[Finding]:
     _look_at_runtimes(findings)
     if not usable and private.severity is not Severity.NOTE:
         remedy = "install podman and runc (Debian: apt-get install podman runc), or start Docker"
-        findings.error("engine-none", "", "no container engine can be used", remedy)
+        findings.error("engine-none", "", "no usable container engine", remedy)
     return findings.collected
 
 
@@ -149,9 +149,7 @@ def _open(candidate: _Candidate, attempts: list[EngineAttempt]) -> RunningEngine
         )
 
     if not candidate.endpoint.startswith(SCHEMES):
-        failed(
-            f"{candidate.endpoint} is of a kind that is not supported", "use unix:// or tcp://, or forward its socket"
-        )
+        failed(f"{candidate.endpoint} has an unsupported scheme", "use unix:// or tcp://, or forward its socket")
         return None
     try:
         api = Api(candidate.endpoint, timeout=ANSWER_TIMEOUT)
@@ -176,11 +174,11 @@ def _remedy(candidate: _Candidate, reason: ConnectionFault) -> str:
         if candidate.kind == "":
             return "start the engine that serves it, or check the URL"
         return (
-            "start it (systemctl start podman.socket) or leave it: a private one can be used"
+            "start it (systemctl start podman.socket) or ignore this: a private one can be used"
             if podman
             else "start it (systemctl start docker) or use --engine podman"
         )
-    return "see whether the engine runs and look at its log"
+    return "check that the engine is running, and look at its log"
 
 
 def _why_private(spec: str, attempts: list[EngineAttempt]) -> str:
@@ -194,10 +192,10 @@ def _why_private(spec: str, attempts: list[EngineAttempt]) -> str:
 def _none(spec: str, attempts: list[EngineAttempt]) -> EngineError:
     if len(attempts) == 1:
         only = attempts[0]
-        return EngineError(f"{only.what} can't be used: {only.problem}", remedy=only.remedy)
+        return EngineError(f"cannot use {only.what}: {only.problem}", remedy=only.remedy)
     tried = "\n".join(str(attempt) for attempt in attempts)
     return EngineError(
-        f"no container engine can be used (asked for: {spec}). Tried:\n{tried}",
+        f"no usable container engine (requested: {spec}). Tried:\n{tried}",
         remedy="`orchestrator doctor` shows more",
     )
 

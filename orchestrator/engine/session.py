@@ -78,10 +78,10 @@ def open_session(endpoint: str, path: str, offer: Attachables) -> Iterator[Sessi
             daemon = stack.enter_context(upgrade(endpoint, path, headers, timeout=OPEN_TIMEOUT))
         except ApiError as error:
             raise EngineError(
-                f"the daemon at {endpoint} opens no BuildKit session, by which build steps get secrets"
+                f"the daemon at {endpoint} did not open a BuildKit session, which build steps need for secrets"
                 f" and certificates: {error.message}",
-                remedy="let whatever stands before it pass `POST /session` with an Upgrade header, or set"
-                " DOCKER_BUILDKIT=0 (the classic builder knows no secrets)",
+                remedy="let the proxy in front of it pass `POST /session` with an Upgrade header, or set"
+                " DOCKER_BUILDKIT=0 (the classic builder does not support secrets)",
             ) from error
         ours = stack.enter_context(socket.socket(socket.AF_UNIX))
         ours.connect(str(path_of_ours))
@@ -153,7 +153,7 @@ def _unary(offer: Attachables) -> dict[str, Reply]:
 
     def check_agent(request: bytes, context: grpc.ServicerContext) -> bytes:
         if messages.CheckAgentRequest.FromString(request).id not in ("", SSH_ID):
-            _abort(context, "NOT_FOUND", "there is one ssh agent, and it is called default")
+            _abort(context, "NOT_FOUND", "the only ssh agent is called default")
         return b""
 
     answers: dict[str, Reply] = {_HEALTH: health}

@@ -7,15 +7,13 @@ import os
 import resource
 import stat
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import platformdirs
 
 from orchestrator import process
 from orchestrator.errors import EngineError
 from orchestrator.files import make_directory
+from orchestrator.user_paths import podman_storage
 
 CAP_SYS_RESOURCE = 24
 MAX_NPROC = 32768
@@ -57,7 +55,7 @@ class Settings:
     def arguments(self, storage: Path | None) -> list[str]:
         """Podman's global options. Another driver needs a store of its own: a store knows one driver only."""
         if self.driver and storage is None:
-            storage = platformdirs.user_data_path("gevulot-orchestrator") / f"storage-{self.driver}"
+            storage = podman_storage(self.driver)
         if storage is None:
             return []
         options = ["--root", str(storage / "root"), "--runroot", str(run_root(storage))]
@@ -76,17 +74,6 @@ class Settings:
             "the host's network in build steps" if self.network else "",
         ]
         return ", ".join(part for part in parts if part)
-
-    def to_json(self) -> dict[str, str]:
-        """For the cache file."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: Any) -> Settings:
-        """Of `to_json`. TypeError when it is something else."""
-        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-            raise TypeError("not settings")
-        return Settings(**value)
 
 
 def alternatives() -> Iterator[Settings]:

@@ -30,7 +30,7 @@ def upgrade(endpoint: str, path: str, headers: Iterable[tuple[str, str]], *, tim
         opened.sendall("\r\n".join([*head, "Content-Length: 0", "", ""]).encode("ascii"))
         status, rest = _read_head(opened)
         if status != 101:
-            raise ApiError(f"HTTP status {status} instead of a switch of protocols: {rest}", status=status)
+            raise ApiError(f"HTTP status {status} instead of switching protocols: {rest}", status=status)
         opened.settimeout(None)
     except BaseException as error:
         if opened is not None:
@@ -82,10 +82,10 @@ def _read_head(opened: socket.socket) -> tuple[int, str]:
     while not head.endswith(b"\r\n\r\n"):
         byte = opened.recv(1)
         if not byte or len(head) > MAX_HEAD:
-            raise ConnectionError("the reply to the switch of protocols broke off")
+            raise ConnectionError("the reply to the protocol switch is truncated")
         head += byte
     try:
         status = int(head.split(b" ", 2)[1])
     except (IndexError, ValueError) as error:
-        raise ConnectionError("what answers does not speak HTTP") from error
+        raise ConnectionError("the server does not speak HTTP") from error
     return status, "" if status == 101 else opened.recv(500).decode(errors="replace").strip()

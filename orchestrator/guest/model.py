@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+
+from orchestrator.text import parse_toml
 
 _HERE: Final = Path(__file__).parent
 _VERSIONS: Final = ("0.1.51",)
@@ -73,7 +74,7 @@ class Stop:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class GuestDifference:
     """An answer that differs from Linux's without an error, and the C library's functions that lead to it."""
 
     imports: tuple[str, ...]
@@ -102,7 +103,7 @@ class Guest:
     sources: Mapping[str, str]
     share: tuple[ShareRule, ...]
     stops: tuple[Stop, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[GuestDifference, ...]
 
     @property
     def calls(self) -> frozenset[str]:
@@ -151,7 +152,7 @@ def call_numbers() -> Mapping[str, int]:
 
 @cache
 def _load(version: str) -> Guest:
-    table = tomllib.loads((_HERE / f"nanos-{version}.toml").read_text(encoding="utf-8"))
+    table = parse_toml((_HERE / f"nanos-{version}.toml").read_text(encoding="utf-8"))
     sections = {name: table[name] for name in ("modes", "values", "ioctl")}
     return Guest(
         version=table["version"],
@@ -167,7 +168,7 @@ def _load(version: str) -> Guest:
         sources={name: section["source"] for name, section in sections.items()},
         share=tuple(ShareRule(**row) for row in _rows(table, "workspace")),
         stops=tuple(Stop(**row) for row in _rows(table, "stop")),
-        differences=tuple(Difference(**row) for row in _rows(table, "difference")),
+        differences=tuple(GuestDifference(**row) for row in _rows(table, "difference")),
     )
 
 

@@ -18,14 +18,13 @@ from .errors import ImageError
 from .esp import read_esp
 from .listing import path_key
 from .mbr import CRASH_LOG, REGION_AT, SECTOR, TABLE_AT, stage2_length
+from .nodes import Noted
 from .reader import CHUNK, Filesystem, Image
-from .regions import first_byte, loose_bytes, range_digest, region_at
+from .regions import MAX_STAGE2, first_byte, loose_bytes, range_digest, region_at
 from .tree import Directory, File, Node, Symlink
 
 Part = Literal["boot", "kernel", "klibs", "manifest", "tree", "free space", "form"]
-MAX_STAGE2: Final = 16 * 1024 * 1024
-"""Bytes of boot code; Nanos's has some 60 KB."""
-_SHORT: Final = 80
+_SHORT: Final = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +106,15 @@ def compare_trees(one: Filesystem, other: Filesystem, part_of: Callable[[str], P
 
 
 def _beside_the_tree(one: Filesystem, other: Filesystem) -> Iterator[ImageDifference]:
-    """Its label, and what a kernel that ran notes of nodes: how many have a time."""
+    """Its label, and what a kernel that ran notes of nodes: times."""
     if one.label != other.label:
         yield ImageDifference(part="tree", change="~", path="label", detail=f"{one.label!r} / {other.label!r}")
     for key in sorted({*one.other_keys, *other.other_keys}):
-        mine, theirs = one.other_keys.get(key, 0), other.other_keys.get(key, 0)
+        mine, theirs = one.other_keys.get(key, Noted()), other.other_keys.get(key, Noted())
         if mine != theirs:
-            yield ImageDifference(part="tree", change="~", path=_cut(key), detail=f"noted of {mine} / {theirs} nodes")
+            detail = f"noted of {mine.nodes} / {theirs.nodes} nodes"
+            detail += ", with other values" if mine.nodes == theirs.nodes else ""
+            yield ImageDifference(part="tree", change="~", path=_cut(key), detail=detail)
 
 
 def first_difference(one: Filesystem, file: File, other: Filesystem, its_file: File) -> int | None:
@@ -262,8 +263,8 @@ def _unexplained(one: Image, other: Image) -> Iterator[ImageDifference]:
             return
 
 
-def _table(image: Image) -> list[str]:
-    return [f"{each.kind} {each.length} at {each.offset}" for each in image.partitions]
+def _table(image: Image) -> str:
+    return ", ".join(f"{each.kind} {each.length} at {each.offset}" for each in image.partitions)
 
 
 def _kind(node: Node | None) -> str:

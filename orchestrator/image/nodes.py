@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -22,16 +22,30 @@ _SHOWN: Final = frozenset(("children", "extents", "filelength", "linktarget", "s
 
 
 @dataclass(frozen=True, kw_only=True)
+class Noted:
+    """A key of nodes that no node shows (`mtime` …): how many nodes have it, and a sum over their names and values."""
+
+    nodes: int = 0
+    values: int = 0
+
+    def and_of(self, name: str, value: Raw) -> Noted:
+        """With one node more."""
+        text = f"{name}\0{value if isinstance(value, str | int) else type(value).__name__}"
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+        return Noted(nodes=self.nodes + 1, values=(self.values + int.from_bytes(digest[:8])) % 2**64)
+
+
+@dataclass(frozen=True, kw_only=True)
 class NodeTree:
     """The checked contents of a file system. `runs` are (start, end, name) of stored data, in bytes, sorted.
 
-    `other_keys` counts the nodes with a key that `root` doesn't show, by key: times, which a kernel that ran keeps.
+    `other_keys` are those that `root` doesn't show: times, which a kernel that ran keeps.
     """
 
     root: Directory
     attributes: dict[str, Value]
     runs: list[tuple[int, int, str]]
-    other_keys: dict[str, int]
+    other_keys: dict[str, Noted]
 
 
 def build_tree(root: dict[str, Raw], version: int, length: int) -> NodeTree:
@@ -72,7 +86,7 @@ class _Builder:
         self._seen: set[int] = set()  # ids of directory tuples; the decoder keeps them alive
         self._files: dict[int, File] = {}
         self.runs: list[tuple[int, int, str]] = []
-        self.other_keys: Counter[str] = Counter()
+        self.other_keys: dict[str, Noted] = {}
 
     def directories(self, root: dict[str, Raw]) -> Directory:
         """The whole tree, without recursion."""
@@ -112,7 +126,8 @@ class _Builder:
         kinds = [key for key in ("children", "extents", "linktarget") if key in raw]
         if len(kinds) > 1:
             raise damaged(f"{name!r} has {' and '.join(kinds)}: it can't be all of them")
-        self.other_keys.update(key for key in raw if key not in _SHOWN)
+        for key in raw.keys() - _SHOWN:
+            self.other_keys[key] = self.other_keys.get(key, Noted()).and_of(name, raw[key])
         if "children" in raw:
             if not isinstance(raw["children"], dict):
                 raise damaged(f"the children of {name!r} are not a tuple")

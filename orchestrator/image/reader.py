@@ -32,7 +32,7 @@ from .mbr import (
     parse_partitions,
     stage2_length,
 )
-from .nodes import build_tree
+from .nodes import Noted, build_tree
 from .stub import MARKER
 from .tree import Directory, Extent, File, Node, Symlink
 
@@ -94,7 +94,7 @@ class Filesystem:
     `version` is 4 or 5, `uuid` as Nanos prints it, `attributes` the root tuple without `children` (in version 4,
     tuples keyed "0", "1", … are shown as the vectors they stand for), `extensions` the pieces of the log, `used_end`
     the end of the last used byte from the partition's start, `free` the bytes that neither log nor files occupy,
-    `other_keys` how many nodes have keys (`mtime` …) that no node shows.
+    `other_keys` what is noted of nodes and no node shows (`mtime` …).
     """
 
     def __init__(self, device: _Device) -> None:
@@ -108,7 +108,7 @@ class Filesystem:
         self.extensions: tuple[Extension, ...] = log.extensions
         self.root: Directory = tree.root
         self.attributes: dict[str, Value] = tree.attributes
-        self.other_keys: dict[str, int] = tree.other_keys
+        self.other_keys: dict[str, Noted] = tree.other_keys
         runs = [(piece.offset, piece.offset + piece.length, "the log") for piece in log.extensions]
         runs = sorted(runs + tree.runs)
         self.used_end: int = _check_runs(runs)

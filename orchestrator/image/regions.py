@@ -11,6 +11,8 @@ from .mbr import CRASH_LOG, SECTOR, stage2_length
 from .reader import Filesystem, Image
 from .tree import File
 
+MAX_STAGE2: Final = 16 * 1024 * 1024
+"""Bytes of boot code that are taken for boot code; Nanos's has some 60 KB."""
 _PIECE: Final = 64 * 1024
 _ZEROS: Final = bytes(_PIECE)
 

@@ -109,21 +109,22 @@ class FetchStep:
 def warn_of_plain(access: Access, url: str, shown: str, remedy: str) -> None:
     """Warn of an address without TLS, where nothing says what must come from there."""
     if is_plain(url) and not access.offline:
-        text = f"{shown} comes over {url.partition(':')[0]}, and nothing says what it must be; {remedy}"
+        text = f"{shown} is fetched over {url.partition(':')[0]}, and nothing pins its content; {remedy}"
         access.emit(Notice(text=text, level="warning"))
 
 
 def not_in_cache(what: str) -> InputError:
     """The error for an input that is not there and, with --offline, may not be fetched."""
     return InputError(
-        f"{what} is not in the input cache, and --offline fetches nothing",
-        remedy="run `orchestrator lock PROJECT.YAML` where there is a network, or `orchestrator cache import` a bundle",
+        f"{what} is not in the input cache, and --offline forbids fetching it",
+        remedy="run `orchestrator lock PROJECT.YAML` with network access, or `orchestrator cache import` a bundle",
     )
 
 
 def differs(what: str, name: str, expected: str, actual: str) -> InputError:
     """The error for an input that isn't what the lock says."""
     return InputError(
-        f"{what}: {actual}, the lock says {expected}",
-        remedy=f"if the change is wanted, `orchestrator lock PROJECT.YAML --upgrade {name}`; else don't use it",
+        f"{what}: {actual}, but the lock says {expected}",
+        remedy=f"if you expected this change, run `orchestrator lock PROJECT.YAML --upgrade {name}`;"
+        " otherwise do not use it",
     )

@@ -76,10 +76,10 @@ def _unpack_tar(stream: reading.Meter, writer: _Writer) -> None:
             elif member.islnk():
                 writer.same(path, writer.enter(member.linkname))
             else:
-                raise writer.refused(member.name, "is a device, pipe or something unknown")
+                raise writer.refused(member.name, "is not a file, directory or link")
     stream.drain()
     if stream.last.strip(b"\0") or not stream.last:
-        raise EOFError("the archive is cut off")
+        raise EOFError("the archive is truncated")
 
 
 def _unpack_zip(stream: BinaryIO, writer: _Writer) -> None:
@@ -95,7 +95,7 @@ def _unpack_zip(stream: BinaryIO, writer: _Writer) -> None:
                 with archive.open(member) as source:
                     writer.file(path, source, member.file_size, bool(mode & 0o111))
             else:
-                raise writer.refused(member.filename, "is a device, pipe or something unknown")
+                raise writer.refused(member.filename, "is not a file, directory or link")
 
 
 def _link_text(source: IO[bytes]) -> str:
@@ -125,12 +125,12 @@ class _Writer:
         """The member's path, checked; counts it. "" (or ".") is the root itself."""
         self.members += 1
         if self.members > self.limits.members:
-            raise self.refused(name, f"is one of more than {self.limits.members} members")
+            raise self.refused(name, f"exceeds the limit of {self.limits.members} members")
         if time.monotonic() > self.deadline:
-            raise self.refused(name, f"is reached after more than {self.limits.seconds:g} s")
+            raise self.refused(name, f"was not reached within {self.limits.seconds:g} s")
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\0" in name or len(path.parts) > self.limits.depth:
-            raise self.refused(name, "has a path that leads out of the archive")
+            raise self.refused(name, "has a path outside the archive")
         return path
 
     def directory(self, path: PurePosixPath) -> None:
@@ -138,7 +138,7 @@ class _Writer:
         try:
             self.tree.directory(path)
         except NotADirectoryError as error:
-            raise self.refused(str(path), "lies below something that is no directory") from error
+            raise self.refused(str(path), "is below something that is not a directory") from error
 
     def file(self, path: PurePosixPath, source: IO[bytes], size: int, executable: bool) -> None:
         """Write a regular file of `size` bytes."""
@@ -149,11 +149,11 @@ class _Writer:
             while left:
                 chunk = source.read(min(CHUNK, left))
                 if not chunk:
-                    raise EOFError(f"{path} is cut off")
+                    raise EOFError(f"{path} is truncated")
                 sink.write(chunk)
                 left -= len(chunk)
             if source.read(1):  # reaches a zip member's checksum; a longer one lied about its size
-                raise ValueError(f"{path} is longer than it says")
+                raise ValueError(f"{path} is longer than its header says")
 
     def link(self, path: PurePosixPath, to: str) -> None:
         """Make a symbolic link. Whether it stays inside is asked at the end: what it leads through may come later."""
@@ -167,7 +167,7 @@ class _Writer:
         """Make a hard link to a file that came before."""
         self.directory(other.parent)
         if not other.parts or self.tree.kind(other) != "file":
-            raise self.refused(str(path), f"is a hard link to {other}, which is no file of the archive before it")
+            raise self.refused(str(path), f"is a hard link to {other}, which is not an earlier file of the archive")
         if path == other:
             return
         # A copy would cost the space again; a link is safe, as nobody writes to the tree later.
@@ -225,9 +225,9 @@ class _Writer:
     def _count(self, member: str, size: int) -> None:
         self.size += size
         if size < 0 or self.size > self.limits.size:
-            raise self.refused(member, f"brings the size over {self.limits.size} bytes")
+            raise self.refused(member, f"makes the archive unpack to more than {self.limits.size} bytes")
         if self.size > max(self.limits.ratio_from, self.packed * self.limits.ratio):
-            raise self.refused(member, f"brings the size to {self.size} bytes, from {self.packed} packed")
+            raise self.refused(member, f"makes the archive unpack to {self.size} bytes, from {self.packed} packed")
 
 
 def _only_child(directory: Path) -> Path:
@@ -242,6 +242,6 @@ def _refused(shown: str, error: reading.ArchiveError) -> InputError:
     if error.refused:
         return InputError(f"{shown}: refused: {error}", remedy="don't use this archive, or repack it")
     return InputError(
-        f"{shown}: not a whole tar or zip archive ({error})",
-        remedy="fetch it again, or check that the URL is of an archive",
+        f"{shown} is not a complete tar or zip archive ({error})",
+        remedy="fetch it again, or check that the URL points to an archive",
     )

@@ -15,7 +15,7 @@ from orchestrator.inputs.debian import bootstrap_rootfs, locked_packages, restor
 from orchestrator.inputs.image_archive import SavedImage, read_image, write_image
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.store import CacheEntry, Store, key_of
-from orchestrator.label import LABEL
+from orchestrator.label import BASE, LABEL
 from orchestrator.project.mirrors import redirect
 from orchestrator.project.project import Base, Bootstrap
 from orchestrator.resolved import Input, InputName, Pin
@@ -43,12 +43,12 @@ def resolve_base(access: Access, base: Base, engine: ImageStore, name: InputName
     if failure is None:
         return _image(engine, asked, engine.image_digest(reference) or "")
     if digest is not None:
-        access.emit(Notice(text=f"{reference} could not be pulled; using the one that is here", level="warning"))
+        access.emit(Notice(text=f"{reference} could not be pulled; using the local copy", level="warning"))
         return _image(engine, asked, digest)
     if base.bootstrap is None:
         raise InputError(
             f"{reference} could not be pulled: {failure}",
-            remedy=f"{failure.remedy}; or give the base as {{image: …, bootstrap: {{debian: bookworm,"
+            remedy=f"{failure.remedy}; or write the base as {{image: …, bootstrap: {{debian: bookworm,"
             " packages: […]}} to make it from Debian packages",
         )
     short = str(failure).strip().splitlines()[0][:160] if str(failure).strip() else "no reason given"
@@ -97,7 +97,9 @@ class _Failure:
 def _try_pull(access: Access, reference: str, engine: ImageStore) -> _Failure | None:
     """Pull `reference`; None when that worked, else why it did not."""
     if access.offline:
-        return _Failure("--offline fetches nothing", "build once without --offline, or import a bundle that has it")
+        return _Failure(
+            "--offline forbids fetching it", "build once without --offline, or import a bundle that contains it"
+        )
     failure = _failed_pulls.reason(engine, reference)
     if failure is None:
         try:
@@ -148,10 +150,10 @@ def _resolve_locked(access: Access, asked: _BaseRequest, engine: ImageStore, pin
         return _image_input(asked, pin.values, exact)
     if access.offline:
         raise not_in_cache(f"{asked.base.image} ({digest})")
-    here = f"; the {asked.reference} that is here is {present}" if present else ""
+    here = f"; the local {asked.reference} is {present}" if present else ""
     raise InputError(
         f"{exact}, which the lock names, could not be pulled: {failure}{here}",
-        remedy=f"check the network; or take what is there now: `orchestrator lock PROJECT.YAML --upgrade {asked.name}`",
+        remedy=f"check the network, or accept the new image: `orchestrator lock PROJECT.YAML --upgrade {asked.name}`",
     )
 
 
@@ -183,7 +185,7 @@ def _not_the_image(access: Access, asked: _BaseRequest, image: SavedImage, pin: 
         error = InputError(
             f"{what} is {image.id}, and the lock, which has no image-id, doesn't say whether that is"
             f" {pin.values['digest']}",
-            remedy=f"where there is a network: `orchestrator lock PROJECT.YAML --upgrade {asked.name}`",
+            remedy=f"with network access, run `orchestrator lock PROJECT.YAML --upgrade {asked.name}`",
         )
     if access.offline:
         raise error
@@ -199,7 +201,9 @@ def load_image(store: Store, engine: ImageStore, image: SavedImage, tag: str) ->
         engine.load(archive, tag)
     loaded = engine.image_id(tag)
     if loaded not in ("", image.id):
-        raise InputError(f"{tag}: the engine loaded {loaded}, the archive holds {image.id}", remedy="see its log")
+        raise InputError(
+            f"{tag}: the engine loaded {loaded}, but the archive holds {image.id}", remedy="look at the engine's log"
+        )
 
 
 def saved_key(digest: str) -> str:
@@ -220,7 +224,7 @@ def _bootstrap(access: Access, asked: _BaseRequest, engine: ImageStore, entry: C
     with access.store.lock(f"import-{engine.info.kind}-{entry.sha256[:12]}"):
         if engine.image_digest(tag) is None:
             with access.step(f"import {tag}"):
-                engine.import_rootfs(entry.path, tag, {LABEL: "base"})
+                engine.import_rootfs(entry.path, tag, {LABEL: BASE})
     days = int((time.time() - entry.created) // 86400)
     made = asked.base.bootstrap
     suite = f"{made.debian} packages{_and_cuda(made)}" if made else "packages"

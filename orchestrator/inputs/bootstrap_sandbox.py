@@ -65,12 +65,12 @@ def open_sandbox(emit: Emit, *, trusted: bool) -> Iterator[BootstrapSandbox]:
             return
         if not trusted:
             raise InputError(
-                "packages of the mirror that the project names would run their scripts outside a user namespace:"
+                "packages from the project's mirror would run their install scripts outside a user namespace:"
                 f" {reason}",
-                remedy="allow user namespaces here, or name the mirror in your own configuration if you trust it",
+                remedy="enable user namespaces, or, if you trust the mirror, name it in your own config.yaml",
             )
         who = "root of this machine" if os.geteuid() == 0 else "you"
-        emit(Notice(text=f"Debian packages' scripts run as {who}: {reason}", level="warning"))
+        emit(Notice(text=f"Debian packages run their install scripts as {who}: {reason}", level="warning"))
         yield BootstrapSandbox(command=_mounts_apart(), mode="auto", outside=work, inside=work)
 
 
@@ -85,9 +85,9 @@ def _no_subordinate_ids() -> str:
         except OSError:
             lines = []
         if not any(line.partition(":")[0] in names for line in lines):
-            return f"{path} has no range for {getpass.getuser()}"
+            return f"{path} has no range for user {getpass.getuser()}"
     if process.which("unshare") is not None and process.run(["unshare", "--user", "true"]).status != 0:
-        return "the system allows no user namespaces"
+        return "this system does not allow user namespaces"
     return ""
 
 

@@ -45,7 +45,7 @@ def add_toolkit(access: Access, version: str, tar: Path, pinned: tuple[str, ...]
     """
     if not is_whole_cuda(version):
         raise InputError(
-            f"CUDA {version} can't be made from Python packages: those before {FIRST_WHOLE_CUDA} hold no nvcc",
+            f"CUDA {version} cannot be assembled from Python packages, which have no nvcc before {FIRST_WHOLE_CUDA}",
             remedy=f"use the image nvidia/cuda:{version}-devel-…, from a mirror or `docker load`, or CUDA 13",
         )
     with tempfile.TemporaryDirectory(dir=tar.parent) as scratch:
@@ -54,7 +54,7 @@ def add_toolkit(access: Access, version: str, tar: Path, pinned: tuple[str, ...]
             with translate_errors():
                 _append(tar, version, wheels, epoch)
         except ArchiveError as error:
-            raise InputError(f"CUDA {version}: a damaged package: {error}", remedy="run it again") from error
+            raise InputError(f"CUDA {version}: damaged package: {error}", remedy="run the command again") from error
         return tuple(f"{PREFIX}{wheel.name}={wheel.version} sha256:{file_digest(wheel.path)[0]}" for wheel in wheels)
 
 
@@ -85,7 +85,7 @@ def _download(access: Access, version: str, pinned: tuple[str, ...], to: Path) -
         raise InputError(f"CUDA {version}: {error}", remedy="check the network and the proxy settings") from error
     if done.status != 0:
         raise InputError(
-            f"CUDA {version} could not be had:\n{redact(done.tail(6))}", remedy=_mend(done.stderr, version)
+            f"failed to download CUDA {version}:\n{redact(done.tail(6))}", remedy=_mend(done.stderr, version)
         )
     wheels = []
     for path in sorted(to.glob("*.whl")):
@@ -99,9 +99,10 @@ def _mend(output: str, version: str) -> str:
     if "No module named pip" in output:
         return f"install pip for {sys.executable}"
     if "HASHES" in output:
-        return "the index has other files than the lock: `orchestrator lock PROJECT.YAML --upgrade base`"
+        return "the index has other files now; `orchestrator lock PROJECT.YAML --upgrade base` accepts them"
     if "No matching distribution" in output:
-        return f"is {version} a release of the CUDA toolkit? (as 13.0.2); or name an index: mirrors: {{'pypi:': URL}}"
+        known = f"check that {version} is a release of the CUDA toolkit, such as 13.0.2"
+        return f"{known}, or name an index: mirrors: {{'pypi:': URL}}"
     return "check the network and the proxy settings, or name an index: mirrors: {'pypi:': URL}"
 
 

@@ -70,7 +70,7 @@ def restore_rootfs(access: Access, base: Base, name: InputName, pin: Pin) -> Cac
             step.cached = False
             if base.bootstrap is None:
                 raise InputError(
-                    f"the lock names a base made from Debian packages for {base.image}, project.yaml none",
+                    f"the lock has a base made from Debian packages for {base.image}, but project.yaml has none",
                     remedy=f"`orchestrator lock PROJECT.YAML --upgrade {name}`",
                 )
             info = _Rootfs(access=access, bootstrap=base.bootstrap, pinned=pin.packages).make(target)
@@ -91,9 +91,9 @@ def _other_packages(wanted: tuple[str, ...], actual: tuple[str, ...]) -> str:
     """In words: how a base that was made again differs from the one that was locked."""
     other = [package for package in actual if package not in set(wanted)]
     if not other:
-        return "the base could not be made again: the same packages, but the sha256 of the tar is"
+        return "the base, made again from the same packages, differs: the sha256 of the tar is"
     shown = ", ".join(other[:5]) + (" …" if len(other) > 5 else "")
-    return f"the base could not be made again: the mirror has other versions now ({shown}); the sha256 of the tar is"
+    return f"the base cannot be made again: the mirror has other versions now ({shown}); the sha256 of the tar is"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,15 +123,15 @@ class _Rootfs:
             raise not_in_cache(f"the Debian {suite} base{self.with_cuda} ({', '.join(self.packages) or 'no packages'})")
         if process.which("mmdebstrap") is None:
             raise InputError(
-                "mmdebstrap is not installed, and the base has to be made from Debian packages",
+                "mmdebstrap is not installed, but the base must be made from Debian packages",
                 remedy="install the package mmdebstrap",
             )
         if self.mirror and (wrong := mirrors.problem("debian:", self.mirror)):
             raise InputError(f"mirrors: debian: {redact(wrong.message)}", remedy=wrong.remedy)
         if redact(self.mirror) != self.mirror:
             raise InputError(
-                f"mirrors: debian: {redact(self.mirror)}: apt writes the address into the base, credentials too",
-                remedy="give it without credentials, which belong into apt's auth.conf",
+                f"mirrors: debian: {redact(self.mirror)}: apt would write its credentials into the base",
+                remedy="remove the credentials and put them into apt's auth.conf",
             )
         version = process.run(["mmdebstrap", "--version"]).stdout.strip()
         trusted = not self.mirror or self.mirror in self.access.own_mirrors.values()
@@ -191,22 +191,24 @@ def _mmdebstrap(access: Access, arguments: list[str]) -> None:
             timeout=access.limits.total,
         )
     except TimeoutError as error:
-        raise InputError(f"the Debian base: {error}", remedy="check the network and the proxy settings") from error
+        raise InputError(
+            f"failed to make the Debian base: {error}", remedy="check the network and the proxy settings"
+        ) from error
     if done.status != 0:
         lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:", "Err:"))]
         tail = "\n".join(lines[-8:]) or done.tail(8)
-        raise InputError(f"the Debian base could not be made:\n{tail}", remedy=_mend(done.stderr, access.store.root))
+        raise InputError(f"failed to make the Debian base:\n{tail}", remedy=_mend(done.stderr, access.store.root))
 
 
 def _mend(output: str, cache: Path) -> str:
     if "No space left on device" in output:
         # Not gettempdir(): it writes a file to find out, and fails where the disk is full.
-        return f"free some room in {os.environ.get('TMPDIR', '/tmp')} and in {cache}"
+        return f"free some space in {os.environ.get('TMPDIR', '/tmp')} and in {cache}"
     if "Unable to locate package" in output:
         return "correct the names under bootstrap.packages"
     if any(word in output for word in ("subuid", "unshare", "CLONE_NEWUSER", "newuidmap")):
         return "run as root, or give your user a range in /etc/subuid and /etc/subgid and install uidmap"
-    return "check the network and the proxy settings (apt must reach a Debian mirror), and the packages' names"
+    return "check the network and the proxy settings (apt must reach a Debian mirror), and the package names"
 
 
 def _deb_sums(index: str) -> str:
@@ -254,7 +256,7 @@ def packages_of(tar: Path) -> tuple[str, ...]:
                 raise reading.ArchiveError(f"there is no {_STATUS}")
             text = archive.small(status, _STATUS_SIZE).decode(errors="replace")
     except (reading.ArchiveError, OSError) as error:
-        raise InputError(f"{tar}: no list of packages in it ({error})", remedy="remove it from the cache") from error
+        raise InputError(f"{tar} has no list of packages ({error})", remedy="remove it from the cache") from error
     packages = []
     for paragraph in text.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in paragraph.split("\n") if ": " in line and line[0] != " ")

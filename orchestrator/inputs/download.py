@@ -125,7 +125,7 @@ class _Transfer:
             except _RetryError as error:
                 raise InputError(
                     f"{self.shown}: {error} (tried {self.fruitless} times)",
-                    remedy="check the network and the proxy settings, or name a copy of it under `mirrors:`",
+                    remedy="check the network and the proxy settings, or name a copy under `mirrors:`",
                 ) from error
         return self.hash.hexdigest()
 
@@ -159,7 +159,7 @@ class _Transfer:
         parts = urlsplit(self.url)
         source = Path(unquote(parts.path))
         if parts.netloc not in {"", "localhost"}:
-            raise InputError(f"{self.shown}: a file URL of another host", remedy="write file:///PATH")
+            raise InputError(f"{self.shown}: the file URL names another host", remedy="write file:///PATH")
         self.deadline = time.monotonic() + self.limits.total
         try:
             stream = source.open("rb")
@@ -276,13 +276,13 @@ class _Transfer:
 
     def _late(self) -> InputError:
         return InputError(
-            f"{self.shown}: not finished after {self.limits.total:g} s ({self.have} bytes arrived)",
-            remedy="try again when the network is faster, or name a nearer copy under `mirrors:`",
+            f"{self.shown}: the download did not finish within {self.limits.total:g} s ({self.have} bytes received)",
+            remedy="try again on a faster network, or name a closer copy under `mirrors:`",
         )
 
     def _too_large(self, size: int) -> InputError:
         return InputError(
-            f"{self.shown}: {size} bytes or more, the limit is {self.limits.size}", remedy="check the URL"
+            f"{self.shown}: {size} bytes or more; the limit is {self.limits.size}", remedy="check the URL"
         )
 
     def _stop(self, _state: RetryCallState) -> bool:
@@ -321,7 +321,7 @@ def _client(limits: FetchLimits, url: str) -> Iterator[httpx.Client]:
         )  # fmt: skip
     except (ValueError, ImportError, httpx.InvalidURL) as error:
         raise InputError(
-            f"the proxy settings of the environment can't be used: {redact(str(error))}",
+            f"cannot use the proxy settings of the environment: {redact(str(error))}",
             remedy="set HTTPS_PROXY and HTTP_PROXY to http://HOST:PORT, or unset them (and ALL_PROXY)",
         ) from error
     with client:
@@ -335,7 +335,7 @@ def _no_downgrade(reply: httpx.Response) -> None:
     if scheme != "https":
         raise InputError(
             f"{redact_url(str(reply.url))}: the server redirects from https to {scheme}",
-            remedy="name the place that it redirects to under `mirrors:`, if you trust it",
+            remedy="if you trust the new address, name it under `mirrors:`",
         )
 
 
@@ -364,7 +364,7 @@ def tls_context() -> ssl.SSLContext:
             context.load_verify_locations(**{"capath" if path.is_dir() else "cafile": named})
         except (OSError, ssl.SSLError) as error:
             raise InputError(
-                f"{variable} names {named}, which can't be used: {error.strerror or error}",
+                f"cannot use {named}, which {variable} names: {error.strerror or error}",
                 remedy="correct or unset the variable",
             ) from error
         return context

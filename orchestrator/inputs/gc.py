@@ -40,7 +40,7 @@ def parse_size(text: str) -> int:
     """Bytes in `20G`, `500M`, `1.5 GiB`, `0`. UsageError for anything else."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"{text!r} is not a size", remedy="write bytes, or a number with K, M, G or T, as 20G")
+        raise UsageError(f"{text!r} is not a size", remedy="write bytes, or a number with K, M, G or T, such as 20G")
     return int(float(match["number"]) * _UNITS[match["unit"].upper()])
 
 

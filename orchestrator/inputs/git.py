@@ -57,11 +57,11 @@ def fetch_git(access: Access, url: str, ref: str, *, commit: str | None = None, 
     if real.startswith("-") or ref.startswith("-") or not ref or re.search(r"[\s\0~^:?*\[\\]", ref):
         raise InputError(f"{shown}: {ref!r} is not a git ref", remedy="name a branch, a tag or a commit")
     if process.which("git") is None:
-        raise InputError("git is not installed, and the project has a git input", remedy="install the package git")
+        raise InputError("git is not installed, but the project has a git input", remedy="install the package git")
     repository = _Repository(access=access, url=real, shown=shown)
     with access.step(f"fetch {shown} {ref}") as step:
         if commit is None and not _COMMIT.fullmatch(ref):
-            warn_of_plain(access, real, shown, "use https or ssh, or name a commit by its whole id")
+            warn_of_plain(access, real, shown, "use https or ssh, or name a commit by its full id")
             commit = repository.resolve(ref)
         commit = commit or ref
         key = f"git-{commit}"
@@ -84,7 +84,7 @@ def _believed(access: Access, key: str, tree: str, shown: str) -> CacheEntry | N
         return entry  # the caller compares it with the lock, and says how it differs
     raise InputError(
         f"{shown}: nothing proves that the bundle's {key.removeprefix('git-')} is that commit, and no lock says so",
-        remedy="take project.lock along with the bundle, or build where there is a network",
+        remedy="copy project.lock along with the bundle, or build with network access",
     )
 
 
@@ -120,7 +120,7 @@ class _Repository:
             age = max(0.0, time.time() - float(known["asked"])) / 3600
             self.access.emit(
                 Notice(
-                    text=f"{self.shown} doesn't answer; using {ref} as it was {age:.1f} hours ago: {known['commit']}",
+                    text=f"{self.shown} does not answer; using {ref} as of {age:.1f} hours ago: {known['commit']}",
                     level="warning",
                 )
             )
@@ -190,7 +190,7 @@ class _Repository:
         if entry.info.get("submodules"):
             self.access.emit(
                 Notice(
-                    text=f"{self.shown}: submodules are not fetched, their directories are empty: "
+                    text=f"{self.shown}: submodules are not fetched; these directories are empty: "
                     + entry.info["submodules"],
                     level="warning",
                 )
@@ -211,7 +211,7 @@ class _Repository:
         if self._git("cat-file", "-e", f"{commit}^{{commit}}").status != 0:
             raise InputError(
                 f"{self.shown} has no commit {commit} on a branch or tag ({reason})",
-                remedy="check the commit, or that it was pushed",
+                remedy="check the commit id and that it was pushed",
             )
 
     def _fetch_all(self) -> None:
@@ -270,7 +270,7 @@ class _Repository:
 
     def _unreachable(self, reason: str) -> InputError:
         return InputError(
-            f"{self.shown} could not be read: {reason}",
+            f"cannot read {self.shown}: {reason}",
             remedy="check the URL and your access to it (git ls-remote), or name a copy under `mirrors:`",
         )
 

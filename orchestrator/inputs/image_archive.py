@@ -52,7 +52,7 @@ def read_image(path: Path) -> SavedImage:
         with reading.translate_errors():
             return _image(path, _contents(path))
     except reading.ArchiveError as error:
-        raise InputError(f"{path}: not the archive of an image: {error}", remedy="make the bundle again") from error
+        raise InputError(f"{path} is not an image archive: {error}", remedy="make the bundle again") from error
 
 
 def write_image(image: SavedImage, tag: str, target: Path) -> None:

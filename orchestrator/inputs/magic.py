@@ -34,7 +34,7 @@ def expect_program(path: Path, shown: str) -> None:
     size, count = struct.unpack_from("<HH", head, 58)
     # The section headers stand last in what linkers write, so a cut-off file shows here.
     if sections + size * count > path.stat().st_size:
-        raise InputError(f"{shown}: the program is cut off", remedy="fetch it again")
+        raise InputError(f"{shown}: the program is truncated", remedy="fetch it again")
 
 
 def _head(path: Path) -> bytes:
@@ -52,4 +52,4 @@ def _wrong(shown: str, head: bytes, wanted: str) -> InputError:
         what = "is a Git LFS pointer, not " + wanted
     else:
         what = f"is not {wanted}; it begins with {head[:8].hex(' ')}"
-    return InputError(f"{shown}: {what}", remedy="check the URL; a proxy may have answered in the server's place")
+    return InputError(f"{shown}: {what}", remedy="check the URL; a proxy may have answered instead of the server")

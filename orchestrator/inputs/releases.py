@@ -151,7 +151,7 @@ def _local_nanos(access: Access, root: Path, spec: Nanos) -> tuple[Input, Input 
     if not archive.is_file():
         access.emit(
             Notice(
-                text=f"{path} has no common.tar.gz: the image gets no certificates and no libnss_dns.so.2",
+                text=f"{path} has no common.tar.gz, so the image has no certificates and no libnss_dns.so.2",
                 level="warning",
             )
         )
@@ -183,14 +183,14 @@ def _check_md5(access: Access, version: str, entry: CacheEntry) -> str:
         raise InputError(
             f"{redact_url(access.redirected(OPS_URL.format(version=version)))}: md5 is {actual},"
             f" the vendor's md5 file says {match.group().lower()}",
-            remedy="run the command again; if it stays, the download is not what the vendor published",
+            remedy="run the command again; if it persists, the download is not what the vendor published",
         )
     return ""
 
 
 def _require(path: Path, source: str) -> None:
     if not path.is_file():
-        raise InputError(f"{source}: there is no {path.name}", remedy="check the path or the version")
+        raise InputError(f"{source} has no {path.name}", remedy="check the path or the version")
 
 
 def _gzip(access: Access, url: str) -> Callable[[Path], None]:

@@ -23,16 +23,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from platformdirs import user_cache_path
-
 from orchestrator.documents import Document, DocumentError, read_document
 from orchestrator.errors import InputError
 from orchestrator.events import Emit, Notice, ignore
 from orchestrator.files import PARTIAL_PREFIX, FileLock, make_directory, open_for_append, write_text
 from orchestrator.inputs import trees
+from orchestrator.user_paths import CACHE_VARIABLE, cache_root
 
 T = TypeVar("T")
-CACHE_VARIABLE = "ORCHESTRATOR_CACHE_DIR"
 IMPORTED = "imported"
 """In the facts of a name or an entry: it came in a bundle, and nothing proves it."""
 TOUCH = 3600.0
@@ -60,12 +58,6 @@ class CacheEntry:
     info: Mapping[str, str] = field(default_factory=dict)
 
 
-def default_root() -> Path:
-    """Where the cache is: ORCHESTRATOR_CACHE_DIR, else the user's cache directory."""
-    named = os.environ.get(CACHE_VARIABLE)
-    return Path(named).expanduser().absolute() if named else user_cache_path("gevulot-orchestrator")
-
-
 def key_of(kind: str, *parts: str) -> str:
     """A key for something named by `parts` (a URL, a list of packages): `KIND-` and 40 hex digits."""
     return f"{kind}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:40]}"
@@ -79,7 +71,7 @@ class Store:
     """
 
     def __init__(self, root: Path | None = None, emit: Emit = ignore, *, imported: bool = False) -> None:
-        self.root = root or default_root()
+        self.root = root or cache_root()
         self._emit = emit
         self._imported = imported
         try:
@@ -87,8 +79,8 @@ class Store:
                 make_directory(self.root / name)
         except OSError as error:
             raise InputError(
-                f"the input cache {self.root} can't be used: {error.strerror}",
-                remedy=f"set {CACHE_VARIABLE} to a directory that you may write",
+                f"cannot use the input cache {self.root}: {error.strerror}",
+                remedy=f"set {CACHE_VARIABLE} to a directory that you can write to",
             ) from error
         self._sweep()
 
@@ -318,7 +310,7 @@ def mismatch(source: str, expected: str, actual: str) -> InputError:
     """The error for content that isn't what its pin says."""
     return InputError(
         f"{source}: sha256 is {actual}, expected {expected}",
-        remedy="if the file was changed on purpose, put the new sha256 in project.yaml; else don't use it",
+        remedy="if the file changed on purpose, put the new sha256 into project.yaml; otherwise do not use it",
     )
 
 

@@ -32,9 +32,10 @@ from orchestrator.errors import InputError
 from orchestrator.files import open_emptied, replacing
 from orchestrator.inputs import git_proof, trees
 from orchestrator.inputs.store import IMPORTED, CacheEntry, Store
+from orchestrator.label import EXPORT
 
 FORMAT = b"1\n"
-MARK, END = "orchestrator-cache", "orchestrator-cache-end"
+END = f"{EXPORT}-end"
 MTIME = 1_577_836_800  # 2020-01-01: no time of this machine
 MAX_RECORD = 1024 * 1024
 CHUNK = 1024 * 1024
@@ -78,7 +79,9 @@ def export_entries(store: Store, keys: Iterable[str], target: Path) -> list[Cach
     for key in sorted(set(keys)):
         entry = store.get(key)
         if entry is None:
-            raise InputError(f"the input cache has no whole {key}", remedy="`orchestrator cache ls` shows what it has")
+            raise InputError(
+                f"the input cache has no complete {key}", remedy="`orchestrator cache ls` shows what it has"
+            )
         entries.append(entry)
     with (
         replacing(target) as part,
@@ -86,7 +89,7 @@ def export_entries(store: Store, keys: Iterable[str], target: Path) -> list[Cach
         _open_packed(raw, target.suffix == ".zst") as sink,
         tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT, bufsize=CHUNK) as tar,
     ):
-        _add_bytes(tar, MARK, FORMAT)
+        _add_bytes(tar, EXPORT, FORMAT)
         for entry in entries:
             _add_entry(tar, entry)
         for name, record in store.names():
@@ -108,20 +111,9 @@ def import_entries(store: Store, source: Path) -> ImportReport:
         raise InputError(f"{source}: {error.strerror or error}", remedy="check the path and the disk") from error
     except reading.ArchiveError as error:
         if error.refused:
-            raise InputError(f"{source}: refused: {error}", remedy="don't use this file") from error
+            raise InputError(f"{source}: refused: {error}", remedy="do not use this file") from error
         raise _damaged(str(source), str(error)) from error
     return report
-
-
-def is_export(path: Path) -> bool:
-    """Whether a file is one that `export_entries` wrote, whole or not, by its first bytes."""
-    try:
-        if path.is_symlink() or not path.is_file():
-            return False
-        with path.open("rb") as raw:
-            return reading.unpack(raw, LIMITS).read(len(MARK) + 1) == f"{MARK}\0".encode()
-    except (OSError, reading.ArchiveError):
-        return False
 
 
 @contextmanager
@@ -202,16 +194,16 @@ class _Import:
 
     def run(self) -> ImportReport:
         first = self.members.peek()
-        if first is None or first.name != MARK or self._small(first) != FORMAT:
+        if first is None or first.name != EXPORT or self._small(first) != FORMAT:
             raise InputError(
-                f"{self.shown} is not something that `cache export` or `bundle export` wrote",
-                remedy="check the path; a newer program's file needs that program",
+                f"{self.shown} was not written by `cache export` or `bundle export`",
+                remedy="check the path; a file of a newer version needs that version",
             )
         self.members.skip()
         keys: dict[str, list[str]] = {"new": [], "known": [], "left_out": [], "unproven": []}
         while (member := self.members.peek()) is None or member.name != END:
             if member is None:
-                raise _damaged(self.shown, "it is cut off")
+                raise _damaged(self.shown, "it is truncated")
             if (entry := _MEMBER.fullmatch(member.name)) and entry["rest"] == "entry.json":
                 for what in self._entry(entry["key"], member):
                     keys[what].append(entry["key"])
@@ -219,7 +211,7 @@ class _Import:
                 self._name(name["name"], member)
                 self.members.skip()
             else:
-                raise _damaged(self.shown, f"member {member.name[:200]!r} has no place here")
+                raise _damaged(self.shown, f"member {member.name[:200]!r} is unexpected here")
         return ImportReport(**{what: tuple(entries) for what, entries in keys.items()})
 
     def _small(self, member: tarfile.TarInfo) -> bytes:
@@ -229,7 +221,7 @@ class _Import:
         try:
             return parse_document(kind, self._small(member), newer=True)
         except DocumentError as error:
-            raise _damaged(self.shown, f"{member.name[:200]!r} is no record: {error}") from error
+            raise _damaged(self.shown, f"{member.name[:200]!r} is not a record: {error}") from error
 
     def _entry(self, key: str, member: tarfile.TarInfo) -> tuple[str, ...]:
         """Take one entry; what became of it, as in `ImportReport`. Its content is read to the end in any case."""
@@ -266,7 +258,7 @@ class _Import:
                 return
             path = PurePosixPath(match["rest"]).relative_to("data")
             if ".." in path.parts or "\0" in member.name:
-                raise _damaged(self.shown, f"member {member.name[:200]!r} leads out of its entry")
+                raise _damaged(self.shown, f"member {member.name[:200]!r} points outside its entry")
             yield member, path
             self.members.skip()
 
@@ -286,7 +278,7 @@ class _Import:
     def _take_file(self, key: str, target: Path) -> None:
         for member, path in self._parts(key):
             if path.parts or not member.isreg() or target.exists():
-                raise _damaged(self.shown, f"member {member.name[:200]!r} lies below no directory")
+                raise _damaged(self.shown, f"member {member.name[:200]!r} is not inside a directory")
             with files.create(target) as sink:
                 self._copy(member, sink)
             target.chmod(_mode(member))
@@ -297,7 +289,7 @@ class _Import:
             for member, path in self._parts(key):
                 if tree is None:
                     if path.parts or not member.isdir():
-                        raise _damaged(self.shown, f"member {member.name[:200]!r} lies below no directory")
+                        raise _damaged(self.shown, f"member {member.name[:200]!r} is not inside a directory")
                     tree = files.GuardedTree(target)
                 elif member.isdir() and path.parts and not tree.kind(path):
                     tree.directory(path)
@@ -309,7 +301,9 @@ class _Import:
                 else:
                     raise _damaged(self.shown, f"member {member.name[:200]!r} is neither file, directory nor link")
         except (FileExistsError, NotADirectoryError) as error:
-            raise _damaged(self.shown, f"{error.filename or key} is there twice, or lies below no directory") from error
+            raise _damaged(
+                self.shown, f"{error.filename or key} appears twice, or is not inside a directory"
+            ) from error
         finally:
             if tree is not None:
                 tree.close()
@@ -324,7 +318,7 @@ class _Import:
         record = self._record(member, dict[str, str])
         key = record.pop("key", None)
         if key is None:
-            raise _damaged(self.shown, f"{member.name[:200]!r} is no record")
+            raise _damaged(self.shown, f"{member.name[:200]!r} is not a record")
         if self.store.named(name) is None and self.store.get(key) is not None:
             self.store.name(name, key, {**record, IMPORTED: "1"})
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 CHUNK = 1024 * 1024
+GEVULOT_SKIP = (".git", "target")
+"""What a local gevulot tree holds at its top that is no source: neither pinned nor to be copied."""
 
 
 def walk(root: Path, skip: Iterable[str] = ()) -> Iterator[tuple[str, os.stat_result]]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
-from orchestrator.plan.plan import Origin
+from orchestrator.plan.plan import Origin, Plan
 
 # (stage or "" for any, what the instruction contains, the field that it came from); the first match counts.
 _RULES = (
     ("", "/orchestrator/build.sh", "build.run"),
     ("", "stage-tree.sh", "stage"),
     ("", "sbom-records.sh", "stage"),
-    ("", "pack-ops.sh", "ops"),
+    ("gevulot-packages", "", "gevulot"),
+    ("", "install-packages.sh", "build.packages"),
     ("gevulot", "FROM", "gevulot"),
     ("gevulot", "", "gevulot"),
     ("program", "apt-get install", "build.packages"),
@@ -26,11 +26,11 @@ _RULES = (
 )
 
 
-def origin_of(stage: str, instruction: str, origins: Mapping[str, Origin]) -> Origin | None:
+def origin_of(stage: str, instruction: str, plan: Plan) -> Origin | None:
     """The origin of a step that the engine names by its stage ("" when it doesn't say) and its instruction."""
-    for rule_stage, fragment, field in _RULES:
+    for rule_stage, fragment, field in (*(("", *step) for step in plan.image.steps.items()), *_RULES):
         if rule_stage in ("", stage) and fragment in instruction:
-            return origins.get(field, Origin(field=field, line=None))
+            return plan.origins.get(field, Origin(field=field, line=None))
     return None
 
 

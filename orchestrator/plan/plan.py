@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from orchestrator.values import Value
+from orchestrator.image_kind import ImagePlan
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShimPlan:
     """Stage `gevulot`. `what` says in words where the source comes from; `base` is a FROM reference.
 
-    `prebuilt` is a directory of this host with what the stage gave before: it is copied instead of built.
+    `prebuilt` is a directory of this host with what the stage gave before: it is copied instead of built. `packages`
+    and what goes with them are as in `Plan`.
     """
 
     what: str
     base: str
     packages: tuple[str, ...]
     workspace: bool
+    packages_locked: bool = False
+    packages_image: str = ""
     prebuilt: Path | None = None
 
 
@@ -41,24 +44,6 @@ class StagingPlan:
 
     libraries: str
     arguments: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuestPlan:
-    """What the native packer adds to the staged tree, as ops would: root tuple, files, directories, layout.
-
-    `attributes` is the root tuple without `children`; `extra_files` and `mount_points` are guest paths without
-    leading "/"; `minimum_size` is bytes (0 = as small as it can be).
-    """
-
-    attributes: Mapping[str, Value]
-    extra_files: Mapping[str, bytes]
-    mount_points: tuple[str, ...]
-    klibs: tuple[str, ...]
-    staged_klibs: bool
-    tfs_version: int
-    uefi: bool
-    minimum_size: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,17 +70,16 @@ class Rebuild:
 class Plan:
     """One image's plan.
 
-    `program` is the guest path without its leading "/" (and ops's argument); `ops_manifest` is what `ops build` is
-    given (paths relative to /stage); `secrets` are the ids that the user's step gets, `ssh` says whether it gets the
-    ssh agent; `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld; `program_image` is an image that
-    stands for stage `program` ("" = build it); `fixed_environment`: the user's step gets the same clock, locale and
-    umask everywhere (`reproducible`); `rebuild`: the step runs under other conditions, to be compared; `origins` maps
-    a step's key (see `plan.origins`) to its place in
-    project.yaml.
+    `packages` are installed on `base`: the .deb files of the context if `packages_locked`, else what the mirror has;
+    `packages_image` is an image that has them already ("" = install them). `program` is the guest path without its
+    leading "/"; `image` is what the kind of image decided; `secrets` are the ids that the user's step gets, `ssh` says
+    whether it gets the ssh agent; `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld;
+    `program_image` is an image that stands for stage `program` ("" = build it); `fixed_environment`: the user's step
+    gets the same clock, locale and umask everywhere (`reproducible`); `rebuild`: the step runs under other conditions,
+    to be compared; `origins` maps a step's key (see `plan.origins`) to its place in project.yaml.
     """
 
     name: str
-    packer: Literal["ops", "native"]
     runtime: str
     shim: ShimPlan | None
     base: str
@@ -105,13 +89,13 @@ class Plan:
     run_interpreter: str
     staging: StagingPlan
     program: str
-    guest: GuestPlan
-    nanos_version: str
-    ops_manifest: Mapping[str, Any]
+    image: ImagePlan
     secrets: tuple[str, ...] = ()
     ssh: bool = False
     gnu_rust_linker: bool = True
     program_image: str = ""
+    packages_locked: bool = False
+    packages_image: str = ""
     fixed_environment: bool = True
     rebuild: Rebuild | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)

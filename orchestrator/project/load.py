@@ -12,6 +12,7 @@ from orchestrator.findings import Findings, nearest_line
 from orchestrator.project import yaml_reader
 from orchestrator.project.project import Project
 from orchestrator.project.validation import Checker
+from orchestrator.resolved import InputName
 
 MAX_BYTES = 256 * 1024
 """A project.yaml is a page of text; more is a mistake (an image, an archive) and would keep the parser busy."""
@@ -26,7 +27,7 @@ class LoadedProject:
     -> 1-based line. `raw`: dotted field -> an unquoted value as it is written, where YAML reads it as something
     other than text. `run_line`: line of the first line of `build.run`'s own text.
     `own_mirrors`: those that the user's settings name, whom we trust more than a project. `trusted`: they name the
-    project's directory, or one above.
+    project's directory, or one above. `unused_inputs`: what its kind of image does without, and nobody resolves.
     """
 
     project: Project
@@ -39,6 +40,7 @@ class LoadedProject:
     warnings: tuple[Finding, ...] = ()
     own_mirrors: Mapping[str, str] = field(default_factory=dict)
     trusted: bool = False
+    unused_inputs: frozenset[InputName] = frozenset()
 
     def line(self, name: str) -> int | None:
         """The line of the field `name`, or of the nearest thing above it that the file has."""
@@ -97,7 +99,7 @@ def read_text(path: Path, *, what: str, limit: int, keep_bom: bool = False) -> s
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise _unreadable(path, f"can't be read ({reason})", "check the path and its permissions") from error
     if len(data) > limit:
-        raise _unreadable(path, f"is larger than {limit // 1024} KiB", f"give {what}, not the data it works on")
+        raise _unreadable(path, f"is larger than {limit // 1024} KiB", f"check that it is {what}")
     try:
         return data.decode("utf-8" if keep_bom else "utf-8-sig")
     except UnicodeDecodeError as error:

@@ -33,7 +33,8 @@ def problem(key: str, value: str) -> WrongValueError | None:
     """What is wrong with one entry; None when nothing is."""
     if not _KEY.fullmatch(key):
         return WrongValueError(
-            f"`{shown(key)}` is no prefix of an address", "write the beginning of a URL or of an image reference"
+            f"`{shown(key)}` is not the beginning of an address",
+            "write the beginning of a URL or of an image reference",
         )
     if not value or not is_one_line(value) or any(c.isspace() or c in "[]<>\"'\\^`{|}$" for c in value):
         return WrongValueError(f"`{shown(value)}` is not an address", "write one without spaces, brackets and quotes")
@@ -41,14 +42,15 @@ def problem(key: str, value: str) -> WrongValueError | None:
         if key.startswith(kind):
             if kind == DEBIAN and not _SUITE.fullmatch(key):
                 return WrongValueError(
-                    f"`{shown(key)}` names no Debian release", "write `debian:` or `debian:bookworm`"
+                    f"`{shown(key)}` does not name a Debian release", "write `debian:` or `debian:bookworm`"
                 )
             return _url(value, _SCHEMES[kind])
     if "://" in key or "@" in key:
         return _url(value, _SCHEMES[""])
     if not _REGISTRY.fullmatch(value):
         return WrongValueError(
-            f"`{shown(value)}` is not the beginning of an image reference", "write as registry.example:5000/library/"
+            f"`{shown(value)}` is not the beginning of an image reference",
+            "write, for example, registry.example:5000/library/",
         )
     return None
 
@@ -82,15 +84,17 @@ def _url(value: str, schemes: tuple[str, ...]) -> WrongValueError | None:
         parts = urlsplit(value)
         port = parts.port
     except ValueError:
-        return WrongValueError(f"`{shown(value)}` is not a URL", "write as https://mirror.example/path/")
+        return WrongValueError(f"`{shown(value)}` is not a URL", "write, for example, https://mirror.example/path/")
     wanted = " or ".join(f"{scheme}://" for scheme in schemes)
     if parts.scheme not in schemes or "://" not in value:
-        return WrongValueError(f"`{shown(value)}` must begin with {wanted}", "write as https://mirror.example/path/")
+        return WrongValueError(
+            f"`{shown(value)}` must begin with {wanted}", "write, for example, https://mirror.example/path/"
+        )
     if parts.scheme == "file":
         inside = parts.path.startswith("/") and ".." not in parts.path.split("/")
         if not inside or parts.netloc:
-            return WrongValueError(f"`{shown(value)}` names no directory", "write file:///DIRECTORY")
+            return WrongValueError(f"`{shown(value)}` does not name a directory", "write file:///DIRECTORY")
         return None
     if not parts.hostname or parts.hostname.startswith("-") or port == 0:
-        return WrongValueError(f"`{shown(value)}` names no host", "write as https://mirror.example/path/")
+        return WrongValueError(f"`{shown(value)}` has no host", "write, for example, https://mirror.example/path/")
     return None

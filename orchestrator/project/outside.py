@@ -15,7 +15,7 @@ from orchestrator.errors import OUTSIDE, Finding
 from orchestrator.findings import Findings
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.paths import LeftOutBy
-from orchestrator.project.user_settings import settings_path
+from orchestrator.user_paths import settings_path
 
 
 def check_outside(loaded: LoadedProject) -> list[Finding]:
@@ -26,11 +26,11 @@ def check_outside(loaded: LoadedProject) -> list[Finding]:
     for field, path in _paths(loaded):
         real = os.path.realpath(loaded.root / path)
         if real != root and not real.startswith(root.rstrip("/") + "/"):
-            findings.note(OUTSIDE, field, f"the build reads {real}, outside of the project's directory", trust)
+            findings.note(OUTSIDE, field, f"the build reads {real}, outside the project's directory", trust)
     build = loaded.project.build
     for index, secret in enumerate(build.secrets):
         if secret.env is not None:
-            message = f"the build step gets your variable {secret.env}"
+            message = f"the build step receives your environment variable {secret.env}"
             findings.note(OUTSIDE, f"build.secrets[{index}].env", message, trust)
     if build.ssh:
         findings.note(OUTSIDE, "build.ssh", "the build step can use the keys of your ssh agent", trust)
@@ -58,8 +58,8 @@ def secrets_in_context(loaded: LoadedProject, left_out_by: LeftOutBy | None) -> 
             findings.note(
                 OUTSIDE,
                 f"build.secrets[{index}].file",
-                f"`{name}` is left out of the build context, because it is a secret",
-                f"the step reads it at /run/secrets/{secret.id}; name copies of it, if there are any, in .dockerignore",
+                f"`{name}` is left out of the build context because it is a secret",
+                f"the step reads it at /run/secrets/{secret.id}; list any copies of it in .dockerignore",
             )
     return findings.collected
 

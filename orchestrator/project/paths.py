@@ -73,14 +73,14 @@ class _Checker:
 
     def _hint(self, value: str, what: str) -> str:
         if value.startswith("~"):
-            return "`~` isn't expanded here; write the whole path"
+            return "`~` isn't expanded here; write the full path"
         return f"{what}, relative to {self.loaded.path.parent} or absolute"
 
     def context(self) -> None:
         value = self.loaded.project.build.context
         path = self.directory("build.context", value)
         if path is not None and path.resolve() == Path("/"):
-            self.error("build.context", "is the whole machine", "give the directory of the sources")
+            self.error("build.context", "is the root of the file system", "give the directory of the sources")
 
     def gevulot(self) -> None:
         project = self.loaded.project
@@ -113,9 +113,9 @@ class _Checker:
         if project.ops.path is not None:
             path = self.file("ops.path", project.ops.path)
             if path is not None and not os.access(path, os.X_OK):
-                self.error("ops.path", f"`{project.ops.path}` isn't executable", "make it so: chmod +x")
+                self.error("ops.path", f"`{project.ops.path}` isn't executable", "run chmod +x on it")
         if project.packer == "native" and "ops" in self.loaded.lines:
-            self.warning("ops", "isn't used by the native packer", "remove it, or set `packer: ops`")
+            self.warning("ops", "has no effect with the native packer", "remove it, or set `packer: ops`")
         if project.network.ca is not None:
             self.file("network.ca", project.network.ca)
 
@@ -126,7 +126,7 @@ class _Checker:
             if secret.id in seen:
                 self.error(f"{name}.id", f"`{secret.id}` is used twice", "give each secret its own id")
             elif secret.id in RESERVED:
-                self.error(f"{name}.id", f"`{secret.id}` is an id of our own", "give the secret another one")
+                self.error(f"{name}.id", f"`{secret.id}` is reserved", "choose another id")
             seen.add(secret.id)
         # Warnings: `check` runs where the secrets needn't be. `build` reads them first, and then these are errors.
         report_missing(self.findings, self.loaded, os.environ, Severity.WARNING)
@@ -137,10 +137,10 @@ class _Checker:
         if project.gpu_families and not project.gpu:
             self.without_gpu("gpu-families")
         if project.resources.gpus and project.cuda is None:
-            message = "a GPU is asked for, but `cuda` isn't set, so the base has no CUDA toolkit of ours"
-            self.warning("resources.gpus", message, 'set `cuda: "12.3.0"`, unless your base brings CUDA')
+            message = "`resources` asks for a GPU, but `cuda` is not set, so no CUDA toolkit is added to the base"
+            self.warning("resources.gpus", message, 'set `cuda: "12.3.0"`, unless your base already contains CUDA')
         if project.cuda is not None and not project.resources.gpus:
-            message = "the program is built with CUDA, but the node is asked for no GPU"
+            message = "the program is built with CUDA, but `resources` asks for no GPU"
             self.warning("cuda", message, "set `resources: {gpus: 1}`")
         if assets is None:
             return
@@ -167,14 +167,16 @@ class _Checker:
         }
         for name, url in unpinned.items():
             if url is not None and is_plain(real := redirect(url, project.mirrors)):
-                pin = "name a commit by its whole id as `ref`" if name.endswith("git") else "give its `sha256`"
-                message = f"comes over {real.partition(':')[0]}: whoever is on the way can change it when it is locked"
+                pin = "name a commit by its full id as `ref`" if name.endswith("git") else "give its `sha256`"
+                message = (
+                    f"is fetched over {real.partition(':')[0]}: anyone on the way can change it until it is locked"
+                )
                 self.warning(name, message, f"use https, or {pin}")
 
     def stage(self) -> None:
         project = self.loaded.project
         if project.stage.libraries == "none" and project.stage.extra:
-            message = "with `libraries: none`, only these names are packed, not the libraries that they need"
+            message = "with `libraries: none`, only these libraries are packed, not the ones they need"
             self.warning("stage.extra", message, "set `libraries: auto`, or list those too")
         context = self.loaded.root / project.build.context
         for index, name in enumerate(project.stage.files):
@@ -183,8 +185,8 @@ class _Checker:
             if left_out is not None:
                 self.warning(where, *left_out)
             elif not _exists(context / name):
-                message = f"`{name}` isn't in the context; it is looked for after `build.run`"
-                self.findings.note("check", where, message, "check the name, unless `build.run` makes it")
+                message = f"`{name}` is not in the build context; it is looked for after `build.run`"
+                self.findings.note("check", where, message, "check the name, unless `build.run` creates it")
 
 
 def forgotten(context: Path, name: str, left_out_by: LeftOutBy) -> tuple[str, str] | None:
@@ -193,7 +195,7 @@ def forgotten(context: Path, name: str, left_out_by: LeftOutBy) -> tuple[str, st
     file = left_out_by(os.path.normpath(name)) if _exists(context / name) else ""
     if not file:
         return None
-    return f"`{name}` is left out by {file}", f"add `!{name}` to {file}, unless `build.run` makes it"
+    return f"`{name}` is excluded by {file}", f"add `!{name}` to {file}, unless `build.run` creates it"
 
 
 def _is_dir(path: Path) -> bool:

@@ -59,14 +59,14 @@ def _starts(value: str) -> str:
             message = f"its first line, {shown(first)}, has {str(error).lower()}"
             raise WrongValueError(message, "close the quote") from error
         if not words or not is_one_line(first):
-            message = f"its first line, {shown(first)}, names no interpreter"
-            raise WrongValueError(message, "write as #!/bin/bash -e")
+            message = f"its first line, {shown(first)}, does not name an interpreter"
+            raise WrongValueError(message, "write, for example, #!/bin/bash -e")
     return value
 
 
 def _one_line(value: str) -> str:
     if not is_one_line(value):
-        raise ValueError("must be one line without control characters, line separators and turns of direction")
+        raise ValueError("must be one line without control, line separator or text direction characters")
     return value
 
 
@@ -118,7 +118,7 @@ def is_whole_cuda(version: str) -> bool:
 def _whole_cuda(value: str) -> str:
     if not is_whole_cuda(value):
         raise WrongValueError(
-            f"CUDA {value} can't be made from Python packages, which hold no nvcc before {FIRST_WHOLE_CUDA}",
+            f"CUDA {value} cannot be assembled from Python packages, which have no nvcc before {FIRST_WHOLE_CUDA}",
             "remove it: CUDA 12 needs its image",
         )
     return value
@@ -151,6 +151,11 @@ def _base(value: Any) -> Any:
 BaseField = Annotated[Base, BeforeValidator(_base)]
 
 
+# docs/facts/gevulot.md, 2: the FFI crate alone needs protoc only; the whole workspace needs the guide's list.
+SHIM_PACKAGES = ("protobuf-compiler",)
+WORKSPACE_PACKAGES = ("clang", "cmake", "curl", "git", "libssl-dev", "pkg-config", "protobuf-compiler")
+
+
 class Gevulot(Model):
     """Where the Gevulot shim comes from (exactly one of git, path, archive) and how it is built."""
 
@@ -179,10 +184,15 @@ class Gevulot(Model):
                 f"needs exactly one of git, path, archive (has {', '.join(sources) if sources else 'none'})"
             )
         if self.ref is not None and self.git is None:
-            raise ValueError("ref goes with git only")
+            raise ValueError("ref is only valid with git")
         if self.sha256 is not None and self.archive is None:
-            raise ValueError("sha256 goes with archive only")
+            raise ValueError("sha256 is only valid with archive")
         return self
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The Debian packages that building it needs."""
+        return WORKSPACE_PACKAGES if self.workspace else SHIM_PACKAGES
 
 
 class Secret(Model):
@@ -248,7 +258,7 @@ class Nanos(Model):
     def _one_source(self) -> Nanos:
         sources = [k for k in ("version", "path", "kernel") if getattr(self, k) is not None]
         if self.kernel is not None and len(sources) > 1:
-            raise WrongValueError("kernel: stub stands alone", "drop version and path")
+            raise WrongValueError("kernel: stub cannot be combined with version or path", "remove version and path")
         if not sources:
             raise ValueError("needs one of version, path, kernel")
         return self
@@ -277,7 +287,7 @@ class Ops(Model):
         if len(sources) != 1:
             raise ValueError(f"needs exactly one of version, path, url (has {', '.join(sources) or 'none'})")
         if self.url is not None and self.sha256 is None:
-            raise ValueError("url needs a sha256 beside it")
+            raise ValueError("url needs a sha256")
         if self.version is not None and re.fullmatch(r"\d+\.\d+\.\d+", self.version):
             number = tuple(int(part) for part in self.version.split("."))
             if number < MINIMUM_OPS:

@@ -13,17 +13,17 @@ from orchestrator.project.project import Base, Project
 # What a pattern of the model asks for, in words. Keys: dotted fields without list indexes.
 PATTERNS: Mapping[str, str] = {
     "name": "letters, digits, `-` and `_`, beginning with a letter or digit, at most 128",
-    "build.packages": "the name of a Debian package, as libssl-dev",
+    "build.packages": "the name of a Debian package, such as libssl-dev",
     "build.secrets.id": "letters, digits, `.`, `-` and `_`",
     "base.image": "an image reference without spaces, quotes, `$` or backslashes",
     "gevulot.base.image": "an image reference without spaces, quotes, `$` or backslashes",
-    "base.bootstrap.debian": "a Debian release's code name in lower case, as bookworm",
-    "gevulot.base.bootstrap.debian": "a Debian release's code name in lower case, as bookworm",
+    "base.bootstrap.debian": "a Debian release's code name in lower case, such as bookworm",
+    "gevulot.base.bootstrap.debian": "a Debian release's code name in lower case, such as bookworm",
     "base.bootstrap.packages": "the name of a Debian package",
     "gevulot.base.bootstrap.packages": "the name of a Debian package",
     "sha256": "64 hexadecimal digits in lower case",
-    "version": "a version, as 0.1.51",
-    "cuda": "a CUDA version, as 12.3.0",
+    "version": "a version, such as 0.1.51",
+    "cuda": "a CUDA version, such as 12.3.0",
 }
 
 EXAMPLES: Mapping[str, str] = {

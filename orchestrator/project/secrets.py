@@ -59,19 +59,19 @@ def _problem(loaded: LoadedProject, secret: Secret, environ: Mapping[str, str]) 
     if secret.env is not None:
         size = len(os.fsencode(environ.get(secret.env, "")))
         if not size:
-            return f"the variable {secret.env} isn't set", "set it before `build`"
+            return f"environment variable {secret.env} is not set", "set it before `build`"
     else:
         try:
             status = (loaded.root / str(secret.file)).stat()
         except (OSError, ValueError):
-            return f"there is no file `{secret.file}`", "put it there before `build`"
+            return f"there is no file `{secret.file}`", "create it before `build`"
         if not stat.S_ISREG(status.st_mode):
             return f"`{secret.file}` isn't a plain file", "give a file"
         size = status.st_size
         if not size:
             return f"`{secret.file}` is empty", "put the secret into it"
     if size > MAX_SECRET:
-        return f"is larger than {MAX_SECRET // 1024} KiB", "give the secret alone; data belongs into the context"
+        return f"is larger than {MAX_SECRET // 1024} KiB", "give only the secret; data belongs in the build context"
     return None
 
 
@@ -84,7 +84,7 @@ def _agent_problem(agent: str) -> tuple[str, str] | None:
     except (OSError, ValueError):
         pass
     return (
-        f"no ssh agent: {AGENT_VARIABLE} names `{agent}`, which is no socket",
+        f"no ssh agent: {AGENT_VARIABLE} names `{agent}`, which is not a socket",
         "start one: eval $(ssh-agent) && ssh-add",
     )
 

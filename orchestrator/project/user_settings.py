@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_config_path
 from pydantic import Field, ValidationError
 
 from orchestrator.findings import Findings
@@ -16,6 +15,7 @@ from orchestrator.project import mirrors, yaml_reader
 from orchestrator.project.load import MAX_BYTES, LoadedProject, read_text
 from orchestrator.project.project import Line, Mirrors, Model, Network
 from orchestrator.suggest import did_you_mean
+from orchestrator.user_paths import settings_path
 
 
 class UserSettings(Model):
@@ -24,11 +24,6 @@ class UserSettings(Model):
     mirrors: Mirrors = Field(default_factory=dict)
     network: Network = Network()
     trusted: tuple[Line, ...] = ()
-
-
-def settings_path() -> Path:
-    """Where the user's settings are: `gevulot-orchestrator/config.yaml` in the user's configuration directory."""
-    return user_config_path("gevulot-orchestrator") / "config.yaml"
 
 
 def with_user_settings(loaded: LoadedProject) -> LoadedProject:

@@ -81,7 +81,7 @@ class Checker:
         message = f"unknown key {where}"
         close, other, elsewhere = nearest(key, known), schema.other_name(key, path), schema.parents_of_key(key)
         if key.startswith("x-") and not path:
-            remedy = "remove it; keys of your own (`x-…`) aren't allowed, but anchors may stand on any known key"
+            remedy = "remove it; keys of your own (`x-…`) aren't allowed, but any known key can have an anchor"
         elif close is not None and is_slip(key, close):
             remedy = did_you_mean(key, known)
             self.meant.add(join(path, close))

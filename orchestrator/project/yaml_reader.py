@@ -108,7 +108,7 @@ class _YamlReader:
                     code="yaml-documents",
                     line=_mark(loader).line + 1,
                     message="a second document begins here",
-                    remedy="keep one document a file; remove the line `---`",
+                    remedy="keep one document per file; remove the line `---`",
                 )
             return node
         finally:
@@ -132,7 +132,7 @@ class _YamlReader:
                 code="yaml-loop",
                 line=self.lines.get(path, _line(node)),
                 field=path,
-                message="an alias points to what it is part of",
+                message="an alias refers to a value that contains it",
                 remedy="write the value out instead of the alias",
             )
             return None
@@ -196,7 +196,7 @@ class _YamlReader:
                     line=_line(node),
                     field=join(path, "<<"),
                     message="merges something that isn't a mapping",
-                    remedy="give it an alias of a mapping, as `<<: *name`",
+                    remedy="give it an alias of a mapping, such as `<<: *name`",
                 )
                 continue
             merged = self.value(source, path, depth + 1, above)
@@ -237,7 +237,7 @@ class _YamlReader:
     def clean(self, node: yaml.ScalarNode, path: str) -> None:
         """Escapes in double quotes can make what no file, image or terminal takes."""
         if "\0" in node.value or any("\ud800" <= c <= "\udfff" for c in node.value):
-            message = "holds a NUL character or half of a surrogate pair"
+            message = "contains a NUL character or half of a surrogate pair"
             self.add(code="yaml-character", line=_line(node), field=path, message=message, remedy="remove the escape")
 
     def known_tag(self, node: yaml.Node, path: str, expected: str) -> None:
@@ -305,13 +305,13 @@ def _words(error: yaml.MarkedYAMLError, text: str, line: int | None) -> tuple[st
         "duplicate anchor": ("an anchor is defined twice", "give the second another name"),
         "could not find expected ':'": ("a key has no `:` after it", "write `key: value`"),
         "mapping values are not allowed here": (
-            "a `:` stands where no key can be",
+            "a `:` is not allowed here",
             "check the indentation of this line, or quote the value if it holds `: `",
         ),
         "while scanning a quoted scalar": ("a quoted text isn't closed", "add the closing quote"),
         "expected <block end>": ("the indentation doesn't match the lines above", "align it with its neighbours"),
         "cannot start any token": ("a value begins with a character that YAML reserves", "quote the value"),
-        "expected a comment or a line break": ("text stands after `|` or `>`", "move it to the next line"),
+        "expected a comment or a line break": ("text follows `|` or `>`", "move it to the next line"),
         "unknown escape character": ("a backslash in double quotes isn't a known escape", "use single quotes"),
         "undefined tag handle": ("a YAML tag isn't allowed here", "quote the value if it begins with `!`"),
     }

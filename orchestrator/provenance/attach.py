@@ -12,10 +12,9 @@ from typing import Final
 
 from orchestrator.files import fill, replacing
 from orchestrator.provenance.dsse import SigningKey, envelope_text
-from orchestrator.provenance.packed import packed_files
 from orchestrator.provenance.records import Records, with_shim_lock
 from orchestrator.provenance.sbom import PackedImage, sbom_text
-from orchestrator.provenance.statement import Times, statement_document, statement_text
+from orchestrator.provenance.statement import Times, make_statement, statement_text
 from orchestrator.receipt.receipt import Attachment, AttachmentKind
 from orchestrator.receipt.record import FinishedBuild
 
@@ -36,18 +35,18 @@ class Attachments:
     def write(self, built: FinishedBuild, image: Path, records: Records, started: datetime) -> tuple[Attachment, ...]:
         """Fill them; `image` is where the image's bytes are now. Gives what the receipt says of them."""
         times = Times(started=started, finished=datetime.now(UTC))
-        files = packed_files(image, built.verification.stand_ins)
+        files = built.kind.packed_files(image, built.verification.stand_ins)
         shim = built.inputs.gevulot.path if built.inputs.gevulot is not None else None
         packed = PackedImage(
             name=f"{self.name}.img",
             digests=built.digests,
-            nanos_version=built.plan.nanos_version,
+            kernel=built.plan.image.kernel,
             files=files,
             records=with_shim_lock(records, shim),
             stand_ins=built.verification.stand_ins,
         )
         sbom = self._put(SBOM, "sbom", sbom_text(packed))
-        statement = statement_text(statement_document(built, times, (sbom,)))
+        statement = statement_text(make_statement(built, times, (sbom,)))
         written = (self._put(PROVENANCE, "provenance", statement), sbom)
         if self.key is None:
             return written

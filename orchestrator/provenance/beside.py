@@ -7,32 +7,29 @@ What a key signed is the one that the others are held to.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from orchestrator.digest import file_blake3
-from orchestrator.errors import Finding, VerificationError, error, warning
+from orchestrator.errors import Finding, UsageError, VerificationError, error, warning
 from orchestrator.files import open_read_only
 from orchestrator.provenance.attach import ENVELOPE, PROVENANCE, SBOM
 from orchestrator.provenance.check import check_signature
 from orchestrator.provenance.dsse import LARGEST, PublicKey, open_envelope
-from orchestrator.provenance.statement import pin_digests
+from orchestrator.provenance.statement import Definition, Statement, parse_statement, pin_digests
+from orchestrator.receipt.read import load_receipt
+from orchestrator.receipt.receipt import Receipt
 from orchestrator.suggest import shown
-from orchestrator.text import parse_json
-from orchestrator.verify.model import Check
+from orchestrator.verification import Check
 
 RECEIPT = "receipt.json"
 AGAIN = "get the image and what lies beside it again from whoever built them, or build again"
-# Of the receipt, and of the statement's internal parameters.
-_SAME = {
-    "containerfile_sha256": "containerfileSha256",
-    "manifest_sha256": "manifestSha256",
-    "context_sha256": "contextSha256",
-    "nanos_version": "nanosVersion",
-    "ops_version": "opsVersion",
-    "bootable": "bootable",
-}
+# Of the receipt, and of the statement's internal and external parameters.
+_MADE = (
+    "containerfile_sha256", "manifest_sha256", "context_sha256", "nanos_version", "kernel", "ops_version", "bootable",
+)  # fmt: skip
+_ASKED = ("name", "runtime", "resources.cpus", "resources.memory", "resources.gpus")
 
 
 def check_beside(image: Path, key: PublicKey | None) -> tuple[Check, ...]:
@@ -50,19 +47,20 @@ def check_receipt(image: Path) -> Check | None:
     path = _beside(image, RECEIPT)
     if not path.is_file():
         return None
-    told = _at(_document(path), "image")
     title = "Receipt"
-    if not isinstance(told, dict) or not isinstance(told.get("blake3"), str):
-        finding = warning("receipt", f"{path} is not a receipt, so the image isn't compared with it", "remove it")
+    try:
+        told = load_receipt(path).image
+    except UsageError as unusable:
+        finding = warning("receipt", f"{unusable.message}; the image was not compared with it", "remove it")
         return Check(id="receipt", title=title, ok=True, findings=(finding,))
-    problem = difference(image, told["blake3"], told.get("size"))
+    problem = difference(image, told.blake3, told.size)
     if problem:
         finding = error("receipt", f"{path} is of another image: {problem}", AGAIN)
         return Check(id="receipt", title=title, ok=False, findings=(finding,))
     return Check(id="receipt", title=title, ok=True, detail="of this image")
 
 
-def difference(image: Path, blake3: str, size: object = None) -> str:
+def difference(image: Path, blake3: str, size: int | None = None) -> str:
     """How an image differs from what a receipt says of it, in words; "" when it doesn't. `size` None: not compared."""
     actual = image.stat().st_size
     if size is not None and size != actual:
@@ -77,17 +75,18 @@ def check_documents(image: Path, key: PublicKey) -> Check:
     findings: list[Finding] = []
     try:
         payload = open_envelope(_bytes(_beside(image, ENVELOPE)), key)
+        statement = parse_statement(payload)
         for suffix, differences in (
             (PROVENANCE, _provenance(image, payload)),
-            (SBOM, _bill(image, parse_json(payload))),
-            (RECEIPT, _receipt(image, parse_json(payload))),
+            (SBOM, _bill(image, statement)),
+            (RECEIPT, _receipt(image, statement)),
         ):
             path = _beside(image, suffix)
             if path.is_file():
                 compared.append(suffix)
                 findings += (error("documents", f"{path}: {words}", AGAIN) for words in differences)
-    except (VerificationError, ValueError, OSError) as problem:
-        findings.append(error("documents", f"can't be compared: {problem}", AGAIN))
+    except (VerificationError, OSError) as problem:
+        findings.append(error("documents", f"cannot be compared: {problem}", AGAIN))
     title = "Provenance, bill of materials and receipt"
     if findings:
         return Check(id="documents", title=title, ok=False, findings=tuple(findings))
@@ -100,42 +99,41 @@ def _provenance(image: Path, payload: bytes) -> Iterator[str]:
         yield "differs from the statement that was signed"
 
 
-def _bill(image: Path, statement: Any) -> Iterator[str]:
+def _bill(image: Path, statement: Statement) -> Iterator[str]:
     actual = hashlib.sha256(_bytes(_beside(image, SBOM))).hexdigest()
-    rows = _at(statement, "predicate", "runDetails", "byproducts")
-    told = [_at(row, "digest", "sha256") for row in rows] if isinstance(rows, list) else []
-    if actual not in told:
-        yield f"its SHA-256 is {actual[:16]}…, which the signed provenance doesn't name"
+    if actual not in [row.digest.get("sha256") for row in statement.predicate.run.byproducts]:
+        yield f"its SHA-256 is {actual[:16]}…, which the signed provenance does not name"
 
 
-def _receipt(image: Path, statement: Any) -> Iterator[str]:
+def _receipt(image: Path, statement: Statement) -> Iterator[str]:
     """Where the receipt says something else than what was signed, or than the files that it names hold."""
-    receipt = _document(_beside(image, RECEIPT))
-    definition = _at(statement, "predicate", "buildDefinition")
-    for name, signed in _SAME.items():
-        yield from _unless_same(name, _at(receipt, name), _at(definition, "internalParameters", signed))
-    external = _at(definition, "externalParameters")
-    for names in (("name",), ("runtime",), *(("resources", key) for key in ("cpus", "memory", "gpus"))):
-        yield from _unless_same(".".join(names), _at(receipt, *names), _at(external, *names))
+    try:
+        receipt = load_receipt(_beside(image, RECEIPT))
+    except UsageError as problem:
+        yield f"cannot be compared: {problem.message}"
+        return
+    definition = statement.predicate.definition
+    for names, signed in ((_MADE, definition.internal), (_ASKED, definition.external)):
+        for name in names:
+            value = attrgetter(name)
+            yield from _unless_same(name, value(receipt), value(signed))
     yield from _inputs(receipt, definition)
-    for row in _rows(receipt, "attachments"):
+    for row in receipt.attachments:
         # By its ending: an image may be renamed with all that lies beside it.
-        suffix = next(
-            (ending for ending in (SBOM, ENVELOPE, PROVENANCE) if str(_at(row, "file")).endswith(ending)), None
-        )
+        suffix = next((ending for ending in (SBOM, ENVELOPE, PROVENANCE) if row.file.endswith(ending)), None)
         path = _beside(image, suffix) if suffix is not None else None
         if path is not None and path.is_file():
             actual = hashlib.sha256(_bytes(path)).hexdigest()
-            yield from _unless_same(f"the SHA-256 of {path.name}", _at(row, "sha256"), actual)
+            if row.sha256 != actual:
+                yield f"the SHA-256 of {path.name} is {row.sha256[:16]}… here, and {actual[:16]}… on disk"
 
 
-def _inputs(receipt: Any, definition: Any) -> Iterator[str]:
-    told = {str(_at(row, "name")): pin_digests(_texts(_at(row, "pin"))) for row in _rows(receipt, "inputs")}
-    rows = _rows(definition, "resolvedDependencies")
-    signed = {str(_at(row, "name")): _texts(_at(row, "digest")) for row in rows}
+def _inputs(receipt: Receipt, definition: Definition) -> Iterator[str]:
+    told = {row.name: pin_digests(row.pin) for row in receipt.inputs}
+    signed = {row.name: row.digest for row in definition.dependencies}
     for name in sorted({*told, *signed}):
         if name not in told or name not in signed:
-            yield f"input {name} is in {'what was signed' if name in signed else 'it'} alone"
+            yield f"input {name} is only in {'the signed provenance' if name in signed else 'the receipt'}"
             continue
         for kind in sorted({*told[name], *signed[name]}):
             yield from _unless_same(f"{kind} of input {name}", told[name].get(kind), signed[name].get(kind))
@@ -143,7 +141,7 @@ def _inputs(receipt: Any, definition: Any) -> Iterator[str]:
 
 def _unless_same(what: str, told: object, signed: object) -> Iterator[str]:
     if told != signed:
-        yield f"{what} is {shown(told)} in it, not {shown(signed)}"
+        yield f"{what} is {shown(told)} here, and {shown(signed)} in the signed provenance"
 
 
 def _beside(image: Path, suffix: str) -> Path:
@@ -156,28 +154,3 @@ def _bytes(path: Path) -> bytes:
     if len(data) > LARGEST:
         raise VerificationError(f"{path} is too large to be what it is called")
     return data
-
-
-def _document(path: Path) -> Any:
-    """A file's JSON; None where it is none."""
-    try:
-        return parse_json(_bytes(path))
-    except (OSError, ValueError, VerificationError):
-        return None
-
-
-def _at(value: Any, *names: str) -> Any:
-    """What is found by `names`, one in the other; None where it isn't there."""
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
-def _rows(value: Any, name: str) -> list[Any]:
-    rows = _at(value, name)
-    return rows if isinstance(rows, list) else []
-
-
-def _texts(value: Any) -> Mapping[str, str]:
-    rows = value.items() if isinstance(value, dict) else ()
-    return {key: text for key, text in rows if isinstance(text, str)}

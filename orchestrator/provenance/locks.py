@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 from orchestrator.resolved import redact_url
-from orchestrator.text import parse_json
+from orchestrator.text import parse_json, parse_toml
 
 MOST: Final = 50_000
 _TEXT: Final = 400
@@ -51,15 +50,14 @@ def read_lock(path: str, data: bytes) -> tuple[LockedPackage, ...]:
             packages.add(package)
             if len(packages) > MOST:
                 raise UnreadableLockError(f"it names more than {MOST} packages")
-    # The nesting of TOML and JSON is only bounded by the interpreter's stack.
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise error if isinstance(error, UnreadableLockError) else UnreadableLockError(str(error)[:_TEXT]) from error
     return tuple(sorted(packages))
 
 
 def parse_cargo(text: str) -> Iterator[LockedPackage]:
     """Cargo.lock, every version of it."""
-    document = tomllib.loads(text)
+    document = parse_toml(text)
     packages = document.get("package", [])
     # Version 1 keeps checksums in a table of their own.
     metadata = document.get("metadata", {})

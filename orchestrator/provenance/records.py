@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orchestrator.packers.staged import OpenArchive, read_entries
+from orchestrator.staged import OpenArchive, read_entries
 
 RECORDS = "/sbom"
 SHIM_LOCK = "gevulot/Cargo.lock"

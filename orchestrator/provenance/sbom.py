@@ -23,10 +23,11 @@ from packageurl import PackageURL
 
 from orchestrator import __version__
 from orchestrator.digest import Digests
+from orchestrator.image_kind import BOOT, KernelRelease, PackedFile
 from orchestrator.provenance.locks import LockedPackage, UnreadableLockError, read_lock
-from orchestrator.provenance.packed import BOOT, PackedFile
 from orchestrator.provenance.records import DebianPackage, Records
-from orchestrator.verify.model import StandIn
+from orchestrator.text import parse_json
+from orchestrator.verification import StandIn
 
 PREFIX: Final = "gevulot-orchestrator"
 """Namespace of our properties: path, role, size, stand-in, evidence, source-package, lock-file, source, left-out."""
@@ -43,7 +44,7 @@ class PackedImage:
 
     name: str
     digests: Digests
-    nanos_version: str
+    kernel: KernelRelease
     files: tuple[PackedFile, ...]
     records: Records = field(default_factory=Records)
     stand_ins: tuple[StandIn, ...] = ()
@@ -81,6 +82,7 @@ class _Bill:
         self.components: dict[str, Component] = {}
         self.needs: dict[str, set[str]] = {ROOT: set()}
         self.notes: list[Property] = []
+        self.kernel = ROOT
         outside = [stand_in for stand_in in packed.stand_ins if stand_in.path.startswith("input:")]
         self.root = Component(
             type=ComponentType.APPLICATION,
@@ -104,12 +106,13 @@ class _Bill:
     def _add_kernel(self, packed: PackedImage) -> None:
         kernel = next((file for file in packed.files if file.role == "kernel"), None)
         if kernel is not None:
+            self.kernel = packed.kernel.name
             self._add(
                 Component(
                     type=ComponentType.OPERATING_SYSTEM,
-                    name="nanos",
-                    version=packed.nanos_version,
-                    bom_ref="nanos",
+                    name=packed.kernel.name,
+                    version=packed.kernel.version,
+                    bom_ref=packed.kernel.name,
                     hashes=[_sha256(kernel.sha256)],
                     properties=_properties(stand_in=kernel.stand_in),
                 )
@@ -136,7 +139,7 @@ class _Bill:
             self._add(package)
             self._add(component, under=package.bom_ref.value or "")
         else:
-            self._add(component, under="nanos" if file.path.startswith(BOOT) and "nanos" in self.components else ROOT)
+            self._add(component, under=self.kernel if file.path.startswith(BOOT) else ROOT)
 
     def _add_locked(self, records: Records) -> None:
         named: dict[LockedPackage, list[str]] = {}
@@ -232,5 +235,5 @@ def _render_batches(components: Iterable[Component]) -> list[dict[str, Any]]:
 
 def _render(bom: Bom) -> dict[str, Any]:
     text = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string()
-    document: dict[str, Any] = json.loads(text)
+    document: dict[str, Any] = parse_json(text)
     return document

@@ -73,6 +73,15 @@ class InputUsed(Document):
     """What the user should know about it."""
 
 
+class KernelUsed(Document):
+    """The kernel of an image that Nanos does not boot."""
+
+    name: str
+    """What it is called."""
+    version: str
+    """As its project or its file says it."""
+
+
 class ShimUsed(Document):
     """The finished Gevulot shim that a build took."""
 
@@ -235,8 +244,10 @@ class Receipt(Document):
     """What wrote the image."""
     ops_version: str | None
     """Null with the native packer."""
-    nanos_version: str
-    """A release, local, or stub."""
+    nanos_version: str | None = None
+    """A release, local, or stub; absent for an image that Nanos does not boot."""
+    kernel: KernelUsed | None = None
+    """The kernel of such an image; absent for Nanos."""
     bootable: bool
     """False with the stub kernel, or without a boot sector."""
     stand_ins: Many[StandInFile]

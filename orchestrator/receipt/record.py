@@ -13,6 +13,7 @@ from orchestrator.digest import Digests
 from orchestrator.engine.base import EngineInfo
 from orchestrator.errors import Finding, Severity
 from orchestrator.events import Event, Notice, StepFinished, StepStarted
+from orchestrator.image_kind import ImageKind, KernelRelease
 from orchestrator.plan.plan import Plan
 from orchestrator.project.project import Project
 from orchestrator.receipt.receipt import (
@@ -22,6 +23,7 @@ from orchestrator.receipt.receipt import (
     EngineUsed,
     ImageFile,
     InputUsed,
+    KernelUsed,
     ProgramHash,
     RebuildMade,
     Receipt,
@@ -33,8 +35,9 @@ from orchestrator.receipt.receipt import (
     WarningSource,
 )
 from orchestrator.resolved import Input, Inputs
-from orchestrator.verify.model import StandIn, Verification
+from orchestrator.verification import StandIn, Verification
 
+NANOS = "nanos"
 _SAID_ELSEWHERE = ("kernel-is-stub", "stand-in")  # as `bootable` and `stand_ins`
 
 
@@ -92,6 +95,7 @@ class Warnings:
 class FinishedBuild:
     """What a finished build knows about itself. `ops_version` is None with the native packer."""
 
+    kind: ImageKind
     project: Project
     plan: Plan
     inputs: Inputs
@@ -111,9 +115,10 @@ class FinishedBuild:
 
 def make_receipt(built: FinishedBuild, attachments: Sequence[Attachment] = ()) -> Receipt:
     """The receipt of a build that has just ended."""
-    optional: dict[str, Any] = {
-        name: given for name, given in (("shim", built.shim), ("rebuild", built.rebuild)) if given is not None
-    }
+    optional: dict[str, Any] = {"shim": built.shim} if built.shim is not None else {}
+    optional |= {"rebuild": built.rebuild} if built.rebuild is not None else {}
+    kernel = built.plan.image.kernel
+    optional |= {"nanos_version": kernel.version} if kernel.name == NANOS else {"kernel": kernel_used(kernel)}
     return Receipt(
         schema=SCHEMA_VERSION,
         orchestrator=__version__,
@@ -133,12 +138,11 @@ def make_receipt(built: FinishedBuild, attachments: Sequence[Attachment] = ()) -
             image_url=None,
             checksum=built.digests.blake3,
         ),
-        packer=built.plan.packer,
+        packer=built.project.packer,
         ops_version=built.ops_version,
-        nanos_version=built.plan.nanos_version,
         bootable=built.verification.bootable,
         stand_ins=tuple(map(_stand_in, built.verification.stand_ins)),
-        inputs=tuple(map(_input, built.inputs)),
+        inputs=tuple(map(input_used, built.inputs)),
         containerfile_sha256=sha256_text(built.containerfile),
         manifest_sha256=sha256_text(built.manifest),
         context_sha256=built.context_sha256,
@@ -161,13 +165,23 @@ def _stand_in(stand_in: StandIn) -> StandInFile:
     return StandInFile(path=stand_in.path, text=stand_in.text)
 
 
-def _input(resolved: Input) -> InputUsed:
+def kernel_used(kernel: KernelRelease) -> KernelUsed:
+    """As documents say it of any kernel but Nanos, whose version has a key of its own there."""
+    return KernelUsed(name=kernel.name, version=kernel.version)
+
+
+def input_used(resolved: Input) -> InputUsed:
+    """An input, as the receipt tells of it."""
     optional: dict[str, Any] = {"note": resolved.note} if resolved.note else {}
-    return InputUsed(name=resolved.name, kind=resolved.kind, source=resolved.source, pin=dict(resolved.pin), **optional)
+    pin = dict(resolved.pin)
+    if resolved.kind == "debs":
+        # Each one's name, version and sha256: without where a mirror has it.
+        pin["packages-sha256"] = sha256_text("\n".join(each.rsplit(" ", 2)[0] for each in resolved.packages))
+    return InputUsed(name=resolved.name, kind=resolved.kind, source=resolved.source, pin=pin, **optional)
 
 
 def engine_used(info: EngineInfo) -> EngineUsed:
-    """What a receipt says of an engine."""
+    """An engine, as receipt and provenance tell of it."""
     return EngineUsed.model_validate(
         {"kind": info.kind, "version": info.version, "builder": info.builder, "private": info.private}
     )

@@ -73,6 +73,10 @@ def test_both_packers_give_the_same_tree(engine: Engine, tmp_path: Path, release
     for other in images[1:]:
         compared = orchestrator("inspect", images[0], "diff", other)
         assert compared.code == 0, compared.stdout
+        assert {line.split(":")[0] for line in compared.stdout.splitlines()} == {"~ form"}  # UUIDs, order, places
+        converted = orchestrator("inspect", images[0], "convert", tmp_path / "converted.img")
+        assert converted.code == 0, converted.stderr
+        assert (tmp_path / "converted.img").read_bytes() == other.read_bytes()
     assert orchestrator("inspect", images[0], "cat", "/mapped/d.txt").stdout == "4"
     names = {row["path"]: row for row in json.loads(orchestrator("inspect", images[0], "tree", "--json").stdout)}
     kept = {name: to for name, (to, fate) in LINKS.items() if fate != "left out"}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.build.pipeline import check_project
+from orchestrator.build.check import check_project
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble
 from orchestrator.engine.api_engine import ApiEngine
 from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLostError
@@ -198,7 +198,7 @@ def test_the_ssh_agent_reaches_the_step(engine: Engine, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "field", "words"),
     [
-        ({"secrets": [{"id": "t", "env": "NO_SUCH_CANARY"}]}, "build.secrets[0].env", "NO_SUCH_CANARY isn't set"),
+        ({"secrets": [{"id": "t", "env": "NO_SUCH_CANARY"}]}, "build.secrets[0].env", "NO_SUCH_CANARY is not set"),
         ({"secrets": [{"id": "t", "file": "gone.pem"}]}, "build.secrets[0].file", "there is no file `gone.pem`"),
         ({"ssh": True}, "build.ssh", "SSH_AUTH_SOCK"),
     ],
@@ -284,7 +284,7 @@ def stage_image(engine: Engine, project: Path, canaries: Canaries, target: str) 
     """One stage of a project's Containerfile, built as an image and removed afterwards."""
     checked = check_project(project)
     inputs = resolve_inputs(checked.loaded, engine, ignore)
-    plan = make_plan(checked.loaded, checked.manifest, inputs)
+    plan = make_plan(checked.loaded, checked.settings, inputs)
     dialect = BuilderCapabilities(mounts=engine.info.mounts, ssh=engine.info.ssh)
     made = assemble(checked.loaded, plan, inputs, dialect=dialect, exclude=(project.parent / "out",))
     identity = f"test-secrets-{secrets.token_hex(4)}"

@@ -54,9 +54,9 @@ def test_what_an_ignore_file_leaves_out_is_said_before_the_build(project: Path, 
     add(project, "stage: {files: [params/key.bin, data/b, kept, later]}\n")
     add(project, "manifest: {Files: [kept, data/a], Dirs: [data, params]}\n")
     expected = [
-        f"project.yaml:6: stage.files[0]: `params/key.bin` is left out by {name}; add `!params/key.bin` to {name}, ",
-        f"project.yaml:7: manifest.Files[1]: `data/a` is left out by {name}; ",
-        f"project.yaml:7: manifest.Dirs[1]: `params` is left out by {name}; ",
+        f"project.yaml:6: stage.files[0]: `params/key.bin` is excluded by {name}; add `!params/key.bin` to {name}, ",
+        f"project.yaml:7: manifest.Files[1]: `data/a` is excluded by {name}; ",
+        f"project.yaml:7: manifest.Dirs[1]: `params` is excluded by {name}; ",
     ]
     for command in (("check",), ("render",), ("build", "--engine", "unix:///nonexistent/engine.sock")):
         said = [line for line in cli(*command, ".").err.splitlines() if line.startswith("warning: ")]
@@ -70,7 +70,7 @@ def test_many_notes_of_one_kind_are_one_line_with_a_count(project: Path) -> None
     ended = cli("check", ".")
     said = [line for line in ended.err.splitlines() if "stage.files" in line]
     assert len(said) == 1
-    assert "stage.files[0]: `made/0` isn't in the context" in said[0]
+    assert "stage.files[0]: `made/0` is not in the build context" in said[0]
     assert said[0].endswith(" (and 39 more like it)")
     assert len(cli("check", ".", "--json").json()["findings"]) >= 40
 

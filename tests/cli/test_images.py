@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from orchestrator.image.stub import stub_boot_image, stub_kernel
+from orchestrator.image.writer import BootFiles, ImageWriter
 from tests.cli.conftest import FILES, cli, unchanged
 from tests.support.receipts import receipt_text
 
@@ -82,9 +84,76 @@ def test_diff(image: Path) -> None:
     assert cli("inspect", image, "diff", image, "--json").json() == []
 
 
+def other_image(path: Path, *, kernel: bytes, version: int) -> Path:
+    """What the fixture's image holds, with this kernel and encoding."""
+    with ImageWriter(path, BootFiles(boot_img=stub_boot_image(), kernel=kernel), version=version) as writer:
+        for name, data in FILES.items():
+            writer.add_file(name, len(data), [data])
+        writer.finish({"program": "/prog", "arguments": ["prog", "two words"], "mounts": {"%0": "/workspace"}})
+    return path
+
+
+def test_diff_tells_what_is_held_from_how_it_is_written(image: Path) -> None:
+    ended = cli("inspect", image, "diff", other_image(Path("form.img"), kernel=stub_kernel(), version=4))
+    assert ended.code == 0, ended.text
+    assert {line.split(":")[0] for line in ended.text.splitlines()} == {"~ form"}
+    assert "hold the same; only how it is written down differs" in ended.err
+    other = other_image(Path("kernel.img"), kernel=stub_kernel() + b"!", version=5)
+    ended = cli("inspect", image, "diff", other, "--json")
+    assert ended.code == 1
+    (row,) = (each for each in ended.json() if each["part"] != "form")
+    assert row == {
+        "part": "kernel", "change": "~", "path": "/kernel", "detail": "192 / 193 bytes, from byte 192 on",
+        "offset": 192,
+    }  # fmt: skip
+    with Path("free.img").open("wb") as free:
+        free.write(image.read_bytes() + b"hidden".ljust(512, b"\0"))
+    ended = cli("inspect", image, "diff", "free.img")
+    assert (ended.code, ended.text) == (
+        1,
+        "~ free space: size (0 / 512 bytes)\n"
+        "~ free space: contents (0 / 6 bytes that are not zero, and in no file)\n"
+        f"~ form: size ({image.stat().st_size} / {image.stat().st_size + 512})\n"
+        "~ form: partitions (bootfs 12582912 at 5120, rootfs 536064 at 12588032 / "
+        "bootfs 12582912 at 5120, rootfs 536576 at 12588032)\n",
+    )
+
+
+def test_convert(image: Path) -> None:
+    canonical = image.read_bytes()
+    other = bytearray(canonical)
+    other[12588032 + 8 : 12588032 + 24] = bytes(range(16))  # the root file system's UUID
+    Path("other.img").write_bytes(other)
+    ended = cli("inspect", "other.img", "convert", "new.img")
+    assert (ended.code, ended.text, Path("new.img").read_bytes() == canonical) == (0, "new.img\n", True)
+    assert ended.err == f"BLAKE3 {blake3(canonical).hexdigest()}\n"
+    ended = cli("inspect", "other.img", "convert", "other.img", "--json")  # onto itself
+    assert ended.json() == {
+        "image": "other.img", "size": len(canonical), "blake3": blake3(canonical).hexdigest(), "left_out": [],
+    }  # fmt: skip
+    assert Path("other.img").read_bytes() == canonical
+
+
+def test_convert_refuses_what_it_would_lose(image: Path) -> None:
+    with image.open("ab") as free:
+        free.write(b"hidden".ljust(512, b"\0"))
+    with unchanged(Path()):
+        ended = cli("inspect", image, "convert", "new.img")
+    assert ended.code == 6
+    assert "6 bytes in free space that are not zero" in ended.err
+    ended = cli("inspect", image, "convert", "new.img", "--lossy")
+    assert (ended.code, ended.text) == (0, "new.img\n")
+    assert ended.err.startswith("left out: 6 bytes in free space that are not zero\n")
+    assert Path("new.img").stat().st_size == image.stat().st_size  # the free space stays, and is empty
+    assert cli("inspect", image, "ls", "--lossy").code == 2
+    with unchanged(Path()):
+        assert cli("inspect", image, "convert", ".").code == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("convert",), "give one file to write"),
         (("ls", "/nope"), "the image has no /nope"),
         (("cat", "/prgo"), "did you mean /prog?"),
         (("cat", "/etc"), "not a regular file"),

@@ -37,18 +37,25 @@ def test_init_then_build(tmp_path: Path, language: str) -> None:
         done = orchestrator("build", "first", "--engine", podman.info.endpoint, cwd=tmp_path, timeout=1800)
         assert done.code == 0, done.stderr[-4000:]
         again = orchestrator("build", "first", "--json", "--engine", podman.info.endpoint, cwd=tmp_path)
+        verified = orchestrator(
+            "build", "first", "--json", "--verify-cached", "--engine", podman.info.endpoint, cwd=tmp_path
+        )
     assert again.code == 0, again.stderr[-4000:]
+    assert verified.code == 0, verified.stderr[-4000:]
+    assert verified.json()["unchanged"] == []
+    assert verified.json()["built"][0]["image"] == again.json()["built"][0]["image"]
     assert done.stdout == "target/first.img\n"
     summary = done.stderr[done.stderr.index("first: built and verified in ") :]
     document = again.json()
     (receipt,) = document["built"]
     assert document["ok"] is True
+    assert document["unchanged"] == ["first"]
     assert f"BLAKE3    {receipt['image']['blake3']}\n" in summary
     assert "receipt   target/first.receipt.json\n" in summary
     assert "NOT BOOTABLE" in summary
     assert "stand-in  boot:/kernel: " in summary
     assert "stand-in  /lib/x86_64-linux-gnu/libgevulot_shim_ffi.so: " in summary
-    assert receipt == json.loads((tmp_path / "target/first.receipt.json").read_text())
+    assert verified.json()["built"][0] == json.loads((tmp_path / "target/first.receipt.json").read_text())
     jsonschema.validate(receipt, json.loads((MANIFESTS / "receipt.schema.json").read_text()))
     # One registry is out of reach for both stages' bases: said once a base, not once a stage.
     warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Ended, cli, unchanged
-from tests.manifest import cases as manifests
+from tests.nanos.manifest import cases as manifests
 from tests.project import cases as projects
 from tests.support.cli import orchestrator
 
@@ -115,7 +115,7 @@ def test_secrets_must_be_there_for_a_build_but_not_for_a_check(here: Path) -> No
         assert cli("check", "project.yaml").code == 0
         ended = cli("build", "project.yaml")
     assert ended.code == 2
-    assert ended.err.startswith("project.yaml:3: build.secrets[0].env: the variable NOT_THERE isn't set")
+    assert ended.err.startswith("project.yaml:3: build.secrets[0].env: environment variable NOT_THERE is not set")
 
 
 def test_missing_directory_without_a_project_and_not_a_file(here: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.project.user_settings import settings_path
+from orchestrator.user_paths import settings_path
 from tests.cli.conftest import cli
 
 HEAD = "name: x\nbase: docker.io/library/debian:bookworm\nnanos: {kernel: stub}\npacker: native\n"
@@ -62,7 +62,7 @@ def test_paths_beyond_the_project(project: Path, text: str, field: str, named: s
     (said,) = notes(project, HEAD + text.replace("/%HERE%", str(here)).replace("%HERE%", str(here)))
     line = LINE + text[: text.find(field.rpartition(".")[2].partition("[")[0] + ":")].count("\n")
     where = str(here / named).rstrip("/")
-    assert said.startswith(f"{line}: {field}: the build reads {where}, outside of the project's directory; ")
+    assert said.startswith(f"{line}: {field}: the build reads {where}, outside the project's directory; ")
     assert said.endswith(f"build with --trust-project, or name it under `trusted:` in {settings_path()}")
 
 
@@ -90,7 +90,9 @@ def test_variables_and_the_agent(project: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("AWS_KEY", "x")
     more = "build: {run: make, program: prog, ssh: true, secrets: [{id: a, env: AWS_KEY}]}\n"
     first, second = notes(project, HEAD + more)
-    assert first.startswith(f"{LINE}: build.secrets[0].env: the build step gets your variable AWS_KEY; ")
+    assert first.startswith(
+        f"{LINE}: build.secrets[0].env: the build step receives your environment variable AWS_KEY; "
+    )
     assert second.startswith(f"{LINE}: build.ssh: the build step can use the keys of your ssh agent; ")
 
 
@@ -134,9 +136,7 @@ def test_every_command_that_takes_it_says_it(project: Path) -> None:
 def test_a_secret_among_the_sources_is_left_out(project: Path) -> None:
     text = HEAD + SECRET.format("file: token")
     (said,) = notes(project, text)
-    assert said.startswith(
-        f"{LINE}: build.secrets[0].file: `token` is left out of the build context, because it is a s"
-    )
+    assert said.startswith(f"{LINE}: build.secrets[0].file: `token` is left out of the build context because it is a s")
     assert cli("render", project, "-o", "made").code == 0
     assert Path("made/src/project.yaml").is_file()
     assert not Path("made/src/token").exists()

@@ -24,12 +24,12 @@ def facts(path: Path) -> ElfFacts:
 
 
 def test_a_dynamic_program(compile_c: Compile) -> None:
-    elf = facts(compile_c("dynamic", "#include <math.h>\nint main(int c, char **v) { return sin(c); }", "-lm"))
-    assert (elf.bits, elf.machine, elf.type) == (64, "EM_X86_64", "ET_DYN")
-    assert elf.interpreter == str(LOADER)
-    assert elf.needed == ("libm.so.6", "libc.so.6")
-    assert elf.native and elf.pie and elf.needed and elf.exec_stack is False
-    assert "GLIBC_2.34" in elf.versions_needed["libc.so.6"]
+    read = facts(compile_c("dynamic", "#include <math.h>\nint main(int c, char **v) { return sin(c); }", "-lm"))
+    assert (read.bits, read.machine, read.type) == (64, "EM_X86_64", "ET_DYN")
+    assert read.interpreter == str(LOADER)
+    assert read.needed == ("libm.so.6", "libc.so.6")
+    assert read.native and read.pie and read.needed and read.exec_stack is False
+    assert "GLIBC_2.34" in read.versions_needed["libc.so.6"]
 
 
 def test_a_library_and_its_versions(compile_c: Compile) -> None:
@@ -39,10 +39,10 @@ def test_a_library_and_its_versions(compile_c: Compile) -> None:
         "libversioned.so", "int f(void) { return 0; }", "-shared", "-fPIC", "-Wl,-soname,libv.so.1",
         f"-Wl,--version-script={script}",
     )  # fmt: skip
-    elf = facts(library)
-    assert elf.soname == "libv.so.1"
-    assert "OWN_1.0" in elf.versions_defined
-    assert elf.interpreter is None
+    read = facts(library)
+    assert read.soname == "libv.so.1"
+    assert "OWN_1.0" in read.versions_defined
+    assert read.interpreter is None
     user = facts(compile_c("user", "int f(void); int main(void) { return f(); }", str(library)))
     assert user.versions_needed["libv.so.1"] == ("OWN_1.0",)
 
@@ -56,13 +56,13 @@ def test_paths_and_flags(compile_c: Compile) -> None:
 
 @pytest.mark.parametrize(("flags", "kind"), [(("-static",), "ET_EXEC"), (("-static-pie",), "ET_DYN")])
 def test_static_programs(compile_c: Compile, flags: tuple[str, ...], kind: str) -> None:
-    elf = facts(compile_c(f"static{kind}", MAIN, *flags))
-    assert elf.interpreter is None and not elf.needed and elf.type == kind
+    read = facts(compile_c(f"static{kind}", MAIN, *flags))
+    assert read.interpreter is None and not read.needed and read.type == kind
 
 
 def test_other_machines_are_read_too(compile_c: Compile) -> None:
-    elf = facts(compile_c("i386", "void _start(void) {}", "-m32", "-nostdlib", "-static"))
-    assert (elf.bits, elf.machine, elf.native) == (32, "EM_386", False)
+    read = facts(compile_c("i386", "void _start(void) {}", "-m32", "-nostdlib", "-static"))
+    assert (read.bits, read.machine, read.native) == (32, "EM_386", False)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x7fELF", b"#!/bin/sh\n", b"\x7fELF\x02\x01\x01" + bytes(40), b"\x7fELF" * 99])
@@ -112,10 +112,10 @@ def test_damaged_files_raise_one_error(
     for offset, value in edits + deep:
         data[offset : offset + len(value)] = value
     try:
-        elf = read_elf(io.BytesIO(bytes(data)))
+        read = read_elf(io.BytesIO(bytes(data)))
     except ElfError:
         return
-    assert isinstance(elf.needed, tuple)
+    assert isinstance(read.needed, tuple)
 
 
 @settings(max_examples=200, deadline=None)

@@ -89,10 +89,11 @@ def test_the_longest_key_counts_and_other_teams_get_nothing(tmp_path: Path) -> N
 def test_files_in_podmans_order_and_broken_ones_are_passed_over(tmp_path: Path) -> None:
     environ = {"XDG_RUNTIME_DIR": str(tmp_path / "run"), "HOME": str(tmp_path)}
     write(tmp_path / ".docker/config.json", {"auths": {"r.example": auth("docker:x")}})
-    runtime = write(tmp_path / "run/containers/auth.json", "{broken")
-    login = login_of("r.example/x", environ)
-    assert login is not None
-    assert login.username == "docker"
+    for broken in ("{broken", "[" * 100_000):
+        runtime = write(tmp_path / "run/containers/auth.json", broken)
+        login = login_of("r.example/x", environ)
+        assert login is not None
+        assert login.username == "docker"
     write(runtime, {"auths": {"r.example": auth("podman:x")}})
     login = login_of("r.example/x", environ)
     assert login is not None

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.engine
 def test_settings_that_work_are_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     need("podman")
     memory = tmp_path / "settings.json"
-    monkeypatch.setattr(probe, "_memory", lambda: memory)
+    monkeypatch.setattr(probe, "podman_memory", lambda: memory)
     first = start_private(storage=PODMAN_STORE)
     assert first.info.private
     assert not [item for item in first.leftovers() if item.build_id == probe.PROBE_ID], "the probe left something"
@@ -65,7 +65,6 @@ def test_settings_are_written_as_podman_reads_them() -> None:
             parsed = tomllib.loads(settings.conf())
             assert parsed["engine"]["cgroup_manager"] == "cgroupfs"
             assert parsed["engine"].get("runtime", "") == settings.runtime
-        assert Settings.from_json(settings.to_json()) == settings
 
 
 @pytest.mark.parametrize(("store", "first"), [("vfs 0", "overlay"), ("vfs 3", ""), ("overlay 0", "")])

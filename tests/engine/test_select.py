@@ -67,7 +67,7 @@ def test_stale_socket(tmp_path: Path) -> None:
     path = tmp_path / "stale.sock"
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
-    with pytest.raises(EngineError, match="nothing serves it") as caught:
+    with pytest.raises(EngineError, match="no engine is listening") as caught:
         connect(f"unix://{path}")
     assert "start the engine" in caught.value.remedy
 
@@ -77,7 +77,7 @@ def test_forbidden_docker_socket(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(13, "Permission denied")  # tests run as root, whom no socket refuses
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    with pytest.raises(EngineError, match="may not be opened") as caught:
+    with pytest.raises(EngineError, match="cannot be opened") as caught:
         connect("docker")
     assert "group docker" in caught.value.remedy
 
@@ -89,6 +89,8 @@ def test_forbidden_docker_socket(monkeypatch: pytest.MonkeyPatch) -> None:
         {"/_ping": (200, {}, "OK"), "/version": (200, {}, "<html>")},
         {"/_ping": (200, {}, "OK"), "/version": (200, {}, '{"Version": "1"}')},
         {"/_ping": (200, {}, "OK"), "/version": (200, {}, '{"ApiVersion": "x"}')},
+        {"/_ping": (200, {}, "OK"), "/version": (200, {}, "[" * 100_000)},
+        {"/_ping": (200, {}, "OK"), "/version": (500, {}, "[" * 100_000)},
     ],
 )
 def test_something_else_answers(replies: dict[str, tuple[int, dict[str, str], str]]) -> None:
@@ -144,7 +146,7 @@ def test_unknown_engine(spec: str) -> None:
 
 def test_docker_host_of_a_kind_that_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "ssh://me@host")
-    with pytest.raises(EngineError, match="not supported"):
+    with pytest.raises(EngineError, match="has an unsupported scheme"):
         connect("docker")
 
 

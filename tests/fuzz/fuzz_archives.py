@@ -30,7 +30,7 @@ from orchestrator.inputs.archives import ArchiveLimits, extract
 from orchestrator.inputs.image_archive import read_image, write_image
 from orchestrator.inputs.store import Store
 from orchestrator.inputs.transfer import import_entries
-from orchestrator.packers.staged import read_entries
+from orchestrator.staged import read_entries
 from tests.support.images import layer, saved_image
 
 BLOCK = 512

@@ -6,6 +6,7 @@ tuple, is the input itself. Only ImageError may come out of reading it.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import sys
@@ -13,9 +14,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from orchestrator.image.compare import compare_images
+from orchestrator.image.convert import convert_image
 from orchestrator.image.errors import ImageError
 from orchestrator.image.listing import tree_digest, tree_listing
-from orchestrator.image.reader import open_image
+from orchestrator.image.reader import Image, open_image
 from orchestrator.image.tfs import ImageOutput, TfsWriter
 from orchestrator.image.tree import File
 from tests.image.handmade import (
@@ -92,6 +95,9 @@ def _seeds() -> list[bytes]:
 
 
 SEEDS = _seeds()
+_REFERENCE = Path(tempfile.mkstemp(prefix="fuzz-image-")[1])
+_REFERENCE.write_bytes(SEEDS[0])
+atexit.register(_REFERENCE.unlink)
 # Where the bytes that mean something are: the first sector, the boot file system's log, the root file system's log.
 _BOOTFS = 2 * SECTOR + 4096
 _ROOTFS = _BOOTFS + 64 * SECTOR
@@ -119,7 +125,7 @@ def build(recipe: bytes) -> bytes:
 
 
 def exercise(image: bytes) -> bool:
-    """Read everything that can be read; whether it is a valid image. Anything but ImageError is a finding."""
+    """Read everything, compare and convert it; whether it is a valid image. Anything but ImageError is a finding."""
     descriptor = os.memfd_create("image")
     try:
         os.write(descriptor, image)
@@ -135,11 +141,29 @@ def exercise(image: bytes) -> bool:
                         next(filesystem_.read(node), b"")
                 if all(not isinstance(node, File) or node.size < 2**22 for _, node in filesystem_.walk()):
                     tree_digest(tree_listing(filesystem_))
+            with open_image(_REFERENCE) as reference:
+                assert compare_images(opened, reference) or image == SEEDS[0]
+            assert compare_images(opened, opened) == []
+            _convert(opened)
     except ImageError:
         return False
     finally:
         os.close(descriptor)
     return True
+
+
+def _convert(opened: Image) -> None:
+    """Canonical form, with nothing lost, is its own canonical form."""
+    with tempfile.TemporaryDirectory() as directory:
+        once, twice = Path(directory) / "once", Path(directory) / "twice"
+        try:
+            convert_image(opened, once, lossy=True)
+        except ImageError:
+            return
+        with open_image(once) as converted:
+            assert convert_image(converted, twice).left_out == ()
+        with open_image(twice) as again, open_image(once) as converted:
+            assert compare_images(converted, again) == []
 
 
 def _one_input(data: bytes) -> None:

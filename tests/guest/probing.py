@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.nanos.machine import command, explain
 from orchestrator.run.qemu.accelerator import choose
-from orchestrator.run.qemu.machine import QemuMachine, command, explain
+from orchestrator.run.qemu.machine import QemuMachine
 from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
 from tests.guest.answers import STOPS, Answer, read_log
 from tests.guest.packing import Contents, pack

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.nanos.machine import boot
 from orchestrator.run.node.task import ProgramResult
 from orchestrator.run.qemu.machine import QemuMachine
 from orchestrator.run.qemu.task_boot import Work, boot_with_task
@@ -45,7 +46,7 @@ def _run(
     asked.write_text(json.dumps(task))
     if way.accel is not None:
         machine = QemuMachine(image=image, accel=way.accel, timeout=_TIMEOUT, workspace=workspace)
-        outcome = boot_with_task(machine, Work(local=True, task=asked, files=tuple(files)), lambda _: None)
+        outcome = boot_with_task(boot, machine, Work(local=True, task=asked, files=tuple(files)), lambda _: None)
     else:
         options = RehearseOptions(
             engine=way.engine, timeout=_TIMEOUT, runtime="local", task=asked, files=tuple(files), workspace=workspace

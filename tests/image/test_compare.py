@@ -165,6 +165,9 @@ def test_what_a_kernel_noted(tmp_path: Path) -> None:
     one = handmade(tmp_path / "one", [sym("d") + tup(sym("children") + tup())], {})
     found = compared(one, handmade(tmp_path / "other", [times], {}))
     assert [(each.part, each.path, each.detail) for each in found] == [("tree", "mtime", "noted of 0 / 1 nodes")]
+    later = sym("d") + tup(sym("children") + tup(), sym("mtime") + number(6))
+    found = compared(tmp_path / "other", handmade(tmp_path / "later", [later], {}))
+    assert [each.detail for each in found] == ["noted of 1 / 1 nodes, with other values"]
 
 
 def test_holes_are_zeros_and_not_gone_through(tmp_path: Path) -> None:

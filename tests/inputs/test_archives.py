@@ -90,7 +90,7 @@ def test_tars(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
 
 
 def test_names_that_no_file_system_has(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not a whole"):
+    with pytest.raises(InputError, match="not a complete"):
         unpack(tar([("a" * 300, b"x")]), tmp_path)
 
 
@@ -195,10 +195,10 @@ def test_header_bombs_are_refused_before_they_are_read(
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (header("x", 200 * 1024, tarfile.XGLTYPE) * 1 + (b"9 a=bbbb\n" * 22756)[: 200 * 1024], "header|not a whole"),
+        (header("x", 200 * 1024, tarfile.XGLTYPE) * 1 + (b"9 a=bbbb\n" * 22756)[: 200 * 1024], "header|not a complete"),
         ((header("x", 512, tarfile.GNUTYPE_LONGNAME) + b"n" * 511 + b"\0") * 2000, "header"),
         (header("x", 512, tarfile.GNUTYPE_SPARSE) + bytes(512), "sparse"),
-        (header("x", 2**62, b"?"), "device|cut off"),
+        (header("x", 2**62, b"?"), "not a file, directory or link|truncated"),
         (gzip.compress(tar([("a", b"x")])) + gzip.compress(bytes(8 << 20)), "unpacks to"),
     ],
 )
@@ -271,14 +271,14 @@ def test_cut_off_anywhere_is_an_error(tmp_path: Path, pack: Callable[[bytes], by
 
 
 def test_cut_between_members_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cut off"):
+    with pytest.raises(InputError, match="is truncated"):
         unpack(tar([("a", b"1" * 512), ("b", b"2")])[:1024], tmp_path)
 
 
 def test_checksum_damage_is_an_error(tmp_path: Path) -> None:
     data = bytearray(gzip.compress(tar(HONEST)))
     data[-6] ^= 1  # the CRC at gzip's end
-    with pytest.raises(InputError, match="not a whole"):
+    with pytest.raises(InputError, match="not a complete"):
         unpack(bytes(data), tmp_path)
     damaged = bytearray(zipped({"a": b"hello" * 100, "b": b"x"}))
     damaged[45] ^= 0xFF

@@ -205,7 +205,7 @@ def test_a_projects_mirror_is_used_only_apart_from_the_host(
     bootstrap_rootfs(replace(named, own_mirrors={"debian:": url}), BOOTSTRAP)
     bootstrap_rootfs(access, BOOTSTRAP)
     assert len(mmdebstrap.read_text().splitlines()) == 2
-    assert any("scripts run as root of this machine" in text for text in notices(events))
+    assert any("run their install scripts as root of this machine" in text for text in notices(events))
 
 
 def command_lines() -> Iterator[bytes]:

@@ -61,7 +61,7 @@ def test_plain_http_that_nothing_pins_is_a_warning(access: Access, server: FileS
     assert warnings() == []
     with pytest.raises(InputError):
         fetch(access, "http://mirror.invalid/a")
-    assert "comes over http" in warnings()[0]
+    assert "is fetched over http" in warnings()[0]
 
 
 @pytest.mark.parametrize("kind", ["reset", "truncate", "stall"])
@@ -171,7 +171,7 @@ def test_a_server_that_drips_does_not_outlast_the_time_limit(store: Store, serve
     url = server.add("/a", DATA, always=Fault(kind), validators=False)
     limits = replace(QUICK, stall=0.5, total=0.7, attempts=100)
     began = time.monotonic()
-    with pytest.raises(InputError, match=r"not finished after 0\.7 s"):
+    with pytest.raises(InputError, match=r"did not finish within 0\.7 s"):
         fetch(Access(store=store, limits=limits), url)
     assert time.monotonic() - began < 5
     assert leftovers(store) == []

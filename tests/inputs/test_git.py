@@ -150,7 +150,10 @@ def test_a_ref_that_comes_without_tls_is_a_warning(
 ) -> None:
     with pytest.raises(InputError):
         fetch_git(access, url, ref)
-    assert len([event for event in events if isinstance(event, Notice) and "nothing says what" in event.text]) == warned
+    assert (
+        len([event for event in events if isinstance(event, Notice) and "nothing pins its content" in event.text])
+        == warned
+    )
 
 
 def test_server_that_is_gone_gives_the_last_known_commit_and_says_so(
@@ -160,7 +163,7 @@ def test_server_that_is_gone_gives_the_last_known_commit_and_says_so(
         url = server.url + "/source"
         commit = fetch_git(access, url, "main").commit
     assert fetch_git(access, url, "main").commit == commit
-    assert any(isinstance(e, Notice) and "doesn't answer" in e.text and commit in e.text for e in events)
+    assert any(isinstance(e, Notice) and "does not answer" in e.text and commit in e.text for e in events)
     with pytest.raises(InputError):
         fetch_git(replace(access, refresh=True), url, "main")
     with pytest.raises(InputError):
@@ -193,7 +196,7 @@ def test_transient_failures_are_retried(access: Access, served: GitServer, statu
 @pytest.mark.parametrize(("status", "path"), [(401, "source"), (403, "source"), (None, "missing")])
 def test_final_failures_are_not_retried(access: Access, served: GitServer, status: int | None, path: str) -> None:
     served.failures = [status] if status else []
-    with pytest.raises(InputError, match="could not be read"):
+    with pytest.raises(InputError, match="cannot read"):
         fetch_git(access, f"{served.url}/{path}", "main")
     assert len(served.requests) <= 2
 

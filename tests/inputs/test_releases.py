@@ -83,7 +83,7 @@ def test_cut_off_archive_is_dropped_and_fetched_again(vendor: Access, server: Fi
     # No length and a closed connection: HTTP can't tell, the archive can.
     add_nanos(server, Fault("truncate", at=60))
     server.files["/nanos/release/0.1.51/nanos-release-linux-0.1.51.tar.gz"].length = False
-    with pytest.raises(InputError, match="not a whole tar"):
+    with pytest.raises(InputError, match="not a complete tar"):
         releases.resolve_nanos(vendor, Nanos(version="0.1.51"), tmp_path)
     assert releases.resolve_nanos(vendor, Nanos(version="0.1.51"), tmp_path)[0].local.is_dir()
 
@@ -152,7 +152,7 @@ def test_ops_without_an_md5_says_so(vendor: Access, server: FileServer, tmp_path
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"<!doctype html>", "web page"), (b"", "is empty"), (elf()[:2000], "cut off"), (b"#!/bin/sh\n", "is not"),
+        (b"<!doctype html>", "web page"), (b"", "is empty"), (elf()[:2000], "is truncated"), (b"#!/bin/sh\n", "is not"),
         (elf().replace(b"\x02\x00\x3e", b"\x02\x00\xb7", 1), "x86-64"),
         (b"version https://git-lfs.github.com/spec/v1\n", "LFS pointer"),
     ],

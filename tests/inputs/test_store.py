@@ -13,7 +13,8 @@ import pytest
 from orchestrator.errors import InputError
 from orchestrator.events import Event, Notice
 from orchestrator.inputs import trees
-from orchestrator.inputs.store import Store, default_root, key_of
+from orchestrator.inputs.store import Store, key_of
+from orchestrator.user_paths import cache_root
 from tests.inputs.conftest import leftovers
 
 
@@ -206,14 +207,14 @@ def test_waiting_for_another_build_is_said(tmp_path: Path) -> None:
 
 def test_cache_directory_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ORCHESTRATOR_CACHE_DIR", str(tmp_path / "mine"))
-    assert default_root() == tmp_path / "mine"
+    assert cache_root() == tmp_path / "mine"
     monkeypatch.delenv("ORCHESTRATOR_CACHE_DIR")
-    assert default_root().name == "gevulot-orchestrator"
+    assert cache_root().name == "gevulot-orchestrator"
 
 
 def test_unusable_cache_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="can't be used"):
+    with pytest.raises(InputError, match="cannot use the input cache"):
         Store(tmp_path / "file")
 
 

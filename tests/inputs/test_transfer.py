@@ -85,7 +85,7 @@ def test_only_what_was_asked_for(store: Store, tmp_path: Path) -> None:
     other = Store(tmp_path / "other")
     assert import_entries(other, tmp_path / "one.tar").new == (SOURCES,)
     assert other.named("url-1") is None
-    with pytest.raises(InputError, match="no whole git-none"):
+    with pytest.raises(InputError, match="no complete git-none"):
         export_entries(store, ["git-none"], tmp_path / "none.tar")
     assert not (tmp_path / "none.tar").exists()
 

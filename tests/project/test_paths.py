@@ -64,7 +64,9 @@ def test_context(tmp_path: Path) -> None:
     text = "name: x\nbuild:\n  context: {}\n  run: make\n  program: x\n"
     finding = one(check(tmp_path, "", text.format("absent")), Severity.ERROR, "build.context")
     assert finding.line == 3
-    assert "whole machine" in str(one(check(tmp_path, "", text.format("/")), Severity.ERROR, "build.context"))
+    assert "is the root of the file system" in str(
+        one(check(tmp_path, "", text.format("/")), Severity.ERROR, "build.context")
+    )
 
 
 def test_paths_that_are_right(tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ ARCHIVE = "gevulot: {archive: 'http://host/a.tar.gz'}\n"
     ],
 )
 def test_addresses_without_tls_that_nothing_pins(tmp_path: Path, extra: str, field: str) -> None:
-    assert "can change it when it is locked" in one(check(tmp_path, extra), Severity.WARNING, field).message
+    assert "can change it until it is locked" in one(check(tmp_path, extra), Severity.WARNING, field).message
 
 
 @pytest.mark.parametrize(
@@ -141,12 +143,12 @@ def test_gpu_fields_that_do_not_fit(tmp_path: Path) -> None:
 def test_secrets_that_are_not_here_yet_are_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("A_TOKEN", raising=False)
     secrets = BUILD + "  secrets: [{id: a, env: A_TOKEN}]\n"
-    assert "A_TOKEN isn't set" in str(one(check(tmp_path, "", secrets), Severity.WARNING, "build.secrets[0].env"))
+    assert "A_TOKEN is not set" in str(one(check(tmp_path, "", secrets), Severity.WARNING, "build.secrets[0].env"))
     monkeypatch.setenv("A_TOKEN", "x")
     assert check(tmp_path, "", secrets) == []
 
 
-@pytest.mark.parametrize(("first", "problem"), [("b", "is used twice"), ("orchestrator-ca", "an id of our own")])
+@pytest.mark.parametrize(("first", "problem"), [("b", "is used twice"), ("orchestrator-ca", "is reserved")])
 def test_secret_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, problem: str) -> None:
     monkeypatch.setenv("A_TOKEN", "x")
     secrets = BUILD + f"  secrets: [{{id: {first}, env: A_TOKEN}}, {{id: b, env: A_TOKEN}}]\n"
@@ -159,7 +161,7 @@ def test_staged_files(tmp_path: Path) -> None:
     path = tmp_path / "project.yaml"
     path.write_text(BUILD + "stage: {files: [params/kzg.srs, made/later]}\n")
     finding = one(check_paths(load_project(path), lambda _path: ""), Severity.NOTE, "stage.files[1]")
-    assert "isn't in the context" in str(finding)
+    assert "is not in the build context" in str(finding)
 
 
 def test_fields_without_effect(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 from orchestrator.errors import UsageError
 from orchestrator.project.load import load_project
 from orchestrator.project.mirrors import redirect
-from orchestrator.project.user_settings import settings_path, with_user_settings
+from orchestrator.project.user_settings import with_user_settings
+from orchestrator.user_paths import settings_path
 
 YAML = "name: x\nbuild: {run: make, program: x}\n"
 

@@ -13,15 +13,17 @@ from orchestrator.digest import file_digests
 from orchestrator.engine.base import EngineInfo
 from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.image.writer import BootFiles, ImageWriter
-from orchestrator.manifest.merge import merge_manifest
+from orchestrator.image_kind import KernelRelease
+from orchestrator.nanos.kind import NanosKind
+from orchestrator.nanos.packed import packed_files
+from orchestrator.nanos.settings import read_settings
 from orchestrator.plan.make import make_plan
 from orchestrator.project.load import load_project
-from orchestrator.provenance.packed import packed_files
 from orchestrator.provenance.records import parse_records
 from orchestrator.provenance.sbom import PackedImage
 from orchestrator.receipt.record import FinishedBuild
 from orchestrator.resolved import Input, Inputs
-from orchestrator.verify.model import StandIn, Verification
+from orchestrator.verification import StandIn, Verification
 
 LOCK = Path(__file__).resolve().parents[2] / "examples/groth16/Cargo.lock"
 FILES = {
@@ -91,7 +93,7 @@ def packed(image: Path) -> PackedImage:
     return PackedImage(
         name="prog.img",
         digests=file_digests(image),
-        nanos_version="stub",
+        kernel=KernelRelease(name="nanos", version="stub"),
         files=packed_files(image, stand_ins),
         records=records,
         stand_ins=stand_ins,
@@ -119,8 +121,9 @@ def built(image: Path, tmp_path: Path) -> FinishedBuild:
         ),
     )  # fmt: skip
     return FinishedBuild(
+        kind=NanosKind(),
         project=loaded.project,
-        plan=make_plan(loaded, merge_manifest(loaded), inputs),
+        plan=make_plan(loaded, read_settings(loaded), inputs),
         inputs=inputs,
         engine=EngineInfo(kind="podman", version="4.3.1", api_version="1.41", builder="buildah", endpoint="unix:///x"),
         image_path=str(image),

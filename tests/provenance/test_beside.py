@@ -73,7 +73,7 @@ def test_a_receipt_of_another_image(signed: Path, change: str) -> None:
     assert [check["ok"] for check in ended.json()["checks"] if check["id"] == "receipt"] == [False]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"image": {"blake3": 3}}', "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"image": {"blake3": 3}}', "[" * 100_000, " " * (5 << 20)])
 def test_what_is_no_receipt_is_a_warning(image: Path, text: str) -> None:
     image.with_suffix(".receipt.json").write_text(text)
     (check,) = check_beside(image, None)
@@ -84,20 +84,22 @@ def test_what_is_no_receipt_is_a_warning(image: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda receipt: receipt["resources"].update(memory=64), "resources.memory is 64 in it, not 640"),
-        (lambda receipt: receipt.update(runtime="devnet"), "runtime is devnet in it, not local"),
+        (lambda receipt: receipt["resources"].update(memory=64), "resources.memory is 64 here, and 640 in the signed"),
+        (lambda receipt: receipt.update(runtime="devnet"), "runtime is devnet here, and local in the signed"),
         (lambda receipt: receipt.update(context_sha256="6" * 64), "context_sha256 is "),
         (lambda receipt: receipt.update(bootable=not receipt["bootable"]), "bootable is "),
-        (lambda receipt: receipt["inputs"].pop(), " is in what was signed alone"),
+        (lambda receipt: receipt["inputs"].pop(), " is only in the signed provenance"),
         (
             lambda receipt: receipt["inputs"][0]["pin"].update({"tree-sha256": "7" * 64}),
             "gevulotTreeSha256 of input gevulot is 7777",
         ),
         (
-            lambda receipt: receipt["inputs"].append({"name": "more", "pin": {"commit": "8" * 40}}),
-            "input more is in it alone",
+            lambda receipt: receipt["inputs"].append({**receipt["inputs"][0], "name": "ops"}),
+            "input ops is only in the receipt",
         ),
         (lambda receipt: receipt["attachments"][0].update(sha256="9" * 64), "the SHA-256 of prog."),
+        (lambda receipt: receipt["inputs"][0].pop("kind"), "receipt: inputs[0].kind: is missing"),
+        (lambda receipt: receipt.update(attachments={}), "receipt: attachments: must be a list"),
     ],
 )
 def test_a_receipt_that_says_something_else_than_was_signed(

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.packers.staged import OpenArchive
 from orchestrator.provenance.records import LARGEST_FILE, Records, parse_records, read_records, with_shim_lock
 from orchestrator.resources import SCRIPTS
+from orchestrator.staged import OpenArchive
 from tests.provenance.conftest import sha256
 
 SHELLS = {"dash": ("dash",), "busybox": ("busybox", "sh")}

@@ -11,7 +11,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from orchestrator.image.stub import stub_kernel
-from orchestrator.provenance.packed import PackedFile
+from orchestrator.image_kind import KernelRelease, PackedFile
 from orchestrator.provenance.sbom import PREFIX, PackedImage, sbom_text
 from tests.provenance.conftest import FILES, sha256
 
@@ -88,7 +88,7 @@ def test_same_content_same_bytes_and_other_content_another_number(packed: Packed
     text = sbom_text(packed)
     assert text == sbom_text(packed)
     assert "timestamp" not in text
-    other = replace(packed, nanos_version="0.1.51")
+    other = replace(packed, kernel=KernelRelease(name="nanos", version="0.1.51"))
     assert json.loads(text)["serialNumber"] != json.loads(sbom_text(other))["serialNumber"]
 
 

@@ -225,28 +225,33 @@ def test_whatever_was_signed_proves_nothing_about_an_image(pair: tuple[Path, Pat
         check(pair, payload)
 
 
+NOT_THE_IMAGE = "not the image that was signed"
+NO_STATEMENT = "what was signed is not a provenance statement: subject"
+
+
 @pytest.mark.parametrize(
-    "subject",
+    ("subject", "words"),
     [
-        [],
-        {},
-        [{"digest": {}}],
-        [{"digest": {"sha256": "a" * 64}}],
-        [{"digest": {"sha256": "a" * 64, "blake3": "c" * 64}}],
-        [{"digest": {"sha256": "c" * 64, "blake3": "b" * 64}}],
-        [{"digest": {"sha256": "a" * 64, "blake3": None}}],
+        ([], NOT_THE_IMAGE),
+        ({}, NO_STATEMENT),
+        ([{"digest": {}}], NOT_THE_IMAGE),
+        ([{"digest": {"sha256": "a" * 64}}], NOT_THE_IMAGE),
+        ([{"digest": {"sha256": "a" * 64, "blake3": "c" * 64}}], NOT_THE_IMAGE),
+        ([{"digest": {"sha256": "c" * 64, "blake3": "b" * 64}}], NOT_THE_IMAGE),
+        ([{"digest": {"sha256": "a" * 64, "blake3": None}}], NO_STATEMENT),
     ],
 )
-def test_both_digests_must_be_the_images(pair: tuple[Path, Path], subject: Any) -> None:
+def test_both_digests_must_be_the_images(pair: tuple[Path, Path], subject: Any, words: str) -> None:
     statement = {
         "_type": "https://in-toto.io/Statement/v1",
         "predicateType": "https://slsa.dev/provenance/v1",
         "subject": subject,
     }
-    with pytest.raises(VerificationError, match="not the image that was signed"):
+    with pytest.raises(VerificationError, match=words):
         check(pair, json.dumps(statement).encode())
-    right = [{"digest": {"sha256": DIGESTS.sha256, "blake3": DIGESTS.blake3}}]
-    check(pair, json.dumps({**statement, "subject": right}).encode())
+    # What else a subject or a statement says is for others: a third digest, a predicate of a later version.
+    right = [{"digest": {"sha256": DIGESTS.sha256, "blake3": DIGESTS.blake3, "sha512": "d" * 128}, "uri": "u"}]
+    check(pair, json.dumps({**statement, "subject": right, "predicate": {"later": 1}}).encode())
 
 
 # --- the command -------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from orchestrator.provenance.statement import (
     PUBLISHED_OF_BUILD,
     WITHHELD,
     Times,
-    statement_document,
+    make_statement,
     statement_text,
 )
 from orchestrator.receipt.receipt import Attachment
@@ -26,7 +26,7 @@ TIMES = Times(started=NOON, finished=NOON + timedelta(seconds=90))
 
 
 def document(built: FinishedBuild, times: Times = TIMES) -> Any:
-    return json.loads(statement_text(statement_document(built, times)))
+    return json.loads(statement_text(make_statement(built, times)))
 
 
 def test_subject_is_the_image(built: FinishedBuild) -> None:
@@ -104,5 +104,5 @@ def test_times_are_in_utc(built: FinishedBuild, hours: int) -> None:
 
 def test_what_lies_beside_is_named(built: FinishedBuild) -> None:
     sbom = Attachment(kind="sbom", file="prog.sbom.cdx.json", sha256="6" * 64)
-    details = statement_document(built, TIMES, (sbom,))["predicate"]["runDetails"]
+    details = json.loads(statement_text(make_statement(built, TIMES, (sbom,))))["predicate"]["runDetails"]
     assert details["byproducts"] == [{"name": "prog.sbom.cdx.json", "digest": {"sha256": "6" * 64}}]

@@ -94,7 +94,7 @@ def _resources(**changes: object) -> str:
         (a_text("x", "0" * 64, schema=2), "schema: is 2, must be 1"),
         (a_text("x", "0" * 64, later=1).replace('"later": 1', '"later": ' + "[" * 5000 + "]" * 5000), "recursion"),
         (a_text("x", "0" * 64, runtime="lokal"), "runtime: is lokal, must be devnet or local; did you mean `local`?"),
-        (a_text("x", "zz"), "image.blake3: is not what it should be"),
+        (a_text("x", "zz"), "image.blake3: does not have the expected form"),
         (_resources(memory=-5), "resources.memory: is -5, must be at least 1"),
         (_resources(memory=10**30), "resources.memory: is 1000000000000000000000000000000, must be at most"),
         (_resources(memory=1).replace('"memory": 1', '"memory": 1' + "0" * 5000), "is not JSON: number out of range"),

@@ -39,6 +39,24 @@ def orchestrator(
     return _to_its_end(_command(arguments), cwd or ROOT, env, timeout)
 
 
+_IMPORTED = """
+import sys
+before = set(sys.modules)
+from orchestrator.cli.main import main
+try:
+    main(sys.argv[1:])
+finally:
+    print("imported:", *sorted(set(sys.modules) - before), file=sys.stderr)
+"""
+
+
+def imported_by(*arguments: str | Path) -> set[str]:
+    """The names of all modules that a command imports, besides those of a bare interpreter."""
+    command = [sys.executable, "-c", _IMPORTED, *(str(argument) for argument in arguments)]
+    ended = _to_its_end(command, ROOT, None, 60)
+    return set(ended.stderr.rpartition("imported:")[2].split())
+
+
 def without_network(*arguments: str | Path, env: Mapping[str, str] | None = None, timeout: float = 1200) -> Run:
     """Run a command in a network namespace that has no interface but a loopback that is down.
 

@@ -13,7 +13,7 @@ from orchestrator.run.node.files import prepare, read_result, read_task
 from orchestrator.run.node.local_node import LocalNode
 from orchestrator.run.node.task import WORKSPACE
 from orchestrator.run.outcome import Outcome
-from orchestrator.run.qemu.machine import QemuMachine, boot
+from orchestrator.run.qemu.machine import Boot, QemuMachine
 from orchestrator.run.qemu.vsock import can_serve, node_for_guest
 
 
@@ -26,7 +26,7 @@ class Work:
     files: tuple[Path, ...] = ()
 
 
-def boot_with_task(machine: QemuMachine, work: Work, output: Callable[[bytes], None]) -> Outcome:
+def boot_with_task(boot: Boot, machine: QemuMachine, work: Work, output: Callable[[bytes], None]) -> Outcome:
     """Boot; the outcome has no result without a task. A machine without a workspace gets a temporary one.
 
     Errors: UsageError for the task and its files; EngineError as of `boot`, and for a node's task where the host has

@@ -107,6 +107,17 @@ class Rehearsal:
         """Why it failed, for a person; None where it is ok. What it answered explains more than how it was loaded."""
         return self.run.failure or self.outcome.failure
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How it differed from the guest, for people."""
+        found = []
+        if self.swapped:
+            found.append(f"this machine's driver libraries stood in for the image's: {', '.join(self.swapped)}")
+        if not self.machine.exact:
+            claimed, table = self.machine.version, self.machine.guest.version
+            found.append(f"this image's Nanos is {claimed}; it is rehearsed as {table}, the nearest that is known")
+        return tuple(found)
+
     def to_dict(self) -> dict[str, Any]:
         """For --json."""
         run = self.run
@@ -124,6 +135,10 @@ class Rehearsal:
         if self.missing is not None:
             document["missing"] = self.missing.to_dict()
         return document
+
+
+Rehearse = Callable[[Path, RehearseOptions, Emit], Rehearsal]
+"""Runs an image's program from its own tree, as `rehearse` does."""
 
 
 def rehearse(path: Path, options: RehearseOptions, emit: Emit = ignore) -> Rehearsal:

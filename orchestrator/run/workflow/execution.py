@@ -22,9 +22,9 @@ from orchestrator.run.node.files import RESULT, TASK
 from orchestrator.run.node.local_node import host_path, workspace_file
 from orchestrator.run.node.task import WORKSPACE
 from orchestrator.run.outcome import Outcome
-from orchestrator.run.qemu.machine import QemuMachine
+from orchestrator.run.qemu.machine import Boot, QemuMachine
 from orchestrator.run.qemu.task_boot import Work, boot_with_task
-from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
+from orchestrator.run.sandbox.rehearsal import Rehearse, RehearseOptions
 from orchestrator.run.workflow.workflow_file import OutsideFile, OutsideInput, ParentInput, WorkflowStep
 
 _OURS = (TASK, RESULT)
@@ -43,7 +43,7 @@ Runner = Callable[[Path, Path, Path], Outcome]
 """(image, task.json, workspace) → how it ended; the files lie in the workspace already."""
 
 
-def rehearse_runner(options: RehearseOptions, emit: Emit = ignore) -> Runner:
+def rehearse_runner(rehearse: Rehearse, options: RehearseOptions, emit: Emit = ignore) -> Runner:
     """Programs run as `rehearse` does."""
 
     def run(image: Path, task: Path, workspace: Path) -> Outcome:
@@ -52,7 +52,7 @@ def rehearse_runner(options: RehearseOptions, emit: Emit = ignore) -> Runner:
     return run
 
 
-def boot_runner(timeout: float) -> Runner:
+def boot_runner(boot: Boot, timeout: float) -> Runner:
     """Programs run as `boot` does, each in a machine of its own."""
 
     def run(image: Path, task: Path, workspace: Path) -> Outcome:
@@ -60,7 +60,7 @@ def boot_runner(timeout: float) -> Runner:
         memory, cpus = guest_limits(receipt)
         machine = QemuMachine(image=image, timeout=timeout, workspace=workspace, memory=memory, cpus=cpus)
         work = Work(local=takes_task_files(receipt), task=task)
-        return boot_with_task(machine, work, lambda _data: None)
+        return boot_with_task(boot, machine, work, lambda _data: None)
 
     return run
 

@@ -16,8 +16,9 @@ from orchestrator.doctor import check_host
 from orchestrator.errors import VerificationError
 from orchestrator.image import stub
 from orchestrator.image.writer import BootFiles, ImageWriter
+from orchestrator.nanos.machine import boot, command, explain
 from orchestrator.run.qemu.accelerator import TCG, Accelerator, choose, failure
-from orchestrator.run.qemu.machine import QemuMachine, boot, command, explain
+from orchestrator.run.qemu.machine import QemuMachine
 from tests.support.cli import OUTCOME, ROOT, orchestrator
 from tests.support.receipts import receipt_text
 

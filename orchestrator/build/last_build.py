@@ -1,0 +1,281 @@
+"""Whether anything that decides an image has changed since its last build: if not, there is nothing to do.
+
+Light on purpose: no engine is asked, no template rendered and no source read. What the record of a build compares is in
+`_decided`; docs/architecture.md, decision 17, says why each part counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from orchestrator import __version__
+from orchestrator.build.check import CheckedProject
+from orchestrator.build.result import Result
+from orchestrator.build.stamps import RECENT_NS, Stamps, contents, stamp
+from orchestrator.containerfile.git_index import index_files
+from orchestrator.containerfile.sources import user_sources
+from orchestrator.containerfile.tree import Walk
+from orchestrator.documents import Document, DocumentError, read_document
+from orchestrator.errors import Severity, UsageError
+from orchestrator.files import make_directory, write_text
+from orchestrator.inputs.trees import GEVULOT_SKIP
+from orchestrator.network import ca_bundle
+from orchestrator.project.load import LoadedProject, lock_path
+from orchestrator.project.project import Project
+from orchestrator.project.secrets import read_secrets
+from orchestrator.receipt.read import read_receipt, receipt_path
+from orchestrator.receipt.receipt import receipt_document
+from orchestrator.resources import CONTAINERFILES, MANIFESTS, PACKAGE
+from orchestrator.user_paths import cache_root
+
+FOLDER: Final = "builds"
+"""Of the cache: one small file for each image, named by a hash of the image's path."""
+ENGINE_VARIABLES: Final = ("DOCKER_HOST", "CONTAINER_HOST", "DOCKER_BUILDKIT")
+_TICK_NS: Final = 50_000_000
+"""Longer than the clock of any file system that keeps fractions of a second goes without moving (Linux: 10 ms)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One build, as it is asked for. `engine` as in --engine; `sign` is the file of the key."""
+
+    checked: CheckedProject
+    output: Path
+    engine: str = "auto"
+    locked: bool = False
+    offline: bool = False
+    sign: Path | None = None
+
+    @property
+    def image(self) -> Path:
+        """Where the image is written."""
+        return self.output / f"{self.checked.loaded.project.name}.img"
+
+
+class Record(Document):
+    """What is remembered of a build: how what decided it looked when it began, and its results when it had ended."""
+
+    version: Literal[1]
+    decided: str
+    """Digest of all that decides the image; files by their stamps."""
+    taken_ns: int
+    """When the stamps were taken, in nanoseconds since 1970."""
+    recent: str
+    """Digest of the contents of those files that had changed shortly before."""
+    salt: str
+    secrets: str
+    """Of the build secrets, by scrypt: who reads this file must not be able to try short ones in numbers."""
+    results: dict[str, str]
+    """The image and what lies beside it: the stamp of each, by name."""
+    receipt: str
+    """Digest of what the receipt says, but for what `boot --smoke` adds."""
+    written_ns: int
+
+
+class LastBuild:
+    """The last build of one image, and how all that decides the image looks now."""
+
+    def __init__(self, asked: Asked) -> None:
+        """Looks at every file that counts, and reads none."""
+        self._asked = asked
+        self._taken_ns = time.time_ns()
+        self._recent = ""
+        place = hashlib.sha256(os.fsencode(os.path.realpath(asked.image))).hexdigest()[:40]
+        self._path = cache_root() / FOLDER / f"{place}.json"
+        try:
+            self._stamps = _stamps(asked)
+        except (OSError, UsageError, ValueError):  # the build says it with the place in project.yaml
+            self._stamps = Stamps()
+            self._stamps.complete = False
+
+    def unchanged(self) -> Result | None:
+        """The finished build, when a new one would have nothing to do; None when anything is otherwise or unsure."""
+        found = self._checked()
+        if found is None:
+            with suppress(OSError):
+                self._recent = contents(self._stamps.recent(self._taken_ns))
+        return found
+
+    def remember(self, result: Result) -> None:
+        """Take note of the build that has followed `unchanged`. What can't be vouched for isn't noted."""
+        from orchestrator.build.finish import only_build_of
+        from orchestrator.events import ignore
+
+        asked = self._asked
+        if not self._stamps.complete:
+            return
+        # A cache that can't be written only means that the next build takes its time.
+        with suppress(OSError, UsageError), only_build_of(asked.output, asked.checked.loaded.project.name, ignore):
+            if not _lock_agrees(asked, result) or read_receipt(result.image) != result.document:
+                return
+            if not _outlasted(result):
+                return
+            salt = secrets.token_hex(16)
+            record = Record(
+                version=1, decided=self._decided(), taken_ns=self._taken_ns, recent=self._recent, salt=salt,
+                secrets=_secrets(asked, salt), results=_results(result), receipt=_receipt(result),
+                written_ns=time.time_ns(),
+            )  # fmt: skip
+            self._write(record)
+
+    def _checked(self) -> Result | None:
+        try:
+            record = read_document(self._path, Record, links=False)
+            # A clock that was set back makes every time doubtful.
+            if not self._stamps.complete or record.written_ns > self._taken_ns or record.decided != self._decided():
+                return None
+            result = self._result()
+            if result is None or _receipt(result) != record.receipt or _results(result) != record.results:
+                return None
+            recent = self._stamps.recent(record.taken_ns)
+            if contents(recent) != record.recent:
+                return None
+            if not hmac.compare_digest(_secrets(self._asked, record.salt), record.secrets):
+                return None
+        except (OSError, DocumentError, UsageError):
+            return None
+        if recent and not self._stamps.recent(self._taken_ns):
+            with suppress(OSError):  # they have been read, and their stamps are old enough now: once is enough
+                self._write(record.model_copy(update={"taken_ns": self._taken_ns, "recent": ""}))
+        return result
+
+    def _result(self) -> Result | None:
+        image = self._asked.image
+        document = read_receipt(image)
+        if document is None or document.image.path != str(image):
+            return None
+        return Result(image=image, receipt=receipt_path(image), document=document)
+
+    def _decided(self) -> str:
+        """Digest of all that decides the image; OSError where there is no lock: then inputs would be asked for anew."""
+        asked, loaded = self._asked, self._asked.checked.loaded
+        parts = [
+            loaded.text,
+            loaded.project.model_dump_json(),  # with the user's settings
+            asked.checked.settings.text,
+            lock_path(loaded.path).read_text(encoding="utf-8"),
+            *(str(each) for each in asked.checked.findings if each.severity is Severity.WARNING),  # the receipt's
+            __version__,
+            sys.version,
+            f"{asked.engine} {[os.environ.get(name) for name in ENGINE_VARIABLES]}",
+            f"{asked.locked} {asked.offline} {asked.sign}",
+            self._stamps.digest,
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def _write(self, record: Record) -> None:
+        make_directory(self._path.parent.parent)
+        make_directory(self._path.parent, 0o700)
+        write_text(self._path, record.model_dump_json(indent=1) + "\n")
+
+
+def _stamps(asked: Asked) -> Stamps:
+    """Of everything on this machine that decides the image."""
+    loaded, found = asked.checked.loaded, Stamps()
+    _add_program(found)
+    _add_context(found, loaded)
+    for name, local, skip in _local_inputs(loaded.project):
+        if (loaded.root / local).is_dir():
+            found.tree(name, loaded.root / local, skip)
+        else:
+            found.file(name, loaded.root / local)
+    found.file("certificates", ca_bundle())
+    if loaded.project.network.ca is not None:
+        found.file("network.ca", loaded.root / loaded.project.network.ca)
+    if asked.sign is not None:
+        found.file("sign", asked.sign)
+    return found
+
+
+def _add_program(found: Stamps) -> None:
+    """Our own code and data, and the libraries that it uses."""
+    found.tree("program", PACKAGE)
+    for folder in (CONTAINERFILES, MANIFESTS):
+        found.tree(folder.name, folder)
+    for path in sys.path:  # a library that is installed, removed or upgraded changes its directory
+        if path.endswith("-packages") and Path(path).is_dir():
+            status = Path(path).stat()
+            found.text(path, f"{status.st_mtime_ns}:{status.st_ctime_ns}")
+
+
+def _add_context(found: Stamps, loaded: LoadedProject) -> None:
+    """The user's sources, and what git has of them: it decides how old a file is in the context."""
+    folders = set()
+    for member in Walk(tree=user_sources(loaded), say=lambda _text: None).members():
+        if member.source is None:
+            found.text(member.path, f"{member.kind} {member.target}")
+        else:
+            found.own(member.path, member.source)
+            folders.add(os.path.dirname(member.source))  # noqa: PTH120 (of thousands of files: a Path is slow to hash)
+    for index in index_files(map(Path, folders)):
+        found.file("git", index)
+
+
+def _local_inputs(project: Project) -> Iterator[tuple[str, str, Iterable[str]]]:
+    """Name, path and what doesn't count at its top, of the inputs that are the user's own files and directories."""
+    if project.nanos.path is not None:
+        yield "nanos", project.nanos.path, ()
+    if project.ops.path is not None:
+        yield "ops", project.ops.path, ()
+    if project.gpu_assets is not None and project.gpu_assets.path is not None:
+        yield "gpu-assets", project.gpu_assets.path, ()
+    if project.gevulot is not None and project.gevulot.path is not None:
+        yield "gevulot", project.gevulot.path, GEVULOT_SKIP
+
+
+def _secrets(asked: Asked, salt: str) -> str:
+    """What shows whether a build secret is another one; "" without any."""
+    values = read_secrets(asked.checked.loaded).values
+    if not values:
+        return ""
+    parts = [part for name, value in sorted(values.items()) for part in (name.encode(), hashlib.sha256(value).digest())]
+    return hashlib.scrypt(b"".join(parts), salt=salt.encode(), n=2**14, r=8, p=1).hex()
+
+
+def _files(result: Result) -> list[Path]:
+    return [result.image, *(result.image.parent / each.file for each in result.document.attachments)]
+
+
+def _results(result: Result) -> dict[str, str]:
+    """The stamps of what a build wrote, by name."""
+    return {path.name: stamp(path.lstat()) for path in _files(result)}
+
+
+def _receipt(result: Result) -> str:
+    document = {key: value for key, value in receipt_document(result.document).items() if key != "smoke"}
+    return hashlib.sha256(json.dumps(document).encode()).hexdigest()
+
+
+def _outlasted(result: Result) -> bool:
+    """Wait until the file system's clock has moved since the results were written: from then on, their stamps tell of
+    every change. False where that would take long: in whole seconds, or in another machine's time."""
+    for path in _files(result):
+        status = path.lstat()
+        written = max(status.st_mtime_ns, status.st_ctime_ns)
+        age = time.time_ns() - written
+        if age < RECENT_NS and (age < 0 or not written % 1_000_000_000):
+            return False
+        if age < _TICK_NS:
+            time.sleep((_TICK_NS - age) / 1e9)
+    return True
+
+
+def _lock_agrees(asked: Asked, result: Result) -> bool:
+    """Whether the lock, as it is now, says what the build used: not so where local files differ from it, or where
+    somebody has just changed it."""
+    from orchestrator.lock.project_lock import read_lock
+
+    lock = read_lock(lock_path(asked.checked.loaded.path))
+    used = {each.name: each.pin for each in result.document.inputs}
+    return lock is not None and all(entry.resolved == used.get(name) for name, entry in lock.entries.items())

@@ -1,0 +1,17 @@
+"""The user's own sources in the build context, for who packs them and for who looks whether they have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.containerfile.tree import HostTree
+from orchestrator.project.load import LoadedProject
+from orchestrator.project.outside import secret_files
+
+
+def user_sources(loaded: LoadedProject, exclude: Sequence[Path] = ()) -> HostTree:
+    """The directory `build.context`, less `exclude` and the files of secrets: a stage's layers keep what it copies."""
+    context = (loaded.root / loaded.project.build.context).resolve()
+    left_out = (*exclude, *secret_files(loaded))
+    return HostTree(prefix="src", source=context, ignore_file=True, exclude=left_out, sources=True)

@@ -1,0 +1,39 @@
+"""What an image holds, file by file, read back from the image itself: true of both packers alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from orchestrator.image.listing import tree_listing
+from orchestrator.image.reader import Image, open_image
+from orchestrator.image_kind import BOOT, PackedFile
+from orchestrator.verification import StandIn
+
+STUB = "the stub kernel, which prints one line and stops: it runs no program"
+
+
+def packed_files(image: Path, stand_ins: Iterable[StandIn] = ()) -> tuple[PackedFile, ...]:
+    """Every file of both file systems, sorted by path. ImageError when the image can't be read."""
+    words = {stand_in.path: stand_in.text for stand_in in stand_ins}
+    with open_image(image) as opened:
+        if opened.is_stub:
+            words.setdefault(f"{BOOT}/kernel", STUB)
+        return tuple(sorted(_files(opened, words), key=lambda file: file.path))
+
+
+def _files(image: Image, stand_ins: dict[str, str]) -> Iterator[PackedFile]:
+    program = image.rootfs.attributes.get("program")
+    at = image.rootfs.resolve(program) if isinstance(program, str) else None
+    for filesystem, prefix in ((image.bootfs, BOOT), (image.rootfs, "")):
+        for entry in tree_listing(filesystem) if filesystem is not None else ():
+            if entry.type != "file":
+                continue
+            path = prefix + entry.path
+            if prefix:
+                role = "kernel" if entry.path == "/kernel" else "klib" if entry.path.startswith("/klib/") else ""
+            else:
+                role = "program" if at is not None and entry.path == at[0] else ""
+            yield PackedFile(
+                path=path, size=entry.size, sha256=entry.sha256, role=role, stand_in=stand_ins.get(path, "")
+            )

@@ -1,0 +1,92 @@
+"""What is decided of one Nanos image, and its file made of the staged tree by one of the two packers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from orchestrator.errors import BuildStepError
+from orchestrator.image_kind import ContextFile, ImagePlan, KernelRelease
+from orchestrator.nanos.packers.native import GuestPlan, NativeJob, pack_native
+from orchestrator.nanos.packers.ops import explain, extract_image, ops_version
+from orchestrator.nanos.verify.subject import stand_in_file
+from orchestrator.resolved import Inputs
+from orchestrator.staged import OpenArchive
+from orchestrator.verification import StandIn
+
+OPS_FIELD = "ops"
+"""The field of project.yaml that the step `ops build` comes from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NanosPlan:
+    """One Nanos image. `manifest` is what `ops build` is given (paths relative to /stage)."""
+
+    name: str
+    packer: Literal["ops", "native"]
+    guest: GuestPlan
+    nanos_version: str
+    manifest: Mapping[str, Any]
+
+    @property
+    def kernel(self) -> KernelRelease:
+        """A release of Nanos, `local` or `stub`."""
+        return KernelRelease(name="nanos", version=self.nanos_version)
+
+    @property
+    def template(self) -> str:
+        """A stage that holds the staged tree, or one in which ops makes the image."""
+        return f"pack-{self.packer}.j2"
+
+    @property
+    def title(self) -> str:
+        """As the progress shows it."""
+        return (
+            "write the image from the staged tree" if self.packer == "native" else "copy the image out of the container"
+        )
+
+    @property
+    def steps(self) -> Mapping[str, str]:
+        """`ops build` is the only one that isn't a COPY."""
+        return {"pack-ops.sh": OPS_FIELD}
+
+    def context(self, inputs: Inputs) -> tuple[ContextFile, ...]:
+        """ops, and its home as it would be after the downloads that it makes; nothing with the native packer."""
+        if self.packer == "native":
+            return ()
+        if inputs.ops is None:
+            raise ValueError("the ops packer needs the ops binary among its inputs")
+        files = [
+            ContextFile(path="ops/ops", content=inputs.ops.local, executable=True),
+            ContextFile(path="nanos/latest.txt", content=self.nanos_version.encode()),
+            ContextFile(path=f"nanos/{self.nanos_version}", content=inputs.nanos_kernel.local),
+        ]
+        if inputs.nanos_common is not None:
+            files.append(ContextFile(path="nanos/common.tar.gz", content=inputs.nanos_common.local))
+        return tuple(files)
+
+    def explain(self, field: str, tail: str) -> BuildStepError | None:
+        """What a failed `ops build` means."""
+        return explain(tail) if field == OPS_FIELD else None
+
+    def pack(
+        self, inputs: Inputs, open_archive: OpenArchive, target: Path, progress: Callable[[int, int], None]
+    ) -> str | None:
+        """By the project's packer; gives the version of the ops that made it, None with the native one."""
+        if self.packer == "native":
+            common = inputs.nanos_common.local if inputs.nanos_common else None
+            job = NativeJob(guest=self.guest, nanos=inputs.nanos_kernel.local, common=common, spool=target.parent)
+            pack_native(job, open_archive, target)
+            return None
+        extract_image(self.name, open_archive, target, progress)
+        return ops_version(open_archive)
+
+    def stand_ins(self, inputs: Inputs) -> tuple[StandIn, ...]:
+        """An image made by a stand-in ops looks like the real one's."""
+        found = stand_in_file(inputs.ops.local, "input:ops") if inputs.ops is not None else None
+        return (found,) if found is not None else ()
+
+
+_satisfies: type[ImagePlan] = NanosPlan  # checked by mypy

@@ -1,0 +1,32 @@
+"""Where a user's own files of ours are: settings, fetched inputs, and what a private Podman keeps."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from platformdirs import user_cache_path, user_config_path, user_data_path
+
+CACHE_VARIABLE = "ORCHESTRATOR_CACHE_DIR"
+_NAME = "gevulot-orchestrator"
+
+
+def settings_path() -> Path:
+    """The user's settings: `gevulot-orchestrator/config.yaml` in the user's configuration directory."""
+    return user_config_path(_NAME) / "config.yaml"
+
+
+def cache_root() -> Path:
+    """The cache of fetched inputs: ORCHESTRATOR_CACHE_DIR, else the user's cache directory."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named).expanduser().absolute() if named else user_cache_path(_NAME)
+
+
+def podman_memory() -> Path:
+    """The settings with which a private Podman works here."""
+    return user_cache_path(_NAME) / "podman-settings.json"
+
+
+def podman_storage(driver: str) -> Path:
+    """The private Podman's own store for a storage driver."""
+    return user_data_path(_NAME) / f"storage-{driver}"
