@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from orchestrator.build.rebuilds import RebuiltImage, rebuild
 from orchestrator.build.state import BuildJob
@@ -20,7 +20,7 @@ from orchestrator.errors import UsageError
 from orchestrator.events import Notice
 from orchestrator.image_kind import BOOT, Difference, ImageKind
 from orchestrator.plan.plan import Factor
-from orchestrator.reproduce.causes import MOST_BYTES, Cause, Kind, cause_of, first_texts, is_reordered
+from orchestrator.reproduce.causes import MOST_BYTES, Cause, Kind, cause_of, cause_of_names, first_texts, is_reordered
 from orchestrator.reproduce.report import Author, ExplainedDifference
 
 _OF_FACTOR: Mapping[Factor, Kind] = {
@@ -73,15 +73,26 @@ class Diagnosis:
         authors = [self._author(row) for row in rows]
         undecided = []
         for row, author in zip(rows, authors, strict=True):
-            if row.part != "tree" or row.change != "~":
-                continue
-            cause = cause_of(self._original(row.path), self._content(self.first.image, row.path), self._times())
-            if cause is not None and not author.package:
-                self._causes[row.path] = cause
-            elif author.field == "build.run":
-                undecided.append(row.path)
+            if row.part == "tree" and row.change == "~" and not author.package:
+                one, other = self._original(row.path), self._content(self.first.image, row.path)
+                # A link has no bytes of its own; what differs of it is in the detail.
+                mine, _, theirs = row.detail.partition(" / ") if one == other else ("", "", "")
+                cause = cause_of(mine.encode() or one, theirs.encode() or other, self._times())
+                if cause is not None:
+                    self._causes[row.path] = cause
+                elif author.field == "build.run" and one != other:
+                    undecided.append(row.path)
+        self._name_causes([row for row, author in zip(rows, authors, strict=True) if author.field == "build.run"])
         self._experiment(undecided)
         return [self._difference(row, author) for row, author in zip(rows, authors, strict=True)]
+
+    def _name_causes(self, rows: Sequence[Difference]) -> None:
+        """Of files that only one of the images has: why they are called as they are."""
+        names = {change: [row.path for row in rows if row.part == "tree" and row.change == change] for change in "-+"}
+        only = {change: [PurePosixPath(path).name for path in paths] for change, paths in names.items()}
+        cause = cause_of_names(only["-"], only["+"], self._times())
+        if cause is not None:
+            self._causes |= dict.fromkeys([*names["-"], *names["+"]], cause)
 
     def _rows(self) -> list[Difference]:
         """As `inspect diff` says it. What follows from other differences (how it is written down) is left out."""
@@ -97,7 +108,8 @@ class Diagnosis:
         """Find what the bytes of these files don't say."""
         if not paths:
             return
-        text = f"the bytes of {', '.join(paths)} do not show why they differ; building again to find out"
+        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+        text = f"the bytes of {', '.join(paths[:3])}{more} do not show why they differ; building again to find out"
         self.job.order.emit(Notice(text=text))
         second = self._again(self.factors)
         steady = []
@@ -190,7 +202,7 @@ class Diagnosis:
             return Author(field="nanos", step=f"the kernel's release, {plan.image.kernel.version}")
         if row.part in _FOLLOWS:
             return Author(field="packer", step=f"packer {packer}")
-        if row.part == "manifest" or (self.first.staged and not self._source(row.path)):
+        if row.part == "manifest" or (row.change != "-" and self.first.staged and not self._source(row.path)):
             return Author(field="manifest", step=f"packer {packer}, from the manifest")
         package = self._package(row.path)
         if package:

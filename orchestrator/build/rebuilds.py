@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from orchestrator.build.container_build import TARGET, forget, run_containerfile
 from orchestrator.build.finish import pack
+from orchestrator.build.packages import with_packages
 from orchestrator.build.prepare import assemble_context
 from orchestrator.build.state import BuildJob
 from orchestrator.digest import Digests, file_digests
@@ -67,9 +68,12 @@ def rebuild(job: BuildJob, target: Path, factors: tuple[Factor, ...], *, no_cach
         build_id=uuid4().hex,
         emit=seen.record,
     )
-    # What a bundle brought for the step stays aside: it is the step that is asked about.
-    plan = replace(job.plan, program_image="", rebuild=Rebuild(number=order.build_id[:12], varied=factors))
-    again = replace(job, order=order, plan=plan)
+    again = replace(job, order=order)
+    if job.plan.program_image:
+        # What a bundle brought for the step stays aside: it is the step that is asked about.
+        again = with_packages(replace(again, plan=replace(job.plan, program_image="")))
+    number = order.build_id[:12]
+    again = replace(again, plan=replace(again.plan, rebuild=Rebuild(number=number, varied=factors)))
     image_id = run_containerfile(again, assemble_context(again), TARGET)
     try:
         _, records = pack(again, image_id, target)

@@ -70,6 +70,15 @@ def cause_of(one: bytes, other: bytes, built: Sequence[datetime]) -> Cause | Non
     return _stamp(one, other, built)
 
 
+def cause_of_names(one: Sequence[str], other: Sequence[str], built: Sequence[datetime]) -> Cause | None:
+    """What names say that only one version of a directory has each, without the directories above them."""
+    mine, theirs = ("\n".join(names) for names in (one, other))
+    cause = cause_of(mine.encode(), theirs.encode(), built)
+    if cause is None and one and len(one) == len(other):
+        return Cause(kind="random numbers", evidence=f"in names: {_quoted(one[0])} / {_quoted(other[0])}")
+    return cause
+
+
 def is_reordered(one: bytes, other: bytes) -> bool:
     """Whether two versions hold the same words in another order, but for a few that one of them has alone."""
     mine, theirs = _words(_looked_at(one)), _words(_looked_at(other))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orchestrator.reproduce.causes import cause_of, is_reordered
+from orchestrator.reproduce.causes import cause_of, cause_of_names, is_reordered
 
 THEN, NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC), datetime(2026, 11, 26, 18, 52, tzinfo=UTC)
 FIRST, SECOND = int(THEN.timestamp()), int(NOW.timestamp())
@@ -136,3 +136,12 @@ def test_another_order_of_the_same() -> None:
     assert is_reordered(program("\0".join(names)), program("\0".join(shuffled)))
     assert not is_reordered(b"seed 3b1f of many words", b"seed 90cc of many words")
     assert not is_reordered(program("one text"), program("two text"))
+
+
+def test_names() -> None:
+    kinds = [
+        cause.kind if (cause := cause_of_names([one], [other], (THEN, NOW))) else None
+        for one, other in (("log-2026-03-01.txt", "log-2026-11-26.txt"), ("a8f3.o", "77c0.o"))
+    ]
+    assert kinds == ["time stamp", "random numbers"]
+    assert cause_of_names([], ["made.o"], (THEN, NOW)) is None
