@@ -116,10 +116,13 @@ def test_locked_stops_where_the_lock_says_nothing(tmp_path: Path) -> None:
         done = orchestrator("lock", project, "--engine", podman.info.endpoint)
         assert done.code == 0, done.stderr
         assert done.stdout.splitlines() == [str(tmp_path / "p/project.lock")]
+        assert "trusted on first use, and pinned from now on:\n  base          " in done.stderr
+        assert ": the package archive's signature, which apt checked\n" in done.stderr
         assert build(project, tmp_path / "out", podman.info.endpoint, "--locked").code == 0
         text = (tmp_path / "p/project.lock").read_text()
         done = orchestrator("lock", project, "--json", "--engine", podman.info.endpoint)
-        assert done.json() == {"path": str(tmp_path / "p/project.lock"), "written": True, "changes": []}
+        said = {"path": str(tmp_path / "p/project.lock"), "written": True, "changes": [], "first": []}
+        assert done.json() == said
         assert (tmp_path / "p/project.lock").read_text() == text
         project.write_text(project.read_text().replace("- python3", "- python3\n    - make"))
         done = build(project, tmp_path / "out", podman.info.endpoint, "--locked")
