@@ -3,16 +3,54 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
 InputName = Literal[
     "gevulot", "ops", "nanos", "nanos-common", "gpu-assets", "base", "gevulot-base", "packages", "gevulot-packages"
 ]
 InputKind = Literal["git", "archive", "directory", "file", "image", "bootstrap", "debs", "stub"]
+Ground = Literal[
+    "known", "given", "signature", "checksum", "tls", "ssh", "registry", "engine", "bundle", "local", "none"
+]
+"""Why an input was believed when it was first used; `inputs.grounds` has the words."""
+
+
+_NAME = r"[a-z0-9][a-z0-9+.-]{0,100}"
+_VERSION = r"[0-9A-Za-z.+:~-]{1,100}"
+DEB_PATTERN = rf"{_NAME}={_VERSION} sha256:[0-9a-f]{{64}} [0-9]{{1,15}} https?://[!-~]{{1,600}}"
+"""A line of a lock: name, version, sha256 and size (bytes) of a .deb, and its address."""
+_LINE = re.compile(rf"({_NAME})=({_VERSION}) sha256:([0-9a-f]{{64}}) ([0-9]+) (\S+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deb:
+    """One .deb file: what it holds, its sha256 (hex) and size (bytes), and where a mirror has it."""
+
+    name: str
+    version: str
+    sha256: str
+    size: int
+    url: str
+
+    @classmethod
+    def parse(cls, line: str) -> Self:
+        """The package of a line that `str` gives. ValueError for any other line."""
+        found = _LINE.fullmatch(line)
+        if found is None:
+            raise ValueError(f"not a package of a lock: {line!r}")
+        return cls(name=found[1], version=found[2], sha256=found[3], size=int(found[4]), url=found[5])
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.version} sha256:{self.sha256} {self.size} {self.url}"
+
+    @property
+    def file(self) -> str:
+        """The name under which it is given to apt, which reads name and version in it: nothing of an address."""
+        return f"{self.name}_{self.sha256[:16]}.deb"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +65,8 @@ class Input:
     the digest of what they are installed on, and `snapshot`, when the mirror had them. `path` is the file or directory
     on this host (None for a pulled image). `reference` is what a FROM line names (bases only). `note` is something the
     user should know about it. `packages` are what a base made from Debian packages holds (`name=version sha256:HEX`),
-    or what `debs` are (a line of `inputs.debs.Deb` each), whose fetched files are in `files`, by name.
+    or what `debs` are (a line of `Deb` each), whose fetched files are in `files`, by name.
+    `ground`: why it was believed when it was not pinned yet; "" where nobody knows, or it is our own.
     """
 
     name: InputName
@@ -38,12 +77,18 @@ class Input:
     reference: str = ""
     note: str = ""
     packages: tuple[str, ...] = ()
+    ground: Ground | Literal[""] = ""
     files: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def version(self) -> str:
         """The version as far as it is known, else ""."""
         return self.pin.get("version", "")
+
+    @property
+    def debs(self) -> tuple[Deb, ...]:
+        """The .deb files that an input of kind `debs` is, sorted."""
+        return tuple(sorted(map(Deb.parse, self.packages), key=str))
 
     @property
     def local(self) -> Path:
@@ -55,11 +100,12 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """What an input has to be, as the lock recorded it: kind, `Input.pin`, and its Debian packages."""
+    """What an input has to be, as the lock recorded it: kind, `Input.pin`, its Debian packages, and the ground."""
 
     kind: InputKind
     values: Mapping[str, str]
     packages: tuple[str, ...] = ()
+    ground: Ground | Literal[""] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +147,11 @@ class Inputs:
     def get(self, name: InputName) -> Input | None:
         """The input of that name, or None."""
         return next((item for item in self if item.name == name), None)
+
+
+def checksums(debs: Sequence[Deb]) -> str:
+    """A file for `sha256sum --check` beside the files of these."""
+    return "".join(f"{deb.sha256}  {deb.file}\n" for deb in debs)
 
 
 def identity(given: Input) -> str:

@@ -12,12 +12,11 @@ from orchestrator.containerfile.context import BuildContext, Content, Part
 from orchestrator.containerfile.render import render_program, render_rust_scripts, render_scripts
 from orchestrator.engine.base import Engine
 from orchestrator.inputs.bases import load_image
-from orchestrator.inputs.debs import checksums, debs_of
 from orchestrator.inputs.image_archive import read_image
 from orchestrator.inputs.store import CacheEntry, Store, key_of
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
-from orchestrator.resolved import Inputs, identity
+from orchestrator.resolved import Inputs, checksums, identity
 
 STAGE = "program"
 TAG = "localhost/orchestrator/program"
@@ -26,8 +25,10 @@ TAG = "localhost/orchestrator/program"
 def program_key(loaded: LoadedProject, plan: Plan, inputs: Inputs) -> str:
     """The cache key of the stage: its text, all that it copies, and its base's pin. Reads every source file.
 
-    How this machine reaches the network doesn't count, nor what an engine calls the base.
+    How this machine reaches the network doesn't count, nor what an engine calls the base, nor whether the step was
+    given the packages that its sources name by checksum.
     """
+    plan = replace(plan, dependencies=None)
     base = identity(inputs.base) if inputs.base is not None else plan.base
     scripts = {"build.sh": render_scripts(plan)["build.sh"], **render_rust_scripts(plan)}
     context = BuildContext(parts=[*script_parts(scripts), *_packages(inputs), *program_parts(loaded, plan, inputs)])
@@ -38,8 +39,9 @@ def program_key(loaded: LoadedProject, plan: Plan, inputs: Inputs) -> str:
 
 def _packages(inputs: Inputs) -> list[Part]:
     """What says which packages are installed; not their files, which need not be here."""
-    sums = checksums(debs_of(inputs.packages))
-    return [Content(path="packages.sha256", data=sums.encode())] if inputs.packages is not None else []
+    if inputs.packages is None:
+        return []
+    return [Content(path="packages.sha256", data=checksums(inputs.packages.debs).encode())]
 
 
 def program_tag(key: str) -> str:

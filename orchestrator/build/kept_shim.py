@@ -14,7 +14,6 @@ from orchestrator.containerfile.render import render_rust_scripts
 from orchestrator.errors import InputError
 from orchestrator.files import create
 from orchestrator.inputs.archives import extract
-from orchestrator.inputs.debs import debs_of
 from orchestrator.inputs.store import CacheEntry, Store, key_of
 from orchestrator.plan.plan import Plan
 from orchestrator.resolved import Inputs, identity
@@ -47,7 +46,7 @@ def shim_name(plan: Plan, inputs: Inputs) -> str:
         identity(inputs.gevulot),
         identity(inputs.gevulot_base),
         *plan.shim.packages,
-        *(deb.sha256 for deb in debs_of(inputs.gevulot_packages)),
+        *(deb.sha256 for deb in (inputs.gevulot_packages.debs if inputs.gevulot_packages is not None else ())),
     )
     return key_of("shim", *parts, "workspace" if plan.shim.workspace else "ffi", platform.machine(), *templates)
 

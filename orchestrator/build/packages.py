@@ -21,13 +21,13 @@ from orchestrator.containerfile.render import INSTALL_PACKAGES, PackagesStage, r
 from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, StepFailedError
 from orchestrator.errors import EngineError, InputError
 from orchestrator.events import Emit, ignore
-from orchestrator.inputs.debs import Listed, PackageLister, checksums, debs_of, fetch_debs
+from orchestrator.inputs.debs import Listed, PackageLister, fetch_debs
 from orchestrator.inputs.resolve import ResolveOptions, access_of
 from orchestrator.inputs.store import Store, key_of
 from orchestrator.label import BASE
 from orchestrator.network import CA_SECRET
 from orchestrator.project.load import LoadedProject
-from orchestrator.resolved import Input, Inputs, identity
+from orchestrator.resolved import Input, Inputs, checksums, identity
 
 TAG = "localhost/orchestrator/packages"
 LISTED = "/orchestrator/listed"
@@ -123,7 +123,7 @@ def _image(job: BuildJob, stage: PackagesStage, given: Input, base: Input) -> st
     if not given.packages:
         return stage.base
     text = render_packages(replace(stage, base=identity(base))), *render_script(INSTALL_PACKAGES).values()
-    key = key_of("packages", *text, checksums(debs_of(given)), platform.machine())
+    key = key_of("packages", *text, checksums(given.debs), platform.machine())
     tag = f"{TAG}:{key.rpartition('-')[2][:12]}"
     with order.store.lock(f"import-{order.engine.info.kind}-{key}"):
         if order.options.no_cache or order.engine.image_digest(tag) is None:

@@ -27,12 +27,11 @@ from orchestrator.containerfile.sources import user_sources
 from orchestrator.containerfile.tree import HostTree
 from orchestrator.events import Emit, ignore
 from orchestrator.image_kind import ContextFile
-from orchestrator.inputs.debs import checksums, debs_of
 from orchestrator.network import SSH_MOUNT, ca_bundle
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.outside import secret_files
-from orchestrator.resolved import Input, Inputs
+from orchestrator.resolved import Input, Inputs, checksums
 
 CONTAINERFILE = "Containerfile"
 # apt reads this beside its own configuration; the bundle is the one that every other tool is pointed to.
@@ -144,7 +143,7 @@ def assemble_listing(
 
 def packages_parts(folder: str, given: Input) -> list[Part]:
     """What installs Debian packages: their files below `packages/FOLDER/`, the list of their sums, the script."""
-    sums = checksums(debs_of(given))
+    sums = checksums(given.debs)
     return [
         *script_parts(render_script(INSTALL_PACKAGES)),
         Content(path=f"packages/{folder}/packages.sha256", data=sums.encode()),
@@ -162,12 +161,19 @@ def script_parts(scripts: Mapping[str, str]) -> list[Part]:
 
 
 def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequence[Path] = ()) -> list[Part]:
-    """What the stage `program` copies, its script aside: the sources, the finished shim, the GPU assets."""
+    """What the stage `program` copies, its script aside: the sources, their packages, the shim, the GPU assets."""
     parts: list[Part] = [user_sources(loaded, exclude)]
     if plan.shim is not None and plan.shim.prebuilt is not None:
         parts.append(HostTree(prefix="shim", source=plan.shim.prebuilt, mtime=LATER))
     if inputs.gpu_assets is not None:
         parts.append(HostTree(prefix="gpu-assets", source=inputs.gpu_assets.local, mtime=LATER))
+    if plan.dependencies is not None:
+        for place, path in plan.dependencies.files.items():
+            at = f"dependencies/{place}"
+            tree = path.is_dir()
+            parts.append(HostTree(prefix=at, source=path) if tree else HostFile(path=at, source=path, executable=False))
+        for place, data in plan.dependencies.texts.items():
+            parts.append(Content(path=f"dependencies/{place}", data=data))
     return _without_secrets(parts, loaded)
 
 

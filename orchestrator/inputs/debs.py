@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from orchestrator.errors import InputError
@@ -18,48 +17,16 @@ from orchestrator.files import write_new
 from orchestrator.inputs.access import Access, not_in_cache
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.store import key_of
-from orchestrator.resolved import Input, InputName, Pin, identity, redact_url
+from orchestrator.resolved import DEB_PATTERN, Deb, Input, InputName, Pin, identity, redact_url
 
 SNAPSHOTS = "https://snapshot.debian.org/archive"
 """Keeps what Debian's mirrors had, by time: https://snapshot.debian.org/."""
 KNOWN_FOR = 24 * 3600.0
 """Seconds for which what apt said is not asked again; then a mirror may have dropped what it named."""
 _WORKERS = 4
-_NAME = r"[a-z0-9][a-z0-9+.-]{0,100}"
-_VERSION = r"[0-9A-Za-z.+:~-]{1,100}"
-PATTERN = rf"{_NAME}={_VERSION} sha256:[0-9a-f]{{64}} [0-9]{{1,15}} https?://[!-~]{{1,600}}"
-"""A line of a lock: name, version, sha256 and size (bytes) of the .deb, and its address."""
-_LINE = re.compile(rf"({_NAME})=({_VERSION}) sha256:([0-9a-f]{{64}}) ([0-9]+) (\S+)")
 _URI = re.compile(r"'(?P<url>[^']+)' (?P<file>\S+) (?P<size>[0-9]+) ")
 _ARCHIVE = re.compile(r"/(debian(?:-security|-debug)?)/(pool/.+)")
 _SNAPSHOT = re.compile(r"/(\d{8}T\d{6}Z)/")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deb:
-    """One .deb file: what it holds, its sha256 (hex) and size (bytes), and where a mirror has it."""
-
-    name: str
-    version: str
-    sha256: str
-    size: int
-    url: str
-
-    @classmethod
-    def parse(cls, line: str) -> Self:
-        """The package of a line that `str` gives. ValueError for any other line."""
-        found = _LINE.fullmatch(line)
-        if found is None:
-            raise ValueError(f"not a package of a lock: {line!r}")
-        return cls(name=found[1], version=found[2], sha256=found[3], size=int(found[4]), url=found[5])
-
-    def __str__(self) -> str:
-        return f"{self.name}={self.version} sha256:{self.sha256} {self.size} {self.url}"
-
-    @property
-    def file(self) -> str:
-        """The name under which it is given to apt, which reads name and version in it: nothing of an address."""
-        return f"{self.name}_{self.sha256[:16]}.deb"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +65,9 @@ def resolve_packages(
                 remedy=f"`orchestrator lock PROJECT.YAML --upgrade {name}`",
             )
         pin = None  # the base is a new one
-    return _input(name, names, pin or _pin(access, base, names, lister))
+    if pin is not None:
+        return _input(name, names, pin)
+    return replace(_input(name, names, _pin(access, base, names, lister)), ground="signature")
 
 
 def locked_packages(pins: Mapping[str, Pin], names: Sequence[str], name: InputName, base: InputName) -> Input | None:
@@ -115,22 +84,12 @@ def _input(name: InputName, names: Sequence[str], pin: Pin) -> Input:
     )
 
 
-def debs_of(given: Input | None) -> tuple[Deb, ...]:
-    """The .deb files of an input of kind `debs`, sorted; none of None."""
-    return tuple(sorted(map(Deb.parse, given.packages), key=str)) if given is not None else ()
-
-
-def checksums(debs: Sequence[Deb]) -> str:
-    """A file for `sha256sum --check` beside the files."""
-    return "".join(f"{deb.sha256}  {deb.file}\n" for deb in debs)
-
-
 def fetch_debs(access: Access, given: Input) -> Input:
     """An input of kind `debs` with its files, from the cache or the mirrors, each the one that its sha256 names.
 
     Errors: InputError for one that no mirror has any more.
     """
-    debs = debs_of(given)
+    debs = given.debs
     missing = [deb for deb in debs if access.store.get(f"sha256-{deb.sha256}") is None]
     if missing:
         total, done = sum(deb.size for deb in missing), 0
@@ -196,17 +155,23 @@ def _pin(access: Access, base: Input, names: Sequence[str], lister: PackageListe
                     remedy="take a Debian or Ubuntu image, or one that has all that the step needs, without packages",
                 )
             lines = [str(deb) for deb in _debs(listed)]
-            write_new(target, json.dumps(lines).encode())
+            write_new(target, "\n".join(lines).encode())
             now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
             return {"source": f"which packages {shown} needs on {base.source}", "snapshot": now}
 
         newest = max(access.newer_than, time.time() - KNOWN_FOR)
         entry = access.store.keep(key_of("debs", identity(base), *sorted(set(names))), fill, newer_than=newest)
-    lines = tuple(json.loads(entry.path.read_text(encoding="utf-8")))
+    lines = tuple(entry.path.read_text(encoding="utf-8", errors="replace").splitlines())
+    if not all(re.fullmatch(DEB_PATTERN, line) for line in lines):
+        raise InputError(
+            f"{entry.key} in the cache is not a list of packages",
+            remedy="build once where there is a network, or bring the project's lock",
+        )
     # A mirror that is a snapshot says which one; of any other only the time is known at which it had them.
     fixed = {found[1] for line in lines if (found := _SNAPSHOT.search(line))}
     snapshot = fixed.pop() if len(fixed) == 1 else entry.info.get("snapshot", "")
-    return Pin(kind="debs", values={**values, "snapshot": snapshot}, packages=lines)
+    known = {"snapshot": snapshot} if re.fullmatch(r"\d{8}T\d{6}Z", snapshot) else {}
+    return Pin(kind="debs", values=values | known, packages=lines)
 
 
 def _debs(listed: Listed) -> list[Deb]:
@@ -238,7 +203,7 @@ def _debs(listed: Listed) -> list[Deb]:
             size=int(uri["size"]),
             url=redact_url(url),
         )
-        if re.fullmatch(PATTERN, str(deb)) is None:
+        if re.fullmatch(DEB_PATTERN, str(deb)) is None:
             raise InputError(f"apt on the base names a package in an odd way: {deb}", remedy="check its sources")
         found.append(deb)
     return sorted(found, key=str)

@@ -13,11 +13,10 @@ from pydantic import field_validator, model_validator
 
 from orchestrator.documents import NOT_JSON, Document, DocumentError, Many, parse_document
 from orchestrator.errors import UsageError
-from orchestrator.inputs import debs
 from orchestrator.inputs.requests import is_local, requests_of
 from orchestrator.project.load import read_text
 from orchestrator.project.project import Project
-from orchestrator.resolved import InputKind, InputName, Inputs, Pin
+from orchestrator.resolved import DEB_PATTERN, Ground, InputKind, InputName, Inputs, Pin
 from orchestrator.suggest import shown
 
 LOCK_VERSION = 1
@@ -48,16 +47,18 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "debs": ("base",),
 }
 _PACKAGE = re.compile(r"(?:pypi:)?[a-z0-9][a-z0-9+.-]{0,100}=[0-9A-Za-z.+:~-]{1,100}(?: sha256:[0-9a-f]{64})?")
-_PACKAGES = {"debs": re.compile(debs.PATTERN)}
+_PACKAGES = {"debs": re.compile(DEB_PATTERN)}
 
 
 class LockedInput(Document):
-    """One input: the request (`inputs.requests`), the kind that it was resolved as, and its pin."""
+    """One input: the request (`inputs.requests`), the kind that it was resolved as, its pin, and why it was believed
+    when it was first locked ("": an older lock)."""
 
     requested: dict[str, str | list[str]]
     kind: InputKind
     resolved: dict[str, str]
     packages: Many[str] = ()
+    ground: Ground | Literal[""] = ""
 
     @field_validator("kind")
     @classmethod
@@ -94,7 +95,7 @@ class ProjectLock:
     def pins(self) -> dict[str, Pin]:
         """What resolution has to respect: everything but the user's own files, which are taken as they are."""
         return {
-            name: Pin(kind=entry.kind, values=entry.resolved, packages=entry.packages)
+            name: Pin(kind=entry.kind, values=entry.resolved, packages=entry.packages, ground=entry.ground)
             for name, entry in self.entries.items()
             if not entry.local
         }
@@ -111,6 +112,7 @@ def lock_of(project: Project, inputs: Inputs) -> ProjectLock:
                 kind=resolved.kind,
                 resolved=dict(resolved.pin),
                 packages=tuple(resolved.packages),
+                ground=resolved.ground,
             )
     return ProjectLock(entries=entries)
 
@@ -122,6 +124,8 @@ def lock_text(lock: ProjectLock) -> str:
         inputs[name] = {"kind": entry.kind, "requested": dict(entry.requested), "resolved": dict(entry.resolved)}
         if entry.packages:
             inputs[name]["packages"] = list(entry.packages)
+        if entry.ground:
+            inputs[name]["ground"] = entry.ground
     return json.dumps({"version": LOCK_VERSION, "inputs": inputs}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
