@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from orchestrator.digest import Digests
 from orchestrator.engine.base import EngineInfo
 from orchestrator.errors import Finding, Severity
 from orchestrator.events import Event, Notice, StepFinished, StepStarted
-from orchestrator.image_kind import ImageKind, KernelRelease
+from orchestrator.image_kind import FileDigests, ImageKind, KernelRelease
 from orchestrator.plan.plan import Plan
 from orchestrator.project.project import Project
 from orchestrator.receipt.receipt import (
@@ -93,7 +93,10 @@ class Warnings:
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedBuild:
-    """What a finished build knows about itself. `ops_version` is None with the native packer."""
+    """What a finished build knows about itself. `ops_version` is None with the native packer.
+
+    `contents`: size and SHA-256 of packed files by guest path, where the packer saw their bytes.
+    """
 
     kind: ImageKind
     project: Project
@@ -111,6 +114,7 @@ class FinishedBuild:
     warnings: Sequence[BuildWarning] = ()
     shim: ShimUsed | None = None
     rebuild: RebuildMade | None = None
+    contents: FileDigests = field(default_factory=dict)
 
 
 def make_receipt(built: FinishedBuild, attachments: Sequence[Attachment] = ()) -> Receipt:
