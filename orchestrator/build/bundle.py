@@ -15,6 +15,7 @@ def input_keys(store: Store, inputs: Inputs) -> list[str]:
     """The keys of everything that was fetched. What lies in the user's own directories goes with these."""
     keys = []
     for resolved in inputs:
+        keys += [f"sha256-{deb.sha256}" for deb in resolved.debs] if resolved.kind == "debs" else []
         if resolved.kind == "git":
             keys.append(f"git-{resolved.pin['commit']}")
         elif resolved.kind in ("archive", "bootstrap", "file"):

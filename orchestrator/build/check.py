@@ -42,7 +42,7 @@ def check_project(path: Path, *, trust: bool = False) -> CheckedProject:
     """
     loaded = with_user_settings(load_project(path))
     kind = kind_of_project(loaded.project)
-    loaded = replace(loaded, unused=kind.unused)
+    loaded = replace(loaded, unused_inputs=kind.unused_inputs)
     findings = list(loaded.warnings)
     left_out_by = _collect(lambda: read_left_out(loaded.root / loaded.project.build.context), path, findings)
     findings += check_paths(loaded, left_out_by or (lambda _path: ""))

@@ -16,6 +16,7 @@ from orchestrator.build.container_build import forget, run_containerfile
 from orchestrator.build.finish import only_build_of, pack, verified_and_hashed
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
+from orchestrator.build.packages import with_package_files
 from orchestrator.build.prepare import assemble_context, prepare, read_usable_secrets
 from orchestrator.build.result import Result
 from orchestrator.build.state import BuildOptions, BuildOrder, phase
@@ -25,10 +26,9 @@ from orchestrator.containerfile.render_directory import check_room, clear_earlie
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
-from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.inputs.store import CacheEntry, Store
 from orchestrator.inputs.transfer import export_entries
-from orchestrator.lock.resolve import resolve_locked
+from orchestrator.lock.resolve import nominal_locked, resolve_locked
 from orchestrator.plan.make import make_plan
 from orchestrator.receipt.receipt import receipt_text
 from orchestrator.receipt.record import FinishedBuild, StageTimes, Warnings, make_receipt
@@ -51,7 +51,7 @@ class Staging:
 
 def render_text(checked: CheckedProject) -> str:
     """The Containerfile alone: nothing is fetched, bases and sources are named as in project.yaml."""
-    return render_containerfile(make_plan(checked.loaded, checked.settings, nominal_inputs(checked.loaded)))
+    return render_containerfile(make_plan(checked.loaded, checked.settings, nominal_locked(checked.loaded)))
 
 
 def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> tupl
     Outside inputs are fetched, no engine is asked.
     """
     check_room(output)
-    inputs = resolve_locked(checked.loaded, None, emit)
+    inputs = with_package_files(checked.loaded, resolve_locked(checked.loaded, None, emit), emit)
     plan = make_plan(checked.loaded, checked.settings, inputs)
     made = assemble(checked.loaded, plan, inputs, dialect=BuilderCapabilities(), exclude=(output,), emit=emit)
     clear_earlier(output)
@@ -150,6 +150,7 @@ def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit
         with store.lock(f"bundle-{key}"):
             shared = replace(job, order=replace(order, build_id="bundle"))
             image = run_containerfile(shared, assemble_context(shared), PROGRAM_STAGE, program_tag(key))
+            with_package_files(checked.loaded, job.inputs, emit, store)
             with phase(emit, "bundle", "save the images"):
                 keep_program(store, engine, key)
                 keys = [key, *input_keys(store, job.inputs), *keep_images(store, engine, job.inputs)]

@@ -11,6 +11,8 @@ from uuid import uuid4
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, StepFinished, StepStarted
 from orchestrator.image_kind import GuestSettings, ImageKind
+from orchestrator.inputs.access import Access
+from orchestrator.inputs.resolve import ResolveOptions, access_of
 from orchestrator.inputs.store import Store
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
@@ -51,6 +53,12 @@ class BuildJob:
     inputs: Inputs
     plan: Plan
     shim: ShimUsed | None = None
+
+    @property
+    def access(self) -> Access:
+        """How its inputs are reached."""
+        options = ResolveOptions(store=self.order.store, offline=self.order.options.offline)
+        return access_of(self.order.loaded, self.order.emit, options)
 
 
 @contextmanager

@@ -52,8 +52,10 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
     Each is pinned by commit, digest or sha256, in the file beside PROJECT.YAML.
     """
     from orchestrator.build.check import check_project
+    from orchestrator.build.packages import package_lister
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
+    from orchestrator.inputs.resolve import ResolveOptions
     from orchestrator.lock.resolve import known_names, update_lock
 
     # NAME is one of a few words, and PROJECT.YAML is needed: in `lock --upgrade project.yaml` it is the project.
@@ -67,7 +69,8 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
     every = known_names(checked.loaded, one)
     names = every if (diff or upgrade == ALL) and not one else one
     with make_progress(progress) as shown, closing(connect(engine, emit=shown.emit)) as connected:
-        updated = update_lock(checked.loaded, connected, shown.emit, upgrade=names, write=not diff)
+        options = ResolveOptions(lister=package_lister(checked.loaded, connected))
+        updated = update_lock(checked.loaded, connected, shown.emit, upgrade=names, write=not diff, options=options)
     if as_json:
         rows = [asdict(change) for change in updated.changes]
         answer_json({"path": str(updated.path), "written": not diff, "changes": rows})

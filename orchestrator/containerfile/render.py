@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -14,6 +16,7 @@ from orchestrator.resources import CONTAINERFILES, SCRIPTS
 
 COPIED_SCRIPTS = ("stage-tree.sh", "stage-elf.sh", "sbom-records.sh", "pack-ops.sh")
 RUST_LINKER = "rust-linker.sh"
+INSTALL_PACKAGES, LIST_PACKAGES = "install-packages.sh", "list-packages.sh"
 
 
 def render_containerfile(plan: Plan, *, mounts: bool = True, ssh: str = SSH_MOUNT) -> str:
@@ -34,7 +37,34 @@ def render_program(plan: Plan) -> str:
     return _render("program.Containerfile.j2", plan, True, SSH_MOUNT)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PackagesStage:
+    """Debian packages on a base: the stage's name, the image it begins with, what was asked for.
+
+    `folder` is where the context has the .deb files, below `packages/`.
+    """
+
+    stage: str
+    base: str
+    folder: str
+    names: Sequence[str]
+
+
+def render_packages(packages: PackagesStage, *, mounts: bool = True) -> str:
+    """A Containerfile that installs .deb files of the context, without a network."""
+    return _text("packages.Containerfile.j2", {"packages": packages, "mounts": mounts})
+
+
+def render_listing(base: str, names: Sequence[str], *, mounts: bool = True) -> str:
+    """A Containerfile that asks apt on a base which packages it would install."""
+    return _text("list-packages.Containerfile.j2", {"base": base, "names": names, "mounts": mounts})
+
+
 def _render(template: str, plan: Plan, mounts: bool, ssh: str) -> str:
+    return _text(template, {"plan": plan, "mounts": mounts, "ssh": ssh})
+
+
+def _text(template: str, values: Mapping[str, object]) -> str:
     environment = Environment(
         loader=FileSystemLoader(CONTAINERFILES),
         undefined=StrictUndefined,
@@ -44,9 +74,7 @@ def _render(template: str, plan: Plan, mounts: bool, ssh: str) -> str:
         autoescape=False,
     )
     environment.filters["sh"] = shlex.quote
-    text = environment.get_template(template).render(
-        plan=plan, mounts=mounts, ssh=ssh, ca_secret=CA_SECRET, version=__version__
-    )
+    text = environment.get_template(template).render(values, ca_secret=CA_SECRET, version=__version__)
     return _squeeze(text)
 
 
@@ -60,6 +88,11 @@ def render_scripts(plan: Plan) -> dict[str, str]:
     script = plan.run_script if plan.run_script.endswith("\n") else plan.run_script + "\n"
     scripts = {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in COPIED_SCRIPTS}
     return {**scripts, **render_rust_scripts(plan), "build.sh": script}
+
+
+def render_script(name: str) -> dict[str, str]:
+    """One of the scripts of that folder that not every build has."""
+    return {name: (SCRIPTS / name).read_text(encoding="utf-8")}
 
 
 def render_rust_scripts(plan: Plan) -> dict[str, str]:

@@ -15,7 +15,7 @@ from orchestrator.inputs.debian import bootstrap_rootfs, locked_packages, restor
 from orchestrator.inputs.image_archive import SavedImage, read_image, write_image
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.store import CacheEntry, Store, key_of
-from orchestrator.label import LABEL
+from orchestrator.label import BASE, LABEL
 from orchestrator.project.mirrors import redirect
 from orchestrator.project.project import Base, Bootstrap
 from orchestrator.resolved import Input, InputName, Pin
@@ -224,7 +224,7 @@ def _bootstrap(access: Access, asked: _BaseRequest, engine: ImageStore, entry: C
     with access.store.lock(f"import-{engine.info.kind}-{entry.sha256[:12]}"):
         if engine.image_digest(tag) is None:
             with access.step(f"import {tag}"):
-                engine.import_rootfs(entry.path, tag, {LABEL: "base"})
+                engine.import_rootfs(entry.path, tag, {LABEL: BASE})
     days = int((time.time() - entry.created) // 86400)
     made = asked.base.bootstrap
     suite = f"{made.debian} packages{_and_cuda(made)}" if made else "packages"

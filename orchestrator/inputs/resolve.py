@@ -14,28 +14,48 @@ from orchestrator.events import Emit, Event, ignore
 from orchestrator.findings import Findings
 from orchestrator.inputs import bases, releases, trees
 from orchestrator.inputs.access import Access, FetchLimits, differs
+from orchestrator.inputs.debs import PackageLister, locked_packages, resolve_packages
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.git import fetch_git
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.magic import expect_archive
+from orchestrator.inputs.requests import wanted_packages
 from orchestrator.inputs.store import Store
 from orchestrator.inputs.trees import GEVULOT_SKIP
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.project import Gevulot, Project
-from orchestrator.resolved import Input, Inputs, Pin, redact_url
+from orchestrator.resolved import Input, InputName, Inputs, Pin, redact_url
 
 _WORKERS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolveOptions:
-    """How to resolve. `store` None = the user's cache; the rest is `Access`'s."""
+    """How to resolve. `store` None = the user's cache; `lister` asks apt on a base; the rest is `Access`'s.
+
+    Without a lister only the Debian packages that `pins` name are known.
+    """
 
     store: Store | None = None
     limits: FetchLimits = field(default_factory=FetchLimits)
     refresh: bool = False
     offline: bool = False
     pins: Mapping[str, Pin] = field(default_factory=dict)
+    lister: PackageLister | None = None
+
+
+def access_of(loaded: LoadedProject, emit: Emit, options: ResolveOptions) -> Access:
+    """How a project's inputs are reached."""
+    return Access(
+        store=options.store or Store(emit=emit, imported=options.offline),
+        emit=emit,
+        mirrors=loaded.project.mirrors,
+        own_mirrors=loaded.own_mirrors,
+        limits=options.limits,
+        refresh=options.refresh,
+        offline=options.offline,
+        pins=options.pins,
+    )
 
 
 def resolve_inputs(
@@ -47,23 +67,15 @@ def resolve_inputs(
     file, line and field of each input that could not be had; EngineError from the engine.
     """
     options = options or ResolveOptions()
-    told = _in_turn(emit)
-    access = Access(
-        store=options.store or Store(emit=told, imported=options.offline),
-        emit=told,
-        mirrors=loaded.project.mirrors,
-        own_mirrors=loaded.own_mirrors,
-        limits=options.limits,
-        refresh=options.refresh,
-        offline=options.offline,
-        pins=options.pins,
-    )
+    access = access_of(loaded, _in_turn(emit), options)
     failures = loaded.findings()
     pool = ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="input")
     try:
         futures = {name: pool.submit(job) for name, job in _jobs(access, loaded).items()}
         # Here, not in the pool: an engine's connection is not made for several threads.
-        bases = {name: _base(access, loaded, engine, name, failures) for name in ("base", "gevulot-base")}
+        bases_of: tuple[InputName, InputName] = ("base", "gevulot-base")
+        bases = {name: _base(access, loaded, engine, name, failures) for name in bases_of}
+        packages = _packages(access, loaded, bases, options.lister, failures)
         wait(futures.values())
     except BaseException:
         access.cancelled.set()
@@ -82,6 +94,8 @@ def resolve_inputs(
         gpu_assets=results.get("gpu-assets"),
         base=bases["base"],
         gevulot_base=bases["gevulot-base"],
+        packages=packages.get("packages"),
+        gevulot_packages=packages.get("gevulot-packages"),
     )
 
 
@@ -97,7 +111,7 @@ def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]
         )
     if (gevulot := project.gevulot) is not None:
         jobs["gevulot"] = lambda: _gevulot(access, gevulot, project, root)
-    return {name: job for name, job in jobs.items() if name not in loaded.unused}
+    return {name: job for name, job in jobs.items() if name not in loaded.unused_inputs}
 
 
 def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Input:
@@ -134,7 +148,7 @@ def _cargo_lock(source: Path) -> dict[str, str]:
 
 
 def _base(
-    access: Access, loaded: LoadedProject, engine: ImageStore | None, name: str, failures: Findings
+    access: Access, loaded: LoadedProject, engine: ImageStore | None, name: InputName, failures: Findings
 ) -> Input | None:
     gevulot = loaded.project.gevulot
     if engine is None or (name == "gevulot-base" and gevulot is None):
@@ -146,6 +160,27 @@ def _base(
     except InputError as error:
         _note_failure(failures, _base_field(loaded, name), error)
         return None
+
+
+def _packages(
+    access: Access,
+    loaded: LoadedProject,
+    found: Mapping[InputName, Input | None],
+    lister: PackageLister | None,
+    failures: Findings,
+) -> dict[InputName, Input | None]:
+    """The Debian packages that are installed on the bases `found`, by input name."""
+    packages: dict[InputName, Input | None] = {}
+    for name, on, names in wanted_packages(loaded.project):
+        base, field_name = found[on], "build.packages" if name == "packages" else "gevulot.base"
+        try:
+            if base is not None and names and lister is not None:
+                packages[name] = resolve_packages(access, base, names, name, lister)
+            elif names and not failures.collected:
+                packages[name] = locked_packages(access.pins, names, name, on)
+        except InputError as error:
+            _note_failure(failures, field_name, error)
+    return packages
 
 
 def _base_field(loaded: LoadedProject, name: str) -> str:

@@ -13,13 +13,16 @@ from orchestrator.image_kind import ImagePlan
 class ShimPlan:
     """Stage `gevulot`. `what` says in words where the source comes from; `base` is a FROM reference.
 
-    `prebuilt` is a directory of this host with what the stage gave before: it is copied instead of built.
+    `prebuilt` is a directory of this host with what the stage gave before: it is copied instead of built. `packages`
+    and what goes with them are as in `Plan`.
     """
 
     what: str
     base: str
     packages: tuple[str, ...]
     workspace: bool
+    packages_locked: bool = False
+    packages_image: str = ""
     prebuilt: Path | None = None
 
 
@@ -54,10 +57,12 @@ class Origin:
 class Plan:
     """One image's plan.
 
-    `program` is the guest path without its leading "/"; `image` is what the kind of image decided; `secrets` are the
-    ids that the user's step gets, `ssh` says whether it gets the ssh agent; `gnu_rust_linker`: cargo links with GNU ld
-    instead of rustc's own lld; `program_image` is an image that stands for stage `program` ("" = build it); `origins`
-    maps a step's key (see `plan.origins`) to its place in project.yaml.
+    `packages` are installed on `base`: the .deb files of the context if `packages_locked`, else what the mirror has;
+    `packages_image` is an image that has them already ("" = install them). `program` is the guest path without its
+    leading "/"; `image` is what the kind of image decided; `secrets` are the ids that the user's step gets, `ssh` says
+    whether it gets the ssh agent; `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld;
+    `program_image` is an image that stands for stage `program` ("" = build it); `origins` maps a step's key (see
+    `plan.origins`) to its place in project.yaml.
     """
 
     name: str
@@ -75,4 +80,6 @@ class Plan:
     ssh: bool = False
     gnu_rust_linker: bool = True
     program_image: str = ""
+    packages_locked: bool = False
+    packages_image: str = ""
     origins: Mapping[str, Origin] = field(default_factory=dict)

@@ -151,6 +151,11 @@ def _base(value: Any) -> Any:
 BaseField = Annotated[Base, BeforeValidator(_base)]
 
 
+# docs/facts/gevulot.md, 2: the FFI crate alone needs protoc only; the whole workspace needs the guide's list.
+SHIM_PACKAGES = ("protobuf-compiler",)
+WORKSPACE_PACKAGES = ("clang", "cmake", "curl", "git", "libssl-dev", "pkg-config", "protobuf-compiler")
+
+
 class Gevulot(Model):
     """Where the Gevulot shim comes from (exactly one of git, path, archive) and how it is built."""
 
@@ -184,6 +189,11 @@ class Gevulot(Model):
             raise ValueError("sha256 is only valid with archive")
         return self
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The Debian packages that building it needs."""
+        return WORKSPACE_PACKAGES if self.workspace else SHIM_PACKAGES
+
 
 class Secret(Model):
     """A build secret: from an environment variable or a file of the host."""
@@ -209,7 +219,8 @@ class Build(Model):
     """Directory to copy to /build, relative to project.yaml. .dockerignore is honoured. Directories with a
     CACHEDIR.TAG, such as cargo's target/, are left out unless a `!PATH` in .dockerignore keeps a part of them."""
     packages: tuple[PackageName, ...] = ()
-    """Debian packages that the build step needs."""
+    """Debian packages that the build step needs. apt in the base says which others they need; project.lock names them
+    all by version and sha256, and they are installed from files, without a network. The base must have apt."""
     secrets: tuple[Secret, ...] = ()
     """Values that only the build step can read; they never reach a layer, the context, the receipt or the image."""
     ssh: Annotated[bool, Field(strict=True)] = False  # the host's ssh agent, for `run` alone

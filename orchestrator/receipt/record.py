@@ -173,7 +173,11 @@ def kernel_used(kernel: KernelRelease) -> KernelUsed:
 
 def _input(resolved: Input) -> InputUsed:
     optional: dict[str, Any] = {"note": resolved.note} if resolved.note else {}
-    return InputUsed(name=resolved.name, kind=resolved.kind, source=resolved.source, pin=dict(resolved.pin), **optional)
+    pin = dict(resolved.pin)
+    if resolved.kind == "debs":
+        # Each one's name, version and sha256: without where a mirror has it.
+        pin["packages-sha256"] = sha256_text("\n".join(each.rsplit(" ", 2)[0] for each in resolved.packages))
+    return InputUsed(name=resolved.name, kind=resolved.kind, source=resolved.source, pin=pin, **optional)
 
 
 def engine_used(info: EngineInfo) -> EngineUsed:

@@ -39,7 +39,7 @@ def test_from_a_bundle_without_any_network_interface(
 ) -> None:
     # A step that needs the network: the loopback of this machine won't do, so the route to anywhere is asked for.
     run = f'{COMPILE}\ntest -n "$(cat /proc/net/route | tail -n +2)" || {{ echo no network here >&2; exit 9; }}\n'
-    project = write_project(tmp_path / "p", build={"run": run, "program": "program"})
+    project = write_project(tmp_path / "p", build={"packages": ["netbase"], "run": run, "program": "program"})
     done = build(project, tmp_path / "out", engine.info.endpoint)
     assert done.code == 0, done.stderr
     assert "wrote" in done.stderr
@@ -67,6 +67,8 @@ def test_from_a_bundle_without_any_network_interface(
     assert done.code == 5, done.stderr
     assert "no network here" in done.stderr
     assert "no bundle contains the result of this build step" in done.stderr
+    # Its packages are, as files: they are installed there.
+    assert "Setting up netbase" in done.stderr
 
 
 def test_steps_of_an_offline_build_have_no_network(engine: Engine, tmp_path: Path) -> None:

@@ -1,0 +1,180 @@
+"""The native packer: the staged tree, as it streams out of the container, straight into an image.
+
+It writes what ops 0.1.43 would, in a fixed order, with UUIDs derived from the content: the same input gives the
+same bytes on any machine and from any engine.
+"""
+
+from __future__ import annotations
+
+import heapq
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.archive import ArchiveError, UnpackLimits, read_tar, translate_errors, unpack
+from orchestrator.errors import BuildStepError, InputError
+from orchestrator.image.errors import ImageError
+from orchestrator.image.listing import path_key
+from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, WrittenImage
+from orchestrator.nanos.packers.read_ahead import read_ahead
+from orchestrator.staged import CHUNK, OpenArchive, StagedEntry, all_entries, read_entries
+from orchestrator.values import Value
+
+# docs/facts/ops.md, 2: the two files that ops takes out of its common.tar.gz, and where they go.
+COMMON_FILES = {
+    "libnss_dns.so.2": "lib/x86_64-linux-gnu/libnss_dns.so.2",
+    "ca-certificates.crt": "etc/ssl/certs/ca-certificates.crt",
+}
+COMMON_SIZE = 64 * 2**20
+"""They have some 100 KB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestPlan:
+    """What the native packer adds to the staged tree, as ops would: root tuple, files, directories, layout.
+
+    `attributes` is the root tuple without `children`; `extra_files` and `mount_points` are guest paths without
+    leading "/"; `minimum_size` is bytes (0 = as small as it can be).
+    """
+
+    attributes: Mapping[str, Value]
+    extra_files: Mapping[str, bytes]
+    mount_points: tuple[str, ...]
+    klibs: tuple[str, ...]
+    staged_klibs: bool
+    tfs_version: int
+    uefi: bool
+    minimum_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NativeJob:
+    """What to pack beside the staged tree.
+
+    `nanos` is a directory with kernel.img and, as far as there, boot.img, bootx64.efi and klibs/; `common` is
+    ops's common.tar.gz, or None to do without its files. `spool` is a directory with room for the whole tree.
+    """
+
+    guest: GuestPlan
+    nanos: Path
+    common: Path | None
+    spool: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
+
+
+def pack_native(job: NativeJob, open_archive: OpenArchive, target: Path) -> WrittenImage:
+    """Write the image to `target` (an existing, empty temporary file).
+
+    Errors: EngineError for a broken stream, InputError for a missing kernel or klib, BuildStepError for a tree
+    that no image can hold.
+    """
+    try:
+        return _pack(job, open_archive, target)
+    except ImageError as error:
+        # The format's own error says "not verified" (6); here a step of the build failed, on a full disk say.
+        raise BuildStepError(error.message, remedy=error.remedy) from error
+
+
+def _pack(job: NativeJob, open_archive: OpenArchive, target: Path) -> WrittenImage:
+    boot = _boot_files(job, open_archive)
+    try:
+        with open_archive("/stage") as stream, read_ahead(stream) as ahead:
+            return _write(job, boot, read_entries(ahead, "stage"), target)
+    except OutOfOrderError:
+        # This engine walks directories in an order of its own: spool, sort, write again.
+        with tempfile.TemporaryFile(dir=job.spool) as spool, open_archive("/stage") as stream:
+            while chunk := stream.read(CHUNK):
+                spool.write(chunk)
+            spool.seek(0)
+            with all_entries(spool, "stage") as entries:
+                return _write(job, boot, iter(sorted(entries, key=_order)), target)
+
+
+def _write(job: NativeJob, boot: BootFiles, staged: Iterator[StagedEntry], target: Path) -> WrittenImage:
+    additions = {**_common_files(job.common), **job.guest.extra_files}
+    guest = job.guest
+    with ImageWriter(target, boot, version=guest.tfs_version, minimum_size=guest.minimum_size) as writer:
+        for entry, data in _with_additions(staged, additions, guest.mount_points):
+            if data is not None:
+                writer.add_file(entry.path, len(data), [data])
+            elif entry.kind == "file":
+                writer.add_file(entry.path, entry.size, entry.chunks())
+            elif entry.kind == "directory":
+                writer.add_directory(entry.path)
+            elif entry.kind == "symlink":
+                writer.add_symlink(entry.path, entry.target)
+            else:
+                writer.copy_file(entry.path, entry.target)
+        return writer.finish(guest.attributes)
+
+
+def _with_additions(
+    staged: Iterable[StagedEntry], additions: Mapping[str, bytes], directories: Iterable[str]
+) -> Iterator[tuple[StagedEntry, bytes | None]]:
+    """Staged entries and the files that ops adds, in one order; the project's own file wins over an added one."""
+    added = [StagedEntry(path=path, kind="file", size=len(data)) for path, data in additions.items()]
+    added += [StagedEntry(path=path, kind="directory") for path in directories]
+    added.sort(key=_order)
+    streams = [((_order(entry), 0, entry) for entry in staged), ((_order(entry), 1, entry) for entry in added)]
+    previous = ""
+    for _, rank, entry in heapq.merge(*streams, key=lambda item: item[:2]):
+        if rank == 1 and entry.path == previous:
+            continue
+        previous = entry.path
+        yield entry, additions.get(entry.path) if rank == 1 else None
+
+
+def _order(entry: StagedEntry) -> tuple[bytes, ...]:
+    return path_key(entry.path)
+
+
+def _common_files(archive: Path | None) -> dict[str, bytes]:
+    """The files that ops adds out of common.tar.gz: guest path without leading "/" -> bytes."""
+    if archive is None:
+        return {}
+    files: dict[str, bytes] = {}
+    try:
+        with archive.open("rb") as stream, translate_errors(), read_tar(unpack(stream, UnpackLimits())) as tar:
+            for member in tar:
+                name = member.name.removeprefix("./")
+                if member.isreg() and name in COMMON_FILES:
+                    files[COMMON_FILES[name]] = tar.small(member, COMMON_SIZE)
+    except (ArchiveError, OSError) as error:
+        raise InputError(
+            f"cannot read common.tar.gz: {error}", remedy="fetch it again, or leave it out of nanos.path"
+        ) from error
+    return files
+
+
+def _boot_files(job: NativeJob, open_archive: OpenArchive) -> BootFiles:
+    kernel, boot = job.nanos / "kernel.img", job.nanos / "boot.img"
+    if not kernel.is_file():
+        raise InputError(f"{job.nanos} has no kernel.img", remedy="set nanos.path to the directory of a Nanos release")
+    klibs: dict[str, Path | bytes] = {}
+    names = job.guest.klibs
+    if names and job.guest.staged_klibs:
+        with open_archive("/klibs") as stream:
+            klibs = {entry.path: b"".join(entry.chunks()) for entry in read_entries(stream, "klibs") if entry.size}
+    elif names:
+        klibs = {name: job.nanos / "klibs" / name for name in names}
+    for name in names:
+        source = klibs.get(name)
+        if source is None or (isinstance(source, Path) and not source.is_file()):
+            # ops prints one line about this, ends with status 0, and the image boots without the klib.
+            raise BuildStepError(
+                f"klib {name} is in neither the manifest's KlibDir nor the Nanos release",
+                remedy="correct Klibs, or add the klib to the release's klibs/ or to KlibDir",
+            )
+    return BootFiles(
+        boot_img=boot.read_bytes() if boot.is_file() else None,
+        kernel=kernel,
+        klibs={name: klibs[name] for name in names},
+        efi=_efi(job) if job.guest.uefi else None,
+    )
+
+
+def _efi(job: NativeJob) -> bytes:
+    loader = job.nanos / "bootx64.efi"
+    if not loader.is_file():
+        raise InputError("Uefi is set, but the Nanos release has no bootx64.efi", remedy="use a release that has one")
+    return loader.read_bytes()
