@@ -278,4 +278,6 @@ def _lock_agrees(asked: Asked, result: Result) -> bool:
 
     lock = read_lock(lock_path(asked.checked.loaded.path))
     used = {each.name: each.pin for each in result.document.inputs}
-    return lock is not None and all(entry.resolved == used.get(name) for name, entry in lock.entries.items())
+    return lock is not None and all(
+        entry.resolved == used.get(name, entry.resolved) for name, entry in lock.entries.items()
+    )
