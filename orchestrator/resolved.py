@@ -13,6 +13,10 @@ InputName = Literal[
     "gevulot", "ops", "nanos", "nanos-common", "gpu-assets", "base", "gevulot-base", "packages", "gevulot-packages"
 ]
 InputKind = Literal["git", "archive", "directory", "file", "image", "bootstrap", "debs", "stub"]
+Ground = Literal[
+    "known", "given", "signature", "checksum", "tls", "ssh", "registry", "engine", "bundle", "local", "none"
+]
+"""Why an input was believed when it was first used; `inputs.grounds` has the words."""
 
 
 _NAME = r"[a-z0-9][a-z0-9+.-]{0,100}"
@@ -62,6 +66,7 @@ class Input:
     on this host (None for a pulled image). `reference` is what a FROM line names (bases only). `note` is something the
     user should know about it. `packages` are what a base made from Debian packages holds (`name=version sha256:HEX`),
     or what `debs` are (a line of `Deb` each), whose fetched files are in `files`, by name.
+    `ground`: why it was believed when it was not pinned yet; "" where nobody knows, or it is our own.
     """
 
     name: InputName
@@ -72,6 +77,7 @@ class Input:
     reference: str = ""
     note: str = ""
     packages: tuple[str, ...] = ()
+    ground: Ground | Literal[""] = ""
     files: Mapping[str, Path] = field(default_factory=dict)
 
     @property
@@ -94,11 +100,12 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """What an input has to be, as the lock recorded it: kind, `Input.pin`, and its Debian packages."""
+    """What an input has to be, as the lock recorded it: kind, `Input.pin`, its Debian packages, and the ground."""
 
     kind: InputKind
     values: Mapping[str, str]
     packages: tuple[str, ...] = ()
+    ground: Ground | Literal[""] = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.dependencies.packages import Taken
 from orchestrator.engine.base import Engine
 from orchestrator.inputs.bases import saved_key
-from orchestrator.inputs.store import Store
+from orchestrator.inputs.store import CacheEntry, Store
 from orchestrator.resolved import Inputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundled:
+    """What a bundle holds: `packages` of the sources' lock files, and everything else entry by entry."""
+
+    entries: tuple[CacheEntry, ...]
+    packages: tuple[Taken, ...] = ()
 
 
 def input_keys(store: Store, inputs: Inputs) -> list[str]:

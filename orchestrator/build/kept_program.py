@@ -25,8 +25,10 @@ TAG = "localhost/orchestrator/program"
 def program_key(loaded: LoadedProject, plan: Plan, inputs: Inputs) -> str:
     """The cache key of the stage: its text, all that it copies, and its base's pin. Reads every source file.
 
-    How this machine reaches the network doesn't count, nor what an engine calls the base.
+    How this machine reaches the network doesn't count, nor what an engine calls the base, nor whether the step was
+    given the packages that its sources name by checksum.
     """
+    plan = replace(plan, dependencies=None)
     base = identity(inputs.base) if inputs.base is not None else plan.base
     scripts = {"build.sh": render_scripts(plan)["build.sh"], **render_rust_scripts(plan)}
     context = BuildContext(parts=[*script_parts(scripts), *_packages(inputs), *program_parts(loaded, plan, inputs)])

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from orchestrator.build.bundle import input_keys, keep_images
+from orchestrator.build.bundle import Bundled, input_keys, keep_images
 from orchestrator.build.check import CheckedProject
 from orchestrator.build.container_build import forget, run_containerfile
+from orchestrator.build.dependencies import StepPackages, plan_nominally, plan_packages, take_for_bundle, take_for_step
 from orchestrator.build.finish import only_build_of, pack, verified_and_hashed
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
@@ -26,7 +27,7 @@ from orchestrator.containerfile.render_directory import check_room, clear_earlie
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
-from orchestrator.inputs.store import CacheEntry, Store
+from orchestrator.inputs.store import Store
 from orchestrator.inputs.transfer import export_entries
 from orchestrator.lock.resolve import nominal_locked, resolve_locked
 from orchestrator.plan.make import make_plan
@@ -51,7 +52,8 @@ class Staging:
 
 def render_text(checked: CheckedProject) -> str:
     """The Containerfile alone: nothing is fetched, bases and sources are named as in project.yaml."""
-    return render_containerfile(make_plan(checked.loaded, checked.settings, nominal_locked(checked.loaded)))
+    plan = make_plan(checked.loaded, checked.settings, nominal_locked(checked.loaded))
+    return render_containerfile(replace(plan, dependencies=plan_nominally(checked.loaded)))
 
 
 def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> tuple[str, ...]:
@@ -62,6 +64,8 @@ def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> tupl
     check_room(output)
     inputs = with_package_files(checked.loaded, resolve_locked(checked.loaded, None, emit), emit)
     plan = make_plan(checked.loaded, checked.settings, inputs)
+    used = take_for_step(StepPackages(loaded=checked.loaded, store=Store(emit=emit), emit=emit))
+    plan = replace(plan, dependencies=plan_packages(used))
     made = assemble(checked.loaded, plan, inputs, dialect=BuilderCapabilities(), exclude=(output,), emit=emit)
     clear_earlier(output)
     made.context.write_to(output)
@@ -136,16 +140,18 @@ def _tell(*listeners: Emit) -> Emit:
     return tell
 
 
-def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit: Emit) -> list[CacheEntry]:
+def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit: Emit) -> Bundled:
     """Write all that a build of the project needs to `target`, for a machine without a network; what it holds.
 
     That is every input, the finished shim, images that were pulled, and the result of the stage `program`: its step may
-    download (crates, say), so it is built here, or taken from the engine's cache. The lock stays beside project.yaml.
+    download, so it is built here, or taken from the engine's cache. For other sources there, also the packages that the
+    sources' lock files name. The lock stays beside project.yaml.
     """
     order = _order(checked, engine, BuildOptions(), emit)
     store = order.store
     with store.in_use():
         job = prepare(order)
+        packages = take_for_bundle(job)
         key = program_key(job.order.loaded, job.plan, job.inputs)
         with store.lock(f"bundle-{key}"):
             shared = replace(job, order=replace(order, build_id="bundle"))
@@ -157,9 +163,11 @@ def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit
             forget(shared, image)
         if job.shim is not None:
             keys.append(job.shim.key)
+        carried = {each for taken in packages for each in taken.keys}
         with phase(emit, "bundle", f"write {target.name}"):
             try:
-                return export_entries(store, keys, target)
+                entries = export_entries(store, [*keys, *carried], target)
+                return Bundled(entries=tuple(each for each in entries if each.key not in carried), packages=packages)
             finally:
                 store.remove(key)  # large, of use on the other machine only, and saved again in seconds
 

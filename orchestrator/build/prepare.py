@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from orchestrator.build.container_build import forget, run_containerfile
+from orchestrator.build.dependencies import with_dependencies
 from orchestrator.build.kept_program import load_program, program_key
 from orchestrator.build.kept_shim import RESULT as SHIM_RESULT
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
@@ -41,7 +42,10 @@ def read_usable_secrets(loaded: LoadedProject, engine: Engine) -> ProjectSecrets
 
 
 def prepare(order: BuildOrder) -> BuildJob:
-    """Inputs resolved, plan made, and the shim built or taken; offline also the build step that a bundle brought."""
+    """Inputs resolved, plan made, the shim built or taken, and, offline, the build step that a bundle brought.
+
+    The step that is to run has its packages then, where they are not its own affair.
+    """
     options = order.options
     lister = package_lister(order.loaded, order.engine)
     policy = LockPolicy(
@@ -55,7 +59,7 @@ def prepare(order: BuildOrder) -> BuildJob:
         job = _with_shim(job)
     if options.offline:
         job = _with_kept_program(job)
-    return job if job.plan.program_image else with_packages(job)
+    return job if job.plan.program_image else with_dependencies(with_packages(job))
 
 
 def _check_gpu_assets(order: BuildOrder, inputs: Inputs) -> None:

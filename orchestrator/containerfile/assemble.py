@@ -161,12 +161,19 @@ def script_parts(scripts: Mapping[str, str]) -> list[Part]:
 
 
 def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequence[Path] = ()) -> list[Part]:
-    """What the stage `program` copies, its script aside: the sources, the finished shim, the GPU assets."""
+    """What the stage `program` copies, its script aside: the sources, their packages, the shim, the GPU assets."""
     parts: list[Part] = [user_sources(loaded, exclude)]
     if plan.shim is not None and plan.shim.prebuilt is not None:
         parts.append(HostTree(prefix="shim", source=plan.shim.prebuilt, mtime=LATER))
     if inputs.gpu_assets is not None:
         parts.append(HostTree(prefix="gpu-assets", source=inputs.gpu_assets.local, mtime=LATER))
+    if plan.dependencies is not None:
+        for place, path in plan.dependencies.files.items():
+            at = f"dependencies/{place}"
+            tree = path.is_dir()
+            parts.append(HostTree(prefix=at, source=path) if tree else HostFile(path=at, source=path, executable=False))
+        for place, data in plan.dependencies.texts.items():
+            parts.append(Content(path=f"dependencies/{place}", data=data))
     return _without_secrets(parts, loaded)
 
 

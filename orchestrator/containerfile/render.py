@@ -16,6 +16,9 @@ from orchestrator.resources import CONTAINERFILES, SCRIPTS
 
 COPIED_SCRIPTS = ("stage-tree.sh", "stage-elf.sh", "sbom-records.sh", "pack-ops.sh")
 RUST_LINKER = "rust-linker.sh"
+DEPENDENCIES, CRATES = "dependencies.sh", "cargo-crates.toml"
+GIT_SETTINGS = "/settings.toml"
+"""How the place of cargo's settings for a git repository ends."""
 INSTALL_PACKAGES, LIST_PACKAGES = "install-packages.sh", "list-packages.sh"
 
 
@@ -87,7 +90,7 @@ def render_scripts(plan: Plan) -> dict[str, str]:
     """The scripts of the build context's `scripts/` folder, by file name."""
     script = plan.run_script if plan.run_script.endswith("\n") else plan.run_script + "\n"
     scripts = {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in COPIED_SCRIPTS}
-    return {**scripts, **render_rust_scripts(plan), "build.sh": script}
+    return {**scripts, **render_rust_scripts(plan), **_dependency_scripts(plan), "build.sh": script}
 
 
 def render_script(name: str) -> dict[str, str]:
@@ -99,6 +102,19 @@ def render_rust_scripts(plan: Plan) -> dict[str, str]:
     """Those of them that decide what links Rust programs: cargo's settings, and the linker they name."""
     names = ("cargo-config.toml", RUST_LINKER) if plan.gnu_rust_linker else ()
     return {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in names}
+
+
+def _dependency_scripts(plan: Plan) -> dict[str, str]:
+    """Those that give the step its packages. cargo reads one file of settings in /, so that one has the linker too."""
+    if plan.dependencies is None:
+        return {}
+    scripts = {DEPENDENCIES: (SCRIPTS / DEPENDENCIES).read_text(encoding="utf-8")}
+    if "cargo" in plan.dependencies.kinds:
+        linker = render_rust_scripts(plan).get("cargo-config.toml", "")
+        texts = sorted(plan.dependencies.texts.items())
+        repositories = "".join(data.decode() for place, data in texts if place.endswith(GIT_SETTINGS))
+        scripts[CRATES] = linker + (SCRIPTS / CRATES).read_text(encoding="utf-8") + repositories
+    return scripts
 
 
 def _squeeze(text: str) -> str:

@@ -14,6 +14,7 @@ from orchestrator.project.load import LoadedProject
 
 _OURS = (
     "Containerfile",
+    "dependencies",
     "manifest.json",
     "gevulot",
     "gpu-assets",

@@ -65,7 +65,9 @@ def resolve_packages(
                 remedy=f"`orchestrator lock PROJECT.YAML --upgrade {name}`",
             )
         pin = None  # the base is a new one
-    return _input(name, names, pin or _pin(access, base, names, lister))
+    if pin is not None:
+        return _input(name, names, pin)
+    return replace(_input(name, names, _pin(access, base, names, lister)), ground="signature")
 
 
 def locked_packages(pins: Mapping[str, Pin], names: Sequence[str], name: InputName, base: InputName) -> Input | None:
@@ -159,11 +161,17 @@ def _pin(access: Access, base: Input, names: Sequence[str], lister: PackageListe
 
         newest = max(access.newer_than, time.time() - KNOWN_FOR)
         entry = access.store.keep(key_of("debs", identity(base), *sorted(set(names))), fill, newer_than=newest)
-    lines = tuple(entry.path.read_text(encoding="utf-8").splitlines())
+    lines = tuple(entry.path.read_text(encoding="utf-8", errors="replace").splitlines())
+    if not all(re.fullmatch(DEB_PATTERN, line) for line in lines):
+        raise InputError(
+            f"{entry.key} in the cache is not a list of packages",
+            remedy="build once where there is a network, or bring the project's lock",
+        )
     # A mirror that is a snapshot says which one; of any other only the time is known at which it had them.
     fixed = {found[1] for line in lines if (found := _SNAPSHOT.search(line))}
     snapshot = fixed.pop() if len(fixed) == 1 else entry.info.get("snapshot", "")
-    return Pin(kind="debs", values={**values, "snapshot": snapshot}, packages=lines)
+    known = {"snapshot": snapshot} if re.fullmatch(r"\d{8}T\d{6}Z", snapshot) else {}
+    return Pin(kind="debs", values=values | known, packages=lines)
 
 
 def _debs(listed: Listed) -> list[Deb]:

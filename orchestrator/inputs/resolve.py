@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from orchestrator.errors import InputError
 from orchestrator.events import Emit, Event, ignore
@@ -16,8 +16,10 @@ from orchestrator.inputs import bases, releases, trees
 from orchestrator.inputs.access import Access, FetchLimits, differs
 from orchestrator.inputs.debs import PackageLister, locked_packages, resolve_packages
 from orchestrator.inputs.download import fetch
-from orchestrator.inputs.git import fetch_git
+from orchestrator.inputs.git import fetch_git, is_commit
+from orchestrator.inputs.grounds import ground_of_address, ground_of_download
 from orchestrator.inputs.images import ImageStore
+from orchestrator.inputs.known import Known, known_files
 from orchestrator.inputs.magic import expect_archive
 from orchestrator.inputs.requests import wanted_packages
 from orchestrator.inputs.store import Store
@@ -41,6 +43,7 @@ class ResolveOptions:
     refresh: bool = False
     offline: bool = False
     pins: Mapping[str, Pin] = field(default_factory=dict)
+    known: Mapping[str, Known] = field(default_factory=known_files)
     lister: PackageLister | None = None
 
 
@@ -55,6 +58,7 @@ def access_of(loaded: LoadedProject, emit: Emit, options: ResolveOptions) -> Acc
         refresh=options.refresh,
         offline=options.offline,
         pins=options.pins,
+        known=options.known,
     )
 
 
@@ -87,16 +91,26 @@ def resolve_inputs(
         raise _failed(failures)
     nanos, common = results.get("nanos", (None, None))
     return Inputs(
-        nanos=nanos,
-        nanos_common=common,
-        gevulot=results.get("gevulot"),
-        ops=results.get("ops"),
-        gpu_assets=results.get("gpu-assets"),
-        base=bases["base"],
-        gevulot_base=bases["gevulot-base"],
-        packages=packages.get("packages"),
-        gevulot_packages=packages.get("gevulot-packages"),
+        nanos=_as_first_believed(access, nanos),
+        nanos_common=_as_first_believed(access, common),
+        gevulot=_as_first_believed(access, results.get("gevulot")),
+        ops=_as_first_believed(access, results.get("ops")),
+        gpu_assets=_as_first_believed(access, results.get("gpu-assets")),
+        base=_as_first_believed(access, bases["base"]),
+        gevulot_base=_as_first_believed(access, bases["gevulot-base"]),
+        packages=_as_first_believed(access, packages.get("packages")),
+        gevulot_packages=_as_first_believed(access, packages.get("gevulot-packages")),
     )
+
+
+@overload
+def _as_first_believed(access: Access, found: Input) -> Input: ...
+@overload
+def _as_first_believed(access: Access, found: Input | None) -> Input | None: ...
+def _as_first_believed(access: Access, found: Input | None) -> Input | None:
+    """What is pinned is believed because of the lock, which knows why it was at first."""
+    pin = access.pins.get(found.name) if found is not None else None
+    return replace(found, ground=pin.ground) if found is not None and pin is not None else found
 
 
 def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]:
@@ -126,7 +140,8 @@ def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Inp
         )  # fmt: skip
         tree = releases.unpack_entry(access, archive, url)
         pin = {**releases.file_pin(archive), **_cargo_lock(tree.path)}
-        return Input(name="gevulot", kind="archive", source=redact_url(url), pin=pin, path=tree.path)
+        ground = ground_of_download(access, url, archive, spec.sha256)
+        return Input(name="gevulot", kind="archive", source=redact_url(url), pin=pin, path=tree.path, ground=ground)
     written = spec.git or ""
     # A path of the host is relative to project.yaml; `host:path` and URLs are git's own.
     url = written if ":" in written else str((root / written).absolute())
@@ -138,7 +153,10 @@ def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Inp
     if locked and digest != (expected := locked.values.get("tree-sha256", digest)):
         raise differs(f"{redact_url(written)} at {commit}: the sha256 of its tree is", "gevulot", expected, digest)
     pin = {"commit": checkout.commit, "tree-sha256": digest, **_cargo_lock(checkout.entry.path)}
-    return Input(name="gevulot", kind="git", source=redact_url(written), pin=pin, path=checkout.entry.path)
+    return Input(
+        name="gevulot", kind="git", source=redact_url(written), pin=pin, path=checkout.entry.path,
+        ground="given" if is_commit(project.gevulot_ref or "") else ground_of_address(access.redirected(url)),
+    )  # fmt: skip
 
 
 def _cargo_lock(source: Path) -> dict[str, str]:

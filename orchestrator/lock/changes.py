@@ -51,6 +51,8 @@ def _of_entry(name: str, old: LockedInput, new: LockedInput) -> Iterator[Change]
     telling = moved - _DERIVED or (set() if old.packages != new.packages else moved)
     for key in sorted(telling):
         yield Change(input=name, what=key, before=old.resolved.get(key, ""), after=new.resolved.get(key, ""))
+    if old.ground != new.ground and old.ground and new.ground:
+        yield Change(input=name, what="trusted because of", before=old.ground, after=new.ground)
     packages, others = _versions(old), _versions(new)
     for package in sorted({*packages, *others}):
         before, after = packages.get(package, ""), others.get(package, "")

@@ -16,7 +16,7 @@ from orchestrator.errors import UsageError
 from orchestrator.inputs.requests import is_local, requests_of
 from orchestrator.project.load import read_text
 from orchestrator.project.project import Project
-from orchestrator.resolved import DEB_PATTERN, InputKind, InputName, Inputs, Pin
+from orchestrator.resolved import DEB_PATTERN, Ground, InputKind, InputName, Inputs, Pin
 from orchestrator.suggest import shown
 
 LOCK_VERSION = 1
@@ -51,12 +51,14 @@ _PACKAGES = {"debs": re.compile(DEB_PATTERN)}
 
 
 class LockedInput(Document):
-    """One input: the request (`inputs.requests`), the kind that it was resolved as, and its pin."""
+    """One input: the request (`inputs.requests`), the kind that it was resolved as, its pin, and why it was believed
+    when it was first locked ("": an older lock)."""
 
     requested: dict[str, str | list[str]]
     kind: InputKind
     resolved: dict[str, str]
     packages: Many[str] = ()
+    ground: Ground | Literal[""] = ""
 
     @field_validator("kind")
     @classmethod
@@ -93,7 +95,7 @@ class ProjectLock:
     def pins(self) -> dict[str, Pin]:
         """What resolution has to respect: everything but the user's own files, which are taken as they are."""
         return {
-            name: Pin(kind=entry.kind, values=entry.resolved, packages=entry.packages)
+            name: Pin(kind=entry.kind, values=entry.resolved, packages=entry.packages, ground=entry.ground)
             for name, entry in self.entries.items()
             if not entry.local
         }
@@ -110,6 +112,7 @@ def lock_of(project: Project, inputs: Inputs) -> ProjectLock:
                 kind=resolved.kind,
                 resolved=dict(resolved.pin),
                 packages=tuple(resolved.packages),
+                ground=resolved.ground,
             )
     return ProjectLock(entries=entries)
 
@@ -121,6 +124,8 @@ def lock_text(lock: ProjectLock) -> str:
         inputs[name] = {"kind": entry.kind, "requested": dict(entry.requested), "resolved": dict(entry.resolved)}
         if entry.packages:
             inputs[name]["packages"] = list(entry.packages)
+        if entry.ground:
+            inputs[name]["ground"] = entry.ground
     return json.dumps({"version": LOCK_VERSION, "inputs": inputs}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 

@@ -10,6 +10,7 @@ from orchestrator.errors import InputError, UsageError
 from orchestrator.events import Emit, Notice
 from orchestrator.files import write_text
 from orchestrator.inputs.debs import fetch_debs, locked_packages
+from orchestrator.inputs.grounds import believed
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.inputs.requests import Request, requests_of, wanted_packages
@@ -17,7 +18,7 @@ from orchestrator.inputs.resolve import ResolveOptions, access_of, resolve_input
 from orchestrator.lock.changes import Change, changes
 from orchestrator.lock.project_lock import ProjectLock, lock_of, lock_text, read_lock
 from orchestrator.project.load import LoadedProject, lock_path
-from orchestrator.resolved import InputName, Inputs
+from orchestrator.resolved import Input, InputName, Inputs
 
 _NOT_LOCKED = "not locked"
 _FIELDS = {
@@ -40,12 +41,16 @@ class LockPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class LockUpdate:
-    """What `update_lock` did: the file, the differences to the lock before (None: there was none), the inputs."""
+    """What `update_lock` did: the file, the differences to the lock before (None: there was none), the inputs.
+
+    `first`: those that were believed now, as no lock said what they must be, or it was asked not to.
+    """
 
     path: Path
     before: ProjectLock | None
     changes: Sequence[Change]
     inputs: Inputs
+    first: Sequence[Input]
 
 
 def resolve_locked(
@@ -76,7 +81,10 @@ def resolve_locked(
     if lock is not None:
         _local_changes(loaded, lock, inputs, emit, policy)
     if engine is not None and (lock is None or stale):
-        _write(path, lock_of(loaded.project, inputs), emit, stale)
+        after = lock_of(loaded.project, inputs)
+        _write(path, after, emit, stale)
+        if first := believed(each for each in inputs if _is_new(lock or ProjectLock(), after, each)):
+            emit(Notice(text=f"trusted on first use: {first}"))
     return inputs
 
 
@@ -124,7 +132,14 @@ def update_lock(
                 fetch_debs(access, packages)
     if write and (before is None or lock_text(after) != lock_text(before)):
         write_text(path, lock_text(after))
-    return LockUpdate(path=path, before=before, changes=changes(old, after), inputs=inputs)
+    first = [each for each in inputs if _is_new(old, after, each)]
+    return LockUpdate(path=path, before=before, changes=changes(old, after), inputs=inputs, first=first)
+
+
+def _is_new(old: ProjectLock, after: ProjectLock, found: Input) -> bool:
+    """Whether the lock says of an input what no lock said before: another content, or another ground."""
+    before, now = old.entries.get(found.name), after.entries.get(found.name)
+    return now is not None and (before is None or (before.resolved, before.ground) != (now.resolved, now.ground))
 
 
 def _settled(before: ProjectLock, after: ProjectLock) -> ProjectLock:

@@ -46,6 +46,19 @@ class StagingPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DependenciesPlan:
+    """Packages that the user's step takes from files instead of registries.
+
+    `kinds` are package managers (cargo, go, npm, pip); `files` of this host, some of them directories, and `texts`, by
+    place below the context's folder `dependencies/`.
+    """
+
+    kinds: tuple[str, ...]
+    files: Mapping[str, Path]
+    texts: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Origin:
     """Where in project.yaml a build step came from: dotted field, 1-based line (None = a default)."""
 
@@ -61,7 +74,8 @@ class Plan:
     `packages_image` is an image that has them already ("" = install them). `program` is the guest path without its
     leading "/"; `image` is what the kind of image decided; `secrets` are the ids that the user's step gets, `ssh` says
     whether it gets the ssh agent; `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld;
-    `program_image` is an image that stands for stage `program` ("" = build it); `origins` maps a step's key (see
+    `program_image` is an image that stands for stage `program` ("" = build it); `dependencies` is what the sources'
+    lock files name, where the step is given it; `origins` maps a step's key (see
     `plan.origins`) to its place in project.yaml.
     """
 
@@ -80,6 +94,7 @@ class Plan:
     ssh: bool = False
     gnu_rust_linker: bool = True
     program_image: str = ""
+    dependencies: DependenciesPlan | None = None
     packages_locked: bool = False
     packages_image: str = ""
     origins: Mapping[str, Origin] = field(default_factory=dict)

@@ -221,6 +221,11 @@ class Build(Model):
     packages: tuple[PackageName, ...] = ()
     """Debian packages that the build step needs. apt in the base says which others they need; project.lock names them
     all by version and sha256, and they are installed from files, without a network. The base must have apt."""
+    dependencies: Literal["auto", "always", "never"] = "auto"
+    """Where the packages that the sources' lock files name (Cargo.lock, go.sum, package-lock.json, requirements.txt
+    with hashes) come from. `auto`: bundles contain them, and a step without a network gets them; a step with one
+    downloads what it needs. `always`: they are fetched on this machine for every build, and the step's package managers
+    use nothing else. `never`: they are left to the step."""
     secrets: tuple[Secret, ...] = ()
     """Values that only the build step can read; they never reach a layer, the context, the receipt or the image."""
     ssh: Annotated[bool, Field(strict=True)] = False  # the host's ssh agent, for `run` alone
@@ -374,7 +379,7 @@ class Project(Model):
     """The ops manifest: a JSON file, or its keys inline. Merged over the defaults in manifests/."""
     mirrors: Mirrors = {}
     """Redirects for outside inputs: URL prefix to replacement. `debian:` names a Debian mirror, `pypi:` a
-    Python package index.
+    Python package index, `cargo:`, `go:` and `npm:` a registry of crates, Go modules and npm packages.
     """
     network: Network = Network()
     """Proxies and CA certificates for downloads and build steps; the defaults come from the host's environment."""

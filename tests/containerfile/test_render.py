@@ -16,7 +16,7 @@ from orchestrator.containerfile.render import render_containerfile, render_manif
 from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.nanos.settings import read_settings
 from orchestrator.plan.make import make_plan
-from orchestrator.plan.plan import Plan
+from orchestrator.plan.plan import DependenciesPlan, Plan
 from orchestrator.project.load import load_project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,12 +57,17 @@ def test_examples_render_as_their_golden_files(name: str) -> None:
         assert text == golden.read_text(), f"{golden.name} differs; UPDATE_GOLDEN=1 writes it anew"
 
 
-def test_classic_builder_gets_the_same_steps_without_mounts() -> None:
-    plan = locked(plan_of(ROOT / EXAMPLES["my-prover"]))
+DEPENDENCIES = DependenciesPlan(kinds=("cargo", "go"), files={}, texts={})
+
+
+@pytest.mark.parametrize("dependencies", [None, DEPENDENCIES])
+def test_classic_builder_gets_the_same_steps_without_mounts(dependencies: DependenciesPlan | None) -> None:
+    plan = replace(locked(plan_of(ROOT / EXAMPLES["my-prover"])), dependencies=dependencies)
     with_mounts, without = render_containerfile(plan), render_containerfile(plan, mounts=False)
     assert "--mount" not in without
     stripped = re.sub(r"--mount=\S+ \\\n\s+", "", with_mounts)
-    assert stripped == re.sub(r"COPY (network|packages)/\S* /orchestrator/\1/\n", "", without)
+    assert stripped == re.sub(r"COPY (network|packages|dependencies)/\S* /orchestrator/\1/\n", "", without)
+    assert ("COPY dependencies/ /orchestrator/dependencies/" in without) == (dependencies is not None)
 
 
 def test_nothing_that_decides_the_result_is_mounted() -> None:

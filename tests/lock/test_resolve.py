@@ -154,11 +154,18 @@ def test_first_use_writes_the_lock_and_says_so(bench: Bench, upstream: tuple[Pat
     pin = bench.pin(loaded)
     assert pin["commit"] == git(root, "rev-parse", "main")
     assert any(f"wrote {bench.lock}" in text for text in bench.notices())
+    assert bench.notices()[-1] == (
+        "trusted on first use: gevulot-packages (the package archive's signature, which apt checked);"
+        " gevulot-base, base (the registry alone, which says what the tag is now); gevulot (it lies on this machine)"
+    )
     lock = read_lock(bench.lock)
     assert lock is not None
     assert set(lock.entries) == {"base", "gevulot", "gevulot-base", "gevulot-packages"}
     assert lock.entries["gevulot"].requested == {"git": f"{server.url}/source", "ref": "main"}
     assert lock.entries["base"].resolved == {"digest": ONE}
+    assert {name: entry.ground for name, entry in lock.entries.items()} == {
+        "base": "registry", "gevulot": "local", "gevulot-base": "registry", "gevulot-packages": "signature",
+    }  # fmt: skip
     assert len(lock.entries["gevulot"].resolved["cargo-lock-sha256"]) == 64
     before = bench.lock.stat().st_mtime_ns
     bench.events.clear()
@@ -201,6 +208,35 @@ def test_upgrade_moves_the_one_that_is_named(bench: Bench, upstream: tuple[Path,
     assert lock.entries["base"].resolved == {"digest": ONE}
     with pytest.raises(UsageError, match="nanoss"):
         update_lock(loaded, bench.engine, bench.events.append, upgrade=frozenset({"nanoss"}), options=bench.options)
+
+
+def test_a_ground_that_changed(bench: Bench, upstream: tuple[Path, GitServer]) -> None:
+    """The lock keeps the first one until it is told to ask again, and then says how it differs."""
+    root, server = upstream
+    bench.engine.local[REF] = ONE
+    loaded = bench.project(f"git: {server.url}/source\nref: {git(root, 'rev-parse', 'main')}")
+    bench.pin(loaded)
+    lock = read_lock(bench.lock)
+    assert lock is not None
+    assert {name: entry.ground for name, entry in lock.entries.items()} == {
+        "base": "engine", "gevulot": "given", "gevulot-base": "engine", "gevulot-packages": "signature",
+    }  # fmt: skip
+    text = bench.lock.read_text()
+    update_lock(loaded, bench.engine, bench.events.append, options=bench.options)
+    assert bench.lock.read_text() == text
+    assert bench.moved(loaded) == [
+        f"{name}: trusted because of: engine -> registry" for name in ("base", "gevulot-base")
+    ]
+    names = frozenset({"base"})
+    updated = update_lock(loaded, bench.engine, bench.events.append, upgrade=names, options=bench.options)
+    assert [(each.name, each.ground) for each in updated.first] == [("base", "registry")]
+    # A lock of before has no grounds, and none is made up for it.
+    bench.lock.write_text(re.sub(r'\n *"ground": "[a-z]+",', "", text))
+    assert bench.moved(loaded) == []
+    assert read_lock(bench.lock) is not None
+    bench.lock.write_text(text.replace('"ground": "engine"', '"ground": "faith"'))
+    with pytest.raises(UsageError, match="ground"):
+        read_lock(bench.lock)
 
 
 def test_commit_that_is_gone(bench: Bench, upstream: tuple[Path, GitServer]) -> None:
