@@ -44,7 +44,7 @@ def clean_engine(engine: Engine, *, bases: bool, dry_run: bool) -> CleanReport:
 
 def clean_directory(directory: Path, *, dry_run: bool) -> tuple[Path, ...]:
     """Remove what killed builds left under temporary names. Images and receipts stay."""
-    patterns = (f"{PARTIAL_PREFIX}*{PARTIAL_SUFFIX}", f"{PARTIAL_PREFIX}*.lock", "*.img.rejected")
+    patterns = (f"{PARTIAL_PREFIX}*{PARTIAL_SUFFIX}", f"{PARTIAL_PREFIX}*.lock", "*.img.rejected", "*.img.rebuilt")
     partial_files = tuple(sorted(path for pattern in patterns for path in directory.glob(pattern)))
     for path in () if dry_run else partial_files:
         path.unlink(missing_ok=True)

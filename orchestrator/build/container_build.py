@@ -17,6 +17,8 @@ from orchestrator.project.load import LoadedProject
 
 PACKAGES_STAGES = ("packages", "gevulot-packages")
 """The stages that install Debian packages: from files, without a network and without anything of the user's."""
+TARGET = "result"
+"""The stage that an image is packed from."""
 BUILD_ATTEMPTS = 3
 """Builds of others that end at the same time can take a layer away: twice in a row is bad luck enough."""
 

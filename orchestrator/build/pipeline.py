@@ -12,13 +12,14 @@ from uuid import uuid4
 
 from orchestrator.build.bundle import Bundled, input_keys, keep_images
 from orchestrator.build.check import CheckedProject
-from orchestrator.build.container_build import forget, run_containerfile
+from orchestrator.build.container_build import TARGET, forget, run_containerfile
 from orchestrator.build.dependencies import StepPackages, plan_nominally, plan_packages, take_for_bundle, take_for_step
 from orchestrator.build.finish import only_build_of, pack, verified_and_hashed
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
 from orchestrator.build.packages import with_package_files
 from orchestrator.build.prepare import assemble_context, prepare, read_usable_secrets
+from orchestrator.build.reproduce import Reproduction, rebuild_if_strict, reproduce
 from orchestrator.build.result import Result
 from orchestrator.build.state import BuildOptions, BuildOrder, phase
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble
@@ -38,7 +39,6 @@ from orchestrator.staged import OpenArchive
 if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey
 
-TARGET = "result"
 STAGING_STAGE = "staging"
 
 
@@ -100,7 +100,6 @@ def build_project(
             replacing(target) as image_part,
         ):
             packing, records = pack(job, image_id, image_part)
-            # What it held is in the image file now; its layers stay as the engine's cache.
             forget(job, image_id)
             warned.add("staging", records.warnings)
             verification, digests = verified_and_hashed(job, image_part, target, records.warnings)
@@ -117,12 +116,13 @@ def build_project(
                 containerfile=made.containerfile,
                 manifest=made.manifest,
                 context_sha256=made.context.digest(),
-                stages=times.rows,
+                stages=tuple(times.rows),
                 verification=verification,
                 warnings=warned.rows,
                 shim=job.shim,
                 contents=packing.contents,
             )
+            built = rebuild_if_strict(job, built, image_part)
             with phase(tell, "receipt", "write provenance and bill of materials"):
                 attached = attachments.write(built, image_part, records, started)
             document = make_receipt(built, attached)
@@ -138,6 +138,14 @@ def _tell(*listeners: Emit) -> Emit:
             listener(event)
 
     return tell
+
+
+def reproduce_project(
+    checked: CheckedProject, engine: Engine, receipt: Path, *, output: Path, emit: Emit, options: BuildOptions
+) -> Reproduction:
+    """Build again what `receipt` speaks of and compare; see `build.reproduce.reproduce`."""
+    strict = replace(options, locked=True, no_cache=True)
+    return reproduce(_order(checked, engine, strict, emit), receipt, output)
 
 
 def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit: Emit) -> Bundled:

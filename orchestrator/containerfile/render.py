@@ -19,6 +19,7 @@ RUST_LINKER = "rust-linker.sh"
 DEPENDENCIES, CRATES = "dependencies.sh", "cargo-crates.toml"
 GIT_SETTINGS = "/settings.toml"
 """How the place of cargo's settings for a git repository ends."""
+VARY_STEP = "vary-step.sh"
 INSTALL_PACKAGES, LIST_PACKAGES = "install-packages.sh", "list-packages.sh"
 
 
@@ -89,7 +90,8 @@ def render_manifest(plan: Plan) -> str:
 def render_scripts(plan: Plan) -> dict[str, str]:
     """The scripts of the build context's `scripts/` folder, by file name."""
     script = plan.run_script if plan.run_script.endswith("\n") else plan.run_script + "\n"
-    scripts = {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in COPIED_SCRIPTS}
+    names = (*COPIED_SCRIPTS, VARY_STEP) if plan.rebuild is not None else COPIED_SCRIPTS
+    scripts = {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in names}
     return {**scripts, **render_rust_scripts(plan), **_dependency_scripts(plan), "build.sh": script}
 
 

@@ -32,7 +32,8 @@ NO_NETWORK = "NetworkDisabled"
 _SHM = 64 * 1024 * 1024
 _PAGE = 4096
 _SSH_CONTEXT = "orchestrator-ssh"
-_SSH = f"type=bind,from={_SSH_CONTEXT}"
+SSH = f"type=bind,from={_SSH_CONTEXT}"
+"""`EngineInfo.ssh` of a Podman of this machine."""
 
 
 class PodmanEngine(ApiEngine):
@@ -52,7 +53,7 @@ class PodmanEngine(ApiEngine):
                 builder="buildah",
                 endpoint=api.endpoint,
                 private=private,
-                ssh=_SSH if api.endpoint.startswith("unix://") else "",
+                ssh=SSH if api.endpoint.startswith("unix://") else "",
                 note=note,
             ),
         )

@@ -39,6 +39,7 @@ def make_plan(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) ->
         secrets=tuple(secret.id for secret in project.build.secrets),
         ssh=project.build.ssh,
         gnu_rust_linker=project.build.rust_linker == "gnu",
+        fixed_environment=project.reproducible != "none",
         origins=_origins(loaded, image),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from orchestrator.image_kind import ImagePlan
 
@@ -66,6 +67,18 @@ class Origin:
     line: int | None
 
 
+Factor = Literal["cores", "locale", "umask", "path"]
+"""What a rebuild can change for the user's step; containerfiles/scripts/vary-step.sh says how."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rebuild:
+    """A build that is made to be compared with another. `number` is unlike any other's: the step runs again."""
+
+    number: str
+    varied: tuple[Factor, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """One image's plan.
@@ -74,9 +87,10 @@ class Plan:
     `packages_image` is an image that has them already ("" = install them). `program` is the guest path without its
     leading "/"; `image` is what the kind of image decided; `secrets` are the ids that the user's step gets, `ssh` says
     whether it gets the ssh agent; `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld;
-    `program_image` is an image that stands for stage `program` ("" = build it); `dependencies` is what the sources'
-    lock files name, where the step is given it; `origins` maps a step's key (see
-    `plan.origins`) to its place in project.yaml.
+    `program_image` is an image that stands for stage `program` ("" = build it); `fixed_environment`: the user's step
+    gets the same clock, locale and umask everywhere (`reproducible`); `rebuild`: the step runs under other conditions,
+    to be compared; `dependencies` is what the sources' lock files name, where the step is given it; `origins` maps a
+    step's key (see `plan.origins`) to its place in project.yaml.
     """
 
     name: str
@@ -97,4 +111,6 @@ class Plan:
     dependencies: DependenciesPlan | None = None
     packages_locked: bool = False
     packages_image: str = ""
+    fixed_environment: bool = True
+    rebuild: Rebuild | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)

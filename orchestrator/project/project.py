@@ -367,6 +367,12 @@ class Project(Model):
     """The vendor's tool, for `packer: ops`: exactly one of version, path, url."""
     packer: Literal["ops", "native"] = "ops"
     """`native` is our own writer: same input, same bytes. `ops` is the vendor's tool."""
+    reproducible: Literal["environment", "strict", "none"] = "environment"
+    """`environment` gives `build.run` what a result must not depend on: SOURCE_DATE_EPOCH=1577836800 (the age of
+    the oldest source in /build), LC_ALL=C.UTF-8, TZ=UTC, GOFLAGS=-trimpath and umask 022; what the script itself sets
+    wins. `strict` also builds twice, the second time on another engine (if there is one), at another path, later and
+    on one core, and refuses an image that differs; it needs `packer: native`. `none` sets nothing.
+    """
     gpu_assets: GpuAssets | None = Field(default=None, alias="gpu-assets")
     """NVIDIA's klib, libraries and firmware: exactly one of url, path. The default is the vendor's archive for
     the Nanos version.
@@ -383,6 +389,13 @@ class Project(Model):
     """
     network: Network = Network()
     """Proxies and CA certificates for downloads and build steps; the defaults come from the host's environment."""
+
+    @model_validator(mode="after")
+    def _native_if_strict(self) -> Project:
+        if self.reproducible == "strict" and self.packer != "native":
+            message = "reproducible: strict can't hold with packer: ops, which writes other bytes each time"
+            raise WrongValueError(message, "use packer: native")
+        return self
 
     @property
     def gpu(self) -> bool:

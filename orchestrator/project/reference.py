@@ -55,6 +55,7 @@ _MORE_EXAMPLES: Mapping[str, str] = {
     "ops.path": "path: ../ops",
     "ops.url": "url: https://example.org/ops",
     "packer": "packer: native",
+    "reproducible": "reproducible: strict",
     "gpu-assets": "gpu-assets: {path: ../gpu-assets}",
     "gpu-assets.url": "url: https://example.org/gpu-assets.tar.gz",
     "gpu-assets.path": "path: ../gpu-assets",
