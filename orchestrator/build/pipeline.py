@@ -100,7 +100,6 @@ def build_project(
             replacing(target) as image_part,
         ):
             packing, records = pack(job, image_id, image_part)
-            # What it held is in the image file now; its layers stay as the engine's cache.
             forget(job, image_id)
             warned.add("staging", records.warnings)
             verification, digests = verified_and_hashed(job, image_part, target, records.warnings)

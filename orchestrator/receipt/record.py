@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -34,7 +34,7 @@ from orchestrator.receipt.receipt import (
     VerificationMade,
     WarningSource,
 )
-from orchestrator.resolved import Input, Inputs
+from orchestrator.resolved import Input, InputKind, Inputs
 from orchestrator.verification import StandIn, Verification
 
 NANOS = "nanos"
@@ -177,11 +177,16 @@ def kernel_used(kernel: KernelRelease) -> KernelUsed:
 def input_used(resolved: Input) -> InputUsed:
     """An input, as the receipt tells of it."""
     optional: dict[str, Any] = {"note": resolved.note} if resolved.note else {}
-    pin = dict(resolved.pin)
-    if resolved.kind == "debs":
-        # Each one's name, version and sha256: without where a mirror has it.
-        pin["packages-sha256"] = sha256_text("\n".join(each.rsplit(" ", 2)[0] for each in resolved.packages))
+    pin = pin_used(resolved.kind, resolved.pin, resolved.packages)
     return InputUsed(name=resolved.name, kind=resolved.kind, source=resolved.source, pin=pin, **optional)
+
+
+def pin_used(kind: InputKind, pin: Mapping[str, str], packages: Iterable[str]) -> dict[str, str]:
+    """An input's pin, as the receipt tells of it."""
+    if kind != "debs":
+        return dict(pin)
+    # Each one's name, version and sha256: without where a mirror has it.
+    return {**pin, "packages-sha256": sha256_text("\n".join(each.rsplit(" ", 2)[0] for each in packages))}
 
 
 def engine_used(info: EngineInfo) -> EngineUsed:
