@@ -250,21 +250,21 @@ class GuardedTree:
         self._leave()
         os.close(self._root)
 
-    def directory(self, path: PurePosixPath) -> None:
+    def make_directory(self, path: PurePosixPath) -> None:
         """Make a directory and those above it."""
         self._enter(path.parts)
 
-    def file(self, path: PurePosixPath, mode: int = 0o644) -> BinaryIO:
+    def create_file(self, path: PurePosixPath, mode: int = 0o644) -> BinaryIO:
         """A new file, open for writing, with exactly `mode`."""
         descriptor = os.open(path.name, os.O_RDWR | _NEW, 0o600, dir_fd=self._enter(path.parts[:-1]))
         os.fchmod(descriptor, mode)
         return os.fdopen(descriptor, "r+b")
 
-    def link(self, path: PurePosixPath, target: str) -> None:
+    def make_symlink(self, path: PurePosixPath, target: str) -> None:
         """A new symbolic link, its text as it is."""
         os.symlink(target, path.name, dir_fd=self._enter(path.parts[:-1]))
 
-    def same(self, path: PurePosixPath, other: PurePosixPath) -> None:
+    def make_hard_link(self, path: PurePosixPath, other: PurePosixPath) -> None:
         """A new hard link to the regular file `other` of the tree."""
         source = os.dup(self._enter(other.parts[:-1]))
         try:
@@ -273,7 +273,7 @@ class GuardedTree:
         finally:
             os.close(source)
 
-    def kind(self, path: PurePosixPath) -> str:
+    def kind_of(self, path: PurePosixPath) -> str:
         """What has the name: directory|file|link|other, "" for nothing. OSError where it lies below no directory."""
         try:
             mode = os.stat(path.name, dir_fd=self._enter(path.parts[:-1]), follow_symlinks=False).st_mode

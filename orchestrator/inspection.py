@@ -157,11 +157,11 @@ def extract_tree(filesystem: Filesystem, directory: Path, on_time: Callable[[], 
             target = PurePosixPath(path.lstrip("/"))
             count += 1
             if isinstance(node, Directory):
-                tree.directory(target)
+                tree.make_directory(target)
             elif isinstance(node, File):
                 _write(filesystem, node, tree, target, on_time)
             elif isinstance(node, Symlink):
-                tree.link(target, node.target)
+                tree.make_symlink(target, node.target)
     return count
 
 
@@ -186,7 +186,7 @@ def _check_sizes(filesystem: Filesystem, directory: Path) -> None:
 def _write(
     filesystem: Filesystem, node: File, tree: GuardedTree, target: PurePosixPath, on_time: Callable[[], None]
 ) -> None:
-    with tree.file(target) as sink:
+    with tree.create_file(target) as sink:
         for extent in node.extents:
             # Holes stay holes, and aren't gone through: a claimed size must cost neither disk nor time.
             if extent.position is None:

@@ -39,10 +39,10 @@ class Deb:
     @classmethod
     def parse(cls, line: str) -> Self:
         """The package of a line that `str` gives. ValueError for any other line."""
-        found = _LINE.fullmatch(line)
-        if found is None:
+        match = _LINE.fullmatch(line)
+        if match is None:
             raise ValueError(f"not a package of a lock: {line!r}")
-        return cls(name=found[1], version=found[2], sha256=found[3], size=int(found[4]), url=found[5])
+        return cls(name=match[1], version=match[2], sha256=match[3], size=int(match[4]), url=match[5])
 
     def __str__(self) -> str:
         return f"{self.name}={self.version} sha256:{self.sha256} {self.size} {self.url}"
@@ -154,9 +154,9 @@ def checksums(debs: Sequence[Deb]) -> str:
     return "".join(f"{deb.sha256}  {deb.file}\n" for deb in debs)
 
 
-def identity(given: Input) -> str:
+def identity(resolved: Input) -> str:
     """What pins an input's content, in one word; "" for what has no pin."""
-    return next((given.pin[key] for key in ("tree-sha256", "digest", "sha256") if key in given.pin), "")
+    return next((resolved.pin[key] for key in ("tree-sha256", "digest", "sha256") if key in resolved.pin), "")
 
 
 def redact(text: str) -> str:

@@ -51,15 +51,15 @@ def test_the_rest_asks_a_kind_of_image_and_knows_none() -> None:
     # Not `inputs/`: the stub kernel is an input that needs no fetching, and it writes its bytes.
     rest = {"build", "cli", "containerfile", "engine", "lock", "plan", "provenance", "receipt"}
     wrong = {
-        name: sorted(found)
+        name: sorted(reached)
         for name, path in modules()
         if "." in name
         and room(name) in rest
-        and (found := {each for each in imports(name, path) if room(each) in WING})
+        and (reached := {imported for imported in imports(name, path) if room(imported) in WING})
     }
     assert not wrong
     named = {room(name) for name, path in modules() if "." in name and room(name) not in WING
-             and any(room(each) == "nanos" for each in imports(name, path))}  # fmt: skip
+             and any(room(imported) == "nanos" for imported in imports(name, path))}  # fmt: skip
     assert named == {"kinds"}
 
 
@@ -168,12 +168,12 @@ PARSING = {
 
 def test_documents_are_parsed_in_few_places() -> None:
     parsers = re.compile(r"(json|tomllib|yaml)\.(loads?|safe_load|compose)|.*JSONDecoder|raw_decode")
-    found = set()
+    users = set()
     for name, path in modules():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and parsers.fullmatch(ast.unparse(node.func)):
-                found.add(name)
-    assert found == set(PARSING)
+                users.add(name)
+    assert users == set(PARSING)
 
 
 # Where a library decides what is handed on, so that no type of ours can say it.

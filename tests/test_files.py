@@ -49,7 +49,7 @@ WAYS: dict[str, Callable[[Path], object]] = {
     "appended": lambda path: files.open_for_append(path).close(),
     "copy": lambda path: files.copy(Path(__file__), path),
     "lock": lambda path: files.FileLock(path).acquire(),
-    "tree": lambda path: files.GuardedTree(path.parent).file(PurePosixPath(path.name)),
+    "tree": lambda path: files.GuardedTree(path.parent).create_file(PurePosixPath(path.name)),
     "log": lambda path: process.stop(process.start(["true"], log=path)),
 }
 
@@ -158,22 +158,22 @@ def test_a_tree_and_links_on_the_way(where: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     with files.GuardedTree(where) as tree:
-        tree.link(PurePosixPath("out"), str(outside))
+        tree.make_symlink(PurePosixPath("out"), str(outside))
         for name in ("out/x", "out/y/x"):
             with pytest.raises(OSError):
-                tree.file(PurePosixPath(name))
+                tree.create_file(PurePosixPath(name))
             with pytest.raises(OSError):
-                tree.link(PurePosixPath(name), "x")
+                tree.make_symlink(PurePosixPath(name), "x")
         with pytest.raises(OSError):
-            tree.directory(PurePosixPath("out/y"))
+            tree.make_directory(PurePosixPath("out/y"))
         with pytest.raises(OSError):
-            tree.directory(PurePosixPath("../y"))
-        with tree.file(PurePosixPath("a/b/c"), 0o755) as sink:
+            tree.make_directory(PurePosixPath("../y"))
+        with tree.create_file(PurePosixPath("a/b/c"), 0o755) as sink:
             sink.write(b"x")
-        tree.same(PurePosixPath("a/d"), PurePosixPath("a/b/c"))
+        tree.make_hard_link(PurePosixPath("a/d"), PurePosixPath("a/b/c"))
         with pytest.raises(OSError):
-            tree.same(PurePosixPath("a/e"), PurePosixPath("out/x"))
-        assert [tree.kind(PurePosixPath(name)) for name in ("out", "a", "a/d", "none")] == [
+            tree.make_hard_link(PurePosixPath("a/e"), PurePosixPath("out/x"))
+        assert [tree.kind_of(PurePosixPath(name)) for name in ("out", "a", "a/d", "none")] == [
             "link", "directory", "file", "",
         ]  # fmt: skip
     assert list(outside.iterdir()) == []
@@ -216,7 +216,7 @@ def test_nothing_is_writable_for_everyone(tmp_path: Path, umask: int) -> None:
             return {}
 
         store.keep("url-x", fill)
-        with files.GuardedTree(tmp_path / "tree") as tree, tree.file(PurePosixPath("a/b")):
+        with files.GuardedTree(tmp_path / "tree") as tree, tree.create_file(PurePosixPath("a/b")):
             pass
         files.write_text(tmp_path / "text", "x")
     finally:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.dependencies.packages import Taken
+from orchestrator.dependencies.packages import TakenPackages
 from orchestrator.engine.base import Engine
 from orchestrator.inputs.bases import saved_key
 from orchestrator.inputs.store import CacheEntry, Store
@@ -18,7 +18,7 @@ class Bundled:
     """What a bundle holds: `packages` of the sources' lock files, and everything else entry by entry."""
 
     entries: tuple[CacheEntry, ...]
-    packages: tuple[Taken, ...] = ()
+    packages: tuple[TakenPackages, ...] = ()
 
 
 def input_keys(store: Store, inputs: Inputs) -> list[str]:

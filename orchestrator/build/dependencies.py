@@ -10,7 +10,7 @@ from orchestrator.build.state import BuildJob
 from orchestrator.containerfile.context import BuildContext
 from orchestrator.containerfile.sources import user_sources
 from orchestrator.dependencies.collect import find_lock_files, take_dependencies
-from orchestrator.dependencies.packages import Taken, words_for
+from orchestrator.dependencies.packages import TakenPackages, words_for
 from orchestrator.errors import InputError
 from orchestrator.events import Emit, Notice
 from orchestrator.inputs.access import Access
@@ -32,7 +32,7 @@ class StepPackages:
     emit: Emit
     offline: bool = False
 
-    def take(self) -> list[Taken]:
+    def take(self) -> list[TakenPackages]:
         """All that its lock files name, as far as it can be had. MismatchError."""
         project = self.loaded.project
         access = Access(
@@ -54,33 +54,33 @@ def with_dependencies(job: BuildJob) -> BuildJob:
     return replace(job, plan=replace(job.plan, dependencies=plan_packages(used)), dependencies=used)
 
 
-def take_for_step(step: StepPackages) -> tuple[Taken, ...]:
+def take_for_step(step: StepPackages) -> tuple[TakenPackages, ...]:
     """What the step is given instead of a registry; nothing where that is its own affair. Errors: see above."""
     setting = step.loaded.project.build.dependencies
     if setting == "never" or (setting == "auto" and not step.offline):
         return ()
     taken, used = step.take(), []
-    for each in taken:
-        if each.failure is not None and setting == "always":
-            raise _failed(step.loaded, each.failure)
-        if each.failure is not None:
-            text = f"the build step gets no {words_for(each.kind)}: {each.failure.message}"
+    for of_kind in taken:
+        if of_kind.failure is not None and setting == "always":
+            raise _failed(step.loaded, of_kind.failure)
+        if of_kind.failure is not None:
+            text = f"the build step gets no {words_for(of_kind.kind)}: {of_kind.failure.message}"
             step.emit(Notice(text=text))
-        elif each.files:
-            step.emit(Notice(text=f"the build step takes {each.words} of {each.named} from the cache"))
-            used.append(each)
+        elif of_kind.files:
+            step.emit(Notice(text=f"the build step takes {of_kind.words} of {of_kind.named} from the cache"))
+            used.append(of_kind)
     _say_refused(step.emit, taken, "the build step has to get them itself")
     return tuple(used)
 
 
-def plan_packages(used: Sequence[Taken]) -> DependenciesPlan | None:
+def plan_packages(used: Sequence[TakenPackages]) -> DependenciesPlan | None:
     """The plan's part about them."""
     if not used:
         return None
     return DependenciesPlan(
-        kinds=tuple(each.kind for each in used),
-        files={f"{each.kind}/{place}": path for each in used for place, path in each.files.items()},
-        texts={f"{each.kind}/{place}": data for each in used for place, data in each.texts.items()},
+        kinds=tuple(packages.kind for packages in used),
+        files={f"{packages.kind}/{relative}": path for packages in used for relative, path in packages.files.items()},
+        texts={f"{packages.kind}/{relative}": data for packages in used for relative, data in packages.texts.items()},
     )
 
 
@@ -88,7 +88,7 @@ def plan_nominally(loaded: LoadedProject) -> DependenciesPlan | None:
     """What `plan_packages` would give, from the names of lock files alone."""
     if loaded.project.build.dependencies != "always":
         return None
-    kinds = dict.fromkeys(sorted(each.kind for each in find_lock_files(_sources(loaded))))
+    kinds = dict.fromkeys(sorted(lock_file.kind for lock_file in find_lock_files(_sources(loaded))))
     return DependenciesPlan(kinds=tuple(kinds), files={}, texts={}) if kinds else None
 
 
@@ -100,7 +100,7 @@ def _sources(loaded: LoadedProject) -> Iterator[tuple[str, Path]]:
             yield member.path.removeprefix(f"{sources.prefix}/"), member.source
 
 
-def take_for_bundle(job: BuildJob) -> tuple[Taken, ...]:
+def take_for_bundle(job: BuildJob) -> tuple[TakenPackages, ...]:
     """What a bundle carries of the packages, fetched where the cache lacks it. A warning says what it does not carry.
 
     Errors: MismatchError.
@@ -109,12 +109,14 @@ def take_for_bundle(job: BuildJob) -> tuple[Taken, ...]:
         return job.dependencies
     taken, emit = _packages_of(job).take(), job.order.emit
     consequence = "if the sources change, the build step needs a network there"
-    for each in taken:
-        if each.failure is not None:
-            text = f"the bundle does not contain the packages of {each.named}: {each.failure.message}; {consequence}"
+    for of_kind in taken:
+        if of_kind.failure is not None:
+            text = (
+                f"the bundle does not contain the packages of {of_kind.named}: {of_kind.failure.message}; {consequence}"
+            )
             emit(Notice(text=text, level="warning"))
     _say_refused(emit, taken, f"the bundle does not contain them, and {consequence}")
-    return tuple(each for each in taken if each.failure is None and each.files)
+    return tuple(of_kind for of_kind in taken if of_kind.failure is None and of_kind.files)
 
 
 def _packages_of(job: BuildJob) -> StepPackages:
@@ -127,8 +129,8 @@ def _packages_of(job: BuildJob) -> StepPackages:
     )
 
 
-def _say_refused(emit: Emit, taken: Sequence[Taken], consequence: str) -> None:
-    refused = [text for each in taken for text in each.refused]
+def _say_refused(emit: Emit, taken: Sequence[TakenPackages], consequence: str) -> None:
+    refused = [text for packages in taken for text in packages.refused]
     if refused:
         more = f" and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
         text = f"packages that no checksum identifies: {'; '.join(refused[:SHOWN])}{more}: {consequence}"

@@ -101,11 +101,11 @@ class LastBuild:
 
     def unchanged(self) -> Result | None:
         """The finished build, when a new one would have nothing to do; None when anything is otherwise or unsure."""
-        found = self._checked()
-        if found is None:
+        result = self._checked()
+        if result is None:
             with suppress(OSError):
                 self._recent = contents(self._stamps.recent(self._taken_ns))
-        return found
+        return result
 
     def remember(self, result: Result) -> None:
         """Take note of the build that has followed `unchanged`. What can't be vouched for isn't noted."""
@@ -165,7 +165,9 @@ class LastBuild:
             loaded.project.model_dump_json(),  # with the user's settings
             asked.checked.settings.text,
             lock_path(loaded.path).read_text(encoding="utf-8"),
-            *(str(each) for each in asked.checked.findings if each.severity is Severity.WARNING),  # the receipt's
+            *(
+                str(finding) for finding in asked.checked.findings if finding.severity is Severity.WARNING
+            ),  # the receipt's
             __version__,
             sys.version,
             f"{asked.engine} {[os.environ.get(name) for name in ENGINE_VARIABLES]}",
@@ -182,44 +184,44 @@ class LastBuild:
 
 def _stamps(asked: Asked) -> Stamps:
     """Of everything on this machine that decides the image."""
-    loaded, found = asked.checked.loaded, Stamps()
-    _add_program(found)
-    _add_context(found, loaded)
+    loaded, stamps = asked.checked.loaded, Stamps()
+    _add_program(stamps)
+    _add_context(stamps, loaded)
     for name, local, skip in _local_inputs(loaded.project):
         if (loaded.root / local).is_dir():
-            found.tree(name, loaded.root / local, skip)
+            stamps.add_tree(name, loaded.root / local, skip)
         else:
-            found.file(name, loaded.root / local)
-    found.file("certificates", ca_bundle())
+            stamps.add_file(name, loaded.root / local)
+    stamps.add_file("certificates", ca_bundle())
     if loaded.project.network.ca is not None:
-        found.file("network.ca", loaded.root / loaded.project.network.ca)
+        stamps.add_file("network.ca", loaded.root / loaded.project.network.ca)
     if asked.sign is not None:
-        found.file("sign", asked.sign)
-    return found
+        stamps.add_file("sign", asked.sign)
+    return stamps
 
 
-def _add_program(found: Stamps) -> None:
+def _add_program(stamps: Stamps) -> None:
     """Our own code and data, and the libraries that it uses."""
-    found.tree("program", PACKAGE)
+    stamps.add_tree("program", PACKAGE)
     for folder in (CONTAINERFILES, MANIFESTS):
-        found.tree(folder.name, folder)
+        stamps.add_tree(folder.name, folder)
     for path in sys.path:  # a library that is installed, removed or upgraded changes its directory
         if path.endswith("-packages") and Path(path).is_dir():
             status = Path(path).stat()
-            found.text(path, f"{status.st_mtime_ns}:{status.st_ctime_ns}")
+            stamps.add_text(path, f"{status.st_mtime_ns}:{status.st_ctime_ns}")
 
 
-def _add_context(found: Stamps, loaded: LoadedProject) -> None:
+def _add_context(stamps: Stamps, loaded: LoadedProject) -> None:
     """The user's sources, and what git has of them: it decides how old a file is in the context."""
     folders = set()
     for member in Walk(tree=user_sources(loaded), say=lambda _text: None).members():
         if member.source is None:
-            found.text(member.path, f"{member.kind} {member.target}")
+            stamps.add_text(member.path, f"{member.kind} {member.target}")
         else:
-            found.own(member.path, member.source)
+            stamps.add_own(member.path, member.source)
             folders.add(os.path.dirname(member.source))  # noqa: PTH120 (of thousands of files: a Path is slow to hash)
     for index in index_files(map(Path, folders)):
-        found.file("git", index)
+        stamps.add_file("git", index)
 
 
 def _local_inputs(project: Project) -> Iterator[tuple[str, str, Iterable[str]]]:
@@ -244,7 +246,7 @@ def _secrets(asked: Asked, salt: str) -> str:
 
 
 def _files(result: Result) -> list[Path]:
-    return [result.image, *(result.image.parent / each.file for each in result.document.attachments)]
+    return [result.image, *(result.image.parent / attachment.file for attachment in result.document.attachments)]
 
 
 def _results(result: Result) -> dict[str, str]:
@@ -278,7 +280,7 @@ def _lock_agrees(asked: Asked, result: Result) -> bool:
     from orchestrator.receipt.record import pin_used
 
     lock = read_lock(lock_path(asked.checked.loaded.path))
-    used = {each.name: each.pin for each in result.document.inputs}
+    used = {recorded.name: recorded.pin for recorded in result.document.inputs}
     return lock is not None and all(
         used.get(name) in (None, pin_used(entry.kind, entry.resolved, entry.packages))
         for name, entry in lock.entries.items()

@@ -35,7 +35,7 @@ _LIMITS = reading.UnpackLimits(members=100)
 _LONGEST = 16 * 2**20
 
 
-def dialect_of(engine: Engine) -> BuilderCapabilities:
+def capabilities_of(engine: Engine) -> BuilderCapabilities:
     """What the engine's RUN understands."""
     return BuilderCapabilities(mounts=engine.info.mounts, ssh=engine.info.ssh)
 
@@ -44,7 +44,7 @@ def package_lister(loaded: LoadedProject, engine: Engine) -> PackageLister:
     """Asks apt in a container of the base, which reaches its mirror as every build step does."""
 
     def listed(base: Input, names: Sequence[str]) -> Listed:
-        made = assemble_listing(loaded, base.reference, names, dialect=dialect_of(engine))
+        made = assemble_listing(loaded, base.reference, names, capabilities=capabilities_of(engine))
         secrets = (BuildSecret(id=CA_SECRET, data=made.certificates, hide=False),) if engine.info.mounts else ()
         build_id = uuid4().hex
         request = BuildRequest(
@@ -101,34 +101,34 @@ def _read(engine: Engine, image: str, build_id: str) -> Listed:
 
 def with_packages(job: BuildJob) -> BuildJob:
     """The job whose plan begins with an image that has build.packages: kept by the engine, or made now."""
-    given, base = job.inputs.packages, job.inputs.base
-    if given is None or base is None:
+    debs, base = job.inputs.packages, job.inputs.base
+    if debs is None or base is None:
         return job
     stage = PackagesStage(stage=PACKAGES_STAGES[0], base=job.plan.base, folder="program", names=job.plan.packages)
-    return replace(job, plan=replace(job.plan, packages_image=_image(job, stage, given, base)))
+    return replace(job, plan=replace(job.plan, packages_image=_image(job, stage, debs, base)))
 
 
 def with_shim_packages(job: BuildJob) -> BuildJob:
     """The same of the stage that builds the shim."""
-    given, base, shim = job.inputs.gevulot_packages, job.inputs.gevulot_base, job.plan.shim
-    if given is None or base is None or shim is None:
+    debs, base, shim = job.inputs.gevulot_packages, job.inputs.gevulot_base, job.plan.shim
+    if debs is None or base is None or shim is None:
         return job
     stage = PackagesStage(stage=PACKAGES_STAGES[1], base=shim.base, folder="gevulot", names=shim.packages)
-    return replace(job, plan=replace(job.plan, shim=replace(shim, packages_image=_image(job, stage, given, base))))
+    return replace(job, plan=replace(job.plan, shim=replace(shim, packages_image=_image(job, stage, debs, base))))
 
 
-def _image(job: BuildJob, stage: PackagesStage, given: Input, base: Input) -> str:
+def _image(job: BuildJob, stage: PackagesStage, debs: Input, base: Input) -> str:
     """The reference of the base with the packages. One build makes it, and the others wait."""
     order = job.order
-    if not given.packages:
+    if not debs.packages:
         return stage.base
     text = render_packages(replace(stage, base=identity(base))), *render_script(INSTALL_PACKAGES).values()
-    key = key_of("packages", *text, checksums(given.debs), platform.machine())
+    key = key_of("packages", *text, checksums(debs.debs), platform.machine())
     tag = f"{TAG}:{key.rpartition('-')[2][:12]}"
     with order.store.lock(f"import-{order.engine.info.kind}-{key}"):
         if order.options.no_cache or order.engine.image_digest(tag) is None:
-            fetched = fetch_debs(job.access, given)
-            made = assemble_packages(stage, fetched, dialect=dialect_of(order.engine))
+            fetched = fetch_debs(job.access, debs)
+            made = assemble_packages(stage, fetched, capabilities=capabilities_of(order.engine))
             kept = replace(job, order=replace(order, build_id=BASE))
             run_containerfile(kept, made, stage.stage, tag)
         else:

@@ -66,7 +66,7 @@ def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> tupl
     plan = make_plan(checked.loaded, checked.settings, inputs)
     used = take_for_step(StepPackages(loaded=checked.loaded, store=Store(emit=emit), emit=emit))
     plan = replace(plan, dependencies=plan_packages(used))
-    made = assemble(checked.loaded, plan, inputs, dialect=BuilderCapabilities(), exclude=(output,), emit=emit)
+    made = assemble(checked.loaded, plan, inputs, capabilities=BuilderCapabilities(), exclude=(output,), emit=emit)
     clear_earlier(output)
     made.context.write_to(output)
     return command_by_hand(checked.loaded, made, output)
@@ -171,11 +171,11 @@ def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit
             forget(shared, image)
         if job.shim is not None:
             keys.append(job.shim.key)
-        carried = {each for taken in packages for each in taken.keys}
+        carried = {key for taken in packages for key in taken.keys}
         with phase(emit, "bundle", f"write {target.name}"):
             try:
                 entries = export_entries(store, [*keys, *carried], target)
-                return Bundled(entries=tuple(each for each in entries if each.key not in carried), packages=packages)
+                return Bundled(entries=tuple(entry for entry in entries if entry.key not in carried), packages=packages)
             finally:
                 store.remove(key)  # large, of use on the other machine only, and saved again in seconds
 

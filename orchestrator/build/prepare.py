@@ -14,7 +14,7 @@ from orchestrator.build.kept_program import load_program, program_key
 from orchestrator.build.kept_shim import RESULT as SHIM_RESULT
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.kept_shim import NotKeptError, shim_name, take_shim, with_shim
-from orchestrator.build.packages import dialect_of, package_lister, with_packages, with_shim_packages
+from orchestrator.build.packages import capabilities_of, package_lister, with_packages, with_shim_packages
 from orchestrator.build.state import BuildJob, BuildOrder, phase
 from orchestrator.containerfile.assemble import AssembledContext, assemble, assemble_shim
 from orchestrator.engine.base import Engine
@@ -88,7 +88,7 @@ def _with_shim(job: BuildJob) -> BuildJob:
         built = True
         plan = with_shim_packages(job).plan
         made = assemble_shim(
-            job.order.loaded, plan, job.inputs, dialect=dialect_of(job.order.engine), emit=job.order.emit
+            job.order.loaded, plan, job.inputs, capabilities=capabilities_of(job.order.engine), emit=job.order.emit
         )
         image_id = run_containerfile(job, made, SHIM_STAGE)
         try:
@@ -125,4 +125,6 @@ def _with_kept_program(job: BuildJob) -> BuildJob:
 
 def assemble_context(job: BuildJob) -> AssembledContext:
     """The Containerfile and its context, as the engine wants them."""
-    return assemble(job.order.loaded, job.plan, job.inputs, dialect=dialect_of(job.order.engine), emit=job.order.emit)
+    return assemble(
+        job.order.loaded, job.plan, job.inputs, capabilities=capabilities_of(job.order.engine), emit=job.order.emit
+    )

@@ -216,7 +216,7 @@ def _possible_contexts(job: BuildJob) -> Iterator[AssembledContext]:
     ]
 
     def for_builders(plan: Plan) -> Iterator[AssembledContext]:
-        return (assemble(order.loaded, plan, job.inputs, dialect=builder, emit=order.emit) for builder in builders)
+        return (assemble(order.loaded, plan, job.inputs, capabilities=builder, emit=order.emit) for builder in builders)
 
     yield from for_builders(job.plan)
     if job.plan.dependencies is not None:  # offline the step is given packages that it gets itself otherwise

@@ -36,18 +36,18 @@ class Stamps:
         self._whole = hashlib.sha256()
         self._changed: list[tuple[int, Path]] = []
 
-    def file(self, name: str, path: Path) -> None:
+    def add_file(self, name: str, path: Path) -> None:
         """A file that is read through links; one that isn't there counts as that."""
         try:
             self._add(name, path, path.stat())
         except FileNotFoundError:
             self._line(name, "missing")
 
-    def own(self, name: str, path: Path) -> None:
+    def add_own(self, name: str, path: Path) -> None:
         """Whatever is at `path` itself: of a directory its being there, of a link where it leads."""
         self._add(name, path, path.lstat())
 
-    def tree(self, name: str, root: Path, skip: Iterable[str] = ()) -> None:
+    def add_tree(self, name: str, root: Path, skip: Iterable[str] = ()) -> None:
         """Everything below a directory but for `skip` at its top, and for what Python compiled.
 
         What links lead to counts as well; `complete` goes where that is a directory.
@@ -58,10 +58,10 @@ class Stamps:
                 continue
             self._add(inner, root / inner, status)
             if stat.S_ISLNK(status.st_mode):
-                self.file(inner, root / inner)
+                self.add_file(inner, root / inner)
                 self.complete = self.complete and not (root / inner).is_dir()
 
-    def text(self, name: str, text: str) -> None:
+    def add_text(self, name: str, text: str) -> None:
         """Anything that is no file."""
         self._line(name, hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest())
 

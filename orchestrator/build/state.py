@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
-from orchestrator.dependencies.packages import Taken
+from orchestrator.dependencies.packages import TakenPackages
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, StepFinished, StepStarted
 from orchestrator.image_kind import GuestSettings, ImageKind
@@ -57,7 +57,7 @@ class BuildJob:
     inputs: Inputs
     plan: Plan
     shim: ShimUsed | None = None
-    dependencies: tuple[Taken, ...] = ()
+    dependencies: tuple[TakenPackages, ...] = ()
 
     @property
     def access(self) -> Access:

@@ -180,11 +180,11 @@ def build(  # noqa: PLR0913 - one parameter an option
         for number, checked in enumerate(ready):
             asked = Asked(checked=checked, output=output, engine=engine, locked=locked, offline=offline, sign=sign)
             last = LastBuild(asked)
-            found = last.unchanged()
-            if found is None or no_cache or verify_cached:
-                wanted.append(_Wanted(number=number, asked=asked, last=last, before=found))
+            earlier = last.unchanged()
+            if earlier is None or no_cache or verify_cached:
+                wanted.append(_Wanted(number=number, asked=asked, last=last, before=earlier))
             else:
-                done.append(_TimedBuild(number=number, result=found))
+                done.append(_TimedBuild(number=number, result=earlier))
         if wanted:
             _build_all(wanted, done, no_cache=no_cache, progress=progress)
 
@@ -263,17 +263,17 @@ def _build_all(wanted: Sequence[_Wanted], done: list[_TimedBuild], *, no_cache: 
     options = BuildOptions(locked=first.locked, offline=first.offline, no_cache=no_cache)
     key = None if first.sign is None else load_signing_key(first.sign)
     with make_progress(progress) as shown, closing(connect(first.engine, emit=shown.emit)) as connected:
-        for number, each in enumerate(wanted, start=1):
-            checked, began = each.asked.checked, time.monotonic()
+        for number, pending in enumerate(wanted, start=1):
+            checked, began = pending.asked.checked, time.monotonic()
             if len(wanted) > 1:
                 shown.emit(Notice(text=f"building {checked.loaded.project.name} ({number} of {len(wanted)})"))
             result = build_project(
-                checked, connected, output=each.asked.output, emit=shown.emit, options=options, sign=key
+                checked, connected, output=pending.asked.output, emit=shown.emit, options=options, sign=key
             )
-            done.append(_TimedBuild(number=each.number, result=result, seconds=time.monotonic() - began))
-            each.last.remember(result)
-            if each.before is not None:
-                _require_same(each.before, result)
+            done.append(_TimedBuild(number=pending.number, result=result, seconds=time.monotonic() - began))
+            pending.last.remember(result)
+            if pending.before is not None:
+                _require_same(pending.before, result)
 
 
 def _require_same(before: Result, now: Result) -> None:
@@ -329,7 +329,7 @@ def _answering(done: Sequence[_TimedBuild], *, as_json: bool) -> Iterator[None]:
         say("the interrupted build wrote no image; `orchestrator clean` removes what it left behind")
         raise
     finally:
-        done = sorted(done, key=lambda each: each.number)
+        done = sorted(done, key=lambda timed: timed.number)
         for timed in done:
             _say_built(timed)
         if as_json:

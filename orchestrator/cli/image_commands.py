@@ -140,9 +140,9 @@ def _diff(image: OpenedImage, path: Path, arguments: tuple[str, ...], as_json: b
         compared = image.compare(other)
     rows = compared.differences
     if as_json:
-        answer_json([asdict(each) for each in rows])
-    for each in () if as_json else rows:
-        answer(f"{each.change} {each.part}: {each.path}" + (f" ({each.detail})" if each.detail else ""))
+        answer_json([asdict(row) for row in rows])
+    for row in () if as_json else rows:
+        answer(f"{row.change} {row.part}: {row.path}" + (f" ({row.detail})" if row.detail else ""))
     if not compared.same:
         sys.exit(1)
     also = "; only how it is written down differs (`inspect IMAGE convert OUT` makes it the same)" if rows else ""
@@ -158,8 +158,8 @@ def _convert(image: OpenedImage, output: Path, lossy: bool, as_json: bool) -> No
     with replacing(output) as temporary:
         left_out = image.convert(temporary, lossy=lossy)
     checksum = file_blake3(output)
-    for each in left_out:
-        say(f"left out: {each}")
+    for line in left_out:
+        say(f"left out: {line}")
     if as_json:
         document = {"image": str(output), "size": output.stat().st_size, "blake3": checksum}
         answer_json({**document, "left_out": list(left_out)})

@@ -73,7 +73,9 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
         updated = update_lock(checked.loaded, connected, shown.emit, upgrade=names, write=not diff, options=options)
     if as_json:
         rows = [asdict(change) for change in updated.changes]
-        first = [{"input": each.name, "source": each.source, "ground": each.ground} for each in updated.first]
+        first = [
+            {"input": resolved.name, "source": resolved.source, "ground": resolved.ground} for resolved in updated.first
+        ]
         answer_json({"path": str(updated.path), "written": not diff, "changes": rows, "first": first})
         return
     _say_changes(updated, diff)
@@ -101,12 +103,12 @@ def _say_grounds(updated: LockUpdate, diff: bool) -> None:
     """What nothing pinned before, and why it was trusted."""
     from orchestrator.inputs.grounds import WORDS
 
-    rows = [each for each in updated.first if each.ground]
+    rows = [resolved for resolved in updated.first if resolved.ground]
     if rows:
         say("--upgrade would trust:" if diff else "trusted on first use, and pinned from now on:")
-    for each in rows:
-        if each.ground:
-            say(f"  {each.name:<13} {each.source}: {WORDS[each.ground]}")
+    for resolved in rows:
+        if resolved.ground:
+            say(f"  {resolved.name:<13} {resolved.source}: {WORDS[resolved.ground]}")
 
 
 def _entries(count: int) -> str:

@@ -117,8 +117,8 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
 
 
 def _say_what_happened(done: Rehearsal) -> None:
-    for each in done.notes:
-        say(each)
+    for line in done.notes:
+        say(line)
     if done.run.errors:
         say("the real guest would have stopped; the rehearsal went on, to find all of it at once")
     # What most programs do without matters only when this one did not.

@@ -66,18 +66,18 @@ def assemble(
     plan: Plan,
     inputs: Inputs,
     *,
-    dialect: BuilderCapabilities,
+    capabilities: BuilderCapabilities,
     exclude: Sequence[Path] = (),
     emit: Emit = ignore,
 ) -> AssembledContext:
     """The context of one build. `exclude` is left out of the user's sources, like all that is ours (see `ours`)."""
-    containerfile = render_containerfile(plan, mounts=dialect.mounts, ssh=dialect.ssh)
+    containerfile = render_containerfile(plan, mounts=capabilities.mounts, ssh=capabilities.ssh)
     manifest, certificates = render_manifest(plan), _certificates(loaded)
     parts: list[Part] = [
         Content(path=CONTAINERFILE, data=containerfile.encode()),
         Content(path="manifest.json", data=manifest.encode()),
         *script_parts(render_scripts(plan)),
-        *_network(dialect, certificates),
+        *_network(capabilities, certificates),
     ]
     if not plan.program_image:
         parts += program_parts(loaded, plan, inputs, exclude)
@@ -87,7 +87,7 @@ def assemble(
         parts.append(_sources(inputs.gevulot.local))
         if plan.shim.packages_locked and not plan.shim.packages_image and inputs.gevulot_packages is not None:
             parts += packages_parts("gevulot", inputs.gevulot_packages)
-    parts += [_kinds_own(each) for each in plan.image.context(inputs)]
+    parts += [_kinds_own(part) for part in plan.image.context(inputs)]
     return AssembledContext(
         containerfile=containerfile,
         manifest=manifest,
@@ -97,16 +97,16 @@ def assemble(
 
 
 def assemble_shim(
-    loaded: LoadedProject, plan: Plan, inputs: Inputs, *, dialect: BuilderCapabilities, emit: Emit = ignore
+    loaded: LoadedProject, plan: Plan, inputs: Inputs, *, capabilities: BuilderCapabilities, emit: Emit = ignore
 ) -> AssembledContext:
     """The context of the shim's stage alone."""
     if inputs.gevulot is None:
         raise ValueError("a project without `gevulot` has no shim")
-    containerfile, certificates = render_shim(plan, mounts=dialect.mounts), _certificates(loaded)
+    containerfile, certificates = render_shim(plan, mounts=capabilities.mounts), _certificates(loaded)
     parts: list[Part] = [
         Content(path=CONTAINERFILE, data=containerfile.encode()),
         *script_parts(render_rust_scripts(plan)),
-        *_network(dialect, certificates),
+        *_network(capabilities, certificates),
         _sources(inputs.gevulot.local),
     ]
     return AssembledContext(
@@ -117,37 +117,37 @@ def assemble_shim(
     )
 
 
-def assemble_packages(packages: PackagesStage, given: Input, *, dialect: BuilderCapabilities) -> AssembledContext:
-    """The context of an image of a base and the Debian packages `given`, whose files were fetched."""
-    containerfile = render_packages(packages, mounts=dialect.mounts)
-    parts = [Content(path=CONTAINERFILE, data=containerfile.encode()), *packages_parts(packages.folder, given)]
+def assemble_packages(packages: PackagesStage, debs: Input, *, capabilities: BuilderCapabilities) -> AssembledContext:
+    """The context of an image of a base and the Debian packages `debs`, whose files were fetched."""
+    containerfile = render_packages(packages, mounts=capabilities.mounts)
+    parts = [Content(path=CONTAINERFILE, data=containerfile.encode()), *packages_parts(packages.folder, debs)]
     return AssembledContext(
         containerfile=containerfile, manifest="", context=BuildContext(parts=parts), certificates=b""
     )
 
 
 def assemble_listing(
-    loaded: LoadedProject, base: str, names: Sequence[str], *, dialect: BuilderCapabilities
+    loaded: LoadedProject, base: str, names: Sequence[str], *, capabilities: BuilderCapabilities
 ) -> AssembledContext:
     """The context of a build that asks apt on a base."""
-    containerfile, certificates = render_listing(base, names, mounts=dialect.mounts), _certificates(loaded)
+    containerfile, certificates = render_listing(base, names, mounts=capabilities.mounts), _certificates(loaded)
     parts: list[Part] = [
         Content(path=CONTAINERFILE, data=containerfile.encode()),
         *script_parts(render_script(LIST_PACKAGES)),
-        *_network(dialect, certificates),
+        *_network(capabilities, certificates),
     ]
     return AssembledContext(
         containerfile=containerfile, manifest="", context=BuildContext(parts=parts), certificates=certificates
     )
 
 
-def packages_parts(folder: str, given: Input) -> list[Part]:
+def packages_parts(folder: str, debs: Input) -> list[Part]:
     """What installs Debian packages: their files below `packages/FOLDER/`, the list of their sums, the script."""
-    sums = checksums(given.debs)
+    sums = checksums(debs.debs)
     return [
         *script_parts(render_script(INSTALL_PACKAGES)),
         Content(path=f"packages/{folder}/packages.sha256", data=sums.encode()),
-        *(HostFile(path=f"packages/{folder}/{name}", source=path) for name, path in given.files.items()),
+        *(HostFile(path=f"packages/{folder}/{name}", source=path) for name, path in debs.files.items()),
     ]
 
 
@@ -183,9 +183,9 @@ def _without_secrets(parts: Iterable[Part], loaded: LoadedProject) -> list[Part]
     return [replace(part, exclude=part.exclude + secrets) if isinstance(part, HostTree) else part for part in parts]
 
 
-def _network(dialect: BuilderCapabilities, certificates: bytes) -> list[Part]:
+def _network(capabilities: BuilderCapabilities, certificates: bytes) -> list[Part]:
     parts: list[Part] = [Content(path="network/apt.conf", data=APT_CONF.encode())]
-    if not dialect.mounts:
+    if not capabilities.mounts:
         parts.append(Content(path="network/ca.crt", data=certificates))
     return parts
 

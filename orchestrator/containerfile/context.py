@@ -87,17 +87,17 @@ class BuildContext:
         with GuardedTree(directory) as tree:
             for member in members:
                 path = PurePosixPath(member.path)
-                there = tree.kind(path)
+                there = tree.kind_of(path)
                 if there == "directory" and member.kind != "dir":
                     raise UsageError(f"{directory / path} is a directory", remedy="give another output directory")
                 if there not in ("", "directory"):
                     tree.remove(path)
                 if member.kind == "dir":
-                    tree.directory(path)
+                    tree.make_directory(path)
                 elif member.kind == "link":
-                    tree.link(path, member.target)
+                    tree.make_symlink(path, member.target)
                 else:
-                    with tree.file(path, 0o755 if member.executable else 0o644) as sink:
+                    with tree.create_file(path, 0o755 if member.executable else 0o644) as sink:
                         for chunk in content_of(member)[1]:
                             sink.write(chunk)
         for member in reversed(members):  # a directory after what is in it

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from orchestrator.dependencies.cargo_git import git_crate, git_source
 from orchestrator.dependencies.files import Wanted, registry, take_file
-from orchestrator.dependencies.packages import LockedPackages, LockFileError, Package, Placed
+from orchestrator.dependencies.packages import LockedPackages, LockFileError, Package, PackageFile
 from orchestrator.inputs.access import Access
 from orchestrator.resolved import redact_url
 from orchestrator.suggest import shown
@@ -46,11 +46,11 @@ def read_cargo_lock(text: str) -> LockedPackages:
 
 
 def _crate(title: str, name: str, version: str, sha256: str) -> Package:
-    def take(access: Access) -> Iterator[Placed]:
+    def take(access: Access) -> Iterator[PackageFile]:
         # As a registry's `dl` says that has no markers in it (Cargo's documentation, "Registry Index").
         url = f"{registry(access, 'cargo:')}/{name}/{version}/download"
         entry = take_file(access, Wanted(title=title, url=url, sha256=sha256))
-        yield Placed(place=f"{name}-{version}.crate", entry=entry)
+        yield PackageFile(path=f"{name}-{version}.crate", entry=entry)
 
     return Package(title=title, take=take)
 

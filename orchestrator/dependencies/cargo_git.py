@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from urllib.parse import unquote
 
-from orchestrator.dependencies.packages import Package, Placed
+from orchestrator.dependencies.packages import Package, PackageFile
 from orchestrator.documents import DocumentError, read_bounded
 from orchestrator.errors import InputError
 from orchestrator.inputs import trees
@@ -61,11 +61,11 @@ class GitSource:
 
 def git_source(source: str) -> GitSource | None:
     """What a package's `source` in Cargo.lock names; None for what isn't taken from git here."""
-    found = _SOURCE.fullmatch(source)
-    if found is None or not is_one_line(unquote(source)):
+    match = _SOURCE.fullmatch(source)
+    if match is None or not is_one_line(unquote(source)):
         return None
     return GitSource(
-        url=found["url"], kind=found["kind"] or "", ref=unquote(found["ref"] or ""), commit=found["commit"]
+        url=match["url"], kind=match["kind"] or "", ref=unquote(match["ref"] or ""), commit=match["commit"]
     )
 
 
@@ -74,27 +74,31 @@ def git_crate(source: GitSource, name: str, version: str) -> Package:
     return Package(title=f"{name} {version}", take=partial(_take, source, name, version))
 
 
-def _take(source: GitSource, name: str, version: str, access: Access) -> Iterator[Placed]:
+def _take(source: GitSource, name: str, version: str, access: Access) -> Iterator[PackageFile]:
     entry = fetch_git(access, source.url, source.commit).entry
-    place = _place(entry.path, name, version)
-    if place is None:
+    path = _find_crate(entry.path, name, version)
+    if path is None:
         raise InputError(
             f"{shown(redact_url(source.url))} at {source.commit} has no crate {name} {version}",
             remedy="make Cargo.lock again with cargo",
         )
-    yield Placed(place=f"git/{source.id}/tree", entry=entry)
-    yield Placed(place=f"git/{source.id}/crates/{name}-{version}", data=f"{place}\n".encode())
-    yield Placed(place=f"git/{source.id}/settings.toml", data=source.settings)
+    yield PackageFile(path=f"git/{source.id}/tree", entry=entry)
+    yield PackageFile(path=f"git/{source.id}/crates/{name}-{version}", data=f"{path}\n".encode())
+    yield PackageFile(path=f"git/{source.id}/settings.toml", data=source.settings)
 
 
-def _place(tree: Path, name: str, version: str) -> str | None:
+def _find_crate(tree: Path, name: str, version: str) -> str | None:
     """The directory of a crate in a tree, the one nearest to the top if it is there twice."""
     manifests = [PurePosixPath(path) for path, _ in trees.walk(tree) if path.rpartition("/")[2] == "Cargo.toml"]
     for path in sorted(manifests, key=lambda path: (len(path.parts), path)):
         package = _package_table(tree / path)
-        given = package.get("version")
+        own_version = package.get("version")
         # A version that the workspace gives is a table.
-        if package.get("name") == name and (not isinstance(given, str) or given == version) and is_one_line(str(path)):
+        if (
+            package.get("name") == name
+            and (not isinstance(own_version, str) or own_version == version)
+            and is_one_line(str(path))
+        ):
             return str(path.parent)
     return None
 

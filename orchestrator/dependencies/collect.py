@@ -20,8 +20,8 @@ from orchestrator.dependencies.packages import (
     LockFile,
     LockFileError,
     Package,
-    Placed,
-    Taken,
+    PackageFile,
+    TakenPackages,
     words_for,
 )
 from orchestrator.dependencies.pip import read_requirements
@@ -53,30 +53,30 @@ _BROUGHT: Final = {"node_modules", "vendor", "site-packages", ".git"}
 
 def find_lock_files(files: Iterable[tuple[str, Path]]) -> list[LockFile]:
     """The lock files among the sources' files, each given by its path in the context and the host's file."""
-    found = []
+    lock_files = []
     for path, source in files:
         parts = PurePosixPath(path)
         kind: Kind | None = _NAMES.get(parts.name) or ("pip" if _REQUIREMENTS.fullmatch(parts.name) else None)
         if kind is not None and not _BROUGHT.intersection(parts.parts):
-            found.append(LockFile(path=path, source=source, kind=kind))
-    return sorted(found, key=lambda each: each.path)
+            lock_files.append(LockFile(path=path, source=source, kind=kind))
+    return sorted(lock_files, key=lambda lock_file: lock_file.path)
 
 
-def take_dependencies(access: Access, lock_files: Sequence[LockFile]) -> list[Taken]:
-    """Everything that the lock files name, by kind; see `Taken` for what could not be had.
+def take_dependencies(access: Access, lock_files: Sequence[LockFile]) -> list[TakenPackages]:
+    """Everything that the lock files name, by kind; see `TakenPackages` for what could not be had.
 
     Errors: MismatchError for a package that is not the one that was locked.
     """
-    found = []
+    taken = []
     for kind in get_args(Kind):
-        of_kind = [each for each in lock_files if each.kind == kind]
+        of_kind = [lock_file for lock_file in lock_files if lock_file.kind == kind]
         if of_kind:
-            found.append(_take(access, kind, of_kind))
-    return found
+            taken.append(_take(access, kind, of_kind))
+    return taken
 
 
-def _take(access: Access, kind: Kind, lock_files: Sequence[LockFile]) -> Taken:
-    nothing = Taken(kind=kind, lock_files=tuple(each.path for each in lock_files))
+def _take(access: Access, kind: Kind, lock_files: Sequence[LockFile]) -> TakenPackages:
+    nothing = TakenPackages(kind=kind, lock_files=tuple(lock_file.path for lock_file in lock_files))
     try:
         contents = _read(lock_files)
     except InputError as error:
@@ -94,11 +94,11 @@ def _take(access: Access, kind: Kind, lock_files: Sequence[LockFile]) -> Taken:
         return replace(nothing, failure=error)
     if missing:
         return replace(nothing, failure=_lacks(nothing, missing))
-    entries = {each.place: each.entry for each in placed if each.entry is not None}
+    entries = {file.path: file.entry for file in placed if file.entry is not None}
     return replace(
         nothing,
-        files={place: entry.path for place, entry in entries.items()},
-        texts={**contents.texts, **{each.place: each.data for each in placed if each.entry is None}},
+        files={path: entry.path for path, entry in entries.items()},
+        texts={**contents.texts, **{file.path: file.data for file in placed if file.entry is None}},
         keys=tuple(sorted({entry.key for entry in entries.values()})),
         size=sum({entry.key: entry.size for entry in entries.values()}.values()),
     )
@@ -109,24 +109,26 @@ def _read(lock_files: Sequence[LockFile]) -> LockedPackages:
     packages: dict[str, Package] = {}
     texts: dict[str, bytes] = {}
     refused: dict[str, None] = {}
-    for each in lock_files:
+    for lock_file in lock_files:
         try:
-            contents = _READERS[each.kind](read_bounded(each.source, MOST_BYTES).decode("utf-8"))
+            contents = _READERS[lock_file.kind](read_bounded(lock_file.source, MOST_BYTES).decode("utf-8"))
         # The nesting of TOML is only bounded by the interpreter's stack.
         except (ValueError, RecursionError, DocumentError) as error:
             reason = str(error) if isinstance(error, LockFileError) else f"is not a lock file ({error})"
-            raise InputError(f"{each.path}: {reason}", remedy="make it again with its package manager") from error
+            raise InputError(f"{lock_file.path}: {reason}", remedy="make it again with its package manager") from error
         except OSError as error:
-            raise InputError(f"{each.path}: {error.strerror}", remedy="make it readable") from error
+            raise InputError(f"{lock_file.path}: {error.strerror}", remedy="make it readable") from error
         packages |= contents.packages
         texts |= contents.texts
-        refused |= dict.fromkeys(f"{each.path}: {text}" for text in contents.refused)
+        refused |= dict.fromkeys(f"{lock_file.path}: {text}" for text in contents.refused)
         if len(packages) > MOST:
-            raise InputError(f"{each.path}: names more than {MOST} packages", remedy="set `build.dependencies: never`")
+            raise InputError(
+                f"{lock_file.path}: names more than {MOST} packages", remedy="set `build.dependencies: never`"
+            )
     return LockedPackages(packages=packages, texts=texts, refused=tuple(refused))
 
 
-def _lacks(taken: Taken, missing: Sequence[str]) -> InputError:
+def _lacks(taken: TakenPackages, missing: Sequence[str]) -> InputError:
     names = ", ".join(missing[:_SHOWN]) + (" …" if len(missing) > _SHOWN else "")
     return InputError(
         f"the input cache lacks {len(missing)} of {taken.packages} {words_for(taken.kind)} of {taken.named} ({names})",
@@ -134,11 +136,11 @@ def _lacks(taken: Taken, missing: Sequence[str]) -> InputError:
     )
 
 
-def _files_of(package: Package, access: Access) -> list[Placed]:
+def _files_of(package: Package, access: Access) -> list[PackageFile]:
     return list(package.take(access))
 
 
-def _take_all(access: Access, packages: Sequence[Package], step: FetchStep) -> tuple[list[Placed], list[str]]:
+def _take_all(access: Access, packages: Sequence[Package], step: FetchStep) -> tuple[list[PackageFile], list[str]]:
     """The files of all packages, and, offline, the titles of those that the cache lacks."""
     step.cached = True
 
@@ -149,11 +151,11 @@ def _take_all(access: Access, packages: Sequence[Package], step: FetchStep) -> t
     # Single downloads aren't steps of their own; one that fails ends the others, and nothing else.
     stop = threading.Event()
     quiet = replace(access, emit=seen, cancelled=stop)
-    placed: list[Placed] = []
+    placed: list[PackageFile] = []
     missing: list[str] = []
     pool = ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="package")
     try:
-        futures = {pool.submit(_files_of, each, quiet): each for each in packages}
+        futures = {pool.submit(_files_of, package, quiet): package for package in packages}
         for done, future in enumerate(as_completed(futures), start=1):
             try:
                 files = future.result()

@@ -75,16 +75,16 @@ def check_digest(title: str, algorithm: str, expected: str) -> Check:
 
     def check(path: Path) -> None:
         with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, algorithm).hexdigest()
-        if found != expected:
-            raise differs_from_lock(title, algorithm, expected, found)
+            actual = hashlib.file_digest(stream, algorithm).hexdigest()
+        if actual != expected:
+            raise differs_from_lock(title, algorithm, expected, actual)
 
     return check
 
 
-def differs_from_lock(title: str, what: str, expected: str, found: str) -> MismatchError:
+def differs_from_lock(title: str, what: str, expected: str, actual: str) -> MismatchError:
     """The error for a package that is not the one that the sources' lock file names."""
     return MismatchError(
-        f"{title}: its {what} is {found}, the lock file of the sources says {expected}",
+        f"{title}: its {what} is {actual}, the lock file of the sources says {expected}",
         remedy="don't build it: the registry, or a mirror, gives another package than the one that was locked",
     )

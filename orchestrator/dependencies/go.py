@@ -12,7 +12,7 @@ from typing import Final
 
 from orchestrator.archive import ArchiveError, UnpackLimits, read_zip, translate_errors
 from orchestrator.dependencies.files import Check, Wanted, differs_from_lock, registry, take_file
-from orchestrator.dependencies.packages import LockedPackages, LockFileError, Package, Placed
+from orchestrator.dependencies.packages import LockedPackages, LockFileError, Package, PackageFile
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.store import key_of
 from orchestrator.suggest import shown
@@ -42,37 +42,37 @@ def read_go_sum(text: str) -> LockedPackages:
         if not _HASH.fullmatch(expected):
             refused.append(f"{title} has a hash of an unknown kind")
             continue
-        place = f"{_escaped(module)}/@v/{_escaped(bare)}"
+        path = f"{_escaped(module)}/@v/{_escaped(bare)}"
         kind = "mod" if version.endswith(_MOD) else "zip"
-        packages[f"{title} {expected}"] = _file(title, f"{place}.{kind}", expected)
+        packages[f"{title} {expected}"] = _file(title, f"{path}.{kind}", expected)
         # What no checksum covers is not taken from outside. The go command needs nothing but the version of it.
-        texts[f"{place}.info"] = json.dumps({"Version": bare}).encode()
+        texts[f"{path}.info"] = json.dumps({"Version": bare}).encode()
     return LockedPackages(packages=packages, texts=texts, refused=tuple(refused))
 
 
-def _file(title: str, place: str, expected: str) -> Package:
-    def take(access: Access) -> Iterator[Placed]:
-        check = _check(title, expected, mod=place.endswith(".mod"))
+def _file(title: str, path: str, expected: str) -> Package:
+    def take(access: Access) -> Iterator[PackageFile]:
+        check = _check(title, expected, mod=path.endswith(".mod"))
         name = key_of("go", title, expected)
-        url = f"{registry(access, 'go:')}/{place}"
-        yield Placed(place=place, entry=take_file(access, Wanted(title=title, url=url, name=name, check=check)))
+        url = f"{registry(access, 'go:')}/{path}"
+        yield PackageFile(path=path, entry=take_file(access, Wanted(title=title, url=url, name=name, check=check)))
 
     return Package(title=title, take=take)
 
 
 def _escaped(text: str) -> str:
     """Capital letters as `!` and the small one: a module cache may lie on a disk that does not tell them apart."""
-    return re.sub("[A-Z]", lambda found: f"!{found[0].lower()}", text)
+    return re.sub("[A-Z]", lambda match: f"!{match[0].lower()}", text)
 
 
 def _check(title: str, expected: str, *, mod: bool) -> Check:
     def check(path: Path) -> None:
         try:
-            found = _hash_of([("go.mod", _digest_of_file(path))] if mod else _zip_digests(path))
+            actual = _hash_of([("go.mod", _digest_of_file(path))] if mod else _zip_digests(path))
         except ArchiveError as error:
             raise differs_from_lock(title, "content", expected, f"no zip ({error})") from error
-        if found != expected:
-            raise differs_from_lock(title, "hash", expected, found)
+        if actual != expected:
+            raise differs_from_lock(title, "hash", expected, actual)
 
     return check
 
@@ -91,7 +91,7 @@ def _digest_of_file(path: Path) -> str:
 
 
 def _zip_digests(path: Path) -> list[tuple[str, str]]:
-    found, size = [], 0
+    digests, size = [], 0
     with path.open("rb") as stream, translate_errors(), read_zip(stream, _LIMITS) as archive:
         for member in archive.infolist():
             if member.is_dir():
@@ -103,5 +103,5 @@ def _zip_digests(path: Path) -> list[tuple[str, str]]:
                     if size > _LIMITS.size:
                         raise ArchiveError(f"it unpacks to more than {_LIMITS.size} bytes", refused=True)
                     digest.update(chunk)
-            found.append((member.filename, digest.hexdigest()))
-    return found
+            digests.append((member.filename, digest.hexdigest()))
+    return digests

@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from orchestrator.dependencies.files import REGISTRIES, Wanted, check_digest, registry, take_file
-from orchestrator.dependencies.packages import LockedPackages, LockFileError, Package, Placed
+from orchestrator.dependencies.packages import LockedPackages, LockFileError, Package, PackageFile
 from orchestrator.documents import Document, DocumentError, parse_document
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.store import key_of
@@ -53,10 +53,10 @@ def read_package_lock(text: str) -> LockedPackages:
         raise LockFileError("it is of version 1; `npm install --package-lock-only` of npm 7 or newer updates it")
     packages: dict[str, Package] = {}
     refused: list[str] = []
-    for place, row in lock.packages.items():
-        if "node_modules/" not in place or row.link or row.inBundle or not _is_for_guest(row):
+    for path, row in lock.packages.items():
+        if "node_modules/" not in path or row.link or row.inBundle or not _is_for_guest(row):
             continue
-        title = f"{shown(row.name or place.rpartition('node_modules/')[2])} {shown(row.version)}"
+        title = f"{shown(row.name or path.rpartition('node_modules/')[2])} {shown(row.version)}"
         address = row.resolved if isinstance(row.resolved, str) else ""
         if address.startswith("file:"):
             continue
@@ -72,7 +72,7 @@ def read_package_lock(text: str) -> LockedPackages:
 
 
 def _tarball(title: str, address: str, algorithm: str, digest: str) -> Package:
-    def take(access: Access) -> Iterator[Placed]:
+    def take(access: Access) -> Iterator[PackageFile]:
         usual = REGISTRIES["npm:"] + "/"
         url = f"{registry(access, 'npm:')}/{address.removeprefix(usual)}" if address.startswith(usual) else address
         wanted = Wanted(
@@ -82,18 +82,18 @@ def _tarball(title: str, address: str, algorithm: str, digest: str) -> Package:
             name=key_of("npm", algorithm, digest),
             check=check_digest(title, algorithm, digest),
         )
-        place = f"_cacache/content-v2/{algorithm}/{digest[:2]}/{digest[2:4]}/{digest[4:]}"
-        yield Placed(place=place, entry=take_file(access, wanted))
+        path = f"_cacache/content-v2/{algorithm}/{digest[:2]}/{digest[2:4]}/{digest[4:]}"
+        yield PackageFile(path=path, entry=take_file(access, wanted))
 
     return Package(title=title, take=take)
 
 
 def _digest(integrity: str) -> tuple[str, str] | None:
     """The strongest kind of digest and its hex digits; None when there is none that proves anything."""
-    given = dict(word.partition("?")[0].split("-", 1) for word in integrity.split() if "-" in word)
+    digests = dict(word.partition("?")[0].split("-", 1) for word in integrity.split() if "-" in word)
     for algorithm, size in _DIGESTS.items():
         try:
-            digest = base64.b64decode(given.get(algorithm, ""), validate=True)
+            digest = base64.b64decode(digests.get(algorithm, ""), validate=True)
         except binascii.Error:
             continue
         if len(digest) == size:

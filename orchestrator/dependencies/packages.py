@@ -43,15 +43,15 @@ class LockFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placed:
+class PackageFile:
     """A file or a directory of the cache, or `data`, and its place below the folder of its kind."""
 
-    place: str
+    path: str
     entry: CacheEntry | None = None
     data: bytes = b""
 
 
-Take = Callable[[Access], Iterable[Placed]]
+Take = Callable[[Access], Iterable[PackageFile]]
 """Takes a package's files from the cache, or fetches them. InputError when they cannot be had."""
 
 
@@ -77,7 +77,7 @@ class LockedPackages:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taken:
+class TakenPackages:
     """All that the sources' lock files of one kind name.
 
     `files` and `texts` are by place below the kind's folder; `keys` are the cache's. `failure` is why there are no

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 from pydantic import Field, TypeAdapter, ValidationError
 
 from orchestrator.dependencies.files import Wanted, registry, take_file
-from orchestrator.dependencies.packages import LockedPackages, Package, Placed
+from orchestrator.dependencies.packages import LockedPackages, Package, PackageFile
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access, not_in_cache
 from orchestrator.inputs.download import fetch
@@ -61,14 +61,16 @@ def read_requirements(text: str) -> LockedPackages:
     packages: dict[str, Package] = {}
     refused: list[str] = []
     for line in _lines(text):
-        found = _REQUIREMENT.match(line)
+        match = _REQUIREMENT.match(line)
         hashes = frozenset(_HASH.findall(line))
-        if found is None or not hashes:
+        if match is None or not hashes:
             refused.append(f"{shown(line.split(' --')[0])} has no version with sha256 hashes")
             continue
-        name = re.sub(r"[-_.]+", "-", found["name"]).lower()
-        given = _Requirement(name=name, version=found["version"], hashes=hashes, conditional=";" in found["rest"])
-        packages[f"{given.title} {sorted(hashes)}"] = Package(title=given.title, take=partial(_take, given))
+        name = re.sub(r"[-_.]+", "-", match["name"]).lower()
+        requirement = _Requirement(name=name, version=match["version"], hashes=hashes, conditional=";" in match["rest"])
+        packages[f"{requirement.title} {sorted(hashes)}"] = Package(
+            title=requirement.title, take=partial(_take, requirement)
+        )
     return LockedPackages(packages=packages, refused=tuple(refused))
 
 
@@ -80,33 +82,33 @@ def _lines(text: str) -> Iterator[str]:
             yield bare
 
 
-def _take(given: _Requirement, access: Access) -> Iterator[Placed]:
-    name = key_of("pip", given.title, *sorted(given.hashes))
-    files = _known(access, name, given) or _chosen(_page(access, given), given)
-    if not files and not given.conditional:
+def _take(requirement: _Requirement, access: Access) -> Iterator[PackageFile]:
+    name = key_of("pip", requirement.title, *sorted(requirement.hashes))
+    files = _find_known(access, name, requirement) or _choose(_page(access, requirement), requirement)
+    if not files and not requirement.conditional:
         raise InputError(
-            f"{given.title}: the index has no file for x86-64 Linux with a hash of the lock file",
+            f"{requirement.title}: the index has no file for x86-64 Linux with a hash of the lock file",
             remedy="check the version and the index: mirrors: {'pypi:': URL}",
         )
     taken = {
-        file.name: take_file(access, Wanted(title=given.title, url=file.url, sha256=file.sha256))
+        file.name: take_file(access, Wanted(title=requirement.title, url=file.url, sha256=file.sha256))
         for file in sorted(files, key=lambda file: file.name)
     }
     if taken:
-        record = json.dumps([[place, entry.sha256] for place, entry in taken.items()])
+        record = json.dumps([[file_name, entry.sha256] for file_name, entry in taken.items()])
         access.store.name(name, next(iter(taken.values())).key, {"files": record})
-    for place, entry in taken.items():
-        yield Placed(place=place, entry=entry)
+    for file_name, entry in taken.items():
+        yield PackageFile(path=file_name, entry=entry)
 
 
-def _known(access: Access, name: str, given: _Requirement) -> list[_File]:
+def _find_known(access: Access, name: str, requirement: _Requirement) -> list[_File]:
     """What was chosen before, without addresses, if all of it is in the cache."""
     record = access.store.named(name) or {}
     try:
         files = _Files.validate_json(record.get("files", "[]"))
     except ValidationError:
         return []
-    if any(sha256 not in given.hashes or access.store.get(f"sha256-{sha256}") is None for _, sha256 in files):
+    if any(sha256 not in requirement.hashes or access.store.get(f"sha256-{sha256}") is None for _, sha256 in files):
         return []
     return [_File(name=file, url="", sha256=sha256) for file, sha256 in files]
 
@@ -116,27 +118,27 @@ class _Links(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.collected: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note the target of a link."""
         if tag == "a":
-            self.found += [value for name, value in attrs if name == "href" and value]
+            self.collected += [value for name, value in attrs if name == "href" and value]
 
 
-def _page(access: Access, given: _Requirement) -> list[_File]:
+def _page(access: Access, requirement: _Requirement) -> list[_File]:
     """Every file of a project that the index has, by its page ("simple repository API" in HTML)."""
     if access.offline:
-        raise not_in_cache(given.title)
-    url = f"{registry(access, 'pypi:')}/{given.name}/"
+        raise not_in_cache(requirement.title)
+    url = f"{registry(access, 'pypi:')}/{requirement.name}/"
     # A page grows with every release.
     entry = fetch(replace(access, refresh=True), url)
     if entry.size > _PAGE:
-        raise InputError(f"{given.title}: the index's page has {entry.size} bytes", remedy="check `mirrors:`")
+        raise InputError(f"{requirement.title}: the index's page has {entry.size} bytes", remedy="check `mirrors:`")
     links = _Links()
     links.feed(entry.path.read_text(encoding="utf-8", errors="replace"))
     files = []
-    for link in links.found:
+    for link in links.collected:
         address, fragment = urldefrag(urljoin(access.redirected(url), link))
         name = unquote(address.partition("?")[0].rpartition("/")[2])
         if re.fullmatch(_NAME, name):
@@ -144,13 +146,13 @@ def _page(access: Access, given: _Requirement) -> list[_File]:
     return files
 
 
-def _chosen(files: list[_File], given: _Requirement) -> list[_File]:
+def _choose(files: list[_File], requirement: _Requirement) -> list[_File]:
     """The wheels for x86-64 Linux, of every Python: which one the base has isn't known. Without any, the sources."""
-    listed = [each for each in files if each.sha256 in given.hashes]
-    wheels = [each for each in listed if each.name.endswith(".whl") and _suits(each.name)]
-    return wheels or [each for each in listed if not each.name.endswith(".whl")]
+    listed = [file for file in files if file.sha256 in requirement.hashes]
+    wheels = [file for file in listed if file.name.endswith(".whl") and _suits(file.name)]
+    return wheels or [file for file in listed if not file.name.endswith(".whl")]
 
 
 def _suits(wheel: str) -> bool:
     platforms = wheel.removesuffix(".whl").rpartition("-")[2]
-    return any(_PLATFORM.fullmatch(each) for each in platforms.split("."))
+    return any(_PLATFORM.fullmatch(platform) for platform in platforms.split("."))

@@ -81,14 +81,14 @@ class DockerEngine(ApiEngine):
         return image or raise_no_image(self._info)
 
     def _with_buildkit(self, request: BuildRequest, params: dict[str, Any], steps: Steps, emit: Emit) -> str:
-        offer = Attachables(
+        attachables = Attachables(
             secrets={secret.id: secret.data for secret in request.secrets},
             logins=logins_of(request),
             ssh=request.ssh,
         )
-        if not offer:
+        if not attachables:
             return self._post(request, params, {}, BuildKitLog(steps), emit)
-        with open_session(self._api.endpoint, self._api.path("/session"), offer) as session:
+        with open_session(self._api.endpoint, self._api.path("/session"), attachables) as session:
             try:
                 return self._post(request, params | {"session": session.id}, {}, BuildKitLog(steps), emit)
             except OrchestratorError as error:

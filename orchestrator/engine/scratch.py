@@ -55,8 +55,8 @@ def sweep_scratch() -> None:
 
 def _root() -> Path:
     # On the disk: a context may be larger than a tmpfs. Podman's own choice where TMPDIR isn't set.
-    given = os.environ.get("TMPDIR", "")
-    return Path(given or ("/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir()))
+    folder = os.environ.get("TMPDIR", "")
+    return Path(folder or ("/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir()))
 
 
 def _mounts(folder: Path) -> list[str]:

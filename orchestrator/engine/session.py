@@ -56,13 +56,13 @@ class Session:
 
 
 @contextmanager
-def open_session(endpoint: str, path: str, offer: Attachables) -> Iterator[Session]:
+def open_session(endpoint: str, path: str, attachables: Attachables) -> Iterator[Session]:
     """A session with the daemon at `endpoint` (`path` is the API's `/vN.NN/session`), closed at the end.
 
     EngineError when the daemon won't have it.
     """
     session = Session(uuid.uuid4().hex)
-    answers, exchanges = _unary(offer), _streams(offer)
+    answers, exchanges = _unary(attachables), _streams(attachables)
     headers = [
         ("Connection", "Upgrade"),
         ("Upgrade", "h2c"),
@@ -130,7 +130,7 @@ def _copy(left: socket.socket, right: socket.socket) -> None:
                         break
 
 
-def _unary(offer: Attachables) -> dict[str, Reply]:
+def _unary(attachables: Attachables) -> dict[str, Reply]:
     from orchestrator.engine import buildkit_pb2 as messages  # late: only BuildKit's builds need protobuf
 
     def health(_request: bytes, _context: grpc.ServicerContext) -> bytes:
@@ -138,12 +138,12 @@ def _unary(offer: Attachables) -> dict[str, Reply]:
 
     def secret(request: bytes, context: grpc.ServicerContext) -> bytes:
         name = messages.GetSecretRequest.FromString(request).id
-        if name not in offer.secrets:
+        if name not in attachables.secrets:
             _abort(context, "NOT_FOUND", f"no secret {name}")
-        return messages.GetSecretResponse(data=offer.secrets[name]).SerializeToString()
+        return messages.GetSecretResponse(data=attachables.secrets[name]).SerializeToString()
 
     def credentials(request: bytes, _context: grpc.ServicerContext) -> bytes:
-        login = offer.logins.get(registry_host(messages.CredentialsRequest.FromString(request).host))
+        login = attachables.logins.get(registry_host(messages.CredentialsRequest.FromString(request).host))
         if login is None:
             return b""  # anonymous
         if login.token:
@@ -157,24 +157,24 @@ def _unary(offer: Attachables) -> dict[str, Reply]:
         return b""
 
     answers: dict[str, Reply] = {_HEALTH: health}
-    if offer.secrets:
+    if attachables.secrets:
         answers["/moby.buildkit.secrets.v1.Secrets/GetSecret"] = secret
-    if offer.logins:
+    if attachables.logins:
         answers["/moby.filesync.v1.Auth/Credentials"] = credentials
-    if offer.ssh:
+    if attachables.ssh:
         answers["/moby.sshforward.v1.SSH/CheckAgent"] = check_agent
     return answers
 
 
-def _streams(offer: Attachables) -> dict[str, Exchange]:
+def _streams(attachables: Attachables) -> dict[str, Exchange]:
     from orchestrator.engine.buildkit_pb2 import BytesMessage
 
     def forward(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         with socket.socket(socket.AF_UNIX) as agent:
             try:
-                agent.connect(offer.ssh)
+                agent.connect(attachables.ssh)
             except OSError as error:
-                _abort(context, "UNAVAILABLE", f"the ssh agent at {offer.ssh} does not answer: {error.strerror}")
+                _abort(context, "UNAVAILABLE", f"the ssh agent at {attachables.ssh} does not answer: {error.strerror}")
             # The call may end from either side: then neither reading may go on waiting.
             context.add_callback(lambda: _shut(agent))
             threading.Thread(target=_feed, args=(agent, requests), name="session-ssh", daemon=True).start()
@@ -182,7 +182,7 @@ def _streams(offer: Attachables) -> dict[str, Exchange]:
                 while data := agent.recv(_CHUNK):
                     yield BytesMessage(data=data).SerializeToString()
 
-    return {"/moby.sshforward.v1.SSH/ForwardAgent": forward} if offer.ssh else {}
+    return {"/moby.sshforward.v1.SSH/ForwardAgent": forward} if attachables.ssh else {}
 
 
 def _feed(agent: socket.socket, requests: Iterator[bytes]) -> None:

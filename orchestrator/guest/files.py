@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from orchestrator.guest.model import Guest
+from orchestrator.guest.table import Guest
 
 _OF_THE_KERNEL: Final = ("dev", "proc", "sys")
 _KERNEL_USE: Final = 64 << 20  # bytes that the kernel itself holds soon after the start, measured

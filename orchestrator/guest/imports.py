@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from orchestrator.guest.model import Guest
+from orchestrator.guest.table import Guest
 
 
 @dataclass(frozen=True, kw_only=True)

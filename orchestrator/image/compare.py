@@ -48,7 +48,7 @@ def compare_images(one: Image, other: Image) -> list[ImageDifference]:
 
     Errors: ImageError where an image can't be read to its end.
     """
-    found = [
+    differences = [
         *_boot_code(one, other),
         *_boot_file_system(one.bootfs, other.bootfs),
         *compare_values(one.rootfs.attributes, other.rootfs.attributes),
@@ -57,12 +57,12 @@ def compare_images(one: Image, other: Image) -> list[ImageDifference]:
         *_free_space(one, other),
         *_form(one, other),
     ]
-    return found or list(_unexplained(one, other))
+    return differences or list(_unexplained(one, other))
 
 
 def same_content(differences: list[ImageDifference]) -> bool:
     """Whether two images with these differences hold the same."""
-    return all(each.part == "form" for each in differences)
+    return all(difference.part == "form" for difference in differences)
 
 
 def compare_values(one: dict[str, Value], other: dict[str, Value], above: str = "") -> Iterator[ImageDifference]:
@@ -145,27 +145,29 @@ def boot_files(image: Image) -> dict[str, bytes]:
 
     In place of what is too large to be what it claims to be (and of further partitions) there is a digest.
     """
-    places = {partition.kind: partition for partition in image.partitions}
-    if "bootfs" not in places:
+    by_kind = {partition.kind: partition for partition in image.partitions}
+    if "bootfs" not in by_kind:
         return {}
     sector = image.read_at(0, SECTOR)
     start = min(partition.offset for partition in image.partitions)
-    found = {
+    files = {
         "boot sector": sector[:REGION_AT],
         "region record": sector[REGION_AT:TABLE_AT],
         "second stage": _second_stage(image, stage2_length(sector)),
         "crash log": image.read_at(start - CRASH_LOG, CRASH_LOG).rstrip(b"\0"),
     }
-    if "esp" in places:
-        esp = places["esp"]
+    if "esp" in by_kind:
+        esp = by_kind["esp"]
         try:
-            found |= read_esp(lambda at, length: image.read_at(esp.offset + at, length), esp.length)
+            files |= read_esp(lambda at, length: image.read_at(esp.offset + at, length), esp.length)
         except ImageError:
-            found["EFI partition"] = range_digest(image, esp.offset, esp.offset + esp.length)
+            files["EFI partition"] = range_digest(image, esp.offset, esp.offset + esp.length)
     others = [partition for partition in image.partitions if partition.kind == "other"]
-    for number, each in enumerate(others, 1):
-        found[f"further partition {number}"] = range_digest(image, each.offset, each.offset + each.length)
-    return {name: data for name, data in found.items() if data}
+    for number, partition in enumerate(others, 1):
+        files[f"further partition {number}"] = range_digest(
+            image, partition.offset, partition.offset + partition.length
+        )
+    return {name: data for name, data in files.items() if data}
 
 
 def _second_stage(image: Image, length: int) -> bytes:
@@ -194,9 +196,9 @@ def _boot_file_system(one: Filesystem | None, other: Filesystem | None) -> Itera
         yield ImageDifference(
             part="boot", change="~", path="boot file system: label", detail=f"{one.label!r} / {other.label!r}"
         )
-    for each in compare_values(one.attributes, other.attributes):
+    for difference in compare_values(one.attributes, other.attributes):
         yield ImageDifference(
-            part="boot", change=each.change, path=f"boot file system: {each.path}", detail=each.detail
+            part="boot", change=difference.change, path=f"boot file system: {difference.path}", detail=difference.detail
         )
 
 
@@ -264,7 +266,7 @@ def _unexplained(one: Image, other: Image) -> Iterator[ImageDifference]:
 
 
 def _table(image: Image) -> str:
-    return ", ".join(f"{each.kind} {each.length} at {each.offset}" for each in image.partitions)
+    return ", ".join(f"{partition.kind} {partition.length} at {partition.offset}" for partition in image.partitions)
 
 
 def _kind(node: Node | None) -> str:

@@ -61,8 +61,8 @@ def losses(image: Image) -> Iterator[str]:
             yield f"{path} ({node.kind})"
     yield from _keys(image.rootfs, "")
     yield from _keys(boot, "the boot file system's ")
-    for path, found in boot.walk():
-        if not _is_boot_file(path, isinstance(found, File)):
+    for path, boot_node in boot.walk():
+        if not _is_boot_file(path, isinstance(boot_node, File)):
             yield f"the boot file system's {path}"
     yield from (f"the boot file system's attribute {name}" for name in boot.attributes)
     if boot.label:
@@ -144,7 +144,7 @@ def _boot(image: Image) -> BootFiles:
 def _require_same(image: Image, target: Path) -> None:
     """What was written is read back: whatever `losses` doesn't know must not get lost either."""
     with open_image(target) as written:
-        differing = [each for each in compare_images(image, written) if _matters(each)]
+        differing = [difference for difference in compare_images(image, written) if _matters(difference)]
     if differing:
         first = differing[0]
         raise ImageError(
@@ -153,5 +153,5 @@ def _require_same(image: Image, target: Path) -> None:
         )
 
 
-def _matters(each: ImageDifference) -> bool:
-    return each.part not in ("form", "free space")
+def _matters(difference: ImageDifference) -> bool:
+    return difference.part not in ("form", "free space")

@@ -146,7 +146,7 @@ class _FatReader:
         self._links = struct.unpack_from(f"<{count}I", raw)
 
     def files(self) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
+        contents: dict[str, bytes] = {}
         pending = [("", self._top, 0)]
         seen = 0
         while pending:
@@ -159,8 +159,8 @@ class _FatReader:
                 if attributes & _DIRECTORY:
                     pending.append((path, cluster, level + 1))
                 else:
-                    found[path] = self._chain(cluster, size) if size else b""
-        return found
+                    contents[path] = self._chain(cluster, size) if size else b""
+        return contents
 
     def _entries(self, first: int) -> Iterator[tuple[str, int, int, int]]:
         data = self._chain(first, None)

@@ -30,18 +30,20 @@ def used_regions(image: Image) -> list[tuple[int, int, str]]:
 
     A file's last sector counts only as far as the file goes, and a file's hole not at all.
     """
-    found: list[tuple[int, int, str]] = []
+    regions: list[tuple[int, int, str]] = []
     if image.bootfs is not None:
         start = min(partition.offset for partition in image.partitions)
         stage2 = SECTOR + stage2_length(image.read_at(0, SECTOR))
-        found += [(0, SECTOR, "boot sector and partition table"), (SECTOR, stage2, "second stage")]
-        found.append((start - CRASH_LOG, start, "crash log"))
+        regions += [(0, SECTOR, "boot sector and partition table"), (SECTOR, stage2, "second stage")]
+        regions.append((start - CRASH_LOG, start, "crash log"))
         named = {"esp": "EFI partition", "other": "another partition"}
-        parts = [each for each in image.partitions if each.kind in named]
-        found += [(each.offset, each.offset + each.length, named[each.kind]) for each in parts]
-        found += _of(image.bootfs, "boot file system")
-    found += _of(image.rootfs, "root file system")
-    return sorted(each for each in found if each[0] < each[1])
+        parts = [partition for partition in image.partitions if partition.kind in named]
+        regions += [
+            (partition.offset, partition.offset + partition.length, named[partition.kind]) for partition in parts
+        ]
+        regions += _of(image.bootfs, "boot file system")
+    regions += _of(image.rootfs, "root file system")
+    return sorted(region for region in regions if region[0] < region[1])
 
 
 def _of(filesystem: Filesystem, name: str) -> Iterator[tuple[int, int, str]]:
@@ -57,8 +59,8 @@ def _of(filesystem: Filesystem, name: str) -> Iterator[tuple[int, int, str]]:
 
 def region_at(image: Image, offset: int) -> str:
     """What the byte at `offset` belongs to, in words."""
-    found = (name for start, end, name in used_regions(image) if start <= offset < end)
-    return next(found, "free space")
+    names = (name for start, end, name in used_regions(image) if start <= offset < end)
+    return next(names, "free space")
 
 
 def loose_bytes(image: Image) -> Loose:
@@ -96,9 +98,9 @@ def _data(image: Image, start: int, end: int) -> Iterator[tuple[int, bytes]]:
     """(offset, bytes) of pieces in a range that are not all zeros; holes of the file are not read."""
     at = start
     while at < end:
-        found = image.data_from(at)
+        data_at = image.data_from(at)
         # Pieces are counted from the range's start, so that two images' pieces can be compared.
-        at = max(at, found - (found - start) % _PIECE)
+        at = max(at, data_at - (data_at - start) % _PIECE)
         if at >= end:
             return
         data = image.read_at(at, min(_PIECE, end - at))

@@ -117,9 +117,9 @@ def warn_of_plain(access: Access, url: str, shown: str, remedy: str) -> None:
         access.emit(Notice(text=text, level="warning"))
 
 
-def against_known(access: Access, shown: str, known: Known, given: str | None, wanted: str) -> None:
+def against_known(access: Access, shown: str, known: Known, actual: str | None, wanted: str) -> None:
     """A pin that isn't what is known of a vendor's file: a warning if project.yaml gives it, else an InputError."""
-    if given != wanted:
+    if actual != wanted:
         raise other_than_known(f"{shown}: the lock says its sha256 is", wanted, known)
     text = f"{shown}: project.yaml gives another sha256 than the one known to be good, {known.sha256} ({known.source})"
     access.emit(Notice(text=text, level="warning"))

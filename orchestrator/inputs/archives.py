@@ -68,13 +68,13 @@ def _unpack_tar(stream: reading.Meter, writer: _Writer) -> None:
         for member in tar:
             path = writer.enter(member.name)
             if member.isdir():
-                writer.directory(path)
+                writer.make_directory(path)
             elif member.isreg():
-                writer.file(path, tar.content(member), member.size, bool(member.mode & 0o111))
+                writer.write_file(path, tar.content(member), member.size, bool(member.mode & 0o111))
             elif member.issym():
-                writer.link(path, member.linkname)
+                writer.make_symlink(path, member.linkname)
             elif member.islnk():
-                writer.same(path, writer.enter(member.linkname))
+                writer.make_hard_link(path, writer.enter(member.linkname))
             else:
                 raise writer.refused(member.name, "is not a file, directory or link")
     stream.drain()
@@ -88,12 +88,12 @@ def _unpack_zip(stream: BinaryIO, writer: _Writer) -> None:
             mode = member.external_attr >> 16
             path = writer.enter(member.filename)
             if member.is_dir():
-                writer.directory(path)
+                writer.make_directory(path)
             elif stat.S_ISLNK(mode):
-                writer.link(path, _link_text(archive.open(member)))
+                writer.make_symlink(path, _link_text(archive.open(member)))
             elif stat.S_IFMT(mode) in {0, stat.S_IFREG}:
                 with archive.open(member) as source:
-                    writer.file(path, source, member.file_size, bool(mode & 0o111))
+                    writer.write_file(path, source, member.file_size, bool(mode & 0o111))
             else:
                 raise writer.refused(member.filename, "is not a file, directory or link")
 
@@ -133,19 +133,19 @@ class _Writer:
             raise self.refused(name, "has a path outside the archive")
         return path
 
-    def directory(self, path: PurePosixPath) -> None:
+    def make_directory(self, path: PurePosixPath) -> None:
         """Make a directory and those above it; none of them may be reached through a link."""
         try:
-            self.tree.directory(path)
+            self.tree.make_directory(path)
         except NotADirectoryError as error:
             raise self.refused(str(path), "is below something that is not a directory") from error
 
-    def file(self, path: PurePosixPath, source: IO[bytes], size: int, executable: bool) -> None:
+    def write_file(self, path: PurePosixPath, source: IO[bytes], size: int, executable: bool) -> None:
         """Write a regular file of `size` bytes."""
         self._make_room(path)
         self._count(str(path), size)
         left = size
-        with self.tree.file(path, 0o755 if executable else 0o644) as sink:
+        with self.tree.create_file(path, 0o755 if executable else 0o644) as sink:
             while left:
                 chunk = source.read(min(CHUNK, left))
                 if not chunk:
@@ -155,24 +155,24 @@ class _Writer:
             if source.read(1):  # reaches a zip member's checksum; a longer one lied about its size
                 raise ValueError(f"{path} is longer than its header says")
 
-    def link(self, path: PurePosixPath, to: str) -> None:
+    def make_symlink(self, path: PurePosixPath, to: str) -> None:
         """Make a symbolic link. Whether it stays inside is asked at the end: what it leads through may come later."""
         if not to or "\0" in to or to.startswith("/"):
             raise self._outside(path, to)
         self._make_room(path)
-        self.tree.link(path, to)
+        self.tree.make_symlink(path, to)
         self.links[path] = to
 
-    def same(self, path: PurePosixPath, other: PurePosixPath) -> None:
+    def make_hard_link(self, path: PurePosixPath, other: PurePosixPath) -> None:
         """Make a hard link to a file that came before."""
-        self.directory(other.parent)
-        if not other.parts or self.tree.kind(other) != "file":
+        self.make_directory(other.parent)
+        if not other.parts or self.tree.kind_of(other) != "file":
             raise self.refused(str(path), f"is a hard link to {other}, which is not an earlier file of the archive")
         if path == other:
             return
         # A copy would cost the space again; a link is safe, as nobody writes to the tree later.
         self._make_room(path)
-        self.tree.same(path, other)
+        self.tree.make_hard_link(path, other)
 
     def check_links(self, top: int) -> None:
         """InputError for a link that leads out of the archive, by itself or through others; `top` levels go."""
@@ -214,8 +214,8 @@ class _Writer:
     def _make_room(self, path: PurePosixPath) -> None:
         if not path.parts:
             raise self.refused(str(path), "has no name")
-        self.directory(path.parent)
-        there = self.tree.kind(path)
+        self.make_directory(path.parent)
+        there = self.tree.kind_of(path)
         if there in ("file", "link"):
             self.tree.remove(path)  # as tar does: the later member wins
             self.links.pop(path, None)

@@ -46,8 +46,8 @@ def resolve_base(access: Access, base: Base, engine: ImageStore, name: InputName
         return replace(_image(engine, asked, digest), ground=exact or ground)
     failure = _try_pull(access, reference, engine)
     if failure is None:
-        found = _image(engine, asked, engine.image_digest(reference) or "")
-        return replace(found, ground=exact or "registry")
+        resolved = _image(engine, asked, engine.image_digest(reference) or "")
+        return replace(resolved, ground=exact or "registry")
     if digest is not None:
         access.emit(Notice(text=f"{reference} could not be pulled; using the local copy", level="warning"))
         return replace(_image(engine, asked, digest), ground=exact or "engine")
@@ -67,8 +67,8 @@ def resolve_base(access: Access, base: Base, engine: ImageStore, name: InputName
     )
     entry = bootstrap_rootfs(access, base.bootstrap)
     why = f"because {base.image} could not be pulled: {short}"
-    found = _bootstrap(access, asked, engine, entry, _pin_of(entry, base.bootstrap), why)
-    return replace(found, ground=_ground_of_bootstrap(access, entry, base.bootstrap))
+    resolved = _bootstrap(access, asked, engine, entry, _pin_of(entry, base.bootstrap), why)
+    return replace(resolved, ground=_ground_of_bootstrap(access, entry, base.bootstrap))
 
 
 def _ground_of_bootstrap(access: Access, entry: CacheEntry, bootstrap: Bootstrap) -> Ground:

@@ -72,8 +72,8 @@ def resolve_packages(
 
 def locked_packages(pins: Mapping[str, Pin], names: Sequence[str], name: InputName, base: InputName) -> Input | None:
     """What the lock says, for an image that was not looked at. None where it is of another base."""
-    pin, given = pins.get(name), pins.get(base)
-    if pin is None or given is None or given.kind != "image":
+    pin, base_pin = pins.get(name), pins.get(base)
+    if pin is None or base_pin is None or base_pin.kind != "image":
         return None
     return _input(name, names, pin)
 
@@ -84,18 +84,18 @@ def _input(name: InputName, names: Sequence[str], pin: Pin) -> Input:
     )
 
 
-def fetch_debs(access: Access, given: Input) -> Input:
+def fetch_debs(access: Access, resolved: Input) -> Input:
     """An input of kind `debs` with its files, from the cache or the mirrors, each the one that its sha256 names.
 
     Errors: InputError for one that no mirror has any more.
     """
-    debs = given.debs
+    debs = resolved.debs
     missing = [deb for deb in debs if access.store.get(f"sha256-{deb.sha256}") is None]
     if missing:
         total, done = sum(deb.size for deb in missing), 0
         many = f"{len(missing)} Debian packages" if len(missing) > 1 else f"the Debian package {missing[0].name}"
         with access.step(f"download {many}") as step, ThreadPoolExecutor(_WORKERS, "debs") as pool:
-            futures = [(deb, pool.submit(_fetched, access, deb, given)) for deb in missing]
+            futures = [(deb, pool.submit(_fetch, access, deb, resolved)) for deb in missing]
             try:
                 for deb, future in futures:
                     future.result()
@@ -104,15 +104,17 @@ def fetch_debs(access: Access, given: Input) -> Input:
             except BaseException:
                 access.cancelled.set()
                 raise
-    return replace(given, files={deb.file: _fetched(access, deb, given) for deb in debs})
+    return replace(resolved, files={deb.file: _fetch(access, deb, resolved) for deb in debs})
 
 
-def _fetched(access: Access, deb: Deb, given: Input) -> Path:
+def _fetch(access: Access, deb: Deb, resolved: Input) -> Path:
     quiet = replace(access, emit=ignore, refresh=False)
     try:
         return fetch(quiet, deb.url, sha256=deb.sha256).path
     except InputError as error:
-        again = None if access.offline or access.cancelled.is_set() else _snapshot(deb, given.pin.get("snapshot", ""))
+        again = (
+            None if access.offline or access.cancelled.is_set() else _snapshot(deb, resolved.pin.get("snapshot", ""))
+        )
         if again is not None:
             try:
                 return fetch(quiet, again, sha256=deb.sha256).path
@@ -123,21 +125,21 @@ def _fetched(access: Access, deb: Deb, given: Input) -> Path:
         raise InputError(
             f"{deb.name} {deb.version}, which the lock names, could not be fetched: {error.message}",
             remedy="if no mirror has this version any more, accept the present one: `orchestrator lock PROJECT.YAML"
-            f" --upgrade {given.name}`; else check the network and the proxy settings",
+            f" --upgrade {resolved.name}`; else check the network and the proxy settings",
         ) from error
 
 
 def _snapshot(deb: Deb, time_of: str) -> str | None:
     """The address of a .deb in Debian's archive of snapshots; None where it can't be there, or is there already."""
-    found = _ARCHIVE.search(urlsplit(deb.url).path)
-    if found is None or not time_of or _SNAPSHOT.search(deb.url):
+    match = _ARCHIVE.search(urlsplit(deb.url).path)
+    if match is None or not time_of or _SNAPSHOT.search(deb.url):
         return None
-    return f"{SNAPSHOTS}/{found[1]}/{time_of}/{found[2]}"
+    return f"{SNAPSHOTS}/{match[1]}/{time_of}/{match[2]}"
 
 
 def _pin(access: Access, base: Input, names: Sequence[str], lister: PackageLister) -> Pin:
     values = {"base": identity(base)}
-    installed = {each.partition("=")[0] for each in base.packages}
+    installed = {package.partition("=")[0] for package in base.packages}
     if set(names) <= installed:
         return Pin(kind="debs", values=values)
     shown = ", ".join(sorted(set(names)))
@@ -168,7 +170,7 @@ def _pin(access: Access, base: Input, names: Sequence[str], lister: PackageListe
             remedy="build once where there is a network, or bring the project's lock",
         )
     # A mirror that is a snapshot says which one; of any other only the time is known at which it had them.
-    fixed = {found[1] for line in lines if (found := _SNAPSHOT.search(line))}
+    fixed = {match[1] for line in lines if (match := _SNAPSHOT.search(line))}
     snapshot = fixed.pop() if len(fixed) == 1 else entry.info.get("snapshot", "")
     known = {"snapshot": snapshot} if re.fullmatch(r"\d{8}T\d{6}Z", snapshot) else {}
     return Pin(kind="debs", values=values | known, packages=lines)
@@ -177,7 +179,7 @@ def _pin(access: Access, base: Input, names: Sequence[str], lister: PackageListe
 def _debs(listed: Listed) -> list[Deb]:
     """What apt would download, each with the sha256 that the signed index gives. Sorted."""
     records = list(_records(listed.records))
-    found = []
+    debs = []
     for line in listed.uris.splitlines():
         uri = _URI.match(line)
         if uri is None:
@@ -189,8 +191,8 @@ def _debs(listed: Listed) -> list[Deb]:
                 remedy="take that source out of the base's /etc/apt, or install the package in the base itself",
             )
         path = unquote(urlsplit(url).path)
-        same = [each for each in records if path.endswith("/" + each["Filename"].removeprefix("./"))]
-        sums = {each["SHA256"] for each in same}
+        same = [record for record in records if path.endswith("/" + record["Filename"].removeprefix("./"))]
+        sums = {record["SHA256"] for record in same}
         if len(sums) != 1:
             raise InputError(
                 f"apt's index on the base gives {len(sums) or 'no'} sha256 for {redact_url(url)}",
@@ -205,8 +207,8 @@ def _debs(listed: Listed) -> list[Deb]:
         )
         if re.fullmatch(DEB_PATTERN, str(deb)) is None:
             raise InputError(f"apt on the base names a package in an odd way: {deb}", remedy="check its sources")
-        found.append(deb)
-    return sorted(found, key=str)
+        debs.append(deb)
+    return sorted(debs, key=str)
 
 
 def _records(text: str) -> Iterator[dict[str, str]]:

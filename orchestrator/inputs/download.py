@@ -374,9 +374,9 @@ def tls_context() -> ssl.SSLContext:
 
 # A bundle of certificates takes 40 ms to read, and a lock file names hundreds of packages.
 @functools.cache
-def _tls_context(given: tuple[str, str] | None) -> ssl.SSLContext:
-    if given is not None:
-        variable, named = given
+def _tls_context(bundle: tuple[str, str] | None) -> ssl.SSLContext:
+    if bundle is not None:
+        variable, named = bundle
         try:
             context = ssl.create_default_context()
             path = Path(named)

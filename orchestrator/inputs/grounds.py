@@ -47,8 +47,8 @@ def ground_of_address(address: str) -> Ground:
 def believed(inputs: Iterable[Input]) -> str:
     """Inputs by their ground, in one line: `base (the registry alone …); nanos, ops (TLS alone …)`."""
     groups: dict[Ground, list[str]] = {}
-    for each in inputs:
-        if each.ground:
-            groups.setdefault(each.ground, []).append(each.name)
+    for resolved in inputs:
+        if resolved.ground:
+            groups.setdefault(resolved.ground, []).append(resolved.name)
     ordered = [ground for ground in WORDS if ground in groups]
     return "; ".join(f"{', '.join(groups[ground])} ({WORDS[ground]})" for ground in ordered)

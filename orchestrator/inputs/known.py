@@ -27,14 +27,14 @@ class Known:
 
 def read_known(text: str) -> dict[str, Known]:
     """By address. ValueError for what is not such a table."""
-    found: dict[str, Known] = {}
+    by_url: dict[str, Known] = {}
     for row in parse_toml(text).get("file", []):
         if set(row) != {"url", "sha256", "source"} or not re.fullmatch(r"[0-9a-f]{64}", row["sha256"]):
             raise ValueError(f"{_FILE.name}: {row} lacks url, sha256 or source, or its sha256 is none")
-        if row["url"] in found:
+        if row["url"] in by_url:
             raise ValueError(f"{_FILE.name} has {row['url']} twice")
-        found[row["url"]] = Known(sha256=row["sha256"], source=row["source"])
-    return found
+        by_url[row["url"]] = Known(sha256=row["sha256"], source=row["source"])
+    return by_url
 
 
 @functools.cache

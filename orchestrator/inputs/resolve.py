@@ -104,13 +104,13 @@ def resolve_inputs(
 
 
 @overload
-def _as_first_believed(access: Access, found: Input) -> Input: ...
+def _as_first_believed(access: Access, resolved: Input) -> Input: ...
 @overload
-def _as_first_believed(access: Access, found: Input | None) -> Input | None: ...
-def _as_first_believed(access: Access, found: Input | None) -> Input | None:
+def _as_first_believed(access: Access, resolved: Input | None) -> Input | None: ...
+def _as_first_believed(access: Access, resolved: Input | None) -> Input | None:
     """What is pinned is believed because of the lock, which knows why it was at first."""
-    pin = access.pins.get(found.name) if found is not None else None
-    return replace(found, ground=pin.ground) if found is not None and pin is not None else found
+    pin = access.pins.get(resolved.name) if resolved is not None else None
+    return replace(resolved, ground=pin.ground) if resolved is not None and pin is not None else resolved
 
 
 def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]:
@@ -183,14 +183,14 @@ def _base(
 def _packages(
     access: Access,
     loaded: LoadedProject,
-    found: Mapping[InputName, Input | None],
+    bases: Mapping[InputName, Input | None],
     lister: PackageLister | None,
     failures: Findings,
 ) -> dict[InputName, Input | None]:
-    """The Debian packages that are installed on the bases `found`, by input name."""
+    """The Debian packages that are installed on the bases `bases`, by input name."""
     packages: dict[InputName, Input | None] = {}
     for name, on, names in wanted_packages(loaded.project):
-        base, field_name = found[on], "build.packages" if name == "packages" else "gevulot.base"
+        base, field_name = bases[on], "build.packages" if name == "packages" else "gevulot.base"
         try:
             if base is not None and names and lister is not None:
                 packages[name] = resolve_packages(access, base, names, name, lister)

@@ -291,12 +291,12 @@ class _Import:
                     if path.parts or not member.isdir():
                         raise _damaged(self.shown, f"member {member.name[:200]!r} is not inside a directory")
                     tree = files.GuardedTree(target)
-                elif member.isdir() and path.parts and not tree.kind(path):
-                    tree.directory(path)
+                elif member.isdir() and path.parts and not tree.kind_of(path):
+                    tree.make_directory(path)
                 elif member.issym() and path.parts:
-                    tree.link(path, member.linkname)
+                    tree.make_symlink(path, member.linkname)
                 elif member.isreg() and path.parts:
-                    with tree.file(path, _mode(member)) as sink:
+                    with tree.create_file(path, _mode(member)) as sink:
                         self._copy(member, sink)
                 else:
                     raise _damaged(self.shown, f"member {member.name[:200]!r} is neither file, directory nor link")

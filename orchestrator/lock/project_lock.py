@@ -73,7 +73,7 @@ class LockedInput(Document):
             if key not in _FORMS or not _FORMS[key].fullmatch(text):
                 raise ValueError(f"resolved.{shown(key)} does not have the expected form")
         form = _PACKAGES.get(self.kind, _PACKAGE)
-        if wrong := next((each for each in self.packages if form.fullmatch(each) is None), None):
+        if wrong := next((package for package in self.packages if form.fullmatch(package) is None), None):
             raise ValueError(f"packages: {shown(wrong)} does not have the expected form")
         missing = [key for key in _NEEDED[self.kind] if key not in self.resolved]
         if missing:

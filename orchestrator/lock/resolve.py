@@ -83,7 +83,7 @@ def resolve_locked(
     if engine is not None and (lock is None or stale):
         after = lock_of(loaded.project, inputs)
         _write(path, after, emit, stale)
-        if first := believed(each for each in inputs if _is_new(lock or ProjectLock(), after, each)):
+        if first := believed(resolved for resolved in inputs if _is_new(lock or ProjectLock(), after, resolved)):
             emit(Notice(text=f"trusted on first use: {first}"))
     return inputs
 
@@ -94,12 +94,12 @@ def nominal_locked(loaded: LoadedProject) -> Inputs:
     inputs = nominal_inputs(loaded)
     if lock is None or _stale(loaded, lock):
         return inputs
-    found = {
+    locked = {
         name: locked_packages(lock.pins(), names, name, base)
         for name, base, names in wanted_packages(loaded.project)
         if names
     }
-    return replace(inputs, packages=found.get("packages"), gevulot_packages=found.get("gevulot-packages"))
+    return replace(inputs, packages=locked.get("packages"), gevulot_packages=locked.get("gevulot-packages"))
 
 
 def update_lock(
@@ -132,13 +132,13 @@ def update_lock(
                 fetch_debs(access, packages)
     if write and (before is None or lock_text(after) != lock_text(before)):
         write_text(path, lock_text(after))
-    first = [each for each in inputs if _is_new(old, after, each)]
+    first = [resolved for resolved in inputs if _is_new(old, after, resolved)]
     return LockUpdate(path=path, before=before, changes=changes(old, after), inputs=inputs, first=first)
 
 
-def _is_new(old: ProjectLock, after: ProjectLock, found: Input) -> bool:
+def _is_new(old: ProjectLock, after: ProjectLock, resolved: Input) -> bool:
     """Whether the lock says of an input what no lock said before: another content, or another ground."""
-    before, now = old.entries.get(found.name), after.entries.get(found.name)
+    before, now = old.entries.get(resolved.name), after.entries.get(resolved.name)
     return now is not None and (before is None or (before.resolved, before.ground) != (now.resolved, now.ground))
 
 

@@ -56,7 +56,7 @@ class NanosKind:
             assets,
             project.gpu_families,
             kernel=kernel if kernel is not None and kernel.is_file() else None,
-            klib=next((each for each in klibs if each.is_file()), None),
+            klib=next((klib for klib in klibs if klib.is_file()), None),
         )
 
     def verify(self, image: Path, expected: Expected) -> Verification:

@@ -82,12 +82,18 @@ class NanosImage:
         """Part by part."""
         if not isinstance(other, NanosImage):
             raise UsageError(f"{self.path} is a Nanos image, the other is none", remedy="give two images of one kind")
-        found = compare_images(self.image, other.image)
+        differences = compare_images(self.image, other.image)
         rows = (
-            Difference(part=each.part, change=each.change, path=each.path, detail=each.detail, offset=each.offset)
-            for each in found
+            Difference(
+                part=difference.part,
+                change=difference.change,
+                path=difference.path,
+                detail=difference.detail,
+                offset=difference.offset,
+            )
+            for difference in differences
         )
-        return Comparison(differences=tuple(rows), same=same_content(found))
+        return Comparison(differences=tuple(rows), same=same_content(differences))
 
 
 _satisfies: type[OpenedImage] = NanosImage  # checked by mypy

@@ -84,8 +84,8 @@ class NanosPlan:
 
     def stand_ins(self, inputs: Inputs) -> tuple[StandIn, ...]:
         """An image made by a stand-in ops looks like the real one's."""
-        found = stand_in_file(inputs.ops.local, "input:ops") if inputs.ops is not None else None
-        return (found,) if found is not None else ()
+        stand_in = stand_in_file(inputs.ops.local, "input:ops") if inputs.ops is not None else None
+        return (stand_in,) if stand_in is not None else ()
 
 
 _satisfies: type[ImagePlan] = NanosPlan  # checked by mypy

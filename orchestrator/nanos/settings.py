@@ -59,13 +59,13 @@ class NanosSettings:
     def staging(self) -> Sequence[tuple[str, str]]:
         """Directories, mount points and klibs."""
         manifest = self.effective
-        found = [("--dir", entry) for entry in manifest.dirs]
-        found += [("--map", f"{key}={target}") for key, target in manifest.map_dirs.items()]
-        found += [("--runtime-dir", path) for path in manifest.mount_points]
+        options = [("--dir", entry) for entry in manifest.dirs]
+        options += [("--map", f"{key}={target}") for key, target in manifest.map_dirs.items()]
+        options += [("--runtime-dir", path) for path in manifest.mount_points]
         if manifest.klib_dir:
-            found += [("--klib", klib) for klib in manifest.klibs]
-            found.append(("--klib-dir", manifest.klib_dir))
-        return tuple(found)
+            options += [("--klib", klib) for klib in manifest.klibs]
+            options.append(("--klib-dir", manifest.klib_dir))
+        return tuple(options)
 
     def left_out(self, left_out_by: LeftOutBy) -> Sequence[Finding]:
         """Of `Files` and `Dirs`."""

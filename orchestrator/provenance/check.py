@@ -33,7 +33,7 @@ def require_signed(envelope: bytes, key: PublicKey, name: str, digests: Digests)
     actual = {"sha256": digests.sha256, "blake3": digests.blake3}
     # Both, and whatever other digests there are, which only another program can have computed.
     if not any(actual.items() <= subject.items() for subject in subjects):
-        said = ", ".join(each["sha256"][:16] + "…" for each in subjects if "sha256" in each) or "none"
+        said = ", ".join(digests["sha256"][:16] + "…" for digests in subjects if "sha256" in digests) or "none"
         raise VerificationError(
             f"{name} is not the image that was signed: its SHA-256 is {digests.sha256[:16]}…, the statement's {said}",
             remedy="get the image and its signature again from whoever built them",

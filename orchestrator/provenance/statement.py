@@ -36,7 +36,9 @@ PUBLISHED: Final = frozenset(
     {"name", "runtime", "resources", "gevulot", "base", "cuda", "build", "stage", "nanos", "ops", "packer",
      "gpu_assets", "gpu_families", "manifest", "reproducible"}
 )  # fmt: skip
-PUBLISHED_OF_BUILD: Final = frozenset({"context", "dependencies", "packages", "program", "run", "rust_linker", "secrets", "ssh"})
+PUBLISHED_OF_BUILD: Final = frozenset(
+    {"context", "dependencies", "packages", "program", "run", "rust_linker", "secrets", "ssh"}
+)
 _DIGESTS: Final = {
     "commit": "gitCommit", "digest": "sha256", "sha256": "sha256", "tree-sha256": "gevulotTreeSha256",
 }  # fmt: skip
@@ -160,7 +162,7 @@ def make_statement(built: FinishedBuild, times: Times, byproducts: tuple[Attachm
         buildType=BUILD_TYPE,
         externalParameters=ExternalParameters.model_validate(external_parameters(built.project)),
         internalParameters=_internal_parameters(built),
-        resolvedDependencies=tuple(_dependency(each) for each in built.inputs),
+        resolvedDependencies=tuple(_dependency(resolved) for resolved in built.inputs),
     )
     subject = StatementSubject(
         name=built.image_path.rsplit("/", 1)[-1],
@@ -177,7 +179,9 @@ def make_statement(built: FinishedBuild, times: Times, byproducts: tuple[Attachm
             startedOn=started,
             finishedOn=finished,
         ),
-        byproducts=tuple(StatementSubject(name=each.file, digest={"sha256": each.sha256}) for each in byproducts),
+        byproducts=tuple(
+            StatementSubject(name=attachment.file, digest={"sha256": attachment.sha256}) for attachment in byproducts
+        ),
     )
     return Statement(
         _type=STATEMENT_TYPE,

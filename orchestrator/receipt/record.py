@@ -186,7 +186,7 @@ def pin_used(kind: InputKind, pin: Mapping[str, str], packages: Iterable[str]) -
     if kind != "debs":
         return dict(pin)
     # Each one's name, version and sha256: without where a mirror has it.
-    return {**pin, "packages-sha256": sha256_text("\n".join(each.rsplit(" ", 2)[0] for each in packages))}
+    return {**pin, "packages-sha256": sha256_text("\n".join(package.rsplit(" ", 2)[0] for package in packages))}
 
 
 def engine_used(info: EngineInfo) -> EngineUsed:

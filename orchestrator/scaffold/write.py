@@ -57,7 +57,7 @@ def init_project(directory: Path, *, language: str, gpu: bool) -> list[Path]:
             text = environment.get_template(source).render(
                 name=name, flavour=flavour, nanos=DEFAULT_NANOS, ops=DEFAULT_OPS, schema=SCHEMA
             )
-            with tree.file(PurePosixPath(path.relative_to(directory))) as sink:
+            with tree.create_file(PurePosixPath(path.relative_to(directory))) as sink:
                 sink.write(text.encode())
     write_text(directory / SCHEMA, json_schema_text())  # a newer one may replace it: it is ours
     return [*targets, directory / SCHEMA]

@@ -98,7 +98,7 @@ def test_bundles_and_offline_builds_have_them_by_default(
     assert "2 Go module files of go.sum" in done.stderr
     assert "warning: the bundle does not contain the packages of rust/Cargo.lock: " in done.stderr
     with tarfile.open(bundle) as tar:
-        assert {f"entries/sha256-{sha256(each)}/data" for each in (data, mod)} <= set(tar.getnames())
+        assert {f"entries/sha256-{sha256(content)}/data" for content in (data, mod)} <= set(tar.getnames())
 
     server.files.clear()
     (tmp_path / "p/program.c").write_text("int main(void) { return 1; }\n")

@@ -250,7 +250,7 @@ def test_what_was_changed_just_before_is_read_as_well(tmp_path: Path) -> None:
     path, taken = tmp_path / "x", time.time_ns()
     path.write_text("a")
     stamps = Stamps()
-    stamps.own("x", path)
+    stamps.add_own("x", path)
     assert stamps.recent(taken) == [path]
     assert stamps.recent(taken + 10 * 10**9) == []
     before = contents([path])

@@ -86,7 +86,7 @@ def test_a_mirror_that_moved_changes_nothing(world: World) -> None:
     project = world.project()
     first = world.build(project, "one")
     inputs = json.loads((world.folder / "p/project.lock").read_text())["inputs"]
-    names = [each.split()[0] for each in inputs["packages"]["packages"]]
+    names = [package.split()[0] for package in inputs["packages"]["packages"]]
     assert names == ["moving-data=1.0", "moving=1.0"]
     assert orchestrator("inspect", world.folder / "one/program.img", "cat", "/value").stdout == "1.0\n"
     # The step that installs them sees no network.

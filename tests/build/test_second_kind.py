@@ -46,7 +46,7 @@ def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
 
     def command(*arguments: str | Path) -> Run:
         with pytest.raises(SystemExit) as ended:
-            main([str(each) for each in arguments])
+            main([str(argument) for argument in arguments])
         said = capfdbinary.readouterr()
         return Run(code=int(ended.value.code or 0), stdout=said.out.decode(), stderr=said.err.decode())
 
@@ -84,15 +84,15 @@ def test_a_second_kind_is_built_verified_described_and_booted(project: Path, run
     receipt = document(image.with_suffix(".receipt.json"))
     assert receipt["kernel"] == {"name": "linux", "version": "6.1"}
     assert "nanos_version" not in receipt
-    assert [each["name"] for each in receipt["inputs"]] == ["base"]
-    assert [each["id"] for each in receipt["verification"]["checks"]] == ["program"]
+    assert [used["name"] for used in receipt["inputs"]] == ["base"]
+    assert [check["id"] for check in receipt["verification"]["checks"]] == ["program"]
     assert list(document(project.with_suffix(".lock"))["inputs"]) == ["base"]
     statement = document(image.with_suffix(".provenance.json"))
     made = statement["predicate"]["buildDefinition"]["internalParameters"]
     assert made["kernel"] == receipt["kernel"]
     assert "nanosVersion" not in made
     bill = document(image.with_suffix(".sbom.cdx.json"))
-    systems = [each["name"] for each in bill["components"] if each["type"] == "operating-system"]
+    systems = [component["name"] for component in bill["components"] if component["type"] == "operating-system"]
     assert systems == ["linux"]
 
     verified = run("verify", image)
@@ -116,7 +116,7 @@ def test_a_second_kinds_own_check_keeps_an_image_from_its_name(project: Path, bu
     built = build({name: data for name, data in STAGED.items() if name != "/stage/program"})
     assert built.code == 6
     assert "/program is not in the tar" in built.stderr
-    assert [each.name for each in (project.parent / "out").glob("*.img*")] == ["tar-program.img.rejected"]
+    assert [path.name for path in (project.parent / "out").glob("*.img*")] == ["tar-program.img.rejected"]
 
 
 def test_nanos_is_still_known_beside_it(project: Path, run: Command, build: Build) -> None:

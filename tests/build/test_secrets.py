@@ -285,8 +285,8 @@ def stage_image(engine: Engine, project: Path, canaries: Canaries, target: str) 
     checked = check_project(project)
     inputs = resolve_inputs(checked.loaded, engine, ignore)
     plan = make_plan(checked.loaded, checked.settings, inputs)
-    dialect = BuilderCapabilities(mounts=engine.info.mounts, ssh=engine.info.ssh)
-    made = assemble(checked.loaded, plan, inputs, dialect=dialect, exclude=(project.parent / "out",))
+    capabilities = BuilderCapabilities(mounts=engine.info.mounts, ssh=engine.info.ssh)
+    made = assemble(checked.loaded, plan, inputs, capabilities=capabilities, exclude=(project.parent / "out",))
     identity = f"test-secrets-{secrets.token_hex(4)}"
     request = BuildRequest(
         context=(),

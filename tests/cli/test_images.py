@@ -101,7 +101,7 @@ def test_diff_tells_what_is_held_from_how_it_is_written(image: Path) -> None:
     other = other_image(Path("kernel.img"), kernel=stub_kernel() + b"!", version=5)
     ended = cli("inspect", image, "diff", other, "--json")
     assert ended.code == 1
-    (row,) = (each for each in ended.json() if each["part"] != "form")
+    (row,) = (difference for difference in ended.json() if difference["part"] != "form")
     assert row == {
         "part": "kernel", "change": "~", "path": "/kernel", "detail": "192 / 193 bytes, from byte 192 on",
         "offset": 192,

@@ -93,7 +93,7 @@ def npm_served() -> Served:
     }
     lock = json.dumps({"name": "program", "lockfileVersion": 3, "packages": rows})
     requests = {"/npm/left/-/left-1.0.0.tgz": data, "/npm/@a/right/-/right-2.0.0.tgz": scoped}
-    files = {f"npm/_cacache/content-v2/sha512/{content_path(each)}": each for each in (data, scoped)}
+    files = {f"npm/_cacache/content-v2/sha512/{content_path(content)}": content for content in (data, scoped)}
     return Served(path="web/package-lock.json", text=lock, requests=requests, files=files)
 
 
@@ -169,7 +169,7 @@ def render(project: Path, out: Path) -> Rendered:
 def given_files(out: Path) -> dict[str, bytes]:
     """What the step gets, by its path below `dependencies/`."""
     top = out / "dependencies"
-    return {str(each.relative_to(top)): each.read_bytes() for each in top.rglob("*") if each.is_file()}
+    return {str(path.relative_to(top)): path.read_bytes() for path in top.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -179,7 +179,7 @@ def test_what_a_lock_file_names_is_given_to_the_step(tmp_path: Path, server: Fil
     done = render(project, tmp_path / "out")
     assert done.code == 0, done.err
     assert given_files(tmp_path / "out") == served.files
-    assert {each.path for each in server.seen} == set(served.requests)
+    assert {request.path for request in server.seen} == set(served.requests)
     containerfile = (tmp_path / "out/Containerfile").read_text()
     assert "--mount=type=bind,source=dependencies,target=/orchestrator/dependencies" in containerfile
     assert "sh /orchestrator/dependencies.sh sh -e /orchestrator/build.sh" in containerfile
@@ -260,8 +260,8 @@ def test_a_bundle_brings_them(tmp_path: Path, server: FileServer, kind: str) -> 
     access = carried(tmp_path, here.keys)
     (taken,) = take_dependencies(access, lock_files)
     assert taken.failure is None
-    given = {place: path.read_bytes() for place, path in taken.files.items()} | dict(taken.texts)
-    assert {f"{kind}/{place}": data for place, data in given.items()} == served.files
+    contents = {place: path.read_bytes() for place, path in taken.files.items()} | dict(taken.texts)
+    assert {f"{kind}/{place}": data for place, data in contents.items()} == served.files
 
     # Without one of them, none: it says which.
     access.store.remove(taken.keys[0])
@@ -302,12 +302,12 @@ def test_crates_from_git_go_along(tmp_path: Path, server: FileServer) -> None:
         assert done.code == 0, done.err
     (tree,) = (tmp_path / "out/dependencies/cargo/git").iterdir()
     assert {name: (tree / "tree" / name).read_text() for name in GIT_CRATES} == GIT_CRATES
-    assert {each.name: each.read_text() for each in (tree / "crates").iterdir()} == {
+    assert {path.name: path.read_text() for path in (tree / "crates").iterdir()} == {
         "deep-0.2.0": "crates/deep\n",
         "deeper-0.3.0": "crates/deeper\n",
     }
     sources = tomllib.loads((tmp_path / "out/scripts/cargo-crates.toml").read_text())["source"]
-    (replaced,) = (each for each in sources.values() if "git" in each)
+    (replaced,) = (source for source in sources.values() if "git" in source)
     assert (replaced["git"], replaced["branch"]) == (f"{repositories.url}/source", "main")
     assert tree.name in sources[replaced["replace-with"]]["directory"]
 

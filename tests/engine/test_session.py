@@ -78,10 +78,10 @@ def folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def session(folder: Path, offer: Attachables) -> Iterator[tuple[Session, Daemon, grpc.Channel]]:
+def session(folder: Path, attachables: Attachables) -> Iterator[tuple[Session, Daemon, grpc.Channel]]:
     daemon = Daemon(folder)
     try:
-        with open_session(daemon.endpoint, "/v1.41/session", offer) as opened, daemon.channel() as channel:
+        with open_session(daemon.endpoint, "/v1.41/session", attachables) as opened, daemon.channel() as channel:
             yield opened, daemon, channel
     finally:
         daemon.close()
@@ -101,8 +101,8 @@ def test_secrets_logins_and_nothing_else(folder: Path) -> None:
     large = bytes(range(256)) * 1500  # more than a window of HTTP/2
     login = Login(registry="docker.io", source="f", username="me", password="päss")
     token = Login(registry="r.example", source="f", token="t0ken")
-    offer = Attachables(secrets={"a": b"value", "large": large}, logins={"docker.io": login, "r.example": token})
-    with session(folder, offer) as (opened, daemon, channel):
+    attachables = Attachables(secrets={"a": b"value", "large": large}, logins={"docker.io": login, "r.example": token})
+    with session(folder, attachables) as (opened, daemon, channel):
         assert call(channel, HEALTH) == number(1, 1)
         assert call(channel, GET_SECRET, data(1, b"a")) == data(1, b"value")
         assert call(channel, GET_SECRET, data(1, b"large")) == data(1, large)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.files import write_text
-from orchestrator.guest.document import markdown
-from orchestrator.guest.model import guest_of
+from orchestrator.guest.page import markdown
+from orchestrator.guest.table import guest_of
 
 DOCUMENT = Path("docs/guest.md")
 _PATH = Path(__file__).resolve().parents[2] / DOCUMENT

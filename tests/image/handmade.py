@@ -143,7 +143,7 @@ def esp(loader: bytes) -> bytes:
     top = row(b"NANOS      ", 0x08) + removed + row(b"README     ", 0x20) + row(b"EFI        ", 0x10, 3)
     efi = row(b".          ", 0x10, 3) + row(b"..         ", 0x10) + row(b"BOOT       ", 0x10, 4)
     clusters = [top, efi, row(b"BOOTX64 EFI", 0x20, 5, len(loader)), loader.ljust(count * 2 * SECTOR, b"\0")]
-    data = b"".join(each.ljust(2 * SECTOR, b"\0") for each in clusters)
+    data = b"".join(cluster.ljust(2 * SECTOR, b"\0") for cluster in clusters)
     return bytes(boot) + bytes(SECTOR) + table.ljust(SECTOR, b"\0") + data
 
 

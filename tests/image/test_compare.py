@@ -91,25 +91,27 @@ CASES: dict[str, tuple[Callable[[Path], Path], set[tuple[str, str, str]]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_what_differs_is_named(tmp_path: Path, case: str) -> None:
     make, expected = CASES[case]
-    found = compared(write(tmp_path / "one"), make(tmp_path / "other"))
-    assert {(each.part, each.change, each.path) for each in found if each.part != "form"} == expected
-    assert same_content(found) == (not expected)
+    differences = compared(write(tmp_path / "one"), make(tmp_path / "other"))
+    assert {
+        (difference.part, difference.change, difference.path) for difference in differences if difference.part != "form"
+    } == expected
+    assert same_content(differences) == (not expected)
     back = compared(tmp_path / "other", tmp_path / "one")
     mirrored = {"+": "-", "-": "+", "~": "~"}
     assert {(part, mirrored[change], path) for part, change, path in expected} == {
-        (each.part, each.change, each.path) for each in back if each.part != "form"
+        (difference.part, difference.change, difference.path) for difference in back if difference.part != "form"
     }
     if case == "nothing":
-        assert found == []
+        assert differences == []
     if case == "a byte of a file":
-        (row,) = (each for each in found if each.part == "tree")
+        (row,) = (difference for difference in differences if difference.part == "tree")
         assert (row.offset, row.detail) == (600, "the same size, from byte 600 on")
 
 
 def test_the_encoding_alone_is_form(tmp_path: Path) -> None:
-    found = compared(write(tmp_path / "one"), write(tmp_path / "other", version=4))
-    assert same_content(found)
-    assert {each.path for each in found} == {
+    differences = compared(write(tmp_path / "one"), write(tmp_path / "other", version=4))
+    assert same_content(differences)
+    assert {difference.path for difference in differences} == {
         f"{name} file system: {what}" for name in ("boot", "root") for what in ("encoding", "UUID")
     }
 
@@ -128,8 +130,8 @@ def test_order_and_places_alone_are_form(tmp_path: Path) -> None:
 
     one = handmade(tmp_path / "one", [file("a", 20), file("b", 30)], {20: b"aaa", 30: b"bbb"})
     other = handmade(tmp_path / "other", [file("b", 40), file("a", 30)], {40: b"bbb", 30: b"aaa"})
-    found = compared(one, other)
-    assert [(each.part, each.path) for each in found] == [
+    differences = compared(one, other)
+    assert [(difference.part, difference.path) for difference in differences] == [
         ("form", "root file system: order of entries"),
         ("form", "root file system: places of files"),
     ]
@@ -157,23 +159,27 @@ def test_what_only_bytes_tell_apart(tmp_path: Path) -> None:
         other = tmp_path / "other"
         other.write_bytes(data)
         patch(other, offset, b"\x5a")
-        assert [(each.part, each.path) for each in compared(one, other)] == [expected], offset
+        assert [(difference.part, difference.path) for difference in compared(one, other)] == [expected], offset
 
 
 def test_what_a_kernel_noted(tmp_path: Path) -> None:
     times = sym("d") + tup(sym("children") + tup(), sym("mtime") + number(5))
     one = handmade(tmp_path / "one", [sym("d") + tup(sym("children") + tup())], {})
-    found = compared(one, handmade(tmp_path / "other", [times], {}))
-    assert [(each.part, each.path, each.detail) for each in found] == [("tree", "mtime", "noted of 0 / 1 nodes")]
+    differences = compared(one, handmade(tmp_path / "other", [times], {}))
+    assert [(difference.part, difference.path, difference.detail) for difference in differences] == [
+        ("tree", "mtime", "noted of 0 / 1 nodes")
+    ]
     later = sym("d") + tup(sym("children") + tup(), sym("mtime") + number(6))
-    found = compared(tmp_path / "other", handmade(tmp_path / "later", [later], {}))
-    assert [each.detail for each in found] == ["noted of 1 / 1 nodes, with other values"]
+    differences = compared(tmp_path / "other", handmade(tmp_path / "later", [later], {}))
+    assert [difference.detail for difference in differences] == ["noted of 1 / 1 nodes, with other values"]
 
 
 def test_holes_are_zeros_and_not_gone_through(tmp_path: Path) -> None:
     holes = handmade(tmp_path / "one", [file_node("f", 2**61, [extent("4", 20, 1)])], {20: b"x"})
     zeros = handmade(tmp_path / "other", [file_node("f", 2**61, [extent("0", 24, 1), extent("4", 20, 1)])], {20: b"x"})
-    assert [each.path for each in compared(holes, zeros) if each.part != "form"] == ["size"]  # a sector less is free
+    assert [difference.path for difference in compared(holes, zeros) if difference.part != "form"] == [
+        "size"
+    ]  # a sector less is free
     more = handmade(tmp_path / "other", [file_node("f", 2**61, [extent("0", 24, 1)])], {24: b"\0x"})
     (row, *_) = compared(holes, more)
     assert (row.part, row.path, row.offset) == ("tree", "/f", 1)
@@ -187,7 +193,9 @@ def test_a_log_that_says_the_same_otherwise(tmp_path: Path) -> None:
     noop = record(tree(sym("l") + tup(sym("linktarget") + text("x")))) + b"\x01"
     assert data.count(noop) == 1
     other.write_bytes(data.replace(noop + b"\0", b"\x04" + noop))
-    assert [(each.part, each.path) for each in compared(one, other)] == [("form", "log of the root file system")]
+    assert [(difference.part, difference.path) for difference in compared(one, other)] == [
+        ("form", "log of the root file system")
+    ]
 
 
 def test_images_and_volumes(tmp_path: Path) -> None:
@@ -196,5 +204,7 @@ def test_images_and_volumes(tmp_path: Path) -> None:
     image = tmp_path / "image"
     image.write_bytes(disk(filesystem(tree())))
     assert compared(volume, volume) == []
-    found = compared(volume, image)
-    assert {(each.part, each.path) for each in found if each.part != "form"} >= {("boot", "boot file system")}
+    differences = compared(volume, image)
+    assert {(difference.part, difference.path) for difference in differences if difference.part != "form"} >= {
+        ("boot", "boot file system")
+    }

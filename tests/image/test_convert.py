@@ -63,7 +63,7 @@ def release(folder: Path, *, bios: bool = True, efi: bool = True) -> Release:
     )  # fmt: skip
 
 
-def of_ops(folder: Path, target: Path, given: Release, options: Settings) -> Path:
+def of_ops(folder: Path, target: Path, kernel_files: Release, options: Settings) -> Path:
     """An image as ops 0.1.43 writes it: random UUIDs, entries and data in random order."""
     guest = Guest()
     for path, size in SIZES.items():
@@ -78,16 +78,16 @@ def of_ops(folder: Path, target: Path, given: Release, options: Settings) -> Pat
         {"program": "/d1/file-1", "arguments": ["a", "b"], "klibs": "bootfs", "mounts": {"%0": "/x"}}
     )
     guest.environment = {"USER": "root", "PWD": "/"}
-    write_image(target, guest, given, options)
+    write_image(target, guest, kernel_files, options)
     return target
 
 
-def of_native(folder: Path, target: Path, given: Release, options: Settings) -> Path:
+def of_native(folder: Path, target: Path, kernel_files: Release, options: Settings) -> Path:
     boot = BootFiles(
-        boot_img=given.boot.read_bytes() if given.boot else None,
-        kernel=given.kernel,
+        boot_img=kernel_files.boot.read_bytes() if kernel_files.boot else None,
+        kernel=kernel_files.kernel,
         klibs={"tls": folder / "tls"},
-        efi=given.efi.read_bytes() if given.efi and options.uefi else None,
+        efi=kernel_files.efi.read_bytes() if kernel_files.efi and options.uefi else None,
     )
     with ImageWriter(target, boot, version=options.version, minimum_size=options.minimum) as writer:
         for path in sorted(SIZES, key=lambda name: [part.encode() for part in name.split("/")]):
@@ -108,18 +108,18 @@ def of_native(folder: Path, target: Path, given: Release, options: Settings) -> 
     ("minimum", "uefi", "bios"), [(0, False, True), (2**26, False, True), (0, True, True), (2**26, True, False)]
 )
 def test_an_image_of_ops_gets_natives_bytes(tmp_path: Path, version: int, minimum: int, uefi: bool, bios: bool) -> None:
-    given, options = release(tmp_path, bios=bios), Settings(version=version, minimum=minimum, uefi=uefi)
-    native = of_native(tmp_path, tmp_path / "native", given, options).read_bytes()
-    ops = [of_ops(tmp_path, tmp_path / f"ops{number}", given, options) for number in range(2)]
+    kernel_files, options = release(tmp_path, bios=bios), Settings(version=version, minimum=minimum, uefi=uefi)
+    native = of_native(tmp_path, tmp_path / "native", kernel_files, options).read_bytes()
+    ops = [of_ops(tmp_path, tmp_path / f"ops{number}", kernel_files, options) for number in range(2)]
     assert len({native, *(path.read_bytes() for path in ops)}) == 3
     for path in [*ops, tmp_path / "native"]:
         converted = convert(path, tmp_path / "converted")
         assert (tmp_path / "converted").read_bytes() == native
         assert converted.left_out == ()
     with open_image(ops[0]) as one, open_image(tmp_path / "native") as other:
-        found = compare_images(one, other)
-    assert found
-    assert same_content(found)
+        differences = compare_images(one, other)
+    assert differences
+    assert same_content(differences)
 
 
 def test_label_and_free_space_stay(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ _NUMBER = re.compile(r"^\| (\d+) \| `([0-9a-f ]+)` \|$", re.M)
 
 
 def vectors(*kinds: str) -> list[Any]:
-    found = [match for match in _PAIR.finditer(PAGE) if match[1] in kinds]
-    return [pytest.param(*match.groups(), id=f"{match[1]}-{number}") for number, match in enumerate(found)]
+    pairs = [match for match in _PAIR.finditer(PAGE) if match[1] in kinds]
+    return [pytest.param(*match.groups(), id=f"{match[1]}-{number}") for number, match in enumerate(pairs)]
 
 
 def lines(text: str) -> Iterator[str]:
@@ -52,7 +52,7 @@ def canonical(value: Any, version: int) -> bytes:
 
 def test_the_page_has_vectors_of_every_kind() -> None:
     kinds = [match[1] for match in _PAIR.finditer(PAGE)]
-    assert {each: kinds.count(each) for each in kinds} == {"tuple-5": 2, "tuple-4": 1, "log-5": 2, "image": 1}
+    assert {kind: kinds.count(kind) for kind in kinds} == {"tuple-5": 2, "tuple-4": 1, "log-5": 2, "image": 1}
     assert PAGE.count("```json") == len(kinds)
 
 
@@ -92,12 +92,12 @@ def sparse(size: int, text: str) -> bytes:
 
 def shown(filesystem: Filesystem | None) -> dict[str, Any]:
     assert filesystem is not None
-    found: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
     for path, node in filesystem.walk():
         assert isinstance(node, Directory | File | Symlink)
         content = b"".join(filesystem.read(node)).decode() if isinstance(node, File) else None
-        found[path] = [node.target] if isinstance(node, Symlink) else content
-    return found
+        rows[path] = [node.target] if isinstance(node, Symlink) else content
+    return rows
 
 
 def digest_of_page(manifest: dict[str, Any], nodes: dict[str, Any]) -> str:

@@ -79,7 +79,7 @@ def test_round_trip(tmp_path: Path, tree: dict[str, Node], attributes: dict[str,
             assert image.rootfs.attributes == attributes
         listing = tree_listing(image.rootfs)
         assert tree_digest(listing) == written.tree_sha256
-        assert {each.path: (each.size, each.sha256) for each in listing if each.type == "file"} == written.contents
+        assert {entry.path: (entry.size, entry.sha256) for entry in listing if entry.type == "file"} == written.contents
         assert (image.size, image.rootfs.uuid) == (written.size, written.rootfs_uuid)
         assert image.rootfs.version == version
         assert image.partitions == written.partitions

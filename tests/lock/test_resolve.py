@@ -229,7 +229,7 @@ def test_a_ground_that_changed(bench: Bench, upstream: tuple[Path, GitServer]) -
     ]
     names = frozenset({"base"})
     updated = update_lock(loaded, bench.engine, bench.events.append, upgrade=names, options=bench.options)
-    assert [(each.name, each.ground) for each in updated.first] == [("base", "registry")]
+    assert [(resolved.name, resolved.ground) for resolved in updated.first] == [("base", "registry")]
     # A lock of before has no grounds, and none is made up for it.
     bench.lock.write_text(re.sub(r'\n *"ground": "[a-z]+",', "", text))
     assert bench.moved(loaded) == []

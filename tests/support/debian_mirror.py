@@ -42,11 +42,11 @@ class DebianMirror:
             sums = f"Filename: debian/{package.name}\nSize: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n"
             index += control + sums.encode() + b"\n"
         files = {"Packages": index, "Packages.gz": gzip.compress(index, mtime=0)}
-        rows = "".join(f" {hashlib.sha256(each).hexdigest()} {len(each)} {name}\n" for name, each in files.items())
+        rows = "".join(f" {hashlib.sha256(body).hexdigest()} {len(body)} {name}\n" for name, body in files.items())
         release = f"Origin: test\nDate: {formatdate(usegmt=True)}\nSHA256:\n{rows}"
         signed = self._gpg("--clearsign", "--local-user", KEY, data=release.encode())
-        for name, each in {**files, "Release": release.encode(), "InRelease": signed}.items():
-            self.server.add(f"/debian/{name}", each)
+        for name, body in {**files, "Release": release.encode(), "InRelease": signed}.items():
+            self.server.add(f"/debian/{name}", body)
 
     def package(self, name: str, version: str, *, depends: str = "", files: dict[str, str] | None = None) -> Path:
         """Make `NAME_VERSION_all.deb`. A file DEBIAN/postinst is its script."""

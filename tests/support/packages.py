@@ -116,4 +116,4 @@ def wheel(name: str, version: str, source: str) -> bytes:
         f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    return _zip({**files, f"{about}/RECORD": "".join(f"{each},,\n" for each in [*files, f"{about}/RECORD"])})
+    return _zip({**files, f"{about}/RECORD": "".join(f"{name},,\n" for name in [*files, f"{about}/RECORD"])})

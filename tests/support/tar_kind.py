@@ -162,8 +162,8 @@ class TarImage:
         if not isinstance(other, TarImage):
             raise UsageError(f"{self.path} is a tar, the other image is none")
         names = sorted(name for name in {*self.files, *other.files} if self.files.get(name) != other.files.get(name))
-        found = tuple(Difference(part="tree", change="~", path=name) for name in names)
-        return Comparison(differences=found, same=not found)
+        differences = tuple(Difference(part="tree", change="~", path=name) for name in names)
+        return Comparison(differences=differences, same=not differences)
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -195,9 +195,9 @@ class Tars:
     def verify(self, image: Path, expected: Expected) -> Verification:
         opened = TarImage.load(image)
         program = opened.settings["program"]
-        found = () if program in opened.files else (error("program-missing", f"{program} is not in the tar", ""),)
-        check = Check(id="program", title="Program", ok=not found, findings=found, detail=program)
-        return Verification(image=image, size=image.stat().st_size, checks=(check,), bootable=not found)
+        findings = () if program in opened.files else (error("program-missing", f"{program} is not in the tar", ""),)
+        check = Check(id="program", title="Program", ok=not findings, findings=findings, detail=program)
+        return Verification(image=image, size=image.stat().st_size, checks=(check,), bootable=not findings)
 
     def packed_files(self, image: Path, stand_ins: Sequence[StandIn], known: FileDigests) -> tuple[PackedFile, ...]:
         opened = TarImage.load(image)

@@ -10,7 +10,7 @@ from orchestrator.elf.imports import imported_names
 from orchestrator.elf.nanos import check_kernel_loading
 from orchestrator.errors import Finding, error, note, warning
 from orchestrator.guest.imports import import_notes
-from orchestrator.guest.model import guest_of
+from orchestrator.guest.table import guest_of
 from orchestrator.image.tree import File
 from orchestrator.nanos.verify.subject import DNS_MODULE, KERNEL, Subject
 

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from orchestrator.guest.model import ArgumentRule, Guest, call_numbers
+from orchestrator.guest.table import ArgumentRule, Guest, call_numbers
 from orchestrator.run.sandbox import forbidden
 
 _CLONE_THREAD_FLAGS: Final = 0x10100  # CLONE_THREAD | CLONE_VM: a thread has both

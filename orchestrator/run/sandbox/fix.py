@@ -27,7 +27,7 @@ def fix_project(path: Path, missing: Missing) -> tuple[str, ...]:
         has = [node.value for node in _items(_value(_value(_root(path, changed), "stage"), key))]
         new = [name for name in dict.fromkeys(values) if name not in has]
         if new:
-            changed = _Edit(path=path, text=changed, key=key, new=new).made()
+            changed = _Edit(path=path, text=changed, key=key, new=new).render()
             added += [f"stage.{key}: {name}" for name in new]
     if added:
         # A link stays one, and what it leads to keeps its mode.
@@ -88,7 +88,7 @@ class _Edit:
     def list(self) -> str:
         return f"[{', '.join(map(yaml_word, self.new))}]"
 
-    def made(self) -> str:
+    def render(self) -> str:
         """The new text, read back: anchors, merges and documents in one line are easily broken by hand."""
         text = self._edited()
         try:

@@ -74,7 +74,7 @@ def swap_driver_libraries(tree: Path, libraries: Iterable[Path]) -> tuple[str, .
     names = []
     with GuardedTree(tree) as inside:
         for library in libraries:
-            with inside.file(target / library.name, 0o755) as sink, library.open("rb") as source:
+            with inside.create_file(target / library.name, 0o755) as sink, library.open("rb") as source:
                 shutil.copyfileobj(source, sink, 1024 * 1024)
             names.append(library.name)
     return tuple(sorted(names))

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from orchestrator.guest.model import call_numbers
+from orchestrator.guest.table import call_numbers
 
 _RECV: Final = 0xC0502100
 _SEND: Final = 0xC0182101

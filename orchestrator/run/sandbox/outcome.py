@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.amounts import seconds
-from orchestrator.guest.model import Guest
+from orchestrator.guest.table import Guest
 from orchestrator.run.outcome import End, Outcome
 
 VsockHandler = Callable[[int, int], Path | None]

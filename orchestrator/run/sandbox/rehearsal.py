@@ -18,7 +18,7 @@ from orchestrator.elf.nanos import check_kernel_loading
 from orchestrator.errors import Finding, UsageError
 from orchestrator.events import Emit, Notice, ignore
 from orchestrator.guest.files import make_skeleton
-from orchestrator.guest.model import guest_of
+from orchestrator.guest.table import guest_of
 from orchestrator.image.reader import Image, open_image
 from orchestrator.image.tree import File
 from orchestrator.inspection import extract_tree
@@ -110,13 +110,13 @@ class Rehearsal:
     @property
     def notes(self) -> tuple[str, ...]:
         """How it differed from the guest, for people."""
-        found = []
+        lines = []
         if self.swapped:
-            found.append(f"this machine's driver libraries stood in for the image's: {', '.join(self.swapped)}")
+            lines.append(f"this machine's driver libraries stood in for the image's: {', '.join(self.swapped)}")
         if not self.machine.exact:
             claimed, table = self.machine.version, self.machine.guest.version
-            found.append(f"this image's Nanos is {claimed}; it is rehearsed as {table}, the nearest that is known")
-        return tuple(found)
+            lines.append(f"this image's Nanos is {claimed}; it is rehearsed as {table}, the nearest that is known")
+        return tuple(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """For --json."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
-from orchestrator.guest.model import ArgumentRule
+from orchestrator.guest.table import ArgumentRule
 from orchestrator.run.outcome import Violation
 from orchestrator.run.sandbox.answers import PROCEED, Answer, Process, fails
 from orchestrator.run.sandbox.contents import Contents

@@ -22,7 +22,7 @@ def make_folder(tree: Path, path: str) -> None:
     names = [name for name in path.split("/") if name not in ("", ".")]
     try:
         with GuardedTree(tree, folder_mode=0o755) as inside:  # whatever the umask: the program is another user
-            inside.directory(PurePosixPath(*names))
+            inside.make_directory(PurePosixPath(*names))
     except OSError as error:
         what = "leads out of the image" if ".." in names else f"/{error.filename} is a link or a file"
         raise UsageError(

@@ -23,15 +23,15 @@ def archive(chunks: Iterable[bytes]) -> io.BufferedReader:
 @given(st.lists(st.binary(min_size=1, max_size=3000), max_size=20), st.lists(st.integers(1, 5000), min_size=1))
 def test_the_same_bytes_however_they_are_asked_for(chunks: list[bytes], sizes: list[int]) -> None:
     whole = b"".join(chunks)
-    found = b""
+    got = b""
     with read_ahead(io.BytesIO(whole)) as stream:
         while True:
-            part = stream.read(sizes[len(found) % len(sizes)])
+            part = stream.read(sizes[len(got) % len(sizes)])
             if not part:
                 break
-            found += part
+            got += part
         assert stream.read(1) == b""
-    assert found == whole
+    assert got == whole
 
 
 def test_a_cut_is_the_same_error_after_the_same_bytes() -> None:

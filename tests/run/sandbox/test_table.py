@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from orchestrator.guest.document import markdown
-from orchestrator.guest.model import Guest, call_numbers, guest_of
+from orchestrator.guest.page import markdown
+from orchestrator.guest.table import Guest, call_numbers, guest_of
 from orchestrator.run.sandbox.bpf import filter_program
 from tests.support.cli import orchestrator
 from tests.support.packed import Packed

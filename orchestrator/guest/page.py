@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 
-from orchestrator.guest.model import ArgumentRule, Guest, call_numbers
+from orchestrator.guest.table import ArgumentRule, Guest, call_numbers
 
 
 def markdown(guest: Guest) -> str:
