@@ -31,7 +31,7 @@ class Document(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentProblem:
-    """One thing wrong; `field` is its dotted place, "" for the whole document."""
+    """One thing wrong; `field` is its dotted path, "" for the whole document."""
 
     field: str
     message: str
@@ -149,7 +149,7 @@ def _text(value: Any) -> bool:
 
 
 def _field_of(kind: Any, loc: tuple[str | int, ...]) -> tuple[str, type[BaseModel] | None]:
-    """The dotted place, without the names by which pydantic tells the members of a union apart; the model that has
+    """The dotted path, without the names by which pydantic tells the members of a union apart; the model that has
     the last key."""
     text, at, owner = "", [kind], None
     for step in loc:

@@ -280,7 +280,7 @@ class ImageKind(Protocol):
         """VerificationError for a file that is no such image; its message names the file."""
 
     def packed_files(self, image: Path, stand_ins: Sequence[StandIn], known: FileDigests) -> tuple[PackedFile, ...]:
-        """Every file of an image, by its tree as it is read back, sorted by path. VerificationError if it is damaged.
+        """Every file of an image, by its tree as read back, sorted by path. VerificationError if it is damaged.
 
         Files are read and hashed, but for those that are `known` with the size that they have in the tree.
         """

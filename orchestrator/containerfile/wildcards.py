@@ -71,7 +71,7 @@ def _one_of(token: str) -> str:
 
 @dataclass(frozen=True)
 class _State:
-    """Where a match can stand: `takes` a character and goes on to `then`, or stays. `skip`: also at these places."""
+    """Where a match can stand: `takes` a character and goes on to the next, or stays. `skip`: also in these states."""
 
     takes: Callable[[str], bool] | None = None
     stays: Callable[[str], bool] | None = None
@@ -79,7 +79,7 @@ class _State:
 
 
 class _Automaton:
-    """A pattern as a list of places; a path is read once, with the set of all places where the match can stand."""
+    """A pattern as a list of states; a path is read once, with the set of all states that the match can be in."""
 
     def __init__(self, tokens: list[str]) -> None:
         self._states: list[_State] = []

@@ -44,7 +44,7 @@ class LockFile:
 
 @dataclass(frozen=True, kw_only=True)
 class PackageFile:
-    """A file or a directory of the cache, or `data`, and its place below the folder of its kind."""
+    """A file or a directory of the cache, or `data`, and its path below the folder of its kind."""
 
     path: str
     entry: CacheEntry | None = None
@@ -68,7 +68,7 @@ class LockedPackages:
     """What one lock file says.
 
     `packages` by what identifies them: a package of two lock files is one. `texts` are further files of the local
-    source, by place; `refused` are packages that can't be fetched by a checksum, each as `TITLE REASON`.
+    source, by path; `refused` are packages that can't be fetched by a checksum, each as `TITLE REASON`.
     """
 
     packages: Mapping[str, Package] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class LockedPackages:
 class TakenPackages:
     """All that the sources' lock files of one kind name.
 
-    `files` and `texts` are by place below the kind's folder; `keys` are the cache's. `failure` is why there are no
+    `files` and `texts` are by path below the kind's folder; `keys` are the cache's. `failure` is why there are no
     `files`: the first package that could not be had, what the cache lacks offline, or a lock file that can't be read.
     """
 

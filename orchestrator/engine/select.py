@@ -25,7 +25,7 @@ ANSWER_TIMEOUT = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class EngineAttempt:
-    """A place that was tried: `what` in a user's words, `endpoint`, and why it is of no use.
+    """An engine that was tried: `what` in a user's words, `endpoint`, and why it is of no use.
 
     `absent`: nothing was ever there, so that most users needn't hear of it.
     """
@@ -52,7 +52,7 @@ def connect(spec: str = "auto", *, emit: Emit = ignore) -> RunningEngine:
 
     `auto`: Docker if it answers, else a running Podman, else a private Podman. `docker`; `podman` (a running one,
     else private); `private` (a private Podman even where one runs); or a URL (unix://, tcp://, http://, https://).
-    EngineError names every place that was tried, why each failed, and the remedy.
+    EngineError names every one that was tried, why each failed, and the remedy.
     """
     attempts: list[EngineAttempt] = []
     for candidate in _candidates(spec):

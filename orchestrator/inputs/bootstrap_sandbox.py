@@ -43,7 +43,7 @@ class BootstrapSandbox:
 
 @contextmanager
 def open_sandbox(emit: Emit, *, trusted: bool) -> Iterator[BootstrapSandbox]:
-    """A place for one run. Without `trusted` (a mirror that a project names) only one apart from the host.
+    """A sandbox for one run. Without `trusted` (a mirror that a project names) only one apart from the host.
 
     Errors: InputError where there is none.
     """

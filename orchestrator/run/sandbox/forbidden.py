@@ -1,6 +1,6 @@
 """Arguments that a rehearsed program is refused, whatever the guest's rules say of the call.
 
-They would lead out of the place it runs in. Calls that would (mounts, namespaces, other processes, the kernel itself),
+They would lead out of the sandbox. Calls that would (mounts, namespaces, other processes, the kernel itself),
 or that hold memory which nobody counts, are none that Nanos has: the filter lets none of those through.
 """
 

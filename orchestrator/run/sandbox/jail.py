@@ -1,10 +1,10 @@
-"""A rehearsal's place without a container engine: namespaces around the image's file tree. Run as a script.
+"""A rehearsal's sandbox without a container engine: namespaces around the image's file tree. Run as a script.
 
 Standard library only, and nothing of ours: it is started by its path with `python -I -S`, to be quick. Its one
 argument is JSON, see `JailSettings`. What stops it goes to stderr as one line.
 
 The program is nobody on this machine. Started by a user, the user namespace comes first, and it all happens in there.
-Started by root, the places are made with root's power, and the user namespace, whose only user is an id that nobody
+Started by root, the mounts are made with root's power, and the user namespace, whose only user is an id that nobody
 has, comes last: then the program holds nothing of what was made for it. The launcher drops every capability.
 """
 
@@ -209,7 +209,7 @@ def _raise_loopback() -> None:
 
 
 def _start(asked: JailSettings, asking: int, answer: int) -> None:
-    """The first process of the new PID namespace: makes the place, and becomes the launcher."""
+    """The first process of the new PID namespace: makes the sandbox, and becomes the launcher."""
     _libc.prctl(_PDEATHSIG, signal.SIGKILL)
     _check(_libc.unshare(_NEWNS), "unshare (mounts)")
     _mount("none", "/", flags=_REC | _PRIVATE)

@@ -1,4 +1,4 @@
-"""A rehearsal from beginning to end: the image's tree, a place to run in, the program, its result."""
+"""A rehearsal from beginning to end: the image's tree, a sandbox to run in, the program, its result."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ Rehearse = Callable[[Path, RehearseOptions, Emit], Rehearsal]
 
 
 def rehearse(path: Path, options: RehearseOptions, emit: Emit = ignore) -> Rehearsal:
-    """Run the image's program from its own tree. EngineError where no place can be had, UsageError for the rest."""
+    """Run the image's program from its own tree. EngineError where no sandbox can be had, UsageError for the rest."""
     deadline = time.monotonic() + options.timeout
     receipt = read_receipt(path)
     local = takes_task_files(receipt, options.runtime)
@@ -271,7 +271,7 @@ def _lay_out(image: Image, folders: Folders, deadline: float, machine: GuestMach
 
 @dataclass(frozen=True)
 class _Attempts:
-    """One rehearsal, in the place that can be had."""
+    """One rehearsal, in the sandbox that can be had."""
 
     folders: Folders
     machine: GuestMachine
@@ -283,7 +283,7 @@ class _Attempts:
         """How it went, and what the program opened."""
         engine = self.options.engine
         if engine in ("none", "auto"):
-            # No engine needs to be found or imported, and nothing has run when a place can't begin.
+            # No engine needs to be found or imported, and nothing has run when a sandbox can't begin.
             try:
                 return self._attempt(self._outside, "none", own_count=self._counted_apart())
             except CannotBeginError as error:

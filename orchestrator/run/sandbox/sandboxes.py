@@ -125,7 +125,7 @@ _ENGINE: Final = "use a container engine (--engine podman or docker)"
 def open_namespace_sandbox(
     folders: Folders, limits: SandboxLimits, log: Path, *, devices: tuple[str, ...]
 ) -> Iterator[Sandbox]:
-    """A place without an engine. `devices`: nodes that the program is given besides the usual ones."""
+    """A sandbox without an engine. `devices`: nodes that the program is given besides the usual ones."""
     sandbox = NamespaceSandbox(folders=folders, limits=limits, log=log, devices=devices)
     try:
         yield sandbox

@@ -1,4 +1,4 @@
-"""Runs the launcher in a place, answers the program's calls, and tells how it ended."""
+"""Runs the launcher in a sandbox, answers the program's calls, and tells how it ended."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from orchestrator.run.sandbox.rules import GuestRules
 from orchestrator.run.sandbox.watches import DiskWatch, SharedMemory
 
 START_TIMEOUT: Final = 60.0
-"""Seconds in which a place must have begun the launcher."""
+"""Seconds in which a sandbox must have begun the launcher."""
 _TICK: Final = 0.05
 _KEPT_OUTPUT: Final = 1024 * 1024
 _MESSAGE: Final = struct.Struct("<IIi")
 
 
 class CannotBeginError(EngineError):
-    """The program was not started: the place, or the launcher in it, can't."""
+    """The program was not started: the sandbox, or the launcher in it, can't."""
 
 
 class Sandbox(Protocol):
@@ -42,7 +42,7 @@ class Sandbox(Protocol):
         ...
 
     def connection(self) -> socket.socket | None:
-        """The launcher's socket, without waiting; None as long as it has not reached us. The place closes it."""
+        """The launcher's socket, without waiting; None as long as it has not reached us. The sandbox closes it."""
         ...
 
     def problem(self) -> str | None:
@@ -245,7 +245,7 @@ def _status(connection: socket.socket, watched: _Watched) -> int | None:
     data = connection.recv(_MESSAGE.size)
     if data[:1] == b"S":
         return int.from_bytes(data[4:8], "little")
-    if not data and watched.killed:  # the place was ended with all in it
+    if not data and watched.killed:  # the sandbox was ended with all in it
         return int(signal.SIGKILL)
     raise _launcher_failed(data)
 

@@ -1,4 +1,4 @@
-"""The guest's file system as it is seen from outside: where a path leads, whatever the place has put there.
+"""The guest's file system as it is seen from outside: where a path leads, whatever the sandbox has put there.
 
 Three realms: `root`, the image's tree; `share`, the workspace; `system`, /dev, /proc and /sys, which hold what the
 guest's kernel and the image put there (a skeleton of ours) and nothing of this machine's.

@@ -72,7 +72,7 @@ class WorkflowStep(Document):
 
 
 def read_workflow(path: Path) -> tuple[WorkflowStep, ...]:
-    """The steps of a file. UsageError with every finding, by its place in the document."""
+    """The steps of a file. UsageError with every finding, by its field in the document."""
     remedy = 'write [{"program": …, "cmd_args": […], "inputs": […]}, …]; README, "Rehearse"'
     try:
         steps = parse_document(Many[WorkflowStep], path.read_bytes())
