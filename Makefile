@@ -6,7 +6,7 @@ ORCHESTRATOR := $(PYTHON) -m orchestrator
 # Two workers: one has Docker's tests, one Podman's, which wait for an engine most of the time (tests/conftest.py).
 PYTEST_ARGS ?= -n 2 --dist loadscope
 
-.PHONY: demo test test-quick check docs proto fuzz bench guest-conformance format clean setup-demo setup-test setup-check
+.PHONY: demo test test-quick check docs proto fuzz bench bench-report guest-conformance format clean setup-demo setup-test setup-check
 
 demo: setup-demo
 	@PYTHON=$(PYTHON) sh examples/demo.sh
@@ -32,7 +32,13 @@ fuzz: setup-test
 	@for target in image archives terminal; do $(PYTHON) -m tests.fuzz.fuzz_$$target -max_total_time=600 || exit 1; done
 
 bench: setup-demo
-	@for bench in bench/bench_*.py; do $(PYTHON) "$$bench" || exit 1; done
+	@$(PYTHON) bench/bench_pack.py
+	@for engine in $(ENGINES); do $(PYTHON) bench/bench_build.py --engine "$$engine" --json target/bench.json || exit 1; done
+
+# docs/performance.md, of the runs so far. ENGINES: the URLs of Docker and Podman, for `make bench`.
+bench-report:
+	@$(PYTHON) bench/report.py target/bench.json >docs/performance.md.new
+	@mv docs/performance.md.new docs/performance.md
 
 # How far a rehearsal agrees with the real kernel (docs/guest.md). NANOS: a Nanos release, or where a kernel was built.
 guest-conformance: setup-check

@@ -182,7 +182,8 @@ def build(  # noqa: PLR0913 - one parameter an option
             last = LastBuild(asked)
             earlier = last.unchanged()
             if earlier is None or no_cache or verify_cached:
-                wanted.append(_Wanted(number=number, asked=asked, last=last, before=earlier))
+                before = earlier if verify_cached else None  # with --no-cache alone, other bytes may be wanted
+                wanted.append(_Wanted(number=number, asked=asked, last=last, before=before))
             else:
                 done.append(_TimedBuild(number=number, result=earlier))
         if wanted:
@@ -234,7 +235,7 @@ def _reproduce(asked: _Reproducing, *, as_json: bool) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
-    """A build to do, and its place among those asked for. `before` is its last one, when nothing has changed since."""
+    """A build to do, and its place among those asked for. `before` is the one that its image must equal."""
 
     number: int
     asked: Asked

@@ -66,13 +66,23 @@ def test_init_then_build(tmp_path: Path, language: str) -> None:
 def test_a_second_project_that_fails_leaves_the_first(tmp_path: Path) -> None:
     base = "base: {image: docker.io/library/debian:bookworm, bootstrap: {debian: bookworm}}\n"
     rest = "packer: native\nnanos: {kernel: stub}\nruntime: local\n"
-    for name, run in (("good", "cp /bin/true prog"), ("bad", "no-such-program")):
+    # Other bytes each time that its step runs.
+    random = "cp /bin/true prog && head -c 8 /dev/urandom >>prog"
+    for name, run in (("good", random), ("bad", "no-such-program")):
         text = f"name: {name}\n{base}{rest}build:\n  run: |\n    {run}\n  program: prog\n"
         (tmp_path / f"{name}.yaml").write_text(text)
     with engines.podman_engine() as podman:
         done = orchestrator(
             "build", "good.yaml", "bad.yaml", "-o", "out", "--engine", podman.info.endpoint, cwd=tmp_path
         )
+        images = [(tmp_path / "out/good.img").read_bytes()]
+        for option in ("--verify-cached", "--no-cache"):
+            again = orchestrator(
+                "build", "good.yaml", "-o", "out", "--engine", podman.info.endpoint, option, cwd=tmp_path
+            )
+            assert again.code == 0, again.stderr[-4000:]
+            images.append((tmp_path / "out/good.img").read_bytes())
+    assert images[0] == images[1] != images[2]
     assert done.code == 5
     assert done.stdout == "out/good.img\n"
     assert "good: built and verified" in done.stderr
