@@ -12,7 +12,6 @@ from orchestrator.files import write_text
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.requests import Request, requests_of
 from orchestrator.inputs.resolve import ResolveOptions, resolve_inputs
-from orchestrator.inputs.store import Store
 from orchestrator.lock.changes import Change, changes
 from orchestrator.lock.project_lock import ProjectLock, lock_of, lock_text, read_lock
 from orchestrator.project.load import LoadedProject, lock_path
@@ -77,7 +76,6 @@ def update_lock(
     *,
     upgrade: frozenset[str] = frozenset(),
     write: bool = True,
-    store: Store | None = None,
 ) -> LockUpdate:
     """Resolve; the inputs named in `upgrade`, and those that the lock lacks, are asked for anew. Writes the lock.
 
@@ -89,7 +87,7 @@ def update_lock(
     old = before or ProjectLock()
     stale = {change.input for change in _stale(loaded, before)} if before else set()
     pins = {name: pin for name, pin in old.pins().items() if name not in upgrade | stale}
-    inputs = resolve_inputs(loaded, engine, emit, ResolveOptions(store=store, pins=pins, refresh=bool(upgrade)))
+    inputs = resolve_inputs(loaded, engine, emit, ResolveOptions(pins=pins, refresh=bool(upgrade)))
     after = lock_of(loaded.project, inputs)
     if write and (before is None or lock_text(after) != lock_text(before)):
         write_text(path, lock_text(after))

@@ -66,7 +66,7 @@ class Bench:
 
     def moved(self, loaded: LoadedProject) -> list[str]:
         names = frozenset({"gevulot", "base", "gevulot-base"})
-        updated = update_lock(loaded, self.engine, self.events.append, upgrade=names, write=False, store=self.store)
+        updated = update_lock(loaded, self.engine, self.events.append, upgrade=names, write=False)
         return [str(change) for change in updated.changes]
 
     def forget(self) -> None:
@@ -79,7 +79,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, store: Store, server: FileServer) -> Bench:
+def bench(tmp_path: Path, store: Store, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setenv("ORCHESTRATOR_CACHE_DIR", str(store.root))
     engine = ImageEngine(endpoint=str(tmp_path), registry={REF: ONE, f"docker.io/library/rust@{ONE}": ONE})
     return Bench(tmp_path / "p", store, server.url, engine)
 
@@ -155,14 +156,14 @@ def test_upgrade_moves_the_one_that_is_named(bench: Bench, upstream: tuple[Path,
     bench.pin(loaded)
     new = commit(root, "two\n")
     bench.engine.registry[REF] = TWO
-    updated = update_lock(loaded, bench.engine, bench.events.append, upgrade=frozenset({"gevulot"}), store=bench.store)
+    updated = update_lock(loaded, bench.engine, bench.events.append, upgrade=frozenset({"gevulot"}))
     assert {change.input for change in updated.changes} == {"gevulot"}
     lock = read_lock(bench.lock)
     assert lock is not None
     assert lock.entries["gevulot"].resolved["commit"] == new
     assert lock.entries["base"].resolved == {"digest": ONE}
     with pytest.raises(UsageError, match="nanoss"):
-        update_lock(loaded, bench.engine, bench.events.append, upgrade=frozenset({"nanoss"}), store=bench.store)
+        update_lock(loaded, bench.engine, bench.events.append, upgrade=frozenset({"nanoss"}))
 
 
 def test_commit_that_is_gone(bench: Bench, upstream: tuple[Path, GitServer]) -> None:
