@@ -1,1 +1,1 @@
-"""The Nanos disk image: reader, writer, stub kernel. The standard library only (see tree.py)."""
+"""The Nanos disk image: reader and writer. The standard library only (see tree.py)."""

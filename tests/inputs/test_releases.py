@@ -11,12 +11,12 @@ import pytest
 
 from orchestrator.errors import InputError
 from orchestrator.events import Event, Notice
-from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.inputs import releases
 from orchestrator.inputs.access import Access
 from orchestrator.project.mirrors import redirect
 from orchestrator.project.project import GpuAssets, Nanos, Ops
 from orchestrator.resolved import redact_url
+from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 from tests.support.servers import Fault, FileServer
 
 HTML = Fault("html", at=5000)

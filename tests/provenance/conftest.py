@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from orchestrator.digest import file_digests
 from orchestrator.engine.base import EngineInfo
-from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.image.writer import BootFiles, ImageWriter
 from orchestrator.image_kind import KernelRelease
 from orchestrator.nanos.kind import NanosKind
@@ -23,6 +22,7 @@ from orchestrator.provenance.records import parse_records
 from orchestrator.provenance.sbom import PackedImage
 from orchestrator.receipt.record import FinishedBuild
 from orchestrator.resolved import Input, Inputs
+from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 from orchestrator.verification import StandIn, Verification
 
 LOCK = Path(__file__).resolve().parents[2] / "examples/groth16/Cargo.lock"

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.errors import Severity
 from orchestrator.image.reader import open_image
-from orchestrator.image.stub import stub_kernel
+from orchestrator.stub_kernel import stub_kernel
 from orchestrator.values import Value
 from orchestrator.verification import Verification
 from orchestrator.verify.image import verify_image
