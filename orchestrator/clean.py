@@ -8,9 +8,7 @@ from pathlib import Path
 from orchestrator.engine.base import Engine, Leftover
 from orchestrator.errors import EngineError
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX
-
-BASE = "base"
-"""The build id of bases that were made from Debian packages."""
+from orchestrator.label import BASE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +20,7 @@ class CleanReport:
 
 
 def clean_engine(engine: Engine, *, bases: bool, dry_run: bool) -> CleanReport:
-    """Remove containers, then images, the ones that others are made of last. `bases` takes bootstrapped bases too."""
+    """Remove containers, then images, the ones that others are made of last. `bases` takes bases made here too."""
     leftovers = sorted(engine.leftovers(), key=lambda leftover: leftover.kind != "container")
     waiting = [leftover for leftover in leftovers if bases or leftover.build_id != BASE]
     if dry_run:
@@ -46,7 +44,7 @@ def clean_engine(engine: Engine, *, bases: bool, dry_run: bool) -> CleanReport:
 
 def clean_directory(directory: Path, *, dry_run: bool) -> tuple[Path, ...]:
     """Remove what killed builds left under temporary names. Images and receipts stay."""
-    patterns = (f"{PARTIAL_PREFIX}*{PARTIAL_SUFFIX}", f"{PARTIAL_PREFIX}*.lock", "*.img.rejected")
+    patterns = (f"{PARTIAL_PREFIX}*{PARTIAL_SUFFIX}", f"{PARTIAL_PREFIX}*.lock", "*.img.rejected", "*.img.rebuilt")
     partial_files = tuple(sorted(path for pattern in patterns for path in directory.glob(pattern)))
     for path in () if dry_run else partial_files:
         path.unlink(missing_ok=True)

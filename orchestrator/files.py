@@ -13,7 +13,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -36,10 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
     `.orchestrator-*.partial`, which the next build of the same directory and `clean` remove.
     """
     make_directory(path.parent)
-    handle, name = tempfile.mkstemp(prefix=f"{PARTIAL_PREFIX}{path.name}-", suffix=PARTIAL_SUFFIX, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    temporary.chmod(FILE_MODE & ~_umask())
+    temporary = _temporary(path)
     try:
         yield temporary
         commit(temporary, path)
@@ -47,6 +44,31 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise
+
+
+@contextmanager
+def temporary_files_beside(path: Path) -> Iterator[Callable[[], Path]]:
+    """Give a maker of temporary files beside `path`; all of them are removed at the end, unless they were renamed."""
+    make_directory(path.parent)
+    made: list[Path] = []
+
+    def make() -> Path:
+        made.append(_temporary(path))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for file in made:
+            file.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    handle, name = tempfile.mkstemp(prefix=f"{PARTIAL_PREFIX}{path.name}-", suffix=PARTIAL_SUFFIX, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    temporary.chmod(FILE_MODE & ~_umask())
+    return temporary
 
 
 def commit(temporary: Path, path: Path) -> None:

@@ -245,11 +245,7 @@ class ImageKind(Protocol):
     """One kind of image."""
 
     @property
-    def name(self) -> str:
-        """Its name, one word."""
-
-    @property
-    def unused(self) -> frozenset[InputName]:
+    def unused_inputs(self) -> frozenset[InputName]:
         """Inputs that only other kinds have a use for, whatever project.yaml says of them."""
 
     def makes(self, project: Project, /) -> bool:
@@ -271,4 +267,4 @@ class ImageKind(Protocol):
         """VerificationError for a file that is no such image; its message names the file."""
 
     def packed_files(self, image: Path, stand_ins: Sequence[StandIn]) -> tuple[PackedFile, ...]:
-        """Every file of an image, read back from it, sorted by path. ImageError when it can't be read."""
+        """Every file of an image, read back from it, sorted by path. VerificationError when it can't be read."""

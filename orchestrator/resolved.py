@@ -3,14 +3,54 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
-InputName = Literal["gevulot", "ops", "nanos", "nanos-common", "gpu-assets", "base", "gevulot-base"]
-InputKind = Literal["git", "archive", "directory", "file", "image", "bootstrap", "stub"]
+InputName = Literal[
+    "gevulot", "ops", "nanos", "nanos-common", "gpu-assets", "base", "gevulot-base", "packages", "gevulot-packages"
+]
+InputKind = Literal["git", "archive", "directory", "file", "image", "bootstrap", "debs", "stub"]
+Ground = Literal[
+    "known", "given", "signature", "checksum", "tls", "ssh", "registry", "engine", "bundle", "local", "none"
+]
+"""Why an input was believed when it was first used; `inputs.grounds` has the words."""
+
+
+_NAME = r"[a-z0-9][a-z0-9+.-]{0,100}"
+_VERSION = r"[0-9A-Za-z.+:~-]{1,100}"
+DEB_PATTERN = rf"{_NAME}={_VERSION} sha256:[0-9a-f]{{64}} [0-9]{{1,15}} https?://[!-~]{{1,600}}"
+"""A line of a lock: name, version, sha256 and size (bytes) of a .deb, and its address."""
+_LINE = re.compile(rf"({_NAME})=({_VERSION}) sha256:([0-9a-f]{{64}}) ([0-9]+) (\S+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deb:
+    """One .deb file: what it holds, its sha256 (hex) and size (bytes), and where a mirror has it."""
+
+    name: str
+    version: str
+    sha256: str
+    size: int
+    url: str
+
+    @classmethod
+    def parse(cls, line: str) -> Self:
+        """The package of a line that `str` gives. ValueError for any other line."""
+        found = _LINE.fullmatch(line)
+        if found is None:
+            raise ValueError(f"not a package of a lock: {line!r}")
+        return cls(name=found[1], version=found[2], sha256=found[3], size=int(found[4]), url=found[5])
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.version} sha256:{self.sha256} {self.size} {self.url}"
+
+    @property
+    def file(self) -> str:
+        """The name under which it is given to apt, which reads name and version in it: nothing of an address."""
+        return f"{self.name}_{self.sha256[:16]}.deb"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +61,12 @@ class Input:
     `commit` (40 hex) for git; `sha256` and `size` (bytes) for what was downloaded or is a file; `tree-sha256`
     (see `trees.digest_tree`) for a directory; `digest` (`sha256:…`) for an image, and where an engine knows it
     `image-id`, the digest of its settings, by which a saved copy of it is known; for the kernel and ops also
-    `version` where it is known; for the Gevulot sources also `cargo-lock-sha256`. `path` is the file or directory on
-    this host (None for a pulled image). `reference` is what a FROM line names (bases only). `note` is something the
-    user should know about it. `packages` (`name=version sha256:HEX`) are what a base made from Debian packages holds.
+    `version` where it is known; for the Gevulot sources also `cargo-lock-sha256`; for Debian packages (`debs`) `base`,
+    the digest of what they are installed on, and `snapshot`, when the mirror had them. `path` is the file or directory
+    on this host (None for a pulled image). `reference` is what a FROM line names (bases only). `note` is something the
+    user should know about it. `packages` are what a base made from Debian packages holds (`name=version sha256:HEX`),
+    or what `debs` are (a line of `Deb` each), whose fetched files are in `files`, by name.
+    `ground`: why it was believed when it was not pinned yet; "" where nobody knows, or it is our own.
     """
 
     name: InputName
@@ -34,11 +77,18 @@ class Input:
     reference: str = ""
     note: str = ""
     packages: tuple[str, ...] = ()
+    ground: Ground | Literal[""] = ""
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def version(self) -> str:
         """The version as far as it is known, else ""."""
         return self.pin.get("version", "")
+
+    @property
+    def debs(self) -> tuple[Deb, ...]:
+        """The .deb files that an input of kind `debs` is, sorted."""
+        return tuple(sorted(map(Deb.parse, self.packages), key=str))
 
     @property
     def local(self) -> Path:
@@ -50,11 +100,12 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """What an input has to be, as the lock recorded it: kind, `Input.pin`, and a Debian base's packages."""
+    """What an input has to be, as the lock recorded it: kind, `Input.pin`, its Debian packages, and the ground."""
 
     kind: InputKind
     values: Mapping[str, str]
     packages: tuple[str, ...] = ()
+    ground: Ground | Literal[""] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +115,8 @@ class Inputs:
     `nanos` is None for an image that Nanos does not boot; its path is a directory with kernel.img and, as far as
     there, boot.img and klibs/. `ops` is None with the native packer. `nanos_common` (ops's common.tar.gz) is None for
     the stub kernel, and for a local kernel directory without one. `base` and `gevulot_base` are None when they were
-    resolved without an engine.
+    resolved without an engine. `packages` (build.packages) and `gevulot_packages` (the shim's) are what is to be
+    installed on these two; None also where nothing says which versions.
     """
 
     nanos: Input | None = None
@@ -74,6 +126,8 @@ class Inputs:
     gpu_assets: Input | None = None
     base: Input | None = None
     gevulot_base: Input | None = None
+    packages: Input | None = None
+    gevulot_packages: Input | None = None
 
     @property
     def nanos_kernel(self) -> Input:
@@ -85,13 +139,24 @@ class Inputs:
     def __iter__(self) -> Iterator[Input]:
         """Every input that is there, in a fixed order."""
         every = (
-            self.gevulot, self.gevulot_base, self.base, self.gpu_assets, self.nanos, self.nanos_common, self.ops,
+            self.gevulot, self.gevulot_base, self.gevulot_packages, self.base, self.packages, self.gpu_assets,
+            self.nanos, self.nanos_common, self.ops,
         )  # fmt: skip
         return iter([item for item in every if item is not None])
 
     def get(self, name: InputName) -> Input | None:
         """The input of that name, or None."""
         return next((item for item in self if item.name == name), None)
+
+
+def checksums(debs: Sequence[Deb]) -> str:
+    """A file for `sha256sum --check` beside the files of these."""
+    return "".join(f"{deb.sha256}  {deb.file}\n" for deb in debs)
+
+
+def identity(given: Input) -> str:
+    """What pins an input's content, in one word; "" for what has no pin."""
+    return next((given.pin[key] for key in ("tree-sha256", "digest", "sha256") if key in given.pin), "")
 
 
 def redact(text: str) -> str:

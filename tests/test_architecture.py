@@ -43,7 +43,7 @@ def test_no_import_cycle() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-WING = {"elf", "gpu", "guest", "image", "inspection", "manifest", "nanos", "packers", "verify"}
+WING = {"elf", "guest", "image", "inspection", "nanos"}
 """What is Nanos's own. `kinds` alone names it to the rest, who ask through `image_kind` and `run.guest_runner`."""
 
 
@@ -160,7 +160,7 @@ def test_archives_are_read_in_one_way() -> None:
 # by a model; what people write goes through the readers that tell lines (project.yaml's has a loader of its own).
 PARSING = {
     "orchestrator.text": "the one reader of what other programs wrote",
-    "orchestrator.manifest.json_reader": "JSON that people write, with lines",
+    "orchestrator.nanos.manifest.json_reader": "JSON that people write, with lines",
     "orchestrator.run.sandbox.fix": "edits project.yaml, and compares what it became",
     "orchestrator.run.sandbox.jail": "its own arguments; a script that imports nothing of ours",
 }

@@ -17,7 +17,7 @@ from orchestrator.containerfile.context import BuildContext, Content
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import ignore
 from orchestrator.inputs.store import Store
-from orchestrator.packers.ops import extract_image
+from orchestrator.nanos.packers.ops import extract_image
 from orchestrator.run.node.files import prepare
 from orchestrator.run.node.task import Task
 from orchestrator.run.sandbox.gpus import swap_driver_libraries

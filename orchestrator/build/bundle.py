@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.dependencies.packages import Taken
 from orchestrator.engine.base import Engine
 from orchestrator.inputs.bases import saved_key
-from orchestrator.inputs.store import Store
+from orchestrator.inputs.store import CacheEntry, Store
 from orchestrator.resolved import Inputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundled:
+    """What a bundle holds: `packages` of the sources' lock files, and everything else entry by entry."""
+
+    entries: tuple[CacheEntry, ...]
+    packages: tuple[Taken, ...] = ()
 
 
 def input_keys(store: Store, inputs: Inputs) -> list[str]:
     """The keys of everything that was fetched. What lies in the user's own directories goes with these."""
     keys = []
     for resolved in inputs:
+        keys += [f"sha256-{deb.sha256}" for deb in resolved.debs] if resolved.kind == "debs" else []
         if resolved.kind == "git":
             keys.append(f"git-{resolved.pin['commit']}")
         elif resolved.kind in ("archive", "bootstrap", "file"):

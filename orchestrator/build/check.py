@@ -53,7 +53,7 @@ def check_project(path: Path, *, trust: bool = False) -> CheckedProject:
 def _examine(loaded: LoadedProject, *, trust: bool) -> tuple[CheckedProject | None, list[Finding]]:
     """What there is to say about a project's manifest and paths; no CheckedProject where the manifest has errors."""
     kind = kind_of_project(loaded.project)
-    loaded = replace(loaded, unused=kind.unused)
+    loaded = replace(loaded, unused_inputs=kind.unused_inputs)
     path, findings = loaded.path, list(loaded.warnings)
     left_out_by = _collect(lambda: read_left_out(loaded.root / loaded.project.build.context), path, findings)
     findings += check_paths(loaded, left_out_by or (lambda _path: ""))

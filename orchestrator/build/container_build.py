@@ -8,53 +8,70 @@ from dataclasses import replace
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.state import BuildJob
 from orchestrator.containerfile.assemble import CONTAINERFILE, AssembledContext, proxy_arguments
-from orchestrator.engine.base import BuildRequest, BuildSecret, LayerLostError, Leftover, StepFailedError
+from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLostError, Leftover, StepFailedError
 from orchestrator.errors import BuildStepError, EngineError
-from orchestrator.events import Notice
+from orchestrator.events import Emit, Notice
 from orchestrator.network import CA_SECRET
 from orchestrator.plan.origins import line_in_script, origin_of
 from orchestrator.project.load import LoadedProject
 
+PACKAGES_STAGES = ("packages", "gevulot-packages")
+"""The stages that install Debian packages: from files, without a network and without anything of the user's."""
+TARGET = "result"
+"""The stage that an image is packed from."""
 BUILD_ATTEMPTS = 3
 """Builds of others that end at the same time can take a layer away: twice in a row is bad luck enough."""
 
 
 def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: str = "") -> str:
     """Build stage `target` of what was assembled; the image id. BuildStepError says where a failed step came from."""
+    packages = target in PACKAGES_STAGES
     # The user's own are for the user's step; the shim's sources come from elsewhere.
-    own = target != SHIM_STAGE
+    own = target != SHIM_STAGE and not packages
     secrets = [BuildSecret(id=name, data=value) for name, value in job.order.secrets.values.items() if own]
-    if job.order.engine.info.mounts:
+    if job.order.engine.info.mounts and not packages:
         secrets.append(BuildSecret(id=CA_SECRET, data=made.certificates, hide=False))
+    offline = packages or job.order.options.offline
     request = BuildRequest(
         context=(),
         containerfile=CONTAINERFILE,
         tag=tag or f"localhost/orchestrator/{job.plan.name.lower()}:{target}-{job.order.build_id[:12]}",
         build_id=job.order.build_id,
         target=target,
-        build_args={} if job.order.options.offline else proxy_arguments(job.order.loaded),
+        build_args={} if offline else proxy_arguments(job.order.loaded),
         no_cache=job.order.options.no_cache,
-        offline=job.order.options.offline,
+        offline=offline,
         images=tuple(base.reference for base in (job.inputs.base, job.inputs.gevulot_base) if base is not None),
         secrets=tuple(secrets),
         ssh=job.order.secrets.agent if own else "",
     )
+    try:
+        return run_request(job.order.engine, request, made, job.order.emit)
+    except StepFailedError as failure:
+        raise _explain(failure, job, made) from failure
+
+
+def run_request(engine: Engine, request: BuildRequest, made: AssembledContext, emit: Emit) -> str:
+    """Run a build with the context of what was assembled, again where another's took a layer away; the image id."""
     for attempt in range(1, BUILD_ATTEMPTS + 1):
         try:
-            return job.order.engine.build(replace(request, context=made.context.stream()), job.order.emit)
+            return engine.build(replace(request, context=made.context.stream()), emit)
         except LayerLostError as lost:
             if attempt == BUILD_ATTEMPTS:
                 raise
-            job.order.emit(Notice(text=f"{lost.message}; restarting the build"))
-        except StepFailedError as failure:
-            raise _explain(failure, job, made) from failure
+            emit(Notice(text=f"{lost.message}; restarting the build"))
     raise AssertionError("unreachable")
 
 
 def forget(job: BuildJob, image_id: str) -> None:
     """Remove an image of this build from the engine; its layers stay as the engine's cache."""
+    forget_image(job.order.engine, image_id, job.order.build_id)
+
+
+def forget_image(engine: Engine, image_id: str, build_id: str) -> None:
+    """As `forget`, of any build."""
     with suppress(EngineError):
-        job.order.engine.remove(Leftover(kind="image", id=image_id, name="", build_id=job.order.build_id))
+        engine.remove(Leftover(kind="image", id=image_id, name="", build_id=build_id))
 
 
 def _explain(failure: StepFailedError, job: BuildJob, made: AssembledContext) -> BuildStepError:

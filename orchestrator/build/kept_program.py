@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.build.kept_shim import identity
 from orchestrator.containerfile.assemble import program_parts, script_parts
-from orchestrator.containerfile.context import BuildContext
+from orchestrator.containerfile.context import BuildContext, Content, Part
 from orchestrator.containerfile.render import render_program, render_rust_scripts, render_scripts
 from orchestrator.engine.base import Engine
 from orchestrator.inputs.bases import load_image
@@ -17,7 +16,7 @@ from orchestrator.inputs.image_archive import read_image
 from orchestrator.inputs.store import CacheEntry, Store, key_of
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
-from orchestrator.resolved import Inputs
+from orchestrator.resolved import Inputs, checksums, identity
 
 STAGE = "program"
 TAG = "localhost/orchestrator/program"
@@ -26,12 +25,23 @@ TAG = "localhost/orchestrator/program"
 def program_key(loaded: LoadedProject, plan: Plan, inputs: Inputs) -> str:
     """The cache key of the stage: its text, all that it copies, and its base's pin. Reads every source file.
 
-    How this machine reaches the network doesn't count, nor what an engine calls the base.
+    How this machine reaches the network doesn't count, nor what an engine calls the base, nor whether the step was
+    given the packages that its sources name by checksum.
     """
+    plan = replace(plan, dependencies=None)
     base = identity(inputs.base) if inputs.base is not None else plan.base
     scripts = {"build.sh": render_scripts(plan)["build.sh"], **render_rust_scripts(plan)}
-    context = BuildContext(parts=[*script_parts(scripts), *program_parts(loaded, plan, inputs)])
-    return key_of("program", render_program(replace(plan, base=base)), context.digest(), platform.machine())
+    context = BuildContext(parts=[*script_parts(scripts), *_packages(inputs), *program_parts(loaded, plan, inputs)])
+    return key_of(
+        "program", render_program(replace(plan, base=base, packages_image="")), context.digest(), platform.machine()
+    )
+
+
+def _packages(inputs: Inputs) -> list[Part]:
+    """What says which packages are installed; not their files, which need not be here."""
+    if inputs.packages is None:
+        return []
+    return [Content(path="packages.sha256", data=checksums(inputs.packages.debs).encode())]
 
 
 def program_tag(key: str) -> str:

@@ -16,7 +16,7 @@ from orchestrator.files import create
 from orchestrator.inputs.archives import extract
 from orchestrator.inputs.store import CacheEntry, Store, key_of
 from orchestrator.plan.plan import Plan
-from orchestrator.resolved import Input, Inputs
+from orchestrator.resolved import Inputs, identity
 from orchestrator.resources import CONTAINERFILES
 
 STAGE = "gevulot"
@@ -42,13 +42,13 @@ def shim_name(plan: Plan, inputs: Inputs) -> str:
         raise ValueError("a shim needs its sources and its base")
     templates = [(CONTAINERFILES / name).read_text(encoding="utf-8") for name in TEMPLATES]
     templates += render_rust_scripts(plan).values()
-    parts = (identity(inputs.gevulot), identity(inputs.gevulot_base), *plan.shim.packages)
+    parts = (
+        identity(inputs.gevulot),
+        identity(inputs.gevulot_base),
+        *plan.shim.packages,
+        *(deb.sha256 for deb in (inputs.gevulot_packages.debs if inputs.gevulot_packages is not None else ())),
+    )
     return key_of("shim", *parts, "workspace" if plan.shim.workspace else "ffi", platform.machine(), *templates)
-
-
-def identity(resolved: Input) -> str:
-    """What pins an input's content, in one word."""
-    return next((resolved.pin[key] for key in ("tree-sha256", "digest", "sha256") if key in resolved.pin), "")
 
 
 def take_shim(store: Store, name: str, open_result: OpenResult, *, newer_than: float = 0.0) -> CacheEntry:

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from orchestrator.build.bundle import input_keys, keep_images
+from orchestrator.build.bundle import Bundled, input_keys, keep_images
 from orchestrator.build.check import CheckedProject
-from orchestrator.build.container_build import forget, run_containerfile
+from orchestrator.build.container_build import TARGET, forget, run_containerfile
+from orchestrator.build.dependencies import StepPackages, plan_nominally, plan_packages, take_for_bundle, take_for_step
 from orchestrator.build.finish import hash_image, only_build_of, pack, verify, with_stand_ins
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
+from orchestrator.build.packages import with_package_files
 from orchestrator.build.prepare import assemble_context, prepare, read_usable_secrets
+from orchestrator.build.reproduce import Reproduction, rebuild_if_strict, reproduce
 from orchestrator.build.result import Result
 from orchestrator.build.state import BuildOptions, BuildOrder, phase
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble
@@ -25,10 +28,9 @@ from orchestrator.containerfile.render_directory import check_room, clear_earlie
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
-from orchestrator.inputs.nominal import nominal_inputs
-from orchestrator.inputs.store import CacheEntry, Store
+from orchestrator.inputs.store import Store
 from orchestrator.inputs.transfer import export_entries
-from orchestrator.lock.resolve import resolve_locked
+from orchestrator.lock.resolve import nominal_locked, resolve_locked
 from orchestrator.plan.make import make_plan
 from orchestrator.receipt.receipt import receipt_text
 from orchestrator.receipt.record import FinishedBuild, StageTimes, Warnings, make_receipt
@@ -37,7 +39,6 @@ from orchestrator.staged import OpenArchive
 if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey
 
-TARGET = "result"
 STAGING_STAGE = "staging"
 
 
@@ -51,7 +52,8 @@ class Staging:
 
 def render_text(checked: CheckedProject) -> str:
     """The Containerfile alone: nothing is fetched, bases and sources are named as in project.yaml."""
-    return render_containerfile(make_plan(checked.loaded, checked.settings, nominal_inputs(checked.loaded)))
+    plan = make_plan(checked.loaded, checked.settings, nominal_locked(checked.loaded))
+    return render_containerfile(replace(plan, dependencies=plan_nominally(checked.loaded)))
 
 
 def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> tuple[str, ...]:
@@ -60,8 +62,10 @@ def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> tupl
     Outside inputs are fetched, no engine is asked.
     """
     check_room(output)
-    inputs = resolve_locked(checked.loaded, None, emit)
+    inputs = with_package_files(checked.loaded, resolve_locked(checked.loaded, None, emit), emit)
     plan = make_plan(checked.loaded, checked.settings, inputs)
+    used = take_for_step(StepPackages(loaded=checked.loaded, store=Store(emit=emit), emit=emit))
+    plan = replace(plan, dependencies=plan_packages(used))
     made = assemble(checked.loaded, plan, inputs, dialect=BuilderCapabilities(), exclude=(output,), emit=emit)
     clear_earlier(output)
     made.context.write_to(output)
@@ -101,7 +105,6 @@ def build_project(
             replacing(target) as image_part,
         ):
             made_by, records = pack(job, image_id, image_part)
-            # What it held is in the image file now; its layers stay as the engine's cache.
             forget(job, image_id)
             warned.add("staging", records.warnings)
             verification = with_stand_ins(verify(image_part, order, target, records.warnings), job)
@@ -118,11 +121,12 @@ def build_project(
                 containerfile=made.containerfile,
                 manifest=made.manifest,
                 context_sha256=made.context.digest(),
-                stages=times.rows,
+                stages=tuple(times.rows),
                 verification=verification,
                 warnings=warned.rows,
                 shim=job.shim,
             )
+            built = rebuild_if_strict(job, built, image_part)
             with phase(tell, "receipt", "write provenance and bill of materials"):
                 attached = attachments.write(built, image_part, records, started)
             document = make_receipt(built, attached)
@@ -130,29 +134,42 @@ def build_project(
     return Result(image=target, receipt=receipt, document=document)
 
 
-def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit: Emit) -> list[CacheEntry]:
+def reproduce_project(
+    checked: CheckedProject, engine: Engine, receipt: Path, *, output: Path, emit: Emit, options: BuildOptions
+) -> Reproduction:
+    """Build again what `receipt` speaks of and compare; see `build.reproduce.reproduce`."""
+    strict = replace(options, locked=True, no_cache=True)
+    return reproduce(_order(checked, engine, strict, emit), receipt, output)
+
+
+def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit: Emit) -> Bundled:
     """Write all that a build of the project needs to `target`, for a machine without a network; what it holds.
 
     That is every input, the finished shim, images that were pulled, and the result of the stage `program`: its step may
-    download (crates, say), so it is built here, or taken from the engine's cache. The lock stays beside project.yaml.
+    download, so it is built here, or taken from the engine's cache. For other sources there, also the packages that the
+    sources' lock files name. The lock stays beside project.yaml.
     """
     order = _order(checked, engine, BuildOptions(), emit)
     store = order.store
     with store.in_use():
         job = prepare(order)
+        packages = take_for_bundle(job)
         key = program_key(job.order.loaded, job.plan, job.inputs)
         with store.lock(f"bundle-{key}"):
             shared = replace(job, order=replace(order, build_id="bundle"))
             image = run_containerfile(shared, assemble_context(shared), PROGRAM_STAGE, program_tag(key))
+            with_package_files(checked.loaded, job.inputs, emit, store)
             with phase(emit, "bundle", "save the images"):
                 keep_program(store, engine, key)
                 keys = [key, *input_keys(store, job.inputs), *keep_images(store, engine, job.inputs)]
             forget(shared, image)
         if job.shim is not None:
             keys.append(job.shim.key)
+        carried = {each for taken in packages for each in taken.keys}
         with phase(emit, "bundle", f"write {target.name}"):
             try:
-                return export_entries(store, keys, target)
+                entries = export_entries(store, [*keys, *carried], target)
+                return Bundled(entries=tuple(each for each in entries if each.key not in carried), packages=packages)
             finally:
                 store.remove(key)  # large, of use on the other machine only, and saved again in seconds
 

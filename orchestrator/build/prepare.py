@@ -9,12 +9,14 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from orchestrator.build.container_build import forget, run_containerfile
+from orchestrator.build.dependencies import with_dependencies
 from orchestrator.build.kept_program import load_program, program_key
 from orchestrator.build.kept_shim import RESULT as SHIM_RESULT
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.kept_shim import NotKeptError, shim_name, take_shim, with_shim
+from orchestrator.build.packages import dialect_of, package_lister, with_packages, with_shim_packages
 from orchestrator.build.state import BuildJob, BuildOrder, phase
-from orchestrator.containerfile.assemble import AssembledContext, BuilderCapabilities, assemble, assemble_shim
+from orchestrator.containerfile.assemble import AssembledContext, assemble, assemble_shim
 from orchestrator.engine.base import Engine
 from orchestrator.errors import EngineError, VerificationError
 from orchestrator.events import Notice
@@ -40,16 +42,24 @@ def read_usable_secrets(loaded: LoadedProject, engine: Engine) -> ProjectSecrets
 
 
 def prepare(order: BuildOrder) -> BuildJob:
-    """Inputs resolved, plan made, and the shim built or taken; offline also the build step that a bundle brought."""
+    """Inputs resolved, plan made, the shim built or taken, and, offline, the build step that a bundle brought.
+
+    The step that is to run has its packages then, where they are not its own affair.
+    """
     options = order.options
-    policy = LockPolicy(locked=options.locked, offline=options.offline, options=ResolveOptions(store=order.store))
+    lister = package_lister(order.loaded, order.engine)
+    policy = LockPolicy(
+        locked=options.locked, offline=options.offline, options=ResolveOptions(store=order.store, lister=lister)
+    )
     inputs = resolve_locked(order.loaded, order.engine, order.emit, policy)
     _check_gpu_assets(order, inputs)
     plan = make_plan(order.loaded, order.settings, inputs)
     job = BuildJob(order=order, inputs=inputs, plan=plan)
     if plan.shim is not None:
         job = _with_shim(job)
-    return _with_kept_program(job) if options.offline else job
+    if options.offline:
+        job = _with_kept_program(job)
+    return job if job.plan.program_image else with_dependencies(with_packages(job))
 
 
 def _check_gpu_assets(order: BuildOrder, inputs: Inputs) -> None:
@@ -76,7 +86,10 @@ def _with_shim(job: BuildJob) -> BuildJob:
     def open_result() -> Iterator[BinaryIO]:
         nonlocal built
         built = True
-        made = assemble_shim(job.order.loaded, job.plan, job.inputs, dialect=_dialect(job), emit=job.order.emit)
+        plan = with_shim_packages(job).plan
+        made = assemble_shim(
+            job.order.loaded, plan, job.inputs, dialect=dialect_of(job.order.engine), emit=job.order.emit
+        )
         image_id = run_containerfile(job, made, SHIM_STAGE)
         try:
             with job.order.engine.open_archive(image_id, SHIM_RESULT, job.order.build_id) as stream:
@@ -91,7 +104,7 @@ def _with_shim(job: BuildJob) -> BuildJob:
     except NotKeptError as error:
         # It is built beside the program then, every time.
         job.order.emit(Notice(text=f"the built shim was not cached: {error.message}"))
-        return job
+        return with_shim_packages(job)
     if not built:
         with phase(job.order.emit, "shim", "take the finished shim from the cache"):
             pass
@@ -112,8 +125,4 @@ def _with_kept_program(job: BuildJob) -> BuildJob:
 
 def assemble_context(job: BuildJob) -> AssembledContext:
     """The Containerfile and its context, as the engine wants them."""
-    return assemble(job.order.loaded, job.plan, job.inputs, dialect=_dialect(job), emit=job.order.emit)
-
-
-def _dialect(job: BuildJob) -> BuilderCapabilities:
-    return BuilderCapabilities(mounts=job.order.engine.info.mounts, ssh=job.order.engine.info.ssh)
+    return assemble(job.order.loaded, job.plan, job.inputs, dialect=dialect_of(job.order.engine), emit=job.order.emit)

@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
+from orchestrator.dependencies.packages import Taken
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, StepFinished, StepStarted
 from orchestrator.image_kind import GuestSettings, ImageKind
+from orchestrator.inputs.access import Access
+from orchestrator.inputs.resolve import ResolveOptions, access_of
 from orchestrator.inputs.store import Store
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
@@ -45,12 +48,22 @@ class BuildOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildJob:
-    """One build under way: what was asked for, and what that became. `shim` is the finished one, if there is one."""
+    """One build under way: what was asked for, and what that became.
+
+    `shim` is the finished one, if there is one; `dependencies` are packages that the step is given.
+    """
 
     order: BuildOrder
     inputs: Inputs
     plan: Plan
     shim: ShimUsed | None = None
+    dependencies: tuple[Taken, ...] = ()
+
+    @property
+    def access(self) -> Access:
+        """How its inputs are reached."""
+        options = ResolveOptions(store=self.order.store, offline=self.order.options.offline)
+        return access_of(self.order.loaded, self.order.emit, options)
 
 
 @contextmanager

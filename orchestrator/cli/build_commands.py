@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,7 +114,7 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
 
 
 @click.command(short_help="Build, verify and write each project's image and receipt.")
-@click.argument("projects", type=PROJECT, metavar="PROJECT.YAML...", nargs=-1, required=True)
+@click.argument("projects", type=PROJECT, metavar="[PROJECT.YAML]...", nargs=-1)
 @click.option(
     "-o",
     "--output",
@@ -134,6 +134,13 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
 )
 @trust_option
 @click.option("--sign", type=PATH, metavar="KEY.PEM", help="Sign the provenance with this ed25519 private key.")
+@click.option(
+    "--reproduce",
+    "receipt",
+    type=PATH,
+    metavar="RECEIPT",
+    help="Build again what this receipt describes, on another engine if there is one, and compare; write no image.",
+)
 @json_option
 def build(  # noqa: PLR0913 - one parameter an option
     *,
@@ -147,14 +154,24 @@ def build(  # noqa: PLR0913 - one parameter an option
     verify_cached: bool,
     trust_project: bool,
     sign: Path | None,
+    receipt: Path | None,
     as_json: bool,
 ) -> None:
-    """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project.
+    """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project (default: ./project.yaml).
 
     A project of which nothing has changed since its last build is left as it is, without asking an engine.
+
+    With --reproduce, build the image of a receipt again from project.yaml, project.lock and the sources, and compare.
+    What differs is reported with the file, its package, the step that wrote it and the likely cause (exit 6).
     """
     from orchestrator.build.last_build import Asked, LastBuild
 
+    projects = projects or (Path("project.yaml"),)
+    if receipt is not None:
+        asked_again = _Reproducing(projects=projects, receipt=receipt, output=output, engine=engine, progress=progress,
+                                   offline=offline, trust=trust_project, sign=sign)  # fmt: skip
+        _reproduce(asked_again, as_json=as_json)
+        return
     done: list[_TimedBuild] = []
     wanted: list[_Wanted] = []
     # What is finished is finished, also when a later project fails.
@@ -170,6 +187,49 @@ def build(  # noqa: PLR0913 - one parameter an option
                 done.append(_TimedBuild(number=number, result=found))
         if wanted:
             _build_all(wanted, done, no_cache=no_cache, progress=progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reproducing:
+    """What `build --reproduce` is asked for."""
+
+    projects: tuple[Path, ...]
+    receipt: Path
+    output: Path
+    engine: str
+    progress: str
+    offline: bool
+    trust: bool
+    sign: Path | None
+
+
+@json_failures
+def _reproduce(asked: _Reproducing, *, as_json: bool) -> None:
+    """Build again, compare, and say so."""
+    from orchestrator.build.pipeline import reproduce_project
+    from orchestrator.build.state import BuildOptions
+    from orchestrator.cli.progress import make_progress
+    from orchestrator.engine.select import connect, connect_to_another
+    from orchestrator.receipt.read import load_receipt
+
+    if len(asked.projects) > 1:
+        raise UsageError("--reproduce takes one project", remedy="give the project.yaml of the receipt's image")
+    if asked.sign is not None:
+        raise UsageError("--reproduce writes no provenance to sign", remedy="leave out --sign or --reproduce")
+    built_on, options = load_receipt(asked.receipt).engine.kind, BuildOptions(offline=asked.offline)
+    (checked,) = _check_all(asked.projects, trust=asked.trust)
+    with make_progress(asked.progress) as shown:
+        other = connect_to_another(built_on, emit=shown.emit) if asked.engine == "auto" else None
+        with closing(other or connect(asked.engine, emit=shown.emit)) as engine:
+            same = reproduce_project(
+                checked, engine, asked.receipt, output=asked.output, emit=shown.emit, options=options
+            )
+    if as_json:
+        answer_json({"ok": True, "reproduced": {"receipt": str(asked.receipt), **asdict(same)}})
+        return
+    for factor, how in same.varied.items():
+        say(f"  varied    {factor}: {how}")
+    answer(f"{asked.receipt}: {same.name} built again on {same.engine} has the same bytes, BLAKE3 {same.blake3}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,6 +352,9 @@ def _say_built(done: _TimedBuild) -> None:
     say(f"  receipt   {done.result.receipt}")
     if not receipt.bootable:
         say("  NOT BOOTABLE as a program: its kernel is a stand-in")
+    if receipt.rebuild is not None:
+        varied = ", ".join(f"{factor}: {how}" for factor, how in receipt.rebuild.varied.items())
+        say(f"  built twice, with the same bytes, on {receipt.rebuild.engine.kind} too ({varied})")
     for stand_in in receipt.stand_ins:
         say(f"  stand-in  {stand_in.path}: {stand_in.text}")
     for row in receipt.inputs:

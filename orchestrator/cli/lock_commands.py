@@ -52,8 +52,10 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
     Each is pinned by commit, digest or sha256, in the file beside PROJECT.YAML.
     """
     from orchestrator.build.check import check_project
+    from orchestrator.build.packages import package_lister
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
+    from orchestrator.inputs.resolve import ResolveOptions
     from orchestrator.lock.resolve import known_names, update_lock
 
     # NAME is one of a few words, and PROJECT.YAML is needed: in `lock --upgrade project.yaml` it is the project.
@@ -67,10 +69,12 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
     every = known_names(checked.loaded, one)
     names = every if (diff or upgrade == ALL) and not one else one
     with make_progress(progress) as shown, closing(connect(engine, emit=shown.emit)) as connected:
-        updated = update_lock(checked.loaded, connected, shown.emit, upgrade=names, write=not diff)
+        options = ResolveOptions(lister=package_lister(checked.loaded, connected))
+        updated = update_lock(checked.loaded, connected, shown.emit, upgrade=names, write=not diff, options=options)
     if as_json:
         rows = [asdict(change) for change in updated.changes]
-        answer_json({"path": str(updated.path), "written": not diff, "changes": rows})
+        first = [{"input": each.name, "source": each.source, "ground": each.ground} for each in updated.first]
+        answer_json({"path": str(updated.path), "written": not diff, "changes": rows, "first": first})
         return
     _say_changes(updated, diff)
 
@@ -84,12 +88,25 @@ def _say_changes(updated: LockUpdate, diff: bool) -> None:
             tell(str(change))
         if len(updated.changes) > SHOWN_CHANGES:
             say(f"… and {len(updated.changes) - SHOWN_CHANGES} more (--json has all)")
+    _say_grounds(updated, diff)
     if diff:
         say("nothing was written; run `lock --upgrade` to accept these changes" if updated.changes else "nothing moved")
         return
     if updated.before is not None and not updated.changes:
         say("nothing changed")
     answer(str(updated.path))
+
+
+def _say_grounds(updated: LockUpdate, diff: bool) -> None:
+    """What nothing pinned before, and why it was trusted."""
+    from orchestrator.inputs.grounds import WORDS
+
+    rows = [each for each in updated.first if each.ground]
+    if rows:
+        say("--upgrade would trust:" if diff else "trusted on first use, and pinned from now on:")
+    for each in rows:
+        if each.ground:
+            say(f"  {each.name:<13} {each.source}: {WORDS[each.ground]}")
 
 
 def _entries(count: int) -> str:
@@ -197,7 +214,8 @@ def bundle() -> None:
 def bundle_export(project: Path, output: Path, engine: str, progress: str, trust_project: bool) -> None:
     """Write a bundle for an offline build to FILE.
 
-    It contains the inputs, the shim, images and the result of the build step.
+    It contains the inputs, the shim, images, the result of the build step, and the packages that the sources' lock
+    files name, so that the step can run again there when the sources have changed.
 
     On the other machine: `orchestrator cache import FILE`, then `orchestrator build --offline --locked PROJECT.YAML`.
     """
@@ -209,9 +227,11 @@ def bundle_export(project: Path, output: Path, engine: str, progress: str, trust
     checked = check_project(project, trust=trust_project)
     say_warnings(checked.findings)
     with make_progress(progress) as shown, closing(connect(engine, emit=shown.emit)) as connected:
-        entries = export_bundle(checked, connected, target=output, emit=shown.emit)
-    for entry in entries:
+        bundled = export_bundle(checked, connected, target=output, emit=shown.emit)
+    for entry in bundled.entries:
         say(f"{size(entry.size):>10}  {entry.key}  {entry.info.get('source', '')}".rstrip())
+    for taken in bundled.packages:
+        say(f"{size(taken.size):>10}  {taken.words} of {taken.named}")
     say(f"copy {output}, {project} and the files it names; there run `orchestrator cache import {output.name}`,")
     say(f"  then `orchestrator build --offline --locked {project.name}`")
     answer(str(output))

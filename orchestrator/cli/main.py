@@ -60,7 +60,7 @@ def cli(debug: bool) -> None:
     \b
     Exit codes: 0 success; 2 usage error, or an error in project.yaml or the manifest; 3 engine missing or
     unusable; 4 an outside input could not be fetched or does not match its pin; 5 a build step failed;
-    6 the image failed verification; 7 a program ran and failed; 130 interrupted.
+    6 the image failed verification or was not reproduced; 7 a program ran and failed; 130 interrupted.
     """
 
 

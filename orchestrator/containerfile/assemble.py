@@ -10,10 +10,16 @@ from pathlib import Path
 from orchestrator.containerfile.context import BuildContext, Content, HostFile, Part
 from orchestrator.containerfile.order import LATER
 from orchestrator.containerfile.render import (
+    INSTALL_PACKAGES,
+    LIST_PACKAGES,
     RUST_LINKER,
+    PackagesStage,
     render_containerfile,
+    render_listing,
     render_manifest,
+    render_packages,
     render_rust_scripts,
+    render_script,
     render_scripts,
     render_shim,
 )
@@ -25,7 +31,7 @@ from orchestrator.network import SSH_MOUNT, ca_bundle
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.outside import secret_files
-from orchestrator.resolved import Inputs
+from orchestrator.resolved import Input, Inputs, checksums
 
 CONTAINERFILE = "Containerfile"
 # apt reads this beside its own configuration; the bundle is the one that every other tool is pointed to.
@@ -75,8 +81,12 @@ def assemble(
     ]
     if not plan.program_image:
         parts += program_parts(loaded, plan, inputs, exclude)
+    if plan.packages_locked and not plan.packages_image and inputs.packages is not None:
+        parts += packages_parts("program", inputs.packages)
     if plan.shim is not None and plan.shim.prebuilt is None and inputs.gevulot is not None:
         parts.append(_sources(inputs.gevulot.local))
+        if plan.shim.packages_locked and not plan.shim.packages_image and inputs.gevulot_packages is not None:
+            parts += packages_parts("gevulot", inputs.gevulot_packages)
     parts += [_kinds_own(each) for each in plan.image.context(inputs)]
     return AssembledContext(
         containerfile=containerfile,
@@ -107,6 +117,40 @@ def assemble_shim(
     )
 
 
+def assemble_packages(packages: PackagesStage, given: Input, *, dialect: BuilderCapabilities) -> AssembledContext:
+    """The context of an image of a base and the Debian packages `given`, whose files were fetched."""
+    containerfile = render_packages(packages, mounts=dialect.mounts)
+    parts = [Content(path=CONTAINERFILE, data=containerfile.encode()), *packages_parts(packages.folder, given)]
+    return AssembledContext(
+        containerfile=containerfile, manifest="", context=BuildContext(parts=parts), certificates=b""
+    )
+
+
+def assemble_listing(
+    loaded: LoadedProject, base: str, names: Sequence[str], *, dialect: BuilderCapabilities
+) -> AssembledContext:
+    """The context of a build that asks apt on a base."""
+    containerfile, certificates = render_listing(base, names, mounts=dialect.mounts), _certificates(loaded)
+    parts: list[Part] = [
+        Content(path=CONTAINERFILE, data=containerfile.encode()),
+        *script_parts(render_script(LIST_PACKAGES)),
+        *_network(dialect, certificates),
+    ]
+    return AssembledContext(
+        containerfile=containerfile, manifest="", context=BuildContext(parts=parts), certificates=certificates
+    )
+
+
+def packages_parts(folder: str, given: Input) -> list[Part]:
+    """What installs Debian packages: their files below `packages/FOLDER/`, the list of their sums, the script."""
+    sums = checksums(given.debs)
+    return [
+        *script_parts(render_script(INSTALL_PACKAGES)),
+        Content(path=f"packages/{folder}/packages.sha256", data=sums.encode()),
+        *(HostFile(path=f"packages/{folder}/{name}", source=path) for name, path in given.files.items()),
+    ]
+
+
 def script_parts(scripts: Mapping[str, str]) -> list[Part]:
     """The context's folder `scripts/`, from texts by file name."""
     return [
@@ -117,12 +161,19 @@ def script_parts(scripts: Mapping[str, str]) -> list[Part]:
 
 
 def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequence[Path] = ()) -> list[Part]:
-    """What the stage `program` copies, its script aside: the sources, the finished shim, the GPU assets."""
+    """What the stage `program` copies, its script aside: the sources, their packages, the shim, the GPU assets."""
     parts: list[Part] = [user_sources(loaded, exclude)]
     if plan.shim is not None and plan.shim.prebuilt is not None:
         parts.append(HostTree(prefix="shim", source=plan.shim.prebuilt, mtime=LATER))
     if inputs.gpu_assets is not None:
         parts.append(HostTree(prefix="gpu-assets", source=inputs.gpu_assets.local, mtime=LATER))
+    if plan.dependencies is not None:
+        for place, path in plan.dependencies.files.items():
+            at = f"dependencies/{place}"
+            tree = path.is_dir()
+            parts.append(HostTree(prefix=at, source=path) if tree else HostFile(path=at, source=path, executable=False))
+        for place, data in plan.dependencies.texts.items():
+            parts.append(Content(path=f"dependencies/{place}", data=data))
     return _without_secrets(parts, loaded)
 
 

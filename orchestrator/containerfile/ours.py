@@ -18,7 +18,9 @@ MARK = "rendered by gevulot-orchestrator"
 """What the first line of every Containerfile of ours says."""
 LOCK_SUFFIX = ".lock"
 RECEIPT = ".receipt.json"
-OUTPUTS = (".img", ".img.rejected", RECEIPT, ".sbom.cdx.json", ".provenance.json", ".provenance.dsse.json")
+OUTPUTS = (
+    ".img", ".img.rejected", ".img.rebuilt", RECEIPT, ".sbom.cdx.json", ".provenance.json", ".provenance.dsse.json",
+)  # fmt: skip
 """How the names of what `build` writes end; they begin with the project's name."""
 _PROJECTS = (".yaml", ".yml")
 _EXPORTS = (".tar", ".zst")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -14,6 +16,11 @@ from orchestrator.resources import CONTAINERFILES, SCRIPTS
 
 COPIED_SCRIPTS = ("stage-tree.sh", "stage-elf.sh", "sbom-records.sh", "pack-ops.sh")
 RUST_LINKER = "rust-linker.sh"
+DEPENDENCIES, CRATES = "dependencies.sh", "cargo-crates.toml"
+GIT_SETTINGS = "/settings.toml"
+"""How the place of cargo's settings for a git repository ends."""
+VARY_STEP = "vary-step.sh"
+INSTALL_PACKAGES, LIST_PACKAGES = "install-packages.sh", "list-packages.sh"
 
 
 def render_containerfile(plan: Plan, *, mounts: bool = True, ssh: str = SSH_MOUNT) -> str:
@@ -34,7 +41,34 @@ def render_program(plan: Plan) -> str:
     return _render("program.Containerfile.j2", plan, True, SSH_MOUNT)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PackagesStage:
+    """Debian packages on a base: the stage's name, the image it begins with, what was asked for.
+
+    `folder` is where the context has the .deb files, below `packages/`.
+    """
+
+    stage: str
+    base: str
+    folder: str
+    names: Sequence[str]
+
+
+def render_packages(packages: PackagesStage, *, mounts: bool = True) -> str:
+    """A Containerfile that installs .deb files of the context, without a network."""
+    return _text("packages.Containerfile.j2", {"packages": packages, "mounts": mounts})
+
+
+def render_listing(base: str, names: Sequence[str], *, mounts: bool = True) -> str:
+    """A Containerfile that asks apt on a base which packages it would install."""
+    return _text("list-packages.Containerfile.j2", {"base": base, "names": names, "mounts": mounts})
+
+
 def _render(template: str, plan: Plan, mounts: bool, ssh: str) -> str:
+    return _text(template, {"plan": plan, "mounts": mounts, "ssh": ssh})
+
+
+def _text(template: str, values: Mapping[str, object]) -> str:
     environment = Environment(
         loader=FileSystemLoader(CONTAINERFILES),
         undefined=StrictUndefined,
@@ -44,9 +78,7 @@ def _render(template: str, plan: Plan, mounts: bool, ssh: str) -> str:
         autoescape=False,
     )
     environment.filters["sh"] = shlex.quote
-    text = environment.get_template(template).render(
-        plan=plan, mounts=mounts, ssh=ssh, ca_secret=CA_SECRET, version=__version__
-    )
+    text = environment.get_template(template).render(values, ca_secret=CA_SECRET, version=__version__)
     return _squeeze(text)
 
 
@@ -58,14 +90,33 @@ def render_manifest(plan: Plan) -> str:
 def render_scripts(plan: Plan) -> dict[str, str]:
     """The scripts of the build context's `scripts/` folder, by file name."""
     script = plan.run_script if plan.run_script.endswith("\n") else plan.run_script + "\n"
-    scripts = {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in COPIED_SCRIPTS}
-    return {**scripts, **render_rust_scripts(plan), "build.sh": script}
+    names = (*COPIED_SCRIPTS, VARY_STEP) if plan.rebuild is not None else COPIED_SCRIPTS
+    scripts = {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in names}
+    return {**scripts, **render_rust_scripts(plan), **_dependency_scripts(plan), "build.sh": script}
+
+
+def render_script(name: str) -> dict[str, str]:
+    """One of the scripts of that folder that not every build has."""
+    return {name: (SCRIPTS / name).read_text(encoding="utf-8")}
 
 
 def render_rust_scripts(plan: Plan) -> dict[str, str]:
     """Those of them that decide what links Rust programs: cargo's settings, and the linker they name."""
     names = ("cargo-config.toml", RUST_LINKER) if plan.gnu_rust_linker else ()
     return {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in names}
+
+
+def _dependency_scripts(plan: Plan) -> dict[str, str]:
+    """Those that give the step its packages. cargo reads one file of settings in /, so that one has the linker too."""
+    if plan.dependencies is None:
+        return {}
+    scripts = {DEPENDENCIES: (SCRIPTS / DEPENDENCIES).read_text(encoding="utf-8")}
+    if "cargo" in plan.dependencies.kinds:
+        linker = render_rust_scripts(plan).get("cargo-config.toml", "")
+        texts = sorted(plan.dependencies.texts.items())
+        repositories = "".join(data.decode() for place, data in texts if place.endswith(GIT_SETTINGS))
+        scripts[CRATES] = linker + (SCRIPTS / CRATES).read_text(encoding="utf-8") + repositories
+    return scripts
 
 
 def _squeeze(text: str) -> str:

@@ -12,7 +12,19 @@ from orchestrator.files import write_bytes
 from orchestrator.network import CA_SECRET, ca_bundle
 from orchestrator.project.load import LoadedProject
 
-_OURS = ("Containerfile", "manifest.json", "gevulot", "gpu-assets", "nanos", "network", "ops", "scripts", "src")
+_OURS = (
+    "Containerfile",
+    "dependencies",
+    "manifest.json",
+    "gevulot",
+    "gpu-assets",
+    "nanos",
+    "network",
+    "ops",
+    "packages",
+    "scripts",
+    "src",
+)
 
 
 def check_room(directory: Path) -> None:

@@ -109,17 +109,10 @@ class ApiEngine:
     def import_rootfs(self, tar: Path, tag: str, labels: Mapping[str, str]) -> str:
         """Make an image from a root file system's tar; returns the image id."""
         changes = [f"LABEL {json.dumps(key)}={json.dumps(value)}" for key, value in labels.items()]
-        image = ""
-        with self._api.post_stream(
-            "/images/create", params={"fromSrc": "-", "changes": changes}, data=_file_chunks(tar)
-        ) as messages:
-            for message in messages:
-                if problem := error_text(message):
-                    raise EngineError(
-                        f"the engine failed to import {tar.name}: {problem}", remedy="look at the engine's log"
-                    )
-                status = str(message.get("status", ""))
-                image = status if status.startswith("sha256:") else image
+        try:
+            image = self._import(tar, changes)
+        except ApiError as error:
+            raise _import_failed(tar, error.said) from error
         if not image:
             raise EngineError(
                 f"the engine imported {tar.name} without naming the image", remedy="look at the engine's log"
@@ -127,6 +120,17 @@ class ApiEngine:
         # Named in a second step: the two engines read `repo` and `tag` of an import differently.
         name, version = split_reference(tag)
         self._api.json("POST", f"/images/{reference_path(image)}/tag", params={"repo": name, "tag": version})
+        return image
+
+    def _import(self, tar: Path, changes: list[str]) -> str:
+        """The id of the image that the engine made of `tar`, "" when it named none. May raise ApiError."""
+        image, params = "", {"fromSrc": "-", "changes": changes}
+        with self._api.post_stream("/images/create", params=params, data=file_chunks(tar)) as messages:
+            for message in messages:
+                if problem := error_text(message):
+                    raise _import_failed(tar, problem)
+                status = str(message.get("status", ""))
+                image = status if status.startswith("sha256:") else image
         return image
 
     def save(self, image: str, target: Path) -> None:
@@ -141,7 +145,7 @@ class ApiEngine:
     def load(self, archive: Path, tag: str) -> str:
         """Take an image out of such an archive and name it `tag`; returns its id."""
         said = ""
-        with self._api.post_stream("/images/load", params={"quiet": True}, data=_file_chunks(archive)) as messages:
+        with self._api.post_stream("/images/load", params={"quiet": True}, data=file_chunks(archive)) as messages:
             for message in messages:
                 if problem := error_text(message):
                     raise InputError(
@@ -292,7 +296,11 @@ def _sha(identity: str) -> str:
     return identity if identity.startswith("sha256:") else f"sha256:{identity}"
 
 
-def _file_chunks(path: Path) -> Iterator[bytes]:
+def _import_failed(tar: Path, said: str) -> EngineError:
+    return EngineError(f"the engine failed to import {tar.name}: {said}", remedy="look at the engine's log")
+
+
+def file_chunks(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engine.api_engine import ApiEngine, error_text
+from orchestrator.engine.api_engine import ApiEngine, error_text, file_chunks
 from orchestrator.engine.base import BuildRequest, ContainerRequest, EngineInfo
 from orchestrator.engine.build import build_parameters, count_sent, engine_gone, logins_of, mask_of, raise_no_image
 from orchestrator.engine.docker_api import Api, ApiError, GoneError
@@ -32,7 +32,8 @@ NO_NETWORK = "NetworkDisabled"
 _SHM = 64 * 1024 * 1024
 _PAGE = 4096
 _SSH_CONTEXT = "orchestrator-ssh"
-_SSH = f"type=bind,from={_SSH_CONTEXT}"
+SSH = f"type=bind,from={_SSH_CONTEXT}"
+"""`EngineInfo.ssh` of a Podman of this machine."""
 
 
 class PodmanEngine(ApiEngine):
@@ -52,7 +53,7 @@ class PodmanEngine(ApiEngine):
                 builder="buildah",
                 endpoint=api.endpoint,
                 private=private,
-                ssh=_SSH if api.endpoint.startswith("unix://") else "",
+                ssh=SSH if api.endpoint.startswith("unix://") else "",
                 note=note,
             ),
         )
@@ -69,6 +70,14 @@ class PodmanEngine(ApiEngine):
             if isinstance(error, GoneError):
                 raise engine_gone(self._info, error) from error
             raise
+
+    def _import(self, tar: Path, changes: list[str]) -> str:
+        # The compatible call leaves a copy of what it imports in /var/tmp or TMPDIR for ever (4.3.1, 5.4.2).
+        image, data = "", file_chunks(tar)
+        with self._api.post_stream("/libpod/images/import", params={"changes": changes}, data=data) as reply:
+            for message in reply:
+                image = str(message.get("Id", "")) or image
+        return image
 
     def _create(self, request: ContainerRequest, name: str, *, rootless: bool) -> None:
         """Make a container that is to run."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from orchestrator import files, process
 from orchestrator.engine.docker_api import Api, GoneError
 from orchestrator.engine.podman import PodmanEngine
+from orchestrator.engine.scratch import make_scratch, remove_scratch, sweep_scratch
 from orchestrator.engine.settings import Settings
 from orchestrator.errors import EngineError
 
@@ -40,7 +41,9 @@ class PrivatePodman:
         self.endpoint = f"unix://{self.folder}/podman.sock"
         self._service: process.Background | None = None
         self._hold: socket.socket | None = None
+        self._scratch: Path | None = None
         try:
+            self._scratch = make_scratch(self.folder)
             self._service = self._start(podman, settings, storage)
             self._wait()
             self._hold = self._hold_open()
@@ -59,6 +62,8 @@ class PrivatePodman:
             self._hold.close()
         if self._service is not None:
             process.stop(self._service)
+        if self._scratch is not None:
+            remove_scratch(self._scratch)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def log_tail(self) -> str:
@@ -73,6 +78,8 @@ class PrivatePodman:
             path = self.folder / "containers.conf"
             files.write_new(path, conf.encode())
             environment["CONTAINERS_CONF"] = str(path)
+        if self._scratch is not None:
+            environment["TMPDIR"] = str(self._scratch)
         # With CONTAINER_HOST in its environment, even empty, podman is a client and knows no `service`.
         command = ["env", "-u", "CONTAINER_HOST", podman, *settings.arguments(storage)]
         command += ["system", "service", f"--time={IDLE}", self.endpoint]
@@ -146,6 +153,7 @@ def _sweep() -> None:
     """Remove the directories of services whose owner was killed; the services ended by themselves."""
     for folder in _stale():
         shutil.rmtree(folder, ignore_errors=True)
+    sweep_scratch()
 
 
 def _stale() -> Iterator[Path]:

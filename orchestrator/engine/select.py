@@ -69,6 +69,14 @@ def connect(spec: str = "auto", *, emit: Emit = ignore) -> RunningEngine:
     raise _none(spec, attempts)
 
 
+def connect_to_another(kind: str, *, emit: Emit = ignore) -> RunningEngine | None:
+    """An engine that is not of this kind (docker|podman); None where none can be used."""
+    try:
+        return connect("podman" if kind == "docker" else "docker", emit=emit)
+    except EngineError:
+        return None
+
+
 def candidates() -> list[Finding]:
     """Every engine that `auto` would look at and whether it is of use, for `doctor`.
 

@@ -136,6 +136,7 @@ class _FatReader:
         self._data = (reserved + tables * table_sectors) * SECTOR
         self._cluster = cluster_sectors * SECTOR
         self._left = min(length, _MAX_HELD)
+        self._used: set[int] = set()
         if self._data >= length:
             raise damaged("the tables of the EFI partition are larger than the partition")
         if table_sectors * SECTOR > _MAX_HELD:
@@ -182,8 +183,9 @@ class _FatReader:
             if not 2 <= cluster < len(self._links):
                 raise damaged("a file of the EFI partition leads out of it")
             self._left -= self._cluster
-            if self._left < 0:
-                raise damaged("the files of the EFI partition are larger than it, or go in circles")
+            if cluster in self._used or self._left < 0:
+                raise damaged("the files of the EFI partition overlap, go in circles, or are larger than it")
+            self._used.add(cluster)
             parts.append(self._read_at(self._data + (cluster - 2) * self._cluster, self._cluster))
             held += self._cluster
             cluster = self._links[cluster] & 0x0FFFFFFF

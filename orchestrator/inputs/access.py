@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.errors import InputError, OrchestratorError
 from orchestrator.events import Emit, Notice, StepFinished, StepProgress, StepStarted, ignore
+from orchestrator.inputs.known import Known, known_files, other_than_known
 from orchestrator.inputs.store import Store
 from orchestrator.network import is_plain
 from orchestrator.project.mirrors import redirect
@@ -38,9 +39,10 @@ class FetchLimits:
 class Access:
     """What every fetch needs.
 
-    `pins` say what an input must be (the lock); `refresh` asks again for what has none; `offline` fetches nothing;
-    `own_mirrors` are those of the user's own settings; `cancelled` stops running downloads; `began` is when this
-    resolution did (seconds since 1970).
+    `pins` say what an input must be (the lock), `known` what a vendor's file must be (by its address); `refresh` asks
+    again for what has no pin; `offline` fetches nothing; `own_mirrors` are those of the user's own settings;
+    `cancelled` stops running downloads; `pulled` are the images that this resolution pulled; `began` is when it did
+    (seconds since 1970).
     """
 
     store: Store
@@ -51,7 +53,9 @@ class Access:
     refresh: bool = False
     offline: bool = False
     pins: Mapping[str, Pin] = field(default_factory=dict)
+    known: Mapping[str, Known] = field(default_factory=known_files)
     cancelled: threading.Event = field(default_factory=threading.Event)
+    pulled: set[str] = field(default_factory=set)
     began: float = field(init=False, default_factory=time.time)
 
     def redirected(self, url: str) -> str:
@@ -111,6 +115,14 @@ def warn_of_plain(access: Access, url: str, shown: str, remedy: str) -> None:
     if is_plain(url) and not access.offline:
         text = f"{shown} is fetched over {url.partition(':')[0]}, and nothing pins its content; {remedy}"
         access.emit(Notice(text=text, level="warning"))
+
+
+def against_known(access: Access, shown: str, known: Known, given: str | None, wanted: str) -> None:
+    """A pin that isn't what is known of a vendor's file: a warning if project.yaml gives it, else an InputError."""
+    if given != wanted:
+        raise other_than_known(f"{shown}: the lock says its sha256 is", wanted, known)
+    text = f"{shown}: project.yaml gives another sha256 than the one known to be good, {known.sha256} ({known.source})"
+    access.emit(Notice(text=text, level="warning"))
 
 
 def not_in_cache(what: str) -> InputError:

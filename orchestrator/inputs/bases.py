@@ -5,20 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.errors import InputError, PullError
 from orchestrator.events import Notice
 from orchestrator.files import make_directory
 from orchestrator.inputs.access import Access, differs, not_in_cache
+from orchestrator.inputs.cuda import PREFIX as PYPI
 from orchestrator.inputs.debian import bootstrap_rootfs, locked_packages, restore_rootfs
+from orchestrator.inputs.grounds import ground_of_address
 from orchestrator.inputs.image_archive import SavedImage, read_image, write_image
 from orchestrator.inputs.images import ImageStore
-from orchestrator.inputs.store import CacheEntry, Store, key_of
-from orchestrator.label import LABEL
+from orchestrator.inputs.store import IMPORTED, CacheEntry, Store, key_of
+from orchestrator.label import BASE, LABEL
 from orchestrator.project.mirrors import redirect
 from orchestrator.project.project import Base, Bootstrap
-from orchestrator.resolved import Input, InputName, Pin
+from orchestrator.resolved import Ground, Input, InputName, Pin
 
 BOOTSTRAP_TAG = "localhost/orchestrator/base"
 SAVED_TAG = "localhost/orchestrator/image"
@@ -37,14 +39,18 @@ def resolve_base(access: Access, base: Base, engine: ImageStore, name: InputName
     if pin is not None:
         return _resolve_locked(access, asked, engine, pin)
     digest = engine.image_digest(reference)
+    exact: Ground | None = "given" if "@sha256:" in reference else None
     if digest is not None and not access.refresh:
-        return _image(engine, asked, digest)
+        # The shim's base and the program's are often one image.
+        ground: Ground = "registry" if reference in access.pulled else "engine"
+        return replace(_image(engine, asked, digest), ground=exact or ground)
     failure = _try_pull(access, reference, engine)
     if failure is None:
-        return _image(engine, asked, engine.image_digest(reference) or "")
+        found = _image(engine, asked, engine.image_digest(reference) or "")
+        return replace(found, ground=exact or "registry")
     if digest is not None:
         access.emit(Notice(text=f"{reference} could not be pulled; using the local copy", level="warning"))
-        return _image(engine, asked, digest)
+        return replace(_image(engine, asked, digest), ground=exact or "engine")
     if base.bootstrap is None:
         raise InputError(
             f"{reference} could not be pulled: {failure}",
@@ -60,14 +66,16 @@ def resolve_base(access: Access, base: Base, engine: ImageStore, name: InputName
         )
     )
     entry = bootstrap_rootfs(access, base.bootstrap)
-    return _bootstrap(
-        access,
-        asked,
-        engine,
-        entry,
-        _pin_of(entry, base.bootstrap),
-        f"because {base.image} could not be pulled: {short}",
-    )
+    why = f"because {base.image} could not be pulled: {short}"
+    found = _bootstrap(access, asked, engine, entry, _pin_of(entry, base.bootstrap), why)
+    return replace(found, ground=_ground_of_bootstrap(access, entry, base.bootstrap))
+
+
+def _ground_of_bootstrap(access: Access, entry: CacheEntry, bootstrap: Bootstrap) -> Ground:
+    """apt checks Debian's signatures; of NVIDIA's Python packages the index alone says what they are."""
+    if IMPORTED in entry.info:
+        return "bundle"
+    return ground_of_address(access.mirrors.get(PYPI, "https://")) if bootstrap.cuda else "signature"
 
 
 def _and_cuda(bootstrap: Bootstrap) -> str:
@@ -104,6 +112,7 @@ def _try_pull(access: Access, reference: str, engine: ImageStore) -> _Failure | 
     if failure is None:
         try:
             engine.pull(reference, access.emit)
+            access.pulled.add(reference)
         except InputError as error:
             reason = error.reason if isinstance(error, PullError) else error.message
             failure = _Failure(reason, error.remedy or "check the name and the network")
@@ -224,7 +233,7 @@ def _bootstrap(access: Access, asked: _BaseRequest, engine: ImageStore, entry: C
     with access.store.lock(f"import-{engine.info.kind}-{entry.sha256[:12]}"):
         if engine.image_digest(tag) is None:
             with access.step(f"import {tag}"):
-                engine.import_rootfs(entry.path, tag, {LABEL: "base"})
+                engine.import_rootfs(entry.path, tag, {LABEL: BASE})
     days = int((time.time() - entry.created) // 86400)
     made = asked.base.bootstrap
     suite = f"{made.debian} packages{_and_cuda(made)}" if made else "packages"

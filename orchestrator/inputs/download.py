@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import functools
 import hashlib
 import os
 import random
@@ -23,7 +24,16 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from orchestrator import files
 from orchestrator.errors import InputError
-from orchestrator.inputs.access import Access, FetchLimits, FetchStep, differs, not_in_cache, warn_of_plain
+from orchestrator.inputs.access import (
+    Access,
+    FetchLimits,
+    FetchStep,
+    against_known,
+    differs,
+    not_in_cache,
+    warn_of_plain,
+)
+from orchestrator.inputs.known import other_than_known
 from orchestrator.inputs.store import CacheEntry, disk_full, key_of, mismatch
 from orchestrator.network import CA_VARIABLES, ca_bundle
 from orchestrator.resolved import InputName, redact, redact_url
@@ -55,11 +65,11 @@ def fetch(
 ) -> CacheEntry:
     """The file at `url` (http, https or file), from the cache or downloaded through the mirrors.
 
-    It must be `sha256` where given, and what the lock says of the input `name`. Errors: InputError when it can't be
-    had, is something else, or `check` refuses it; nothing is kept then.
+    It must be `sha256` where given, what the lock says of the input `name`, and what is known of the vendor's file.
+    Errors: InputError when it can't be had, is something else, or `check` refuses it; nothing is kept then.
     """
-    locked = access.expected(name)
-    wanted = locked or sha256
+    locked, known = access.expected(name), access.known.get(url)
+    wanted = locked or sha256 or (known.sha256 if known else None)
     real = access.redirected(url)
     shown = redact_url(real)
     try:
@@ -68,6 +78,9 @@ def fetch(
         raise InputError(f"{shown}: {error}", remedy="check the URL") from error
     if scheme not in {"http", "https", "file"}:
         raise InputError(f"{shown}: {scheme or 'no'} scheme is not supported", remedy="use http, https or file")
+    if known is not None and wanted != known.sha256:
+        against_known(access, shown, known, sha256, wanted or "")
+        known = None
     if wanted is None:
         warn_of_plain(access, real, shown, "use https, or give its sha256")
     with access.step(title or f"download {shown}") as step:
@@ -83,6 +96,8 @@ def fetch(
                 raise differs(f"{shown}: its sha256 is", name or "", locked, digest)
             if sha256 is not None and digest != sha256:
                 raise mismatch(shown, sha256, digest)
+            if known is not None and digest != known.sha256:
+                raise other_than_known(f"{shown}: its sha256 is", digest, known)
             if check is not None:
                 check(target)
             return {"source": redact_url(url), "from": shown}
@@ -354,10 +369,14 @@ def tls_context() -> ssl.SSLContext:
 
     Errors: InputError when the variable names a file that holds no certificates.
     """
-    for variable in CA_VARIABLES:
-        named = os.environ.get(variable)
-        if not named:
-            continue
+    return _tls_context(next(((name, os.environ[name]) for name in CA_VARIABLES if os.environ.get(name)), None))
+
+
+# A bundle of certificates takes 40 ms to read, and a lock file names hundreds of packages.
+@functools.cache
+def _tls_context(given: tuple[str, str] | None) -> ssl.SSLContext:
+    if given is not None:
+        variable, named = given
         try:
             context = ssl.create_default_context()
             path = Path(named)

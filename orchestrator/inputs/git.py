@@ -37,6 +37,11 @@ class _TransientError(Exception):
     """git failed in a way that another try may mend."""
 
 
+def is_commit(ref: str) -> bool:
+    """Whether a ref is a commit's whole id, which says what its tree must be."""
+    return _COMMIT.fullmatch(ref) is not None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checkout:
     """A commit's tree in the cache (no .git)."""

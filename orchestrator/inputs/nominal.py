@@ -14,13 +14,13 @@ def nominal_inputs(loaded: LoadedProject) -> Inputs:
     gevulot_source = (gevulot.git or gevulot.path or gevulot.archive or "") if gevulot else ""
     kernel = Input(name="nanos", kind="archive", source=nanos.path or nanos.version or "stub", pin={"version": version})
     return Inputs(
-        nanos=kernel if "nanos" not in loaded.unused else None,
+        nanos=kernel if "nanos" not in loaded.unused_inputs else None,
         gevulot=Input(name="gevulot", kind="directory", source=gevulot_source) if gevulot else None,
         ops=Input(name="ops", kind="file", source=ops.path or ops.url or ops.version or "", pin=_ops_pin(ops.version))
-        if project.packer == "ops" and "ops" not in loaded.unused
+        if project.packer == "ops" and "ops" not in loaded.unused_inputs
         else None,
         gpu_assets=Input(name="gpu-assets", kind="archive", source="gpu-assets")
-        if project.gpu and "gpu-assets" not in loaded.unused
+        if project.gpu and "gpu-assets" not in loaded.unused_inputs
         else None,
     )
 

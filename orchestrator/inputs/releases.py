@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from orchestrator import files
 from orchestrator.errors import InputError
@@ -17,13 +19,16 @@ from orchestrator.inputs import magic, trees
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.archives import extract
 from orchestrator.inputs.download import fetch
+from orchestrator.inputs.grounds import ground_of_download
 from orchestrator.inputs.store import CacheEntry, key_of
 from orchestrator.project.project import GpuAssets, Nanos, Ops
-from orchestrator.resolved import Input, InputName, redact_url
+from orchestrator.resolved import Ground, Input, InputName, redact_url
 from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 
 NANOS_URL = "https://storage.googleapis.com/nanos/release/{version}/nanos-release-linux-{version}.tar.gz"
 COMMON_URL = "https://storage.googleapis.com/nanos/common/common.tar.gz"
+NANOS_MD5_URL = "https://storage.googleapis.com/nanos/release/{version}/nanos-release-linux-{version}.md5"
+"""What Nanos's release.sh uploads beside the archive."""
 OPS_URL = "https://storage.googleapis.com/cli/linux/release/{version}/ops"
 OPS_MD5_URL = "https://storage.googleapis.com/cli/linux/release/{version}/ops-linux-{version}.md5"
 GPU_URL = "https://storage.googleapis.com/gevulot-static-assets/nanos-{version}-gpu.tar.gz"
@@ -39,10 +44,12 @@ def resolve_nanos(access: Access, spec: Nanos, root: Path) -> tuple[Input, Input
     version = spec.release
     url = NANOS_URL.format(version=version)
     archive = fetch(access, url, name="nanos", check=_gzip(access, url), title=f"download Nanos {version}")
+    release = _Release(f"Nanos {version}", url, NANOS_MD5_URL.format(version=version))
+    ground, _ = _by_md5(access, "nanos", release, archive)
     tree = unpack_entry(access, archive, url)
     _require(tree.path / "kernel.img", url)
     pin = {"version": version, **file_pin(archive)}
-    kernel = Input(name="nanos", kind="archive", source=redact_url(url), pin=pin, path=tree.path)
+    kernel = Input(name="nanos", kind="archive", source=redact_url(url), pin=pin, path=tree.path, ground=ground)
     return kernel, resolve_common(access)
 
 
@@ -51,7 +58,10 @@ def resolve_common(access: Access) -> Input:
     entry = fetch(
         access, COMMON_URL, name="nanos-common", check=_gzip(access, COMMON_URL), title="download Nanos common files"
     )
-    return Input(name="nanos-common", kind="file", source=COMMON_URL, pin=file_pin(entry), path=entry.path)
+    return Input(
+        name="nanos-common", kind="file", source=COMMON_URL, pin=file_pin(entry), path=entry.path,
+        ground=ground_of_download(access, COMMON_URL, entry),
+    )  # fmt: skip
 
 
 def resolve_ops(access: Access, spec: Ops, root: Path) -> Input:
@@ -67,19 +77,16 @@ def resolve_ops(access: Access, spec: Ops, root: Path) -> Input:
     if spec.url is not None:
         check = _program(access, spec.url)
         entry = fetch(access, spec.url, sha256=spec.sha256, name="ops", check=check, title="download ops")
-        return Input(name="ops", kind="file", source=redact_url(spec.url), pin=file_pin(entry), path=entry.path)
+        return Input(
+            name="ops", kind="file", source=redact_url(spec.url), pin=file_pin(entry), path=entry.path,
+            ground=ground_of_download(access, spec.url, entry, spec.sha256),
+        )  # fmt: skip
     version = spec.version or ""
     url = OPS_URL.format(version=version)
     entry = fetch(access, url, name="ops", check=_program(access, url), title=f"download ops {version}")
-    checked = key_of("md5", version, entry.sha256)
-    known = None if access.refresh else access.store.named(checked)
-    if "ops" in access.pins:
-        note = known["note"] if known else ""  # it is what it was when it was locked
-    else:
-        note = _check_md5(access, version, entry) if known is None else known["note"]
-        access.store.name(checked, entry.key, {"note": note})
+    ground, note = _by_md5(access, "ops", _Release(f"ops {version}", url, OPS_MD5_URL.format(version=version)), entry)
     pin = {"version": version, **file_pin(entry)}
-    return Input(name="ops", kind="file", source=redact_url(url), pin=pin, path=entry.path, note=note)
+    return Input(name="ops", kind="file", source=redact_url(url), pin=pin, path=entry.path, note=note, ground=ground)
 
 
 def resolve_gpu_assets(access: Access, spec: GpuAssets | None, nanos_version: str, root: Path) -> Input:
@@ -90,7 +97,10 @@ def resolve_gpu_assets(access: Access, spec: GpuAssets | None, nanos_version: st
     sha256 = spec.sha256 if spec else None
     archive = fetch(access, url, sha256=sha256, name="gpu-assets", check=_archive(access, url))
     tree = unpack_entry(access, archive, url)
-    return Input(name="gpu-assets", kind="archive", source=redact_url(url), pin=file_pin(archive), path=tree.path)
+    return Input(
+        name="gpu-assets", kind="archive", source=redact_url(url), pin=file_pin(archive), path=tree.path,
+        ground=ground_of_download(access, url, archive, sha256),
+    )  # fmt: skip
 
 
 def resolve_local(name: InputName, written: str, root: Path, skip: Iterable[str]) -> Input:
@@ -99,7 +109,7 @@ def resolve_local(name: InputName, written: str, root: Path, skip: Iterable[str]
     if not path.is_dir():
         raise InputError(f"{path} is not a directory", remedy="correct the path")
     pin = {"tree-sha256": trees.digest_tree(path, skip)}
-    return Input(name=name, kind="directory", source=written, pin=pin, path=path)
+    return Input(name=name, kind="directory", source=written, pin=pin, path=path, ground="local")
 
 
 def unpack_entry(access: Access, archive: CacheEntry, url: str) -> CacheEntry:
@@ -145,7 +155,7 @@ def _local_nanos(access: Access, root: Path, spec: Nanos) -> tuple[Input, Input 
     _require(path / "kernel.img", str(path))
     directory = resolve_local("nanos", spec.path or "", root, ())
     pin = {**({"version": spec.version} if spec.version else {}), **directory.pin}
-    kernel = Input(name="nanos", kind="directory", source=directory.source, pin=pin, path=path.absolute())
+    kernel = replace(directory, pin=pin)
     archive = path / "common.tar.gz"
     if not archive.is_file():
         access.emit(
@@ -162,25 +172,48 @@ def _local_nanos(access: Access, root: Path, spec: Nanos) -> tuple[Input, Input 
 def _file_input(name: InputName, written: str, path: Path) -> Input:
     digest, size = trees.file_digest(path)
     pin = {"sha256": digest, "size": str(size)}
-    return Input(name=name, kind="file", source=written, pin=pin, path=path.absolute())
+    return Input(name=name, kind="file", source=written, pin=pin, path=path.absolute(), ground="local")
 
 
-def _check_md5(access: Access, version: str, entry: CacheEntry) -> str:
-    """Compare a fresh ops with the md5 that the vendor keeps beside it. Returns a note when there is none."""
-    url = OPS_MD5_URL.format(version=version)
+@dataclass(frozen=True)
+class _Release:
+    """A vendor's file, and where its MD5 lies."""
+
+    what: str
+    url: str
+    md5_url: str
+
+
+def _by_md5(access: Access, name: InputName, release: _Release, entry: CacheEntry) -> tuple[Ground | Literal[""], str]:
+    """Compare a fresh file with the MD5 that the vendor keeps beside it; the ground, and a note if there is none."""
+    checked = key_of("md5", release.url, entry.sha256)
+    known = None if access.refresh else access.store.named(checked)
+    if name in access.pins:
+        return "", known["note"] if known else ""  # it is what it was when it was locked
+    note = _check_md5(access, release, entry) if known is None else known["note"]
+    access.store.name(checked, entry.key, {"note": note})
+    ground = ground_of_download(access, release.url, entry)
+    # Without TLS whoever changes the file can change its MD5 too.
+    return ("checksum" if ground in ("tls", "local") and not note else ground), note
+
+
+def _check_md5(access: Access, release: _Release, entry: CacheEntry) -> str:
+    """Why the vendor's MD5 says nothing; "" when it is the file's. InputError when it is another one's."""
     try:
-        text = fetch(access, url, title=f"download the md5 of ops {version}").path.read_text(errors="replace")
+        text = fetch(access, release.md5_url, title=f"download the md5 of {release.what}").path.read_text(
+            errors="replace"
+        )
     except InputError as error:
-        return f"the vendor's md5 of ops {version} could not be fetched ({error.message})"
+        return f"the vendor's md5 of {release.what} could not be fetched ({error.message})"
     match = re.search(r"\b[0-9a-fA-F]{32}\b", text)
     if match is None:
-        return f"the vendor's md5 file of ops {version} holds no md5"
+        return f"the vendor's md5 file of {release.what} holds no md5"
     with entry.path.open("rb") as stream:
         actual = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if actual != match.group().lower():
         access.store.remove(entry.key)
         raise InputError(
-            f"{redact_url(access.redirected(OPS_URL.format(version=version)))}: md5 is {actual},"
+            f"{redact_url(access.redirected(release.url))}: md5 is {actual},"
             f" the vendor's md5 file says {match.group().lower()}",
             remedy="run the command again; if it persists, the download is not what the vendor published",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.inputs.releases import COMMON_URL, GPU_URL
@@ -22,6 +22,9 @@ def requests_of(project: Project) -> dict[InputName, Request]:
     if project.gevulot is not None:
         requests["gevulot"] = _gevulot(project.gevulot, project.gevulot_ref)
         requests["gevulot-base"] = _base(project.gevulot.base)
+    for name, _base_name, names in wanted_packages(project):
+        if names:
+            requests[name] = {"packages": sorted(set(names))}
     if project.nanos.kernel != "stub":
         requests |= _nanos(project.nanos)
     if project.packer == "ops":
@@ -32,6 +35,12 @@ def requests_of(project: Project) -> dict[InputName, Request]:
         url = None if assets.get("path") else _shown(assets.get("url")) or default
         requests["gpu-assets"] = _given({**assets, "url": url})
     return requests
+
+
+def wanted_packages(project: Project) -> tuple[tuple[InputName, InputName, Sequence[str]], ...]:
+    """The Debian packages that are installed: the input's name, that of the base which gets them, theirs."""
+    gevulot = project.gevulot.packages if project.gevulot is not None else ()
+    return ("packages", "base", project.build.packages), ("gevulot-packages", "gevulot-base", gevulot)
 
 
 def is_local(request: Request) -> bool:

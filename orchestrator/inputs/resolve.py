@@ -7,35 +7,59 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from orchestrator.errors import InputError
 from orchestrator.events import Emit, Event, ignore
 from orchestrator.findings import Findings
 from orchestrator.inputs import bases, releases, trees
 from orchestrator.inputs.access import Access, FetchLimits, differs
+from orchestrator.inputs.debs import PackageLister, locked_packages, resolve_packages
 from orchestrator.inputs.download import fetch
-from orchestrator.inputs.git import fetch_git
+from orchestrator.inputs.git import fetch_git, is_commit
+from orchestrator.inputs.grounds import ground_of_address, ground_of_download
 from orchestrator.inputs.images import ImageStore
+from orchestrator.inputs.known import Known, known_files
 from orchestrator.inputs.magic import expect_archive
+from orchestrator.inputs.requests import wanted_packages
 from orchestrator.inputs.store import Store
 from orchestrator.inputs.trees import GEVULOT_SKIP
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.project import Gevulot, Project
-from orchestrator.resolved import Input, Inputs, Pin, redact_url
+from orchestrator.resolved import Input, InputName, Inputs, Pin, redact_url
 
 _WORKERS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolveOptions:
-    """How to resolve. `store` None = the user's cache; the rest is `Access`'s."""
+    """How to resolve. `store` None = the user's cache; `lister` asks apt on a base; the rest is `Access`'s.
+
+    Without a lister only the Debian packages that `pins` name are known.
+    """
 
     store: Store | None = None
     limits: FetchLimits = field(default_factory=FetchLimits)
     refresh: bool = False
     offline: bool = False
     pins: Mapping[str, Pin] = field(default_factory=dict)
+    known: Mapping[str, Known] = field(default_factory=known_files)
+    lister: PackageLister | None = None
+
+
+def access_of(loaded: LoadedProject, emit: Emit, options: ResolveOptions) -> Access:
+    """How a project's inputs are reached."""
+    return Access(
+        store=options.store or Store(emit=emit, imported=options.offline),
+        emit=emit,
+        mirrors=loaded.project.mirrors,
+        own_mirrors=loaded.own_mirrors,
+        limits=options.limits,
+        refresh=options.refresh,
+        offline=options.offline,
+        pins=options.pins,
+        known=options.known,
+    )
 
 
 def resolve_inputs(
@@ -47,23 +71,15 @@ def resolve_inputs(
     file, line and field of each input that could not be had; EngineError from the engine.
     """
     options = options or ResolveOptions()
-    told = _in_turn(emit)
-    access = Access(
-        store=options.store or Store(emit=told, imported=options.offline),
-        emit=told,
-        mirrors=loaded.project.mirrors,
-        own_mirrors=loaded.own_mirrors,
-        limits=options.limits,
-        refresh=options.refresh,
-        offline=options.offline,
-        pins=options.pins,
-    )
+    access = access_of(loaded, _in_turn(emit), options)
     failures = loaded.findings()
     pool = ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="input")
     try:
         futures = {name: pool.submit(job) for name, job in _jobs(access, loaded).items()}
         # Here, not in the pool: an engine's connection is not made for several threads.
-        bases = {name: _base(access, loaded, engine, name, failures) for name in ("base", "gevulot-base")}
+        bases_of: tuple[InputName, InputName] = ("base", "gevulot-base")
+        bases = {name: _base(access, loaded, engine, name, failures) for name in bases_of}
+        packages = _packages(access, loaded, bases, options.lister, failures)
         wait(futures.values())
     except BaseException:
         access.cancelled.set()
@@ -75,14 +91,26 @@ def resolve_inputs(
         raise _failed(failures)
     nanos, common = results.get("nanos", (None, None))
     return Inputs(
-        nanos=nanos,
-        nanos_common=common,
-        gevulot=results.get("gevulot"),
-        ops=results.get("ops"),
-        gpu_assets=results.get("gpu-assets"),
-        base=bases["base"],
-        gevulot_base=bases["gevulot-base"],
+        nanos=_as_first_believed(access, nanos),
+        nanos_common=_as_first_believed(access, common),
+        gevulot=_as_first_believed(access, results.get("gevulot")),
+        ops=_as_first_believed(access, results.get("ops")),
+        gpu_assets=_as_first_believed(access, results.get("gpu-assets")),
+        base=_as_first_believed(access, bases["base"]),
+        gevulot_base=_as_first_believed(access, bases["gevulot-base"]),
+        packages=_as_first_believed(access, packages.get("packages")),
+        gevulot_packages=_as_first_believed(access, packages.get("gevulot-packages")),
     )
+
+
+@overload
+def _as_first_believed(access: Access, found: Input) -> Input: ...
+@overload
+def _as_first_believed(access: Access, found: Input | None) -> Input | None: ...
+def _as_first_believed(access: Access, found: Input | None) -> Input | None:
+    """What is pinned is believed because of the lock, which knows why it was at first."""
+    pin = access.pins.get(found.name) if found is not None else None
+    return replace(found, ground=pin.ground) if found is not None and pin is not None else found
 
 
 def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]:
@@ -97,7 +125,7 @@ def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]
         )
     if (gevulot := project.gevulot) is not None:
         jobs["gevulot"] = lambda: _gevulot(access, gevulot, project, root)
-    return {name: job for name, job in jobs.items() if name not in loaded.unused}
+    return {name: job for name, job in jobs.items() if name not in loaded.unused_inputs}
 
 
 def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Input:
@@ -112,7 +140,8 @@ def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Inp
         )  # fmt: skip
         tree = releases.unpack_entry(access, archive, url)
         pin = {**releases.file_pin(archive), **_cargo_lock(tree.path)}
-        return Input(name="gevulot", kind="archive", source=redact_url(url), pin=pin, path=tree.path)
+        ground = ground_of_download(access, url, archive, spec.sha256)
+        return Input(name="gevulot", kind="archive", source=redact_url(url), pin=pin, path=tree.path, ground=ground)
     written = spec.git or ""
     # A path of the host is relative to project.yaml; `host:path` and URLs are git's own.
     url = written if ":" in written else str((root / written).absolute())
@@ -124,7 +153,10 @@ def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Inp
     if locked and digest != (expected := locked.values.get("tree-sha256", digest)):
         raise differs(f"{redact_url(written)} at {commit}: the sha256 of its tree is", "gevulot", expected, digest)
     pin = {"commit": checkout.commit, "tree-sha256": digest, **_cargo_lock(checkout.entry.path)}
-    return Input(name="gevulot", kind="git", source=redact_url(written), pin=pin, path=checkout.entry.path)
+    return Input(
+        name="gevulot", kind="git", source=redact_url(written), pin=pin, path=checkout.entry.path,
+        ground="given" if is_commit(project.gevulot_ref or "") else ground_of_address(access.redirected(url)),
+    )  # fmt: skip
 
 
 def _cargo_lock(source: Path) -> dict[str, str]:
@@ -134,7 +166,7 @@ def _cargo_lock(source: Path) -> dict[str, str]:
 
 
 def _base(
-    access: Access, loaded: LoadedProject, engine: ImageStore | None, name: str, failures: Findings
+    access: Access, loaded: LoadedProject, engine: ImageStore | None, name: InputName, failures: Findings
 ) -> Input | None:
     gevulot = loaded.project.gevulot
     if engine is None or (name == "gevulot-base" and gevulot is None):
@@ -146,6 +178,27 @@ def _base(
     except InputError as error:
         _note_failure(failures, _base_field(loaded, name), error)
         return None
+
+
+def _packages(
+    access: Access,
+    loaded: LoadedProject,
+    found: Mapping[InputName, Input | None],
+    lister: PackageLister | None,
+    failures: Findings,
+) -> dict[InputName, Input | None]:
+    """The Debian packages that are installed on the bases `found`, by input name."""
+    packages: dict[InputName, Input | None] = {}
+    for name, on, names in wanted_packages(loaded.project):
+        base, field_name = found[on], "build.packages" if name == "packages" else "gevulot.base"
+        try:
+            if base is not None and names and lister is not None:
+                packages[name] = resolve_packages(access, base, names, name, lister)
+            elif names and not failures.collected:
+                packages[name] = locked_packages(access.pins, names, name, on)
+        except InputError as error:
+            _note_failure(failures, field_name, error)
+    return packages
 
 
 def _base_field(loaded: LoadedProject, name: str) -> str:

@@ -306,9 +306,13 @@ def disk_full(where: Path, needed: int) -> InputError:
     )
 
 
-def mismatch(source: str, expected: str, actual: str) -> InputError:
+class MismatchError(InputError):
+    """What was fetched is not what its pin says."""
+
+
+def mismatch(source: str, expected: str, actual: str) -> MismatchError:
     """The error for content that isn't what its pin says."""
-    return InputError(
+    return MismatchError(
         f"{source}: sha256 is {actual}, expected {expected}",
         remedy="if the file changed on purpose, put the new sha256 into project.yaml; otherwise do not use it",
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from orchestrator.lock.project_lock import LockedInput, ProjectLock
 
 # What follows from another value, and says nothing by itself.
-_DERIVED = {"size", "tree-sha256"}
+_DERIVED = {"size", "tree-sha256", "snapshot"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,11 @@ def _of_entry(name: str, old: LockedInput, new: LockedInput) -> Iterator[Change]
     if old.kind != new.kind:
         yield Change(input=name, what="kind", before=old.kind, after=new.kind)
     moved = {key for key in {*old.resolved, *new.resolved} if old.resolved.get(key) != new.resolved.get(key)}
-    telling = moved - _DERIVED or moved
+    telling = moved - _DERIVED or (set() if old.packages != new.packages else moved)
     for key in sorted(telling):
         yield Change(input=name, what=key, before=old.resolved.get(key, ""), after=new.resolved.get(key, ""))
+    if old.ground != new.ground and old.ground and new.ground:
+        yield Change(input=name, what="trusted because of", before=old.ground, after=new.ground)
     packages, others = _versions(old), _versions(new)
     for package in sorted({*packages, *others}):
         before, after = packages.get(package, ""), others.get(package, "")

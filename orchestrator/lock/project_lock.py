@@ -7,16 +7,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from orchestrator.documents import NOT_JSON, Document, DocumentError, Many, parse_document
 from orchestrator.errors import UsageError
 from orchestrator.inputs.requests import is_local, requests_of
 from orchestrator.project.load import read_text
 from orchestrator.project.project import Project
-from orchestrator.resolved import InputKind, InputName, Inputs, Pin
+from orchestrator.resolved import DEB_PATTERN, Ground, InputKind, InputName, Inputs, Pin
 from orchestrator.suggest import shown
 
 LOCK_VERSION = 1
@@ -24,6 +24,7 @@ MAX_BYTES = 4 * 1024 * 1024
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 # The form of every value that a lock may hold; `commit` reaches git's command line, the digests cache keys.
 _FORMS: Mapping[str, re.Pattern[str]] = {
+    "base": re.compile(r"(?:sha256:)?[0-9a-f]{64}"),
     "commit": re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}"),
     "sha256": _HEX64,
     "tree-sha256": _HEX64,
@@ -43,17 +44,21 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "directory": ("tree-sha256",),
     "image": ("digest",),
     "bootstrap": ("sha256", "size", "suite"),
+    "debs": ("base",),
 }
-_PACKAGE = r"^(?:pypi:)?[a-z0-9][a-z0-9+.-]{0,100}=[0-9A-Za-z.+:~-]{1,100}(?: sha256:[0-9a-f]{64})?$"
+_PACKAGE = re.compile(r"(?:pypi:)?[a-z0-9][a-z0-9+.-]{0,100}=[0-9A-Za-z.+:~-]{1,100}(?: sha256:[0-9a-f]{64})?")
+_PACKAGES = {"debs": re.compile(DEB_PATTERN)}
 
 
 class LockedInput(Document):
-    """One input: the request (`inputs.requests`), the kind that it was resolved as, and its pin."""
+    """One input: the request (`inputs.requests`), the kind that it was resolved as, its pin, and why it was believed
+    when it was first locked ("": an older lock)."""
 
     requested: dict[str, str | list[str]]
     kind: InputKind
     resolved: dict[str, str]
-    packages: Many[Annotated[str, Field(pattern=_PACKAGE)]] = ()
+    packages: Many[str] = ()
+    ground: Ground | Literal[""] = ""
 
     @field_validator("kind")
     @classmethod
@@ -67,6 +72,9 @@ class LockedInput(Document):
         for key, text in self.resolved.items():
             if key not in _FORMS or not _FORMS[key].fullmatch(text):
                 raise ValueError(f"resolved.{shown(key)} does not have the expected form")
+        form = _PACKAGES.get(self.kind, _PACKAGE)
+        if wrong := next((each for each in self.packages if form.fullmatch(each) is None), None):
+            raise ValueError(f"packages: {shown(wrong)} does not have the expected form")
         missing = [key for key in _NEEDED[self.kind] if key not in self.resolved]
         if missing:
             raise ValueError(f"resolved lacks {', '.join(missing)}")
@@ -87,7 +95,7 @@ class ProjectLock:
     def pins(self) -> dict[str, Pin]:
         """What resolution has to respect: everything but the user's own files, which are taken as they are."""
         return {
-            name: Pin(kind=entry.kind, values=entry.resolved, packages=entry.packages)
+            name: Pin(kind=entry.kind, values=entry.resolved, packages=entry.packages, ground=entry.ground)
             for name, entry in self.entries.items()
             if not entry.local
         }
@@ -104,6 +112,7 @@ def lock_of(project: Project, inputs: Inputs) -> ProjectLock:
                 kind=resolved.kind,
                 resolved=dict(resolved.pin),
                 packages=tuple(resolved.packages),
+                ground=resolved.ground,
             )
     return ProjectLock(entries=entries)
 
@@ -115,6 +124,8 @@ def lock_text(lock: ProjectLock) -> str:
         inputs[name] = {"kind": entry.kind, "requested": dict(entry.requested), "resolved": dict(entry.resolved)}
         if entry.packages:
             inputs[name]["packages"] = list(entry.packages)
+        if entry.ground:
+            inputs[name]["ground"] = entry.ground
     return json.dumps({"version": LOCK_VERSION, "inputs": inputs}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 

@@ -9,13 +9,25 @@ from pathlib import Path
 from orchestrator.errors import InputError, UsageError
 from orchestrator.events import Emit, Notice
 from orchestrator.files import write_text
+from orchestrator.inputs.debs import fetch_debs, locked_packages
+from orchestrator.inputs.grounds import believed
 from orchestrator.inputs.images import ImageStore
-from orchestrator.inputs.requests import Request, requests_of
-from orchestrator.inputs.resolve import ResolveOptions, resolve_inputs
+from orchestrator.inputs.nominal import nominal_inputs
+from orchestrator.inputs.requests import Request, requests_of, wanted_packages
+from orchestrator.inputs.resolve import ResolveOptions, access_of, resolve_inputs
 from orchestrator.lock.changes import Change, changes
 from orchestrator.lock.project_lock import ProjectLock, lock_of, lock_text, read_lock
 from orchestrator.project.load import LoadedProject, lock_path
-from orchestrator.resolved import InputName, Inputs
+from orchestrator.resolved import Input, InputName, Inputs
+
+_NOT_LOCKED = "not locked"
+_FIELDS = {
+    "gevulot-base": "gevulot.base",
+    "gevulot-packages": "gevulot",
+    "nanos-common": "nanos",
+    "packages": "build.packages",
+}
+"""Where project.yaml asks for an input, by its name, where that is another place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +41,16 @@ class LockPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class LockUpdate:
-    """What `update_lock` did: the file, the differences to the lock before (None: there was none), the inputs."""
+    """What `update_lock` did: the file, the differences to the lock before (None: there was none), the inputs.
+
+    `first`: those that were believed now, as no lock said what they must be, or it was asked not to.
+    """
 
     path: Path
     before: ProjectLock | None
     changes: Sequence[Change]
     inputs: Inputs
+    first: Sequence[Input]
 
 
 def resolve_locked(
@@ -65,8 +81,25 @@ def resolve_locked(
     if lock is not None:
         _local_changes(loaded, lock, inputs, emit, policy)
     if engine is not None and (lock is None or stale):
-        _write(path, lock_of(loaded.project, inputs), emit, stale)
+        after = lock_of(loaded.project, inputs)
+        _write(path, after, emit, stale)
+        if first := believed(each for each in inputs if _is_new(lock or ProjectLock(), after, each)):
+            emit(Notice(text=f"trusted on first use: {first}"))
     return inputs
+
+
+def nominal_locked(loaded: LoadedProject) -> Inputs:
+    """The inputs as project.yaml names them, with the Debian packages that the lock has for images. Fetches nothing."""
+    lock = read_lock(lock_path(loaded.path))
+    inputs = nominal_inputs(loaded)
+    if lock is None or _stale(loaded, lock):
+        return inputs
+    found = {
+        name: locked_packages(lock.pins(), names, name, base)
+        for name, base, names in wanted_packages(loaded.project)
+        if names
+    }
+    return replace(inputs, packages=found.get("packages"), gevulot_packages=found.get("gevulot-packages"))
 
 
 def update_lock(
@@ -76,10 +109,12 @@ def update_lock(
     *,
     upgrade: frozenset[str] = frozenset(),
     write: bool = True,
+    options: ResolveOptions | None = None,
 ) -> LockUpdate:
     """Resolve; the inputs named in `upgrade`, and those that the lock lacks, are asked for anew. Writes the lock.
 
-    With `write` False only the differences are found out. Errors: UsageError for a name that isn't an input.
+    With `write` False only the differences are found out; else the files of Debian packages are fetched too. Errors:
+    UsageError for a name that isn't an input.
     """
     path = lock_path(loaded.path)
     before = read_lock(path)
@@ -87,11 +122,36 @@ def update_lock(
     old = before or ProjectLock()
     stale = {change.input for change in _stale(loaded, before)} if before else set()
     pins = {name: pin for name, pin in old.pins().items() if name not in upgrade | stale}
-    inputs = resolve_inputs(loaded, engine, emit, ResolveOptions(pins=pins, refresh=bool(upgrade)))
-    after = lock_of(loaded.project, inputs)
+    options = replace(options or ResolveOptions(), pins=pins, refresh=bool(upgrade))
+    inputs = resolve_inputs(loaded, engine, emit, options)
+    after = _settled(old, lock_of(loaded.project, inputs))
+    if write:
+        access = access_of(loaded, emit, options)
+        for packages in (inputs.packages, inputs.gevulot_packages):
+            if packages is not None:
+                fetch_debs(access, packages)
     if write and (before is None or lock_text(after) != lock_text(before)):
         write_text(path, lock_text(after))
-    return LockUpdate(path=path, before=before, changes=changes(old, after), inputs=inputs)
+    first = [each for each in inputs if _is_new(old, after, each)]
+    return LockUpdate(path=path, before=before, changes=changes(old, after), inputs=inputs, first=first)
+
+
+def _is_new(old: ProjectLock, after: ProjectLock, found: Input) -> bool:
+    """Whether the lock says of an input what no lock said before: another content, or another ground."""
+    before, now = old.entries.get(found.name), after.entries.get(found.name)
+    return now is not None and (before is None or (before.resolved, before.ground) != (now.resolved, now.ground))
+
+
+def _settled(before: ProjectLock, after: ProjectLock) -> ProjectLock:
+    """`after`, with the entries of `before` whose Debian packages were looked up anew and are the same."""
+    same = {
+        name: old
+        for name, old in before.entries.items()
+        if (new := after.entries.get(name)) is not None
+        and new.kind == old.kind == "debs"
+        and (new.packages, new.requested, new.resolved["base"]) == (old.packages, old.requested, old.resolved["base"])
+    }
+    return ProjectLock(entries={**after.entries, **same})
 
 
 def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
@@ -105,7 +165,7 @@ def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
 
 
 def _asked(loaded: LoadedProject) -> dict[InputName, Request]:
-    return {name: asked for name, asked in requests_of(loaded.project).items() if name not in loaded.unused}
+    return {name: asked for name, asked in requests_of(loaded.project).items() if name not in loaded.unused_inputs}
 
 
 def _stale(loaded: LoadedProject, lock: ProjectLock | None) -> list[Change]:
@@ -119,7 +179,7 @@ def _stale(loaded: LoadedProject, lock: ProjectLock | None) -> list[Change]:
         if name not in asked:
             differences.append(Change(input=name, what="asked", before="locked", after=""))
         elif entry is None:
-            differences.append(Change(input=name, what="asked", before="", after="not locked"))
+            differences.append(Change(input=name, what="asked", before="", after=_NOT_LOCKED))
         elif entry.requested != asked[name]:
             new = entry.model_copy(update={"requested": dict(asked[name])})
             differences += changes(ProjectLock(entries={name: entry}), ProjectLock(entries={name: new}))
@@ -130,12 +190,14 @@ def _not_of_this_project(loaded: LoadedProject, path: Path, stale: Sequence[Chan
     findings, remedy = loaded.findings(), f"run `orchestrator lock {loaded.path}` to accept the change"
     for change in stale:
         message = f"differs from {path.name} ({change.what}: {change.before or 'none'} -> {change.after or 'none'})"
+        if change.after == _NOT_LOCKED:
+            message = f"is not in {path.name}"
         findings.error("lock-stale", _field(change.input), message, remedy)
     return UsageError(f"{path} does not match {loaded.path} as it is now", findings=findings.collected)
 
 
 def _field(name: str) -> str:
-    return {"gevulot-base": "gevulot.base", "nanos-common": "nanos"}.get(name, name)
+    return _FIELDS.get(name, name)
 
 
 def _local_changes(loaded: LoadedProject, lock: ProjectLock, inputs: Inputs, emit: Emit, policy: LockPolicy) -> None:
@@ -168,5 +230,8 @@ def _write(path: Path, lock: ProjectLock, emit: Emit, stale: Sequence[Change]) -
     if not stale:
         emit(Notice(text=f"wrote {path}, which pins the current inputs; keep it with the project"))
         return
-    names = sorted({change.input for change in stale})
-    emit(Notice(text=f"updated {path}, because project.yaml asks for other inputs: {', '.join(names)}"))
+    names = ", ".join(sorted({change.input for change in stale}))
+    if all(change.after == _NOT_LOCKED for change in stale):
+        emit(Notice(text=f"updated {path}, which now pins {names} too"))
+    else:
+        emit(Notice(text=f"updated {path}, because project.yaml asks for other inputs: {names}"))

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 class NanosKind:
     """The kind that every project asks for which names no other, and that a file is taken for which no other knows."""
 
-    name = "nanos"
-    unused: frozenset[InputName] = frozenset()
+    unused_inputs: frozenset[InputName] = frozenset()
 
     def makes(self, _project: Project, /) -> bool:
         """It has `nanos`, or its default."""
@@ -45,8 +44,8 @@ class NanosKind:
 
     def check_gpu_assets(self, project: Project, inputs: Inputs) -> tuple[Finding, ...]:
         """Klib, firmware, driver libraries and kernel against each other."""
-        from orchestrator.gpu.compatibility import GPU_KLIB
-        from orchestrator.gpu.directory import check_assets
+        from orchestrator.nanos.gpu.compatibility import GPU_KLIB
+        from orchestrator.nanos.gpu.directory import check_assets
 
         if inputs.gpu_assets is None:
             return ()
@@ -62,7 +61,7 @@ class NanosKind:
 
     def verify(self, image: Path, expected: Expected) -> Verification:
         """By `verify/`."""
-        from orchestrator.verify.image import verify_image
+        from orchestrator.nanos.verify.image import verify_image
 
         return verify_image(
             image,

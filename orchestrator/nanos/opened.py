@@ -14,7 +14,7 @@ from orchestrator.image.convert import convert_image
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import Image, open_image
 from orchestrator.image_kind import Comparison, Difference, LibraryRow, OpenedImage, Row
-from orchestrator.verify.libs import library_report
+from orchestrator.nanos.verify.libs import library_report
 
 
 def open_nanos(path: Path) -> NanosImage:
@@ -81,7 +81,7 @@ class NanosImage:
     def compare(self, other: OpenedImage) -> Comparison:
         """Part by part."""
         if not isinstance(other, NanosImage):
-            raise UsageError(f"{self.path} is a Nanos image, the other is none", remedy="give two of one kind")
+            raise UsageError(f"{self.path} is a Nanos image, the other is none", remedy="give two images of one kind")
         found = compare_images(self.image, other.image)
         rows = (
             Difference(part=each.part, change=each.change, path=each.path, detail=each.detail, offset=each.offset)

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from orchestrator.errors import BuildStepError
 from orchestrator.image_kind import ContextFile, ImagePlan, KernelRelease
-from orchestrator.packers.native import GuestPlan, NativeJob, pack_native
-from orchestrator.packers.ops import explain, extract_image, ops_version
+from orchestrator.nanos.packers.native import GuestPlan, NativeJob, pack_native
+from orchestrator.nanos.packers.ops import explain, extract_image, ops_version
+from orchestrator.nanos.verify.subject import stand_in_file
 from orchestrator.resolved import Inputs
 from orchestrator.staged import OpenArchive
 from orchestrator.verification import StandIn
-from orchestrator.verify.subject import stand_in_file
 
 OPS_FIELD = "ops"
 """The field of project.yaml that the step `ops build` comes from."""

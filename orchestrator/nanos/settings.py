@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import Finding
 from orchestrator.image_kind import GuestSettings
-from orchestrator.manifest.effective import EffectiveManifest
-from orchestrator.manifest.merge import left_out, merge_manifest
+from orchestrator.nanos.manifest.effective import EffectiveManifest
+from orchestrator.nanos.manifest.merge import left_out, merge_manifest
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.paths import LeftOutBy
 from orchestrator.project.project import Project
@@ -74,9 +74,9 @@ class NanosSettings:
     def plan_image(self, inputs: Inputs) -> NanosPlan:
         """What ops would write into the image, and what it is given to write it."""
         # Late: `check` needs no packer.
-        from orchestrator.manifest.image_root import extra_files, root_attributes
+        from orchestrator.nanos.manifest.image_root import extra_files, root_attributes
+        from orchestrator.nanos.packers.native import GuestPlan
         from orchestrator.nanos.plan import NanosPlan
-        from orchestrator.packers.native import GuestPlan
 
         project, manifest = self.loaded.project, _program_inside(self.effective)
         nanos_version = inputs.nanos_kernel.version or "local"

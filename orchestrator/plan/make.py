@@ -11,9 +11,6 @@ from orchestrator.project.load import LoadedProject
 from orchestrator.project.project import Gevulot, Project
 from orchestrator.resolved import Inputs
 
-# docs/facts/gevulot.md, 2: the FFI crate alone needs protoc only; the whole workspace needs the guide's list.
-SHIM_PACKAGES = ("protobuf-compiler",)
-WORKSPACE_PACKAGES = ("clang", "cmake", "curl", "git", "libssl-dev", "pkg-config", "protobuf-compiler")
 # docs/facts/gevulot.md, 4: copied to their sonames; all must be of one driver version.
 DRIVER_LIBRARIES = ("libnvidia-ml", "libcuda", "libnvidia-ptxjitcompiler")
 SHIM_LIBRARY = "/build/gevulot/target/release"
@@ -32,6 +29,7 @@ def make_plan(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) ->
         shim=_shim(project.gevulot, project.gevulot_ref, inputs) if project.gevulot else None,
         base=inputs.base.reference if inputs.base else project.program_base.image,
         packages=project.build.packages,
+        packages_locked=inputs.packages is not None,
         gpu=GpuPlan(driver_libraries=DRIVER_LIBRARIES, toolkit=project.cuda is not None) if inputs.gpu_assets else None,
         run_script=script,
         run_interpreter=interpreter,
@@ -41,6 +39,7 @@ def make_plan(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) ->
         secrets=tuple(secret.id for secret in project.build.secrets),
         ssh=project.build.ssh,
         gnu_rust_linker=project.build.rust_linker == "gnu",
+        fixed_environment=project.reproducible != "none",
         origins=_origins(loaded, image),
     )
 
@@ -51,7 +50,8 @@ def _shim(gevulot: Gevulot, ref: str | None, inputs: Inputs) -> ShimPlan:
     return ShimPlan(
         what=f"{gevulot.git}, {ref}{pin}" if gevulot.git else gevulot.path or gevulot.archive or "",
         base=inputs.gevulot_base.reference if inputs.gevulot_base else gevulot.base.image,
-        packages=WORKSPACE_PACKAGES if gevulot.workspace else SHIM_PACKAGES,
+        packages=gevulot.packages,
+        packages_locked=inputs.gevulot_packages is not None,
         workspace=gevulot.workspace,
     )
 

@@ -11,6 +11,8 @@ _RULES = (
     ("", "/orchestrator/build.sh", "build.run"),
     ("", "stage-tree.sh", "stage"),
     ("", "sbom-records.sh", "stage"),
+    ("gevulot-packages", "", "gevulot"),
+    ("", "install-packages.sh", "build.packages"),
     ("gevulot", "FROM", "gevulot"),
     ("gevulot", "", "gevulot"),
     ("program", "apt-get install", "build.packages"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from orchestrator.image_kind import ImagePlan
 
@@ -13,13 +14,16 @@ from orchestrator.image_kind import ImagePlan
 class ShimPlan:
     """Stage `gevulot`. `what` says in words where the source comes from; `base` is a FROM reference.
 
-    `prebuilt` is a directory of this host with what the stage gave before: it is copied instead of built.
+    `prebuilt` is a directory of this host with what the stage gave before: it is copied instead of built. `packages`
+    and what goes with them are as in `Plan`.
     """
 
     what: str
     base: str
     packages: tuple[str, ...]
     workspace: bool
+    packages_locked: bool = False
+    packages_image: str = ""
     prebuilt: Path | None = None
 
 
@@ -43,6 +47,19 @@ class StagingPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DependenciesPlan:
+    """Packages that the user's step takes from files instead of registries.
+
+    `kinds` are package managers (cargo, go, npm, pip); `files` of this host, some of them directories, and `texts`, by
+    place below the context's folder `dependencies/`.
+    """
+
+    kinds: tuple[str, ...]
+    files: Mapping[str, Path]
+    texts: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Origin:
     """Where in project.yaml a build step came from: dotted field, 1-based line (None = a default)."""
 
@@ -50,14 +67,30 @@ class Origin:
     line: int | None
 
 
+Factor = Literal["cores", "locale", "umask", "path"]
+"""What a rebuild can change for the user's step; containerfiles/scripts/vary-step.sh says how."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rebuild:
+    """A build that is made to be compared with another. `number` is unlike any other's: the step runs again."""
+
+    number: str
+    varied: tuple[Factor, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """One image's plan.
 
-    `program` is the guest path without its leading "/"; `image` is what the kind of image decided; `secrets` are the
-    ids that the user's step gets, `ssh` says whether it gets the ssh agent; `gnu_rust_linker`: cargo links with GNU ld
-    instead of rustc's own lld; `program_image` is an image that stands for stage `program` ("" = build it); `origins`
-    maps a step's key (see `plan.origins`) to its place in project.yaml.
+    `packages` are installed on `base`: the .deb files of the context if `packages_locked`, else what the mirror has;
+    `packages_image` is an image that has them already ("" = install them). `program` is the guest path without its
+    leading "/"; `image` is what the kind of image decided; `secrets` are the ids that the user's step gets, `ssh` says
+    whether it gets the ssh agent; `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld;
+    `program_image` is an image that stands for stage `program` ("" = build it); `fixed_environment`: the user's step
+    gets the same clock, locale and umask everywhere (`reproducible`); `rebuild`: the step runs under other conditions,
+    to be compared; `dependencies` is what the sources' lock files name, where the step is given it; `origins` maps a
+    step's key (see `plan.origins`) to its place in project.yaml.
     """
 
     name: str
@@ -75,4 +108,9 @@ class Plan:
     ssh: bool = False
     gnu_rust_linker: bool = True
     program_image: str = ""
+    dependencies: DependenciesPlan | None = None
+    packages_locked: bool = False
+    packages_image: str = ""
+    fixed_environment: bool = True
+    rebuild: Rebuild | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)

@@ -27,7 +27,7 @@ class LoadedProject:
     -> 1-based line. `raw`: dotted field -> an unquoted value as it is written, where YAML reads it as something
     other than text. `run_line`: line of the first line of `build.run`'s own text.
     `own_mirrors`: those that the user's settings name, whom we trust more than a project. `trusted`: they name the
-    project's directory, or one above. `unused`: inputs that its kind of image does without, which nobody resolves.
+    project's directory, or one above. `unused_inputs`: what its kind of image does without, and nobody resolves.
     """
 
     project: Project
@@ -40,7 +40,7 @@ class LoadedProject:
     warnings: tuple[Finding, ...] = ()
     own_mirrors: Mapping[str, str] = field(default_factory=dict)
     trusted: bool = False
-    unused: frozenset[InputName] = frozenset()
+    unused_inputs: frozenset[InputName] = frozenset()
 
     def line(self, name: str) -> int | None:
         """The line of the field `name`, or of the nearest thing above it that the file has."""

@@ -17,6 +17,7 @@ from orchestrator.suggest import shown
 from orchestrator.text import is_one_line
 
 DEBIAN, PYPI = "debian:", "pypi:"
+CARGO, GO, NPM = "cargo:", "go:", "npm:"
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:/@_~%-]*")
 # A registry's host with a port, and a path: no transport of an engine (`dir:`, `oci-archive:`).
 _REGISTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5}(?=/|$))?(?:/[A-Za-z0-9._-]*)*")
@@ -24,7 +25,7 @@ _SUITE = re.compile(r"debian:[a-z]*")
 # apt's signatures make what a directory holds as good as what a server sends; nothing else is signed.
 _SCHEMES: Mapping[str, tuple[str, ...]] = {
     DEBIAN: ("http", "https", "file"),
-    PYPI: ("http", "https"),
+    **dict.fromkeys((PYPI, CARGO, GO, NPM), ("http", "https")),
     "": ("http", "https", "ssh"),  # ssh: sources from git
 }
 
@@ -38,7 +39,7 @@ def problem(key: str, value: str) -> WrongValueError | None:
         )
     if not value or not is_one_line(value) or any(c.isspace() or c in "[]<>\"'\\^`{|}$" for c in value):
         return WrongValueError(f"`{shown(value)}` is not an address", "write one without spaces, brackets and quotes")
-    for kind in (DEBIAN, PYPI):
+    for kind in (DEBIAN, PYPI, CARGO, GO, NPM):
         if key.startswith(kind):
             if kind == DEBIAN and not _SUITE.fullmatch(key):
                 return WrongValueError(

@@ -151,6 +151,11 @@ def _base(value: Any) -> Any:
 BaseField = Annotated[Base, BeforeValidator(_base)]
 
 
+# docs/facts/gevulot.md, 2: the FFI crate alone needs protoc only; the whole workspace needs the guide's list.
+SHIM_PACKAGES = ("protobuf-compiler",)
+WORKSPACE_PACKAGES = ("clang", "cmake", "curl", "git", "libssl-dev", "pkg-config", "protobuf-compiler")
+
+
 class Gevulot(Model):
     """Where the Gevulot shim comes from (exactly one of git, path, archive) and how it is built."""
 
@@ -184,6 +189,11 @@ class Gevulot(Model):
             raise ValueError("sha256 is only valid with archive")
         return self
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The Debian packages that building it needs."""
+        return WORKSPACE_PACKAGES if self.workspace else SHIM_PACKAGES
+
 
 class Secret(Model):
     """A build secret: from an environment variable or a file of the host."""
@@ -209,7 +219,13 @@ class Build(Model):
     """Directory to copy to /build, relative to project.yaml. .dockerignore is honoured. Directories with a
     CACHEDIR.TAG, such as cargo's target/, are left out unless a `!PATH` in .dockerignore keeps a part of them."""
     packages: tuple[PackageName, ...] = ()
-    """Debian packages that the build step needs."""
+    """Debian packages that the build step needs. apt in the base says which others they need; project.lock names them
+    all by version and sha256, and they are installed from files, without a network. The base must have apt."""
+    dependencies: Literal["auto", "always", "never"] = "auto"
+    """Where the packages that the sources' lock files name (Cargo.lock, go.sum, package-lock.json, requirements.txt
+    with hashes) come from. `auto`: bundles contain them, and a step without a network gets them; a step with one
+    downloads what it needs. `always`: they are fetched on this machine for every build, and the step's package managers
+    use nothing else. `never`: they are left to the step."""
     secrets: tuple[Secret, ...] = ()
     """Values that only the build step can read; they never reach a layer, the context, the receipt or the image."""
     ssh: Annotated[bool, Field(strict=True)] = False  # the host's ssh agent, for `run` alone
@@ -351,6 +367,12 @@ class Project(Model):
     """The vendor's tool, for `packer: ops`: exactly one of version, path, url."""
     packer: Literal["ops", "native"] = "ops"
     """`native` is our own writer: same input, same bytes. `ops` is the vendor's tool."""
+    reproducible: Literal["environment", "strict", "none"] = "environment"
+    """`environment` gives `build.run` what a result must not depend on: SOURCE_DATE_EPOCH=1577836800 (the age of
+    the oldest source in /build), LC_ALL=C.UTF-8, TZ=UTC, GOFLAGS=-trimpath and umask 022; what the script itself sets
+    wins. `strict` also builds twice, the second time on another engine (if there is one), at another path, later and
+    on one core, and refuses an image that differs; it needs `packer: native`. `none` sets nothing.
+    """
     gpu_assets: GpuAssets | None = Field(default=None, alias="gpu-assets")
     """NVIDIA's klib, libraries and firmware: exactly one of url, path. The default is the vendor's archive for
     the Nanos version.
@@ -363,10 +385,17 @@ class Project(Model):
     """The ops manifest: a JSON file, or its keys inline. Merged over the defaults in manifests/."""
     mirrors: Mirrors = {}
     """Redirects for outside inputs: URL prefix to replacement. `debian:` names a Debian mirror, `pypi:` a
-    Python package index.
+    Python package index, `cargo:`, `go:` and `npm:` a registry of crates, Go modules and npm packages.
     """
     network: Network = Network()
     """Proxies and CA certificates for downloads and build steps; the defaults come from the host's environment."""
+
+    @model_validator(mode="after")
+    def _native_if_strict(self) -> Project:
+        if self.reproducible == "strict" and self.packer != "native":
+            message = "reproducible: strict can't hold with packer: ops, which writes other bytes each time"
+            raise WrongValueError(message, "use packer: native")
+        return self
 
     @property
     def gpu(self) -> bool:

@@ -34,7 +34,7 @@ BUILDER: Final = "urn:gevulot-orchestrator:builder:v1"
 
 PUBLISHED: Final = frozenset(
     {"name", "runtime", "resources", "gevulot", "base", "cuda", "build", "stage", "nanos", "ops", "packer",
-     "gpu_assets", "gpu_families", "manifest"}
+     "gpu_assets", "gpu_families", "manifest", "reproducible"}
 )  # fmt: skip
 PUBLISHED_OF_BUILD: Final = frozenset({"context", "packages", "program", "run", "rust_linker", "secrets", "ssh"})
 _DIGESTS: Final = {

@@ -106,6 +106,17 @@ class EngineUsed(Document):
     """A Podman service that the program started itself."""
 
 
+class RebuildMade(Document):
+    """The second build of `reproducible: strict`, which gave the same bytes."""
+
+    engine: EngineUsed
+    """The container engine that ran it."""
+    varied: dict[str, str]
+    """What was otherwise than in the first build (cores, locale, path …), and how."""
+    seconds: Annotated[float, Field(ge=0)]
+    """How long it took."""
+
+
 class StageTime(Document):
     """One step of the build."""
 
@@ -253,6 +264,8 @@ class Receipt(Document):
     """Of the build context's contents."""
     engine: EngineUsed
     """The container engine that ran the steps."""
+    rebuild: RebuildMade | None = None
+    """The second build, with the same bytes, that `reproducible: strict` asks for; absent without it."""
     stages: Many[StageTime]
     """Every step with its time."""
     warnings: Many[BuildWarning]

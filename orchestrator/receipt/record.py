@@ -25,6 +25,7 @@ from orchestrator.receipt.receipt import (
     InputUsed,
     KernelUsed,
     ProgramHash,
+    RebuildMade,
     Receipt,
     ResourcesAsked,
     ShimUsed,
@@ -109,11 +110,13 @@ class FinishedBuild:
     verification: Verification
     warnings: Sequence[BuildWarning] = ()
     shim: ShimUsed | None = None
+    rebuild: RebuildMade | None = None
 
 
 def make_receipt(built: FinishedBuild, attachments: Sequence[Attachment] = ()) -> Receipt:
     """The receipt of a build that has just ended."""
     optional: dict[str, Any] = {"shim": built.shim} if built.shim is not None else {}
+    optional |= {"rebuild": built.rebuild} if built.rebuild is not None else {}
     kernel = built.plan.image.kernel
     optional |= {"nanos_version": kernel.version} if kernel.name == NANOS else {"kernel": kernel_used(kernel)}
     return Receipt(
@@ -139,7 +142,7 @@ def make_receipt(built: FinishedBuild, attachments: Sequence[Attachment] = ()) -
         ops_version=built.ops_version,
         bootable=built.verification.bootable,
         stand_ins=tuple(map(_stand_in, built.verification.stand_ins)),
-        inputs=tuple(map(_input, built.inputs)),
+        inputs=tuple(map(input_used, built.inputs)),
         containerfile_sha256=sha256_text(built.containerfile),
         manifest_sha256=sha256_text(built.manifest),
         context_sha256=built.context_sha256,
@@ -167,9 +170,14 @@ def kernel_used(kernel: KernelRelease) -> KernelUsed:
     return KernelUsed(name=kernel.name, version=kernel.version)
 
 
-def _input(resolved: Input) -> InputUsed:
+def input_used(resolved: Input) -> InputUsed:
+    """An input, as the receipt tells of it."""
     optional: dict[str, Any] = {"note": resolved.note} if resolved.note else {}
-    return InputUsed(name=resolved.name, kind=resolved.kind, source=resolved.source, pin=dict(resolved.pin), **optional)
+    pin = dict(resolved.pin)
+    if resolved.kind == "debs":
+        # Each one's name, version and sha256: without where a mirror has it.
+        pin["packages-sha256"] = sha256_text("\n".join(each.rsplit(" ", 2)[0] for each in resolved.packages))
+    return InputUsed(name=resolved.name, kind=resolved.kind, source=resolved.source, pin=pin, **optional)
 
 
 def engine_used(info: EngineInfo) -> EngineUsed:

@@ -50,6 +50,7 @@ def test_the_same_image_after_the_branch_moved(tmp_path: Path) -> None:
             env={"ORCHESTRATOR_CACHE_DIR": str(here)},
         )  # fmt: skip
         assert f"{old} -> {new}" in moved.stdout, moved.stderr
+        assert "--upgrade would trust:\n  gevulot       " in moved.stderr
         # As on another machine: neither the old commit nor its shim is in the cache.
         assert build("two", elsewhere, "--locked") == first
         assert old in (tmp_path / "p/project.lock").read_text()

@@ -10,10 +10,22 @@ import pytest
 
 from orchestrator.engine.base import Engine
 from tests.build.projects import COMPILE, write_project
+from tests.inputs.conftest import no_proxy, server
 from tests.support import engines
 from tests.support.cli import Run, orchestrator, without_network
+from tests.support.packages import sha256, wheel
+from tests.support.servers import FileServer
 
+__all__ = ["no_proxy", "server"]
 STORAGE = '[storage]\ndriver = "overlay"\ngraphroot = "{root}/store"\nrunroot = "{root}/run"\n'
+
+
+USES_PIP = f"""\
+python3 -m pip install --quiet --target deps --require-hashes -r requirements.txt
+PYTHONPATH=deps python3 -c 'import greeting; print(greeting.TEXT)' >greeting.h
+{COMPILE}
+test -n "$(tail -n +2 /proc/net/route)" || echo no network here >&2
+"""
 
 
 def build(project: Path, out: Path, engine: str, *more: str) -> Run:
@@ -35,11 +47,20 @@ def elsewhere(tmp_path: Path) -> Mapping[str, str]:
 
 
 def test_from_a_bundle_without_any_network_interface(
-    engine: Engine, tmp_path: Path, elsewhere: Mapping[str, str]
+    engine: Engine, tmp_path: Path, elsewhere: Mapping[str, str], server: FileServer
 ) -> None:
-    # A step that needs the network: the loopback of this machine won't do, so the route to anywhere is asked for.
-    run = f'{COMPILE}\ntest -n "$(cat /proc/net/route | tail -n +2)" || {{ echo no network here >&2; exit 9; }}\n'
-    project = write_project(tmp_path / "p", build={"run": run, "program": "program"})
+    # Of a package that no public index has.
+    data = wheel("greeting", "1.0", "TEXT = '#define GREETING \"hello\"'\n")
+    page = f'<a href="/greeting-1.0-py3-none-any.whl#sha256={sha256(data)}">'
+    server.add("/simple/greeting/", page.encode())
+    server.add("/greeting-1.0-py3-none-any.whl", data)
+    files = {
+        "requirements.txt": f"greeting==1.0 --hash=sha256:{sha256(data)}\n",
+        "program.c": '#include <stdio.h>\n#include "greeting.h"\nint main(void) { return puts(GREETING " first"); }\n',
+    }
+    settings = {"packages": ["python3-pip"], "run": USES_PIP, "program": "program", "dependencies": "always"}
+    mirrors = {"pypi:": f"{server.url}/simple"}
+    project = write_project(tmp_path / "p", files=files, build=settings, mirrors=mirrors)
     done = build(project, tmp_path / "out", engine.info.endpoint)
     assert done.code == 0, done.stderr
     assert "wrote" in done.stderr
@@ -48,6 +69,8 @@ def test_from_a_bundle_without_any_network_interface(
     done = orchestrator("bundle", "export", project, "-o", bundle, "--engine", engine.info.endpoint)
     assert done.code == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(bundle)
+    assert "1 Python package of requirements.txt" in done.stderr
+    server.files.clear()
 
     arguments: list[str | Path] = ["build", project, "-o", tmp_path / "out2", "--engine", "private"]
     arguments += ["--offline", "--locked"]
@@ -61,12 +84,16 @@ def test_from_a_bundle_without_any_network_interface(
     receipt = json.loads((tmp_path / "out2/program.receipt.json").read_text())
     assert not any("build.sh" in row["step"] for row in receipt["stages"])
 
-    # Other sources aren't in the bundle: the step runs, without a network, and says so.
-    (tmp_path / "p/program.c").write_text("int main(void) { return 0; }\n")
+    # Other sources aren't in the bundle, but all that they are built with is: the step runs, without a network.
+    source = tmp_path / "p/program.c"
+    source.write_text(source.read_text().replace("first", "second"))
     done = without_network(*arguments, env=elsewhere)
-    assert done.code == 5, done.stderr
-    assert "no network here" in done.stderr
+    assert done.code == 0, done.stderr
     assert "no bundle contains the result of this build step" in done.stderr
+    assert "no network here" in done.stderr
+    assert b"hello second" in (tmp_path / "out2/program.img").read_bytes()
+    # And so are the Debian packages, as files: they are installed there.
+    assert "Setting up python3-pip" in done.stderr
 
 
 def test_steps_of_an_offline_build_have_no_network(engine: Engine, tmp_path: Path) -> None:
@@ -89,10 +116,13 @@ def test_locked_stops_where_the_lock_says_nothing(tmp_path: Path) -> None:
         done = orchestrator("lock", project, "--engine", podman.info.endpoint)
         assert done.code == 0, done.stderr
         assert done.stdout.splitlines() == [str(tmp_path / "p/project.lock")]
+        assert "trusted on first use, and pinned from now on:\n  base          " in done.stderr
+        assert ": the package archive's signature, which apt checked\n" in done.stderr
         assert build(project, tmp_path / "out", podman.info.endpoint, "--locked").code == 0
         text = (tmp_path / "p/project.lock").read_text()
         done = orchestrator("lock", project, "--json", "--engine", podman.info.endpoint)
-        assert done.json() == {"path": str(tmp_path / "p/project.lock"), "written": True, "changes": []}
+        said = {"path": str(tmp_path / "p/project.lock"), "written": True, "changes": [], "first": []}
+        assert done.json() == said
         assert (tmp_path / "p/project.lock").read_text() == text
         project.write_text(project.read_text().replace("- python3", "- python3\n    - make"))
         done = build(project, tmp_path / "out", podman.info.endpoint, "--locked")

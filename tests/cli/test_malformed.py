@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Ended, cli, unchanged
-from tests.manifest import cases as manifests
+from tests.nanos.manifest import cases as manifests
 from tests.project import cases as projects
 from tests.support.cli import orchestrator
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import certifi
 import pytest
 
+from orchestrator.inputs.store import Store
 from tests.cli.conftest import cli, unchanged
 
 PROJECT = """\
@@ -73,3 +76,36 @@ def test_other_files_are_never_touched(project: Path, output: str) -> None:
         ended = cli("render", ".", "-o", output)
     assert ended.code == 2
     assert "not empty" in ended.err
+
+
+def test_packages_that_the_lock_names_for_an_image(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their files are among what is written, and the Containerfile installs those; for another base, the mirror's."""
+    monkeypatch.setenv("ORCHESTRATOR_CACHE_DIR", str(project / ".cache"))
+    (project / "project.yaml").write_text(PROJECT.replace("{run:", "{packages: [make], run:"))
+    assert "apt-get update" in cli("render", ".").text
+    data, digest = b"a package", f"sha256:{'1' * 64}"
+    sha256 = hashlib.sha256(data).hexdigest()
+    Store().put(f"sha256-{sha256}", lambda path: {"source": str(path.write_bytes(data))})
+    base = {"image": "docker.io/library/debian:bookworm", "debian": "bookworm", "packages": ["gcc", "libc6-dev"]}
+    line = f"make=4.3 sha256:{sha256} {len(data)} http://deb.invalid/debian/pool/main/m/make_4.3_amd64.deb"
+    entries = {
+        "base": {"kind": "image", "requested": base, "resolved": {"digest": digest}},
+        "packages": {
+            "kind": "debs",
+            "requested": {"packages": ["make"]},
+            "resolved": {"base": digest},
+            "packages": [line],
+        },
+    }
+    Path("project.lock").write_text(json.dumps({"version": 1, "inputs": entries}))
+    ended = cli("render", ".", "-o", "ctx")
+    assert ended.code == 0, ended.err
+    text = Path("ctx/Containerfile").read_text()
+    assert text == cli("render", ".").text
+    assert "apt-get" not in text
+    folder = Path("ctx/packages/program")
+    assert (folder / "packages.sha256").read_text() == f"{sha256}  make_{sha256[:16]}.deb\n"
+    assert (folder / f"make_{sha256[:16]}.deb").read_bytes() == data
+    entries["base"] |= {"kind": "bootstrap", "resolved": {"sha256": "1" * 64, "size": "1", "suite": "bookworm"}}
+    Path("project.lock").write_text(json.dumps({"version": 1, "inputs": entries}))
+    assert "apt-get update" in cli("render", ".").text

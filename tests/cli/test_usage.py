@@ -34,7 +34,7 @@ def test_unknown_commands(here: Path, command: str) -> None:
     [
         ((), "Usage:"),
         (("check",), "Missing argument 'PROJECT.YAML'"),
-        (("build",), "Missing argument"),
+        (("build",), "project.yaml: does not exist"),
         (("build", "p.yaml", "--engine", "dokcer"), "'dokcer' is not one of auto, docker, podman, private, nor a URL"),
         (("build", "p.yaml", "--progress", "fancy"), "fancy"),
         (("build", "p.yaml", "-o", "p.yaml"), "Directory 'p.yaml' is a file"),

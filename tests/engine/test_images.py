@@ -6,6 +6,7 @@ import io
 import resource
 import secrets
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -129,6 +130,15 @@ def test_a_saved_image_is_the_same_by_its_id_and_gets_one_name(
     assert (engine.image_id(other), engine.image_digest(own)) == (image, None)
 
 
+def copies_of_archives() -> set[Path]:
+    folders = {
+        Path("/var/tmp"),
+        Path(tempfile.gettempdir()),
+        *Path(tempfile.gettempdir()).glob("orchestrator-podman-*"),
+    }
+    return {copy for folder in folders for copy in folder.glob("*.tar*")}
+
+
 def test_import_names_and_labels(engine: Engine, build_id: str, tmp_path: Path) -> None:
     tar = tmp_path / "root.tar"
     with tarfile.open(tar, "w") as writing:
@@ -136,7 +146,9 @@ def test_import_names_and_labels(engine: Engine, build_id: str, tmp_path: Path) 
         member.size = 4
         writing.addfile(member, io.BytesIO(b"test"))
     tag = f"localhost/orchestrator-test/imported:{build_id}"
+    before = copies_of_archives()
     image = engine.import_rootfs(tar, tag, {LABEL: build_id, "quoted": 'a "b" $c \\d'})
+    assert copies_of_archives() == before, "Podman keeps a copy of what it imports"
     assert engine.image_digest(tag) is not None
     assert [(item.id, item.name) for item in engine.leftovers() if item.build_id == build_id] == [(image, tag)]
     events = Events()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.engine.base import Engine
+from orchestrator.engine.base import BuildSecret, Engine
 from orchestrator.engine.docker_api import Api
 from orchestrator.engine.private import PrivateEngine
 from orchestrator.engine.probe import start_private
@@ -174,14 +174,18 @@ def test_podman_container_without_its_storage(folder: Path) -> None:
         engine.close()
 
 
-def test_podman_service_killed_in_mid_build(folder: Path) -> None:
+def test_podman_service_killed_in_mid_build(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     engine = start_private(storage=folder / "storage")
     length = f"{secrets.randbelow(10**6) + 10**6}.5"
     try:
         base = ensure_base(engine)
         emit = When("begun", lambda: os.kill(engine.service.pid, signal.SIGKILL))
         with pytest.raises(EngineError) as caught:
-            engine.build(request(f"FROM {base}\nRUN echo begun; sleep {length}\n", "test-dies"), emit)
+            asked = request(f"FROM {base}\nRUN echo begun; sleep {length}\n", "test-dies")
+            engine.build(dataclasses.replace(asked, secrets=(BuildSecret(id="token", data=b"canary"),)), emit)
         assert "stopped answering during the build" in caught.value.message
         assert caught.value.remedy
         assert until(lambda: not running(length)), "the step's processes run on"
@@ -189,6 +193,8 @@ def test_podman_service_killed_in_mid_build(folder: Path) -> None:
             engine.leftovers()
     finally:
         engine.close()
+    # Podman itself would leave the context and the secret's file where it unpacked them.
+    assert list(temporary.iterdir()) == []
 
 
 def test_dockerd_killed_in_mid_build(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import Severity
-from orchestrator.manifest.merge import merge_manifest
+from orchestrator.nanos.manifest.merge import merge_manifest
 from orchestrator.project.load import load_project
 from orchestrator.project.project import RUNTIME_REFS, SHIM_BOOTSTRAP_PACKAGES
 from tests.examples.conftest import EXAMPLES

@@ -26,6 +26,7 @@ from tests.image.handmade import (
     SECTOR,
     disk,
     empty,
+    esp,
     extension,
     extent,
     file_node,
@@ -42,6 +43,9 @@ from tests.image.handmade import (
     varint,
     vector,
 )
+
+_BOOTFS = 2 * SECTOR + 4096
+"""Where the first partition starts in the seeds, the EFI partition of one."""
 
 
 def _of_writer(version: int) -> bytes:
@@ -81,12 +85,20 @@ def _of_kernel() -> bytes:
     return bytes(rootfs)
 
 
+def _of_uefi(boot: bytes) -> bytes:
+    """An image with a loader in its EFI partition."""
+    partition = esp(b"MZ" * 700)
+    image = bytearray(disk(_of_kernel(), bootfs=boot, esp=len(partition)))
+    image[_BOOTFS : _BOOTFS + len(partition)] = partition
+    return bytes(image)
+
+
 def _seeds() -> list[bytes]:
     boot = filesystem(tree(file_node("kernel", 0, [])))
     crash = b"KLOG" + bytes(12) + b"text\0"
     return [
         disk(_of_kernel(), bootfs=boot, crash=crash),
-        disk(_of_kernel(), bootfs=boot, esp=8 * SECTOR),
+        _of_uefi(boot),
         disk(filesystem(empty(4), version=4), bootfs=boot),
         disk(_of_writer(5), bootfs=boot),
         disk(_of_writer(4), bootfs=boot),
@@ -99,7 +111,6 @@ _REFERENCE = Path(tempfile.mkstemp(prefix="fuzz-image-")[1])
 _REFERENCE.write_bytes(SEEDS[0])
 atexit.register(_REFERENCE.unlink)
 # Where the bytes that mean something are: the first sector, the boot file system's log, the root file system's log.
-_BOOTFS = 2 * SECTOR + 4096
 _ROOTFS = _BOOTFS + 64 * SECTOR
 _PLACES = [(0, 512), (_BOOTFS, 1200), (_ROOTFS, 2048), (_ROOTFS + 8 * SECTOR, 600), (_ROOTFS + 30 * SECTOR, 800)]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from orchestrator.errors import Severity
 from orchestrator.files import write_text
-from orchestrator.verify.image import verify_image
+from orchestrator.nanos.verify.image import verify_image
 from tests.guest.answers import STOPS, Answers, answers_text, differences, read_answers
 from tests.guest.packing import pack
 from tests.guest.page import DOCUMENT

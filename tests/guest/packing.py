@@ -11,7 +11,7 @@ from pathlib import Path
 from orchestrator.image.listing import path_key
 from orchestrator.image.writer import BootFiles, ImageWriter
 
-# What a packed project holds besides its own files (orchestrator/manifest/image_root.py).
+# What a packed project holds besides its own files (orchestrator/nanos/manifest/image_root.py).
 _ALWAYS = {
     "/etc/passwd": b"root:x:0:0:root:/root:/bin/nobash",
     "/etc/resolv.conf": b"nameserver  8.8.8.8\n",

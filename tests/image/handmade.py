@@ -127,6 +127,26 @@ def disk(
     return first + stage2 + crash.ljust(4096, b"\0") + bytes(esp) + bootfs + rootfs
 
 
+def esp(loader: bytes) -> bytes:
+    """A FAT32 partition with clusters of two sectors: a label, a removed file, README, and EFI/BOOT/BOOTX64.EFI."""
+
+    def row(name: bytes, attributes: int, cluster: int = 0, size: int = 0) -> bytes:
+        return struct.pack("<11sB8xH4xHI", name, attributes, cluster >> 16, cluster & 0xFFFF, size)
+
+    boot = bytearray(SECTOR)
+    struct.pack_into("<HBHB", boot, 11, SECTOR, 2, 2, 1)
+    struct.pack_into("<IHHI", boot, 36, 1, 0, 0, 2)
+    boot[82:87], boot[510:] = b"FAT32", b"\x55\xaa"
+    end, count = 0x0FFFFFFF, -(-len(loader) // (2 * SECTOR))
+    table = struct.pack(f"<{5 + count}I", end, end, end, end, end, *range(6, 5 + count), end)
+    removed = row(b"\xe5LD     TXT", 0x20, 5, 3)
+    top = row(b"NANOS      ", 0x08) + removed + row(b"README     ", 0x20) + row(b"EFI        ", 0x10, 3)
+    efi = row(b".          ", 0x10, 3) + row(b"..         ", 0x10) + row(b"BOOT       ", 0x10, 4)
+    clusters = [top, efi, row(b"BOOTX64 EFI", 0x20, 5, len(loader)), loader.ljust(count * 2 * SECTOR, b"\0")]
+    data = b"".join(each.ljust(2 * SECTOR, b"\0") for each in clusters)
+    return bytes(boot) + bytes(SECTOR) + table.ljust(SECTOR, b"\0") + data
+
+
 def put(directory: Path, image: bytes) -> Path:
     """The image as a file."""
     path = directory / "image.img"

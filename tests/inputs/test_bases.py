@@ -75,8 +75,10 @@ def test_local_image_is_used_as_it_is(access: Access, tmp_path: Path) -> None:
     fake = engine(tmp_path, local={REF: "sha256:1"}, registry={REF: "sha256:2"})
     base = resolve_base(access, Base(image=REF), fake)
     assert (base.kind, base.reference, base.pin, base.path) == ("image", REF, {"digest": "sha256:1"}, None)
+    assert base.ground == "engine"
     assert fake.pulls == []
-    assert resolve_base(replace(access, refresh=True), Base(image=REF), fake).pin == {"digest": "sha256:2"}
+    fresh = resolve_base(replace(access, refresh=True), Base(image=REF), fake)
+    assert (fresh.pin, fresh.ground) == ({"digest": "sha256:2"}, "registry")
 
 
 def test_image_is_pulled_through_its_mirror(access: Access, tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_no_bootstrap_is_an_error_with_the_remedy(access: Access, tmp_path: Path
 def test_bootstrap_where_the_pull_fails(access: Access, tmp_path: Path, mmdebstrap: Path, events: list[Event]) -> None:
     fake = engine(tmp_path)
     base = resolve_base(access, Base(image=REF, bootstrap=BOOTSTRAP), fake)
-    assert base.kind == "bootstrap"
+    assert (base.kind, base.ground) == ("bootstrap", "signature")
     assert base.reference == f"localhost/orchestrator/base:{base.pin['sha256'][:12]}"
     assert base.packages == ("gcc=4:12.2.0-3",)
     assert "connection refused" in base.note

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import InputError
+from orchestrator.errors import ExitCode, InputError
 from orchestrator.events import Event, Notice
 from orchestrator.inputs import releases
 from orchestrator.inputs.access import Access
+from orchestrator.inputs.grounds import ground_of_address
+from orchestrator.inputs.known import Known, known_files, read_known
 from orchestrator.project.mirrors import redirect
 from orchestrator.project.project import GpuAssets, Nanos, Ops
-from orchestrator.resolved import redact_url
+from orchestrator.resolved import Pin, redact_url
 from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 from tests.support.servers import Fault, FileServer
 
@@ -62,7 +64,74 @@ def test_nanos_release(vendor: Access, server: FileServer, tmp_path: Path) -> No
     assert common is not None
     assert set(common.pin) == {"sha256", "size"}
     assert releases.resolve_nanos(vendor, Nanos(version="0.1.51"), tmp_path) == (kernel, common)
-    assert len(server.seen) == 2
+    assert len(server.seen) == 3  # the archive, its md5, which is not there, and common.tar.gz
+    assert (kernel.ground, common.ground, kernel.note) == ("local", "local", "")  # the server is this machine
+
+
+NANOS_MD5 = "/nanos/release/0.1.51/nanos-release-linux-0.1.51.md5"
+
+
+def test_nanos_release_is_checked_against_its_md5(vendor: Access, server: FileServer, tmp_path: Path) -> None:
+    add_nanos(server)
+    archive = next(served.data for path, served in server.files.items() if path.endswith("0.1.51.tar.gz"))
+    server.add(NANOS_MD5, hashlib.md5(archive).hexdigest().encode() + b"\n")
+    kernel, _ = releases.resolve_nanos(vendor, Nanos(version="0.1.51"), tmp_path)
+    assert kernel.ground == "checksum"
+    server.add(NANOS_MD5, b"0" * 32)
+    with pytest.raises(InputError, match=r"0\.1\.51\.tar\.gz: md5 is"):
+        releases.resolve_nanos(replace(vendor, refresh=True), Nanos(version="0.1.51"), tmp_path)
+
+
+def test_what_is_known_of_a_release(vendor: Access, server: FileServer, tmp_path: Path) -> None:
+    """It holds through a mirror, for what lies in the cache, and against a lock."""
+    add_nanos(server)
+    url = releases.NANOS_URL.format(version="0.1.51")
+    digest = releases.resolve_nanos(vendor, Nanos(version="0.1.51"), tmp_path)[0].pin["sha256"]
+    good = replace(vendor, known={url: Known(sha256=digest, source="who knows")})
+    kernel, common = releases.resolve_nanos(good, Nanos(version="0.1.51"), tmp_path)
+    assert common is not None
+    assert (kernel.ground, common.ground) == ("known", "local")
+    bad = replace(vendor, known={url: Known(sha256="0" * 64, source="who knows")})
+    for pins in ({}, {"nanos": Pin(kind="archive", values={"sha256": digest, "size": "1"})}):
+        with pytest.raises(
+            InputError, match=f"{digest}, and the one known to be good is {'0' * 64} .who knows."
+        ) as raised:
+            releases.resolve_nanos(replace(bad, pins=pins), Nanos(version="0.1.51"), tmp_path)
+        assert raised.value.exit_code is ExitCode.INPUT
+
+
+def test_another_sha256_in_project_yaml_than_the_known_one(
+    access: Access, server: FileServer, tmp_path: Path, events: list[Event]
+) -> None:
+    """Who gives it has been told what it is; a vendor may replace a file."""
+    data = elf()
+    url, digest = server.add("/my-ops", data), hashlib.sha256(data).hexdigest()
+    told = replace(access, known={url: Known(sha256="0" * 64, source="who knows")})
+    assert releases.resolve_ops(told, Ops(url=url, sha256=digest), tmp_path).ground == "given"
+    (said,) = (event.text for event in events if isinstance(event, Notice))
+    assert "another sha256 than the one known to be good" in said
+
+
+def test_what_ships_is_a_table_of_vendors_files() -> None:
+    vendors = ("https://storage.googleapis.com/nanos/release/", "https://storage.googleapis.com/cli/linux/release/",
+               "https://storage.googleapis.com/gevulot-static-assets/")  # fmt: skip
+    assert [url for url in known_files() if not url.startswith(vendors)] == []
+    row = 'url = "u"\nsha256 = "{}"\nsource = "s"\n'
+    assert read_known("[[file]]\n" + row.format("0" * 64)) == {"u": Known(sha256="0" * 64, source="s")}
+    for text in ("[[file]]\n" + row.format("0"), 2 * ("[[file]]\n" + row.format("0" * 64)), '[[file]]\nurl = "u"\n'):
+        with pytest.raises(ValueError, match=r"known\.toml"):
+            read_known(text)
+
+
+@pytest.mark.parametrize(
+    ("address", "ground"),
+    [
+        ("https://x/y", "tls"), ("http://x/y", "none"), ("git://x/y", "none"), ("http://127.0.0.1:8/y", "local"),
+        ("ssh://git@x/y", "ssh"), ("git@x:y", "ssh"), ("/x/y:z", "local"), ("file:///x", "local"),
+    ],
+)  # fmt: skip
+def test_grounds_of_addresses(address: str, ground: str) -> None:
+    assert ground_of_address(address) == ground
 
 
 def test_nanos_release_without_a_kernel(vendor: Access, server: FileServer, tmp_path: Path) -> None:
@@ -132,7 +201,7 @@ def test_ops_release_is_checked_against_its_md5(vendor: Access, server: FileServ
     data = elf()
     add_ops(server, data, hashlib.md5(data).hexdigest() + "  ops\n")
     ops = releases.resolve_ops(vendor, Ops(version="0.1.43"), tmp_path)
-    assert (ops.version, ops.note, ops.pin["size"]) == ("0.1.43", "", "4096")
+    assert (ops.version, ops.note, ops.pin["size"], ops.ground) == ("0.1.43", "", "4096", "checksum")
     assert releases.resolve_ops(vendor, Ops(version="0.1.43"), tmp_path) == ops
     assert len(server.seen) == 2
 
@@ -146,7 +215,8 @@ def test_ops_with_the_wrong_md5_is_not_kept(vendor: Access, server: FileServer, 
 
 def test_ops_without_an_md5_says_so(vendor: Access, server: FileServer, tmp_path: Path) -> None:
     add_ops(server, elf(), None)
-    assert "md5" in releases.resolve_ops(vendor, Ops(version="0.1.43"), tmp_path).note
+    ops = releases.resolve_ops(vendor, Ops(version="0.1.43"), tmp_path)
+    assert ("md5" in ops.note, ops.ground) == (True, "local")
 
 
 @pytest.mark.parametrize(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+import re
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import InputError, UsageError
-from orchestrator.events import Event, Notice
-from orchestrator.inputs.resolve import ResolveOptions
+from orchestrator.events import Event, Notice, ignore
+from orchestrator.inputs.debs import Listed, fetch_debs
+from orchestrator.inputs.resolve import ResolveOptions, access_of
 from orchestrator.inputs.store import Store
 from orchestrator.lock.project_lock import read_lock
 from orchestrator.lock.resolve import LockPolicy, resolve_locked, update_lock
 from orchestrator.project.load import LoadedProject, load_project
+from orchestrator.resolved import Input
 from tests.inputs.conftest import QUICK, leftovers
 from tests.inputs.fakes import ImageEngine
 from tests.inputs.test_bases import mmdebstrap
@@ -36,15 +41,42 @@ packer: native
 nanos: {{kernel: stub}}
 gevulot:
 {gevulot}
-mirrors: {{"https://storage.googleapis.com/": "{url}/"}}
+mirrors:
+  "https://storage.googleapis.com/": "{url}/"
+  "http://deb.invalid/": "{url}/"
+  "https://snapshot.debian.org/": "{url}/snapshots/"
 """
+
+
+class Mirror:
+    """What apt on a base says of a mirror that has one .deb: `protobuf-compiler`, of a version."""
+
+    def __init__(self, server: FileServer) -> None:
+        self.server, self.asked = server, list[tuple[str, ...]]()
+        self.publish("3.21", b"one")
+
+    def publish(self, version: str, data: bytes) -> None:
+        """The package is of this version from now on, and no other is there."""
+        for path in [path for path in self.server.files if path.endswith(".deb")]:
+            del self.server.files[path]
+        self.version, self.data, self.path = version, data, f"/debian/pool/p/protobuf-compiler_{version}_amd64.deb"
+        self.server.add(self.path, data)
+
+    def __call__(self, base: Input, names: Sequence[str]) -> Listed:
+        self.asked.append((base.name, *names))
+        size, sha256, path = len(self.data), hashlib.sha256(self.data).hexdigest(), self.path.removeprefix("/debian/")
+        return Listed(
+            uris=f"Reading\n'http://deb.invalid{self.path}' x_{self.version}_amd64.deb {size} MD5Sum:0\n",
+            records=f"Package: protobuf-compiler\nVersion: {self.version}\nFilename: {path}\nSHA256: {sha256}\n",
+        )
 
 
 class Bench:
     """A project, its cache, an engine, and what was said."""
 
-    def __init__(self, root: Path, store: Store, url: str, engine: ImageEngine) -> None:
-        self.root, self.store, self.url, self.engine = root, store, url, engine
+    def __init__(self, root: Path, store: Store, server: FileServer, engine: ImageEngine) -> None:
+        self.root, self.store, self.url, self.engine = root, store, server.url, engine
+        self.mirror = Mirror(server)
         self.events: list[Event] = []
         root.mkdir()
 
@@ -58,16 +90,20 @@ class Bench:
         return load_project(self.root / "project.yaml")
 
     def pin(self, loaded: LoadedProject, name: str = "gevulot", **policy: bool) -> dict[str, str]:
-        options = ResolveOptions(store=self.store, limits=QUICK)
-        inputs = resolve_locked(loaded, self.engine, self.events.append, LockPolicy(**policy, options=options))
+        policied = LockPolicy(**policy, options=self.options)
+        inputs = resolve_locked(loaded, self.engine, self.events.append, policied)
         resolved = inputs.get(name)  # type: ignore[arg-type]
         assert resolved is not None
         return dict(resolved.pin)
 
     def moved(self, loaded: LoadedProject) -> list[str]:
-        names = frozenset({"gevulot", "base", "gevulot-base"})
-        updated = update_lock(loaded, self.engine, self.events.append, upgrade=names, write=False)
+        names = frozenset({"gevulot", "base", "gevulot-base", "gevulot-packages"})
+        updated = update_lock(loaded, self.engine, self.events.append, upgrade=names, write=False, options=self.options)
         return [str(change) for change in updated.changes]
+
+    @property
+    def options(self) -> ResolveOptions:
+        return ResolveOptions(store=self.store, limits=QUICK, lister=self.mirror)
 
     def forget(self) -> None:
         """A machine with an empty cache."""
@@ -79,10 +115,9 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, store: Store, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setenv("ORCHESTRATOR_CACHE_DIR", str(store.root))
+def bench(tmp_path: Path, store: Store, server: FileServer) -> Bench:
     engine = ImageEngine(endpoint=str(tmp_path), registry={REF: ONE, f"docker.io/library/rust@{ONE}": ONE})
-    return Bench(tmp_path / "p", store, server.url, engine)
+    return Bench(tmp_path / "p", store, server, engine)
 
 
 @pytest.fixture
@@ -119,11 +154,18 @@ def test_first_use_writes_the_lock_and_says_so(bench: Bench, upstream: tuple[Pat
     pin = bench.pin(loaded)
     assert pin["commit"] == git(root, "rev-parse", "main")
     assert any(f"wrote {bench.lock}" in text for text in bench.notices())
+    assert bench.notices()[-1] == (
+        "trusted on first use: gevulot-packages (the package archive's signature, which apt checked);"
+        " gevulot-base, base (the registry alone, which says what the tag is now); gevulot (it lies on this machine)"
+    )
     lock = read_lock(bench.lock)
     assert lock is not None
-    assert set(lock.entries) == {"base", "gevulot", "gevulot-base"}
+    assert set(lock.entries) == {"base", "gevulot", "gevulot-base", "gevulot-packages"}
     assert lock.entries["gevulot"].requested == {"git": f"{server.url}/source", "ref": "main"}
     assert lock.entries["base"].resolved == {"digest": ONE}
+    assert {name: entry.ground for name, entry in lock.entries.items()} == {
+        "base": "registry", "gevulot": "local", "gevulot-base": "registry", "gevulot-packages": "signature",
+    }  # fmt: skip
     assert len(lock.entries["gevulot"].resolved["cargo-lock-sha256"]) == 64
     before = bench.lock.stat().st_mtime_ns
     bench.events.clear()
@@ -156,14 +198,45 @@ def test_upgrade_moves_the_one_that_is_named(bench: Bench, upstream: tuple[Path,
     bench.pin(loaded)
     new = commit(root, "two\n")
     bench.engine.registry[REF] = TWO
-    updated = update_lock(loaded, bench.engine, bench.events.append, upgrade=frozenset({"gevulot"}))
+    updated = update_lock(
+        loaded, bench.engine, bench.events.append, upgrade=frozenset({"gevulot"}), options=bench.options
+    )
     assert {change.input for change in updated.changes} == {"gevulot"}
     lock = read_lock(bench.lock)
     assert lock is not None
     assert lock.entries["gevulot"].resolved["commit"] == new
     assert lock.entries["base"].resolved == {"digest": ONE}
     with pytest.raises(UsageError, match="nanoss"):
-        update_lock(loaded, bench.engine, bench.events.append, upgrade=frozenset({"nanoss"}))
+        update_lock(loaded, bench.engine, bench.events.append, upgrade=frozenset({"nanoss"}), options=bench.options)
+
+
+def test_a_ground_that_changed(bench: Bench, upstream: tuple[Path, GitServer]) -> None:
+    """The lock keeps the first one until it is told to ask again, and then says how it differs."""
+    root, server = upstream
+    bench.engine.local[REF] = ONE
+    loaded = bench.project(f"git: {server.url}/source\nref: {git(root, 'rev-parse', 'main')}")
+    bench.pin(loaded)
+    lock = read_lock(bench.lock)
+    assert lock is not None
+    assert {name: entry.ground for name, entry in lock.entries.items()} == {
+        "base": "engine", "gevulot": "given", "gevulot-base": "engine", "gevulot-packages": "signature",
+    }  # fmt: skip
+    text = bench.lock.read_text()
+    update_lock(loaded, bench.engine, bench.events.append, options=bench.options)
+    assert bench.lock.read_text() == text
+    assert bench.moved(loaded) == [
+        f"{name}: trusted because of: engine -> registry" for name in ("base", "gevulot-base")
+    ]
+    names = frozenset({"base"})
+    updated = update_lock(loaded, bench.engine, bench.events.append, upgrade=names, options=bench.options)
+    assert [(each.name, each.ground) for each in updated.first] == [("base", "registry")]
+    # A lock of before has no grounds, and none is made up for it.
+    bench.lock.write_text(re.sub(r'\n *"ground": "[a-z]+",', "", text))
+    assert bench.moved(loaded) == []
+    assert read_lock(bench.lock) is not None
+    bench.lock.write_text(text.replace('"ground": "engine"', '"ground": "faith"'))
+    with pytest.raises(UsageError, match="ground"):
+        read_lock(bench.lock)
 
 
 def test_commit_that_is_gone(bench: Bench, upstream: tuple[Path, GitServer]) -> None:
@@ -375,3 +448,132 @@ def test_lock_that_can_not_be_written_is_a_warning(
     elsewhere = replace(loaded, path=Path("/proc/no-such-place/project.yaml"))
     bench.pin(elsewhere)
     assert any("cannot be written" in text for text in bench.notices())
+
+
+def debs(bench: Bench, loaded: LoadedProject, **policy: bool) -> list[Path]:
+    """What a build installs before the shim: the files that the lock, or else the mirror, names."""
+    inputs = resolve_locked(loaded, bench.engine, bench.events.append, LockPolicy(**policy, options=bench.options))
+    assert inputs.gevulot_packages is not None
+    access = access_of(loaded, bench.events.append, replace(bench.options, offline=policy.get("offline", False)))
+    return list(fetch_debs(access, inputs.gevulot_packages).files.values())
+
+
+def test_packages_that_moved(bench: Bench, server: FileServer) -> None:
+    """The locked version is taken while a mirror, the cache or the archive of snapshots has it; never another one."""
+    server.add("/g.tar.gz", archive("one"))
+    loaded = bench.project(f"archive: {server.url}/g.tar.gz")
+    (first,) = debs(bench, loaded)
+    assert first.read_bytes() == b"one"
+    locked = read_lock(bench.lock)
+    assert locked is not None
+    entry = locked.entries["gevulot-packages"]
+    (line,) = entry.packages
+    assert line.split()[0] == "protobuf-compiler=3.21"
+    assert line.split()[-1] == "http://deb.invalid/debian/pool/p/protobuf-compiler_3.21_amd64.deb"
+    assert entry.resolved["base"] == ONE
+
+    bench.mirror.publish("3.25", b"two")
+    asked = len(bench.mirror.asked)
+    assert bench.moved(loaded) == ["gevulot-packages: package protobuf-compiler: 3.21 -> 3.25"]
+    assert len(bench.mirror.asked) == asked + 1
+    seen = len(server.seen)
+    (kept,) = debs(bench, loaded, locked=True, offline=True)
+    assert kept.read_bytes() == b"one"
+    assert len(server.seen) == seen
+    bench.forget()
+    with pytest.raises(InputError, match=r"protobuf-compiler 3\.21, which the lock names") as caught:
+        debs(bench, loaded, locked=True)
+    assert "--upgrade gevulot-packages" in caught.value.remedy
+    server.add(f"/snapshots/archive/debian/{entry.resolved['snapshot']}/{line.rpartition('/debian/')[2]}", b"one")
+    (again,) = debs(bench, loaded, locked=True)
+    assert again.read_bytes() == b"one"
+
+    update_lock(loaded, bench.engine, ignore, upgrade=frozenset({"gevulot-packages"}), options=bench.options)
+    (newest,) = debs(bench, loaded, locked=True)
+    assert newest.read_bytes() == b"two"
+
+
+def test_a_changed_package_is_refused(bench: Bench, server: FileServer) -> None:
+    server.add("/g.tar.gz", archive("one"))
+    loaded = bench.project(f"archive: {server.url}/g.tar.gz")
+    bench.pin(loaded)
+    server.add(bench.mirror.path, b"oNe")
+    with pytest.raises(InputError, match="sha256"):
+        debs(bench, loaded, locked=True)
+
+
+def test_packages_looked_up_again_are_as_locked(bench: Bench, server: FileServer) -> None:
+    """Another time at which the mirror had them is no change."""
+    server.add("/g.tar.gz", archive("one"))
+    loaded = bench.project(f"archive: {server.url}/g.tar.gz")
+    bench.pin(loaded)
+    text = bench.lock.read_text()
+    bench.lock.write_text(re.sub(r'"snapshot": "\d{8}', '"snapshot": "20260101', text))
+    before = bench.lock.read_text()
+    assert before != text
+    done = update_lock(loaded, bench.engine, ignore, upgrade=frozenset({"gevulot-packages"}), options=bench.options)
+    assert not done.changes
+    assert bench.lock.read_text() == before
+
+
+def test_packages_belong_to_their_base(bench: Bench, server: FileServer) -> None:
+    """Another base needs others; a lock that has them for another base (a bad merge) is refused."""
+    server.add("/g.tar.gz", archive("one"))
+    loaded = bench.project(f"archive: {server.url}/g.tar.gz")
+    bench.pin(loaded)
+    text = bench.lock.read_text()
+    bench.lock.write_text(text.replace(f'"base": "{ONE}"', f'"base": "{TWO}"'))
+    with pytest.raises(InputError, match="gevulot-base") as caught:
+        bench.pin(loaded, locked=True)
+    assert "--upgrade gevulot-packages" in caught.value.remedy
+    bench.lock.write_text(text)
+    other = "docker.io/library/rust:trixie"
+    bench.engine.registry[other] = TWO
+    bench.mirror.publish("3.25", b"two")
+    bench.pin(bench.project(f"archive: {server.url}/g.tar.gz", base=other))
+    assert "protobuf-compiler=3.25" in bench.lock.read_text()
+
+
+def test_a_lock_from_before_packages_were_in_it(bench: Bench, server: FileServer) -> None:
+    server.add("/g.tar.gz", archive("one"))
+    loaded = bench.project(f"archive: {server.url}/g.tar.gz")
+    bench.pin(loaded)
+    document = json.loads(bench.lock.read_text())
+    del document["inputs"]["gevulot-packages"]
+    bench.lock.write_text(json.dumps(document))
+    with pytest.raises(UsageError) as caught:
+        bench.pin(loaded, locked=True)
+    (finding,) = caught.value.findings
+    assert (finding.field, finding.message) == ("gevulot", "is not in project.lock")
+    bench.pin(loaded)
+    assert any("now pins gevulot-packages too" in text for text in bench.notices())
+
+
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        (Listed(unlike="it has no dpkg"), "not like Debian"),
+        (Listed(uris="'file:/var/local/x_1_all.deb' x_1_all.deb 3 MD5Sum:0"), "can't be fetched from here"),
+        (Listed(uris="'http://deb.invalid/x_1_all.deb' x_1_all.deb 3 MD5Sum:0"), "gives no sha256"),
+        (
+            Listed(
+                uris="'http://deb.invalid/x.deb' x.deb 3 MD5Sum:0",
+                records=f"Package: x\nVersion: 1 2\nFilename: x.deb\nSHA256: {'0' * 64}\n",
+            ),
+            "in an odd way",
+        ),
+    ],
+)
+def test_packages_that_can_not_be_locked(
+    bench: Bench, server: FileServer, listed: Listed, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.add("/g.tar.gz", archive("one"))
+    monkeypatch.setattr(Mirror, "__call__", lambda *_arguments: listed)
+    loaded = bench.project(f"archive: {server.url}/g.tar.gz")
+    with pytest.raises(InputError) as caught:
+        bench.pin(loaded)
+    (finding,) = caught.value.findings
+    assert finding.field == "gevulot.base"
+    assert said in finding.message
+    assert finding.remedy
+    assert not bench.lock.exists()

@@ -53,9 +53,10 @@ class Served:
 
 
 class FileServer:
-    """Serves `files` by path. `seen` are the requests so far."""
+    """Serves `files` by path. `seen` are the requests so far. `host` is the address of this machine that it is at."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.host = host
         self.files: dict[str, Served] = {}
         self.seen: list[Seen] = []
         self.sent = 0
@@ -67,13 +68,13 @@ class FileServer:
         class Handler(_FileHandler):
             owner = files
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((host, 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://{self.host}:{self._server.server_address[1]}"
 
     @property
     def other_url(self) -> str:

@@ -175,8 +175,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
 class Tars:
     """The kind. Its kernel lies outside the image, as a microVM's does."""
 
-    name = "tar"
-    unused: frozenset[InputName] = frozenset({"nanos", "nanos-common", "ops", "gpu-assets"})
+    unused_inputs: frozenset[InputName] = frozenset({"nanos", "nanos-common", "ops", "gpu-assets"})
 
     def makes(self, project: Project, /) -> bool:
         return project.name.startswith(PREFIX)

@@ -18,9 +18,9 @@ from pathlib import Path
 from orchestrator.errors import OrchestratorError, Severity
 from orchestrator.image.writer import BootFiles
 from orchestrator.nanos.machine import boot
+from orchestrator.nanos.verify.image import verify_image
 from orchestrator.run.qemu.machine import QemuMachine
 from orchestrator.run.sandbox.rehearsal import RehearseOptions, rehearse
-from orchestrator.verify.image import verify_image
 
 from .making import link, missing, pack
 from .table import LAYOUTS, Layout

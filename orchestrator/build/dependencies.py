@@ -1,0 +1,140 @@
+"""Packages of the sources' lock files, for the build step and for bundles: when they are taken, and what is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator.build.state import BuildJob
+from orchestrator.containerfile.context import BuildContext
+from orchestrator.containerfile.sources import user_sources
+from orchestrator.dependencies.collect import find_lock_files, take_dependencies
+from orchestrator.dependencies.packages import Taken, words_for
+from orchestrator.errors import InputError
+from orchestrator.events import Emit, Notice
+from orchestrator.inputs.access import Access
+from orchestrator.inputs.store import Store
+from orchestrator.plan.plan import DependenciesPlan
+from orchestrator.project.load import LoadedProject
+
+FIELD = "build.dependencies"
+SHOWN = 5
+"""Packages that are named one by one when nothing can be done about them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPackages:
+    """A build step that needs packages, and how they are reached."""
+
+    loaded: LoadedProject
+    store: Store
+    emit: Emit
+    offline: bool = False
+
+    def take(self) -> list[Taken]:
+        """All that its lock files name, as far as it can be had. MismatchError."""
+        project = self.loaded.project
+        access = Access(
+            store=self.store,
+            emit=self.emit,
+            mirrors=project.mirrors,
+            own_mirrors=self.loaded.own_mirrors,
+            offline=self.offline,
+        )
+        return take_dependencies(access, find_lock_files(_sources(self.loaded)))
+
+
+def with_dependencies(job: BuildJob) -> BuildJob:
+    """The job whose step gets the packages: with `always`, and in an offline build those that are there.
+
+    Errors: MismatchError; with `always` InputError for any that can't be had.
+    """
+    used = take_for_step(_packages_of(job))
+    return replace(job, plan=replace(job.plan, dependencies=plan_packages(used)), dependencies=used)
+
+
+def take_for_step(step: StepPackages) -> tuple[Taken, ...]:
+    """What the step is given instead of a registry; nothing where that is its own affair. Errors: see above."""
+    setting = step.loaded.project.build.dependencies
+    if setting == "never" or (setting == "auto" and not step.offline):
+        return ()
+    taken, used = step.take(), []
+    for each in taken:
+        if each.failure is not None and setting == "always":
+            raise _failed(step.loaded, each.failure)
+        if each.failure is not None:
+            text = f"the build step gets no {words_for(each.kind)}: {each.failure.message}"
+            step.emit(Notice(text=text))
+        elif each.files:
+            step.emit(Notice(text=f"the build step takes {each.words} of {each.named} from the cache"))
+            used.append(each)
+    _say_refused(step.emit, taken, "the build step has to get them itself")
+    return tuple(used)
+
+
+def plan_packages(used: Sequence[Taken]) -> DependenciesPlan | None:
+    """The plan's part about them."""
+    if not used:
+        return None
+    return DependenciesPlan(
+        kinds=tuple(each.kind for each in used),
+        files={f"{each.kind}/{place}": path for each in used for place, path in each.files.items()},
+        texts={f"{each.kind}/{place}": data for each in used for place, data in each.texts.items()},
+    )
+
+
+def plan_nominally(loaded: LoadedProject) -> DependenciesPlan | None:
+    """What `plan_packages` would give, from the names of lock files alone."""
+    if loaded.project.build.dependencies != "always":
+        return None
+    kinds = dict.fromkeys(sorted(each.kind for each in find_lock_files(_sources(loaded))))
+    return DependenciesPlan(kinds=tuple(kinds), files={}, texts={}) if kinds else None
+
+
+def _sources(loaded: LoadedProject) -> Iterator[tuple[str, Path]]:
+    """The files that the step finds in its directory, with their paths there."""
+    sources = user_sources(loaded)
+    for member in BuildContext(parts=[sources]).members():
+        if member.source is not None:
+            yield member.path.removeprefix(f"{sources.prefix}/"), member.source
+
+
+def take_for_bundle(job: BuildJob) -> tuple[Taken, ...]:
+    """What a bundle carries of the packages, fetched where the cache lacks it. A warning says what it does not carry.
+
+    Errors: MismatchError.
+    """
+    if job.dependencies or job.order.loaded.project.build.dependencies == "never":
+        return job.dependencies
+    taken, emit = _packages_of(job).take(), job.order.emit
+    consequence = "if the sources change, the build step needs a network there"
+    for each in taken:
+        if each.failure is not None:
+            text = f"the bundle does not contain the packages of {each.named}: {each.failure.message}; {consequence}"
+            emit(Notice(text=text, level="warning"))
+    _say_refused(emit, taken, f"the bundle does not contain them, and {consequence}")
+    return tuple(each for each in taken if each.failure is None and each.files)
+
+
+def _packages_of(job: BuildJob) -> StepPackages:
+    order = job.order
+    return StepPackages(
+        loaded=order.loaded,
+        store=order.store,
+        emit=order.emit,
+        offline=order.options.offline,
+    )
+
+
+def _say_refused(emit: Emit, taken: Sequence[Taken], consequence: str) -> None:
+    refused = [text for each in taken for text in each.refused]
+    if refused:
+        more = f" and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
+        text = f"packages that no checksum identifies: {'; '.join(refused[:SHOWN])}{more}: {consequence}"
+        emit(Notice(text=text, level="warning"))
+
+
+def _failed(loaded: LoadedProject, error: InputError) -> InputError:
+    finding = loaded.findings().error("dependencies", FIELD, error.message, error.remedy)
+    return InputError(error.message, remedy=error.remedy, findings=(finding,))

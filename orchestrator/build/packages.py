@@ -1,0 +1,148 @@
+"""Debian packages on a base: asked for in a container of it, installed from files into an image that is kept."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import uuid4
+
+from orchestrator import archive as reading
+from orchestrator.build.container_build import PACKAGES_STAGES, forget_image, run_containerfile, run_request
+from orchestrator.build.state import BuildJob, phase
+from orchestrator.containerfile.assemble import (
+    CONTAINERFILE,
+    BuilderCapabilities,
+    assemble_listing,
+    assemble_packages,
+    proxy_arguments,
+)
+from orchestrator.containerfile.render import INSTALL_PACKAGES, PackagesStage, render_packages, render_script
+from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, StepFailedError
+from orchestrator.errors import EngineError, InputError
+from orchestrator.events import Emit, ignore
+from orchestrator.inputs.debs import Listed, PackageLister, fetch_debs
+from orchestrator.inputs.resolve import ResolveOptions, access_of
+from orchestrator.inputs.store import Store, key_of
+from orchestrator.label import BASE
+from orchestrator.network import CA_SECRET
+from orchestrator.project.load import LoadedProject
+from orchestrator.resolved import Input, Inputs, checksums, identity
+
+TAG = "localhost/orchestrator/packages"
+LISTED = "/orchestrator/listed"
+_LIMITS = reading.UnpackLimits(members=100)
+_LONGEST = 16 * 2**20
+
+
+def dialect_of(engine: Engine) -> BuilderCapabilities:
+    """What the engine's RUN understands."""
+    return BuilderCapabilities(mounts=engine.info.mounts, ssh=engine.info.ssh)
+
+
+def package_lister(loaded: LoadedProject, engine: Engine) -> PackageLister:
+    """Asks apt in a container of the base, which reaches its mirror as every build step does."""
+
+    def listed(base: Input, names: Sequence[str]) -> Listed:
+        made = assemble_listing(loaded, base.reference, names, dialect=dialect_of(engine))
+        secrets = (BuildSecret(id=CA_SECRET, data=made.certificates, hide=False),) if engine.info.mounts else ()
+        build_id = uuid4().hex
+        request = BuildRequest(
+            context=(),
+            containerfile=CONTAINERFILE,
+            tag=f"localhost/orchestrator/listed:{build_id[:12]}",
+            build_id=build_id,
+            build_args=proxy_arguments(loaded),
+            # The step's text is always the same, and the mirror is not.
+            no_cache=True,
+            images=(base.reference,),
+            secrets=secrets,
+        )
+        try:
+            image = run_request(engine, request, made, ignore)
+        except StepFailedError as failure:
+            raise _not_listed(base, failure) from failure
+        try:
+            return _read(engine, image, build_id)
+        finally:
+            forget_image(engine, image, build_id)
+
+    return listed
+
+
+def _not_listed(base: Input, failure: StepFailedError) -> InputError:
+    lines = [line for line in failure.tail.splitlines() if line.startswith(("E:", "Err:"))]
+    said = "\n".join(lines[-8:]) or "\n".join(failure.tail.splitlines()[-4:]) or failure.message
+    if "Unable to locate package" in said or "has no installation candidate" in said:
+        remedy = "correct the name, or take a base whose package sources have it"
+    else:
+        remedy = "check the network, the proxy settings, and the package sources of the base"
+    return InputError(f"apt on {base.source} can't say what it would install:\n{said}", remedy=remedy)
+
+
+def _read(engine: Engine, image: str, build_id: str) -> Listed:
+    files: dict[str, str] = {}
+    try:
+        with (
+            engine.open_archive(image, LISTED, build_id) as stream,
+            reading.translate_errors(),
+            reading.read_tar(reading.Meter(stream=stream, limits=_LIMITS)) as archive,
+        ):
+            for member in archive:
+                if member.isreg():
+                    name = member.name.rpartition("/")[2]
+                    files[name] = archive.small(member, _LONGEST).decode("utf-8", "replace")
+    except reading.ArchiveError as error:
+        raise EngineError(
+            f"the engine's archive of {LISTED} is broken: {error}", remedy="look at its log, and run it again"
+        ) from error
+    return Listed(uris=files.get("uris", ""), records=files.get("records", ""), unlike=files.get("unlike", "").strip())
+
+
+def with_packages(job: BuildJob) -> BuildJob:
+    """The job whose plan begins with an image that has build.packages: kept by the engine, or made now."""
+    given, base = job.inputs.packages, job.inputs.base
+    if given is None or base is None:
+        return job
+    stage = PackagesStage(stage=PACKAGES_STAGES[0], base=job.plan.base, folder="program", names=job.plan.packages)
+    return replace(job, plan=replace(job.plan, packages_image=_image(job, stage, given, base)))
+
+
+def with_shim_packages(job: BuildJob) -> BuildJob:
+    """The same of the stage that builds the shim."""
+    given, base, shim = job.inputs.gevulot_packages, job.inputs.gevulot_base, job.plan.shim
+    if given is None or base is None or shim is None:
+        return job
+    stage = PackagesStage(stage=PACKAGES_STAGES[1], base=shim.base, folder="gevulot", names=shim.packages)
+    return replace(job, plan=replace(job.plan, shim=replace(shim, packages_image=_image(job, stage, given, base))))
+
+
+def _image(job: BuildJob, stage: PackagesStage, given: Input, base: Input) -> str:
+    """The reference of the base with the packages. One build makes it, and the others wait."""
+    order = job.order
+    if not given.packages:
+        return stage.base
+    text = render_packages(replace(stage, base=identity(base))), *render_script(INSTALL_PACKAGES).values()
+    key = key_of("packages", *text, checksums(given.debs), platform.machine())
+    tag = f"{TAG}:{key.rpartition('-')[2][:12]}"
+    with order.store.lock(f"import-{order.engine.info.kind}-{key}"):
+        if order.options.no_cache or order.engine.image_digest(tag) is None:
+            fetched = fetch_debs(job.access, given)
+            made = assemble_packages(stage, fetched, dialect=dialect_of(order.engine))
+            kept = replace(job, order=replace(order, build_id=BASE))
+            run_containerfile(kept, made, stage.stage, tag)
+        else:
+            with phase(order.emit, stage.stage, f"take {' '.join(stage.names)} from an earlier build"):
+                pass
+    return tag
+
+
+def with_package_files(loaded: LoadedProject, inputs: Inputs, emit: Emit, store: Store | None = None) -> Inputs:
+    """The inputs with the files of their Debian packages, fetched if they must be."""
+    access = access_of(loaded, emit, ResolveOptions(store=store))
+    packages, shims = inputs.packages, inputs.gevulot_packages
+    return replace(
+        inputs,
+        packages=fetch_debs(access, packages) if packages is not None else None,
+        gevulot_packages=fetch_debs(access, shims) if shims is not None else None,
+    )

@@ -1,0 +1,221 @@
+"""Debian packages that are installed on a base: which ones apt would take, locked, and fetched as .deb files."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from orchestrator.errors import InputError
+from orchestrator.events import ignore
+from orchestrator.files import write_new
+from orchestrator.inputs.access import Access, not_in_cache
+from orchestrator.inputs.download import fetch
+from orchestrator.inputs.store import key_of
+from orchestrator.resolved import DEB_PATTERN, Deb, Input, InputName, Pin, identity, redact_url
+
+SNAPSHOTS = "https://snapshot.debian.org/archive"
+"""Keeps what Debian's mirrors had, by time: https://snapshot.debian.org/."""
+KNOWN_FOR = 24 * 3600.0
+"""Seconds for which what apt said is not asked again; then a mirror may have dropped what it named."""
+_WORKERS = 4
+_URI = re.compile(r"'(?P<url>[^']+)' (?P<file>\S+) (?P<size>[0-9]+) ")
+_ARCHIVE = re.compile(r"/(debian(?:-security|-debug)?)/(pool/.+)")
+_SNAPSHOT = re.compile(r"/(\d{8}T\d{6}Z)/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """What apt on a base says. `uris`: `apt-get install --print-uris`; `records`: `apt-cache show` of each of these.
+
+    `unlike` says why the base has no apt that could be asked ("" = it has).
+    """
+
+    uris: str = ""
+    records: str = ""
+    unlike: str = ""
+
+
+class PackageLister(Protocol):
+    """Asks apt on a base, after an update of its index, what installing packages would download."""
+
+    def __call__(self, base: Input, names: Sequence[str]) -> Listed:
+        """InputError when apt can't say: no index, no such package."""
+        ...
+
+
+def resolve_packages(
+    access: Access, base: Input, names: Sequence[str], name: InputName, lister: PackageLister
+) -> Input:
+    """What has to be installed on `base` so that it has the packages `names`: as the lock says, else as apt says now.
+
+    Errors: InputError when the base has no apt, apt knows no such package, or the lock is of another base.
+    """
+    pin = access.pins.get(name)
+    if pin is not None and pin.values["base"] != identity(base):
+        if base.name in access.pins:
+            raise InputError(
+                f"the lock has Debian packages for the {base.name} {pin.values['base']}, and names the {base.name}"
+                f" {identity(base)}",
+                remedy=f"`orchestrator lock PROJECT.YAML --upgrade {name}`",
+            )
+        pin = None  # the base is a new one
+    if pin is not None:
+        return _input(name, names, pin)
+    return replace(_input(name, names, _pin(access, base, names, lister)), ground="signature")
+
+
+def locked_packages(pins: Mapping[str, Pin], names: Sequence[str], name: InputName, base: InputName) -> Input | None:
+    """What the lock says, for an image that was not looked at. None where it is of another base."""
+    pin, given = pins.get(name), pins.get(base)
+    if pin is None or given is None or given.kind != "image":
+        return None
+    return _input(name, names, pin)
+
+
+def _input(name: InputName, names: Sequence[str], pin: Pin) -> Input:
+    return Input(
+        name=name, kind="debs", source=" ".join(sorted(set(names))), pin=dict(pin.values), packages=pin.packages
+    )
+
+
+def fetch_debs(access: Access, given: Input) -> Input:
+    """An input of kind `debs` with its files, from the cache or the mirrors, each the one that its sha256 names.
+
+    Errors: InputError for one that no mirror has any more.
+    """
+    debs = given.debs
+    missing = [deb for deb in debs if access.store.get(f"sha256-{deb.sha256}") is None]
+    if missing:
+        total, done = sum(deb.size for deb in missing), 0
+        many = f"{len(missing)} Debian packages" if len(missing) > 1 else f"the Debian package {missing[0].name}"
+        with access.step(f"download {many}") as step, ThreadPoolExecutor(_WORKERS, "debs") as pool:
+            futures = [(deb, pool.submit(_fetched, access, deb, given)) for deb in missing]
+            try:
+                for deb, future in futures:
+                    future.result()
+                    done += deb.size
+                    step.progress(done, total)
+            except BaseException:
+                access.cancelled.set()
+                raise
+    return replace(given, files={deb.file: _fetched(access, deb, given) for deb in debs})
+
+
+def _fetched(access: Access, deb: Deb, given: Input) -> Path:
+    quiet = replace(access, emit=ignore, refresh=False)
+    try:
+        return fetch(quiet, deb.url, sha256=deb.sha256).path
+    except InputError as error:
+        again = None if access.offline or access.cancelled.is_set() else _snapshot(deb, given.pin.get("snapshot", ""))
+        if again is not None:
+            try:
+                return fetch(quiet, again, sha256=deb.sha256).path
+            except InputError as later:
+                error = InputError(f"{error.message}; {later.message}", remedy=error.remedy)
+        if access.offline:
+            raise
+        raise InputError(
+            f"{deb.name} {deb.version}, which the lock names, could not be fetched: {error.message}",
+            remedy="if no mirror has this version any more, accept the present one: `orchestrator lock PROJECT.YAML"
+            f" --upgrade {given.name}`; else check the network and the proxy settings",
+        ) from error
+
+
+def _snapshot(deb: Deb, time_of: str) -> str | None:
+    """The address of a .deb in Debian's archive of snapshots; None where it can't be there, or is there already."""
+    found = _ARCHIVE.search(urlsplit(deb.url).path)
+    if found is None or not time_of or _SNAPSHOT.search(deb.url):
+        return None
+    return f"{SNAPSHOTS}/{found[1]}/{time_of}/{found[2]}"
+
+
+def _pin(access: Access, base: Input, names: Sequence[str], lister: PackageLister) -> Pin:
+    values = {"base": identity(base)}
+    installed = {each.partition("=")[0] for each in base.packages}
+    if set(names) <= installed:
+        return Pin(kind="debs", values=values)
+    shown = ", ".join(sorted(set(names)))
+    with access.step(f"find the Debian packages for {shown}") as step:
+        step.cached = True
+
+        def fill(target: Path) -> dict[str, str]:
+            step.cached = False
+            if access.offline:
+                raise not_in_cache(f"which Debian packages {shown} on {base.source} needs")
+            listed = lister(base, sorted(set(names)))
+            if listed.unlike:
+                raise InputError(
+                    f"{base.source} is not like Debian ({listed.unlike}): packages can neither be installed nor locked",
+                    remedy="take a Debian or Ubuntu image, or one that has all that the step needs, without packages",
+                )
+            lines = [str(deb) for deb in _debs(listed)]
+            write_new(target, "\n".join(lines).encode())
+            now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+            return {"source": f"which packages {shown} needs on {base.source}", "snapshot": now}
+
+        newest = max(access.newer_than, time.time() - KNOWN_FOR)
+        entry = access.store.keep(key_of("debs", identity(base), *sorted(set(names))), fill, newer_than=newest)
+    lines = tuple(entry.path.read_text(encoding="utf-8", errors="replace").splitlines())
+    if not all(re.fullmatch(DEB_PATTERN, line) for line in lines):
+        raise InputError(
+            f"{entry.key} in the cache is not a list of packages",
+            remedy="build once where there is a network, or bring the project's lock",
+        )
+    # A mirror that is a snapshot says which one; of any other only the time is known at which it had them.
+    fixed = {found[1] for line in lines if (found := _SNAPSHOT.search(line))}
+    snapshot = fixed.pop() if len(fixed) == 1 else entry.info.get("snapshot", "")
+    known = {"snapshot": snapshot} if re.fullmatch(r"\d{8}T\d{6}Z", snapshot) else {}
+    return Pin(kind="debs", values=values | known, packages=lines)
+
+
+def _debs(listed: Listed) -> list[Deb]:
+    """What apt would download, each with the sha256 that the signed index gives. Sorted."""
+    records = list(_records(listed.records))
+    found = []
+    for line in listed.uris.splitlines():
+        uri = _URI.match(line)
+        if uri is None:
+            continue
+        url = uri["url"]
+        if urlsplit(url).scheme not in {"http", "https"}:
+            raise InputError(
+                f"apt on the base would take {redact_url(url)}, which can't be fetched from here",
+                remedy="take that source out of the base's /etc/apt, or install the package in the base itself",
+            )
+        path = unquote(urlsplit(url).path)
+        same = [each for each in records if path.endswith("/" + each["Filename"].removeprefix("./"))]
+        sums = {each["SHA256"] for each in same}
+        if len(sums) != 1:
+            raise InputError(
+                f"apt's index on the base gives {len(sums) or 'no'} sha256 for {redact_url(url)}",
+                remedy="check the package sources of the base",
+            )
+        deb = Deb(
+            name=same[0]["Package"],
+            version=same[0]["Version"],
+            sha256=sums.pop(),
+            size=int(uri["size"]),
+            url=redact_url(url),
+        )
+        if re.fullmatch(DEB_PATTERN, str(deb)) is None:
+            raise InputError(f"apt on the base names a package in an odd way: {deb}", remedy="check its sources")
+        found.append(deb)
+    return sorted(found, key=str)
+
+
+def _records(text: str) -> Iterator[dict[str, str]]:
+    """The records of an index, those with all the fields that are needed. A record begins with its Package."""
+    record: dict[str, str] = {}
+    for line in (*text.split("\n"), "Package: "):
+        key, _, value = line.partition(": ")
+        if key == "Package":
+            if {"Package", "Version", "SHA256", "Filename"} <= record.keys():
+                yield record
+            record = {}
+        record[key] = value

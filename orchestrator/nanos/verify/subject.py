@@ -1,0 +1,268 @@
+"""The image as the checks see it: its ELF files, its loader, its attributes, and the marks found in its bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+from orchestrator.elf.closure import GuestLoader, Link
+from orchestrator.elf.facts import ElfFacts, is_elf
+from orchestrator.elf.imports import imported_names
+from orchestrator.image.reader import Filesystem, Image
+from orchestrator.image.tree import Directory, File, Node, Symlink
+from orchestrator.nanos.gpu.tree import STAND_IN_MARK, firmware_of
+from orchestrator.verification import StandIn
+
+# The shim's two kinds, by what only one of them contains (docs/facts/gevulot.md, 1: a gRPC service, a file name).
+DEVNET_MARK: Final = b"vm_service.VMService"
+LOCAL_MARK: Final = b"task_result.json"
+# ops puts glibc's DNS module, from Nanos's common files, into every image: static ones and musl's as well, and it may
+# come from another glibc than the base's. Only glibc's own name lookups ever open it.
+DNS_MODULE: Final = "/lib/x86_64-linux-gnu/libnss_dns.so.2"
+KERNEL: Final = "boot:/kernel"
+"""Where the kernel lies, as `StandIn.path` says it."""
+_IS_C_LIBRARY: Final = re.compile(r".*/(libc|libm|libpthread|libdl|ld-linux-x86-64)\.so\.\d+$")
+_TEXT: Final = 200
+_CHUNK: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """What a look at every stored byte found. `shims` maps an ELF file's path to devnet, local or both."""
+
+    stand_ins: tuple[StandIn, ...] = ()
+    shims: dict[str, frozenset[str]] = field(default_factory=dict)
+
+
+class Subject:
+    """An open image with everything the checks ask for, computed once."""
+
+    def __init__(
+        self,
+        image: Image,
+        project_runtime: str | None = None,
+        gpu_families: tuple[str, ...] = (),
+        libraries: str | None = None,
+    ) -> None:
+        self.image = image
+        self.rootfs = image.rootfs
+        self.attributes = image.rootfs.attributes
+        self.project_runtime = project_runtime
+        self.gpu_families = gpu_families
+        self.libraries = libraries
+
+    @cached_property
+    def program(self) -> str:
+        """The program's guest path ("" when the manifest names none)."""
+        value = self.attributes.get("program")
+        return value if isinstance(value, str) else ""
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """The guest's environment, as far as it is text."""
+        value = self.attributes.get("environment")
+        return {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, dict) else {}
+
+    @cached_property
+    def kernel_name(self) -> str:
+        """`Nanos 0.1.51` as the image says it of itself; `Nanos` where it names no release."""
+        version = self.environment.get("NANOS_VERSION", "")
+        return f"Nanos {version}" if version[:1].isdigit() else "Nanos"
+
+    def open(self, path: str) -> BinaryIO | None:
+        """The regular file at a guest path, links followed."""
+        node = self.rootfs.lookup(path)
+        return cast("BinaryIO", self.rootfs.open_file(node)) if isinstance(node, File) else None
+
+    def real_path(self, path: str) -> str:
+        """`path` without symbolic links; as it is where there is nothing."""
+        resolved = self.rootfs.resolve(path)
+        return path if resolved is None else resolved[0]
+
+    def is_stand_in(self, path: str) -> bool:
+        """Whether the file says of itself that it is a stand-in; files of the boot file system are `boot:PATH`."""
+        return any(stand_in.path == path for stand_in in self.marks.stand_ins)
+
+    @cached_property
+    def elf_paths(self) -> tuple[str, ...]:
+        """Every packed file that starts as an ELF file does, sorted."""
+        return tuple(
+            sorted(
+                path
+                for path, node in self.rootfs.walk()
+                if isinstance(node, File) and is_elf(self.rootfs.read_at(node, 0, 4))
+            )
+        )
+
+    @cached_property
+    def loader(self) -> GuestLoader:
+        """The guest's dynamic loader over the packed tree."""
+        return GuestLoader(self.open, program=self.program, environment=self.environment)
+
+    @cached_property
+    def program_facts(self) -> ElfFacts | None:
+        """The program's ELF facts, or None when it is not there or can't be read."""
+        facts = self.loader.facts(self.program) if self.program else None
+        return facts if isinstance(facts, ElfFacts) else None
+
+    @cached_property
+    def loadable(self) -> bool:
+        """Whether libraries can be looked for at all: a program of the node's machine, and its loader if it has one."""
+        program = self.program_facts
+        if program is None or not program.native or program.type not in ("ET_EXEC", "ET_DYN"):
+            return False
+        loader = self.loader.facts(program.interpreter) if program.interpreter is not None else program
+        return isinstance(loader, ElfFacts) and loader.native
+
+    @cached_property
+    def links(self) -> tuple[Link, ...]:
+        """The needs of the program, and then those of every packed ELF file that it does not reach by itself."""
+        links = list(self.loader.program_links)
+        for path in self._unreached:
+            if path not in self.strangers:
+                links += self.loader.open_by_name(path)
+        return tuple(links)
+
+    @cached_property
+    def _reached(self) -> frozenset[str]:
+        """The program and all that it loads at its start, by real path."""
+        paths = {self.real_path(link.path) for link in self.loader.program_links if link.path is not None}
+        return frozenset({*paths, self.real_path(self.program)})
+
+    @cached_property
+    def _unreached(self) -> tuple[str, ...]:
+        """Other files that a loader could take. GSP firmware, for one, is ELF for another machine; object files, kernel
+        modules and cores are nothing that a loader sees."""
+        return tuple(path for path in self.elf_paths if path not in self._reached and self._linked(path) is not None)
+
+    def _linked(self, path: str) -> ElfFacts | None:
+        facts = self.loader.facts(path)
+        if not isinstance(facts, ElfFacts) or not facts.native or not facts.for_linux:
+            return None
+        return facts if facts.type in ("ET_EXEC", "ET_DYN") else None
+
+    @cached_property
+    def strangers(self) -> dict[str, str]:
+        """Packed ELF files that the program's loader refuses, and why: "is made for another C library, …"."""
+        refusals = {path: self.loader.refuses(facts) for path in self._unreached if (facts := self._linked(path))}
+        return {path: why for path, why in refusals.items() if why}
+
+    def importers(self, functions: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """Function → the packed ELF files that import it, those of the C library left out."""
+        paths_by_name: dict[str, list[str]] = {}
+        for path in self.elf_paths:
+            if path in self.strangers or self._linked(path) is None or _IS_C_LIBRARY.match(path):
+                continue
+            stream = self.open(path)
+            if stream is None:
+                continue
+            with stream:
+                for name in imported_names(stream, functions):
+                    paths_by_name.setdefault(name, []).append(path)
+        return {name: tuple(paths) for name, paths in paths_by_name.items()}
+
+    @cached_property
+    def symlinks(self) -> dict[str, Symlink]:
+        """Every symbolic link by its path, sorted."""
+        return {path: node for path, node in sorted(self.rootfs.walk(), key=_path) if isinstance(node, Symlink)}
+
+    @cached_property
+    def mount_points(self) -> frozenset[str]:
+        """Where something is mounted when the guest runs."""
+        value = self.attributes.get("mounts")
+        targets = value.values() if isinstance(value, dict) else ()
+        return frozenset(target.partition(":")[0].rstrip("/") for target in targets if isinstance(target, str))
+
+    @cached_property
+    def required_links(self) -> tuple[Link, ...]:
+        """`links` without those of the DNS module that ops adds by itself, unless the program is linked to it."""
+        wanted = {link.path for link in self.loader.program_links}
+        return tuple(link for link in self.links if link.by != DNS_MODULE or DNS_MODULE in wanted)
+
+    @cached_property
+    def firmware(self) -> dict[str, frozenset[str]]:
+        """NVIDIA driver version → its GSP firmware files below /nvidia/VERSION."""
+        return firmware_of(path for path, node in self.rootfs.walk() if isinstance(node, File))
+
+    @cached_property
+    def klibs(self) -> dict[str, File]:
+        """The files in the boot file system's /klib, all of which the kernel loads."""
+        directory = self.image.bootfs.lookup("/klib") if self.image.bootfs is not None else None
+        nodes = directory.children if isinstance(directory, Directory) else {}
+        return {name: node for name, node in sorted(nodes.items()) if isinstance(node, File)}
+
+    @cached_property
+    def marks(self) -> Marks:
+        """One look at every stored byte of both file systems."""
+        stand_ins: list[StandIn] = []
+        shims: dict[str, frozenset[str]] = {}
+        elves = set(self.elf_paths)
+        for filesystem, prefix in ((self.image.bootfs, "boot:"), (self.rootfs, "")):
+            if filesystem is None:
+                continue
+            for path, node in sorted(filesystem.walk(), key=lambda item: item[0]):
+                if not isinstance(node, File):
+                    continue
+                wanted = _WANTED if not prefix and path in elves else _WANTED[:1]
+                marks = _search(_stored(filesystem, node), wanted)
+                if STAND_IN_MARK in marks:
+                    stand_ins.append(StandIn(path=prefix + path, text=_own_words(marks[STAND_IN_MARK])))
+                kinds = frozenset(kind for mark, kind in _KINDS.items() if mark in marks)
+                if kinds:
+                    shims[path] = kinds
+        if self.image.is_stub and not any(stand_in.path == KERNEL for stand_in in stand_ins):
+            stand_ins.insert(0, StandIn(path=KERNEL, text="a stub kernel, which prints one line and stops"))
+        return Marks(stand_ins=tuple(stand_ins), shims=shims)
+
+
+def _path(item: tuple[str, Node]) -> str:
+    return item[0]
+
+
+_KINDS: Final = {DEVNET_MARK: "devnet", LOCAL_MARK: "local"}
+_WANTED: Final = (STAND_IN_MARK, *_KINDS)
+
+
+def stand_in_file(path: Path, shown: str) -> StandIn | None:
+    """What a file of this host says of itself if it only stands in for the real one; `shown` is its path for people.
+
+    For what goes into a build without going into the image: the ops binary.
+    """
+    with path.open("rb") as stream:
+        marks = _search(iter(lambda: stream.read(_CHUNK), b""), (STAND_IN_MARK,))
+    return StandIn(path=shown, text=_own_words(marks[STAND_IN_MARK])) if marks else None
+
+
+def _search(pieces: Iterable[bytes], wanted: tuple[bytes, ...]) -> dict[bytes, bytes]:
+    """Mark → the bytes that follow its first occurrence."""
+    texts: dict[bytes, bytes] = {}
+    overlap = max(map(len, wanted)) + _TEXT
+    tail = b""
+    for piece in pieces:
+        data = tail + piece
+        for mark in wanted:
+            # A mark at the very end is found again, with all its text, at the start of the next window.
+            at = data.find(mark)
+            if at >= 0 and len(texts.get(mark, b"")) < _TEXT:
+                texts[mark] = data[at + len(mark) : at + len(mark) + _TEXT]
+        tail = data[-overlap:]
+    return texts
+
+
+def _stored(filesystem: Filesystem, file: File) -> Iterator[bytes]:
+    """The stored bytes in order; holes, which may be of any size, leave one NUL each."""
+    for extent in file.extents:
+        if extent.position is None:
+            yield b"\0"
+            continue
+        for offset in range(0, extent.length, _CHUNK):
+            yield filesystem.read_at(file, extent.offset + offset, min(_CHUNK, extent.length - offset))
+
+
+def _own_words(data: bytes) -> str:
+    line = data.replace(b"\n", b"\0").split(b"\0")[0]
+    return "".join(c for c in line.decode("utf-8", "replace") if c.isprintable()).lstrip(": ").strip()

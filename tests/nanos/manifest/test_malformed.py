@@ -1,0 +1,113 @@
+"""Every mistake in a manifest is said with its line, field and remedy, all of a file at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.errors import Severity, UsageError
+from orchestrator.nanos.manifest import json_reader
+from tests.nanos.manifest.cases import CASES, MALFORMED
+from tests.nanos.manifest.helpers import PROJECT, effective
+
+QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.mark.parametrize("name", sorted({case[0] for case in CASES}))
+def test_malformed(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        effective(tmp_path, (MALFORMED / name).read_bytes())
+    check(name, caught.value, tmp_path / "manifest.json")
+
+
+def check(name: str, error: UsageError, file: Path) -> None:
+    findings = error.findings
+    for _, line, field, fragment in (case for case in CASES if case[0] == name):
+        matching = [f for f in findings if fragment in str(f)]
+        assert matching, f"nothing says {fragment!r}: {[str(f) for f in findings]}"
+        assert line is None or line in {f.line for f in matching}
+        assert field is None or field in {f.field for f in matching}
+    for finding in findings:
+        assert finding.severity is Severity.ERROR
+        assert finding.file == str(file)
+        assert finding.remedy, str(finding)
+        assert "\n" not in str(finding)
+
+
+def test_every_malformed_file_is_in_the_table() -> None:
+    assert {p.name for p in MALFORMED.iterdir()} == {case[0] for case in CASES}
+    assert len({case[0] for case in CASES}) >= 20
+
+
+def test_missing_manifest_is_said_of_project_yaml(tmp_path: Path) -> None:
+    for name, words in (("no.json", "there is no file"), (".", "is a directory"), ("x" * 300, "there is no file")):
+        with pytest.raises(UsageError, match=r"project\.yaml has 1 error") as caught:
+            effective(tmp_path, project=f"manifest: {name}\n")
+        assert [(f.line, f.field) for f in caught.value.findings] == [(3, "manifest")]
+        assert words in caught.value.findings[0].message
+
+
+def test_inline_manifest_has_lines_of_project_yaml(tmp_path: Path) -> None:
+    inline = "manifest:\n  RunConfig:\n    Klibs: [tls]\n  Env:\n    RUST_BACKTRACE: 1\n"
+    with pytest.raises(UsageError) as caught:
+        effective(tmp_path, project=inline)
+    first = PROJECT.count("\n")
+    assert [(f.field, f.line) for f in caught.value.findings] == [
+        ("manifest.RunConfig.Klibs", first + 3),
+        ("manifest.Env.RUST_BACKTRACE", first + 5),
+    ]
+    assert caught.value.findings[0].file == str(tmp_path / "project.yaml")
+
+
+def only_usage_errors(directory: Path, text: str) -> None:
+    try:
+        effective(directory, text)
+    except UsageError as error:
+        assert error.findings
+
+
+@QUICK
+@given(st.text(alphabet="{}[]:,\"\\/*# \n\tabnu019-+.eE'NaInftrulse\ud800", max_size=80))
+@example('{"a":1e999}')
+@example("[-")
+@example('{"a":' + "9" * 5000 + "}")
+@example('"\\u')
+def test_any_json_like_text(tmp_path: Path, text: str) -> None:
+    document = json_reader.read(text, "m.json")
+    assert document.data is not None or document.findings or text.strip() == "null"
+    only_usage_errors(tmp_path, text)
+
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8)
+)
+TREES = st.recursive(SCALARS, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=6), x, max_size=3))
+
+
+@QUICK
+@given(TREES)
+def test_reader_agrees_with_json(value: object) -> None:
+    import json
+
+    for text in (json.dumps(value), json.dumps(value, indent=2, ensure_ascii=False)):
+        document = json_reader.read(text, "m.json")
+        if not any("surrogate" in f.message or "40 digits" in f.message for f in document.findings):
+            assert document.findings == ()
+            assert document.data == json.loads(text)
+
+
+@QUICK
+@given(st.data())
+def test_any_value_under_any_key(tmp_path: Path, data: st.DataObject) -> None:
+    import json
+
+    from orchestrator.nanos.manifest.schema import CLOUD_CONFIG, CONFIG, RUN_CONFIG
+
+    manifest = data.draw(st.dictionaries(st.sampled_from([*CONFIG, "env", "x"]), TREES, max_size=5))
+    for section, keys in (("RunConfig", RUN_CONFIG), ("CloudConfig", CLOUD_CONFIG)):
+        if data.draw(st.booleans()):
+            manifest[section] = data.draw(st.dictionaries(st.sampled_from([*keys, "x"]), TREES, max_size=4))
+    only_usage_errors(tmp_path, json.dumps(manifest))
