@@ -21,7 +21,7 @@ from orchestrator.errors import VerificationError
 from orchestrator.project.project import Project
 from orchestrator.provenance.dsse import LARGEST
 from orchestrator.receipt.receipt import Attachment, EngineUsed, KernelUsed, StandInFile
-from orchestrator.receipt.record import NANOS, FinishedBuild, engine_used, kernel_used, sha256_text
+from orchestrator.receipt.record import NANOS, FinishedBuild, kernel_used, sha256_text
 from orchestrator.resolved import Input, redact, redact_url
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
@@ -36,7 +36,9 @@ PUBLISHED: Final = frozenset(
     {"name", "runtime", "resources", "gevulot", "base", "cuda", "build", "stage", "nanos", "ops", "packer",
      "gpu_assets", "gpu_families", "manifest", "reproducible"}
 )  # fmt: skip
-PUBLISHED_OF_BUILD: Final = frozenset({"context", "packages", "program", "run", "rust_linker", "secrets", "ssh"})
+PUBLISHED_OF_BUILD: Final = frozenset(
+    {"context", "dependencies", "packages", "program", "run", "rust_linker", "secrets", "ssh"}
+)
 _DIGESTS: Final = {
     "commit": "gitCommit", "digest": "sha256", "sha256": "sha256", "tree-sha256": "gevulotTreeSha256",
 }  # fmt: skip
@@ -254,7 +256,7 @@ def _internal_parameters(built: FinishedBuild) -> Made:
         standIns=tuple(
             StandInFile(path=stand_in.path, text=stand_in.text) for stand_in in built.verification.stand_ins
         ),
-        engine=engine_used(built.engine),
+        engine=built.engine,
         **named,
     )
 
