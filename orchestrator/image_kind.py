@@ -7,7 +7,7 @@ and a file that came of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
@@ -55,6 +55,19 @@ class PackedFile:
     sha256: str
     role: str = ""
     stand_in: str = ""
+
+
+FileDigests = Mapping[str, tuple[int, str]]
+"""Size in bytes and SHA-256 (hex) of files, by guest path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """How an image was packed. `tool_version` is of the tool in the container that made it, None where there is none;
+    `contents` are the files whose bytes went through our hands."""
+
+    tool_version: str | None
+    contents: FileDigests = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +167,10 @@ class ImagePlan(Protocol):
 
     def pack(
         self, inputs: Inputs, open_archive: OpenArchive, target: Path, progress: Callable[[int, int], None]
-    ) -> str | None:
+    ) -> Packing:
         """Write the image to `target` (an existing, empty temporary file); `progress` is told (done, total) bytes.
 
-        Gives the version of the tool in the container that made it, None where there is none. Errors: EngineError for
+        Errors: EngineError for
         a broken stream, InputError for what an input lacks, BuildStepError for a tree that no image can hold.
         """
 
@@ -266,5 +279,8 @@ class ImageKind(Protocol):
     def open(self, image: Path) -> OpenedImage:
         """VerificationError for a file that is no such image; its message names the file."""
 
-    def packed_files(self, image: Path, stand_ins: Sequence[StandIn]) -> tuple[PackedFile, ...]:
-        """Every file of an image, read back from it, sorted by path. VerificationError when it can't be read."""
+    def packed_files(self, image: Path, stand_ins: Sequence[StandIn], known: FileDigests) -> tuple[PackedFile, ...]:
+        """Every file of an image, by its tree as it is read back, sorted by path. VerificationError if it is damaged.
+
+        Files are read and hashed, but for those that are `known` with the size that they have in the tree.
+        """

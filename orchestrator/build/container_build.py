@@ -48,6 +48,8 @@ def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: s
     try:
         return run_request(job.order.engine, request, made, job.order.emit)
     except StepFailedError as failure:
+        # BuildKit names no stage where a Containerfile has but one.
+        failure.stage = failure.stage or (target if target in (SHIM_STAGE, *PACKAGES_STAGES) else "")
         raise _explain(failure, job, made) from failure
 
 

@@ -246,7 +246,7 @@ def _unknown() -> ExplainedDifference:
 
 def hashes_of(kind: ImageKind, image: Path) -> Mapping[str, str]:
     """Path of each file in an image (in the boot file system with the prefix `boot:`) -> its SHA-256."""
-    return {file.path: file.sha256 for file in kind.packed_files(image, ())}
+    return {file.path: file.sha256 for file in kind.packed_files(image, (), {})}
 
 
 def _by_hash(hashes: Mapping[str, str], there: Mapping[str, str]) -> Iterator[Difference]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, BinaryIO
 
 from orchestrator.build.state import BuildJob, BuildOrder, phase
@@ -13,7 +15,7 @@ from orchestrator.digest import Digests, file_digests
 from orchestrator.errors import VerificationError
 from orchestrator.events import Emit, Notice, StepProgress
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, FileLock, make_directory
-from orchestrator.image_kind import Expected
+from orchestrator.image_kind import Expected, Packing
 from orchestrator.verification import Verification
 
 if TYPE_CHECKING:
@@ -38,8 +40,8 @@ def only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
         lock.release()
 
 
-def pack(job: BuildJob, image_id: str, target: Path) -> tuple[str | None, Records]:
-    """Write the image to `target`; the version of the ops that made it (None: native), and where its files are from."""
+def pack(job: BuildJob, image_id: str, target: Path) -> tuple[Packing, Records]:
+    """Write the image to `target`; how that was done, and where its files are from."""
     from orchestrator.provenance.records import read_records
 
     def open_archive(path: str) -> AbstractContextManager[BinaryIO]:
@@ -50,8 +52,8 @@ def pack(job: BuildJob, image_id: str, target: Path) -> tuple[str | None, Record
         def progress(done: int, total: int) -> None:
             job.order.emit(StepProgress(id=key, done=done, total=total))
 
-        made_by = job.plan.image.pack(job.inputs, open_archive, target, progress)
-    return made_by, read_records(open_archive)
+        packing = job.plan.image.pack(job.inputs, open_archive, target, progress)
+    return packing, read_records(open_archive)
 
 
 def verify(image: Path, order: BuildOrder, target: Path, warnings: Iterable[str] = ()) -> Verification:
@@ -81,8 +83,24 @@ def with_stand_ins(verification: Verification, job: BuildJob) -> Verification:
     return replace(verification, stand_ins=(*verification.stand_ins, *job.plan.image.stand_ins(job.inputs)))
 
 
-def hash_image(image: Path, target: Path, emit: Emit) -> Digests:
-    """The image's digests, with progress under the name that it will have."""
-    with phase(emit, "receipt", f"hash {target.name}") as key:
-        total = image.stat().st_size
-        return file_digests(image, lambda done: emit(StepProgress(id=key, done=done, total=total)))
+def verified_and_hashed(
+    job: BuildJob, image: Path, target: Path, warnings: Iterable[str] = ()
+) -> tuple[Verification, Digests]:
+    """`verified` and `with_stand_ins`, and the image's digests, side by side.
+
+    These can't be had while it is written: a file system begins with an id that follows from all of its contents.
+    """
+    stopped, emit = Event(), job.order.emit
+
+    def go_on(_done: int) -> None:
+        if stopped.is_set():
+            raise CancelledError
+
+    with ThreadPoolExecutor(1, thread_name_prefix="hash") as beside:
+        try:
+            digests = beside.submit(file_digests, image, go_on)
+            verification = with_stand_ins(verify(image, job.order, target, warnings), job)
+            with phase(emit, "receipt", f"hash {target.name}"):
+                return verification, digests.result()
+        finally:
+            stopped.set()

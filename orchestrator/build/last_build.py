@@ -275,7 +275,11 @@ def _lock_agrees(asked: Asked, result: Result) -> bool:
     """Whether the lock, as it is now, says what the build used: not so where local files differ from it, or where
     somebody has just changed it."""
     from orchestrator.lock.project_lock import read_lock
+    from orchestrator.receipt.record import pin_used
 
     lock = read_lock(lock_path(asked.checked.loaded.path))
     used = {each.name: each.pin for each in result.document.inputs}
-    return lock is not None and all(entry.resolved == used.get(name) for name, entry in lock.entries.items())
+    return lock is not None and all(
+        used.get(name) in (None, pin_used(entry.kind, entry.resolved, entry.packages))
+        for name, entry in lock.entries.items()
+    )

@@ -14,7 +14,7 @@ from orchestrator.build.bundle import Bundled, input_keys, keep_images
 from orchestrator.build.check import CheckedProject
 from orchestrator.build.container_build import TARGET, forget, run_containerfile
 from orchestrator.build.dependencies import StepPackages, plan_nominally, plan_packages, take_for_bundle, take_for_step
-from orchestrator.build.finish import hash_image, only_build_of, pack, verify, with_stand_ins
+from orchestrator.build.finish import only_build_of, pack, verified_and_hashed
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
 from orchestrator.build.packages import with_package_files
@@ -86,12 +86,7 @@ def build_project(
 
     loaded, name = checked.loaded, checked.loaded.project.name
     times, warned, started = StageTimes(), Warnings(checked.findings), datetime.now(UTC)
-
-    def tell(event: Event) -> None:
-        times.record(event)
-        warned.record(event)
-        emit(event)
-
+    tell = _tell(times.record, warned.record, emit)
     order = _order(checked, engine, options or BuildOptions(), tell)
     with only_build_of(output, name, tell), order.store.in_use():
         job = prepare(order)
@@ -104,10 +99,10 @@ def build_project(
             open_attachments(output, name, sign) as attachments,
             replacing(target) as image_part,
         ):
-            made_by, records = pack(job, image_id, image_part)
+            packing, records = pack(job, image_id, image_part)
             forget(job, image_id)
             warned.add("staging", records.warnings)
-            verification = with_stand_ins(verify(image_part, order, target, records.warnings), job)
+            verification, digests = verified_and_hashed(job, image_part, target, records.warnings)
             warned.add_findings("verify", verification.findings)
             built = FinishedBuild(
                 kind=order.kind,
@@ -116,8 +111,8 @@ def build_project(
                 inputs=job.inputs,
                 engine=engine_used(engine.info),
                 image_path=str(target),
-                digests=hash_image(image_part, target, tell),
-                ops_version=made_by,
+                digests=digests,
+                ops_version=packing.tool_version,
                 containerfile=made.containerfile,
                 manifest=made.manifest,
                 context_sha256=made.context.digest(),
@@ -125,6 +120,7 @@ def build_project(
                 verification=verification,
                 warnings=warned.rows,
                 shim=job.shim,
+                contents=packing.contents,
             )
             built = rebuild_if_strict(job, built, image_part)
             with phase(tell, "receipt", "write provenance and bill of materials"):
@@ -132,6 +128,16 @@ def build_project(
             document = make_receipt(built, attached)
             fill(receipt_part, receipt_text(document).encode())
     return Result(image=target, receipt=receipt, document=document)
+
+
+def _tell(*listeners: Emit) -> Emit:
+    """An `Emit` to several."""
+
+    def tell(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return tell
 
 
 def reproduce_project(

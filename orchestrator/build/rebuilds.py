@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from orchestrator.build.container_build import TARGET, forget, run_containerfile
+from orchestrator.build.dependencies import with_dependencies
 from orchestrator.build.finish import pack
 from orchestrator.build.packages import with_packages
 from orchestrator.build.prepare import assemble_context
@@ -71,7 +72,7 @@ def rebuild(job: BuildJob, target: Path, factors: tuple[Factor, ...], *, no_cach
     again = replace(job, order=order)
     if job.plan.program_image:
         # What a bundle brought for the step stays aside: it is the step that is asked about.
-        again = with_packages(replace(again, plan=replace(job.plan, program_image="")))
+        again = with_dependencies(with_packages(replace(again, plan=replace(job.plan, program_image=""))))
     number = order.build_id[:12]
     again = replace(again, plan=replace(again.plan, rebuild=Rebuild(number=number, varied=factors)))
     image_id = run_containerfile(again, assemble_context(again), TARGET)

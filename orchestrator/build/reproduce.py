@@ -219,6 +219,8 @@ def _possible_contexts(job: BuildJob) -> Iterator[AssembledContext]:
         return (assemble(order.loaded, plan, job.inputs, dialect=builder, emit=order.emit) for builder in builders)
 
     yield from for_builders(job.plan)
+    if job.plan.dependencies is not None:  # offline the step is given packages that it gets itself otherwise
+        yield from for_builders(replace(job.plan, dependencies=None))
     # Reads every source: only if it must.
     yield from for_builders(
         replace(job.plan, program_image=program_tag(program_key(order.loaded, job.plan, job.inputs)))

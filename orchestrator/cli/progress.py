@@ -206,30 +206,38 @@ class TtyProgress(Progress):
 
     def emit(self, event: Event) -> None:
         with self._lock:
-            match event:
-                case StepStarted():
-                    self._running[event.id] = (event, time.monotonic())
-                case StepOutput():
-                    tail = self._tails.setdefault(event.id, deque(maxlen=self.TAIL))
-                    tail.extend(shown for line in lines_of(event.text) if (shown := plain(line)).strip())
-                case StepProgress():
-                    self._done[event.id] = event
-                case StepFinished():
-                    self._finish(event)
-                case Notice() if self._tally.news(event):
-                    style = "yellow" if event.level == "warning" else "cyan"
-                    self._console.print(Text(paragraph(f"{event.level}: {event.text}"), style=style))
+            line = self._take(event)
+        # Not under our lock: printing takes rich's, and whoever draws holds that one when it asks for ours in `_view`.
+        if line is not None:
+            self._console.print(line)
 
-    def _finish(self, event: StepFinished) -> None:
+    def _take(self, event: Event) -> Text | None:
+        """Take note of an event; the line to print, if it gives one."""
+        match event:
+            case StepStarted():
+                self._running[event.id] = (event, time.monotonic())
+            case StepOutput():
+                tail = self._tails.setdefault(event.id, deque(maxlen=self.TAIL))
+                tail.extend(shown for line in lines_of(event.text) if (shown := plain(line)).strip())
+            case StepProgress():
+                self._done[event.id] = event
+            case StepFinished():
+                return self._finish(event)
+            case Notice() if self._tally.news(event):
+                style = "yellow" if event.level == "warning" else "cyan"
+                return Text(paragraph(f"{event.level}: {event.text}"), style=style)
+        return None
+
+    def _finish(self, event: StepFinished) -> Text | None:
         self._tally.finished(event)
         started, _ = self._running.pop(event.id, (None, 0.0))
         self._tails.pop(event.id, None)
         self._done.pop(event.id, None)
         if started is None or _dull(started, event):
-            return
+            return None
         failed = event.error and event.error not in _ENDED_BY_OTHERS
         mark = ("✗", "red") if failed else ("-", "dim") if event.error else ("✓", "green")
-        self._console.print(self._row(mark, started, event.seconds))
+        return self._row(mark, started, event.seconds)
 
     def _row(self, mark: tuple[str, str], started: StepStarted, took: float) -> Text:
         """One line, cut to the width of the terminal with the time kept."""

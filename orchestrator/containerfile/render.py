@@ -16,10 +16,10 @@ from orchestrator.resources import CONTAINERFILES, SCRIPTS
 
 COPIED_SCRIPTS = ("stage-tree.sh", "stage-elf.sh", "sbom-records.sh", "pack-ops.sh")
 RUST_LINKER = "rust-linker.sh"
+VARY_STEP = "vary-step.sh"
 DEPENDENCIES, CRATES = "dependencies.sh", "cargo-crates.toml"
 GIT_SETTINGS = "/settings.toml"
 """How the place of cargo's settings for a git repository ends."""
-VARY_STEP = "vary-step.sh"
 INSTALL_PACKAGES, LIST_PACKAGES = "install-packages.sh", "list-packages.sh"
 
 

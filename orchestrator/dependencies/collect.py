@@ -22,6 +22,7 @@ from orchestrator.dependencies.packages import (
     Package,
     Placed,
     Taken,
+    words_for,
 )
 from orchestrator.dependencies.pip import read_requirements
 from orchestrator.documents import DocumentError, read_bounded
@@ -128,7 +129,7 @@ def _read(lock_files: Sequence[LockFile]) -> LockedPackages:
 def _lacks(taken: Taken, missing: Sequence[str]) -> InputError:
     names = ", ".join(missing[:_SHOWN]) + (" …" if len(missing) > _SHOWN else "")
     return InputError(
-        f"the input cache lacks {len(missing)} of the {taken.words} of {taken.named} ({names})",
+        f"the input cache lacks {len(missing)} of {taken.packages} {words_for(taken.kind)} of {taken.named} ({names})",
         remedy="import a bundle that has them (where there is a network: `orchestrator bundle export PROJECT.YAML`)",
     )
 

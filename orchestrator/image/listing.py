@@ -46,16 +46,19 @@ def attribute_entries(attributes: Mapping[str, Value]) -> list[ListingEntry]:
     ]
 
 
-def tree_listing(filesystem: Filesystem) -> list[ListingEntry]:
-    """Attributes by name, then nodes by path; every file is read and hashed."""
+def tree_listing(filesystem: Filesystem, known: Mapping[str, tuple[int, str]] | None = None) -> list[ListingEntry]:
+    """Attributes by name, then nodes by path; every file is read and hashed.
+
+    But for those that are `known` by path, size and SHA-256 (hex): who has just written them need not read them.
+    """
     nodes = sorted(filesystem.walk(), key=lambda item: path_key(item[0]))
     return [
         *attribute_entries(filesystem.attributes),
-        *(_node_entry(filesystem, path, node) for path, node in nodes),
+        *(_node_entry(filesystem, path, node, known or {}) for path, node in nodes),
     ]
 
 
-def _node_entry(filesystem: Filesystem, path: str, node: Node) -> ListingEntry:
+def _node_entry(filesystem: Filesystem, path: str, node: Node, known: Mapping[str, tuple[int, str]]) -> ListingEntry:
     if isinstance(node, Directory):
         return ListingEntry(type="directory", path=path)
     if isinstance(node, Symlink):
@@ -67,6 +70,9 @@ def _node_entry(filesystem: Filesystem, path: str, node: Node) -> ListingEntry:
             f"{path} claims {node.size} bytes in a file system of {filesystem.length}: it is nearly all holes",
             remedy="read the part that you need; the whole can't be hashed in reasonable time",
         )
+    size, sha256 = known.get(path, (-1, ""))
+    if size == node.size:
+        return ListingEntry(type="file", path=path, size=size, sha256=sha256)
     digest = hashlib.sha256()
     for chunk in filesystem.read(node):
         digest.update(chunk)

@@ -12,6 +12,7 @@ from typing import Final
 
 from orchestrator.values import Value
 
+from .beside import Hashing
 from .codec import Encoder, encode_text
 from .errors import ImageError
 from .listing import ListingEntry, attribute_entries, path_key, tree_digest
@@ -115,6 +116,7 @@ class TfsWriter:
         self._root: _Dir = {}
         self._last: tuple[bytes, ...] = ()
         self._listing: list[ListingEntry] = []
+        self._hashing = Hashing()
 
     def add_directory(self, path: str) -> None:
         """An empty directory (files in it make it by themselves)."""
@@ -139,7 +141,7 @@ class TfsWriter:
             raise ImageError(
                 f"available space ({self._limit - self._end} bytes) is too small for {path} ({size} bytes)"
             )
-        digest = hashlib.sha256()
+        digest = self._hashing.new()
         written = 0
         for chunk in chunks:
             if written + len(chunk) > size:
@@ -190,6 +192,15 @@ class TfsWriter:
             tree,
             self._limit or end,
         )
+
+    def close(self) -> None:
+        """End the thread that hashes; what was written stays."""
+        self._hashing.close()
+
+    @property
+    def contents(self) -> dict[str, tuple[int, str]]:
+        """Size and SHA-256 (hex) of every file so far, by path."""
+        return {entry.path: (entry.size, entry.sha256) for entry in self._listing if entry.type == "file"}
 
     @property
     def totals(self) -> tuple[int, int]:

@@ -50,7 +50,10 @@ class BootFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenImage:
-    """What was written. `tree_sha256` equals `tree_digest(tree_listing(rootfs))` of the image read back."""
+    """What was written. `tree_sha256` equals `tree_digest(tree_listing(rootfs))` of the image read back.
+
+    `contents`: size and SHA-256 (hex) of each of the root file system's files, by its path.
+    """
 
     size: int
     partitions: tuple[Partition, ...]
@@ -59,6 +62,7 @@ class WrittenImage:
     tree_sha256: str
     files: int
     bytes_of_files: int
+    contents: Mapping[str, tuple[int, str]]
 
 
 class ImageWriter:
@@ -117,7 +121,7 @@ class ImageWriter:
         rootfs = Partition(kind="rootfs", offset=self._rootfs_offset, length=size - self._rootfs_offset)
         partitions = (*self._partitions, rootfs)
         self._output.write(0, build_table(self._sector, partitions))
-        self._output.close()
+        self.close()
         files, total = self._rootfs.totals
         return WrittenImage(
             size=size,
@@ -127,10 +131,12 @@ class ImageWriter:
             tree_sha256=tree,
             files=files,
             bytes_of_files=total,
+            contents=self._rootfs.contents,
         )
 
     def close(self) -> None:
         """Let go of the output; safe after `finish`."""
+        self._rootfs.close()
         self._output.close()
 
     def __enter__(self) -> Self:

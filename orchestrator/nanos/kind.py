@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import Finding
 from orchestrator.events import Emit
-from orchestrator.image_kind import Expected, GuestSettings, OpenedImage, PackedFile
+from orchestrator.image_kind import Expected, FileDigests, GuestSettings, OpenedImage, PackedFile
 from orchestrator.resolved import InputName, Inputs
 from orchestrator.verification import StandIn, Verification
 
@@ -70,11 +70,11 @@ class NanosKind:
             libraries=expected.libraries,
         )
 
-    def packed_files(self, image: Path, stand_ins: Sequence[StandIn]) -> tuple[PackedFile, ...]:
+    def packed_files(self, image: Path, stand_ins: Sequence[StandIn], known: FileDigests) -> tuple[PackedFile, ...]:
         """Of both file systems."""
         from orchestrator.nanos.packed import packed_files
 
-        return packed_files(image, stand_ins)
+        return packed_files(image, stand_ins, known)
 
     def open(self, image: Path) -> OpenedImage:
         """Its root file system, as `inspection` shows it."""

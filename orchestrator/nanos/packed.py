@@ -1,4 +1,4 @@
-"""What an image holds, file by file, read back from the image itself: true of both packers alike."""
+"""What an image holds, file by file: the tree is read back from the image itself, from both packers' alike."""
 
 from __future__ import annotations
 
@@ -7,26 +7,31 @@ from pathlib import Path
 
 from orchestrator.image.listing import tree_listing
 from orchestrator.image.reader import Image, open_image
-from orchestrator.image_kind import BOOT, PackedFile
+from orchestrator.image_kind import BOOT, FileDigests, PackedFile
 from orchestrator.verification import StandIn
 
 STUB = "the stub kernel, which prints one line and stops: it runs no program"
 
 
-def packed_files(image: Path, stand_ins: Iterable[StandIn] = ()) -> tuple[PackedFile, ...]:
-    """Every file of both file systems, sorted by path. ImageError when the image can't be read."""
+def packed_files(
+    image: Path, stand_ins: Iterable[StandIn] = (), known: FileDigests | None = None
+) -> tuple[PackedFile, ...]:
+    """Every file of both file systems, sorted by path. ImageError when the image can't be read.
+
+    `known` are files that needn't be read for it.
+    """
     words = {stand_in.path: stand_in.text for stand_in in stand_ins}
     with open_image(image) as opened:
         if opened.is_stub:
             words.setdefault(f"{BOOT}/kernel", STUB)
-        return tuple(sorted(_files(opened, words), key=lambda file: file.path))
+        return tuple(sorted(_files(opened, words, known or {}), key=lambda file: file.path))
 
 
-def _files(image: Image, stand_ins: dict[str, str]) -> Iterator[PackedFile]:
+def _files(image: Image, stand_ins: dict[str, str], known: FileDigests) -> Iterator[PackedFile]:
     program = image.rootfs.attributes.get("program")
     at = image.rootfs.resolve(program) if isinstance(program, str) else None
     for filesystem, prefix in ((image.bootfs, BOOT), (image.rootfs, "")):
-        for entry in tree_listing(filesystem) if filesystem is not None else ():
+        for entry in tree_listing(filesystem, None if prefix else known) if filesystem is not None else ():
             if entry.type != "file":
                 continue
             path = prefix + entry.path

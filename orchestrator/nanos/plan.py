@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.errors import BuildStepError
-from orchestrator.image_kind import ContextFile, ImagePlan, KernelRelease
+from orchestrator.image_kind import ContextFile, ImagePlan, KernelRelease, Packing
 from orchestrator.nanos.packers.native import GuestPlan, NativeJob, pack_native
 from orchestrator.nanos.packers.ops import explain, extract_image, ops_version
 from orchestrator.nanos.verify.subject import stand_in_file
@@ -73,15 +73,14 @@ class NanosPlan:
 
     def pack(
         self, inputs: Inputs, open_archive: OpenArchive, target: Path, progress: Callable[[int, int], None]
-    ) -> str | None:
-        """By the project's packer; gives the version of the ops that made it, None with the native one."""
+    ) -> Packing:
+        """By the project's packer."""
         if self.packer == "native":
             common = inputs.nanos_common.local if inputs.nanos_common else None
             job = NativeJob(guest=self.guest, nanos=inputs.nanos_kernel.local, common=common, spool=target.parent)
-            pack_native(job, open_archive, target)
-            return None
+            return Packing(tool_version=None, contents=pack_native(job, open_archive, target).contents)
         extract_image(self.name, open_archive, target, progress)
-        return ops_version(open_archive)
+        return Packing(tool_version=ops_version(open_archive))
 
     def stand_ins(self, inputs: Inputs) -> tuple[StandIn, ...]:
         """An image made by a stand-in ops looks like the real one's."""

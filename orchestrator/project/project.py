@@ -7,7 +7,16 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from orchestrator.families import FAMILY_NAMES
 from orchestrator.project import mirrors
@@ -390,12 +399,14 @@ class Project(Model):
     network: Network = Network()
     """Proxies and CA certificates for downloads and build steps; the defaults come from the host's environment."""
 
-    @model_validator(mode="after")
-    def _native_if_strict(self) -> Project:
-        if self.reproducible == "strict" and self.packer != "native":
-            message = "reproducible: strict can't hold with packer: ops, which writes other bytes each time"
-            raise WrongValueError(message, "use packer: native")
-        return self
+    @field_validator("reproducible")
+    @classmethod
+    def _native_if_strict(cls, value: str, others: ValidationInfo) -> str:
+        if value == "strict" and others.data.get("packer", "native") != "native":
+            raise WrongValueError(
+                "strict can't hold with packer: ops, which writes other bytes each time", "use packer: native"
+            )
+        return value
 
     @property
     def gpu(self) -> bool:

@@ -35,7 +35,7 @@ class Attachments:
     def write(self, built: FinishedBuild, image: Path, records: Records, started: datetime) -> tuple[Attachment, ...]:
         """Fill them; `image` is where the image's bytes are now. Gives what the receipt says of them."""
         times = Times(started=started, finished=datetime.now(UTC))
-        files = built.kind.packed_files(image, built.verification.stand_ins)
+        files = built.kind.packed_files(image, built.verification.stand_ins, built.contents)
         shim = built.inputs.gevulot.path if built.inputs.gevulot is not None else None
         packed = PackedImage(
             name=f"{self.name}.img",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from orchestrator import __version__
 from orchestrator.digest import Digests
 from orchestrator.errors import Finding, Severity
 from orchestrator.events import Event, Notice, StepFinished, StepStarted
-from orchestrator.image_kind import ImageKind, KernelRelease
+from orchestrator.image_kind import FileDigests, ImageKind, KernelRelease
 from orchestrator.plan.plan import Plan
 from orchestrator.project.project import Project
 from orchestrator.receipt.receipt import (
@@ -33,7 +33,7 @@ from orchestrator.receipt.receipt import (
     VerificationMade,
     WarningSource,
 )
-from orchestrator.resolved import Input, Inputs
+from orchestrator.resolved import Input, InputKind, Inputs
 from orchestrator.verification import StandIn, Verification
 
 NANOS = "nanos"
@@ -92,7 +92,10 @@ class Warnings:
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedBuild:
-    """What a finished build knows about itself. `ops_version` is None with the native packer."""
+    """What a finished build knows about itself. `ops_version` is None with the native packer.
+
+    `contents`: size and SHA-256 of packed files by guest path, where the packer saw their bytes.
+    """
 
     kind: ImageKind
     project: Project
@@ -110,6 +113,7 @@ class FinishedBuild:
     warnings: Sequence[BuildWarning] = ()
     shim: ShimUsed | None = None
     rebuild: RebuildMade | None = None
+    contents: FileDigests = field(default_factory=dict)
 
 
 def make_receipt(built: FinishedBuild, attachments: Sequence[Attachment] = ()) -> Receipt:
@@ -172,11 +176,16 @@ def kernel_used(kernel: KernelRelease) -> KernelUsed:
 def input_used(resolved: Input) -> InputUsed:
     """An input, as the receipt tells of it."""
     optional: dict[str, Any] = {"note": resolved.note} if resolved.note else {}
-    pin = dict(resolved.pin)
-    if resolved.kind == "debs":
-        # Each one's name, version and sha256: without where a mirror has it.
-        pin["packages-sha256"] = sha256_text("\n".join(each.rsplit(" ", 2)[0] for each in resolved.packages))
+    pin = pin_used(resolved.kind, resolved.pin, resolved.packages)
     return InputUsed(name=resolved.name, kind=resolved.kind, source=resolved.source, pin=pin, **optional)
+
+
+def pin_used(kind: InputKind, pin: Mapping[str, str], packages: Iterable[str]) -> dict[str, str]:
+    """An input's pin, as the receipt tells of it."""
+    if kind != "debs":
+        return dict(pin)
+    # Each one's name, version and sha256: without where a mirror has it.
+    return {**pin, "packages-sha256": sha256_text("\n".join(each.rsplit(" ", 2)[0] for each in packages))}
 
 
 def _verification(made: Verification) -> VerificationMade:

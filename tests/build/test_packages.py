@@ -55,6 +55,13 @@ class World:
         self.mirror.publish(moving, self.mirror.package("moving-data", version))
 
 
+def used_packages(receipt: Path) -> dict[str, str]:
+    """What a receipt says of build.packages."""
+    (pin,) = [row["pin"] for row in json.loads(receipt.read_text())["inputs"] if row["name"] == "packages"]
+    assert isinstance(pin, dict)
+    return pin
+
+
 @pytest.fixture
 def world(engine: Engine, tmp_path: Path) -> Iterator[World]:
     rootfs = bootstrap_rootfs(Access(store=Store()), Bootstrap.model_validate(BASE["bootstrap"]))
@@ -90,6 +97,8 @@ def test_a_mirror_that_moved_changes_nothing(world: World) -> None:
     assert "packages: package moving: 1.0 -> 2.0" in diff.stdout.splitlines(), diff.stderr
     requests = len(world.mirror.server.seen)
     assert world.build(project, "two", "--locked", "--no-cache") == first
+    pins = [used_packages(world.folder / out / "program.receipt.json") for out in ("one", "two")]
+    assert pins[0] == pins[1] == {**inputs["packages"]["resolved"], "packages-sha256": pins[0]["packages-sha256"]}
     assert len(world.mirror.server.seen) == requests
 
     # Another machine: neither the cache nor the mirror has them, or what it has is something else.
@@ -115,6 +124,15 @@ def test_packages_that_are_not_there(world: World, engine: Engine) -> None:
     assert f"{project}:" in done.stderr
     assert "build.packages" in done.stderr
     assert "Unable to locate package nosuchpackage" in done.stderr
+    broken = world.mirror.package("broken", "1", files={"DEBIAN/postinst": "#!/bin/sh\necho no way >&2\nexit 3\n"})
+    world.mirror.publish(broken)
+    project = world.project("broken", packages=("broken",))
+    done = world.run("build", project, "-o", world.folder / "out")
+    assert done.code == 5
+    assert "no way" in done.stderr
+    line = project.read_text().splitlines().index("  packages:") + 1
+    assert f"{project}:{line}: build.packages: the build step failed" in done.stderr
+
     unlike = world.project("unlike", base=engines.ensure_base(engine))
     for command in (["lock"], ["build", "-o", world.folder / "out"]):
         done = world.run(*command, unlike)

@@ -162,6 +162,24 @@ def test_a_terminal_shows_what_runs() -> None:
         assert expected in text
 
 
+def test_what_is_printed_does_not_wait_for_what_is_drawn() -> None:
+    """Two locks, ours and rich's, taken in either order: within seconds a build hung for ever."""
+
+    def build() -> None:
+        with make_progress("tty", _Terminal()) as shown:
+            until = time.monotonic() + 3
+            number = 0
+            while time.monotonic() < until:
+                number += 1
+                for event in (*step(str(number), "RUN make"), Notice(text=f"note {number}")):
+                    shown.emit(event)
+
+    building = threading.Thread(target=build, daemon=True)
+    building.start()
+    building.join(30)
+    assert not building.is_alive()
+
+
 class _Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

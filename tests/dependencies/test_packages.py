@@ -267,7 +267,7 @@ def test_a_bundle_brings_them(tmp_path: Path, server: FileServer, kind: str) -> 
     access.store.remove(taken.keys[0])
     (taken,) = take_dependencies(access, lock_files)
     assert not taken.files
-    assert "the input cache lacks 1 of the" in str(taken.failure)
+    assert "the input cache lacks 1 of" in str(taken.failure)
 
 
 @pytest.mark.parametrize("kind", ["go", "npm"])

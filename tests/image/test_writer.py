@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import threading
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -77,6 +79,7 @@ def test_round_trip(tmp_path: Path, tree: dict[str, Node], attributes: dict[str,
             assert image.rootfs.attributes == attributes
         listing = tree_listing(image.rootfs)
         assert tree_digest(listing) == written.tree_sha256
+        assert {each.path: (each.size, each.sha256) for each in listing if each.type == "file"} == written.contents
         assert (image.size, image.rootfs.uuid) == (written.size, written.rootfs_uuid)
         assert image.rootfs.version == version
         assert image.partitions == written.partitions
@@ -214,6 +217,27 @@ def test_holes(tmp_path: Path) -> None:
             node = image.rootfs.lookup(name)
             assert isinstance(node, File)
             assert b"".join(image.rootfs.read(node)) == content
+
+
+def test_large_files_are_hashed_beside_and_take_no_memory(tmp_path: Path) -> None:
+    mib = 1024 * 1024
+    chunk = os.urandom(mib)
+    with ImageWriter(tmp_path / "a", BootFiles(boot_img=None, kernel=b"kernel")) as writer:
+        tracemalloc.start()
+        try:
+            # Whole chunks go to the other thread, the small last one must wait for them.
+            large = writer.add_file(
+                "large", 64 * mib + 5, (bytes(bytearray(piece)) for piece in [chunk] * 64 + [b"small"])
+            )
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        again = writer.copy_file("link", "large")
+        written = writer.finish({})
+    assert large == again == hashlib.sha256(chunk * 64 + b"small").hexdigest()
+    assert written.contents["/large"] == (64 * mib + 5, large)
+    assert peak < 16 * mib
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sha256")]
 
 
 def test_an_open_descriptor_is_left_open(tmp_path: Path) -> None:

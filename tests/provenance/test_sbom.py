@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from orchestrator.image_kind import KernelRelease, PackedFile
+from orchestrator.nanos.packed import packed_files
 from orchestrator.provenance.sbom import PREFIX, PackedImage, sbom_text
 from orchestrator.stub_kernel import stub_kernel
 from tests.provenance.conftest import FILES, sha256
@@ -123,3 +126,13 @@ def test_two_lock_files_that_name_the_same_crate_give_one_component(packed: Pack
     crate = components(replace(packed, records=records))["pkg:cargo/blake2@0.10.6"]
     values = [row["value"] for row in crate["properties"] if row["name"].endswith(":lock-file")]
     assert values == ["Cargo.lock", "gevulot/Cargo.lock"]
+
+
+def test_files_that_were_just_written_need_not_be_read(image: Path, packed: PackedImage) -> None:
+    """What the writer knows is taken for a file of the same path and size; all else is read."""
+    known = {f"/{name}": (len(data), hashlib.sha256(data).hexdigest()) for name, data in FILES.items()}
+    assert packed_files(image, packed.stand_ins, known) == packed.files
+    (path, (size, _)), *_ = known.items()
+    assert packed_files(image, packed.stand_ins, {path: (size + 1, "0" * 64)}) == packed.files
+    files = packed_files(image, packed.stand_ins, {path: (size, "0" * 64)})
+    assert [file.path for file in files if file.sha256 == "0" * 64] == [path]

@@ -137,5 +137,6 @@ def test_strict_needs_the_native_packer(tmp_path: Path) -> None:
     project = write_project(tmp_path, packer="ops", reproducible="strict")
     done = orchestrator("check", project)
     assert done.code == 2
-    assert f"{project}:" in done.stderr
+    line = project.read_text().splitlines().index("reproducible: strict") + 1
+    assert f"{project}:{line}: reproducible: strict can't hold with packer: ops" in done.stderr
     assert "use packer: native" in done.stderr

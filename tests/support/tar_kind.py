@@ -22,10 +22,12 @@ from orchestrator.image_kind import (
     ContextFile,
     Difference,
     Expected,
+    FileDigests,
     KernelRelease,
     LibraryRow,
     OpenedImage,
     PackedFile,
+    Packing,
     Row,
 )
 from orchestrator.kinds import Kind
@@ -68,13 +70,13 @@ class TarPlan:
 
     def pack(
         self, inputs: Inputs, open_archive: OpenArchive, target: Path, progress: Callable[[int, int], None]
-    ) -> str | None:
+    ) -> Packing:
         with tarfile.open(target, "w") as tar, open_archive("/stage") as stream:
             _add(tar, SETTINGS, json.dumps(self.manifest).encode())
             for entry in read_entries(stream, "stage"):
                 if entry.kind == "file":
                     _add(tar, f"root/{entry.path}", b"".join(entry.chunks()))
-        return None
+        return Packing(tool_version=None)
 
     def stand_ins(self, inputs: Inputs) -> tuple[StandIn, ...]:
         return ()
@@ -197,7 +199,7 @@ class Tars:
         check = Check(id="program", title="Program", ok=not found, findings=found, detail=program)
         return Verification(image=image, size=image.stat().st_size, checks=(check,), bootable=not found)
 
-    def packed_files(self, image: Path, stand_ins: Sequence[StandIn]) -> tuple[PackedFile, ...]:
+    def packed_files(self, image: Path, stand_ins: Sequence[StandIn], known: FileDigests) -> tuple[PackedFile, ...]:
         opened = TarImage.load(image)
         kernel = PackedFile(path=f"{BOOT}/vmlinux", size=0, sha256=hashlib.sha256().hexdigest(), role="kernel")
         return (

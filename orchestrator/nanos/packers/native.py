@@ -17,6 +17,7 @@ from orchestrator.errors import BuildStepError, InputError
 from orchestrator.image.errors import ImageError
 from orchestrator.image.listing import path_key
 from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, WrittenImage
+from orchestrator.nanos.packers.read_ahead import read_ahead
 from orchestrator.staged import CHUNK, OpenArchive, StagedEntry, all_entries, read_entries
 from orchestrator.values import Value
 
@@ -77,8 +78,8 @@ def pack_native(job: NativeJob, open_archive: OpenArchive, target: Path) -> Writ
 def _pack(job: NativeJob, open_archive: OpenArchive, target: Path) -> WrittenImage:
     boot = _boot_files(job, open_archive)
     try:
-        with open_archive("/stage") as stream:
-            return _write(job, boot, read_entries(stream, "stage"), target)
+        with open_archive("/stage") as stream, read_ahead(stream) as ahead:
+            return _write(job, boot, read_entries(ahead, "stage"), target)
     except OutOfOrderError:
         # This engine walks directories in an order of its own: spool, sort, write again.
         with tempfile.TemporaryFile(dir=job.spool) as spool, open_archive("/stage") as stream:
