@@ -19,8 +19,8 @@ from pathlib import Path
 from orchestrator.digest import file_blake3, file_digests
 from orchestrator.image.listing import tree_listing
 from orchestrator.image.reader import open_image
-from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.image.writer import BootFiles, ImageWriter
+from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 
 MIB = 1024 * 1024
 FILES = 16

@@ -289,9 +289,9 @@ def read_tar(stream: Meter) -> Iterator[Tar]:
 
 
 @contextmanager
-def read_tar_file(stream: BinaryIO, limits: UnpackLimits | None = None) -> Iterator[Tar]:
+def read_tar_file(stream: BinaryIO) -> Iterator[Tar]:
     """A plain tar in a file that can be read anywhere: members may be read later, in any order."""
-    options: dict[str, Any] = {"fileobj": stream, "mode": "r:", "limits": limits or UnpackLimits()}
+    options: dict[str, Any] = {"fileobj": stream, "mode": "r:", "limits": UnpackLimits()}
     with Tar.open(**options) as tar:
         yield tar
 

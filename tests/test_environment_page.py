@@ -30,6 +30,40 @@ def literals() -> set[str]:
     return texts
 
 
+BY_NAME = {
+    "orchestrator.user_paths": {"CACHE_VARIABLE"},
+    "orchestrator.build.last_build": {"name"},
+    "orchestrator.doctor": {"name"},
+    "orchestrator.network": {"name"},
+    "orchestrator.containerfile.assemble": {"name", "name.upper()"},
+    "orchestrator.engine.probe": {"name"},
+    "orchestrator.project.secrets": {"AGENT_VARIABLE", "secret.env"},
+    "orchestrator.inputs.download": {"name"},
+}
+"""Where the environment is asked for a name that is no literal there: NAMED has all of them, but for a secret's."""
+
+
+def asked(node: ast.AST) -> ast.expr | None:
+    """The name for which a piece of code asks the environment."""
+    if isinstance(node, ast.Call) and re.fullmatch(r"(os\.)?(environ\.\w+|getenv)", ast.unparse(node.func)):
+        return node.args[0] if node.args else None
+    if isinstance(node, ast.Subscript) and re.fullmatch(r"(os\.)?environ", ast.unparse(node.value)):
+        return node.slice
+    if isinstance(node, ast.Compare) and re.fullmatch(r"(os\.)?environ", ast.unparse(node.comparators[-1])):
+        return node.left
+    return None
+
+
+def test_no_variable_is_read_by_a_name_unknown_here() -> None:
+    found: dict[str, set[str]] = {}
+    for module, path in modules():
+        names = (asked(node) for node in ast.walk(ast.parse(path.read_text())))
+        by_name = {ast.unparse(name) for name in names if name is not None and not isinstance(name, ast.Constant)}
+        if by_name:
+            found[module] = by_name
+    assert found == BY_NAME
+
+
 def test_the_page_lists_every_variable() -> None:
     rows = [line.split("|")[1] for line in (ROOT / "docs/environment.md").read_text().splitlines() if line[:3] == "| `"]
     listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}

@@ -21,7 +21,7 @@ from orchestrator.build.packages import with_package_files
 from orchestrator.build.prepare import assemble_context, prepare, read_usable_secrets
 from orchestrator.build.reproduce import Reproduction, rebuild_if_strict, reproduce
 from orchestrator.build.result import Result
-from orchestrator.build.state import BuildOptions, BuildOrder, phase
+from orchestrator.build.state import BuildOptions, BuildOrder, engine_used, phase
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble
 from orchestrator.containerfile.render import render_containerfile
 from orchestrator.containerfile.render_directory import check_room, clear_earlier, command_by_hand
@@ -109,7 +109,7 @@ def build_project(
                 project=loaded.project,
                 plan=job.plan,
                 inputs=job.inputs,
-                engine=engine.info,
+                engine=engine_used(engine.info),
                 image_path=str(target),
                 digests=digests,
                 ops_version=packing.tool_version,

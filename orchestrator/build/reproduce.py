@@ -15,7 +15,7 @@ from orchestrator.build.finish import only_build_of
 from orchestrator.build.kept_program import program_key, program_tag
 from orchestrator.build.prepare import prepare
 from orchestrator.build.rebuilds import RebuiltImage, factors_of, rebuild
-from orchestrator.build.state import BuildJob, BuildOrder
+from orchestrator.build.state import BuildJob, BuildOrder, engine_used
 from orchestrator.containerfile.assemble import AssembledContext, BuilderCapabilities, assemble
 from orchestrator.digest import file_digests
 from orchestrator.engine.podman import SSH as PODMAN_SSH
@@ -29,7 +29,7 @@ from orchestrator.project.load import lock_path
 from orchestrator.provenance.billed import billed_files
 from orchestrator.receipt.read import load_receipt
 from orchestrator.receipt.receipt import RebuildMade, Receipt
-from orchestrator.receipt.record import FinishedBuild, engine_used, input_used, sha256_text
+from orchestrator.receipt.record import FinishedBuild, input_used, sha256_text
 from orchestrator.reproduce.report import report_differences
 
 _FIELDS = {"gevulot-base": "gevulot.base", "nanos-common": "nanos"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from orchestrator.dependencies.packages import TakenPackages
-from orchestrator.engine.base import Engine
+from orchestrator.engine.base import Engine, EngineInfo
 from orchestrator.events import Emit, StepFinished, StepStarted
 from orchestrator.image_kind import GuestSettings, ImageKind
 from orchestrator.inputs.access import Access
@@ -18,7 +18,7 @@ from orchestrator.inputs.store import Store
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets
-from orchestrator.receipt.receipt import ShimUsed
+from orchestrator.receipt.receipt import EngineUsed, ShimUsed
 from orchestrator.resolved import Inputs
 
 
@@ -77,3 +77,10 @@ def phase(emit: Emit, stage: str, title: str) -> Iterator[str]:
         emit(StepFinished(id=key, seconds=time.monotonic() - began, error=str(error) or type(error).__name__))
         raise
     emit(StepFinished(id=key, seconds=time.monotonic() - began))
+
+
+def engine_used(info: EngineInfo) -> EngineUsed:
+    """An engine, as receipt and provenance tell of it."""
+    return EngineUsed.model_validate(
+        {"kind": info.kind, "version": info.version, "builder": info.builder, "private": info.private}
+    )

@@ -30,7 +30,7 @@ BUILDKIT_API = (1, 39)
 class DockerEngine(ApiEngine):
     """A Docker daemon."""
 
-    def __init__(self, api: Api, *, note: str = "") -> None:
+    def __init__(self, api: Api) -> None:
         buildkit = _has_buildkit(api)
         super().__init__(
             api,
@@ -42,7 +42,6 @@ class DockerEngine(ApiEngine):
                 endpoint=api.endpoint,
                 mounts=buildkit,
                 ssh=SSH_MOUNT if buildkit else "",
-                note=note,
             ),
         )
         self._network = _network(api)

@@ -48,8 +48,8 @@ _TRANSPORT = (
 class ApiError(EngineError):
     """The engine answered with an error, in its own words. `status` is the HTTP status."""
 
-    def __init__(self, message: str, *, status: int, remedy: str = "") -> None:
-        super().__init__(message, remedy=remedy, said=message)
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message, said=message)
         self.status = status
 
 
@@ -66,8 +66,8 @@ class ConnectionFault(StrEnum):
 class GoneError(EngineError):
     """The connection to the engine failed or broke."""
 
-    def __init__(self, message: str, *, reason: ConnectionFault, remedy: str = "") -> None:
-        super().__init__(message, remedy=remedy)
+    def __init__(self, message: str, *, reason: ConnectionFault) -> None:
+        super().__init__(message)
         self.reason = reason
 
 

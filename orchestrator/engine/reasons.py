@@ -80,7 +80,7 @@ _RULES = (
     _ReasonRule(
         r"unauthorized|authentication required|no basic auth|no active session|access\b.*\bdenied|^denied|: denied"
         rf"|{_status('40[13]')}",
-        "the registry refused it: the image does not exist there, or you must log in",
+        "the registry refused it: the image does not exist there, or it needs a login",
         "check the name; log in with `docker login` or `podman login`",
         access=True,
     ),

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self
 
+from orchestrator.stub_kernel import MARKER
 from orchestrator.values import Value
 
 from .codec import damaged
@@ -33,7 +34,6 @@ from .mbr import (
     stage2_length,
 )
 from .nodes import Noted, build_tree
-from .stub import MARKER
 from .tree import Directory, Extent, File, Node, Symlink
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from orchestrator.inputs.grounds import ground_of_download
 from orchestrator.inputs.store import CacheEntry, key_of
 from orchestrator.project.project import GpuAssets, Nanos, Ops
 from orchestrator.resolved import Ground, Input, InputName, redact_url
+from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 
 NANOS_URL = "https://storage.googleapis.com/nanos/release/{version}/nanos-release-linux-{version}.tar.gz"
 COMMON_URL = "https://storage.googleapis.com/nanos/common/common.tar.gz"
@@ -132,9 +133,7 @@ def file_pin(entry: CacheEntry) -> dict[str, str]:
 
 
 def _stub(access: Access) -> Input:
-    from orchestrator.image import stub
-
-    boot, kernel = stub.stub_boot_image(), stub.stub_kernel()
+    boot, kernel = stub_boot_image(), stub_kernel()
     digest = hashlib.sha256(boot + b"\0" + kernel).hexdigest()
 
     def fill(target: Path) -> dict[str, str]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from orchestrator import process
 from orchestrator.errors import EngineError, VerificationError
 from orchestrator.image.reader import open_image
-from orchestrator.image.stub import MESSAGE, STUB_EXIT_STATUS
 from orchestrator.run.outcome import End, Outcome
 from orchestrator.run.qemu.accelerator import Accelerator, KvmBrokeError, choose, quoted, run
 from orchestrator.run.qemu.machine import QemuMachine
+from orchestrator.stub_kernel import MESSAGE, STUB_EXIT_STATUS
 
 # What Nanos writes before it gives up; it then powers off with status 0 (its source; docs/guest.md).
 _TROUBLE = (

@@ -11,7 +11,7 @@ from orchestrator.errors import Finding, UsageError
 from orchestrator.findings import Findings, nearest_line
 from orchestrator.project import yaml_reader
 from orchestrator.project.project import Project
-from orchestrator.project.validation import Checker
+from orchestrator.project.validation import Checker, top_level
 from orchestrator.resolved import InputName
 
 MAX_BYTES = 256 * 1024
@@ -51,39 +51,81 @@ class LoadedProject:
         return Findings(file=str(self.path), lines=self.lines)
 
 
+# A part of a project, or the code of an error -> the keys that decide it besides the part itself.
+_DECIDED_BY = {
+    "gevulot": {"runtime"},
+    "gpu-assets": {"cuda", "resources"},
+    "ops": {"packer"},
+    "stage": {"build"},
+    "newer-ops": {"ops"},
+    "gone-key": {"ops"},
+    "gpu-klib": {"cuda", "resources"},
+    "map-name": {"build"},
+    "passthrough-unknown": {"nanos"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartialProject:
+    """A project with errors, for whoever looks for more of them: `broken` top-level keys have stand-in values."""
+
+    loaded: LoadedProject
+    broken: frozenset[str]
+
+    def blames(self, finding: Finding) -> bool:
+        """Whether `finding` stays right whatever the broken keys will say."""
+        of_project = finding.file == str(self.loaded.path)
+        part = top_level(finding.field or "build") if of_project else "manifest"
+        return not self.broken & {part, *_DECIDED_BY.get(part, ()), *_DECIDED_BY.get(finding.code, ())}
+
+
+class ProjectError(UsageError):
+    """project.yaml itself has errors, all in `findings`. `partial` is what can be looked at all the same."""
+
+    def __init__(self, error: UsageError, partial: PartialProject | None) -> None:
+        super().__init__(error.message, remedy=error.remedy, findings=error.findings)
+        self.partial = partial
+
+
 def lock_path(project_file: Path) -> Path:
     """Beside the project: project.yaml → project.lock, project.ops.yaml → project.ops.lock."""
     return project_file.with_suffix(".lock")
 
 
 def load_project(path: Path) -> LoadedProject:
-    """Read and validate `path`. Raises UsageError whose `findings` hold all that is wrong; reads nothing else."""
+    """Read and validate `path`. Raises ProjectError whose `findings` hold all that is wrong; reads nothing else.
+
+    UsageError for a file that can't be read at all.
+    """
     text = read_text(path, what="a project file", limit=MAX_BYTES)
     shown = str(path)
     document = yaml_reader.read(text, shown)
     findings = Findings(file=shown, collected=list(document.findings))
-    project: Project | None = None
-    warnings: tuple[Finding, ...] = ()
     if not isinstance(document.data, dict):
         if not findings.collected:
             _not_a_mapping(findings, document.data, text)
-    else:
-        checker = Checker(file=shown, document=document)
-        project = checker.check()
-        findings.extend(checker.errors.collected)
-        warnings = tuple(checker.warnings.collected)
-    if findings.collected or project is None:
         raise findings.failure()
-    return LoadedProject(
-        project=project,
-        path=path,
-        root=path.absolute().parent,
-        text=text,
-        lines=document.lines,
-        raw=document.raw,
-        run_line=document.content_lines.get("build.run", document.lines["build.run"]),
-        warnings=warnings,
-    )
+    checker = Checker(file=shown, document=document)
+    project = checker.check()
+    findings.extend(checker.errors.collected)
+
+    def loaded(project: Project) -> LoadedProject:
+        return LoadedProject(
+            project=project,
+            path=path,
+            root=path.absolute().parent,
+            text=text,
+            lines=document.lines,
+            raw=document.raw,
+            run_line=document.content_lines.get("build.run", document.lines.get("build.run", 1)),
+            warnings=tuple(checker.warnings.collected),
+        )
+
+    if findings.collected or project is None:
+        rest = checker.partial()
+        partial = PartialProject(loaded=loaded(rest[0]), broken=rest[1]) if rest is not None else None
+        raise ProjectError(findings.failure(), partial)
+    return loaded(project)
 
 
 def read_text(path: Path, *, what: str, limit: int, keep_bom: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -33,6 +34,10 @@ class Checker:
     # Fields that an unknown key was probably meant to be: to call them missing too would say one thing twice.
     meant: set[str] = field(default_factory=set)
     unknown: int = 0
+    known: dict[str, Any] = field(default_factory=dict)
+    """The document without unknown keys."""
+    refused: set[str] = field(default_factory=set)
+    """Top-level keys in which the model refuses something."""
 
     def __post_init__(self) -> None:
         self.errors = Findings(file=self.file, lines=self.document.lines, otherwise=1)
@@ -40,15 +45,29 @@ class Checker:
 
     def check(self) -> Project | None:
         """The Project, or None when `errors` says why there is none."""
-        data = self._known_keys(self.document.data, [Project], "")
+        data = self.known = self._known_keys(self.document.data, [Project], "")
         self._versions()
         try:
             project = Project.model_validate(data)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
+                self.refused.add(top_level(_field(detail, data)[0]))
                 self._translate(detail, data)
             return None
         return project if not self.errors.collected else None
+
+    def partial(self) -> tuple[Project, frozenset[str]] | None:
+        """After `check`: a Project with stand-in values for the top-level keys that have errors, and those keys."""
+        said = (*self.document.findings, *self.errors.collected)
+        broken = {top_level(each.field or "") for each in said} | self.refused
+        if "" in broken:
+            return None
+        broken |= {top_level(each) for each in self.meant if each}
+        kept = {key: value for key, value in self.known.items() if key not in broken}
+        try:
+            return Project.model_validate({**_STAND_INS, **kept}), frozenset(broken)
+        except ValidationError:
+            return None
 
     def _known_keys(self, data: Any, models: list[type[BaseModel]], path: str) -> Any:
         """`data` without the keys that no model knows, each of which has become an error."""
@@ -181,6 +200,15 @@ class Checker:
         close = nearest(value, choices) if isinstance(value, str) else None
         names = " or ".join(f"`{c}`" for c in choices)
         return f"must be {names}, not `{shown(value)}`", f"did you mean `{close}`?" if close else f"write {names}"
+
+
+_STAND_INS = {"name": "unreadable", "build": {"run": "true", "program": "unreadable"}}
+"""Values for the keys that every project must have."""
+
+
+def top_level(name: str) -> str:
+    """The first key of a dotted field: `build` of `build.secrets[0].id`."""
+    return re.split(r"[.\[]", name, maxsplit=1)[0]
 
 
 def _belongs(parents: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from orchestrator.errors import VerificationError
 from orchestrator.project.project import Project
 from orchestrator.provenance.dsse import LARGEST
 from orchestrator.receipt.receipt import Attachment, EngineUsed, KernelUsed, StandInFile
-from orchestrator.receipt.record import NANOS, FinishedBuild, engine_used, kernel_used, sha256_text
+from orchestrator.receipt.record import NANOS, FinishedBuild, kernel_used, sha256_text
 from orchestrator.resolved import Input, redact, redact_url
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
@@ -258,7 +258,7 @@ def _internal_parameters(built: FinishedBuild) -> Made:
         standIns=tuple(
             StandInFile(path=stand_in.path, text=stand_in.text) for stand_in in built.verification.stand_ins
         ),
-        engine=engine_used(built.engine),
+        engine=built.engine,
         **named,
     )
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from orchestrator import __version__
 from orchestrator.digest import Digests
-from orchestrator.engine.base import EngineInfo
 from orchestrator.errors import Finding, Severity
 from orchestrator.events import Event, Notice, StepFinished, StepStarted
 from orchestrator.image_kind import FileDigests, ImageKind, KernelRelease
@@ -102,7 +101,7 @@ class FinishedBuild:
     project: Project
     plan: Plan
     inputs: Inputs
-    engine: EngineInfo
+    engine: EngineUsed
     image_path: str
     digests: Digests
     ops_version: str | None
@@ -150,7 +149,7 @@ def make_receipt(built: FinishedBuild, attachments: Sequence[Attachment] = ()) -
         containerfile_sha256=sha256_text(built.containerfile),
         manifest_sha256=sha256_text(built.manifest),
         context_sha256=built.context_sha256,
-        engine=engine_used(built.engine),
+        engine=built.engine,
         stages=tuple(built.stages),
         warnings=tuple(built.warnings),
         verification=_verification(built.verification),
@@ -187,13 +186,6 @@ def pin_used(kind: InputKind, pin: Mapping[str, str], packages: Iterable[str]) -
         return dict(pin)
     # Each one's name, version and sha256: without where a mirror has it.
     return {**pin, "packages-sha256": sha256_text("\n".join(package.rsplit(" ", 2)[0] for package in packages))}
-
-
-def engine_used(info: EngineInfo) -> EngineUsed:
-    """An engine, as receipt and provenance tell of it."""
-    return EngineUsed.model_validate(
-        {"kind": info.kind, "version": info.version, "builder": info.builder, "private": info.private}
-    )
 
 
 def _verification(made: Verification) -> VerificationMade:

@@ -12,8 +12,8 @@ import pytest
 from orchestrator import kinds
 from orchestrator.cli.main import main
 from orchestrator.engine import select
-from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.image.writer import BootFiles, ImageWriter
+from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 from tests.support.cli import Run
 from tests.support.fake_engine import FakeEngine, Scripted
 from tests.support.tar_kind import TARS

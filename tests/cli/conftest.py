@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.main import main
-from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.image.writer import BootFiles, ImageWriter
+from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,3 +82,37 @@ def test_an_ignore_file_that_is_wrong_is_said_with_the_rest(project: Path) -> No
     assert ended.code == 2
     assert ".dockerignore:2: '[a' is not a pattern" in ended.err
     assert "project.yaml:6: network.ca: there is no file `no.pem`" in ended.err
+
+
+def errors(project: Path, text: str) -> list[str]:
+    """Places of what `check` calls an error, without the file's name."""
+    add(project, text)
+    ended = cli("check", ".")
+    assert ended.code == 2
+    lines = [line.removeprefix("error: ") for line in ended.err.splitlines() if not line.startswith(("note", "warn"))]
+    return [line.split(": ")[0] + ": " + line.split(": ")[1] for line in lines if ".yaml:" in line or ".json:" in line]
+
+
+def test_errors_of_project_manifest_and_paths_are_said_at_once(project: Path) -> None:
+    """Those of an inline manifest once came only after project.yaml's own were mended."""
+    said = errors(project, "runtim: local\nstage: {extra: 3}\nmanifest: {Argz: [x], Files: 1}\nnetwork: {ca: no.pem}\n")
+    assert said == [
+        "project.yaml:6: runtim", "project.yaml:7: stage.extra", "project.yaml:8: manifest.Argz",
+        "project.yaml:8: manifest.Files", "project.yaml:9: network.ca",
+    ]  # fmt: skip
+
+
+def test_errors_of_a_manifest_file_are_said_with_those_of_the_project(project: Path) -> None:
+    Path("manifest.json").write_text('{\n"Argz": [],\n"Files": 1}')
+    said = errors(project, "manifest: manifest.json\nstage: {extra: 3}\n")
+    assert said == ["project.yaml:7: stage.extra", "manifest.json:2: Argz", "manifest.json:3: Files"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "field"),
+    [("ops: {version: []}", "ops.version"), ("ops: 3", "ops"), ("opss: {version: 0.1.42}", "opss")],
+)
+def test_what_an_unreadable_key_decides_is_not_called_wrong(project: Path, broken: str, field: str) -> None:
+    """The key of the manifest may be one of the ops that project.yaml was meant to name."""
+    said = errors(project, f"{broken}\nmanifest: {{Runtime: x, Argz: 1}}\n")
+    assert said == [f"project.yaml:6: {field}", "project.yaml:7: manifest.Argz"]

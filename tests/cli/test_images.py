@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.image.writer import BootFiles, ImageWriter
+from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 from tests.cli.conftest import FILES, cli, unchanged
 from tests.support.receipts import receipt_text
 

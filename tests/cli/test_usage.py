@@ -131,7 +131,7 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
     monkeypatch.setattr("orchestrator.engine.select.connect", interrupted)
     ended = cli("build", "p.yaml", "--json")
     assert ended.code == ExitCode.INTERRUPTED
-    assert ended.json() == {"ok": False, "exit_code": 130, "error": "interrupted", "built": []}
+    assert ended.json() == {"ok": False, "exit_code": 130, "error": "interrupted", "built": [], "unchanged": []}
     assert ended.err.splitlines()[-1] == "interrupted"
     assert "orchestrator clean" in ended.err
 

@@ -103,7 +103,7 @@ def test_a_wrong_login_says_where_it_is_from(puller: Engine, server: Registry, r
 def test_no_login_says_that_one_may_be_needed(puller: Engine, reference: str) -> None:
     with pytest.raises(InputError) as caught:
         puller.pull(reference, ignore)
-    assert "you must log in" in caught.value.message
+    assert "it needs a login" in caught.value.message
     assert "podman login" in caught.value.remedy
 
 

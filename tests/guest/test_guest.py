@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.image.stub import stub_boot_image, stub_kernel
+from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 from tests.guest import page
 from tests.guest.answers import STOPS, Answer, Log, answers_text, differences, read_answers, read_log
 from tests.guest.conformance import main

@@ -14,8 +14,8 @@ from orchestrator.image.compare import compare_images, same_content
 from orchestrator.image.convert import Converted, convert_image
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import open_image
-from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.image.writer import BootFiles, ImageWriter
+from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 from orchestrator.values import Value
 from tests.standins.ops.disk import Settings, write_image
 from tests.standins.ops.guest import Folder, Guest, Link

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
-from orchestrator.image import stub
+from orchestrator import stub_kernel as stub
 from orchestrator.image.mbr import REGION_AT, TABLE_AT
 from orchestrator.image.reader import open_image
 from orchestrator.image.tree import File

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.image import stub
+from orchestrator import stub_kernel as stub
 from orchestrator.image.writer import BootFiles, ImageWriter
 
 pytestmark = pytest.mark.slow

@@ -321,10 +321,10 @@ def test_two_processes_download_once(server: FileServer, tmp_path: Path) -> None
     code = f"""
 import os
 from pathlib import Path
-from orchestrator.inputs.access import Access, Limits
+from orchestrator.inputs.access import Access, FetchLimits
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.store import Store
-limits = Limits(stall=0.5, backoff=0.01)
+limits = FetchLimits(stall=0.5, backoff=0.01)
 print(fetch(Access(store=Store(Path({str(tmp_path / "cache")!r})), limits=limits), {url!r}).sha256)
 """
     workers = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -11,7 +11,6 @@ import pytest
 
 from orchestrator.errors import ExitCode, InputError
 from orchestrator.events import Event, Notice
-from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.inputs import releases
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.grounds import ground_of_address
@@ -19,6 +18,7 @@ from orchestrator.inputs.known import Known, known_files, read_known
 from orchestrator.project.mirrors import redirect
 from orchestrator.project.project import GpuAssets, Nanos, Ops
 from orchestrator.resolved import Pin, redact_url
+from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 from tests.support.servers import Fault, FileServer
 
 HTML = Fault("html", at=5000)

@@ -10,8 +10,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from orchestrator.digest import file_digests
-from orchestrator.engine.base import EngineInfo
-from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.image.writer import BootFiles, ImageWriter
 from orchestrator.image_kind import KernelRelease
 from orchestrator.nanos.kind import NanosKind
@@ -21,8 +19,10 @@ from orchestrator.plan.make import make_plan
 from orchestrator.project.load import load_project
 from orchestrator.provenance.records import parse_records
 from orchestrator.provenance.sbom import PackedImage
+from orchestrator.receipt.receipt import EngineUsed
 from orchestrator.receipt.record import FinishedBuild
 from orchestrator.resolved import Input, Inputs
+from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 from orchestrator.verification import StandIn, Verification
 
 LOCK = Path(__file__).resolve().parents[2] / "examples/groth16/Cargo.lock"
@@ -125,7 +125,7 @@ def built(image: Path, tmp_path: Path) -> FinishedBuild:
         project=loaded.project,
         plan=make_plan(loaded, read_settings(loaded), inputs),
         inputs=inputs,
-        engine=EngineInfo(kind="podman", version="4.3.1", api_version="1.41", builder="buildah", endpoint="unix:///x"),
+        engine=EngineUsed(kind="podman", version="4.3.1", builder="buildah", private=False),
         image_path=str(image),
         digests=file_digests(image),
         ops_version=None,

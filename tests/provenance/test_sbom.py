@@ -12,10 +12,10 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from orchestrator.image.stub import stub_kernel
 from orchestrator.image_kind import KernelRelease, PackedFile
 from orchestrator.nanos.packed import packed_files
 from orchestrator.provenance.sbom import PREFIX, PackedImage, sbom_text
+from orchestrator.stub_kernel import stub_kernel
 from tests.provenance.conftest import FILES, sha256
 
 LIBC = "pkg:deb/debian/libc6@2.36-9%2Bdeb12u10?arch=amd64&distro=bookworm"

@@ -46,6 +46,7 @@ def make_ops(
     for path in [
         _ORCHESTRATOR / "__init__.py",
         _ORCHESTRATOR / "errors.py",
+        _ORCHESTRATOR / "stub_kernel.py",
         _ORCHESTRATOR / "values.py",
         *sorted((_ORCHESTRATOR / "image").glob("*.py")),
     ]:

@@ -11,7 +11,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from orchestrator.image.stub import stub_boot_image, stub_kernel
+from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 
 VERSION = "0.1.51"
 _SAYS = "GEVULOT-ORCHESTRATOR-STAND-IN: this is no {what} of a Nanos release\n"

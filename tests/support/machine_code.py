@@ -17,8 +17,8 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
+from orchestrator import stub_kernel as stub
 from orchestrator.engine.probe import EXIT_0
-from orchestrator.image import stub
 from orchestrator.run.qemu.accelerator import PROBE
 from orchestrator.run.sandbox import launcher
 
@@ -41,8 +41,8 @@ class Piece:
 
 def pieces() -> Iterator[Piece]:
     """All that there is."""
-    for name, code in (("stub.asm", stub.stub_boot_image()), ("stub_kernel.asm", stub.stub_kernel())):
-        yield Piece(name=name, text=(PACKAGE / "image" / name).read_text(), code=code)
+    for name, code in (("stub_boot.asm", stub.stub_boot_image()), ("stub_kernel.asm", stub.stub_kernel())):
+        yield Piece(name=name, text=(PACKAGE / name).read_text(), code=code)
     launching = (PACKAGE / "run" / "sandbox" / "launcher.asm").read_text()
     yield Piece(name="launcher.asm", text=launching, code=launcher.CODE)
     probe = "\n".join(["bits 16", *(text for _, text in PROBE)]) + "\n"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.image.listing import path_key
-from orchestrator.image.stub import stub_boot_image, stub_kernel
 from orchestrator.image.writer import BootFiles, ImageWriter
+from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 from tests.support.engines import docker_engine, podman_engine
 
 

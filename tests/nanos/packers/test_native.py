@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import BuildStepError, EngineError, InputError
 from orchestrator.image.reader import open_image
-from orchestrator.image.stub import stub_kernel
 from orchestrator.image.tree import Directory, File, Symlink
 from orchestrator.nanos.packers.native import GuestPlan, NativeJob, pack_native
 from orchestrator.staged import OpenArchive
+from orchestrator.stub_kernel import stub_kernel
 
 Member = tuple[str, bytes | None, str]
 """Path below /stage, a file's bytes (None: a directory, or with `link` a symbolic link), a link's text."""

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.image.listing import path_key
-from orchestrator.image.stub import stub_boot_image
 from orchestrator.image.writer import BootFiles, ImageWriter
 from orchestrator.nanos.verify.image import verify_image
+from orchestrator.stub_kernel import stub_boot_image
 from orchestrator.values import Value
 from orchestrator.verification import Verification
 

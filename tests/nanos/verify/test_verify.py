@@ -12,9 +12,9 @@ import pytest
 
 from orchestrator.errors import Severity
 from orchestrator.image.reader import open_image
-from orchestrator.image.stub import stub_kernel
 from orchestrator.nanos.verify.image import verify_image
 from orchestrator.nanos.verify.libs import library_report
+from orchestrator.stub_kernel import stub_kernel
 from orchestrator.values import Value
 from orchestrator.verification import Verification
 from tests.support.linkers import lld_flags

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from orchestrator import stub_kernel as stub
 from orchestrator.doctor import check_host
 from orchestrator.errors import VerificationError
-from orchestrator.image import stub
 from orchestrator.image.writer import BootFiles, ImageWriter
 from orchestrator.nanos.machine import boot, command, explain
 from orchestrator.run.qemu.accelerator import TCG, Accelerator, choose, failure

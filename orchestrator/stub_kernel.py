@@ -1,7 +1,7 @@
 """The stub kernel: a boot image and a kernel file of our own, for where the vendor's release can't be had.
 
 A machine that boots it prints one line to COM1 and stops (QEMU with isa-debug-exit ends with status
-STUB_EXIT_STATUS). It runs no program, and images say so. The sources are stub.asm and stub_kernel.asm beside this
+STUB_EXIT_STATUS). It runs no program, and images say so. The sources are stub_boot.asm and stub_kernel.asm beside this
 file; `make check` assembles them and compares the bytes.
 """
 
