@@ -55,13 +55,13 @@ def asked(node: ast.AST) -> ast.expr | None:
 
 
 def test_no_variable_is_read_by_a_name_unknown_here() -> None:
-    found: dict[str, set[str]] = {}
+    by_module: dict[str, set[str]] = {}
     for module, path in modules():
         names = (asked(node) for node in ast.walk(ast.parse(path.read_text())))
         by_name = {ast.unparse(name) for name in names if name is not None and not isinstance(name, ast.Constant)}
         if by_name:
-            found[module] = by_name
-    assert found == BY_NAME
+            by_module[module] = by_name
+    assert by_module == BY_NAME
 
 
 def test_the_page_lists_every_variable() -> None:

@@ -72,9 +72,9 @@ def _with_errors_elsewhere(error: ProjectError) -> UsageError:
     partial = error.partial
     if partial is None:
         return error
-    path, (_, found) = partial.loaded.path, _examine(partial.loaded, trust=True)
-    more = [finding for finding in found if finding.severity is Severity.ERROR and partial.blames(finding)]
-    of_project = Findings(collected=[*error.findings, *(each for each in more if each.file == str(path))])
+    path, (_, findings) = partial.loaded.path, _examine(partial.loaded, trust=True)
+    more = [finding for finding in findings if finding.severity is Severity.ERROR and partial.blames(finding)]
+    of_project = Findings(collected=[*error.findings, *(finding for finding in more if finding.file == str(path))])
     elsewhere = [finding for finding in more if finding.file != str(path)]
     return UsageError(f"{path} cannot be built", findings=(*of_project.failure().findings, *elsewhere))
 

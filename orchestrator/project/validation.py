@@ -59,10 +59,10 @@ class Checker:
     def partial(self) -> tuple[Project, frozenset[str]] | None:
         """After `check`: a Project with stand-in values for the top-level keys that have errors, and those keys."""
         said = (*self.document.findings, *self.errors.collected)
-        broken = {top_level(each.field or "") for each in said} | self.refused
+        broken = {top_level(finding.field or "") for finding in said} | self.refused
         if "" in broken:
             return None
-        broken |= {top_level(each) for each in self.meant if each}
+        broken |= {top_level(field) for field in self.meant if field}
         kept = {key: value for key, value in self.known.items() if key not in broken}
         try:
             return Project.model_validate({**_STAND_INS, **kept}), frozenset(broken)
