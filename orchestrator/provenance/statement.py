@@ -36,7 +36,9 @@ PUBLISHED: Final = frozenset(
     {"name", "runtime", "resources", "gevulot", "base", "cuda", "build", "stage", "nanos", "ops", "packer",
      "gpu_assets", "gpu_families", "manifest", "reproducible"}
 )  # fmt: skip
-PUBLISHED_OF_BUILD: Final = frozenset({"context", "dependencies", "packages", "program", "run", "rust_linker", "secrets", "ssh"})
+PUBLISHED_OF_BUILD: Final = frozenset(
+    {"context", "dependencies", "packages", "program", "run", "rust_linker", "secrets", "ssh"}
+)
 _DIGESTS: Final = {
     "commit": "gitCommit", "digest": "sha256", "sha256": "sha256", "tree-sha256": "gevulotTreeSha256",
 }  # fmt: skip
