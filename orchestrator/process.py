@@ -46,10 +46,13 @@ def run(
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    inherit: bool = True,
     stdin: IO[bytes] | None = None,
     timeout: float | None = None,
 ) -> CompletedProcess:
-    """Run to the end. `env` is added to this process's own. Interrupted or late, its whole group is killed.
+    """Run to the end. `env` is added to this process's own environment, or is all of it without `inherit`.
+
+    Interrupted or late, its whole group is killed.
 
     Errors: FileNotFoundError when the program is missing, TimeoutError past `timeout` seconds.
     """
@@ -57,7 +60,7 @@ def run(
     with subprocess.Popen(
         list(arguments),
         cwd=cwd,
-        env={**os.environ, **(env or {})},
+        env={**(os.environ if inherit else {}), **(env or {})},
         stdin=stdin if stdin is not None else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

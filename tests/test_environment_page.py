@@ -38,6 +38,7 @@ BY_NAME = {
     "orchestrator.containerfile.assemble": {"name", "name.upper()"},
     "orchestrator.engine.probe": {"name"},
     "orchestrator.project.secrets": {"AGENT_VARIABLE", "secret.env"},
+    "orchestrator.inputs.debian": {"name"},
     "orchestrator.inputs.download": {"name"},
 }
 """Where the environment is asked for a name that is no literal there: NAMED has all of them, but for a secret's."""

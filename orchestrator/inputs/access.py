@@ -23,10 +23,14 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True, kw_only=True)
 class FetchLimits:
-    """Time in seconds, size in bytes. `attempts` counts tries in a row that brought nothing new."""
+    """Time in seconds, size in bytes. `attempts` counts tries in a row that brought nothing new.
+
+    `stall` is the longest pause; `answer` the time for a connection, and then for the whole header of the answer.
+    """
 
     connect: float = 20.0
     stall: float = 60.0
+    answer: float = 90.0
     total: float = 3600.0
     attempts: int = 5
     backoff: float = 1.0

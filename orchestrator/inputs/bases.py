@@ -18,6 +18,7 @@ from orchestrator.inputs.image_archive import SavedImage, read_image, write_imag
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.store import IMPORTED, CacheEntry, Store, key_of
 from orchestrator.label import BASE, LABEL
+from orchestrator.project.images import transport_of
 from orchestrator.project.mirrors import redirect
 from orchestrator.project.project import Base, Bootstrap
 from orchestrator.resolved import Ground, Input, InputName, Pin
@@ -34,6 +35,11 @@ def resolve_base(access: Access, base: Base, engine: ImageStore, name: InputName
     Errors: InputError when it can't be had in any of these ways; EngineError when the engine fails.
     """
     reference = redirect(base.image, access.mirrors)
+    if transport := transport_of(reference):
+        raise InputError(
+            f"mirrors: {base.image} becomes {reference}, and engines read `{transport}:` as a place on this machine",
+            remedy="write the registry and a path, such as registry.example:5000/library/",
+        )
     asked = _BaseRequest(name=name, base=base, reference=reference)
     pin = access.pins.get(name)
     if pin is not None:

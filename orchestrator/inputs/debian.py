@@ -24,6 +24,8 @@ from orchestrator.resolved import InputName, Pin, debian_mirror, redact
 
 SOURCE_DATE_EPOCH = 1_577_836_800  # 2020-01-01: the same packages give the same tar
 _PREFERENCES_AT = "/etc/apt/preferences.d/orchestrator-lock"
+# apt reads them in lower case, what it calls in either.
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 _STATUS, _STATUS_SIZE = "./var/lib/dpkg/status", 256 * 2**20
 _LIMITS = reading.UnpackLimits(members=5_000_000)
 # Names of our own files in mmdebstrap's place.
@@ -186,8 +188,8 @@ def _mmdebstrap(access: Access, arguments: list[str]) -> None:
     try:
         done = process.run(
             arguments,
-            # A file system that a build tool can read on any host: no host's locale, no host's umask surprises.
-            env={"SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), "LC_ALL": "C.UTF-8"},
+            env=_environment(),
+            inherit=False,
             timeout=access.limits.total,
         )
     except TimeoutError as error:
@@ -198,6 +200,16 @@ def _mmdebstrap(access: Access, arguments: list[str]) -> None:
         lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:", "Err:"))]
         tail = "\n".join(lines[-8:]) or done.tail(8)
         raise InputError(f"failed to make the Debian base:\n{tail}", remedy=_mend(done.stderr, access.store.root))
+
+
+def _environment() -> dict[str, str]:
+    """All that mmdebstrap, and so the packages' scripts, see of ours: the caller's tokens are none of their business.
+
+    The locale is no host's, so that the file system is the same on any.
+    """
+    proxies = (name for proxy in _PROXIES for name in (proxy, proxy.upper()))
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", *proxies) if name in os.environ}
+    return {**kept, "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), "LC_ALL": "C.UTF-8"}
 
 
 def _mend(output: str, cache: Path) -> str:

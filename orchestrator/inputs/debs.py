@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from orchestrator.events import ignore
 from orchestrator.files import write_new
 from orchestrator.inputs.access import Access, not_in_cache
 from orchestrator.inputs.download import fetch
-from orchestrator.inputs.store import key_of
+from orchestrator.inputs.store import CacheEntry, key_of
 from orchestrator.resolved import DEB_PATTERN, Deb, Input, InputName, Pin, identity, redact_url
 
 SNAPSHOTS = "https://snapshot.debian.org/archive"
@@ -161,10 +162,16 @@ def _pin(access: Access, base: Input, names: Sequence[str], lister: PackageListe
             now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
             return {"source": f"which packages {shown} needs on {base.source}", "snapshot": now}
 
-        newest = max(access.newer_than, time.time() - KNOWN_FOR)
-        entry = access.store.keep(key_of("debs", identity(base), *sorted(set(names))), fill, newer_than=newest)
-    lines = tuple(entry.path.read_text(encoding="utf-8", errors="replace").splitlines())
-    if not all(re.fullmatch(DEB_PATTERN, line) for line in lines):
+        key, newest = (
+            key_of("debs", identity(base), *sorted(set(names))),
+            max(access.newer_than, time.time() - KNOWN_FOR),
+        )
+        entry = access.store.keep(key, fill, newer_than=newest)
+        lines = _lines(entry)
+        if lines is None and not access.offline:  # another version wrote it, or a bundle brought it
+            entry = access.store.keep(key, fill, newer_than=math.inf)
+            lines = _lines(entry)
+    if lines is None:
         raise InputError(
             f"{entry.key} in the cache is not a list of packages",
             remedy="build once where there is a network, or bring the project's lock",
@@ -174,6 +181,12 @@ def _pin(access: Access, base: Input, names: Sequence[str], lister: PackageListe
     snapshot = fixed.pop() if len(fixed) == 1 else entry.info.get("snapshot", "")
     known = {"snapshot": snapshot} if re.fullmatch(r"\d{8}T\d{6}Z", snapshot) else {}
     return Pin(kind="debs", values=values | known, packages=lines)
+
+
+def _lines(entry: CacheEntry) -> tuple[str, ...] | None:
+    """The packages of a list in the cache; None where it is no such list."""
+    lines = tuple(entry.path.read_text(encoding="utf-8", errors="replace").splitlines())
+    return lines if all(re.fullmatch(DEB_PATTERN, line) for line in lines) else None
 
 
 def _debs(listed: Listed) -> list[Deb]:

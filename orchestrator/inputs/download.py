@@ -123,6 +123,9 @@ class _Transfer:
     hash: hashlib._Hash = field(default_factory=hashlib.sha256)
     connections: list[socket.socket] = field(default_factory=list)
     """Handles of our own to all that was opened, for `_cut`."""
+    waiting: threading.Timer | None = None
+    """Runs while a server owes an answer's header."""
+    unanswered: bool = False
 
     def download(self) -> str:
         """Fetch the whole file; returns its SHA-256."""
@@ -163,11 +166,31 @@ class _Transfer:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def _trace(self, event: str, details: Mapping[str, Any]) -> None:
-        """httpcore tells of what it does: here, of a connection to the server, or to a proxy."""
+        """httpcore tells of what it does: of a connection to the server, or to a proxy, and of an answer's header."""
+        if event.endswith(("connect_tcp.started", "receive_response_headers.started")):
+            self._wait_for_answer()
+        elif event.endswith("receive_response_headers.complete"):
+            self._stop_waiting()
         if event.endswith("connect_tcp.complete"):
             self.connections.append(details["return_value"].get_extra_info("socket").dup())
             if time.monotonic() >= self.deadline:
                 self._cut()
+
+    def _wait_for_answer(self) -> None:
+        """Break the connections unless an answer begins in time: a header that drips has no pause that is too long."""
+
+        def give_up() -> None:
+            self.unanswered = True
+            self._cut()
+
+        self._stop_waiting()
+        self.waiting = threading.Timer(self.limits.answer, give_up)
+        self.waiting.daemon = True
+        self.waiting.start()
+
+    def _stop_waiting(self) -> None:
+        if self.waiting is not None:
+            self.waiting.cancel()
 
     def copy(self) -> str:
         """Copy a file: URL; returns its SHA-256."""
@@ -187,6 +210,7 @@ class _Transfer:
         return self.hash.hexdigest()
 
     def _attempt(self, client: httpx.Client, sink: BinaryIO) -> None:
+        self.unanswered = False
         try:
             with client.stream("GET", self.url, headers=self._headers(), extensions={"trace": self._trace}) as reply:
                 self._begin(reply, sink)
@@ -205,6 +229,7 @@ class _Transfer:
                 raise self._late() from error
             raise self._again(error) from error
         finally:
+            self._stop_waiting()
             # Only a try that got further than any before is progress; else a server that always breaks at
             # the same byte would keep us for the whole time limit.
             self.fruitless = 1 if self.have > self.best else self.fruitless + 1
@@ -213,6 +238,8 @@ class _Transfer:
     def _again(self, error: httpx.HTTPError) -> Exception:
         if isinstance(error, httpx.TimeoutException):
             return _RetryError(f"no answer within {self.limits.stall:g} s")
+        if self.unanswered:
+            return _RetryError(f"no whole answer within {self.limits.answer:g} s")
         if _is_about_trust(error):
             return _untrusted(self.shown, error)
         return _RetryError(str(error) or type(error).__name__)

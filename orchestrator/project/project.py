@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from orchestrator.families import FAMILY_NAMES
-from orchestrator.project import mirrors
+from orchestrator.project import images, mirrors
 from orchestrator.project.wrong_value import WrongValueError
 from orchestrator.suggest import did_you_mean, shown
 from orchestrator.text import is_one_line
@@ -147,7 +147,7 @@ class Bootstrap(Model):
 class Base(Model):
     """An image reference, and how to make it where no registry answers."""
 
-    image: Annotated[Line, Field(pattern=r"^[^\s$'\"\\]+$")]
+    image: Annotated[Line, AfterValidator(images.check_image), Field(pattern=images.REFERENCE)]
     """Image that the stage starts from."""
     bootstrap: Bootstrap | None = None
     """How to make the base from Debian packages if the image cannot be pulled. A warning says so when it is used."""

@@ -8,6 +8,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from orchestrator.project import images
 from orchestrator.project.project import Base, Project
 
 # What a pattern of the model asks for, in words. Keys: dotted fields without list indexes.
@@ -15,8 +16,8 @@ PATTERNS: Mapping[str, str] = {
     "name": "letters, digits, `-` and `_`, beginning with a letter or digit, at most 128",
     "build.packages": "the name of a Debian package, such as libssl-dev",
     "build.secrets.id": "letters, digits, `.`, `-` and `_`",
-    "base.image": "an image reference without spaces, quotes, `$` or backslashes",
-    "gevulot.base.image": "an image reference without spaces, quotes, `$` or backslashes",
+    "base.image": images.IN_WORDS,
+    "gevulot.base.image": images.IN_WORDS,
     "base.bootstrap.debian": "a Debian release's code name in lower case, such as bookworm",
     "gevulot.base.bootstrap.debian": "a Debian release's code name in lower case, such as bookworm",
     "base.bootstrap.packages": "the name of a Debian package",

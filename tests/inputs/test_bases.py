@@ -24,8 +24,10 @@ from tests.inputs.fakes import ImageEngine
 REF = "docker.io/library/rust:bookworm"
 BOOTSTRAP = Bootstrap(debian="bookworm", packages=("gcc", "ca-certificates"))
 
-# A stand-in for mmdebstrap: the interface that we use (options, suite, target), a tar with dpkg's status file.
+# A stand-in for mmdebstrap: the interface that we use (options, suite, target), a tar with dpkg's status file. It gets
+# none of our variables, so that what it needs lies beside it.
 STAND_IN = r"""#!/bin/sh
+STAND_IN_LOG=${0%/*}/../mmdebstrap.log
 [ "$1" = --version ] && { echo "mmdebstrap 1.3.5"; exit 0; }
 printf '%s\n' "$SOURCE_DATE_EPOCH $*" >>"$STAND_IN_LOG"
 case "$*" in *nosuchpackage*) echo "I: start" >&2; echo "E: Unable to locate package nosuchpackage" >&2; exit 25;; esac
@@ -35,7 +37,8 @@ while [ "$1" != -- ]; do
     shift
 done
 target=$3
-[ -z "${STAND_IN_INDEX:-}" ] || printf '%s\n' "$STAND_IN_INDEX" >"$sums"
+[ ! -e "${0%/*}/index" ] || cat "${0%/*}/index" >"$sums"
+env | sed 's/=.*//' | sort >"$STAND_IN_LOG.environment"
 work=$(mktemp -d)
 mkdir -p "$work/var/lib/dpkg"
 status=$work/var/lib/dpkg/status
@@ -58,7 +61,6 @@ def mmdebstrap(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         for path, mode in ((top, 0o777), (tools, 0o755), (tools / "mmdebstrap", 0o755), (log, 0o666)):
             path.chmod(mode)
         monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin:/usr/sbin:/sbin")
-        monkeypatch.setenv("STAND_IN_LOG", str(log))
         yield log
 
 
@@ -86,6 +88,14 @@ def test_image_is_pulled_through_its_mirror(access: Access, tmp_path: Path) -> N
     fake = engine(tmp_path, registry={"mirror.local/rust:bookworm": "sha256:2"})
     base = resolve_base(mirrored, Base(image=REF), fake, "gevulot-base")
     assert (base.name, base.source, base.reference) == ("gevulot-base", REF, "mirror.local/rust:bookworm")
+
+
+def test_a_mirror_makes_no_place_on_this_machine_of_an_image(access: Access, tmp_path: Path) -> None:
+    """Two names that are harmless alone: buildah would read `oci:bookworm` as a directory."""
+    mirrored = replace(access, mirrors={"docker.io/library/rust": "oci"})
+    fake = engine(tmp_path, local={"oci:bookworm": "sha256:1"})
+    with pytest.raises(InputError, match=r"mirrors: .* becomes oci:bookworm"):
+        resolve_base(mirrored, Base(image=REF), fake)
 
 
 def test_refresh_without_a_registry_keeps_the_local_image_and_says_so(
@@ -121,12 +131,10 @@ def test_bootstrap_where_the_pull_fails(access: Access, tmp_path: Path, mmdebstr
     assert len(call.split(" -- ")[1].split()) == 2  # suite and target: the mirror is mmdebstrap's own
 
 
-def test_packages_with_what_apt_knows_of_them(
-    access: Access, tmp_path: Path, mmdebstrap: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_packages_with_what_apt_knows_of_them(access: Access, tmp_path: Path, mmdebstrap: Path) -> None:
     """The sha256 of each .deb, and of a mirror that keeps snapshots its time."""
     other = f"Package: gcc\nVersion: 4:9\nSHA256: {'b' * 64}\nPackage: x\nSHA256: zzz"
-    monkeypatch.setenv("STAND_IN_INDEX", f"Package: gcc\nVersion: 4:12.2.0-3\nSHA256: {'a' * 64}\n{other}")
+    (mmdebstrap.parent / "tools/index").write_text(f"Package: gcc\nVersion: 4:12.2.0-3\nSHA256: {'a' * 64}\n{other}\n")
     snapshots = replace(access, mirrors={"debian:": "http://mirror.local/archive/debian/20260101T000000Z/"})
     base = resolve_base(snapshots, Base(image=REF, bootstrap=BOOTSTRAP), engine(tmp_path))
     assert base.packages == (f"gcc=4:12.2.0-3 sha256:{'a' * 64}",)
@@ -161,6 +169,7 @@ def test_failing_mmdebstrap_gives_its_words_and_a_remedy(access: Access, mmdebst
 
 
 ESCAPING = r"""#!/bin/sh
+STAND_IN_LOG=${0%/*}/../mmdebstrap.log CANARY=${0%/*}/../canary
 [ "$1" = --version ] && { echo "mmdebstrap 1.3.5"; exit 0; }
 # What a package's script does as root: out of the chroot by process 1, and of the mount namespace by every other.
 for pid in 1 $$ $PPID; do
@@ -175,15 +184,12 @@ ln -s "$CANARY/secret" "$TMPDIR/base.tar"
 """
 
 
-def test_scripts_of_packages_are_not_root_of_this_machine(
-    access: Access, tmp_path: Path, mmdebstrap: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scripts_of_packages_are_not_root_of_this_machine(access: Access, mmdebstrap: Path) -> None:
     (mmdebstrap.parent / "tools/mmdebstrap").write_text(ESCAPING)
     canary = mmdebstrap.parent / "canary"
     canary.mkdir(mode=0o755)
     (canary / "secret").write_text("the host's secret")
     (canary / "secret").chmod(0o600)
-    monkeypatch.setenv("CANARY", str(canary))
     with pytest.raises(InputError, match="wrote no file"):  # a link is no file of its own
         bootstrap_rootfs(access, BOOTSTRAP)
     said = mmdebstrap.read_text()
@@ -192,6 +198,25 @@ def test_scripts_of_packages_are_not_root_of_this_machine(
     assert "made-a-device" not in said
     assert [path.name for path in canary.iterdir()] == ["secret"]
     assert stat.S_IMODE((canary / "secret").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_scripts_of_packages_see_no_variable_of_ours(
+    access: Access, mmdebstrap: Path, apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in a user namespace nor without one: tokens of the caller's would be theirs."""
+    if not apart:
+        monkeypatch.setattr(userns, "__file__", "/nonexistent/userns.py")
+    for name in ("GITHUB_TOKEN", "SSH_AUTH_SOCK", "AWS_SECRET_ACCESS_KEY", "APT_CONFIG"):
+        monkeypatch.setenv(name, "the-callers")
+    monkeypatch.setenv("https_proxy", "http://proxy.invalid:3128")
+    bootstrap_rootfs(access, BOOTSTRAP)
+    seen = set(Path(f"{mmdebstrap}.environment").read_text().split())
+    shells = {"PWD", "OLDPWD", "SHLVL", "_"}
+    proxies = {f"{name}_proxy" for name in ("http", "https", "no", "all")}
+    allowed = {"PATH", "HOME", "TMPDIR", "LC_ALL", "SOURCE_DATE_EPOCH"}
+    assert {"https_proxy", "PATH", "HOME", "LC_ALL", "SOURCE_DATE_EPOCH"} <= seen
+    assert seen - shells <= allowed | proxies | {name.upper() for name in proxies}
 
 
 def test_a_projects_mirror_is_used_only_apart_from_the_host(
@@ -217,6 +242,7 @@ def command_lines() -> Iterator[bytes]:
 
 
 HANGING = r"""#!/bin/sh
+STAND_IN_LOG=${0%/*}/../mmdebstrap.log
 [ "$1" = --version ] && { echo "mmdebstrap 1.3.5"; exit 0; }
 mkdir "$STAND_IN_LOG.mounted"
 mount -t tmpfs none "$STAND_IN_LOG.mounted"

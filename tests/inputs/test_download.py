@@ -177,6 +177,19 @@ def test_a_server_that_drips_does_not_outlast_the_time_limit(store: Store, serve
     assert leftovers(store) == []
 
 
+def test_a_header_that_drips_ends_each_try(store: Store, server: FileServer) -> None:
+    """Long before the time limit of the whole download; and a server that answers the next try is used."""
+    url = server.add("/a", DATA, always=Fault("slow-headers"))
+    limits = replace(QUICK, answer=0.4, total=3600, attempts=3)
+    began = time.monotonic()
+    with pytest.raises(InputError, match=r"no whole answer within 0\.4 s \(tried 3 times\)"):
+        fetch(Access(store=store, limits=limits), url)
+    assert time.monotonic() - began < 5
+    assert leftovers(store) == []
+    recovering = server.add("/b", DATA, Fault("slow-headers"))
+    assert fetch(Access(store=store, limits=limits), recovering).sha256 == DIGEST
+
+
 def test_total_time_is_limited(store: Store, server: FileServer) -> None:
     url = server.add("/a", DATA, always=Fault("stall", at=100_000), validators=False)
     limits = replace(QUICK, stall=0.2, total=0.5, attempts=100)

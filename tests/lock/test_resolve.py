@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import re
 import shutil
 import tarfile
@@ -18,7 +19,7 @@ from orchestrator.errors import InputError, UsageError
 from orchestrator.events import Event, Notice, ignore
 from orchestrator.inputs.debs import Listed, fetch_debs
 from orchestrator.inputs.resolve import ResolveOptions, access_of
-from orchestrator.inputs.store import Store
+from orchestrator.inputs.store import Store, key_of
 from orchestrator.lock.project_lock import read_lock
 from orchestrator.lock.resolve import LockPolicy, resolve_locked, update_lock
 from orchestrator.project.load import LoadedProject, load_project
@@ -405,18 +406,17 @@ def test_bootstrapped_base_is_kept_or_made_again(bench: Bench, server: FileServe
     assert "preferences.d" in again
 
 
-def test_locked_packages_keep_their_sha256(
-    bench: Bench, server: FileServer, mmdebstrap: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_locked_packages_keep_their_sha256(bench: Bench, server: FileServer, mmdebstrap: Path) -> None:
     url = server.add("/g.tar.gz", archive("one"))
     bench.engine.registry.clear()
     loaded = bench.project(f"archive: {url}", BOOTSTRAP)
-    monkeypatch.setenv("STAND_IN_INDEX", f"Package: gcc\nVersion: 4:12.2.0-3\nSHA256: {'a' * 64}")
+    index = mmdebstrap.parent / "tools/index"
+    index.write_text(f"Package: gcc\nVersion: 4:12.2.0-3\nSHA256: {'a' * 64}\n")
     pin = bench.pin(loaded, "base")
     written = bench.lock.read_text()
     assert f'"gcc=4:12.2.0-3 sha256:{"a" * 64}"' in written
     # Made again, of a mirror whose index says nothing: the version is what apt is told, the lock stays as it is.
-    monkeypatch.delenv("STAND_IN_INDEX")
+    index.unlink()
     bench.forget()
     assert bench.pin(loaded, "base", locked=True) == pin
     assert bench.lock.read_text() == written
@@ -491,6 +491,31 @@ def test_packages_that_moved(bench: Bench, server: FileServer) -> None:
     update_lock(loaded, bench.engine, ignore, upgrade=frozenset({"gevulot-packages"}), options=bench.options)
     (newest,) = debs(bench, loaded, locked=True)
     assert newest.read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("text", [b"no package\n", b"\xff\x00", b"gcc=1 sha256:zz 1 http://x/\n", b'{"a": 1}'])
+def test_a_list_of_packages_that_is_none_is_asked_for_again(bench: Bench, server: FileServer, text: bytes) -> None:
+    """What the cache has of it may be another version's, or a bundle's."""
+    server.add("/g.tar.gz", archive("one"))
+    loaded = bench.project(f"archive: {server.url}/g.tar.gz")
+    bench.pin(loaded)
+    (asked,) = bench.mirror.asked
+
+    def spoil(target: Path) -> dict[str, str]:
+        target.write_bytes(text)
+        return {"source": "another version"}
+
+    def forget_lock_and_list() -> None:
+        bench.lock.unlink()
+        bench.store.keep(key_of("debs", ONE, *asked[1:]), spoil, newer_than=math.inf)
+
+    forget_lock_and_list()
+    with pytest.raises(InputError, match="is not a list of packages") as caught:
+        debs(bench, loaded, offline=True)
+    assert "where there is a network" in caught.value.remedy
+    (file,) = debs(bench, loaded)
+    assert file.read_bytes() == b"one"
+    assert bench.mirror.asked == [asked, asked]
 
 
 def test_a_changed_package_is_refused(bench: Bench, server: FileServer) -> None:

@@ -99,7 +99,7 @@ CASES: list[tuple[str, int | None, str | None, str]] = [
     ("ops-url-without-sha.yaml", 2, "ops", "sha256"),
     ("bad-sha.yaml", 4, "gpu-assets.sha256", "64 hexadecimal digits"),
     ("bad-package.yaml", 5, "build.packages[1]", "Debian package"),
-    ("bad-image.yaml", 2, "base", "an image reference"),
+    ("bad-image.yaml", 2, "base", "the name of an image"),
     ("newline-in-file.yaml", 2, "stage.files[0]", "one line"),
     ("nul-in-run.yaml", 2, "build.run", "NUL"),
     ("manifest-is-a-list.yaml", 2, "manifest", "a mapping of ops's keys"),

@@ -80,6 +80,39 @@ def test_a_line_is_one_line_to_everyone(tmp_path: Path, field: str, escape: str)
     assert len(errors) == 1
 
 
+TRANSPORTS = [
+    "docker-archive:/etc/x.tar", "oci-archive:x.tar", "oci:/srv/layout", "oci:layout:tag", "oci:layout",
+    "dir:/srv/image", "dir:image", "containers-storage:localhost/private", "containers-storage:[overlay@/x]y",
+    "docker-daemon:private:1", "docker://debian", "sif:x.sif", "ostree:a@/b", "tarball:x.tar", "dir:5000/image",
+    "oci:5000/layout:tag", "http://registry.example/x", "./layout", "/srv/layout", "../layout", "-x", "a b", "a:b:c",
+    "a//b", "a/../b",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("image", TRANSPORTS)
+def test_an_image_is_a_name_and_no_place_on_this_machine(tmp_path: Path, image: str) -> None:
+    """Podman and buildah read such words as transports: FROM takes an image from the host's files."""
+    for text in (f'base: "{image}"\n', f'base: {{image: "{image}"}}\n', f'gevulot: {{base: "{image}"}}\n'):
+        (error,) = errors_of(tmp_path, HEAD + BUILD + text)
+        assert f"{tmp_path}/project.yaml:6: " in error
+        assert "isn't allowed here" in error
+        assert "docker.io/library/debian:bookworm" in error
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "debian", "debian:bookworm", "docker:27-dind", "localhost/mine", "localhost:5000/mine:1_a.b-C", "rust:1.70",
+        "Registry.Example:443/team/a__b/c-d.e", "ghcr.io/a/b@sha256:" + "0" * 64, "a/b:c@sha256:" + "f" * 64, "dir",
+        "oci", "3f2a" * 16, "sha256:" + "3f2a" * 16,
+    ],
+)  # fmt: skip
+def test_names_of_images(tmp_path: Path, image: str) -> None:
+    path = tmp_path / "project.yaml"
+    path.write_text(HEAD + BUILD + f'base: "{image}"\n')
+    assert load_project(path).project.program_base.image == image
+
+
 def test_settings_of_the_user(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("mirrors: {a: 0x" + "f" * 5000 + "}\n")
