@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -112,6 +115,37 @@ def test_cache_ls(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = cli("cache", "ls").text.strip().split("\n")
     assert len(lines) == 2
     assert not any(ACTIVE.search(line) for line in lines)
+
+
+EVIL = "\x1b]0;PWNED\x07\x1b[2J\x9b2K\r\nspoof.img: all 14 checks hold \u202e\u2028ok   Boot code"
+
+
+@pytest.mark.parametrize("said", ["reason", "message"])
+def test_what_a_server_answers(here: Path, said: str) -> None:
+    """An HTTP reason, and the message of an engine's error."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"message": EVIL if said == "message" else "no"}).encode()
+            reason = EVIL.encode("utf-8").replace(b"\r\n", b" ").decode("latin-1")
+            self.send_response(500, reason if said == "reason" else "No")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    (here / "project.yaml").write_text("name: x\nruntime: local\nbuild: {run: make, program: x}\n")
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        for command in ("lock", "build"):
+            ended = cli(command, "project.yaml", "--engine", f"tcp://127.0.0.1:{server.server_port}")
+            assert ended.code == 3, ended
+            for line in ended.err.split("\n"):
+                assert not ACTIVE.search(line), repr(line)
+                assert not line.startswith(("spoof", "ok "))
+        server.shutdown()
 
 
 @pytest.mark.parametrize("progress", [PlainProgress, TtyProgress])

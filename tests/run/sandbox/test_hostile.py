@@ -83,6 +83,25 @@ def test_an_image_that_is_nearly_all_holes_is_refused(tmp_path: Path) -> None:
     assert time.monotonic() - began < 30
 
 
+def test_an_image_larger_than_the_free_space_is_refused(packed: Packed) -> None:
+    """Before anything is written: neither `extract` nor a rehearsal fills the disk."""
+    image = packed.image(NOTHING, extra={"/data": bytes(range(256)) * 8192})
+    program = [sys.executable, "-m", "orchestrator"]
+    with users_ground() as ground:
+        script = 'mount -t tmpfs -o size=1m none "$PLACE"; "$@"; code=$?; ls -A "$PLACE"; exit $code'
+        for command, variable in (
+            (["inspect", str(image), "extract", str(ground)], "PLACE"),
+            (["rehearse", str(image), "--engine", "none"], "TMPDIR"),
+        ):
+            done = subprocess.run(
+                ["unshare", "--mount", "sh", "-c", script, "sh", *program, *command],
+                cwd=ROOT, env=os.environ | {"PLACE": str(ground), variable: str(ground)},
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert (done.returncode, done.stdout) == (2, ""), done
+            assert "the image's files hold" in done.stderr and "are free at" in done.stderr
+
+
 def test_no_path_of_an_image_is_followed(packed: Packed, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
