@@ -12,7 +12,7 @@ from orchestrator.containerfile.sources import user_sources
 from orchestrator.dependencies.collect import find_lock_files, take_dependencies
 from orchestrator.dependencies.packages import TakenPackages, words_for
 from orchestrator.errors import InputError
-from orchestrator.events import Emit, Notice
+from orchestrator.events import Emit, Notice, ignore
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.store import Store
 from orchestrator.plan.plan import DependenciesPlan
@@ -52,6 +52,11 @@ def with_dependencies(job: BuildJob) -> BuildJob:
     """
     used = take_for_step(_packages_of(job))
     return replace(job, plan=replace(job.plan, dependencies=plan_packages(used)), dependencies=used)
+
+
+def plan_offline(job: BuildJob) -> DependenciesPlan | None:
+    """What the step of this job is given in an offline build; nothing is fetched, nothing said. MismatchError."""
+    return plan_packages(take_for_step(replace(_packages_of(job), offline=True, emit=ignore)))
 
 
 def take_for_step(step: StepPackages) -> tuple[TakenPackages, ...]:

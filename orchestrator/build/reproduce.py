@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator import __version__
+from orchestrator.build.dependencies import plan_offline
 from orchestrator.build.diagnosis import Diagnosis, OriginalImage, hashes_of
 from orchestrator.build.finish import only_build_of
 from orchestrator.build.kept_program import program_key, program_tag
@@ -219,9 +220,10 @@ def _possible_contexts(job: BuildJob) -> Iterator[AssembledContext]:
         return (assemble(order.loaded, plan, job.inputs, capabilities=builder, emit=order.emit) for builder in builders)
 
     yield from for_builders(job.plan)
-    if job.plan.dependencies is not None:  # offline the step is given packages that it gets itself otherwise
-        yield from for_builders(replace(job.plan, dependencies=None))
-    # Reads every source: only if it must.
+    # Offline the step is given packages that it gets itself otherwise. This reads every source: only if it must.
+    other = None if job.plan.dependencies is not None else plan_offline(job)
+    if other != job.plan.dependencies:
+        yield from for_builders(replace(job.plan, dependencies=other))
     yield from for_builders(
         replace(job.plan, program_image=program_tag(program_key(order.loaded, job.plan, job.inputs)))
     )

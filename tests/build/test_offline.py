@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.engine.base import Engine
+from orchestrator.inputs.store import Store
 from tests.build.projects import COMPILE, write_project
 from tests.inputs.conftest import no_proxy, server
 from tests.support import engines
 from tests.support.cli import Run, orchestrator, without_network
-from tests.support.packages import sha256, wheel
+from tests.support.packages import cargo_lock, crate, sha256, wheel
 from tests.support.servers import FileServer
 
 __all__ = ["no_proxy", "server"]
@@ -103,6 +104,22 @@ def test_steps_of_an_offline_build_have_no_network(engine: Engine, tmp_path: Pat
     done = build(project, tmp_path / "out", engine.info.endpoint, "--offline", "--locked", "--no-cache")
     assert done.code == 0, done.stderr
     assert orchestrator("inspect", tmp_path / "out/program.img", "cat", "/devices").stdout == "lo\n"
+
+
+@pytest.mark.engine
+def test_an_offline_builds_receipt_is_reproduced_with_a_network(tmp_path: Path) -> None:
+    """Offline the step was given the crates of its lock file, which it gets itself otherwise."""
+    data = crate("offline-once", "1.0.0", "")
+    Store().keep("crate-offline-once", lambda target: {"source": str(target.write_bytes(data))})
+    files = {"Cargo.lock": cargo_lock("program", {("offline-once", "1.0.0"): sha256(data)})}
+    project = write_project(tmp_path / "p", files=files)
+    with engines.podman_engine() as podman:
+        done = build(project, tmp_path / "out", podman.info.endpoint, "--offline")
+        assert done.code == 0, done.stderr
+        assert "the build step takes 1 crate of Cargo.lock" in done.stderr
+        receipt = str(tmp_path / "out/program.receipt.json")
+        done = build(project, tmp_path / "out", podman.info.endpoint, "--reproduce", receipt)
+        assert done.code == 0, done.stderr
 
 
 @pytest.mark.engine
