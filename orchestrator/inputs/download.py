@@ -8,15 +8,13 @@ import hashlib
 import os
 import random
 import shutil
-import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import unquote, urljoin, urlsplit
 
 import httpx
@@ -33,6 +31,7 @@ from orchestrator.inputs.access import (
     not_in_cache,
     warn_of_plain,
 )
+from orchestrator.inputs.connections import Connections
 from orchestrator.inputs.known import other_than_known
 from orchestrator.inputs.store import CacheEntry, disk_full, key_of, mismatch
 from orchestrator.network import CA_VARIABLES, ca_bundle
@@ -121,11 +120,10 @@ class _Transfer:
     fruitless: int = 0
     deadline: float = 0.0
     hash: hashlib._Hash = field(default_factory=hashlib.sha256)
-    connections: list[socket.socket] = field(default_factory=list)
-    """Handles of our own to all that was opened, for `_cut`."""
-    waiting: threading.Timer | None = None
-    """Runs while a server owes an answer's header."""
-    unanswered: bool = False
+    connections: Connections = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.connections = Connections(answer=self.limits.answer)
 
     def download(self) -> str:
         """Fetch the whole file; returns its SHA-256."""
@@ -137,7 +135,8 @@ class _Transfer:
             sleep=self._sleep,
             reraise=True,
         )
-        with _client(self.limits, self.url) as client, files.create(self.target) as sink, self._ends_in_time():
+        in_time = self.connections.end_within(self.limits.total)
+        with _client(self.limits, self.url) as client, files.create(self.target) as sink, in_time:
             try:
                 retrying(self._attempt, client, sink)
             except _RetryError as error:
@@ -146,51 +145,6 @@ class _Transfer:
                     remedy="check the network and the proxy settings, or name a copy under `mirrors:`",
                 ) from error
         return self.hash.hexdigest()
-
-    @contextmanager
-    def _ends_in_time(self) -> Iterator[None]:
-        """Break all connections at the deadline: each byte of a header restarts the wait for the next one."""
-        timer = threading.Timer(self.limits.total, self._cut)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            for connection in self.connections:
-                connection.close()
-
-    def _cut(self) -> None:
-        for connection in tuple(self.connections):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def _trace(self, event: str, details: Mapping[str, Any]) -> None:
-        """httpcore tells of what it does: of a connection to the server, or to a proxy, and of an answer's header."""
-        if event.endswith(("connect_tcp.started", "receive_response_headers.started")):
-            self._wait_for_answer()
-        elif event.endswith("receive_response_headers.complete"):
-            self._stop_waiting()
-        if event.endswith("connect_tcp.complete"):
-            self.connections.append(details["return_value"].get_extra_info("socket").dup())
-            if time.monotonic() >= self.deadline:
-                self._cut()
-
-    def _wait_for_answer(self) -> None:
-        """Break the connections unless an answer begins in time: a header that drips has no pause that is too long."""
-
-        def give_up() -> None:
-            self.unanswered = True
-            self._cut()
-
-        self._stop_waiting()
-        self.waiting = threading.Timer(self.limits.answer, give_up)
-        self.waiting.daemon = True
-        self.waiting.start()
-
-    def _stop_waiting(self) -> None:
-        if self.waiting is not None:
-            self.waiting.cancel()
 
     def copy(self) -> str:
         """Copy a file: URL; returns its SHA-256."""
@@ -210,9 +164,11 @@ class _Transfer:
         return self.hash.hexdigest()
 
     def _attempt(self, client: httpx.Client, sink: BinaryIO) -> None:
-        self.unanswered = False
+        self.connections.begin()
         try:
-            with client.stream("GET", self.url, headers=self._headers(), extensions={"trace": self._trace}) as reply:
+            with client.stream(
+                "GET", self.url, headers=self._headers(), extensions={"trace": self.connections.trace}
+            ) as reply:
                 self._begin(reply, sink)
                 # As it arrives: with a chunk size httpx would hold bytes back, and a break would lose them.
                 self._receive(reply.iter_raw(), sink)
@@ -229,7 +185,7 @@ class _Transfer:
                 raise self._late() from error
             raise self._again(error) from error
         finally:
-            self._stop_waiting()
+            self.connections.stop_waiting()
             # Only a try that got further than any before is progress; else a server that always breaks at
             # the same byte would keep us for the whole time limit.
             self.fruitless = 1 if self.have > self.best else self.fruitless + 1
@@ -238,7 +194,7 @@ class _Transfer:
     def _again(self, error: httpx.HTTPError) -> Exception:
         if isinstance(error, httpx.TimeoutException):
             return _RetryError(f"no answer within {self.limits.stall:g} s")
-        if self.unanswered:
+        if self.connections.unanswered:
             return _RetryError(f"no whole answer within {self.limits.answer:g} s")
         if _is_about_trust(error):
             return _untrusted(self.shown, error)
