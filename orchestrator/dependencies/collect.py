@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,7 +14,6 @@ from orchestrator.dependencies.go import read_go_sum
 from orchestrator.dependencies.npm import MOST_BYTES, read_package_lock
 from orchestrator.dependencies.packages import (
     MOST,
-    Kind,
     LockedPackages,
     LockFile,
     LockFileError,
@@ -30,17 +28,10 @@ from orchestrator.errors import InputError
 from orchestrator.events import Event, StepFinished, StepProgress
 from orchestrator.inputs.access import Access, FetchStep
 from orchestrator.inputs.store import MismatchError
+from orchestrator.package_locks import Kind, lock_kind
 
 _WORKERS: Final = 8
 _SHOWN: Final = 3
-_NAMES: Final[Mapping[str, Kind]] = {
-    "Cargo.lock": "cargo",
-    "go.sum": "go",
-    "go.work.sum": "go",
-    "package-lock.json": "npm",
-    "npm-shrinkwrap.json": "npm",
-}
-_REQUIREMENTS: Final = re.compile(r"requirements[A-Za-z0-9._-]*\.txt")
 _READERS: Final[Mapping[Kind, Callable[[str], LockedPackages]]] = {
     "cargo": read_cargo_lock,
     "go": read_go_sum,
@@ -56,7 +47,7 @@ def find_lock_files(files: Iterable[tuple[str, Path]]) -> list[LockFile]:
     lock_files = []
     for path, source in files:
         parts = PurePosixPath(path)
-        kind: Kind | None = _NAMES.get(parts.name) or ("pip" if _REQUIREMENTS.fullmatch(parts.name) else None)
+        kind = lock_kind(parts.name)
         if kind is not None and not _BROUGHT.intersection(parts.parts):
             lock_files.append(LockFile(path=path, source=source, kind=kind))
     return sorted(lock_files, key=lambda lock_file: lock_file.path)

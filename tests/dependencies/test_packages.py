@@ -366,10 +366,10 @@ def test_what_no_checksum_identifies_is_named(
 
 BROKEN = [
     ("Cargo.lock", "[[package", "is not a lock file"),
-    ("Cargo.lock", cargo_lock("p", {("../up", "1.0.0"): "0" * 64}), "../up 1.0.0 is no crate"),
+    ("Cargo.lock", cargo_lock("p", {("../up", "1.0.0"): "0" * 64}), "../up 1.0.0 is not a crate's name and version"),
     ("Cargo.lock", "a = " + "[" * 100_000, "is not a lock file"),
     ("go.sum", "<!DOCTYPE html>\n", "is not MODULE VERSION HASH"),
-    ("go.sum", f"../../up v1.0.0 {h1({})}\n", "../../up v1.0.0 is no module"),
+    ("go.sum", f"../../up v1.0.0 {h1({})}\n", "../../up v1.0.0 is not a module and its version"),
     ("package-lock.json", "[" * 100_000, "is not JSON"),
     ("package-lock.json", '{"lockfileVersion": 1, "dependencies": {}}', "npm install --package-lock-only"),
     ("package-lock.json", '{"lockfileVersion": 3, "packages": {"node_modules/a": 7}}', "must be an object"),
