@@ -173,6 +173,25 @@ def test_one_mistake_is_said_once() -> None:
         assert len(caught.value.findings) == 1, name
 
 
+@pytest.mark.parametrize(
+    ("table", "meant"),
+    [
+        ("ops: {versio: 0.1.43}", "version"),
+        ("nanos: {pth: kernel}", "path"),
+        ("gevulot: {gti: https://example.org/gevulot}", "git"),
+        ("gpu-assets: {pathh: assets}", "path"),
+        ("ops: {url: https://example.org/ops, sha265: abc}", "sha256"),
+    ],
+)
+def test_a_misspelt_choice_is_said_once(tmp_path: Path, table: str, meant: str) -> None:
+    said = findings(tmp_path, f"name: x\nbuild: {{run: make, program: x}}\n{table}\n".encode())
+    assert len(said) == 1, said
+    assert f"did you mean `{meant}`?" in said[0]
+    # A slip hides nothing else that is wrong.
+    said = findings(tmp_path, b"name: x\nbuild: {run: make, program: x}\nops: {path: a, url: b, versio: 1}\n")
+    assert len(said) == 2, said
+
+
 def test_missing_file_directory_and_too_large(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         load_project(tmp_path / "no.yaml")
