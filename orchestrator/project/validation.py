@@ -148,8 +148,8 @@ class Checker:
             return
         if detail["type"] == "missing" and path in self.meant:
             return
-        wrong = (detail.get("ctx") or {}).get("error")
-        if isinstance(wrong, MissingChoiceError) and any(join(path, key) in self.meant for key in wrong.choices):
+        error = (detail.get("ctx") or {}).get("error")
+        if isinstance(error, MissingChoiceError) and any(join(path, key) in self.meant for key in error.choices):
             return  # one of them is there, misspelt
         message, remedy = self._words(detail, path, plain)
         if path == "manifest":  # a union: pydantic reports each branch
