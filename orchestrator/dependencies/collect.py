@@ -106,7 +106,7 @@ def _read(lock_files: Sequence[LockFile]) -> LockedPackages:
         # The nesting of TOML is only bounded by the interpreter's stack.
         except (ValueError, RecursionError, DocumentError) as error:
             reason = str(error) if isinstance(error, LockFileError) else f"is not a lock file ({error})"
-            raise InputError(f"{lock_file.path}: {reason}", remedy="make it again with its package manager") from error
+            raise InputError(f"{lock_file.path}: {reason}", remedy="regenerate it with its package manager") from error
         except OSError as error:
             raise InputError(f"{lock_file.path}: {error.strerror}", remedy="make it readable") from error
         packages |= contents.packages
@@ -123,7 +123,7 @@ def _lacks(taken: TakenPackages, missing: Sequence[str]) -> InputError:
     names = ", ".join(missing[:_SHOWN]) + (" …" if len(missing) > _SHOWN else "")
     return InputError(
         f"the input cache lacks {len(missing)} of {taken.packages} {words_for(taken.kind)} of {taken.named} ({names})",
-        remedy="import a bundle that has them (where there is a network: `orchestrator bundle export PROJECT.YAML`)",
+        remedy="import a bundle that contains them (`orchestrator bundle export PROJECT.YAML`, with a network)",
     )
 
 

@@ -70,7 +70,7 @@ def _check(title: str, expected: str, *, mod: bool) -> Check:
         try:
             actual = _hash_of([("go.mod", _digest_of_file(path))] if mod else _zip_digests(path))
         except ArchiveError as error:
-            raise differs_from_lock(title, "content", expected, f"no zip ({error})") from error
+            raise differs_from_lock(title, "content", expected, f"not a zip ({error})") from error
         if actual != expected:
             raise differs_from_lock(title, "hash", expected, actual)
 

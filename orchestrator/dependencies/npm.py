@@ -51,7 +51,7 @@ def read_package_lock(text: str) -> LockedPackages:
     except DocumentError as error:
         raise LockFileError(str(error)) from error
     if lock.lockfileVersion < 2:
-        raise LockFileError("it is of version 1; `npm install --package-lock-only` of npm 7 or newer updates it")
+        raise LockFileError("has lockfileVersion 1; update it with `npm install --package-lock-only` (npm 7 or newer)")
     packages: dict[str, Package] = {}
     refused: list[str] = []
     for path, row in lock.packages.items():

@@ -122,7 +122,9 @@ def _page(access: Access, requirement: _HashedRequirement) -> list[_File]:
     # A page grows with every release.
     entry = fetch(replace(access, refresh=True), url)
     if entry.size > _PAGE:
-        raise InputError(f"{requirement.title}: the index's page has {entry.size} bytes", remedy="check `mirrors:`")
+        raise InputError(
+            f"{requirement.title}: the index's page is too large ({entry.size} bytes)", remedy="check `mirrors:`"
+        )
     links = _Links()
     links.feed(entry.path.read_text(encoding="utf-8", errors="replace"))
     files = []
