@@ -22,7 +22,7 @@ from orchestrator.inputs.download import fetch
 from orchestrator.inputs.store import MismatchError, Store
 from orchestrator.inputs.transfer import export_entries, import_entries
 from tests.inputs.conftest import no_proxy, server
-from tests.inputs.test_git import git
+from tests.inputs.test_git import commit_files
 from tests.support.packages import (
     GIT_CRATES,
     cargo_lock,
@@ -287,13 +287,7 @@ def test_a_bundle_that_gives_a_package_another_content(tmp_path: Path, server: F
 
 def test_crates_from_git_go_along(tmp_path: Path, server: FileServer) -> None:
     root = tmp_path / "repositories/source"
-    for name, text in GIT_CRATES.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    git(root, "init", "-q", "-b", "main")
-    git(root, "add", "-A")
-    git(root, "commit", "-q", "-m", "crates")
-    commit = git(root, "rev-parse", "main")
+    commit = commit_files(root, GIT_CRATES)
     with git_server(root.parent) as repositories:
         rows = git_rows(f"git+{repositories.url}/source?branch=ma%69n#{commit}")
         lock = cargo_lock("program", {}, needs=("deep",), more=rows)
