@@ -97,7 +97,7 @@ def test_diff_tells_what_is_held_from_how_it_is_written(image: Path) -> None:
     ended = cli("inspect", image, "diff", other_image(Path("form.img"), kernel=stub_kernel(), version=4))
     assert ended.code == 0, ended.text
     assert {line.split(":")[0] for line in ended.text.splitlines()} == {"~ form"}
-    assert "hold the same; only how it is written down differs" in ended.err
+    assert "hold the same; they differ only in how it is stored" in ended.err
     other = other_image(Path("kernel.img"), kernel=stub_kernel() + b"!", version=5)
     ended = cli("inspect", image, "diff", other, "--json")
     assert ended.code == 1
