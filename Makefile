@@ -3,8 +3,8 @@
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 ORCHESTRATOR := $(PYTHON) -m orchestrator
-# Two workers: one has Docker's tests, one Podman's, which wait for an engine most of the time (tests/conftest.py).
-PYTEST_ARGS ?= -n 2 --dist loadscope
+# Two workers, the longest tests first; which tests share a worker: tests/conftest.py.
+PYTEST_ARGS ?= -n 2 --dist loadscope --no-loadscope-reorder
 
 .PHONY: demo test test-quick check docs proto fuzz bench bench-report guest-conformance format clean setup-demo setup-test setup-check
 

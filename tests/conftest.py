@@ -34,23 +34,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class EngineScheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
-    """Gives a worker of pytest-xdist a whole engine's tests, or a whole file's.
+    """Gives a worker of pytest-xdist all of Docker's tests, all that use the user's own private Podman, or a file's.
 
     Not by `xdist_group`: its marks change nothing under pytest 9.2 (pytest-xdist 3.8 writes to a name nobody reads).
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        # One worker has an engine: beside another's tests, those of interrupted builds saw images come and go. A test
-        # of both is Docker's worker's, which has a Podman store of its own.
+        # One worker has the Docker daemon: beside another's tests, those of interrupted builds saw images come and go.
+        # Of Podman each worker has a store of its own (tests/support/engines.py), but not where `private` is asked for.
         path, _, rest = nodeid.partition("::")
         parameters = rest.partition("[")[2].rstrip("]").split("-")
-        for engine in ("docker", "podman"):
-            if engine in parameters:
-                return engine
         text = _text(Path(__file__).parent.parent / path)
-        if "docker_engine" in text:
+        if "docker" in parameters or ("docker_engine" in text and "podman" not in parameters):
             return "docker"
-        return "podman" if "podman" in text or '"private"' in text else path
+        return "private" if '"private"' in text else path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
