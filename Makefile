@@ -16,7 +16,7 @@ test: setup-test
 
 # For a newcomer: no engine, no root, nothing installed but Python packages (and gcc, which most machines have).
 QUICK := tests/containerfile tests/elf tests/engine tests/fuzz tests/nanos/gpu tests/image tests/lock tests/nanos/manifest tests/project \
-	tests/build/test_second_kind.py tests/provenance tests/receipt tests/run/node tests/run/sandbox tests/staging tests/nanos/verify tests/cli $(wildcard tests/test_*.py)
+	tests/build/test_second_kind.py tests/provenance tests/receipt tests/reproduce/test_causes.py tests/run/node tests/run/sandbox tests/staging tests/nanos/verify tests/cli $(wildcard tests/test_*.py)
 
 test-quick: setup-check
 	@$(PYTHON) -m pytest -n 2 --dist loadscope -m "not engine and not slow and not sandbox" $(QUICK)

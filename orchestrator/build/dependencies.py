@@ -69,12 +69,12 @@ def take_for_step(step: StepPackages) -> tuple[TakenPackages, ...]:
         if of_kind.failure is not None and setting == "always":
             raise _failed(step.loaded, of_kind.failure)
         if of_kind.failure is not None:
-            text = f"the build step gets no {words_for(of_kind.kind)}: {of_kind.failure.message}"
+            text = f"the build step is not given {words_for(of_kind.kind)}: {of_kind.failure.message}"
             step.emit(Notice(text=text))
         elif of_kind.files:
             step.emit(Notice(text=f"the build step takes {of_kind.words} of {of_kind.named} from the cache"))
             used.append(of_kind)
-    _say_refused(step.emit, taken, "the build step has to get them itself")
+    _say_refused(step.emit, taken, "the build step must fetch them itself")
     return tuple(used)
 
 

@@ -128,8 +128,8 @@ class Diagnosis:
             return cause
         if not (is_reordered(one, other) or is_reordered(self._original(path), one)):
             return _cause("random numbers", first_texts(one, other))
-        parallel = "" if "cores" in self.first.varied else "or parallelism, as no build could be kept to one core"
-        return _cause("map order", "the same in another order, in each build", parallel)
+        parallel = "" if "cores" in self.first.varied else "or parallelism, as no build could be limited to one core"
+        return _cause("map order", "the same content in a different order in each build", parallel)
 
     def _find_factors(self, paths: Sequence[str]) -> None:
         """Why files differ that every build under the rebuild's conditions gives alike."""
@@ -141,7 +141,7 @@ class Diagnosis:
             elif content == self._content(self.first.image, path):
                 self._causes[path] = self._other_machine(path)
             else:
-                self._causes[path] = _cause("parallelism", "only on several cores it differs", self._shown(path))
+                self._causes[path] = _cause("parallelism", "it differs only on several cores", self._shown(path))
         varied = [factor for factor in self.factors if factor in self.first.varied]
         for factor in varied:
             if not left:
@@ -158,9 +158,11 @@ class Diagnosis:
         engine, before = self.job.order.engine.info.kind, self.original.engine
         if engine != before:
             return _cause(
-                "engine", f"every build on {engine} gives the same, but not what {before} gave", self._shown(path)
+                "engine",
+                f"every build on {engine} gives the same result, which is not that of {before}",
+                self._shown(path),
             )
-        return _cause("unknown", "every rebuild gives the same", self._shown(path))
+        return _cause("unknown", "every rebuild gives the same result", self._shown(path))
 
     def _shown(self, path: str) -> str:
         """How the two versions differ, for people; "" where that can't be shown."""
@@ -239,9 +241,7 @@ def _cause(kind: Kind, *evidence: str) -> Cause:
 
 def _unknown() -> ExplainedDifference:
     cause = Cause(kind="unknown", evidence="put the image, or NAME.sbom.cdx.json, beside its receipt")
-    return ExplainedDifference(
-        path="the image", how="", author=Author(field="", step="a step that can't be told"), cause=cause
-    )
+    return ExplainedDifference(path="the image", how="", author=Author(field="", step="an unknown step"), cause=cause)
 
 
 def hashes_of(kind: ImageKind, image: Path) -> Mapping[str, str]:
@@ -262,11 +262,11 @@ def _by_hash(hashes: Mapping[str, str], there: Mapping[str, str]) -> Iterator[Di
 
 def _cause_of_part(author: Author) -> Cause:
     if author.field == "nanos":
-        return Cause(kind="input", evidence="the receipt's kernel is another one")
+        return Cause(kind="input", evidence="the receipt names another kernel")
     if author.field == "packer":
-        return Cause(kind="packer", evidence="all files are the same; they are written down in another way")
+        return Cause(kind="packer", evidence="all files are the same, but they are stored differently")
     if author.package:
         return Cause(kind="package", evidence="another version of it")
     if author.field == "gevulot":
-        return Cause(kind="unknown", evidence="the shim was built anew, and came out otherwise")
+        return Cause(kind="unknown", evidence="the shim was rebuilt and came out different")
     return Cause(kind="unknown")

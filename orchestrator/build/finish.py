@@ -73,7 +73,7 @@ def verify(image: Path, order: BuildOrder, target: Path, warnings: Iterable[str]
     image.replace(rejected)
     named = tuple(replace(finding, file=str(rejected)) for check in verification.checks for finding in check.findings)
     raise VerificationError(
-        f"the image failed verification; it is kept as {rejected}; look into it with (`inspect`, `verify`)",
+        f"the image failed verification; it is kept as {rejected}, for `inspect` and `verify`",
         findings=named,
     )
 

@@ -74,10 +74,10 @@ def _not_listed(base: Input, failure: StepFailedError) -> InputError:
     lines = [line for line in failure.tail.splitlines() if line.startswith(("E:", "Err:"))]
     said = "\n".join(lines[-8:]) or "\n".join(failure.tail.splitlines()[-4:]) or failure.message
     if "Unable to locate package" in said or "has no installation candidate" in said:
-        remedy = "correct the name, or take a base whose package sources have it"
+        remedy = "correct the name, or use a base whose package sources have it"
     else:
         remedy = "check the network, the proxy settings, and the package sources of the base"
-    return InputError(f"apt on {base.source} can't say what it would install:\n{said}", remedy=remedy)
+    return InputError(f"apt on {base.source} could not work out what to install:\n{said}", remedy=remedy)
 
 
 def _read(engine: Engine, image: str, build_id: str) -> Listed:
@@ -94,7 +94,7 @@ def _read(engine: Engine, image: str, build_id: str) -> Listed:
                     files[name] = archive.small(member, _LONGEST).decode("utf-8", "replace")
     except reading.ArchiveError as error:
         raise EngineError(
-            f"the engine's archive of {LISTED} is broken: {error}", remedy="look at its log, and run it again"
+            f"the engine's archive of {LISTED} is broken: {error}", remedy="check the engine's log and try again"
         ) from error
     return Listed(uris=files.get("uris", ""), records=files.get("records", ""), unlike=files.get("unlike", "").strip())
 

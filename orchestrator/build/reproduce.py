@@ -56,12 +56,12 @@ def reproduce(order: BuildOrder, receipt_file: Path, output: Path) -> Reproducti
     """
     receipt, name = load_receipt(receipt_file), order.loaded.project.name
     if receipt.name != name:
-        message = f"{receipt_file} is of {receipt.name}, and {order.loaded.path} is {name}"
+        message = f"{receipt_file} belongs to {receipt.name}, but {order.loaded.path} is {name}"
         raise UsageError(message, remedy="give the project.yaml that the receipt's image was built from")
     lock = lock_path(order.loaded.path)
     if not lock.is_file():
         message = f"{lock} does not exist, and a rebuild needs the inputs that it pins"
-        raise UsageError(message, remedy="put back the lock that lay beside project.yaml when the image was built")
+        raise UsageError(message, remedy="restore the lock that was beside project.yaml when the image was built")
     original = _find_original(order, receipt, receipt_file)
     with only_build_of(output, name, order.emit), order.store.in_use():
         job = prepare(order)
@@ -104,7 +104,7 @@ def _on_another_engine(job: BuildJob) -> Iterator[BuildJob]:
     order, kind = job.order, job.order.engine.info.kind
     other = connect_to_another(kind, emit=order.emit)
     if other is None:
-        order.emit(Notice(text=f"no engine but {kind} can be used; it builds both times"))
+        order.emit(Notice(text=f"no engine other than {kind} is available; it does both builds"))
         yield job
         return
     with closing(other):
@@ -112,7 +112,7 @@ def _on_another_engine(job: BuildJob) -> Iterator[BuildJob]:
             # The inputs are those of the lock, and the finished shim is one of them.
             second = prepare(replace(order, engine=other, options=replace(order.options, no_cache=False)))
         except (EngineError, InputError) as error:
-            text = f"{other.info.kind} cannot build it ({error.message}); {kind} builds both times"
+            text = f"{other.info.kind} cannot build it ({error.message}); {kind} does both builds"
             order.emit(Notice(text=text, level="warning"))
             second = job
         yield second
@@ -132,7 +132,7 @@ def _rebuild_and_compare(
         differences = report_differences(diagnosis.differences(), loaded.findings(), loaded.run_line)
         again.image.replace(target)
     conditions = ", ".join(f"{name}: {how}" for name, how in again.varied.items())
-    varied = f"varied were {conditions}; " if conditions else ""
+    varied = f"conditions varied: {conditions}; " if conditions else ""
     text = f"{job.plan.name} is not reproducible; {varied}the rebuilt image is kept as {target}"
     job.order.emit(Notice(text=text, level="warning"))
     raise VerificationError(f"{job.plan.name} is not reproducible", findings=differences)
@@ -144,7 +144,10 @@ def _find_original(order: BuildOrder, receipt: Receipt, receipt_file: Path) -> O
     hashes: Mapping[str, str] | None = None
     if image is not None and image.is_file():
         if file_digests(image).blake3 != receipt.image.blake3:
-            raise UsageError(f"{image} is not the image of {receipt_file}", remedy="put it back, or remove it")
+            raise UsageError(
+                f"{image} is not the image that {receipt_file} describes",
+                remedy="restore that image, or remove this one",
+            )
         hashes = hashes_of(order.kind, image)
     else:
         image, hashes = None, billed_files(receipt, receipt_file.parent)
@@ -159,45 +162,45 @@ def _find_original(order: BuildOrder, receipt: Receipt, receipt_file: Path) -> O
 def require_same(job: BuildJob, receipt: Receipt, receipt_file: Path) -> None:
     """InputError, with what differs, unless the job's inputs, steps and sources are those of the receipt."""
     findings = job.order.loaded.findings()
-    remedy = f"put back what {receipt_file.name} was made from, or build anew"
+    remedy = f"restore what {receipt_file.name} was built from, or run a normal build"
     told = {row.name: row for row in receipt.inputs}
     resolved = {row.name: input_used(row) for row in job.inputs}
     for name in sorted({*told, *resolved}):
         field = _FIELDS.get(name, name)
         if name not in told or name not in resolved:
             where = "project.yaml" if name in resolved else "the receipt"
-            findings.error("other-input", field, f"{name} is an input of {where} alone", remedy)
+            findings.error("other-input", field, f"only {where} has the input {name}", remedy)
             continue
         mine, theirs = resolved[name].pin, told[name].pin
         for key in sorted(mine.keys() & theirs.keys()):
             if mine[key] != theirs[key]:
-                text = f"{key} of {name} is {mine[key]}, and the receipt says {theirs[key]}"
+                text = f"{key} of {name} is {mine[key]}, but the receipt says {theirs[key]}"
                 findings.error("other-input", field, text, remedy)
         if resolved[name].kind != told[name].kind:
             text = f"{name} is now taken as {resolved[name].kind}, and the receipt's build took it as {told[name].kind}"
             findings.error("other-input", field, text, remedy)
     if not findings.collected:
         _compare_steps(job, receipt, findings, remedy)
-    findings.raise_if_errors(f"{receipt_file} is of other sources", InputError)
+    findings.raise_if_errors(f"{receipt_file} describes other sources", InputError)
 
 
 def _compare_steps(job: BuildJob, receipt: Receipt, findings: Findings, remedy: str) -> None:
     """What the steps were: the Containerfile, the manifest, and all that they copied."""
     if receipt.orchestrator != __version__:
-        text = f"the receipt is of orchestrator {receipt.orchestrator}, and this is {__version__}"
-        findings.error("other-version", "", text, "use that version: another one may build otherwise")
+        text = f"the receipt was written by orchestrator {receipt.orchestrator}, but this is {__version__}"
+        findings.error("other-version", "", text, "use that version; another one may build differently")
         return
     made = next(
         (made for made in _possible_contexts(job) if sha256_text(made.containerfile) == receipt.containerfile_sha256),
         None,
     )
     if made is None:
-        text = "the steps that it asks for are not those of the receipt (containerfile_sha256)"
+        text = "its build steps differ from the receipt's (containerfile_sha256)"
         findings.error("other-steps", "", text, remedy)
     elif sha256_text(made.manifest) != receipt.manifest_sha256:
-        findings.error("other-manifest", "manifest", "is not that of the receipt (manifest_sha256)", remedy)
+        findings.error("other-manifest", "manifest", "differs from the receipt's (manifest_sha256)", remedy)
     elif not _other_shim(job, receipt) and made.context.digest() != receipt.context_sha256:
-        text = "the sources are not those of the receipt (context_sha256)"
+        text = "the sources differ from the receipt's (context_sha256)"
         findings.error("other-sources", "build.context", text, remedy)
 
 

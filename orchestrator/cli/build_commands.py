@@ -130,7 +130,9 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
 @click.option("--offline", is_flag=True, help="Use no network: inputs come from the cache, build steps get none.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option(
-    "--verify-cached", is_flag=True, help="Build also where nothing has changed, and fail if the image is another one."
+    "--verify-cached",
+    is_flag=True,
+    help="Build even if nothing has changed, and fail if the image comes out different.",
 )
 @trust_option
 @click.option("--sign", type=PATH, metavar="KEY.PEM", help="Sign the provenance with this ed25519 private key.")
@@ -159,7 +161,7 @@ def build(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project (default: ./project.yaml).
 
-    A project of which nothing has changed since its last build is left as it is, without asking an engine.
+    A project that has not changed since its last build is left as it is, without asking an engine.
 
     With --reproduce, build the image of a receipt again from project.yaml, project.lock and the sources, and compare.
     What differs is reported with the file, its package, the step that wrote it and the likely cause (exit 6).

@@ -48,7 +48,7 @@ def inspect(image: Path, action: str, arguments: tuple[str, ...], lossy: bool, a
     IMAGE stand-ins          the parts that only stand in for real ones
     """
     if lossy and action != "convert":
-        raise UsageError("--lossy is for convert alone", remedy="leave it out")
+        raise UsageError("--lossy only applies to convert", remedy="leave it out")
     with _open_image(image) as opened:
         if action == "convert":
             _convert(opened, Path(_one(arguments, "file to write")), lossy, as_json)
@@ -145,7 +145,7 @@ def _diff(image: OpenedImage, path: Path, arguments: tuple[str, ...], as_json: b
         answer(f"{row.change} {row.part}: {row.path}" + (f" ({row.detail})" if row.detail else ""))
     if not compared.same:
         sys.exit(1)
-    also = "; only how it is written down differs (`inspect IMAGE convert OUT` makes it the same)" if rows else ""
+    also = "; they differ only in how it is stored (`inspect IMAGE convert OUT` makes them the same)" if rows else ""
     say(f"{path} and {arguments[0]} hold the same{also or ', byte for byte'}")
 
 

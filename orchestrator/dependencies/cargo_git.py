@@ -80,7 +80,7 @@ def _take(source: GitSource, name: str, version: str, access: Access) -> Iterato
     if path is None:
         raise InputError(
             f"{shown(redact_url(source.url))} at {source.commit} has no crate {name} {version}",
-            remedy="make Cargo.lock again with cargo",
+            remedy="regenerate Cargo.lock with cargo",
         )
     yield PackageFile(path=f"git/{source.id}/tree", entry=entry)
     yield PackageFile(path=f"git/{source.id}/crates/{name}-{version}", data=f"{path}\n".encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,7 +14,6 @@ from orchestrator.dependencies.go import read_go_sum
 from orchestrator.dependencies.npm import MOST_BYTES, read_package_lock
 from orchestrator.dependencies.packages import (
     MOST,
-    Kind,
     LockedPackages,
     LockFile,
     LockFileError,
@@ -30,17 +28,10 @@ from orchestrator.errors import InputError
 from orchestrator.events import Event, StepFinished, StepProgress
 from orchestrator.inputs.access import Access, FetchStep
 from orchestrator.inputs.store import MismatchError
+from orchestrator.package_locks import Kind, lock_kind
 
 _WORKERS: Final = 8
 _SHOWN: Final = 3
-_NAMES: Final[Mapping[str, Kind]] = {
-    "Cargo.lock": "cargo",
-    "go.sum": "go",
-    "go.work.sum": "go",
-    "package-lock.json": "npm",
-    "npm-shrinkwrap.json": "npm",
-}
-_REQUIREMENTS: Final = re.compile(r"requirements[A-Za-z0-9._-]*\.txt")
 _READERS: Final[Mapping[Kind, Callable[[str], LockedPackages]]] = {
     "cargo": read_cargo_lock,
     "go": read_go_sum,
@@ -56,7 +47,7 @@ def find_lock_files(files: Iterable[tuple[str, Path]]) -> list[LockFile]:
     lock_files = []
     for path, source in files:
         parts = PurePosixPath(path)
-        kind: Kind | None = _NAMES.get(parts.name) or ("pip" if _REQUIREMENTS.fullmatch(parts.name) else None)
+        kind = lock_kind(parts.name)
         if kind is not None and not _BROUGHT.intersection(parts.parts):
             lock_files.append(LockFile(path=path, source=source, kind=kind))
     return sorted(lock_files, key=lambda lock_file: lock_file.path)
@@ -115,7 +106,7 @@ def _read(lock_files: Sequence[LockFile]) -> LockedPackages:
         # The nesting of TOML is only bounded by the interpreter's stack.
         except (ValueError, RecursionError, DocumentError) as error:
             reason = str(error) if isinstance(error, LockFileError) else f"is not a lock file ({error})"
-            raise InputError(f"{lock_file.path}: {reason}", remedy="make it again with its package manager") from error
+            raise InputError(f"{lock_file.path}: {reason}", remedy="regenerate it with its package manager") from error
         except OSError as error:
             raise InputError(f"{lock_file.path}: {error.strerror}", remedy="make it readable") from error
         packages |= contents.packages
@@ -132,7 +123,7 @@ def _lacks(taken: TakenPackages, missing: Sequence[str]) -> InputError:
     names = ", ".join(missing[:_SHOWN]) + (" …" if len(missing) > _SHOWN else "")
     return InputError(
         f"the input cache lacks {len(missing)} of {taken.packages} {words_for(taken.kind)} of {taken.named} ({names})",
-        remedy="import a bundle that has them (where there is a network: `orchestrator bundle export PROJECT.YAML`)",
+        remedy="import a bundle that contains them (`orchestrator bundle export PROJECT.YAML`, with a network)",
     )
 
 

@@ -85,6 +85,6 @@ def check_digest(title: str, algorithm: str, expected: str) -> Check:
 def differs_from_lock(title: str, what: str, expected: str, actual: str) -> MismatchError:
     """The error for a package that is not the one that the sources' lock file names."""
     return MismatchError(
-        f"{title}: its {what} is {actual}, the lock file of the sources says {expected}",
-        remedy="don't build it: the registry, or a mirror, gives another package than the one that was locked",
+        f"{title}: its {what} is {actual}, but the lock file of the sources says {expected}",
+        remedy="do not build it: the registry or a mirror serves a different package from the one that was locked",
     )

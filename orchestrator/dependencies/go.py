@@ -15,6 +15,7 @@ from orchestrator.dependencies.files import Check, Wanted, differs_from_lock, re
 from orchestrator.dependencies.packages import LockedPackages, LockFileError, Package, PackageFile
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.store import key_of
+from orchestrator.package_locks import go_rows
 from orchestrator.suggest import shown
 
 _MODULE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~+-]*(?:/[A-Za-z0-9_~+-][A-Za-z0-9._~+-]*)*")
@@ -30,14 +31,13 @@ def read_go_sum(text: str) -> LockedPackages:
     packages: dict[str, Package] = {}
     texts: dict[str, bytes] = {}
     refused: list[str] = []
-    for line in filter(str.strip, text.split("\n")):
-        words = line.split()
+    for words in go_rows(text):
         if len(words) != 3:
-            raise LockFileError(f"{shown(line)} is not MODULE VERSION HASH")
+            raise LockFileError(f"{shown(' '.join(words))} is not MODULE VERSION HASH")
         module, version, expected = words
         bare = version.removesuffix(_MOD)
         if not _MODULE.fullmatch(module) or not _VERSION.fullmatch(bare):
-            raise LockFileError(f"{shown(module)} {shown(version)} is no module")
+            raise LockFileError(f"{shown(module)} {shown(version)} is not a module and its version")
         title = f"{module} {version}"
         if not _HASH.fullmatch(expected):
             refused.append(f"{title} has a hash of an unknown kind")
@@ -70,7 +70,7 @@ def _check(title: str, expected: str, *, mod: bool) -> Check:
         try:
             actual = _hash_of([("go.mod", _digest_of_file(path))] if mod else _zip_digests(path))
         except ArchiveError as error:
-            raise differs_from_lock(title, "content", expected, f"no zip ({error})") from error
+            raise differs_from_lock(title, "content", expected, f"not a zip ({error})") from error
         if actual != expected:
             raise differs_from_lock(title, "hash", expected, actual)
 

@@ -19,6 +19,7 @@ from orchestrator.dependencies.packages import LockedPackages, LockFileError, Pa
 from orchestrator.documents import Document, DocumentError, parse_document
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.store import key_of
+from orchestrator.package_locks import npm_package_name
 from orchestrator.resolved import redact_url
 from orchestrator.suggest import shown
 
@@ -50,13 +51,14 @@ def read_package_lock(text: str) -> LockedPackages:
     except DocumentError as error:
         raise LockFileError(str(error)) from error
     if lock.lockfileVersion < 2:
-        raise LockFileError("it is of version 1; `npm install --package-lock-only` of npm 7 or newer updates it")
+        raise LockFileError("has lockfileVersion 1; update it with `npm install --package-lock-only` (npm 7 or newer)")
     packages: dict[str, Package] = {}
     refused: list[str] = []
     for path, row in lock.packages.items():
-        if "node_modules/" not in path or row.link or row.inBundle or not _is_for_guest(row):
+        installed = npm_package_name(path)
+        if not installed or row.link or row.inBundle or not _is_for_guest(row):
             continue
-        title = f"{shown(row.name or path.rpartition('node_modules/')[2])} {shown(row.version)}"
+        title = f"{shown(row.name or installed)} {shown(row.version)}"
         address = row.resolved if isinstance(row.resolved, str) else ""
         if address.startswith("file:"):
             continue

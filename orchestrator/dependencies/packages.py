@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.store import CacheEntry
+from orchestrator.package_locks import Kind
 
-Kind = Literal["cargo", "go", "npm", "pip"]
-"""A package manager; also the name of its folder in the build context."""
 MOST: Final = 20_000
 """Packages of one kind."""
 _WORDS: Final[Mapping[Kind, str]] = {

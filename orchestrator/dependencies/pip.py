@@ -19,11 +19,9 @@ from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access, not_in_cache
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.store import key_of
+from orchestrator.package_locks import requirements
 from orchestrator.suggest import shown
 
-_REQUIREMENT: Final = re.compile(
-    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,127})\s*(?:\[[^\]]{0,200}\])?\s*==\s*(?P<version>[^\s;,#*]{1,100})(?P<rest>.*)"
-)
 _HASH: Final = re.compile(r"--hash[= ]sha256:([0-9a-f]{64})(?![0-9a-f])")
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._+!-]{0,250}\.(whl|tar\.gz|tar\.bz2|zip|tgz)$"
 _PLATFORM: Final = re.compile(r"any|(?:many|musl)?linux\w*_x86_64")
@@ -34,7 +32,7 @@ _Files = TypeAdapter(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Requirement:
+class _HashedRequirement:
     """One line. `conditional`: only some machines need it (an environment marker)."""
 
     name: str
@@ -60,29 +58,19 @@ def read_requirements(text: str) -> LockedPackages:
     """The packages of a requirements.txt whose lines have hashes; the others are refused."""
     packages: dict[str, Package] = {}
     refused: list[str] = []
-    for line in _lines(text):
-        match = _REQUIREMENT.match(line)
-        hashes = frozenset(_HASH.findall(line))
-        if match is None or not hashes:
-            refused.append(f"{shown(line.split(' --')[0])} has no version with sha256 hashes")
+    for requirement in requirements(text):
+        hashes = frozenset(_HASH.findall(requirement.line))
+        if not requirement.name or not hashes:
+            refused.append(f"{shown(requirement.line.split(' --')[0])} has no version with sha256 hashes")
             continue
-        name = re.sub(r"[-_.]+", "-", match["name"]).lower()
-        requirement = _Requirement(name=name, version=match["version"], hashes=hashes, conditional=";" in match["rest"])
-        packages[f"{requirement.title} {sorted(hashes)}"] = Package(
-            title=requirement.title, take=partial(_take, requirement)
+        hashed = _HashedRequirement(
+            name=requirement.name, version=requirement.version, hashes=hashes, conditional=requirement.conditional
         )
+        packages[f"{hashed.title} {sorted(hashes)}"] = Package(title=hashed.title, take=partial(_take, hashed))
     return LockedPackages(packages=packages, refused=tuple(refused))
 
 
-def _lines(text: str) -> Iterator[str]:
-    """Logical lines that name something to install: comments and pip's options go."""
-    for line in re.sub(r"\\\r?\n", " ", text).splitlines():
-        bare = re.sub(r"(^|\s)#.*", "", line).strip()
-        if bare and not bare.startswith("-"):
-            yield bare
-
-
-def _take(requirement: _Requirement, access: Access) -> Iterator[PackageFile]:
+def _take(requirement: _HashedRequirement, access: Access) -> Iterator[PackageFile]:
     name = key_of("pip", requirement.title, *sorted(requirement.hashes))
     files = _find_known(access, name, requirement) or _choose(_page(access, requirement), requirement)
     if not files and not requirement.conditional:
@@ -101,7 +89,7 @@ def _take(requirement: _Requirement, access: Access) -> Iterator[PackageFile]:
         yield PackageFile(path=file_name, entry=entry)
 
 
-def _find_known(access: Access, name: str, requirement: _Requirement) -> list[_File]:
+def _find_known(access: Access, name: str, requirement: _HashedRequirement) -> list[_File]:
     """What was chosen before, without addresses, if all of it is in the cache."""
     record = access.store.named(name) or {}
     try:
@@ -126,7 +114,7 @@ class _Links(HTMLParser):
             self.collected += [value for name, value in attrs if name == "href" and value]
 
 
-def _page(access: Access, requirement: _Requirement) -> list[_File]:
+def _page(access: Access, requirement: _HashedRequirement) -> list[_File]:
     """Every file of a project that the index has, by its page ("simple repository API" in HTML)."""
     if access.offline:
         raise not_in_cache(requirement.title)
@@ -134,7 +122,9 @@ def _page(access: Access, requirement: _Requirement) -> list[_File]:
     # A page grows with every release.
     entry = fetch(replace(access, refresh=True), url)
     if entry.size > _PAGE:
-        raise InputError(f"{requirement.title}: the index's page has {entry.size} bytes", remedy="check `mirrors:`")
+        raise InputError(
+            f"{requirement.title}: the index's page is too large ({entry.size} bytes)", remedy="check `mirrors:`"
+        )
     links = _Links()
     links.feed(entry.path.read_text(encoding="utf-8", errors="replace"))
     files = []
@@ -146,7 +136,7 @@ def _page(access: Access, requirement: _Requirement) -> list[_File]:
     return files
 
 
-def _choose(files: list[_File], requirement: _Requirement) -> list[_File]:
+def _choose(files: list[_File], requirement: _HashedRequirement) -> list[_File]:
     """The wheels for x86-64 Linux, of every Python: which one the base has isn't known. Without any, the sources."""
     listed = [file for file in files if file.sha256 in requirement.hashes]
     wheels = [file for file in listed if file.name.endswith(".whl") and _suits(file.name)]

@@ -112,8 +112,8 @@ def _beside_the_tree(one: Filesystem, other: Filesystem) -> Iterator[ImageDiffer
     for key in sorted({*one.other_keys, *other.other_keys}):
         mine, theirs = one.other_keys.get(key, Noted()), other.other_keys.get(key, Noted())
         if mine != theirs:
-            detail = f"noted of {mine.nodes} / {theirs.nodes} nodes"
-            detail += ", with other values" if mine.nodes == theirs.nodes else ""
+            detail = f"recorded for {mine.nodes} / {theirs.nodes} nodes"
+            detail += ", with different values" if mine.nodes == theirs.nodes else ""
             yield ImageDifference(part="tree", change="~", path=_cut(key), detail=detail)
 
 
@@ -212,7 +212,7 @@ def _free_space(one: Image, other: Image) -> Iterator[ImageDifference]:
         yield ImageDifference(part="free space", change="~", path="size", detail=f"{mine} / {theirs} bytes")
     left, right = loose_bytes(one), loose_bytes(other)
     if left != right:
-        detail = f"{left.count} / {right.count} bytes that are not zero, and in no file"
+        detail = f"{left.count} / {right.count} non-zero bytes that belong to no file"
         yield ImageDifference(part="free space", change="~", path="contents", detail=detail)
 
 

@@ -90,7 +90,7 @@ def _require_boot(image: Image) -> Filesystem:
     if image.bootfs is None:
         raise ImageError(
             "this is a volume, a file system without a kernel: a mount may know it by its UUID, which would change",
-            remedy="convert images",
+            remedy="convert an image instead",
         )
     if not isinstance(image.bootfs.lookup("/kernel", follow=False), File):
         raise ImageError("the image has no kernel", remedy="build it again")

@@ -124,7 +124,7 @@ def _fetch(access: Access, deb: Deb, resolved: Input) -> Path:
         if access.offline:
             raise
         raise InputError(
-            f"{deb.name} {deb.version}, which the lock names, could not be fetched: {error.message}",
+            f"{deb.name} {deb.version}, which project.lock pins, could not be fetched: {error.message}",
             remedy="if no mirror has this version any more, accept the present one: `orchestrator lock PROJECT.YAML"
             f" --upgrade {resolved.name}`; else check the network and the proxy settings",
         ) from error
@@ -154,8 +154,8 @@ def _pin(access: Access, base: Input, names: Sequence[str], lister: PackageListe
             listed = lister(base, sorted(set(names)))
             if listed.unlike:
                 raise InputError(
-                    f"{base.source} is not like Debian ({listed.unlike}): packages can neither be installed nor locked",
-                    remedy="take a Debian or Ubuntu image, or one that has all that the step needs, without packages",
+                    f"{base.source} is not a Debian-like image ({listed.unlike}), so it cannot have packages",
+                    remedy="use a Debian or Ubuntu image, or one that already contains what the step needs",
                 )
             lines = [str(deb) for deb in _debs(listed)]
             write_new(target, "\n".join(lines).encode())
@@ -174,7 +174,7 @@ def _pin(access: Access, base: Input, names: Sequence[str], lister: PackageListe
     if lines is None:
         raise InputError(
             f"{entry.key} in the cache is not a list of packages",
-            remedy="build once where there is a network, or bring the project's lock",
+            remedy="build once with a network, or copy the project's lock here",
         )
     # A mirror that is a snapshot says which one; of any other only the time is known at which it had them.
     fixed = {match[1] for line in lines if (match := _SNAPSHOT.search(line))}
@@ -200,8 +200,8 @@ def _debs(listed: Listed) -> list[Deb]:
         url = uri["url"]
         if urlsplit(url).scheme not in {"http", "https"}:
             raise InputError(
-                f"apt on the base would take {redact_url(url)}, which can't be fetched from here",
-                remedy="take that source out of the base's /etc/apt, or install the package in the base itself",
+                f"apt on the base would download {redact_url(url)}, which cannot be fetched from here",
+                remedy="remove that source from the base's /etc/apt, or install the package in the base itself",
             )
         path = unquote(urlsplit(url).path)
         same = [record for record in records if path.endswith("/" + record["Filename"].removeprefix("./"))]
@@ -219,7 +219,10 @@ def _debs(listed: Listed) -> list[Deb]:
             url=redact_url(url),
         )
         if re.fullmatch(DEB_PATTERN, str(deb)) is None:
-            raise InputError(f"apt on the base names a package in an odd way: {deb}", remedy="check its sources")
+            raise InputError(
+                f"apt on the base reported a package in an unexpected form: {deb}",
+                remedy="check the package sources of the base",
+            )
         debs.append(deb)
     return sorted(debs, key=str)
 

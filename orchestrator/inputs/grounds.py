@@ -18,10 +18,10 @@ WORDS: dict[Ground, str] = {
     "tls": "TLS alone: whoever runs the server",
     "ssh": "ssh alone: whoever runs the server",
     "registry": "the registry alone, which says what the tag is now",
-    "engine": "the engine had it already, from wherever",
+    "engine": "the engine already had it, from an unknown source",
     "bundle": "the bundle alone: whoever made it",
-    "local": "it lies on this machine",
-    "none": "NOTHING: it came without TLS, and anyone on the way could change it",
+    "local": "it is on this machine",
+    "none": "NOTHING: it came without TLS, so anyone on the way could have changed it",
 }
 
 

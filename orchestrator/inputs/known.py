@@ -13,7 +13,7 @@ from orchestrator.text import parse_toml
 
 _FILE = Path(__file__).with_name("known.toml")
 _NOT_THE_VENDORS = (
-    "don't use it. If the vendor did replace the file: update orchestrator, or give its url and sha256 in project.yaml"
+    "do not use it; if the vendor did replace the file, update orchestrator, or give its url and sha256 in project.yaml"
 )
 
 
@@ -30,7 +30,7 @@ def read_known(text: str) -> dict[str, Known]:
     by_url: dict[str, Known] = {}
     for row in parse_toml(text).get("file", []):
         if set(row) != {"url", "sha256", "source"} or not re.fullmatch(r"[0-9a-f]{64}", row["sha256"]):
-            raise ValueError(f"{_FILE.name}: {row} lacks url, sha256 or source, or its sha256 is none")
+            raise ValueError(f"{_FILE.name}: {row} lacks url, sha256 or source, or its sha256 is not one")
         if row["url"] in by_url:
             raise ValueError(f"{_FILE.name} has {row['url']} twice")
         by_url[row["url"]] = Known(sha256=row["sha256"], source=row["source"])
@@ -46,5 +46,5 @@ def known_files() -> Mapping[str, Known]:
 def other_than_known(what: str, said: str, known: Known) -> InputError:
     """The error for a download (or a lock's pin: `what` says which) that isn't the one that is known."""
     return InputError(
-        f"{what} {said}, and the one known to be good is {known.sha256} ({known.source})", remedy=_NOT_THE_VENDORS
+        f"{what} {said}, but the one known to be good is {known.sha256} ({known.source})", remedy=_NOT_THE_VENDORS
     )

@@ -30,14 +30,14 @@ def check_paths(loaded: LoadedProject, left_out_by: LeftOutBy) -> list[Finding]:
     The manifest's own file is for `merge_manifest` to read, and to miss.
     """
     checker = _Checker(loaded=loaded, left_out_by=left_out_by, findings=loaded.findings())
-    checker.context()
-    checker.gevulot()
-    checker.nanos()
-    checker.tools()
-    checker.secrets()
-    checker.gpu()
-    checker.stage()
-    checker.plain()
+    checker.check_context()
+    checker.check_gevulot()
+    checker.check_nanos()
+    checker.check_tools()
+    checker.check_secrets()
+    checker.check_gpu()
+    checker.check_stage()
+    checker.check_transport()
     return checker.findings.collected
 
 
@@ -53,7 +53,7 @@ class _Checker:
     def warning(self, name: str, message: str, remedy: str) -> None:
         self.findings.warning("check", name, message, remedy)
 
-    def directory(self, name: str, value: str) -> Path | None:
+    def find_directory(self, name: str, value: str) -> Path | None:
         """The directory `value` names, or None after saying why there is none."""
         path = self.loaded.root / value
         if _is_dir(path):
@@ -62,7 +62,7 @@ class _Checker:
         self.error(name, message, self._hint(value, "give a directory"))
         return None
 
-    def file(self, name: str, value: str) -> Path | None:
+    def find_file(self, name: str, value: str) -> Path | None:
         """The file `value` names, or None after saying why there is none."""
         path = self.loaded.root / value
         if _is_file(path):
@@ -76,19 +76,19 @@ class _Checker:
             return "`~` isn't expanded here; write the full path"
         return f"{what}, relative to {self.loaded.path.parent} or absolute"
 
-    def context(self) -> None:
+    def check_context(self) -> None:
         value = self.loaded.project.build.context
-        path = self.directory("build.context", value)
+        path = self.find_directory("build.context", value)
         if path is not None and path.resolve() == Path("/"):
             self.error("build.context", "is the root of the file system", "give the directory of the sources")
 
-    def gevulot(self) -> None:
+    def check_gevulot(self) -> None:
         project = self.loaded.project
         gevulot = project.gevulot
         if gevulot is None:
             return
         if gevulot.path is not None:
-            path = self.directory("gevulot.path", gevulot.path)
+            path = self.find_directory("gevulot.path", gevulot.path)
             if path is not None and not _is_file(path / SHIM_CRATE):
                 message = f"`{gevulot.path}` has no {SHIM_CRATE}"
                 self.error("gevulot.path", message, "give the root of a checkout of the Gevulot workspace")
@@ -98,28 +98,28 @@ class _Checker:
             remedy = f"remove ref: it follows runtime (`{RUNTIME_REFS[project.runtime]}`)"
             self.warning("gevulot.ref", message, remedy)
 
-    def nanos(self) -> None:
+    def check_nanos(self) -> None:
         nanos = self.loaded.project.nanos
         if nanos.path is not None:
-            path = self.directory("nanos.path", nanos.path)
+            path = self.find_directory("nanos.path", nanos.path)
             if path is not None and not _is_file(path / "kernel.img"):
                 self.error("nanos.path", f"`{nanos.path}` has no kernel.img", "give an unpacked Nanos release")
             elif path is not None and not _is_file(path / "boot.img"):
                 message = f"`{nanos.path}` has no boot.img, so the image won't boot by BIOS, as the node does"
                 self.warning("nanos.path", message, "add boot.img of the same release")
 
-    def tools(self) -> None:
+    def check_tools(self) -> None:
         project = self.loaded.project
         if project.ops.path is not None:
-            path = self.file("ops.path", project.ops.path)
+            path = self.find_file("ops.path", project.ops.path)
             if path is not None and not os.access(path, os.X_OK):
                 self.error("ops.path", f"`{project.ops.path}` isn't executable", "run chmod +x on it")
         if project.packer == "native" and "ops" in self.loaded.lines:
             self.warning("ops", "has no effect with the native packer", "remove it, or set `packer: ops`")
         if project.network.ca is not None:
-            self.file("network.ca", project.network.ca)
+            self.find_file("network.ca", project.network.ca)
 
-    def secrets(self) -> None:
+    def check_secrets(self) -> None:
         seen: set[str] = set()
         for index, secret in enumerate(self.loaded.project.build.secrets):
             name = f"build.secrets[{index}]"
@@ -131,11 +131,11 @@ class _Checker:
         # Warnings: `check` runs where the secrets needn't be. `build` reads them first, and then these are errors.
         report_missing(self.findings, self.loaded, os.environ, Severity.WARNING)
 
-    def gpu(self) -> None:
+    def check_gpu(self) -> None:
         project = self.loaded.project
         assets = project.gpu_assets
         if project.gpu_families and not project.gpu:
-            self.without_gpu("gpu-families")
+            self.warn_without_gpu("gpu-families")
         if project.resources.gpus and project.cuda is None:
             message = "`resources` asks for a GPU, but `cuda` is not set, so no CUDA toolkit is added to the base"
             self.warning("resources.gpus", message, 'set `cuda: "12.3.0"`, unless your base already contains CUDA')
@@ -145,18 +145,18 @@ class _Checker:
         if assets is None:
             return
         if not project.gpu:
-            self.without_gpu("gpu-assets")
+            self.warn_without_gpu("gpu-assets")
         if assets.path is not None:
-            path = self.directory("gpu-assets.path", assets.path)
+            path = self.find_directory("gpu-assets.path", assets.path)
             if path is not None and not _is_file(path / "gpu_nvidia"):
                 message = f"`{assets.path}` has no klib gpu_nvidia"
                 self.error("gpu-assets.path", message, "give a directory with gpu_nvidia, nvidia/ and the libraries")
 
-    def without_gpu(self, name: str) -> None:
+    def warn_without_gpu(self, name: str) -> None:
         message = "has no effect: this is not a GPU project"
         self.warning(name, message, "set `cuda` and `resources: {gpus: 1}`, or remove it")
 
-    def plain(self) -> None:
+    def check_transport(self) -> None:
         """Addresses without TLS of what only project.lock could pin, and only after it was believed once."""
         project = self.loaded.project
         gevulot, assets = project.gevulot, project.gpu_assets
@@ -173,7 +173,7 @@ class _Checker:
                 )
                 self.warning(name, message, f"use https, or {pin}")
 
-    def stage(self) -> None:
+    def check_stage(self) -> None:
         project = self.loaded.project
         if project.stage.libraries == "none" and project.stage.extra:
             message = "with `libraries: none`, only these libraries are packed, not the ones they need"

@@ -20,7 +20,7 @@ from pydantic import (
 
 from orchestrator.families import FAMILY_NAMES
 from orchestrator.project import images, mirrors
-from orchestrator.project.wrong_value import WrongValueError
+from orchestrator.project.wrong_value import MissingChoiceError, WrongValueError
 from orchestrator.suggest import did_you_mean, shown
 from orchestrator.text import is_one_line
 
@@ -39,6 +39,15 @@ class Model(BaseModel):
     """Base of every table in project.yaml: frozen, and no key that we don't know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def _need_one_of(table: Model, *keys: str) -> None:
+    present = [key for key in keys if getattr(table, key) is not None]
+    message = f"needs exactly one of {', '.join(keys)} (has {', '.join(present) or 'none'})"
+    if not present:
+        raise MissingChoiceError(message, keys)
+    if len(present) > 1:
+        raise ValueError(message)
 
 
 def _inside(value: str) -> str:
@@ -187,11 +196,7 @@ class Gevulot(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> Gevulot:
-        sources = [k for k in ("git", "path", "archive") if getattr(self, k) is not None]
-        if len(sources) != 1:
-            raise ValueError(
-                f"needs exactly one of git, path, archive (has {', '.join(sources) if sources else 'none'})"
-            )
+        _need_one_of(self, "git", "path", "archive")
         if self.ref is not None and self.git is None:
             raise ValueError("ref is only valid with git")
         if self.sha256 is not None and self.archive is None:
@@ -216,8 +221,7 @@ class Secret(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> Secret:
-        if (self.env is None) == (self.file is None):
-            raise ValueError("needs exactly one of env, file")
+        _need_one_of(self, "env", "file")
         return self
 
 
@@ -275,7 +279,7 @@ class Nanos(Model):
         if self.kernel is not None and len(sources) > 1:
             raise WrongValueError("kernel: stub cannot be combined with version or path", "remove version and path")
         if not sources:
-            raise ValueError("needs one of version, path, kernel")
+            raise MissingChoiceError("needs one of version, path, kernel", ("version", "path", "kernel"))
         return self
 
     @property
@@ -298,11 +302,9 @@ class Ops(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> Ops:
-        sources = [k for k in ("version", "path", "url") if getattr(self, k) is not None]
-        if len(sources) != 1:
-            raise ValueError(f"needs exactly one of version, path, url (has {', '.join(sources) or 'none'})")
+        _need_one_of(self, "version", "path", "url")
         if self.url is not None and self.sha256 is None:
-            raise ValueError("url needs a sha256")
+            raise MissingChoiceError("url needs a sha256", ("sha256",))
         if self.version is not None and re.fullmatch(r"\d+\.\d+\.\d+", self.version):
             number = tuple(int(part) for part in self.version.split("."))
             if number < MINIMUM_OPS:
@@ -323,8 +325,7 @@ class GpuAssets(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> GpuAssets:
-        if (self.url is None) == (self.path is None):
-            raise ValueError("needs exactly one of url, path")
+        _need_one_of(self, "url", "path")
         return self
 
 

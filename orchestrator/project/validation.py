@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from orchestrator.findings import Findings
 from orchestrator.project import mirrors, schema
 from orchestrator.project.project import Project
-from orchestrator.project.wrong_value import WrongValueError
+from orchestrator.project.wrong_value import MissingChoiceError, WrongValueError
 from orchestrator.project.yaml_reader import YamlDocument, join
 from orchestrator.suggest import did_you_mean, is_slip, nearest, shown
 
@@ -148,6 +148,9 @@ class Checker:
             return
         if detail["type"] == "missing" and path in self.meant:
             return
+        error = (detail.get("ctx") or {}).get("error")
+        if isinstance(error, MissingChoiceError) and any(join(path, key) in self.meant for key in error.choices):
+            return  # one of them is there, misspelt
         message, remedy = self._words(detail, path, plain)
         if path == "manifest":  # a union: pydantic reports each branch
             message = f"must be the path of a manifest or a mapping of ops's keys, not {_kind(detail.get('input'))}"

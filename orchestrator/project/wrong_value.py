@@ -10,3 +10,11 @@ class WrongValueError(ValueError):
         super().__init__(f"{message}; {remedy}" if remedy else message)
         self.message = message
         self.remedy = remedy
+
+
+class MissingChoiceError(ValueError):
+    """None of the keys `choices` is given, and one has to be. A ValueError, so that pydantic collects it."""
+
+    def __init__(self, message: str, choices: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.choices = choices

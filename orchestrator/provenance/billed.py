@@ -26,11 +26,11 @@ def billed_files(receipt: Receipt, directory: Path) -> Mapping[str, str] | None:
     with open_read_only(path) as stream:
         data = stream.read(LARGEST + 1)
     if hashlib.sha256(data).hexdigest() != row.sha256:
-        raise UsageError(f"{path} is not the receipt's own", remedy="put it back, or remove it to go without")
+        raise UsageError(f"{path} is not the receipt's own", remedy="restore it, or remove it to go without it")
     try:
         document = parse_json(data)
     except ValueError as error:
-        raise UsageError(f"{path} is not JSON", remedy="put it back, or remove it to go without") from error
+        raise UsageError(f"{path} is not JSON", remedy="restore it, or remove it to go without it") from error
     components = document.get("components") if isinstance(document, dict) else None
     return dict(filter(None, map(_file, components if isinstance(components, list) else [])))
 

@@ -13,12 +13,12 @@ from orchestrator.reproduce.causes import Cause, Kind
 MOST_SHOWN: Final = 20
 _REMEDIES: Final[dict[Kind, str]] = {
     "time stamp": "take the time from SOURCE_DATE_EPOCH, or leave it out",
-    "build path": "build in a directory of a fixed name, or map it away (-ffile-prefix-map, --remap-path-prefix)",
-    "locale": "leave LC_ALL and TZ as `reproducible: environment` sets them, or set them in the script",
-    "parallelism": "sort what parallel jobs write, and let nothing depend on nproc",
-    "map order": "sort what comes from a hash table or a directory before it is written",
+    "build path": "build in a directory with a fixed name, or map it away (-ffile-prefix-map, --remap-path-prefix)",
+    "locale": "keep LC_ALL and TZ as `reproducible: environment` sets them, or set them in the script",
+    "parallelism": "sort the output of parallel jobs, and make nothing depend on nproc",
+    "map order": "sort the entries of hash tables and directories before writing them",
     "random numbers": "use a fixed seed, or take the value from the sources",
-    "umask": "set the modes (chmod), or leave `reproducible: environment`",
+    "umask": "set the modes (chmod), or keep `reproducible: environment`",
     "engine": "compare both images with `inspect`; does the step look at its container, user or file system?",
     "package": "pin the base and its packages, and build again",
     "input": "compare both images with `inspect`",
@@ -69,5 +69,5 @@ def report_differences(
         code = f"differs-{difference.cause.kind.replace(' ', '-')}"
         findings.error(code, difference.author.field, difference.message, difference.remedy, line=line)
     if (more := len(differences) - MOST_SHOWN) > 0:
-        findings.error("differs-more", "", f"{more} more files differ", "correct the first ones, and build again")
+        findings.error("differs-more", "", f"{more} more files differ", "fix the ones listed and build again")
     return tuple(findings.collected)

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.engine.base import Engine
 from tests.build.projects import RUST, write_project
 from tests.inputs.conftest import no_proxy, server
-from tests.inputs.test_git import git
+from tests.inputs.test_git import commit_files
 from tests.support.cli import orchestrator
 from tests.support.packages import GIT_CRATES, cargo_lock, crate, git_rows, go_module, sha256
 from tests.support.servers import FileServer, git_server
@@ -37,14 +37,9 @@ MAIN = f'fn main() {{ println!("{{}} {{}} {{}} first", {GREETING}, deep::words()
 def repository(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """The address of a repository with crates, and its commit; it answers until the first build has ended."""
     root = tmp_path / "repositories/source"
-    for name, text in GIT_CRATES.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    git(root, "init", "-q", "-b", "main")
-    git(root, "add", "-A")
-    git(root, "commit", "-q", "-m", "crates")
+    commit = commit_files(root, GIT_CRATES)
     with git_server(root.parent) as served:
-        yield f"{served.url}/source", git(root, "rev-parse", "main")
+        yield f"{served.url}/source", commit
 
 
 def test_cargo_builds_without_a_registry(
@@ -107,4 +102,4 @@ def test_bundles_and_offline_builds_have_them_by_default(
     assert "modules: file:///orchestrator/dependencies/go" in done.stderr
     assert "the build step takes 2 Go module files of go.sum from the cache" in done.stderr
     lacks = f"the input cache lacks 1 of 1 crates of rust/Cargo.lock ({NAME} 1.0.0)"
-    assert f"the build step gets no crates: {lacks}" in done.stderr
+    assert f"the build step is not given crates: {lacks}" in done.stderr

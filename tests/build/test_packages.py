@@ -104,7 +104,7 @@ def test_a_mirror_that_moved_changes_nothing(world: World) -> None:
     # Another machine: neither the cache nor the mirror has them, or what it has is something else.
     done = world.run("build", project, "--locked", "--no-cache", cache="empty")
     assert done.code == 4
-    assert "1.0, which the lock names, could not be fetched" in done.stderr
+    assert "1.0, which project.lock pins, could not be fetched" in done.stderr
     assert "--upgrade packages" in done.stderr
     world.mirror.server.add("/debian/moving_1.0_all.deb", (world.folder / "mirror/moving_2.0_all.deb").read_bytes())
     world.mirror.server.add("/debian/moving-data_1.0_all.deb", b"")
@@ -137,5 +137,5 @@ def test_packages_that_are_not_there(world: World, engine: Engine) -> None:
     for command in (["lock"], ["build", "-o", world.folder / "out"]):
         done = world.run(*command, unlike)
         assert done.code == 4
-        assert "is not like Debian (it has no " in done.stderr
+        assert "is not a Debian-like image (it has no " in done.stderr
     assert not (world.folder / "unlike/project.lock").exists()

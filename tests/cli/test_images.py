@@ -97,7 +97,7 @@ def test_diff_tells_what_is_held_from_how_it_is_written(image: Path) -> None:
     ended = cli("inspect", image, "diff", other_image(Path("form.img"), kernel=stub_kernel(), version=4))
     assert ended.code == 0, ended.text
     assert {line.split(":")[0] for line in ended.text.splitlines()} == {"~ form"}
-    assert "hold the same; only how it is written down differs" in ended.err
+    assert "hold the same; they differ only in how it is stored" in ended.err
     other = other_image(Path("kernel.img"), kernel=stub_kernel() + b"!", version=5)
     ended = cli("inspect", image, "diff", other, "--json")
     assert ended.code == 1
@@ -112,7 +112,7 @@ def test_diff_tells_what_is_held_from_how_it_is_written(image: Path) -> None:
     assert (ended.code, ended.text) == (
         1,
         "~ free space: size (0 / 512 bytes)\n"
-        "~ free space: contents (0 / 6 bytes that are not zero, and in no file)\n"
+        "~ free space: contents (0 / 6 non-zero bytes that belong to no file)\n"
         f"~ form: size ({image.stat().st_size} / {image.stat().st_size + 512})\n"
         "~ form: partitions (bootfs 12582912 at 5120, rootfs 536064 at 12588032 / "
         "bootfs 12582912 at 5120, rootfs 536576 at 12588032)\n",

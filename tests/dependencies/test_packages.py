@@ -22,7 +22,7 @@ from orchestrator.inputs.download import fetch
 from orchestrator.inputs.store import MismatchError, Store
 from orchestrator.inputs.transfer import export_entries, import_entries
 from tests.inputs.conftest import no_proxy, server
-from tests.inputs.test_git import git
+from tests.inputs.test_git import commit_files
 from tests.support.packages import (
     GIT_CRATES,
     cargo_lock,
@@ -202,7 +202,7 @@ def test_another_package_than_the_locked_one_is_refused(tmp_path: Path, server: 
     server.files[last].data = b"something else"
     done = render(project, tmp_path / "out")
     assert done.code == 4, done.err
-    assert re.search(r"is \S+, (the lock file of the sources says|expected)", done.err)
+    assert re.search(r"is \S+, (but the lock file of the sources says|expected)", done.err)
     assert not (tmp_path / "out/dependencies").exists()
     # Nothing of it stays: the right one is taken when it is there.
     server.add(last, served.requests[last])
@@ -287,13 +287,7 @@ def test_a_bundle_that_gives_a_package_another_content(tmp_path: Path, server: F
 
 def test_crates_from_git_go_along(tmp_path: Path, server: FileServer) -> None:
     root = tmp_path / "repositories/source"
-    for name, text in GIT_CRATES.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    git(root, "init", "-q", "-b", "main")
-    git(root, "add", "-A")
-    git(root, "commit", "-q", "-m", "crates")
-    commit = git(root, "rev-parse", "main")
+    commit = commit_files(root, GIT_CRATES)
     with git_server(root.parent) as repositories:
         rows = git_rows(f"git+{repositories.url}/source?branch=ma%69n#{commit}")
         lock = cargo_lock("program", {}, needs=("deep",), more=rows)
@@ -366,10 +360,10 @@ def test_what_no_checksum_identifies_is_named(
 
 BROKEN = [
     ("Cargo.lock", "[[package", "is not a lock file"),
-    ("Cargo.lock", cargo_lock("p", {("../up", "1.0.0"): "0" * 64}), "../up 1.0.0 is no crate"),
+    ("Cargo.lock", cargo_lock("p", {("../up", "1.0.0"): "0" * 64}), "../up 1.0.0 is not a crate's name and version"),
     ("Cargo.lock", "a = " + "[" * 100_000, "is not a lock file"),
     ("go.sum", "<!DOCTYPE html>\n", "is not MODULE VERSION HASH"),
-    ("go.sum", f"../../up v1.0.0 {h1({})}\n", "../../up v1.0.0 is no module"),
+    ("go.sum", f"../../up v1.0.0 {h1({})}\n", "../../up v1.0.0 is not a module and its version"),
     ("package-lock.json", "[" * 100_000, "is not JSON"),
     ("package-lock.json", '{"lockfileVersion": 1, "dependencies": {}}', "npm install --package-lock-only"),
     ("package-lock.json", '{"lockfileVersion": 3, "packages": {"node_modules/a": 7}}', "must be an object"),

@@ -167,11 +167,11 @@ def test_what_a_kernel_noted(tmp_path: Path) -> None:
     one = handmade(tmp_path / "one", [sym("d") + tup(sym("children") + tup())], {})
     differences = compared(one, handmade(tmp_path / "other", [times], {}))
     assert [(difference.part, difference.path, difference.detail) for difference in differences] == [
-        ("tree", "mtime", "noted of 0 / 1 nodes")
+        ("tree", "mtime", "recorded for 0 / 1 nodes")
     ]
     later = sym("d") + tup(sym("children") + tup(), sym("mtime") + number(6))
     differences = compared(tmp_path / "other", handmade(tmp_path / "later", [later], {}))
-    assert [difference.detail for difference in differences] == ["noted of 1 / 1 nodes, with other values"]
+    assert [difference.detail for difference in differences] == ["recorded for 1 / 1 nodes, with different values"]
 
 
 def test_holes_are_zeros_and_not_gone_through(tmp_path: Path) -> None:

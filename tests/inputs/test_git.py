@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +29,17 @@ def git(where: Path, *arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=where, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def commit_files(root: Path, files: Mapping[str, str]) -> str:
+    """The commit of a new repository at `root` that holds these files."""
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    git(root, "init", "-q", "-b", "main")
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "files")
+    return git(root, "rev-parse", "main")
 
 
 @pytest.fixture

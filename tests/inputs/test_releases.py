@@ -94,7 +94,7 @@ def test_what_is_known_of_a_release(vendor: Access, server: FileServer, tmp_path
     bad = replace(vendor, known={url: Known(sha256="0" * 64, source="who knows")})
     for pins in ({}, {"nanos": Pin(kind="archive", values={"sha256": digest, "size": "1"})}):
         with pytest.raises(
-            InputError, match=f"{digest}, and the one known to be good is {'0' * 64} .who knows."
+            InputError, match=f"{digest}, but the one known to be good is {'0' * 64} .who knows."
         ) as raised:
             releases.resolve_nanos(replace(bad, pins=pins), Nanos(version="0.1.51"), tmp_path)
         assert raised.value.exit_code is ExitCode.INPUT

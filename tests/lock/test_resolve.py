@@ -157,7 +157,7 @@ def test_first_use_writes_the_lock_and_says_so(bench: Bench, upstream: tuple[Pat
     assert any(f"wrote {bench.lock}" in text for text in bench.notices())
     assert bench.notices()[-1] == (
         "trusted on first use: gevulot-packages (the package archive's signature, which apt checked);"
-        " gevulot-base, base (the registry alone, which says what the tag is now); gevulot (it lies on this machine)"
+        " gevulot-base, base (the registry alone, which says what the tag is now); gevulot (it is on this machine)"
     )
     lock = read_lock(bench.lock)
     assert lock is not None
@@ -481,7 +481,7 @@ def test_packages_that_moved(bench: Bench, server: FileServer) -> None:
     assert kept.read_bytes() == b"one"
     assert len(server.seen) == seen
     bench.forget()
-    with pytest.raises(InputError, match=r"protobuf-compiler 3\.21, which the lock names") as caught:
+    with pytest.raises(InputError, match=r"protobuf-compiler 3\.21, which project.lock pins") as caught:
         debs(bench, loaded, locked=True)
     assert "--upgrade gevulot-packages" in caught.value.remedy
     server.add(f"/snapshots/archive/debian/{entry.resolved['snapshot']}/{line.rpartition('/debian/')[2]}", b"one")
@@ -577,15 +577,15 @@ def test_a_lock_from_before_packages_were_in_it(bench: Bench, server: FileServer
 @pytest.mark.parametrize(
     ("listed", "said"),
     [
-        (Listed(unlike="it has no dpkg"), "not like Debian"),
-        (Listed(uris="'file:/var/local/x_1_all.deb' x_1_all.deb 3 MD5Sum:0"), "can't be fetched from here"),
+        (Listed(unlike="it has no dpkg"), "not a Debian-like image"),
+        (Listed(uris="'file:/var/local/x_1_all.deb' x_1_all.deb 3 MD5Sum:0"), "cannot be fetched from here"),
         (Listed(uris="'http://deb.invalid/x_1_all.deb' x_1_all.deb 3 MD5Sum:0"), "gives no sha256"),
         (
             Listed(
                 uris="'http://deb.invalid/x.deb' x.deb 3 MD5Sum:0",
                 records=f"Package: x\nVersion: 1 2\nFilename: x.deb\nSHA256: {'0' * 64}\n",
             ),
-            "in an odd way",
+            "in an unexpected form",
         ),
     ],
 )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.errors import Severity, UsageError
 from orchestrator.project.load import MAX_BYTES, LoadedProject, load_project
 from tests.project.cases import CASES, MALFORMED
+from tests.support.findings import check_findings
 
 GOOD = """\
 name: my-prover
@@ -147,18 +148,8 @@ def test_a_key_that_yaml_reads_as_true_is_still_text(tmp_path: Path) -> None:
 def test_malformed(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         load_project(MALFORMED / name)
-    findings = caught.value.findings
-    for _, line, field, fragment in (case for case in CASES if case[0] == name):
-        matching = [f for f in findings if fragment in str(f)]
-        assert matching, f"nothing says {fragment!r}: {[str(f) for f in findings]}"
-        assert line is None or line in {f.line for f in matching}
-        assert field is None or field in {f.field for f in matching}
-    for finding in findings:
-        assert finding.severity is Severity.ERROR
-        assert finding.file == str(MALFORMED / name)
-        assert finding.remedy, str(finding)
-        assert "\n" not in str(finding)
-        assert not any(word in str(finding) for word in PYDANTIC_WORDS), str(finding)
+    check_findings(caught.value.findings, [case for case in CASES if case[0] == name], MALFORMED / name)
+    assert not [finding for finding in caught.value.findings if any(word in str(finding) for word in PYDANTIC_WORDS)]
 
 
 def test_every_malformed_file_is_in_the_table() -> None:
@@ -171,6 +162,25 @@ def test_one_mistake_is_said_once() -> None:
         with pytest.raises(UsageError) as caught:
             load_project(MALFORMED / name)
         assert len(caught.value.findings) == 1, name
+
+
+@pytest.mark.parametrize(
+    ("table", "meant"),
+    [
+        ("ops: {versio: 0.1.43}", "version"),
+        ("nanos: {pth: kernel}", "path"),
+        ("gevulot: {gti: https://example.org/gevulot}", "git"),
+        ("gpu-assets: {pathh: assets}", "path"),
+        ("ops: {url: https://example.org/ops, sha265: abc}", "sha256"),
+    ],
+)
+def test_a_misspelt_choice_is_said_once(tmp_path: Path, table: str, meant: str) -> None:
+    said = findings(tmp_path, f"name: x\nbuild: {{run: make, program: x}}\n{table}\n".encode())
+    assert len(said) == 1, said
+    assert f"did you mean `{meant}`?" in said[0]
+    # A slip hides nothing else that is wrong.
+    said = findings(tmp_path, b"name: x\nbuild: {run: make, program: x}\nops: {path: a, url: b, versio: 1}\n")
+    assert len(said) == 2, said
 
 
 def test_missing_file_directory_and_too_large(tmp_path: Path) -> None:

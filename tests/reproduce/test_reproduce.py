@@ -60,11 +60,11 @@ def test_five_causes_are_found_and_named(engine: Engine, tmp_path: Path) -> None
     (project.parent / "jobs.c").write_text("int main(void) { return 0; }\n")
     done = build(project, tmp_path / "out", engine, "--reproduce", receipt)
     assert done.code == 4, done.stderr
-    assert "build.context: the sources are not those of the receipt" in done.stderr
+    assert "build.context: the sources differ from the receipt's" in done.stderr
     write_project(project.parent, files=SEEDED, build={**step, "run": BUILD + "true\n"}, stage={"files": names})
     done = build(project, tmp_path / "out", engine, "--reproduce", receipt)
     assert done.code == 4, done.stderr
-    assert "the steps that it asks for are not those of the receipt" in done.stderr
+    assert "its build steps differ from the receipt's" in done.stderr
 
 
 @pytest.mark.engine

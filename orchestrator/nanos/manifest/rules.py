@@ -82,17 +82,17 @@ class ManifestValues:
 
 def check(report: Report, values: ManifestValues, project: Project) -> None:
     """All rules about the user's own values."""
-    _program(report, values)
-    _files(report, values)
-    _dirs(report, values)
-    _map_dirs(report, values)
-    _environment(report, values)
-    _mounts(report, values)
-    _passthrough(report, values, project.nanos)
-    _root_flags(report, values, project.nanos)
-    _klibs(report, values)
-    _disk(report, values)
-    _variables(report, values)
+    _check_program(report, values)
+    _check_files(report, values)
+    _check_dirs(report, values)
+    _check_map_dirs(report, values)
+    _check_environment(report, values)
+    _check_mounts(report, values)
+    _check_passthrough(report, values, project.nanos)
+    _check_root_flags(report, values, project.nanos)
+    _check_klibs(report, values)
+    _check_disk(report, values)
+    _check_variables(report, values)
     run_rules.check(report, values.object("RunConfig"), values.field("RunConfig"), project.resources)
 
 
@@ -121,7 +121,7 @@ def check_effective(report: Report, effective: EffectiveManifest, *, gpu: bool, 
             report.error("map-name", f"MapDirs.{shown(key)}", message, "rename one of them; ops refuses this")
 
 
-def _program(report: Report, values: ManifestValues) -> None:
+def _check_program(report: Report, values: ManifestValues) -> None:
     program = values.text("Program")
     where = values.field("Program")
     if program is None:
@@ -135,13 +135,13 @@ def _program(report: Report, values: ManifestValues) -> None:
         report.error("program-path", where, "contains `..`", "write a path inside /build")
     elif program.endswith("/"):
         report.error("program-path", where, "ends in `/`, so it names a directory", "name the program's file")
-    elif _unprintable(program):
+    elif _is_unprintable(program):
         report.error("program-path", where, "contains a control character", "use a plain file name")
 
 
-def _files(report: Report, values: ManifestValues) -> None:
+def _check_files(report: Report, values: ManifestValues) -> None:
     for where, path in values.texts("Files"):
-        if _bad_path(report, where, path):
+        if _refuse_path(report, where, path):
             continue
         if path.startswith("/"):
             message = f"is absolute, but ops looks for it under its own directory: /build{shown(path)}"
@@ -150,9 +150,9 @@ def _files(report: Report, values: ManifestValues) -> None:
             report.error("files-directory", where, "names a directory", "put it into `Dirs`")
 
 
-def _dirs(report: Report, values: ManifestValues) -> None:
+def _check_dirs(report: Report, values: ManifestValues) -> None:
     for where, path in values.texts("Dirs"):
-        if _bad_path(report, where, path):
+        if _refuse_path(report, where, path):
             continue
         plain = path.removeprefix("./").strip("/")
         if plain in ("", "."):
@@ -165,20 +165,20 @@ def _dirs(report: Report, values: ManifestValues) -> None:
             report.warning("dirs-absolute", where, message, f"write `{shown(plain)}`, relative to /build")
 
 
-def _bad_path(report: Report, where: str, path: str) -> bool:
+def _refuse_path(report: Report, where: str, path: str) -> bool:
     if not path:
         report.error("empty-path", where, "is empty", "remove it")
     elif ".." in path.split("/"):
         message = "contains `..`, which becomes a directory of that name in the guest"
         report.error("dotdot-path", where, message, "write a path inside /build")
-    elif _unprintable(path):
+    elif _is_unprintable(path):
         report.error("path-character", where, "contains a control character", "use a plain path")
     else:
         return False
     return True
 
 
-def _map_dirs(report: Report, values: ManifestValues) -> None:
+def _check_map_dirs(report: Report, values: ManifestValues) -> None:
     for where, key, guest in values.table("MapDirs"):
         base = key.rsplit("/", 1)[-1]
         if not _GLOB.search(base):
@@ -192,9 +192,9 @@ def _map_dirs(report: Report, values: ManifestValues) -> None:
             report.warning("map-target", where, f"`{shown(guest)}` isn't absolute", f"write `/{shown(guest)}`")
 
 
-def _environment(report: Report, values: ManifestValues) -> None:
+def _check_environment(report: Report, values: ManifestValues) -> None:
     for where, name, text in values.table("Env"):
-        if not name or "=" in name or _unprintable(name):
+        if not name or "=" in name or _is_unprintable(name):
             report.error(
                 "env-name", where, f"`{shown(name)}` can't be a variable's name", "use letters, digits and `_`"
             )
@@ -205,10 +205,10 @@ def _environment(report: Report, values: ManifestValues) -> None:
             message = "is empty, and Nanos drops empty variables: the program won't see it"
             report.warning("env-empty", where, message, "give it a value or remove it")
         elif name == "LD_LIBRARY_PATH":
-            _library_path(report, where, text)
+            _check_library_path(report, where, text)
 
 
-def _library_path(report: Report, where: str, text: str) -> None:
+def _check_library_path(report: Report, where: str, text: str) -> None:
     for part in text.split(":"):
         if part == "/build" or part.startswith("/build/"):
             message = f"`{shown(part)}` is a path of the build container, not of the guest"
@@ -219,12 +219,12 @@ def _library_path(report: Report, where: str, text: str) -> None:
             report.warning("library-path", where, message, "list absolute guest directories")
 
 
-def _mounts(report: Report, values: ManifestValues) -> None:
+def _check_mounts(report: Report, values: ManifestValues) -> None:
     at: dict[str, str] = {}
     for where, key, text in values.table("Mounts"):
         path, _, option = text.partition(":")
         guest = "/" + absolute_mount(path).strip("/")
-        if guest == "/" or ".." in path.split("/") or _unprintable(text):
+        if guest == "/" or ".." in path.split("/") or _is_unprintable(text):
             message = f"`{shown(text)}` is not a guest directory to mount at"
             report.error("mount-path", where, message, f'write "{WORKSPACE}"')
         elif not key:
@@ -250,30 +250,30 @@ def absolute_mount(text: str) -> str:
     return posixpath.normpath("/" + path) + colon + option
 
 
-def _passthrough(report: Report, values: ManifestValues, nanos: Nanos) -> None:
+def _check_passthrough(report: Report, values: ManifestValues, nanos: Nanos) -> None:
     where = values.field("ManifestPassthrough")
     for key, value in values.object("ManifestPassthrough").items():
         name = f"{where}.{shown(key)}"
-        _writable(report, name, value)
+        _check_writable(report, name, value)
         if key in ("children", ""):
             report.error("passthrough-tree", name, "would replace the image's file tree", "remove it")
         elif key in ROOT_FROM_MANIFEST:
             other = ROOT_FROM_MANIFEST[key]
             report.warning("passthrough-replaces", name, f"replaces all that comes from `{other}`", f"use `{other}`")
         else:
-            _kernel_key(report, name, key, nanos)
+            _check_kernel_key(report, name, key, nanos)
         if key == "readonly_rootfs" and str(value).lower() in _FALSE:
             message = "any value turns it on, including this one"
             report.warning("passthrough-false", name, message, "write null to leave it out")
 
 
-def _root_flags(report: Report, values: ManifestValues, nanos: Nanos) -> None:
+def _check_root_flags(report: Report, values: ManifestValues, nanos: Nanos) -> None:
     """`Debugflags` are keys of the root tuple too, each set to "t"."""
     for where, flag in values.texts("Debugflags"):
-        _kernel_key(report, where, flag, nanos)
+        _check_kernel_key(report, where, flag, nanos)
 
 
-def _kernel_key(report: Report, where: str, key: str, nanos: Nanos) -> None:
+def _check_kernel_key(report: Report, where: str, key: str, nanos: Nanos) -> None:
     """A key that nothing reads is dropped without a word by ops and by the kernel."""
     kernel = f"Nanos {nanos.version}" if nanos.version else "Nanos"
     release, first = parse_release(nanos.version or ""), NEWER_KERNEL_KEYS.get(key)
@@ -290,7 +290,7 @@ def _kernel_key(report: Report, where: str, key: str, nanos: Nanos) -> None:
             report.warning("passthrough-unknown", where, message, "check its spelling; the kernel ignores it")
 
 
-def _writable(report: Report, where: str, value: Any) -> None:
+def _check_writable(report: Report, where: str, value: Any) -> None:
     """ops writes texts, lists and objects; for anything else it fails when half of the image is written."""
     if isinstance(value, bool):
         message = "true and false can't be written into the image"
@@ -310,21 +310,21 @@ def _writable(report: Report, where: str, value: Any) -> None:
                 report.error(
                     "passthrough-type", f"{where}[{index}]", "null can't be written into the image", "remove it"
                 )
-            _writable(report, f"{where}[{index}]", item)
+            _check_writable(report, f"{where}[{index}]", item)
     elif isinstance(value, dict):
         for key, item in value.items():
-            _writable(report, f"{where}.{shown(key)}", item)
+            _check_writable(report, f"{where}.{shown(key)}", item)
 
 
-def _klibs(report: Report, values: ManifestValues) -> None:
+def _check_klibs(report: Report, values: ManifestValues) -> None:
     for where, name in values.texts("Klibs"):
-        if not name or "/" in name or _unprintable(name):
+        if not name or "/" in name or _is_unprintable(name):
             report.error(
                 "klib-name", where, f"`{shown(name)}` isn't a klib's name", "name the file; its directory is `KlibDir`"
             )
 
 
-def _disk(report: Report, values: ManifestValues) -> None:
+def _check_disk(report: Report, values: ManifestValues) -> None:
     size = values.text("BaseVolumeSz")
     if size is not None and volume_size(size) is None:
         message = f"`{shown(size)}` isn't a size; ops would ignore it"
@@ -336,26 +336,26 @@ def _disk(report: Report, values: ManifestValues) -> None:
         report.warning("target-root", values.field("TargetRoot"), message, "stage the files instead and remove it")
 
 
-def _variables(report: Report, values: ManifestValues) -> None:
+def _check_variables(report: Report, values: ManifestValues) -> None:
     """`$X` is replaced only when ops_render_config=true, which a build here never sets."""
     for name in ("Program", "KlibDir", "BaseVolumeSz"):
         text = values.text(name)
         if text is not None and _VARIABLE.search(text):
-            _literal(report, values.field(name), text)
+            _check_literal(report, values.field(name), text)
     for name in ("Args", "Files", "Dirs", "Klibs", "NameServers"):
         for where, text in values.texts(name):
             if _VARIABLE.search(text):
-                _literal(report, where, text)
+                _check_literal(report, where, text)
     for name in ("Env", "MapDirs", "Mounts"):
         for where, _, text in values.table(name):
             if _VARIABLE.search(text):
-                _literal(report, where, text)
+                _check_literal(report, where, text)
 
 
-def _literal(report: Report, where: str, text: str) -> None:
+def _check_literal(report: Report, where: str, text: str) -> None:
     message = f"`{shown(text)}` is taken literally; variables are not expanded"
     report.warning("not-interpolated", where, message, "write the value")
 
 
-def _unprintable(text: str) -> bool:
+def _is_unprintable(text: str) -> bool:
     return any(ord(c) < 32 or ord(c) == 127 for c in text)

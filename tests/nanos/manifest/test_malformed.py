@@ -8,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.errors import Severity, UsageError
+from orchestrator.errors import UsageError
 from orchestrator.nanos.manifest import json_reader
 from tests.nanos.manifest.cases import CASES, MALFORMED
 from tests.nanos.manifest.helpers import PROJECT, effective
+from tests.support.findings import check_findings
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -24,17 +25,7 @@ def test_malformed(tmp_path: Path, name: str) -> None:
 
 
 def check(name: str, error: UsageError, file: Path) -> None:
-    findings = error.findings
-    for _, line, field, fragment in (case for case in CASES if case[0] == name):
-        matching = [f for f in findings if fragment in str(f)]
-        assert matching, f"nothing says {fragment!r}: {[str(f) for f in findings]}"
-        assert line is None or line in {f.line for f in matching}
-        assert field is None or field in {f.field for f in matching}
-    for finding in findings:
-        assert finding.severity is Severity.ERROR
-        assert finding.file == str(file)
-        assert finding.remedy, str(finding)
-        assert "\n" not in str(finding)
+    check_findings(error.findings, [case for case in CASES if case[0] == name], file)
 
 
 def test_every_malformed_file_is_in_the_table() -> None:
