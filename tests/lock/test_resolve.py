@@ -512,7 +512,7 @@ def test_a_list_of_packages_that_is_none_is_asked_for_again(bench: Bench, server
     forget_lock_and_list()
     with pytest.raises(InputError, match="is not a list of packages") as caught:
         debs(bench, loaded, offline=True)
-    assert "where there is a network" in caught.value.remedy
+    assert "with a network" in caught.value.remedy
     (file,) = debs(bench, loaded)
     assert file.read_bytes() == b"one"
     assert bench.mirror.asked == [asked, asked]
