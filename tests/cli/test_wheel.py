@@ -58,8 +58,14 @@ def test_from_another_directory(installed: Path, tmp_path: Path) -> None:
 
 def test_a_whole_context_can_be_rendered(installed: Path, tmp_path: Path) -> None:
     run(installed / "orchestrator", "render", str(ROOT / "examples/hello"), "-o", "context", cwd=tmp_path)
-    scripts = {path.name for path in (tmp_path / "context/scripts").iterdir()}
-    assert {path.name for path in (ROOT / "containerfiles/scripts").iterdir()} <= scripts
+    command = [sys.executable, "-m", "orchestrator", "render", str(ROOT / "examples/hello"), "-o", "own"]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
+    scripts, own = (
+        {path.name: path.read_bytes() for path in (tmp_path / folder / "scripts").iterdir()}
+        for folder in ("context", "own")
+    )
+    assert "stage-tree.sh" in scripts
+    assert scripts == own
 
 
 def test_every_data_file_is_in_it(installed: Path) -> None:
