@@ -13,7 +13,7 @@ from orchestrator.dependencies.collect import find_lock_files, take_dependencies
 from orchestrator.dependencies.packages import TakenPackages, words_for
 from orchestrator.errors import InputError
 from orchestrator.events import Emit, Notice, ignore
-from orchestrator.inputs.access import Access
+from orchestrator.inputs.resolve import ResolveOptions, access_of
 from orchestrator.inputs.store import Store
 from orchestrator.plan.plan import DependenciesPlan
 from orchestrator.project.load import LoadedProject
@@ -34,14 +34,7 @@ class StepPackages:
 
     def take(self) -> list[TakenPackages]:
         """All that its lock files name, as far as it can be had. MismatchError."""
-        project = self.loaded.project
-        access = Access(
-            store=self.store,
-            emit=self.emit,
-            mirrors=project.mirrors,
-            own_mirrors=self.loaded.own_mirrors,
-            offline=self.offline,
-        )
+        access = access_of(self.loaded, self.emit, ResolveOptions(store=self.store, offline=self.offline))
         return take_dependencies(access, find_lock_files(_sources(self.loaded)))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from orchestrator.build.rebuilds import RebuiltImage, rebuild
@@ -42,16 +43,22 @@ _SHIM_SOURCES = "/build/gevulot/"
 
 @dataclass(frozen=True, kw_only=True)
 class OriginalImage:
-    """The image that a rebuild is compared with. `image` None: only its files' hashes are known (`hashes`, by path), or
+    """The image that a rebuild is compared with. `image` None: only its files' hashes are known (`billed`, by path), or
     nothing (None).
 
     `engine` is the kind of engine that built it; `built` is when.
     """
 
+    kind: ImageKind
     image: Path | None
-    hashes: Mapping[str, str] | None
+    billed: Mapping[str, str] | None = None
     engine: str
     built: datetime
+
+    @cached_property
+    def hashes(self) -> Mapping[str, str] | None:
+        """Its files' SHA-256 by path, from the image only when asked for: a rebuild with the same bytes needs none."""
+        return hashes_of(self.kind, self.image) if self.image is not None else self.billed
 
 
 @dataclass(kw_only=True)

@@ -69,8 +69,7 @@ def verify(image: Path, order: BuildOrder, target: Path, warnings: Iterable[str]
         return verification
     for text in warnings:
         order.emit(Notice(text=text, level="warning"))
-    rejected = target.with_name(f"{target.name}.rejected")
-    image.replace(rejected)
+    rejected = keep_rejected(image, target)
     named = tuple(replace(finding, file=str(rejected)) for check in verification.checks for finding in check.findings)
     raise VerificationError(
         f"the image failed verification; it is kept as {rejected}, for `inspect` and `verify`",
@@ -78,15 +77,22 @@ def verify(image: Path, order: BuildOrder, target: Path, warnings: Iterable[str]
     )
 
 
+def keep_rejected(image: Path, target: Path) -> Path:
+    """Keep a finished image that must not get its name `target`, to be looked into; where it is then."""
+    rejected = target.with_name(f"{target.name}.rejected")
+    image.replace(rejected)
+    return rejected
+
+
 def with_stand_ins(verification: Verification, job: BuildJob) -> Verification:
     """Also what only the build used."""
     return replace(verification, stand_ins=(*verification.stand_ins, *job.plan.image.stand_ins(job.inputs)))
 
 
-def verified_and_hashed(
+def verify_and_hash(
     job: BuildJob, image: Path, target: Path, warnings: Iterable[str] = ()
 ) -> tuple[Verification, Digests]:
-    """`verified` and `with_stand_ins`, and the image's digests, side by side.
+    """`verify` and `with_stand_ins`, and the image's digests, side by side.
 
     These can't be had while it is written: a file system begins with an id that follows from all of its contents.
     """

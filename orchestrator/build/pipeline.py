@@ -14,7 +14,7 @@ from orchestrator.build.bundle import Bundled, input_keys, keep_images
 from orchestrator.build.check import CheckedProject
 from orchestrator.build.container_build import TARGET, forget, run_containerfile
 from orchestrator.build.dependencies import StepPackages, plan_nominally, plan_packages, take_for_bundle, take_for_step
-from orchestrator.build.finish import only_build_of, pack, verified_and_hashed
+from orchestrator.build.finish import only_build_of, pack, verify_and_hash
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
 from orchestrator.build.packages import with_package_files
@@ -102,7 +102,7 @@ def build_project(
             packing, records = pack(job, image_id, image_part)
             forget(job, image_id)
             warned.add("staging", records.warnings)
-            verification, digests = verified_and_hashed(job, image_part, target, records.warnings)
+            verification, digests = verify_and_hash(job, image_part, target, records.warnings)
             warned.add_findings("verify", verification.findings)
             built = FinishedBuild(
                 kind=order.kind,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from orchestrator import __version__
 from orchestrator.build.dependencies import plan_offline
-from orchestrator.build.diagnosis import Diagnosis, OriginalImage, hashes_of
-from orchestrator.build.finish import only_build_of
+from orchestrator.build.diagnosis import Diagnosis, OriginalImage
+from orchestrator.build.finish import keep_rejected, only_build_of
 from orchestrator.build.kept_program import program_key, program_tag
 from orchestrator.build.prepare import prepare
 from orchestrator.build.rebuilds import RebuiltImage, factors_of, rebuild
@@ -82,15 +82,13 @@ def rebuild_if_strict(job: BuildJob, built: FinishedBuild, image: Path) -> Finis
         return built
     order, target, began = job.order, Path(built.image_path), time.monotonic()
     kind = order.engine.info.kind
-    hashes = hashes_of(order.kind, image)
-    original = OriginalImage(image=image, hashes=hashes, engine=kind, built=datetime.now(UTC))
+    original = OriginalImage(kind=order.kind, image=image, engine=kind, built=datetime.now(UTC))
     factors = factors_of(order.loaded.project, path=True)
     with _on_another_engine(job) as second:
         try:
             again = _rebuild_and_compare(second, original, built.digests.blake3, factors, target.parent)
         except VerificationError:
-            rejected = target.with_name(f"{target.name}.rejected")
-            image.replace(rejected)
+            rejected = keep_rejected(image, target)
             order.emit(Notice(text=f"the first build's image is kept as {rejected}", level="warning"))
             raise
         used = engine_used(second.order.engine.info)
@@ -141,22 +139,21 @@ def _rebuild_and_compare(
 def _find_original(order: BuildOrder, receipt: Receipt, receipt_file: Path) -> OriginalImage:
     """What is known of the receipt's image: itself, if it lies beside the receipt; else its files' hashes, if any."""
     image: Path | None = receipt_file.parent / Path(receipt.image.path).name
-    hashes: Mapping[str, str] | None = None
+    billed: Mapping[str, str] | None = None
     if image is not None and image.is_file():
         if file_digests(image).blake3 != receipt.image.blake3:
             raise UsageError(
                 f"{image} is not the image that {receipt_file} describes",
                 remedy="restore that image, or remove this one",
             )
-        hashes = hashes_of(order.kind, image)
     else:
-        image, hashes = None, billed_files(receipt, receipt_file.parent)
+        image, billed = None, billed_files(receipt, receipt_file.parent)
     try:
         built = datetime.fromisoformat(receipt.finished).astimezone(UTC)
     except ValueError as error:
         message = f"{receipt_file} is not a receipt: finished: {receipt.finished!r} is not a time"
         raise UsageError(message, remedy="give the NAME.receipt.json that `build` wrote") from error
-    return OriginalImage(image=image, hashes=hashes, engine=receipt.engine.kind, built=built)
+    return OriginalImage(kind=order.kind, image=image, billed=billed, engine=receipt.engine.kind, built=built)
 
 
 def require_same(job: BuildJob, receipt: Receipt, receipt_file: Path) -> None:

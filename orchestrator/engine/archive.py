@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from orchestrator.chunks import ChunkReader
 from orchestrator.errors import EngineError
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 END_OF_ARCHIVE = 1024
 """A tar ends in two blocks of zeros; a stream that doesn't was cut (an engine that fails half-way just stops)."""
 
 
-class ArchiveStream(io.RawIOBase):
+class ArchiveStream(ChunkReader):
     """Chunks as a readable, unseekable file. Reading past a cut raises EngineError instead of saying EOF."""
 
     def __init__(self, chunks: Iterator[bytes], what: str) -> None:
         super().__init__()
         self._chunks = chunks
         self._what = what
-        self._chunk = memoryview(b"")
         self._last = b""
         self._size = 0
 
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill `buffer` with what is at hand; 0 at the true end of the archive."""
-        while not self._chunk:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                self._check_end()
-                return 0
-            self._chunk = memoryview(chunk)
-            self._size += len(chunk)
-            self._last = (self._last + chunk[-END_OF_ARCHIVE:])[-END_OF_ARCHIVE:]
-        view = memoryview(buffer).cast("B")
-        count = min(len(view), len(self._chunk))
-        view[:count] = self._chunk[:count]
-        self._chunk = self._chunk[count:]
-        return count
+    def next_chunk(self) -> bytes | None:
+        """The engine's next chunk; None at the true end of the archive."""
+        chunk = next(self._chunks, None)
+        if chunk is None:
+            self._check_end()
+            return None
+        self._size += len(chunk)
+        self._last = (self._last + chunk[-END_OF_ARCHIVE:])[-END_OF_ARCHIVE:]
+        return chunk
 
     def _check_end(self) -> None:
         if self._size % 512 or len(self._last) < END_OF_ARCHIVE or any(self._last):

@@ -7,10 +7,9 @@ import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import BinaryIO, Final
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from orchestrator.chunks import ChunkReader
 
 CHUNK: Final = 1024 * 1024
 AHEAD: Final = 8
@@ -28,34 +27,24 @@ def read_ahead(stream: BinaryIO) -> Iterator[BinaryIO]:
         ahead.stop()
 
 
-class _Ahead(io.RawIOBase):
+class _Ahead(ChunkReader):
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__()
         self._stream = stream
         self._read: queue.Queue[bytes | Exception] = queue.Queue(AHEAD)
         self._stopped = Event()
-        self._chunk = memoryview(b"")
         # A daemon: an engine that has stopped sending must not keep the program from ending.
         self._thread = Thread(target=self._run, name="read ahead", daemon=True)
         self._thread.start()
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        while not self._chunk:
-            chunk = self._read.get()
-            if not chunk or isinstance(chunk, Exception):
-                self._read.put(chunk)  # it stays at its end
-                if isinstance(chunk, Exception):
-                    raise chunk
-                return 0
-            self._chunk = memoryview(chunk)
-        view = memoryview(buffer).cast("B")
-        count = min(len(view), len(self._chunk))
-        view[:count] = self._chunk[:count]
-        self._chunk = self._chunk[count:]
-        return count
+    def next_chunk(self) -> bytes | None:
+        chunk = self._read.get()
+        if chunk and not isinstance(chunk, Exception):
+            return chunk
+        self._read.put(chunk)  # it stays at its end
+        if isinstance(chunk, Exception):
+            raise chunk
+        return None
 
     def stop(self) -> None:
         self._stopped.set()
