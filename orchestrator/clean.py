@@ -22,7 +22,7 @@ class CleanReport:
 def clean_engine(engine: Engine, *, bases: bool, dry_run: bool) -> CleanReport:
     """Remove containers, then images, the ones that others are made of last. `bases` takes bases made here too."""
     leftovers = sorted(engine.leftovers(), key=lambda leftover: leftover.kind != "container")
-    waiting = [leftover for leftover in leftovers if bases or leftover.build_id != BASE]
+    waiting = [leftover for leftover in leftovers if bases or not _is_base(leftover)]
     if dry_run:
         return CleanReport(removed=tuple(waiting))
     removed: list[Leftover] = []
@@ -40,6 +40,11 @@ def clean_engine(engine: Engine, *, bases: bool, dry_run: bool) -> CleanReport:
             break  # what is left is in use
         waiting = list(refused)
     return CleanReport(removed=tuple(removed), kept=tuple(refused.items()))
+
+
+def _is_base(leftover: Leftover) -> bool:
+    """Whether the next build would find it: an image that was made again has lost its name to the new one."""
+    return leftover.kind == "image" and leftover.build_id == BASE and leftover.name != ""
 
 
 def clean_directory(directory: Path, *, dry_run: bool) -> tuple[Path, ...]:

@@ -10,6 +10,7 @@ import pytest
 from blake3 import blake3
 
 from orchestrator.engine.base import Engine
+from orchestrator.label import BASE
 from tests.build.projects import COMPILE, write_project
 from tests.support import engines
 from tests.support.cli import ROOT, orchestrator
@@ -125,7 +126,7 @@ def test_the_containers_are_gone_and_clean_removes_the_rest(engine: Engine, tmp_
     assert [left for left in engine.leftovers() if left.kind == "container"] == []
     done = orchestrator("clean", tmp_path / "out", "--engine", engine.info.endpoint)
     assert done.code == 0
-    assert [left for left in engine.leftovers() if not left.name.startswith("localhost/orchestrator/base")] == []
+    assert [left for left in engine.leftovers() if left.build_id != BASE] == []
     assert (tmp_path / "out" / "program.img").exists()
 
 

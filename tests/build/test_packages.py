@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.build.packages import TAG
 from orchestrator.engine.base import Engine
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.debian import bootstrap_rootfs
 from orchestrator.inputs.store import Store
+from orchestrator.label import BASE as BASE_LABEL
 from orchestrator.project.project import Bootstrap
 from tests.build.projects import BASE, COMPILE, write_project
 from tests.support import engines
@@ -100,7 +102,6 @@ def test_a_mirror_that_moved_changes_nothing(world: World) -> None:
     pins = [used_packages(world.folder / out / "program.receipt.json") for out in ("one", "two")]
     assert pins[0] == pins[1] == {**inputs["packages"]["resolved"], "packages-sha256": pins[0]["packages-sha256"]}
     assert len(world.mirror.server.seen) == requests
-
     # Another machine: neither the cache nor the mirror has them, or what it has is something else.
     done = world.run("build", project, "--locked", "--no-cache", cache="empty")
     assert done.code == 4
@@ -114,6 +115,12 @@ def test_a_mirror_that_moved_changes_nothing(world: World) -> None:
 
     assert world.run("lock", project, "--upgrade", "packages").code == 0
     assert '"moving=2.0 sha256:' in (world.folder / "p/project.lock").read_text()
+
+    # The image that had the packages before lost its name to the new one: it goes, and the new one stays.
+    assert world.run("clean", world.folder / "two").code == 0
+    images = [left.name for left in world.engine.leftovers() if left.build_id == BASE_LABEL]
+    assert "" not in images
+    assert any(name.startswith(TAG) for name in images)
 
 
 def test_packages_that_are_not_there(world: World, engine: Engine) -> None:

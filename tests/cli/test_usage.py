@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,26 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
     assert ended.json() == {"ok": False, "exit_code": 130, "error": "interrupted", "built": [], "unchanged": []}
     assert ended.err.splitlines()[-1] == "interrupted"
     assert "orchestrator clean" in ended.err
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda sign: sign.name)
+def test_a_signal_amid_made_code_ends_with_the_exit_code(tmp_path: Path, sign: signal.Signals) -> None:
+    """As a module, and within exec(): there Python would end by the signal that it remembers."""
+    (tmp_path / "endless.py").write_text(
+        "import sys\nfrom orchestrator.cli.console import run_to_exit_code\n"
+        "def run():\n    exec('print(1, flush=True)\\nwhile True: pass')\n"
+        "sys.exit(run_to_exit_code(run, debug=False))\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    with subprocess.Popen(
+        [sys.executable, "-m", "endless"], env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        running.stdout.readline()
+        running.send_signal(sign)
+        _, said = running.communicate(timeout=60)
+    assert (running.returncode, said) == (ExitCode.INTERRUPTED, b"interrupted\n")
 
 
 def test_a_reader_that_goes_away_is_no_failure(image: Path) -> None:
