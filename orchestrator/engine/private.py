@@ -15,7 +15,7 @@ from orchestrator import files, process
 from orchestrator.engine.docker_api import Api, GoneError
 from orchestrator.engine.podman import PodmanEngine
 from orchestrator.engine.scratch import make_scratch, remove_scratch, sweep_scratch
-from orchestrator.engine.settings import Settings
+from orchestrator.engine.settings import Settings, local_podman
 from orchestrator.errors import EngineError
 
 IDLE = 10
@@ -80,8 +80,7 @@ class PrivatePodman:
             environment["CONTAINERS_CONF"] = str(path)
         if self._scratch is not None:
             environment["TMPDIR"] = str(self._scratch)
-        # With CONTAINER_HOST in its environment, even empty, podman is a client and knows no `service`.
-        command = ["env", "-u", "CONTAINER_HOST", podman, *settings.arguments(storage)]
+        command = [*local_podman(podman), *settings.arguments(storage)]
         command += ["system", "service", f"--time={IDLE}", self.endpoint]
         # Podman's monitor of a container that ran out of memory leaves a file `oom` where it stands.
         return process.start(command, env=environment, log=self.folder / "log", cwd=self.folder)
