@@ -42,3 +42,8 @@ def is_visible(path: Path, kind: int = 0) -> bool:
     with suppress(OSError, ValueError):
         return kind in (0, stat.S_IFMT(path.stat().st_mode))
     return False
+
+
+def running_builds() -> Path:
+    """The builds that run now, a file each: see `engine.running`."""
+    return user_cache_path(_NAME) / "running"

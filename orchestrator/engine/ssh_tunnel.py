@@ -26,7 +26,7 @@ class SshTunnel:
     def __init__(self, url: str, *, kind: str, identity: str = "") -> None:
         self._command = _command(url, kind, identity)
         self._stack = ExitStack()
-        folder = self._stack.enter_context(socket_directory("orchestrator-ssh-"))
+        folder = self._stack.enter_context(socket_directory("ssh"))
         self.address = f"unix://{folder}/engine.sock"
         self._log = folder / "log"
         self._listening = self._stack.enter_context(socket.socket(socket.AF_UNIX))
