@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol
 
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit
+from orchestrator.staged import ImageFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +176,10 @@ class Engine(Protocol):
 
     def open_archive(self, image: str, path: str, build_id: str) -> AbstractContextManager[BinaryIO]:
         """A tar stream of `path` inside `image`, by way of a container that is created, never started, removed."""
+        ...
+
+    def open_image(self, image: str, build_id: str) -> AbstractContextManager[ImageFiles]:
+        """The files of `image`, until the end as a context."""
         ...
 
     def protect(self, build_id: str) -> AbstractContextManager[None]:
