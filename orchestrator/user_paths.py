@@ -30,3 +30,8 @@ def podman_memory() -> Path:
 def podman_storage(driver: str) -> Path:
     """The private Podman's own store for a storage driver."""
     return user_data_path(_NAME) / f"storage-{driver}"
+
+
+def running_builds() -> Path:
+    """The builds that run now, a file each: see `engine.running`."""
+    return user_cache_path(_NAME) / "running"

@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator import files, process
 from orchestrator.build.finish import only_build_of
+from orchestrator.clean import clean_directory
 from orchestrator.containerfile.context import BuildContext, Content
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import ignore
@@ -82,6 +83,25 @@ def test_an_output_directory(victim: Path, where: Path) -> None:
     with only_build_of(where, "p", ignore):
         assert not files.FileLock(where / ".orchestrator-p.lock").acquire(timeout=0)
     assert victim.read_text() == "mine"
+
+
+def test_clean_takes_only_what_nobody_holds(where: Path) -> None:
+    for name in (".orchestrator-q.lock", ".orchestrator-q.img-1.partial", "q.img.rejected", "p.img.rejected"):
+        (where / name).touch()
+    with only_build_of(where, "p", ignore), files.replacing(where / "p.img") as partial:
+        cleaned = clean_directory(where, dry_run=False)
+        assert {path.name for path in cleaned.removed} == {
+            ".orchestrator-q.lock", ".orchestrator-q.img-1.partial", "q.img.rejected",
+        }  # fmt: skip
+        assert {path.name for path in cleaned.kept} == {".orchestrator-p.lock", partial.name, "p.img.rejected"}
+        assert {path.name for path in where.iterdir()} == {path.name for path in cleaned.kept}
+
+
+def test_a_killed_writers_file_goes_with_the_next(where: Path) -> None:
+    (where / ".orchestrator-out-1.partial").touch()
+    with files.replacing(where / "out"):
+        files.write_text(where / "out", "beside")
+    assert {path.name for path in where.iterdir()} == {"out"}
 
 
 def test_a_rendered_context(victim: Path, where: Path) -> None:

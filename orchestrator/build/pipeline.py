@@ -88,7 +88,7 @@ def build_project(
     times, warned, started = StageTimes(), Warnings(checked.findings), datetime.now(UTC)
     tell = _tell(times.record, warned.record, emit)
     order = _order(checked, engine, options or BuildOptions(), tell)
-    with only_build_of(output, name, tell), order.store.in_use():
+    with only_build_of(output, name, tell), order.store.in_use(), engine.protect(order.build_id):
         job = prepare(order)
         made = assemble_context(job)
         with only_such_step(job):
@@ -158,7 +158,7 @@ def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit
     """
     order = _order(checked, engine, BuildOptions(), emit)
     store = order.store
-    with store.in_use():
+    with store.in_use(), engine.protect(order.build_id):
         job = prepare(order)
         packages = take_for_bundle(job)
         key = program_key(job.order.loaded, job.plan, job.inputs)
@@ -188,7 +188,7 @@ def open_staging(checked: CheckedProject, engine: Engine, *, emit: Emit) -> Iter
     Errors are those of `build_project`, up to that step.
     """
     order = _order(checked, engine, BuildOptions(), emit)
-    with order.store.in_use():
+    with order.store.in_use(), engine.protect(order.build_id):
         job = prepare(order)
         with only_such_step(job):
             image = run_containerfile(job, assemble_context(job), STAGING_STAGE)

@@ -19,6 +19,7 @@ from orchestrator.engine.docker_api import Api, ApiError, ConnectionFault, GoneE
 from orchestrator.engine.interrupts import hold_back
 from orchestrator.engine.logins import auth_header, find_login
 from orchestrator.engine.reasons import image_error
+from orchestrator.engine.running import RunningBuild, killed, register, running
 from orchestrator.errors import BuildStepError, EngineError, InputError
 from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted
 from orchestrator.label import LABEL
@@ -41,6 +42,27 @@ class ApiEngine:
     def info(self) -> EngineInfo:
         """Who answers."""
         return self._info
+
+    @property
+    def store(self) -> str:
+        """Where it keeps its images."""
+        return self._info.endpoint
+
+    @contextmanager
+    def protect(self, build_id: str) -> Iterator[None]:
+        """While the context lasts, `in_use` names the build, in other processes as well."""
+        with register(RunningBuild(build_id=build_id, store=self.store)):
+            yield
+
+    def in_use(self) -> frozenset[str]:
+        """The ids of the builds that run on this engine, started by this user on this machine."""
+        return frozenset(build.build_id for build in running() if build.store == self.store)
+
+    def end_killed(self) -> None:
+        """See `Engine.end_killed`. A daemon ends what its client leaves."""
+        for path, build in killed():
+            if build.store == self.store:
+                path.unlink(missing_ok=True)
 
     def image_digest(self, reference: str) -> str | None:
         """The repo digest, or else the image id, of a local image; None when it isn't there."""
@@ -176,7 +198,7 @@ class ApiEngine:
         body = {"Image": image, "Cmd": ["/never-started"], "Labels": {LABEL: build_id}}
         # Podman that is told to remove a container while it creates it takes its storage away and keeps the rest, and
         # its list of containers is an error from then on (4.3.1). So an interrupt waits until the engine has answered.
-        with hold_back() as let_through:
+        with self.protect(build_id), hold_back() as let_through:
             try:
                 self._api.json("POST", "/containers/create", params={"name": name}, body=body)
                 # Docker locks the container for as long as the archive's connection is open: opened and closed here.
@@ -206,7 +228,7 @@ class ApiEngine:
     def open_container(self, request: ContainerRequest) -> Iterator[Container]:
         """A container that is made, can be started, and is removed at the end."""
         name = f"orchestrator-{secrets.token_hex(8)}"
-        with hold_back() as let_through:  # as in `open_archive`
+        with self.protect(request.build_id), hold_back() as let_through:  # as in `open_archive`
             try:
                 self._create(request, name, rootless=is_rootless(self._api.json("GET", "/info")))
                 with let_through():

@@ -177,8 +177,23 @@ class Engine(Protocol):
         """A tar stream of `path` inside `image`, by way of a container that is created, never started, removed."""
         ...
 
+    def protect(self, build_id: str) -> AbstractContextManager[None]:
+        """While the context lasts, `in_use` names the build, in other processes as well."""
+        ...
+
+    def in_use(self) -> frozenset[str]:
+        """The ids of the builds that run on this engine, started by this user on this machine."""
+        ...
+
+    def end_killed(self) -> None:
+        """End the processes of builds that were killed, and remove their working containers."""
+        ...
+
     def leftovers(self) -> list[Leftover]:
-        """Containers and images with our label, newest first; layers kept as a cache have the build id `cache`."""
+        """Containers and images with our label, newest first; layers kept as a cache have the build id `cache`.
+
+        Working containers of builds that were killed have no build id.
+        """
         ...
 
     def remove(self, leftover: Leftover) -> None:

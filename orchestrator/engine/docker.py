@@ -48,6 +48,7 @@ class DockerEngine(ApiEngine):
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
         """Build and return the image id; see `Engine.build`."""
+        self.end_killed()
         steps = Steps(emit, mask_of(request))
         job = f"{request.build_id}-{secrets.token_hex(4)}"  # unique: one build_id may have several images
         try:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from orchestrator import files, process
 from orchestrator.engine.docker_api import Api, GoneError
 from orchestrator.engine.podman import PodmanEngine
-from orchestrator.engine.scratch import make_scratch, remove_scratch, sweep_scratch
 from orchestrator.engine.settings import Settings
 from orchestrator.errors import EngineError
+from orchestrator.temporary import OwnDirectory
 
 IDLE = 10
 """Seconds without a connection after which the service ends by itself, as when we were killed outright."""
 START_TIMEOUT = 30.0
-_PREFIX = "orchestrator-podman-"
 INSTALL = "install it (Debian: apt-get install podman runc), or start Docker"
 
 
@@ -35,15 +32,14 @@ class PrivatePodman:
         podman = process.which("podman")
         if podman is None:
             raise EngineError("podman is not installed", remedy=INSTALL)
-        _sweep()
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_runtime_dir()))
-        files.write_new(self.folder / "owner", str(os.getpid()).encode())
+        self._own = OwnDirectory("podman", _runtime_dir())
+        self.folder = self._own.path
         self.endpoint = f"unix://{self.folder}/podman.sock"
         self._service: process.Background | None = None
         self._hold: socket.socket | None = None
-        self._scratch: Path | None = None
+        self._scratch: OwnDirectory | None = None
         try:
-            self._scratch = make_scratch(self.folder)
+            self._scratch = _make_scratch()
             self._service = self._start(podman, settings, storage)
             self._wait()
             self._hold = self._hold_open()
@@ -63,8 +59,8 @@ class PrivatePodman:
         if self._service is not None:
             process.stop(self._service)
         if self._scratch is not None:
-            remove_scratch(self._scratch)
-        shutil.rmtree(self.folder, ignore_errors=True)
+            self._scratch.close()
+        self._own.close()
 
     def log_tail(self) -> str:
         """The last lines of the service's log."""
@@ -79,12 +75,16 @@ class PrivatePodman:
             files.write_new(path, conf.encode())
             environment["CONTAINERS_CONF"] = str(path)
         if self._scratch is not None:
-            environment["TMPDIR"] = str(self._scratch)
+            environment["TMPDIR"] = str(self._scratch.path)
         # With CONTAINER_HOST in its environment, even empty, podman is a client and knows no `service`.
         command = ["env", "-u", "CONTAINER_HOST", podman, *settings.arguments(storage)]
         command += ["system", "service", f"--time={IDLE}", self.endpoint]
         # Podman's monitor of a container that ran out of memory leaves a file `oom` where it stands.
-        return process.start(command, env=environment, log=self.folder / "log", cwd=self.folder)
+        started = process.start(command, env=environment, log=self.folder / "log", cwd=self.folder)
+        for directory in (self._own, self._scratch):
+            if directory is not None:
+                directory.adopt(started.pid)
+        return started
 
     def _wait(self) -> None:
         until = time.monotonic() + START_TIMEOUT
@@ -149,22 +149,15 @@ def _runtime_dir() -> Path:
     return Path(runtime if fits else tempfile.gettempdir())
 
 
-def _sweep() -> None:
-    """Remove the directories of services whose owner was killed; the services ended by themselves."""
-    for folder in _stale():
-        shutil.rmtree(folder, ignore_errors=True)
-    sweep_scratch()
+def _make_scratch() -> OwnDirectory | None:
+    """The service's TMPDIR: build contexts with their secrets, and what it unpacks; None where TMPDIR decides more.
 
-
-def _stale() -> Iterator[Path]:
-    for folder in _runtime_dir().glob(f"{_PREFIX}*"):
-        with suppress(OSError, ValueError):
-            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-                continue
-            owner = int((folder / "owner").read_text(encoding="ascii"))
-            if Path(f"/proc/{owner}").exists():
-                continue
-            try:
-                _connection(folder / "podman.sock").close()
-            except OSError:
-                yield folder
+    Podman would put them into /var/tmp, where a service that is killed leaves them for ever. For a user without
+    XDG_RUNTIME_DIR its run-time directory lies in TMPDIR too, and must always be the same.
+    """
+    if os.geteuid() != 0 and not os.environ.get("XDG_RUNTIME_DIR"):
+        return None
+    # On the disk: a context may be larger than a tmpfs. Podman's own choice where TMPDIR isn't set.
+    named = os.environ.get("TMPDIR", "")
+    place = Path(named or ("/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir()))
+    return OwnDirectory("podman-tmp", place)

@@ -72,7 +72,7 @@ def open_session(endpoint: str, path: str, attachables: Attachables) -> Iterator
         *(("X-Docker-Expose-Session-Grpc-Method", name) for name in (*answers, *exchanges)),
     ]
     with ExitStack() as stack:
-        path_of_ours = stack.enter_context(socket_directory("orchestrator-session-")) / "grpc.sock"
+        path_of_ours = stack.enter_context(socket_directory("session")) / "grpc.sock"
         stack.enter_context(serving(path_of_ours, answers, exchanges, workers=_WORKERS))
         try:
             daemon = stack.enter_context(upgrade(endpoint, path, headers, timeout=OPEN_TIMEOUT))

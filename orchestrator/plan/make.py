@@ -76,8 +76,10 @@ def _staging(project: Project, settings: GuestSettings, inputs: Inputs) -> Itera
         yield "--search", CUDA_LIBRARIES
     for name in project.stage.extra:
         yield "--extra", name
-    for entry in dict.fromkeys((*project.stage.files, *settings.files)):
+    for entry in dict.fromkeys((*project.stage.built, *settings.files)):
         yield "--file", entry
+    for resolved in inputs.staged_files:
+        yield "--outside", resolved.guest_path
     yield from settings.staging
 
 

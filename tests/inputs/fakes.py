@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,6 +30,16 @@ class ImageEngine:
     @property
     def info(self) -> EngineInfo:
         return EngineInfo(kind="podman", version="0", api_version="0", builder="buildah", endpoint=self.endpoint)
+
+    @contextmanager
+    def protect(self, build_id: str) -> Iterator[None]:
+        yield
+
+    def in_use(self) -> frozenset[str]:
+        return frozenset()
+
+    def end_killed(self) -> None:
+        pass
 
     def image_digest(self, reference: str) -> str | None:
         return self.local.get(reference)

@@ -53,6 +53,18 @@ class FakeEngine:
     _files: dict[str, Mapping[str, bytes | tarfile.TarInfo]] = field(default_factory=dict)
     _leftovers: list[Leftover] = field(default_factory=list)
 
+    @contextmanager
+    def protect(self, build_id: str) -> Iterator[None]:
+        """Nobody else uses it."""
+        yield
+
+    def end_killed(self) -> None:
+        """Nobody is killed."""
+
+    def in_use(self) -> frozenset[str]:
+        """Nothing."""
+        return frozenset()
+
     def image_digest(self, reference: str) -> str | None:
         """From `images`."""
         self._alive()

@@ -197,7 +197,8 @@ def open_container_sandbox(
         for name in ("launcher", SKELETON):
             archive.add(folders.launcher / name, arcname=f".{FOLDER}/{name}", filter=_everyones)
     tag = f"localhost/orchestrator-rehearsal:{build_id}"
-    image = engine.import_rootfs(tar, tag, {LABEL: build_id})
+    with engine.protect(build_id):
+        image = engine.import_rootfs(tar, tag, {LABEL: build_id})
     tar.unlink()
     sockets = folders.launcher / "socket"
     try:

@@ -47,7 +47,7 @@ def forging(folder: Path) -> Iterator[None]:
 
 
 def _forge(folder: Path) -> None:
-    for top in folder.glob("rehearse-*"):
+    for top in folder.glob("orchestrator-rehearse-*"):
         for path in (top / "launcher/socket", top / "launcher/socket/socket"):
             with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as forged:
                 forged.connect(str(path))
