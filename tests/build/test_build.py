@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from orchestrator.engine.base import Engine
 from orchestrator.label import BASE
+from orchestrator.staged import LARGE
 from tests.build.projects import COMPILE, write_project
 from tests.support import engines
 from tests.support.cli import ROOT, orchestrator
@@ -27,7 +28,12 @@ def build(project: Path, out: Path, engine: str, *more: str) -> Path:
 
 @pytest.mark.engine
 def test_same_bytes_from_both_engines_and_without_cache(tmp_path: Path) -> None:
-    project = write_project(tmp_path / "p", stage={"files": ["program.c"]}, manifest={"Args": ["x"], "Klibs": None})
+    # So large that the staging step only lists it.
+    run = f"{COMPILE}\nmkdir made\nseq 2000000 >made/large.txt\n"
+    project = write_project(
+        tmp_path / "p", build={"run": run, "program": "program"}, stage={"files": ["program.c", "made/large.txt"]},
+        manifest={"Args": ["x"], "Klibs": None},
+    )  # fmt: skip
     with engines.docker_engine() as docker, engines.podman_engine() as podman:
         images = [
             build(project, tmp_path / f"{number}", engine.info.endpoint, *more).read_bytes()
@@ -36,6 +42,9 @@ def test_same_bytes_from_both_engines_and_without_cache(tmp_path: Path) -> None:
             )
         ]
     assert len(set(images)) == 1
+    text = "".join(f"{number}\n" for number in range(1, 2_000_001))
+    assert len(text) > LARGE
+    assert orchestrator("inspect", tmp_path / "0/program.img", "cat", "/made/large.txt").stdout == text
 
 
 @pytest.mark.engine
