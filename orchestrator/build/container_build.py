@@ -9,6 +9,7 @@ from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.state import BuildJob
 from orchestrator.containerfile.assemble import CONTAINERFILE, AssembledContext, proxy_arguments
 from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLostError, Leftover, StepFailedError
+from orchestrator.engine.build import MAKE_ROOM, is_full
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit, Notice
 from orchestrator.network import CA_SECRET
@@ -93,6 +94,8 @@ def _explain(failure: StepFailedError, job: BuildJob, made: AssembledContext) ->
         message = f"the build step failed{status}" if failure.instruction else failure.message
         remedy = "its last lines are above; correct it and build again (finished steps are cached)"
         remedy += _about_program(loaded, made)
+        if is_full(failure.tail):
+            remedy = MAKE_ROOM
     line = origin.line if origin else None
     if origin is not None and origin.field == "build.run":
         line = _line_of_run(loaded, failure.tail)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.build.state import BuildJob, BuildOrder, phase
 from orchestrator.digest import Digests, file_digests
-from orchestrator.errors import VerificationError
+from orchestrator.errors import UsageError, VerificationError
 from orchestrator.events import Emit, Notice, StepProgress
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, FileLock, make_directory
 from orchestrator.image_kind import Expected, Packing
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 def only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
     """One build of a name in a directory at a time; what killed builds left under temporary names goes first."""
     make_directory(output)
+    for path in (output / f"{name}{ending}" for ending in (".img", ".receipt.json")):
+        if path.is_dir():
+            raise UsageError(
+                f"{path} is a directory, and the build writes a file there", remedy="remove it, or use another -o"
+            )
     lock = FileLock(output / f".orchestrator-{name}.lock")
     if not lock.acquire(timeout=0):
         emit(Notice(text=f"another build of {name} is writing to {output}; waiting for it"))

@@ -25,6 +25,7 @@ from orchestrator.build.state import BuildOptions, BuildOrder, engine_used, phas
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble
 from orchestrator.containerfile.render import render_containerfile
 from orchestrator.containerfile.render_directory import check_room, clear_earlier, command_by_hand
+from orchestrator.containerfile.sources import has_climbing_links
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
@@ -51,7 +52,8 @@ class Staging:
 def render_text(checked: CheckedProject) -> str:
     """The Containerfile alone: nothing is fetched, bases and sources are named as in project.yaml."""
     plan = make_plan(checked.loaded, checked.settings, nominal_locked(checked.loaded))
-    return render_containerfile(replace(plan, dependencies=plan_nominally(checked.loaded)))
+    links = has_climbing_links(checked.loaded)
+    return render_containerfile(replace(plan, dependencies=plan_nominally(checked.loaded), climbing_links=links))
 
 
 def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> tuple[str, ...]:
@@ -63,7 +65,8 @@ def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> tupl
     inputs = with_package_files(checked.loaded, resolve_locked(checked.loaded, None, emit), emit)
     plan = make_plan(checked.loaded, checked.settings, inputs)
     used = take_for_step(StepPackages(loaded=checked.loaded, store=Store(emit=emit), emit=emit))
-    plan = replace(plan, dependencies=plan_packages(used))
+    links = has_climbing_links(checked.loaded)
+    plan = replace(plan, dependencies=plan_packages(used), climbing_links=links)
     made = assemble(checked.loaded, plan, inputs, capabilities=BuilderCapabilities(), exclude=(output,), emit=emit)
     clear_earlier(output)
     made.context.write_to(output)

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from orchestrator import files
 from orchestrator.engine.base import Container, ContainerRequest, EngineInfo, Leftover
+from orchestrator.engine.build import storage_full
 from orchestrator.engine.container import ApiContainer, create_body, is_rootless
 from orchestrator.engine.created import CreatedContainers, remove_container
 from orchestrator.engine.docker_api import Api, ApiError, ConnectionFault, GoneError, reference_path
@@ -134,7 +135,7 @@ class ApiEngine:
         try:
             image = self._import(tar, changes)
         except ApiError as error:
-            raise _import_failed(tar, error.said) from error
+            raise _import_failed(tar, self._reason(error)) from error
         if not image:
             raise EngineError(
                 f"the engine imported {tar.name} without naming the image", remedy="look at the engine's log"
@@ -143,6 +144,10 @@ class ApiEngine:
         name, version = split_reference(tag)
         self._api.json("POST", f"/images/{reference_path(image)}/tag", params={"repo": name, "tag": version})
         return image
+
+    def _reason(self, error: ApiError) -> str:
+        """Why a request failed, in the engine's words."""
+        return error.said
 
     def _import(self, tar: Path, changes: list[str]) -> str:
         """The id of the image that the engine made of `tar`, "" when it named none. May raise ApiError."""
@@ -297,6 +302,8 @@ def _sha(identity: str) -> str:
 
 
 def _import_failed(tar: Path, said: str) -> EngineError:
+    if full := storage_full(f"{said} (importing {tar.name})"):
+        return full
     return EngineError(f"the engine failed to import {tar.name}: {said}", remedy="look at the engine's log")
 
 

@@ -18,8 +18,8 @@ class EngineInfo:
     """Who answers. `kind` is docker|podman; `builder` is buildkit|classic|buildah; `private` = we started it.
 
     `mounts` says whether `RUN --mount` works, and so build secrets (not with the classic builder). `ssh` is the start
-    of the `RUN --mount=` that gives a step the ssh agent, "" where it can't have it. `note` says why this engine was
-    taken when another was asked for or expected ("" otherwise).
+    of the `RUN --mount=` that gives a step the ssh agent, "" where it can't have it. `note` says with which
+    settings of its own a private one runs ("" with Podman's).
     """
 
     kind: str
