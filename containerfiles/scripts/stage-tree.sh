@@ -294,6 +294,8 @@ if [ "$libraries" = auto ]; then
 fi
 each stage_klib "$klibs"
 settle_places
+# Whoever mounts the tree has to know whether it is another one.
+cat /proc/sys/kernel/random/uuid >"$(dirname "$warnings")/run"
 awk -F '\t' '{ line[$1] = "staged: " $1 " <- " $2 " (" $3 ")" } END { for (p in line) print line[p] }' "$work/staged" | sort
 find "$out" -type f -exec ls -ln {} + | awk '
     FILENAME == ARGV[1] { split($0, column, "\t"); s += column[3]; next } { n++; s += $5 } END { printf "total: %d files, %.0f bytes\n", n, s }' "$large_out" -
