@@ -115,7 +115,8 @@ class _Checker:
             if path is not None and not os.access(path, os.X_OK):
                 self.error("ops.path", f"`{project.ops.path}` isn't executable", "run chmod +x on it")
         if project.packer == "native" and "ops" in self.loaded.lines:
-            self.warning("ops", "has no effect with the native packer", "remove it, or set `packer: ops`")
+            default = "" if "packer" in self.loaded.lines else ", which is the default"
+            self.warning("ops", f"has no effect with the native packer{default}", "remove it, or set `packer: ops`")
         if project.network.ca is not None:
             self.find_file("network.ca", project.network.ca)
 

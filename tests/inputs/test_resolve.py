@@ -44,10 +44,11 @@ def options(store: Store) -> ResolveOptions:
     return ResolveOptions(store=store, limits=QUICK)
 
 
+@pytest.mark.parametrize("packer", ["packer: native", ""])
 def test_smallest_project_needs_nothing_from_outside(
-    tmp_path: Path, server: FileServer, options: ResolveOptions
+    tmp_path: Path, server: FileServer, options: ResolveOptions, packer: str
 ) -> None:
-    inputs = resolve_inputs(project(tmp_path / "p", server), None, options=options)
+    inputs = resolve_inputs(project(tmp_path / "p", server, packer), None, options=options)
     assert [resolved.name for resolved in inputs] == ["nanos"]
     assert server.seen == []
 
@@ -59,7 +60,9 @@ def test_everything(tmp_path: Path, server: FileServer, options: ResolveOptions)
     (root / "gpu").mkdir()
     add_ops(server, elf(), None)
     add_nanos(server)
-    more = "gevulot: {path: gevulot}\ngpu-assets: {path: gpu}\nresources: {gpus: 1}\nops: {version: 0.1.43}"
+    more = (
+        "gevulot: {path: gevulot}\ngpu-assets: {path: gpu}\nresources: {gpus: 1}\nops: {version: 0.1.43}\npacker: ops"
+    )
     loaded = project(root, server, more)
     text = loaded.path.read_text().replace("{kernel: stub}", '{version: "0.1.51"}')
     loaded.path.write_text(text)
@@ -117,6 +120,7 @@ def test_gevulot_from_an_archive(tmp_path: Path, server: FileServer, options: Re
 
 def test_every_failure_is_named_with_its_line(tmp_path: Path, server: FileServer, options: ResolveOptions) -> None:
     more = f"ops: {{version: 0.1.43}}\ngevulot:\n  base: nowhere.invalid/image\n  archive: {server.url}/missing.tar.gz"
+    more += "\npacker: ops"
     loaded = project(tmp_path / "p", server, more)
     with pytest.raises(InputError) as caught:
         resolve_inputs(loaded, ImageEngine(endpoint=str(tmp_path)), options=options)
@@ -149,7 +153,7 @@ def test_interrupt_stops_running_downloads(tmp_path: Path, server: FileServer, o
                 time.sleep(0.01)
             raise KeyboardInterrupt
 
-    loaded = project(tmp_path / "p", server, "ops: {version: 0.1.43}")
+    loaded = project(tmp_path / "p", server, "packer: ops\nops: {version: 0.1.43}")
     with pytest.raises(KeyboardInterrupt):
         resolve_inputs(loaded, Interrupted(), options=options)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("input")]
