@@ -16,9 +16,12 @@ from orchestrator.project.load import LoadedProject, load_project
 from orchestrator.resolved import Inputs
 from tests.inputs.conftest import QUICK
 from tests.inputs.fakes import ImageEngine
+from tests.inputs.test_bases import mmdebstrap
 from tests.inputs.test_git import git
 from tests.inputs.test_releases import add_nanos, add_ops, elf
 from tests.support.servers import Fault, FileServer
+
+__all__ = ["mmdebstrap"]
 
 YAML = """\
 name: demo
@@ -128,6 +131,29 @@ def test_every_failure_is_named_with_its_line(tmp_path: Path, server: FileServer
     assert where == [(2, "base"), (7, "ops"), (8, "gevulot"), (9, "gevulot.base")]
     assert all(finding.file == str(loaded.path) and finding.remedy for finding in caught.value.findings)
     assert str(caught.value.findings[1]).startswith(f"{loaded.path}:7: ops: http")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_no_base_is_made_for_a_build_that_lacks_another_input(
+    tmp_path: Path, server: FileServer, options: ResolveOptions, mmdebstrap: Path, there: bool
+) -> None:
+    """Making one takes minutes; the missing input was reported only after that."""
+    if there:
+        add_ops(server, elf(), None)
+    loaded = project(tmp_path / "p", server, "packer: ops\nops: {version: 0.1.43}")
+    text = loaded.path.read_text().replace(
+        "base: docker.io/library/rust:bookworm",
+        "base: {image: docker.io/library/rust:bookworm, bootstrap: {debian: bookworm}}",
+    )
+    loaded.path.write_text(text)
+    engine = ImageEngine(endpoint=str(tmp_path))
+    fields: list[str | None] = []
+    try:
+        resolve_inputs(load_project(loaded.path), engine, options=options)
+    except InputError as error:
+        fields = [finding.field for finding in error.findings]
+    assert fields == ([] if there else ["ops"])
+    assert len(mmdebstrap.read_text().splitlines()) == len(engine.imports) == int(there)
 
 
 def test_inputs_come_in_parallel(tmp_path: Path, server: FileServer, options: ResolveOptions) -> None:
