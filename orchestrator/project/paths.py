@@ -185,6 +185,9 @@ class _Checker:
             left_out = forgotten(context, name, self.left_out_by)
             if left_out is not None:
                 self.warning(where, *left_out)
+            elif _is_dir(context / name):
+                message = f"`{name}` is a directory, and stage.files takes files"
+                self.error(where, message, f"write `manifest: {{Dirs: [{name.rstrip('/')}]}}`")
             elif not _exists(context / name):
                 message = f"`{name}` is not in the build context; it is looked for after `build.run`"
                 self.findings.note("check", where, message, "check the name, unless `build.run` creates it")
