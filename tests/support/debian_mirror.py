@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
 from email.utils import formatdate
 from pathlib import Path
 
@@ -20,8 +22,9 @@ class DebianMirror:
 
     def __init__(self, folder: Path, server: FileServer) -> None:
         self.folder, self.server = folder, server
-        self._home = folder / "gnupg"
-        self._home.mkdir(parents=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Not below `folder`: gpg's agent has a socket in it, whose path may have 107 bytes.
+        self._home = Path(tempfile.mkdtemp(prefix="gpg-", dir="/tmp"))
         self._gpg("--batch", "--passphrase", "", "--quick-gen-key", KEY, "ed25519", "sign", "never")
         self.key = self._gpg("--export", KEY)
 
@@ -70,8 +73,9 @@ class DebianMirror:
         return done.stdout
 
     def close(self) -> None:
-        """End the agent that gpg started."""
+        """End the agent that gpg started, remove its keys."""
         subprocess.run(["gpgconf", "--homedir", self._home, "--kill", "all"], check=False)
+        shutil.rmtree(self._home, ignore_errors=True)
 
 
 def own_address() -> str:
