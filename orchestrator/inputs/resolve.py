@@ -78,7 +78,10 @@ def resolve_inputs(
         futures = {name: pool.submit(job) for name, job in _jobs(access, loaded).items()}
         # Here, not in the pool: an engine's connection is not made for several threads.
         bases_of: tuple[InputName, InputName] = ("base", "gevulot-base")
-        bases = {name: _base(access, loaded, engine, name, failures) for name in bases_of}
+        # A base made of packages takes minutes: not for a build that another input has stopped already.
+        # Offline none is made, and all that is missing is reported at once.
+        making = access if access.offline else replace(access, before_making=lambda: _stop_if_failed(futures))
+        bases = {name: _base(making, loaded, engine, name, failures) for name in bases_of}
         packages = _packages(access, loaded, bases, options.lister, failures)
         wait(futures.values())
     except BaseException:
@@ -175,9 +178,22 @@ def _base(
         if name == "gevulot-base" and gevulot is not None:
             return bases.resolve_base(access, gevulot.base, engine, "gevulot-base")
         return bases.resolve_base(access, loaded.project.program_base, engine, "base")
+    except _OtherInputFailedError:
+        return None
     except InputError as error:
         _note_failure(failures, _base_field(loaded, name), error)
         return None
+
+
+class _OtherInputFailedError(InputError):
+    """A base is not made, because another input could not be had; that one is reported."""
+
+
+def _stop_if_failed(others: Mapping[str, Future[Any]]) -> None:
+    """Wait for the other inputs; _OtherInputFailedError if one of them could not be had."""
+    wait(others.values())
+    if any(isinstance(other.exception(), InputError) for other in others.values()):
+        raise _OtherInputFailedError("another input could not be fetched")
 
 
 def _packages(

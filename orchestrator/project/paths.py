@@ -115,7 +115,8 @@ class _Checker:
             if path is not None and not os.access(path, os.X_OK):
                 self.error("ops.path", f"`{project.ops.path}` isn't executable", "run chmod +x on it")
         if project.packer == "native" and "ops" in self.loaded.lines:
-            self.warning("ops", "has no effect with the native packer", "remove it, or set `packer: ops`")
+            default = "" if "packer" in self.loaded.lines else ", which is the default"
+            self.warning("ops", f"has no effect with the native packer{default}", "remove it, or set `packer: ops`")
         if project.network.ca is not None:
             self.find_file("network.ca", project.network.ca)
 
@@ -184,6 +185,9 @@ class _Checker:
             left_out = forgotten(context, name, self.left_out_by)
             if left_out is not None:
                 self.warning(where, *left_out)
+            elif _is_dir(context / name):
+                message = f"`{name}` is a directory, and stage.files takes files"
+                self.error(where, message, f"write `manifest: {{Dirs: [{name.rstrip('/')}]}}`")
             elif not _exists(context / name):
                 message = f"`{name}` is not in the build context; it is looked for after `build.run`"
                 self.findings.note("check", where, message, "check the name, unless `build.run` creates it")

@@ -375,8 +375,8 @@ class Project(Model):
     """The kernel: exactly one of version, path, kernel."""
     ops: Ops = Ops(version=DEFAULT_OPS)
     """The vendor's tool, for `packer: ops`: exactly one of version, path, url."""
-    packer: Literal["ops", "native"] = "ops"
-    """`native` is our own writer: same input, same bytes. `ops` is the vendor's tool."""
+    packer: Literal["ops", "native"] = "native"
+    """`native` is our own writer: same input, same bytes, and nothing to download. `ops` is the vendor's tool."""
     reproducible: Literal["environment", "strict", "none"] = "environment"
     """`environment` gives `build.run` what a result must not depend on: SOURCE_DATE_EPOCH=1577836800 (the age of
     the oldest source in /build), LC_ALL=C.UTF-8, TZ=UTC, GOFLAGS=-trimpath and umask 022; what the script itself sets

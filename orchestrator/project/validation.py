@@ -21,6 +21,7 @@ _VERSION_FIELDS = (
     "cuda", "base.bootstrap.cuda", "gevulot.base.bootstrap.cuda", "nanos.version", "ops.version",
 )  # fmt: skip
 MAX_UNKNOWN = 100
+_OCTAL_OR_BASE_60 = re.compile(r"[-+]?(?:0[0-7_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+)")
 
 
 @dataclass(kw_only=True)
@@ -47,6 +48,7 @@ class Checker:
         """The Project, or None when `errors` says why there is none."""
         data = self.known = self._known_keys(self.document.data, [Project], "")
         self._versions()
+        self._numbers()
         try:
             project = Project.model_validate(data)
         except ValidationError as error:
@@ -129,6 +131,14 @@ class Checker:
                 message = f"YAML reads {raw} as a number"
                 self.warnings.warning("unquoted-version", name, message, f'quote it: "{raw}"')
 
+    def _numbers(self) -> None:
+        """YAML 1.1 takes 010 for octal and 12:30 for base 60, which nobody means where a number is wanted."""
+        for name, raw in self.document.raw.items():
+            value = self._at(name) if name.startswith("resources.") else None
+            if isinstance(value, int) and not isinstance(value, bool) and _OCTAL_OR_BASE_60.fullmatch(raw):
+                message = f"YAML reads {shown(raw)} as the number {value}"
+                self.errors.error("changed-number", name, message, "write it in plain decimal digits")
+
     def _at(self, name: str) -> Any:
         value = self.document.data
         for part in name.split("."):
@@ -138,7 +148,7 @@ class Checker:
     def _translate(self, detail: ErrorDetails, data: Any) -> None:
         """One pydantic error as a finding."""
         path, plain = _field(detail, data)
-        if any(e.field == path and e.code == "unquoted-version" for e in self.errors.collected):
+        if any(e.field == path and e.code in ("unquoted-version", "changed-number") for e in self.errors.collected):
             return  # said already, and better
         if any(finding.field == path for finding in self.document.findings):
             return  # the reader could make nothing of it, and has said so
@@ -183,7 +193,7 @@ class Checker:
         if kind in ("greater_than_equal", "less_than_equal"):
             bound = context.get("ge", context.get("le"))
             word = "at least" if kind == "greater_than_equal" else "at most"
-            return f"{shown(value)} is out of range", f"it must be {word} {bound}"
+            return f"{shown(self.document.raw.get(path, value))} is out of range", f"it must be {word} {bound}"
         return self._wrong_type(_EXPECTED.get(kind, "another kind of value"), value, path, remedy)
 
     def _wrong_type(self, expected: str, value: Any, path: str, remedy: str) -> tuple[str, str]:
@@ -195,7 +205,7 @@ class Checker:
             return f"YAML reads {shown(raw)} as {reads}, not as text", f'quote it: "{shown(raw)}"'
         if expected == "a whole number" and isinstance(value, str):
             return f"must be a whole number, not the text `{shown(value)}`", "write digits only, without quotes or unit"
-        return f"must be {expected}, not {_kind(value)}", remedy or f"give it {expected}"
+        return f"must be {expected}, not {_kind(value, raw)}", remedy or f"give it {expected}"
 
     @staticmethod
     def _choice(expected: str, value: Any) -> tuple[str, str]:
@@ -236,10 +246,11 @@ _EXPECTED = {
 }
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Any, raw: str | None = None) -> str:
+    """What a value is, in words; a scalar as it is written (`raw`) where YAML reads it as something else."""
     names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
     name = names.get(type(value), "nothing")
-    return f"{name} (`{shown(value)}`)" if isinstance(value, str | int | float) else name
+    return f"{name} (`{shown(value if raw is None else raw)}`)" if isinstance(value, str | int | float) else name
 
 
 def _field(detail: ErrorDetails, data: Any) -> tuple[str, str]:
