@@ -270,25 +270,26 @@ def _build_all(wanted: Sequence[_Wanted], done: list[_TimedBuild], *, no_cache: 
             checked, began = pending.asked.checked, time.monotonic()
             if len(wanted) > 1:
                 shown.emit(Notice(text=f"building {checked.loaded.project.name} ({number} of {len(wanted)})"))
-            with _naming_the_rest(wanted[number:], shown.emit):
+            with _naming_the_rest(wanted[number - 1 :], shown.emit):
                 result = build_project(
                     checked, connected, output=pending.asked.output, emit=shown.emit, options=options, sign=key
                 )
-            done.append(_TimedBuild(number=pending.number, result=result, seconds=time.monotonic() - began))
-            pending.last.remember(result)
-            if pending.before is not None:
-                _require_same(pending.before, result)
+                done.append(_TimedBuild(number=pending.number, result=result, seconds=time.monotonic() - began))
+                pending.last.remember(result)
+                if pending.before is not None:
+                    _require_same(pending.before, result)
 
 
 @contextmanager
-def _naming_the_rest(rest: Sequence[_Wanted], emit: Emit) -> Iterator[None]:
-    """Where a build fails or is interrupted, name those that would have come after it."""
+def _naming_the_rest(wanted: Sequence[_Wanted], emit: Emit) -> Iterator[None]:
+    """Where the first of `wanted` fails or is interrupted, name those that would have come after it."""
     try:
         yield
     except BaseException:
+        first, *rest = (str(pending.asked.checked.loaded.path) for pending in wanted)
         if rest:
-            names = ", ".join(str(pending.asked.checked.loaded.path) for pending in rest)
-            emit(Notice(text=f"not built, because an earlier project was not: {names}", level="warning"))
+            text = f"stopped at {first}; not built: {', '.join(rest)}"
+            emit(Notice(text=text, level="warning"))
         raise
 
 

@@ -19,6 +19,9 @@ _RELEASES = (
     "testing", "unstable",
 )  # fmt: skip
 _FOLDED = re.compile(r"^(?P<indent> *)(?:- +)?run: +>[-+1-9]*\s*(?:#.*)?$")
+# A command over several lines is what `>` is for: an option, or an operator of the shell.
+_GOES_ON = re.compile(r"-|&&|\|")
+_WANTS_MORE = ("&&", "|", ";", "\\")
 # A few of ELF's e_machine (elf.h), for the message.
 _MACHINES = {3: "32-bit x86", 40: "32-bit ARM", 183: "AArch64", 243: "RISC-V", 22: "s390", 21: "64-bit PowerPC"}
 _X86_64 = 62
@@ -38,7 +41,7 @@ def _check_script(loaded: LoadedProject, findings: Findings) -> None:
     at = loaded.lines.get("build.run", 0)
     folded = _FOLDED.match(lines[at - 1]) if 0 < at <= len(lines) else None
     kept = sum(bool(text.strip()) for text in loaded.project.build.run.split("\n"))
-    if folded and kept < _lines_below(lines[at:], len(folded["indent"])):
+    if folded and kept < _commands_below(lines[at:], len(folded["indent"])):
         message = "`>` joins lines of the script into one command"
         findings.warning("folded-script", "build.run", message, "write `run: |`, which keeps the lines")
     for number, text in enumerate(loaded.project.build.run.split("\n")):
@@ -52,13 +55,17 @@ def _check_script(loaded: LoadedProject, findings: Findings) -> None:
             return
 
 
-def _lines_below(lines: list[str], indent: int) -> int:
-    """How many lines of text a block scalar has whose key is indented by `indent`."""
-    count = 0
+def _commands_below(lines: list[str], indent: int) -> int:
+    """How many commands a block scalar seems to have whose key is indented by `indent`: its lines of text, but not
+    those that go on with the line before.
+    """
+    count, before = 0, ""
     for line in lines:
-        if line.strip() and len(line) - len(line.lstrip(" ")) <= indent:
+        text = line.strip()
+        if text and len(line) - len(line.lstrip(" ")) <= indent:
             break
-        count += bool(line.strip())
+        count += bool(text) and not _GOES_ON.match(text) and not before.endswith(_WANTS_MORE)
+        before = text
     return count
 
 

@@ -14,14 +14,13 @@ from orchestrator.findings import Findings
 from orchestrator.project import mirrors, schema
 from orchestrator.project.project import Project
 from orchestrator.project.wrong_value import MissingChoiceError, WrongValueError
-from orchestrator.project.yaml_reader import YamlDocument, join
+from orchestrator.project.yaml_reader import YamlDocument, is_changed_number, join
 from orchestrator.suggest import did_you_mean, is_slip, nearest, shown
 
 _VERSION_FIELDS = (
     "cuda", "base.bootstrap.cuda", "gevulot.base.bootstrap.cuda", "nanos.version", "ops.version",
 )  # fmt: skip
 MAX_UNKNOWN = 100
-_OCTAL_OR_BASE_60 = re.compile(r"[-+]?(?:0[0-7_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+)")
 
 
 @dataclass(kw_only=True)
@@ -132,10 +131,10 @@ class Checker:
                 self.warnings.warning("unquoted-version", name, message, f'quote it: "{raw}"')
 
     def _numbers(self) -> None:
-        """YAML 1.1 takes 010 for octal and 12:30 for base 60, which nobody means where a number is wanted."""
+        """Where a number is wanted, nobody means what YAML 1.1 makes of 010 or 12:30."""
         for name, raw in self.document.raw.items():
             value = self._at(name) if name.startswith("resources.") else None
-            if isinstance(value, int) and not isinstance(value, bool) and _OCTAL_OR_BASE_60.fullmatch(raw):
+            if isinstance(value, int) and not isinstance(value, bool) and is_changed_number(raw):
                 message = f"YAML reads {shown(raw)} as the number {value}"
                 self.errors.error("changed-number", name, message, "write it in plain decimal digits")
 

@@ -92,6 +92,7 @@ def test_staging_that_ends_in_another_way_is_a_failed_step(fail: Fail) -> None:
     [
         ("/orchestrator/build.sh: 3: gcc: not found", "gcc", "gcc, libc6-dev"),
         ("/orchestrator/build.sh: line 3: g++: command not found", "g++", "g++"),
+        ("build.sh: 1: python: not found", "python", "python-is-python3"),
         ("make: cc: No such file or directory", "cc", "gcc, libc6-dev"),
         ("/usr/bin/env: 'python3': No such file or directory", "python3", "python3"),
         ("error: linker `cc` not found", "cc", "gcc, libc6-dev"),
@@ -169,5 +170,5 @@ def test_projects_after_one_that_failed_are_named(
         main(["build", "a.yaml", "b.yaml", "c.yaml", "-o", "out", "--progress", "plain"])
     said = capfd.readouterr().err.splitlines()
     assert ended.value.code == 5
-    assert "warning: not built, because an earlier project was not: b.yaml, c.yaml" in said
+    assert "warning: stopped at a.yaml; not built: b.yaml, c.yaml" in said
     assert said[-1].startswith("a.yaml:9: build.run: the build step failed with status 1")

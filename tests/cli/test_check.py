@@ -139,6 +139,7 @@ BLOCK = "name: checked\nnanos: {kernel: stub}\nbuild:\n  program: prog\n  run: "
         (">-  # comment\n    make\n\n    make install\n", []),  # an empty line keeps them apart
         (">\n    a\n    b\n\n    c\n", ["project.yaml:5: build.run: `>` joins lines of the script into one command; "]),
         (">\n    make all\n", []),
+        (">\n    cargo build\n    --release &&\n    strip prog\n    && true\n", []),  # one command is meant
         ("|\n    make\n    make install\n", []),
         ("|\n    make\n    make\u00a0install\n", ["project.yaml:7: build.run: contains no-break space (U+00A0), "]),
         ('"make\u200b"\n', ["project.yaml:5: build.run: contains zero width space (U+200B), "]),

@@ -131,29 +131,34 @@ def test_every_failure_is_named_with_its_line(tmp_path: Path, server: FileServer
     assert where == [(2, "base"), (7, "ops"), (8, "gevulot"), (9, "gevulot.base")]
     assert all(finding.file == str(loaded.path) and finding.remedy for finding in caught.value.findings)
     assert str(caught.value.findings[1]).startswith(f"{loaded.path}:7: ops: http")
+    assert str(caught.value.findings[1]).endswith("leave out `packer: ops`: the native packer needs no download")
 
 
-@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("missing", ["ops", "gevulot.base", None])
 def test_no_base_is_made_for_a_build_that_lacks_another_input(
-    tmp_path: Path, server: FileServer, options: ResolveOptions, mmdebstrap: Path, there: bool
+    tmp_path: Path, server: FileServer, options: ResolveOptions, mmdebstrap: Path, missing: str | None
 ) -> None:
     """Making one takes minutes; the missing input was reported only after that."""
-    if there:
+    if missing != "ops":
         add_ops(server, elf(), None)
-    loaded = project(tmp_path / "p", server, "packer: ops\nops: {version: 0.1.43}")
+    (tmp_path / "p/crates/shim-ffi").mkdir(parents=True)
+    (tmp_path / "p/crates/shim-ffi/Cargo.toml").touch()
+    more = "packer: ops\nops: {version: 0.1.43}\ngevulot: {path: ., base: registry.example/shim}"
+    loaded = project(tmp_path / "p", server, more)
     text = loaded.path.read_text().replace(
-        "base: docker.io/library/rust:bookworm",
-        "base: {image: docker.io/library/rust:bookworm, bootstrap: {debian: bookworm}}",
+        "base: docker.io/library/rust:bookworm\n",
+        "base: {image: docker.io/library/rust:bookworm, bootstrap: {debian: bookworm}}\n",
     )
     loaded.path.write_text(text)
-    engine = ImageEngine(endpoint=str(tmp_path))
+    registry = {} if missing == "gevulot.base" else {"registry.example/shim": f"sha256:{'1' * 64}"}
+    engine = ImageEngine(endpoint=str(tmp_path), registry=registry)
     fields: list[str | None] = []
     try:
         resolve_inputs(load_project(loaded.path), engine, options=options)
     except InputError as error:
         fields = [finding.field for finding in error.findings]
-    assert fields == ([] if there else ["ops"])
-    assert len(mmdebstrap.read_text().splitlines()) == len(engine.imports) == int(there)
+    assert fields == ([missing] if missing else [])
+    assert len(mmdebstrap.read_text().splitlines()) == len(engine.imports) == int(missing is None)
 
 
 def test_inputs_come_in_parallel(tmp_path: Path, server: FileServer, options: ResolveOptions) -> None:
