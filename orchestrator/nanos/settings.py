@@ -131,7 +131,7 @@ def _ops_manifest(project: Project, manifest: EffectiveManifest) -> dict[str, An
 
 def _top_level(project: Project, manifest: EffectiveManifest) -> tuple[list[str], list[str]]:
     """Names at the top of the staged tree: (directories, files), sorted. The program itself is not among them."""
-    files = [entry.strip("/") for entry in (*project.stage.files, *manifest.files)]
+    files = [entry.strip("/") for entry in (*project.stage.built, *manifest.files)]
     trees = [entry.strip("/") for entry in (*manifest.dirs, *manifest.map_dirs.values())]
     directories = {path.split("/")[0] for path in files if "/" in path}
     directories |= {path.split("/")[0] for path in trees if path}

@@ -76,7 +76,7 @@ def _staging(project: Project, settings: GuestSettings, inputs: Inputs) -> Itera
         yield "--search", CUDA_LIBRARIES
     for name in project.stage.extra:
         yield "--extra", name
-    for entry in dict.fromkeys((*project.stage.files, *settings.files)):
+    for entry in dict.fromkeys((*project.stage.built, *settings.files)):
         yield "--file", entry
     yield from settings.staging
 

@@ -182,6 +182,9 @@ class _Checker:
         context = self.loaded.root / project.build.context
         for index, name in enumerate(project.stage.files):
             where = f"stage.files[{index}]"
+            if not isinstance(name, str):
+                self.error(where, "a mapping is read here, and not packed yet", "name a file that build.run makes")
+                continue
             left_out = forgotten(context, name, self.left_out_by)
             if left_out is not None:
                 self.warning(where, *left_out)
