@@ -6,13 +6,14 @@
 # the program, and a GPU program may not even start where no GPU is.
 #
 #   sh stage-tree.sh --program PATH --as NAME [--libraries auto|none] [--search DIR]... [--extra NAME]...
-#                    [--file ENTRY]... [--dir ENTRY]... [--map GLOB=GUESTDIR]...
+#                    [--file ENTRY]... [--outside GUESTPATH]... [--dir ENTRY]... [--map GLOB=GUESTDIR]...
 #                    [--runtime-dir GUESTDIR]... [--klib NAME]... [--klib-dir DIR]
 #                    [--out DIR] [--klib-out DIR] [--warnings FILE]
 #
 # stdout: a line `staged: PATH <- SOURCE (size)` for each thing, sorted, then a count. stderr: `warning: …` and
 # `error: …`. FILE (/sbom/warnings) keeps the warnings, one a line, also for builds that find this step in the engine's
-# cache. A runtime directory is one where the guest will have a mount. Exit status 0, or 1 when anything is missing.
+# cache. An outside file is one that comes straight from the host later: an empty file keeps its place. A runtime
+# directory is one where the guest will have a mount. Exit status 0, or 1 when anything is missing.
 set -eu
 LC_ALL=C
 export LC_ALL
@@ -33,7 +34,7 @@ warn() {
     printf '%s\n' "$1" >>"$warnings"
 }
 
-program='' as='' libraries=auto search='' extras='' files='' dirs='' maps='' mounts='' klibs=''
+program='' as='' libraries=auto search='' extras='' files='' outside='' dirs='' maps='' mounts='' klibs=''
 klib_dir=. out=/stage klib_out=/klibs warnings=/sbom/warnings
 
 parse_arguments() {
@@ -47,6 +48,7 @@ parse_arguments() {
             --search) search=$search$2$nl ;;
             --extra) extras=$extras$2$nl ;;
             --file) files=$files$2$nl ;;
+            --outside) outside=$outside$2$nl ;;
             --dir) dirs=$dirs$2$nl ;;
             --map) maps=$maps$2$nl ;;
             --runtime-dir) mounts=$mounts/${2#/}$nl ;;
@@ -204,6 +206,16 @@ stage_file() {
     fi
 }
 
+# stage_outside GUEST: a place for a file that comes later, where nothing else is.
+stage_outside() {
+    if [ -L "$out/$1" ] || [ -e "$out/$1" ]; then
+        die "/$1: another step has put something there already" "give the entry of stage.files another place (\`to\`)"
+    fi
+    case $1 in */*) make_directory "${1%/*}" ;; esac
+    : >"$out/$1"
+    printf '/%s\t%s\t%s\n' "$1" 'stage.files, from outside the build' 'placed when the image is written' >>"$work/staged"
+}
+
 stage_dir() {
     d_to=$(guest_path "$1")
     [ -n "$d_to" ] || die "Dirs: '$1' would copy everything" "name the directories that the program needs"
@@ -267,6 +279,7 @@ chmod 755 "$out/$(guest_path "$as")"
 each stage_dir "$dirs"
 each stage_map "$maps"
 each stage_file "$files"
+each stage_outside "$outside"
 settle_links
 if [ "$libraries" = auto ]; then
     stage_needs_of_packed

@@ -36,6 +36,7 @@ from orchestrator.project.project import Project
 from orchestrator.project.secrets import read_secrets
 from orchestrator.receipt.read import read_receipt, receipt_path
 from orchestrator.receipt.receipt import receipt_document
+from orchestrator.resolved import FILE_PREFIX
 from orchestrator.resources import CONTAINERFILES, MANIFESTS, PACKAGE
 from orchestrator.user_paths import cache_root
 
@@ -234,6 +235,9 @@ def _local_inputs(project: Project) -> Iterator[tuple[str, str, Iterable[str]]]:
         yield "gpu-assets", project.gpu_assets.path, ()
     if project.gevulot is not None and project.gevulot.path is not None:
         yield "gevulot", project.gevulot.path, GEVULOT_SKIP
+    for entry in project.stage.outside.values():
+        if entry.host is not None:
+            yield f"{FILE_PREFIX}{entry.guest_path}", entry.host, ()
 
 
 def _secrets(asked: Asked, salt: str) -> str:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from orchestrator.containerfile.tree import HostTree
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.outside import secret_files
+from orchestrator.project.outside import secret_files, staged_host_files
 
 
 def user_sources(loaded: LoadedProject, exclude: Sequence[Path] = ()) -> HostTree:
-    """The directory `build.context`, less `exclude` and the files of secrets: a stage's layers keep what it copies."""
+    """The directory `build.context`, less `exclude`, the files of secrets (a stage's layers keep what it copies) and
+    those that go straight into the image."""
     context = (loaded.root / loaded.project.build.context).resolve()
-    left_out = (*exclude, *secret_files(loaded))
+    left_out = (*exclude, *secret_files(loaded), *staged_host_files(loaded))
     return HostTree(prefix="src", source=context, ignore_file=True, exclude=left_out, sources=True)

@@ -23,6 +23,7 @@ from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.known import Known, known_files
 from orchestrator.inputs.magic import expect_archive
 from orchestrator.inputs.requests import wanted_packages
+from orchestrator.inputs.staged_files import resolve_staged_file
 from orchestrator.inputs.store import Store
 from orchestrator.inputs.trees import GEVULOT_SKIP
 from orchestrator.project.load import LoadedProject
@@ -77,6 +78,7 @@ def resolve_inputs(
     pool = ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="input")
     try:
         futures = {name: pool.submit(job) for name, job in _jobs(access, loaded).items()}
+        staged = {where: pool.submit(job) for where, job in _staged_file_jobs(access, loaded).items()}
         # Here, not in the pool: an engine's connection is not made for several threads.
         # A base made of packages takes minutes: not for a build that another input has stopped already.
         # Offline none is made, and all that is missing is reported at once.
@@ -84,13 +86,14 @@ def resolve_inputs(
         making = access if access.offline else replace(access, before_making=stop)
         bases = {name: _base(making, loaded, engine, name, failures) for name in _bases_in_turn(loaded)}
         packages = _packages(access, loaded, bases, options.lister, failures)
-        wait(futures.values())
+        wait([*futures.values(), *staged.values()])
     except BaseException:
         access.cancelled.set()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     results = {name: _result(future, name, failures) for name, future in futures.items()}
+    staged_files = [_result(future, where, failures) for where, future in staged.items()]
     if failures.collected:
         raise _failed(failures)
     nanos, common = results.get("nanos", (None, None))
@@ -104,6 +107,7 @@ def resolve_inputs(
         gevulot_base=_as_first_believed(access, bases["gevulot-base"]),
         packages=_as_first_believed(access, packages.get("packages")),
         gevulot_packages=_as_first_believed(access, packages.get("gevulot-packages")),
+        staged_files=tuple(_as_first_believed(access, resolved) for resolved in staged_files),
     )
 
 
@@ -130,6 +134,14 @@ def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]
     if (gevulot := project.gevulot) is not None:
         jobs["gevulot"] = lambda: _gevulot(access, gevulot, project, root)
     return {name: job for name, job in jobs.items() if name not in loaded.unused_inputs}
+
+
+def _staged_file_jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Input]]:
+    """The files of `stage.files` that no build step makes, by field."""
+    return {
+        f"stage.files[{index}]": partial(resolve_staged_file, access, entry, loaded.root)
+        for index, entry in loaded.project.stage.outside.items()
+    }
 
 
 def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Input:

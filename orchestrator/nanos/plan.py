@@ -13,7 +13,7 @@ from orchestrator.nanos.packers.native import GuestPlan, NativeJob, pack_native
 from orchestrator.nanos.packers.ops import explain, extract_image, ops_version
 from orchestrator.nanos.verify.subject import stand_in_file
 from orchestrator.resolved import Inputs
-from orchestrator.staged import OpenArchive
+from orchestrator.staged import OpenArchive, placed_files
 from orchestrator.verification import StandIn
 
 OPS_FIELD = "ops"
@@ -22,13 +22,15 @@ OPS_FIELD = "ops"
 
 @dataclass(frozen=True, kw_only=True)
 class NanosPlan:
-    """One Nanos image. `manifest` is what `ops build` is given (paths relative to /stage)."""
+    """One Nanos image. `manifest` is what `ops build` is given (paths relative to /stage); `placed` are the guest paths
+    of files that no build step makes."""
 
     name: str
     packer: Literal["ops", "native"]
     guest: GuestPlan
     nanos_version: str
     manifest: Mapping[str, Any]
+    placed: tuple[str, ...] = ()
 
     @property
     def kernel(self) -> KernelRelease:
@@ -53,7 +55,8 @@ class NanosPlan:
         return {"pack-ops.sh": OPS_FIELD}
 
     def context(self, inputs: Inputs) -> tuple[ContextFile, ...]:
-        """ops, and its home as it would be after the downloads that it makes; nothing with the native packer."""
+        """ops, its home as it would be after the downloads that it makes, and the files `placed`, by their number;
+        nothing with the native packer."""
         if self.packer == "native":
             return ()
         if inputs.ops is None:
@@ -65,6 +68,8 @@ class NanosPlan:
         ]
         if inputs.nanos_common is not None:
             files.append(ContextFile(path="nanos/common.tar.gz", content=inputs.nanos_common.local))
+        for number, resolved in enumerate(inputs.staged_files):
+            files.append(ContextFile(path=f"files/{number}", content=resolved.local))
         return tuple(files)
 
     def explain(self, field: str, tail: str) -> BuildStepError | None:
@@ -77,7 +82,13 @@ class NanosPlan:
         """By the project's packer."""
         if self.packer == "native":
             common = inputs.nanos_common.local if inputs.nanos_common else None
-            job = NativeJob(guest=self.guest, nanos=inputs.nanos_kernel.local, common=common, spool=target.parent)
+            job = NativeJob(
+                guest=self.guest,
+                nanos=inputs.nanos_kernel.local,
+                common=common,
+                placed=placed_files(inputs),
+                spool=target.parent,
+            )
             return Packing(tool_version=None, contents=pack_native(job, open_archive, target).contents)
         extract_image(self.name, open_archive, target, progress)
         return Packing(tool_version=ops_version(open_archive))

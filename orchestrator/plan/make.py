@@ -78,6 +78,8 @@ def _staging(project: Project, settings: GuestSettings, inputs: Inputs) -> Itera
         yield "--extra", name
     for entry in dict.fromkeys((*project.stage.built, *settings.files)):
         yield "--file", entry
+    for resolved in inputs.staged_files:
+        yield "--outside", resolved.guest_path
     yield from settings.staging
 
 

@@ -15,6 +15,7 @@ from orchestrator.errors import OUTSIDE, Finding
 from orchestrator.findings import Findings
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.paths import LeftOutBy
+from orchestrator.project.project import StagedFile
 from orchestrator.user_paths import settings_path
 
 
@@ -41,6 +42,12 @@ def secret_files(loaded: LoadedProject) -> tuple[Path, ...]:
     """Where the secrets' files really are: no build context may hold them."""
     files = (secret.file for secret in loaded.project.build.secrets)
     return tuple(Path(os.path.realpath(loaded.root / file)) for file in files if file is not None)
+
+
+def staged_host_files(loaded: LoadedProject) -> tuple[Path, ...]:
+    """Where the files of this machine that go straight into the image are: no build context has to carry them."""
+    entries = loaded.project.stage.outside.values()
+    return tuple(Path(os.path.realpath(loaded.root / entry.host)) for entry in entries if entry.host is not None)
 
 
 def secrets_in_context(loaded: LoadedProject, left_out_by: LeftOutBy | None) -> list[Finding]:
@@ -71,6 +78,8 @@ def _paths(loaded: LoadedProject) -> Iterator[tuple[str, str]]:
     for index, secret in enumerate(project.build.secrets):
         if secret.file is not None:
             yield f"build.secrets[{index}].file", secret.file
+    for index, entry in project.stage.outside.items():
+        yield from _of_entry(f"stage.files[{index}]", entry)
     # The user's own settings may have given the certificates.
     if project.network.ca is not None and "network.ca" in loaded.lines:
         yield "network.ca", project.network.ca
@@ -90,6 +99,12 @@ def _paths(loaded: LoadedProject) -> Iterator[tuple[str, str]]:
     for field, path in paths.items():
         if path is not None:
             yield field, path
+
+
+def _of_entry(field: str, entry: StagedFile) -> Iterator[tuple[str, str]]:
+    for name, path in (("from", entry.host), ("url", _local(entry.url))):
+        if path is not None:
+            yield f"{field}.{name}", path
 
 
 def _local(url: str | None, *, git: bool = False) -> str | None:

@@ -294,6 +294,13 @@ class StagedFile(Model):
             )
         return self
 
+    @property
+    def guest_path(self) -> str:
+        """`to`, of an entry that always has it."""
+        if self.to is None:
+            raise ValueError("an entry with from or url has `to`")
+        return self.to
+
 
 def _form_of_entry(value: Any) -> str:
     return "mapping" if isinstance(value, dict | StagedFile) else "text"

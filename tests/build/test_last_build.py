@@ -42,6 +42,7 @@ nanos: {path: nanos}
 packer: native
 manifest: manifest.json
 network: {ca: ca.pem}
+stage: {files: [{from: data.key, to: keys/data.key}]}
 """
 LOCK = {
     "version": 1,
@@ -59,6 +60,7 @@ FILES = {
     "project.lock": json.dumps(LOCK),
     "manifest.json": '{"Args": ["x"]}',
     "key.txt": "key",
+    "data.key": "data",
     "ca.pem": "certificates of a company",
     "system-ca.pem": "certificates of the host",
     "nanos/kernel.img": "kernel",
@@ -176,6 +178,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "certificates": lambda at: same_size(at / "ca.pem"),
     "certificates of the host": lambda at: same_size(at / "system-ca.pem"),
     "kernel": lambda at: same_size(at / "nanos/kernel.img"),
+    "file of stage.files": lambda at: same_size(at / "data.key"),
     "git's index": git_repository,
     "image replaced": lambda at: copied_over(at / "out/program.img"),
     "image written to": lambda at: same_size(at / "out/program.img"),
