@@ -117,7 +117,7 @@ def _generic(failure: StepFailedError, field: str, job: BuildJob, made: Assemble
 def _about_program(loaded: LoadedProject, made: AssembledContext) -> str:
     """What to know about a program that is there on this host and isn't in the context: "" when there is none."""
     context = (loaded.root / loaded.project.build.context).resolve()
-    program = context / loaded.project.build.program
+    program = context / loaded.project.build.program  # an absolute one is no file of this host
     cache = next((cache_path for cache_path in made.context.caches if cache_path in program.parents), None)
     if cache is None or not program.is_file():
         return ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orchestrator.project.load import LoadedProject
 
-_PROGRAM = "build.program: "
+_PROGRAM, _FILES, _INCLUDE = "build.program: ", "stage.files: ", "stage.include: "
 _ASKED = re.compile(r"(?P<kind>Files|Dirs): '?(?P<name>.+?)'? (?:is|would) ")
 
 
@@ -35,7 +35,10 @@ def find_refusal(tail: str, loaded: LoadedProject) -> Refusal | None:
     if what.startswith(_PROGRAM):
         message = f"the program was refused: {what.removeprefix(_PROGRAM)}"
         return Refusal(field="build.program", message=message, remedy=remedy)
-    return Refusal(field=_field(what, loaded), message=f"staging refused it: {what}", remedy=remedy)
+    field = _field(what, loaded)
+    return Refusal(
+        field=field, message=f"staging refused it: {what.removeprefix(_FILES).removeprefix(_INCLUDE)}", remedy=remedy
+    )
 
 
 def _remedy(lines: Sequence[str]) -> str:
@@ -52,10 +55,12 @@ def _remedy(lines: Sequence[str]) -> str:
 
 def _field(what: str, loaded: LoadedProject) -> str:
     """Where project.yaml asks for what was refused: `stage` where that can't be told."""
+    if what.startswith(_INCLUDE):
+        return "stage.include"
+    if what.startswith(_FILES):
+        rest = what.removeprefix(_FILES)
+        named = {i: entry.path or "" for i, entry in loaded.project.stage.built.items()}
+        meant = [i for i, path in named.items() if re.match(rf"'?{re.escape(path)}(?:'|:| )", rest)]
+        return f"stage.files[{max(meant, key=lambda i: len(named[i]))}]" if meant else "stage.files"
     match = _ASKED.match(what)
-    if match is None:
-        return "stage"
-    files = loaded.project.stage.files
-    if match["kind"] == "Files" and match["name"] in files:
-        return f"stage.files[{files.index(match['name'])}]"
-    return f"manifest.{match['kind']}" if f"manifest.{match['kind']}" in loaded.lines else "stage"
+    return f"manifest.{match['kind']}" if match and f"manifest.{match['kind']}" in loaded.lines else "stage"

@@ -82,7 +82,7 @@ def resolve_inputs(
         # Here, not in the pool: an engine's connection is not made for several threads.
         # A base made of packages takes minutes: not for a build that another input has stopped already.
         # Offline none is made, and all that is missing is reported at once.
-        stop = partial(_stop_if_failed, futures, failures)
+        stop = partial(_stop_if_failed, [*futures.values(), *staged.values()], failures)
         making = access if access.offline else replace(access, before_making=stop)
         bases = {name: _base(making, loaded, engine, name, failures) for name in _bases_in_turn(loaded)}
         packages = _packages(access, loaded, bases, options.lister, failures)
@@ -208,10 +208,10 @@ def _bases_in_turn(loaded: LoadedProject) -> Sequence[InputName]:
     return ("gevulot-base", "base") if only_pulled else ("base", "gevulot-base")
 
 
-def _stop_if_failed(others: Mapping[str, Future[Any]], failures: Findings) -> None:
+def _stop_if_failed(others: Sequence[Future[Any]], failures: Findings) -> None:
     """Wait for the other inputs; _OtherInputFailedError if one of them, or the other base, could not be had."""
-    wait(others.values())
-    if failures.collected or any(isinstance(other.exception(), InputError) for other in others.values()):
+    wait(others)
+    if failures.collected or any(isinstance(other.exception(), InputError) for other in others):
         raise _OtherInputFailedError("another input could not be fetched")
 
 

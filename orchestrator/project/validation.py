@@ -210,7 +210,8 @@ class Checker:
     def _choice(expected: str, value: Any) -> tuple[str, str]:
         choices = [part.strip(" '") for part in expected.replace(" or ", ", ").split(",")]
         close = nearest(value, choices) if isinstance(value, str) else None
-        names = " or ".join(f"`{c}`" for c in choices)
+        *others, last = (f"`{c}`" for c in choices)
+        names = f"{', '.join(others)} or {last}" if others else last
         return f"must be {names}, not `{shown(value)}`", f"did you mean `{close}`?" if close else f"write {names}"
 
 

@@ -66,9 +66,14 @@ def fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
             " in /build); programs that are there: bin/prover, bin/other; give its path relative to the work directory",
         ),
         (
-            "staged: /a\nerror: Files: tables is a directory\n  put it in the manifest's Dirs",
-            "project.yaml:6: stage.files[1]: staging refused it: Files: tables is a directory;"
-            " put it in the manifest's Dirs",
+            "staged: /a\nerror: stage.files: tables is not there (looked for /build/tables)\n  make it in build.run",
+            "project.yaml:6: stage.files[1]: staging refused it: tables is not there (looked for /build/tables);"
+            " make it in build.run",
+        ),
+        (
+            "error: stage.include: the base has no time zones\n  add tzdata to build.packages",
+            "project.yaml:6: stage.include: staging refused it: the base has no time zones;"
+            " add tzdata to build.packages",
         ),
         (
             "error: Dirs: data is not there (looked for /build/data)\n  make it in build.run",

@@ -181,10 +181,44 @@ def test_a_prebuilt_program_for_another_machine(project: Path, machine: int, ign
     assert all(line.startswith(start) for line in lines)
 
 
-def test_a_directory_among_the_files(project: Path) -> None:
-    touch("tables/t0")
-    add(project, "stage: {files: [tables]}\n")
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ("[tables, 'tables/*.bin', 'tables/**', /usr/share/x, {path: tables, to: t, exclude: ['*.tmp']}]", ""),
+        ("[gone]", "note: project.yaml:6: stage.files[0]: `gone` is not in the build context"),
+        ("['tables/*.srs']", "note: project.yaml:6: stage.files[0]: `tables/*.srs` is not in the build context"),
+        ("[.]", "project.yaml:6: stage.files[0]: `.` is everything"),
+        ("[{path: /, to: all}]", "project.yaml:6: stage.files[0]: `/` is everything"),
+        ("[../up]", "project.yaml:6: stage.files[0]: must be a path without '..'"),
+        ("['a[b']", "project.yaml:6: stage.files[0]: `a[b` has a `[` that no `]` closes"),
+        ("[{to: t}]", "project.yaml:6: stage.files[0]: needs exactly one of from, url, path (has none)"),
+        ("[{path: a, from: b}]", "stage.files[0]: needs exactly one of from, url, path (has from, path)"),
+        ("[{from: a, to: a, exclude: [b]}]", "stage.files[0]: exclude is only valid with path"),
+        ("[{path: tables, exclude: ['!x']}]", "stage.files[0].exclude[0]: `!x`: there are no exceptions here"),
+        ("[{path: tables, exclud: [x]}]", "stage.files[0].exclud: unknown key under `stage.files[0]`; did you mean"),
+    ],
+)
+def test_what_the_build_stage_has(project: Path, files: str, said: str) -> None:
+    touch("tables/t0.bin")
+    add(project, f"stage: {{files: {files}}}\n")
+    ended = cli("check", ".")
+    assert ended.code == (2 if said and not said.startswith("note") else 0), ended.err
+    lines = [line for line in ended.err.splitlines() if "stage" in line]
+    assert len(lines) == bool(said), lines
+    assert all(said in line for line in lines)
+
+
+def test_what_is_loaded_by_name_is_one_of_five_words(project: Path) -> None:
+    add(project, "stage: {include: [certificates, zoneinfo]}\n")
     ended = cli("check", ".")
     assert ended.code == 2
-    assert "project.yaml:6: stage.files[0]: `tables` is a directory, and stage.files takes files; " in ended.err
-    assert "write `manifest: {Dirs: [tables]}`" in ended.err
+    assert "project.yaml:6: stage.include[1]: " in ended.err
+    assert "must be `nss`, `certificates`, `locale`, `gconv` or `tzdata`, not `zoneinfo`" in ended.err
+
+
+def test_a_program_of_the_build_stage_may_be_absolute(project: Path) -> None:
+    project.write_text(project.read_text().replace("program: prog", "program: /usr/bin/node"))
+    assert cli("check", ".").code == 0
+    containerfile = cli("render", ".").out.decode()
+    assert "--program /usr/bin/node" in containerfile
+    assert "--as usr/bin/node" in containerfile
