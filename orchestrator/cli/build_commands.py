@@ -35,7 +35,7 @@ from orchestrator.cli.parameters import (
     trust_option,
 )
 from orchestrator.errors import ExitCode, OrchestratorError, UsageError, VerificationError
-from orchestrator.events import Notice
+from orchestrator.events import Emit, Notice
 from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
@@ -270,13 +270,27 @@ def _build_all(wanted: Sequence[_Wanted], done: list[_TimedBuild], *, no_cache: 
             checked, began = pending.asked.checked, time.monotonic()
             if len(wanted) > 1:
                 shown.emit(Notice(text=f"building {checked.loaded.project.name} ({number} of {len(wanted)})"))
-            result = build_project(
-                checked, connected, output=pending.asked.output, emit=shown.emit, options=options, sign=key
-            )
-            done.append(_TimedBuild(number=pending.number, result=result, seconds=time.monotonic() - began))
-            pending.last.remember(result)
-            if pending.before is not None:
-                _require_same(pending.before, result)
+            with _naming_the_rest(wanted[number - 1 :], shown.emit):
+                result = build_project(
+                    checked, connected, output=pending.asked.output, emit=shown.emit, options=options, sign=key
+                )
+                done.append(_TimedBuild(number=pending.number, result=result, seconds=time.monotonic() - began))
+                pending.last.remember(result)
+                if pending.before is not None:
+                    _require_same(pending.before, result)
+
+
+@contextmanager
+def _naming_the_rest(wanted: Sequence[_Wanted], emit: Emit) -> Iterator[None]:
+    """Where the first of `wanted` fails or is interrupted, name those that would have come after it."""
+    try:
+        yield
+    except BaseException:
+        first, *rest = (str(pending.asked.checked.loaded.path) for pending in wanted)
+        if rest:
+            text = f"stopped at {first}; not built: {', '.join(rest)}"
+            emit(Notice(text=text, level="warning"))
+        raise
 
 
 def _require_same(before: Result, now: Result) -> None:

@@ -117,6 +117,35 @@ def test_a_changed_step_is_run_also_when_nothing_else_changed(engine: Engine, tm
     assert len(kept) == 2
 
 
+def test_an_interpreter_is_packed_with_what_it_loads(engine: Engine, tmp_path: Path) -> None:
+    """A program, directories and what is loaded by name from anywhere in the build stage."""
+    script = "import decimal, json, lzma, os, pwd\n"
+    script += (
+        "print(json.dumps([str(decimal.Decimal(1) / 8), pwd.getpwuid(0).pw_name, sorted(os.listdir('/tables'))]))\n"
+    )
+    project = write_project(
+        tmp_path / "p",
+        files={"main.py": script, "tables/t0": "x", "tables/t1": "y", "tables/left/t2": "z"},
+        build={"run": "mkdir made && mv tables/t1 made/t1.bin\n", "program": "/usr/bin/python3"},
+        stage={
+            "files": [
+                "*.py",
+                "tables",
+                {"path": "made/*.bin", "to": "tables"},
+                {"path": "/usr/lib/python3.11", "exclude": ["__pycache__", "test", "/lib2to3"]},
+            ],
+            "include": ["nss", "locale", "gconv"],
+        },
+        manifest={"Args": ["/main.py"], "Env": {"PYTHONDONTWRITEBYTECODE": "1"}},
+    )
+    image = build(project, tmp_path / "out", engine.info.endpoint)
+    tree = orchestrator("inspect", image, "tree").stdout
+    assert all(name in tree for name in ("_lzma.cpython", "liblzma.so.5", "UTF-16.so", "nsswitch.conf", "LC_CTYPE"))
+    assert "lib2to3" not in tree and "__pycache__" not in tree
+    done = orchestrator("rehearse", image)
+    assert '["0.125", "root", ["left", "t0", "t1.bin"]]' in done.stdout + done.stderr
+
+
 def test_a_missing_library_fails_with_who_needs_it(engine: Engine, tmp_path: Path) -> None:
     run = "echo 'int f(void){return 1;}' > f.c\ngcc -shared -fPIC -o libgone.so f.c\n"
     run += "echo 'int f(void); int main(void){return f();}' > m.c\ngcc -o program m.c -L. -lgone\nrm libgone.so\n"
