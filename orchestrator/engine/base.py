@@ -115,6 +115,14 @@ class ContainerRequest:
     devices: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class EnginePlace:
+    """A directory of this machine that a build's context goes to; `name` in a user's words."""
+
+    path: Path
+    name: str
+
+
 class Container(Protocol):
     """A container that was made and not yet started."""
 
@@ -175,6 +183,10 @@ class Engine(Protocol):
 
     def open_archive(self, image: str, path: str, build_id: str) -> AbstractContextManager[BinaryIO]:
         """A tar stream of `path` inside `image`, by way of a container that is created, never started, removed."""
+        ...
+
+    def places(self) -> tuple[EnginePlace, ...]:
+        """Where a build writes on this machine; nothing of an engine that is elsewhere."""
         ...
 
     def protect(self, build_id: str) -> AbstractContextManager[None]:

@@ -83,7 +83,7 @@ class PrivatePodman:
         if _NOT_UNPACKED not in said[-1]:
             return str(said[-1]).replace('\\"', '"')
         place = self._scratch.path if self._scratch is not None else Path(tempfile.gettempdir())
-        free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
+        free = files.free_space(place)
         full = ": no space left on device" if free < _NO_ROOM else ""
         return f"Podman failed to unpack the build context in {place.parent} (from TMPDIR; {size(free)} free){full}"
 
