@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import pytest
 
@@ -170,13 +171,17 @@ def test_an_image_out_of_a_container(victim: Path, where: Path) -> None:
         member.size = 4
         tar.addfile(member, io.BytesIO(b"evil"))
 
-    @contextmanager
-    def opened(_path: str) -> Iterator[io.BytesIO]:
-        yield io.BytesIO(out.getvalue())
+    class Image:
+        @contextmanager
+        def open_archive(self, _path: str) -> Iterator[BinaryIO]:
+            yield io.BytesIO(out.getvalue())
+
+        def open_file(self, _path: str) -> BinaryIO | None:
+            return None
 
     (where / "p").symlink_to(victim)
     with pytest.raises(OSError):
-        extract_image("p", opened, where / "p", lambda _done, _total: None)
+        extract_image("p", Image(), where / "p", lambda _done, _total: None)
     assert victim.read_text() == "mine"
 
 

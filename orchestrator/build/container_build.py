@@ -14,14 +14,19 @@ from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit, Notice
 from orchestrator.network import CA_SECRET
 from orchestrator.plan.origins import line_in_script, origin_of
+from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 
 PACKAGES_STAGES = ("packages", "gevulot-packages")
 """The stages that install Debian packages: from files, without a network and without anything of the user's."""
-TARGET = "result"
-"""The stage that an image is packed from."""
+RESULT_STAGE, STAGING_STAGE = "result", "staging"
 BUILD_ATTEMPTS = 3
 """Builds of others that end at the same time can take a layer away: twice in a row is bad luck enough."""
+
+
+def packed_stage(plan: Plan) -> str:
+    """The stage that the image is packed from."""
+    return RESULT_STAGE if plan.image.template else STAGING_STAGE
 
 
 def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: str = "") -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from orchestrator.build.state import BuildJob, BuildOrder, phase
 from orchestrator.digest import Digests, file_digests
@@ -49,16 +49,16 @@ def pack(job: BuildJob, image_id: str, target: Path) -> tuple[Packing, Records]:
     """Write the image to `target`; how that was done, and where its files are from."""
     from orchestrator.provenance.records import read_records
 
-    def open_archive(path: str) -> AbstractContextManager[BinaryIO]:
-        return job.order.engine.open_archive(image_id, path, job.order.build_id)
-
-    with phase(job.order.emit, "pack", job.plan.image.title) as key:
+    with (
+        job.order.engine.open_image(image_id, job.order.build_id) as files,
+        phase(job.order.emit, "pack", job.plan.image.title) as key,
+    ):
 
         def progress(done: int, total: int) -> None:
             job.order.emit(StepProgress(id=key, done=done, total=total))
 
-        packing = job.plan.image.pack(job.inputs, open_archive, target, progress)
-    return packing, read_records(open_archive)
+        packing = job.plan.image.pack(job.inputs, files, target, progress)
+        return packing, read_records(files.open_archive)
 
 
 def verify(image: Path, order: BuildOrder, target: Path, warnings: Iterable[str] = ()) -> Verification:

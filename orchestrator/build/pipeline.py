@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from orchestrator.build.bundle import Bundled, input_keys, keep_images
 from orchestrator.build.check import CheckedProject
-from orchestrator.build.container_build import TARGET, forget, run_containerfile
+from orchestrator.build.container_build import STAGING_STAGE, forget, packed_stage, run_containerfile
 from orchestrator.build.dependencies import StepPackages, plan_nominally, plan_packages, take_for_bundle, take_for_step
 from orchestrator.build.finish import only_build_of, pack, verify_and_hash
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
@@ -40,8 +40,6 @@ from orchestrator.staged import OpenArchive
 
 if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey
-
-STAGING_STAGE = "staging"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +94,7 @@ def build_project(
         job = prepare(order)
         made = assemble_context(job)
         check_fits(job, made, output)
-        image_id = run_containerfile(job, made, TARGET)
+        image_id = run_containerfile(job, made, packed_stage(job.plan))
         target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
         # The inner ones are renamed first: a receipt never speaks of a file that isn't there yet.
         with (

@@ -14,7 +14,7 @@ from orchestrator import files, process
 from orchestrator.amounts import size
 from orchestrator.engine.docker_api import Api, ApiError, GoneError
 from orchestrator.engine.podman import UNSAID, PodmanEngine
-from orchestrator.engine.settings import Settings
+from orchestrator.engine.settings import Settings, local_podman
 from orchestrator.errors import EngineError
 from orchestrator.temporary import OwnDirectory
 
@@ -100,8 +100,7 @@ class PrivatePodman:
             environment["CONTAINERS_CONF"] = str(path)
         if self._scratch is not None:
             environment["TMPDIR"] = str(self._scratch.path)
-        # With CONTAINER_HOST in its environment, even empty, podman is a client and knows no `service`.
-        command = ["env", "-u", "CONTAINER_HOST", podman, *settings.arguments(storage)]
+        command = [*local_podman(podman), *settings.arguments(storage)]
         # Why it can't unpack a context it says nowhere else.
         command += ["--log-level=info", "system", "service", f"--time={IDLE}", self.endpoint]
         # Podman's monitor of a container that ran out of memory leaves a file `oom` where it stands.
