@@ -53,6 +53,8 @@ docs: setup-check
 	@mv docs/project-yaml.md.new docs/project-yaml.md
 	@$(PYTHON) -c 'from orchestrator.receipt.schema import json_schema_text; print(json_schema_text(), end="")' >manifests/receipt.schema.json.new
 	@mv manifests/receipt.schema.json.new manifests/receipt.schema.json
+	@$(PYTHON) -c 'from orchestrator.cli.event_lines import markdown; print(markdown(), end="")' >docs/events.md.new
+	@mv docs/events.md.new docs/events.md
 	@$(PYTHON) -m tests.guest.page
 
 # The generated messages of every .proto file, with their types.
