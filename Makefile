@@ -6,7 +6,7 @@ ORCHESTRATOR := $(PYTHON) -m orchestrator
 # Two workers, the longest tests first; which tests share a worker: tests/conftest.py.
 PYTEST_ARGS ?= -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo test test-quick check docs proto fuzz bench bench-report guest-conformance format clean setup-demo setup-test setup-check
+.PHONY: demo test test-quick check docs proto fuzz bench bench-report kill-test guest-conformance format clean setup-demo setup-test setup-check
 
 demo: setup-demo
 	@PYTHON=$(PYTHON) sh examples/demo.sh
@@ -30,6 +30,10 @@ check: setup-check
 fuzz: setup-test
 	@$(PYTHON) -m pip install --quiet -e '.[fuzz]'
 	@for target in image archives terminal; do $(PYTHON) -m tests.fuzz.fuzz_$$target -max_total_time=600 || exit 1; done
+
+# Builds killed at random moments (tests/kills): N kills in all, on ENGINES of "private podman docker"; SEED repeats a run.
+kill-test: setup-test
+	@$(PYTHON) -m tests.kills.harness --kills $(or $(N),60) $(if $(SEED),--seed $(SEED)) $(ENGINES)
 
 bench: setup-demo
 	@$(PYTHON) bench/bench_pack.py
