@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.engine.api_engine import ApiEngine, error_text, file_chunks
-from orchestrator.engine.base import BuildRequest, ContainerRequest, EngineInfo, Leftover
+from orchestrator.engine.base import BuildRequest, ContainerRequest, EngineInfo, EnginePlace, Leftover
 from orchestrator.engine.build import build_parameters, count_sent, engine_gone, logins_of, mask_of, raise_no_image
 from orchestrator.engine.docker_api import Api, ApiError, GoneError
 from orchestrator.engine.logins import config_header
@@ -106,6 +106,12 @@ class PodmanEngine(ApiEngine):
             Leftover(kind="container", id=identity, name=names[identity], build_id="")
             for identity in find_abandoned(self._records, list(names), self.store)
         ]
+
+    def _ask_places(self) -> Iterator[EnginePlace]:
+        store = self._api.json("GET", "/libpod/info")["store"]
+        yield EnginePlace(path=Path(store["graphRoot"]), name="Podman's storage")
+        if temporary := store.get("imageCopyTmpDir"):
+            yield EnginePlace(path=Path(temporary), name="Podman's temporary files (TMPDIR)")
 
     def end_killed(self) -> None:
         """See `Engine.end_killed`."""
