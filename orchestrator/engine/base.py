@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol
 
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit
+from orchestrator.staged import ImageFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,14 @@ class ContainerRequest:
     devices: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class EnginePlace:
+    """A directory of this machine that a build's context goes to; `name` in a user's words."""
+
+    path: Path
+    name: str
+
+
 class Container(Protocol):
     """A container that was made and not yet started."""
 
@@ -175,6 +184,14 @@ class Engine(Protocol):
 
     def open_archive(self, image: str, path: str, build_id: str) -> AbstractContextManager[BinaryIO]:
         """A tar stream of `path` inside `image`, by way of a container that is created, never started, removed."""
+        ...
+
+    def open_image(self, image: str, build_id: str) -> AbstractContextManager[ImageFiles]:
+        """The files of `image`, until the end as a context."""
+        ...
+
+    def places(self) -> tuple[EnginePlace, ...]:
+        """Where a build writes on this machine; nothing of an engine that is elsewhere."""
         ...
 
     def protect(self, build_id: str) -> AbstractContextManager[None]:

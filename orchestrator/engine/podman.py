@@ -10,7 +10,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from orchestrator import process
 from orchestrator.engine import build_guard
 from orchestrator.engine.api_engine import ApiEngine, error_text, file_chunks
-from orchestrator.engine.base import BuildRequest, ContainerRequest, EngineInfo, Leftover
+from orchestrator.engine.base import BuildRequest, ContainerRequest, EngineInfo, EnginePlace, Leftover
 from orchestrator.engine.build import build_parameters, count_sent, engine_gone, logins_of, mask_of, raise_no_image
 from orchestrator.engine.build_guard import kill_marked
 from orchestrator.engine.docker_api import Api, ApiError, GoneError, Messages
@@ -32,6 +32,7 @@ from orchestrator.errors import EngineError
 from orchestrator.events import Emit, Notice
 from orchestrator.label import LABEL
 from orchestrator.network import SSH_AGENT, SSH_VOLUME
+from orchestrator.text import one_line
 
 CANCEL_TIMEOUT = 15.0
 """Seconds that a cancelled build gets to go away."""
@@ -44,6 +45,8 @@ NO_NETWORK = "NetworkDisabled"
 VOLUMES = (4, 4)
 """From this version on a build may have volumes. A socket as a further context, which 4.3.1 mounts, is "not a
 directory" for 5.4.2 and an "invalid additional build context format" for 5.8.6."""
+UNSAID = "Internal Server Error"
+"""All that Podman answers when it can't unpack a context."""
 _SSH_CONTEXT = "orchestrator-ssh"
 SSH = f"type=bind,from={_SSH_CONTEXT}"
 """`EngineInfo.ssh` of a Podman of this machine that is older."""
@@ -123,6 +126,12 @@ class PodmanEngine(ApiEngine):
             for identity in find_abandoned(self._records, list(names), self.store)
         ]
 
+    def _ask_places(self) -> Iterator[EnginePlace]:
+        store = self._api.json("GET", "/libpod/info")["store"]
+        yield EnginePlace(path=Path(store["graphRoot"]), name="Podman's storage")
+        if temporary := store.get("imageCopyTmpDir"):
+            yield EnginePlace(path=Path(temporary), name="Podman's temporary files (TMPDIR)")
+
     def end_killed(self) -> None:
         """See `Engine.end_killed`."""
         builds = [(path, build) for path, build in killed() if build.store == self.store]
@@ -142,6 +151,13 @@ class PodmanEngine(ApiEngine):
             for message in reply:
                 image = str(message.get("Id", "")) or image
         return image
+
+    def _remove_image(self, image: str) -> None:
+        # The compatible call takes no notice of `noprune` (4.3.1).
+        params = {"images": image, "force": True, "noprune": True, "ignore": True}
+        answered = self._api.json("DELETE", "/libpod/images/remove", params=params)
+        if errors := (answered or {}).get("Errors"):
+            raise EngineError(one_line(str(errors[0])), said=str(errors[0]))
 
     def _create(self, request: ContainerRequest, name: str, *, rootless: bool) -> None:
         """Make a container that is to run."""
@@ -182,7 +198,7 @@ class PodmanEngine(ApiEngine):
                     image = str((message.get("aux") or {}).get("ID", image))
                     log.feed(message)
         except ApiError as error:
-            raise log.failure(steps.mask(error.said)) from error
+            raise log.failure(steps.mask(self._reason(error))) from error
         steps.close()
         return image or raise_no_image(self._info)
 
@@ -193,19 +209,26 @@ class PodmanEngine(ApiEngine):
         if self._parallel or not self._info.endpoint.startswith("unix://"):
             yield
             return
-        (listening, telling), connection = os.pipe(), reply.fileno()
-        try:
-            command = [sys.executable, "-I", "-S", build_guard.__file__]
-            command += [str(number) for number in (connection, listening, mark.size, int(CANCEL_TIMEOUT))]
-            guard = process.start(command, log=None, pass_fds=(connection, listening))
-        finally:
-            os.close(listening)
-        try:
+        connection, (listening, telling) = reply.fileno(), os.pipe()
+        with ExitStack() as stack:
+            pipe = stack.enter_context(os.fdopen(telling, "wb", buffering=0))
+            try:
+                command = [sys.executable, "-I", "-S", build_guard.__file__]
+                command += [str(number) for number in (connection, listening, mark.size, int(CANCEL_TIMEOUT))]
+                guard = process.start(command, log=None, pass_fds=(connection, listening))
+            finally:
+                os.close(listening)
+            stack.callback(guard.wait)
+            stack.enter_context(closing(pipe))  # before it waits
             yield
-            os.write(telling, b".")
-        finally:
-            os.close(telling)
-            guard.wait()
+            with suppress(OSError):  # should it have died
+                pipe.write(b".")
+
+    def _reason(self, error: ApiError) -> str:
+        """Why a request failed. Podman keeps to itself why it can't unpack a context."""
+        if error.said != UNSAID:
+            return error.said
+        return f"Podman says only {UNSAID!r}; its log says why (`journalctl -u podman`, where it is a unit of systemd)"
 
     def _cancel(self, mark: BuildMark, emit: Emit) -> None:
         """Stop what the build still runs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import tempfile
 import time
@@ -10,8 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator import files, process
-from orchestrator.engine.docker_api import Api, GoneError
-from orchestrator.engine.podman import PodmanEngine
+from orchestrator.amounts import size
+from orchestrator.engine.docker_api import Api, ApiError, GoneError
+from orchestrator.engine.podman import UNSAID, PodmanEngine
 from orchestrator.engine.settings import Settings, local_podman
 from orchestrator.errors import EngineError
 from orchestrator.temporary import OwnDirectory
@@ -19,6 +21,14 @@ from orchestrator.temporary import OwnDirectory
 IDLE = 10
 """Seconds without a connection after which the service ends by itself, as when we were killed outright."""
 START_TIMEOUT = 30.0
+_REQUEST = re.compile(r"@ - - \[|time=\S+ level=(?:info|debug) |time=\S+ level=warning msg=\"IdleTracker:")
+_FAILED = re.compile(rf"Request Failed\({UNSAID}\): (.*?)\"?$", re.MULTILINE)
+_NOT_UNPACKED = "Unable to copy tar file"
+"""All that Podman 4.3.1 logs then, whatever the reason."""
+_LONGEST = 60
+"""Characters of a directory's name that leave room for ours."""
+_NO_ROOM = 1 << 20
+"""Bytes: a file system with less is full. What Podman could not unpack it has removed by now, but for whole pages."""
 INSTALL = "install it (Debian: apt-get install podman runc), or start Docker"
 
 
@@ -63,9 +73,25 @@ class PrivatePodman:
         self._own.close()
 
     def log_tail(self) -> str:
-        """The last lines of the service's log."""
+        """The last lines of the service's log, without the requests: these hold the passwords of proxies."""
+        lines = (line for line in self._log().splitlines() if not _REQUEST.match(line))
+        return "\n".join([*lines][-12:])
+
+    def why_failed(self) -> str:
+        """Why the last request failed, as the service logged it; "" where it didn't."""
+        said = _FAILED.findall(self._log())
+        if not said:
+            return ""
+        if _NOT_UNPACKED not in said[-1]:
+            return str(said[-1]).replace('\\"', '"')
+        place = self._scratch.path if self._scratch is not None else Path(tempfile.gettempdir())
+        free = files.free_space(place)
+        full = ": no space left on device" if free < _NO_ROOM else ""
+        return f"Podman failed to unpack the build context in {place.parent} (from TMPDIR; {size(free)} free){full}"
+
+    def _log(self) -> str:
         with suppress(OSError):
-            return "\n".join((self.folder / "log").read_text(errors="replace").strip().splitlines()[-12:])
+            return (self.folder / "log").read_text(errors="replace").strip()
         return ""
 
     def _start(self, podman: str, settings: Settings, storage: Path | None) -> process.Background:
@@ -77,7 +103,8 @@ class PrivatePodman:
         if self._scratch is not None:
             environment["TMPDIR"] = str(self._scratch.path)
         command = [*local_podman(podman), *settings.arguments(storage)]
-        command += ["system", "service", f"--time={IDLE}", self.endpoint]
+        # Why it can't unpack a context it says nowhere else.
+        command += ["--log-level=info", "system", "service", f"--time={IDLE}", self.endpoint]
         # Podman's monitor of a container that ran out of memory leaves a file `oom` where it stands.
         started = process.start(command, env=environment, log=self.folder / "log", cwd=self.folder)
         for directory in (self._own, self._scratch):
@@ -125,6 +152,11 @@ class PrivateEngine(PodmanEngine):
         self._network = network
         self.service = service
 
+    def _reason(self, error: ApiError) -> str:
+        """From the service's log where Podman doesn't answer with it."""
+        logged = self.service.why_failed() if error.said == UNSAID else ""
+        return logged or super()._reason(error)
+
     def close(self) -> None:
         """Let go of connections, stop the service."""
         super().close()
@@ -144,8 +176,10 @@ def _connection(path: Path) -> socket.socket:
 def _runtime_dir() -> Path:
     """Short, private and on tmpfs where there is such a place: a socket's path may have 107 bytes."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    fits = runtime and len(runtime) < 60 and os.access(runtime, os.W_OK)
-    return Path(runtime if fits else tempfile.gettempdir())
+    if runtime and len(runtime) < _LONGEST and os.access(runtime, os.W_OK):
+        return Path(runtime)
+    usual = tempfile.gettempdir()
+    return Path(usual if len(usual) < _LONGEST else "/tmp")
 
 
 def _make_scratch() -> OwnDirectory | None:

@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from orchestrator.engine.base import BuildRequest, EngineInfo, Leftover
+from orchestrator.engine.base import BuildRequest, EngineInfo, EnginePlace, Leftover
 from orchestrator.errors import InputError
 from orchestrator.events import Emit
+from orchestrator.staged import ImageFiles
 from tests.support.images import layer, loaded, saved_image
 
 
@@ -30,6 +31,10 @@ class ImageEngine:
     @property
     def info(self) -> EngineInfo:
         return EngineInfo(kind="podman", version="0", api_version="0", builder="buildah", endpoint=self.endpoint)
+
+    def places(self) -> tuple[EnginePlace, ...]:
+        """Nowhere."""
+        return ()
 
     @contextmanager
     def protect(self, build_id: str) -> Iterator[None]:
@@ -73,6 +78,9 @@ class ImageEngine:
         raise NotImplementedError
 
     def open_archive(self, image: str, path: str, build_id: str) -> AbstractContextManager[BinaryIO]:
+        raise NotImplementedError
+
+    def open_image(self, image: str, build_id: str) -> AbstractContextManager[ImageFiles]:
         raise NotImplementedError
 
     def leftovers(self) -> list[Leftover]:
