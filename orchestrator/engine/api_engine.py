@@ -325,7 +325,10 @@ def _sha(identity: str) -> str:
 def _import_failed(tar: Path, said: str) -> EngineError:
     if full := storage_full(f"{said} (importing {tar.name})"):
         return full
-    return EngineError(f"the engine failed to import {tar.name}: {said}", remedy="look at the engine's log")
+    remedy = "look at the engine's log"
+    if "insufficient UIDs" in said:  # rootless Podman: one without ranges keeps its user namespace until told
+        remedy = "give your user ranges in /etc/subuid and /etc/subgid, run `podman system migrate`, and build again"
+    return EngineError(f"the engine failed to import {tar.name}: {said}", remedy=remedy)
 
 
 def file_chunks(path: Path) -> Iterator[bytes]:
