@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter
 from orchestrator.documents import Document
 from orchestrator.events import ENDED_BY_OTHERS, Event, Notice, StepFinished, StepOutput, StepProgress, StepStarted
 from orchestrator.project.reference import descriptions
+from orchestrator.text import parse_json
 
 VERSION: Final = 1
 
@@ -128,8 +129,8 @@ def event_of(line: str) -> Event | None:
     """The event that a line says; None for anything else, as what a later version says."""
     try:
         # A name in it that is no text in any encoding is for people to see, and no reason to lose the event.
-        said = _PARSED.validate_json(json.dumps(json.loads(line), ensure_ascii=False).encode("utf-8", "replace"))
-    except (ValueError, RecursionError):  # pydantic's is a ValueError
+        said = _PARSED.validate_json(json.dumps(parse_json(line), ensure_ascii=False).encode("utf-8", "replace"))
+    except ValueError:  # pydantic's too
         return None
     match said:
         case StepStartedLine(id=key, stage=stage, title=title):
