@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -15,8 +16,8 @@ from orchestrator.engine.probe import start_private
 from orchestrator.engine.settings import run_root
 from tests.support.engines import Dockerd
 
-MARK = "0.4711"
-"""How long the build's step sleeps, by which its process is known; it is no other's argument."""
+MARK = f"0.47{secrets.randbelow(10**6):06d}"
+"""How long the build's step sleeps, by which its process is known; it is no other's argument, nor another run's."""
 
 
 class Ground:
