@@ -43,6 +43,10 @@ class Ground:
     def revive(self) -> None:
         """Start again what was killed."""
 
+    def ours(self, mount: str) -> bool:
+        """Whether a line of mountinfo below the ground is of something that we must remove."""
+        return True
+
     def containers(self) -> set[str]:
         """All that the engine has, by its own records and not by what we know of it."""
         raise NotImplementedError
@@ -114,6 +118,10 @@ class DockerGround(Ground):
     def close(self) -> None:
         """End it."""
         self._dockerd.stop()
+
+    def ours(self, mount: str) -> bool:
+        """A daemon that is killed leaves the file system of a build step mounted for ever (20.10), whoever built."""
+        return "/docker/data/overlay2/" not in mount
 
     def containers(self) -> set[str]:
         """Those of its data directory."""

@@ -147,7 +147,7 @@ class Harness:
         temporary = self.ground.folder / "tmp"
         return [
             *(f"container {identity}" for identity in self.ground.containers() - self._before),
-            *(f"mount {line}" for line in mounts if below in line and "/merged " in line),
+            *(f"mount {line}" for line in mounts if below in line and "/merged " in line and self.ground.ours(line)),
             *(f"process {pid}" for pid in _steps()),
             *(f"file {path}" for path in temporary.iterdir() if not path.name.startswith("orchestrator-podman")),
             *(f"file {path}" for path in self._out.glob(".orchestrator-*") if self.clean or path.suffix != ".lock"),
