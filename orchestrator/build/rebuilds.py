@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from orchestrator.build.container_build import TARGET, forget, run_containerfile
+from orchestrator.build.container_build import forget, packed_stage, run_containerfile
 from orchestrator.build.dependencies import with_dependencies
 from orchestrator.build.finish import pack
 from orchestrator.build.packages import with_packages
@@ -77,7 +77,7 @@ def rebuild(job: BuildJob, target: Path, factors: tuple[Factor, ...], *, no_cach
     caches = tuple(name for name in again.plan.caches if name in DOWNLOAD_CACHES)
     again = replace(again, plan=replace(again.plan, rebuild=Rebuild(number=number, varied=factors), caches=caches))
     with order.engine.protect(order.build_id):
-        image_id = run_containerfile(again, assemble_context(again), TARGET)
+        image_id = run_containerfile(again, assemble_context(again), packed_stage(again.plan))
         try:
             _, records = pack(again, image_id, target)
         finally:

@@ -30,6 +30,8 @@ CANCEL_TIMEOUT = 15.0
 """Seconds that a cancelled build gets to go away."""
 NO_NETWORK = "NetworkDisabled"
 """Podman takes Docker's \"none\" here for the host's network, without a word (4.3.1; this is buildah's own name)."""
+UNSAID = "Internal Server Error"
+"""All that Podman answers when it can't unpack a context."""
 _SSH_CONTEXT = "orchestrator-ssh"
 SSH = f"type=bind,from={_SSH_CONTEXT}"
 """`EngineInfo.ssh` of a Podman of this machine."""
@@ -153,9 +155,15 @@ class PodmanEngine(ApiEngine):
                     image = str((message.get("aux") or {}).get("ID", image))
                     log.feed(message)
         except ApiError as error:
-            raise log.failure(steps.mask(error.said)) from error
+            raise log.failure(steps.mask(self._reason(error))) from error
         steps.close()
         return image or raise_no_image(self._info)
+
+    def _reason(self, error: ApiError) -> str:
+        """Why a request failed. Podman keeps to itself why it can't unpack a context."""
+        if error.said != UNSAID:
+            return error.said
+        return f"Podman says only {UNSAID!r}; its log says why (`journalctl -u podman`, where it is a unit of systemd)"
 
     def _cancel(self, mark: BuildMark, emit: Emit) -> None:
         """Stop what the build still runs.

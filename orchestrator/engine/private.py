@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import tempfile
 import time
@@ -10,15 +11,22 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator import files, process
-from orchestrator.engine.docker_api import Api, GoneError
-from orchestrator.engine.podman import PodmanEngine
-from orchestrator.engine.settings import Settings
+from orchestrator.amounts import size
+from orchestrator.engine.docker_api import Api, ApiError, GoneError
+from orchestrator.engine.podman import UNSAID, PodmanEngine
+from orchestrator.engine.settings import Settings, local_podman
 from orchestrator.errors import EngineError
 from orchestrator.temporary import OwnDirectory
 
 IDLE = 10
 """Seconds without a connection after which the service ends by itself, as when we were killed outright."""
 START_TIMEOUT = 30.0
+_REQUEST = re.compile(r"@ - - \[|time=\S+ level=(?:info|debug) |time=\S+ level=warning msg=\"IdleTracker:")
+_FAILED = re.compile(rf"Request Failed\({UNSAID}\): (.*?)\"?$", re.MULTILINE)
+_NOT_UNPACKED = "Unable to copy tar file"
+"""All that Podman 4.3.1 logs then, whatever the reason."""
+_NO_ROOM = 1 << 20
+"""Bytes: a file system with less is full. What Podman could not unpack it has removed by now, but for whole pages."""
 INSTALL = "install it (Debian: apt-get install podman runc), or start Docker"
 
 
@@ -63,9 +71,25 @@ class PrivatePodman:
         self._own.close()
 
     def log_tail(self) -> str:
-        """The last lines of the service's log."""
+        """The last lines of the service's log, without the requests: these hold the passwords of proxies."""
+        lines = (line for line in self._log().splitlines() if not _REQUEST.match(line))
+        return "\n".join([*lines][-12:])
+
+    def why_failed(self) -> str:
+        """Why the last request failed, as the service logged it; "" where it didn't."""
+        said = _FAILED.findall(self._log())
+        if not said:
+            return ""
+        if _NOT_UNPACKED not in said[-1]:
+            return str(said[-1]).replace('\\"', '"')
+        place = self._scratch.path if self._scratch is not None else Path(tempfile.gettempdir())
+        free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
+        full = ": no space left on device" if free < _NO_ROOM else ""
+        return f"Podman failed to unpack the build context in {place.parent} (from TMPDIR; {size(free)} free){full}"
+
+    def _log(self) -> str:
         with suppress(OSError):
-            return "\n".join((self.folder / "log").read_text(errors="replace").strip().splitlines()[-12:])
+            return (self.folder / "log").read_text(errors="replace").strip()
         return ""
 
     def _start(self, podman: str, settings: Settings, storage: Path | None) -> process.Background:
@@ -76,9 +100,9 @@ class PrivatePodman:
             environment["CONTAINERS_CONF"] = str(path)
         if self._scratch is not None:
             environment["TMPDIR"] = str(self._scratch.path)
-        # With CONTAINER_HOST in its environment, even empty, podman is a client and knows no `service`.
-        command = ["env", "-u", "CONTAINER_HOST", podman, *settings.arguments(storage)]
-        command += ["system", "service", f"--time={IDLE}", self.endpoint]
+        command = [*local_podman(podman), *settings.arguments(storage)]
+        # Why it can't unpack a context it says nowhere else.
+        command += ["--log-level=info", "system", "service", f"--time={IDLE}", self.endpoint]
         # Podman's monitor of a container that ran out of memory leaves a file `oom` where it stands.
         started = process.start(command, env=environment, log=self.folder / "log", cwd=self.folder)
         for directory in (self._own, self._scratch):
@@ -125,6 +149,11 @@ class PrivateEngine(PodmanEngine):
             ) from error
         self._network = network
         self.service = service
+
+    def _reason(self, error: ApiError) -> str:
+        """From the service's log where Podman doesn't answer with it."""
+        logged = self.service.why_failed() if error.said == UNSAID else ""
+        return logged or super()._reason(error)
 
     def close(self) -> None:
         """Let go of connections, stop the service."""

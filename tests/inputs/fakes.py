@@ -10,6 +10,7 @@ from typing import BinaryIO
 from orchestrator.engine.base import BuildRequest, EngineInfo, Leftover
 from orchestrator.errors import InputError
 from orchestrator.events import Emit
+from orchestrator.staged import ImageFiles
 from tests.support.images import layer, loaded, saved_image
 
 
@@ -73,6 +74,9 @@ class ImageEngine:
         raise NotImplementedError
 
     def open_archive(self, image: str, path: str, build_id: str) -> AbstractContextManager[BinaryIO]:
+        raise NotImplementedError
+
+    def open_image(self, image: str, build_id: str) -> AbstractContextManager[ImageFiles]:
         raise NotImplementedError
 
     def leftovers(self) -> list[Leftover]:

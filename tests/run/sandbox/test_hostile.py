@@ -300,7 +300,8 @@ def test_an_engine_that_does_not_see_our_files_is_said(packed: Packed, rehearsal
             check=False,
         )
         assert done.returncode == 3, done
-        assert "the engine must see this machine's files in TMPDIR" in done.stderr
+        assert f" does not see {ground}/orchestrator-rehearse-" in done.stderr
+        assert "set TMPDIR to a directory that it sees under the same name" in done.stderr
         assert not list(ground.iterdir())
 
 
