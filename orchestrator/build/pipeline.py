@@ -12,7 +12,13 @@ from uuid import uuid4
 
 from orchestrator.build.bundle import Bundled, input_keys, keep_images
 from orchestrator.build.check import CheckedProject
-from orchestrator.build.container_build import STAGING_STAGE, forget, packed_stage, run_containerfile
+from orchestrator.build.container_build import (
+    STAGING_STAGE,
+    forget,
+    only_such_step,
+    packed_stage,
+    run_containerfile,
+)
 from orchestrator.build.dependencies import StepPackages, plan_nominally, plan_packages, take_for_bundle, take_for_step
 from orchestrator.build.finish import only_build_of, pack, verify_and_hash
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
@@ -92,7 +98,8 @@ def build_project(
     with only_build_of(output, name, tell), order.store.in_use(), engine.protect(order.build_id):
         job = prepare(order)
         made = assemble_context(job)
-        image_id = run_containerfile(job, made, packed_stage(job.plan))
+        with only_such_step(job):
+            image_id = run_containerfile(job, made, packed_stage(job.plan))
         target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
         # The inner ones are renamed first: a receipt never speaks of a file that isn't there yet.
         with (
@@ -190,7 +197,8 @@ def open_staging(checked: CheckedProject, engine: Engine, *, emit: Emit) -> Iter
     order = _order(checked, engine, BuildOptions(), emit)
     with order.store.in_use(), engine.protect(order.build_id):
         job = prepare(order)
-        image = run_containerfile(job, assemble_context(job), STAGING_STAGE)
+        with only_such_step(job):
+            image = run_containerfile(job, assemble_context(job), STAGING_STAGE)
         try:
             searched = tuple(value for option, value in job.plan.staging.arguments if option == "--search")
             yield Staging(
