@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 CA_SECRET = "orchestrator-ca"
 """The CA bundle's id as a build secret: so it reaches every step and stays in none."""
+FRESH_SECRET = "orchestrator-fresh"
+"""As a build secret: it tells the build step that nothing compiled before is to be taken (`--no-cache`)."""
 SSH_MOUNT = "type=ssh"
 """How a Containerfile asks for the ssh agent, unless the engine has another way."""
 SSH_AGENT = "/run/orchestrator/ssh-agent"
