@@ -286,11 +286,14 @@ class ApiEngine:
             return
         try:
             with hold_back():
-                params = {"force": True, "noprune": True}
-                self._api.json("DELETE", f"/images/{reference_path(leftover.id)}", params=params)
+                self._remove_image(leftover.id)
         except ApiError as error:
             if error.status != 404:
                 raise
+
+    def _remove_image(self, image: str) -> None:
+        """Remove it, not the unnamed ones that it is made of: these are the engine's cache."""
+        self._api.json("DELETE", f"/images/{reference_path(image)}", params={"force": True, "noprune": True})
 
     def close(self) -> None:
         """Let go of connections."""

@@ -25,6 +25,7 @@ from orchestrator.engine.working import BuildMark, find_abandoned, kill_marked
 from orchestrator.errors import EngineError
 from orchestrator.events import Emit, Notice
 from orchestrator.label import LABEL
+from orchestrator.text import one_line
 
 CANCEL_TIMEOUT = 15.0
 """Seconds that a cancelled build gets to go away."""
@@ -131,6 +132,13 @@ class PodmanEngine(ApiEngine):
             for message in reply:
                 image = str(message.get("Id", "")) or image
         return image
+
+    def _remove_image(self, image: str) -> None:
+        # The compatible call takes no notice of `noprune` (4.3.1).
+        params = {"images": image, "force": True, "noprune": True, "ignore": True}
+        answered = self._api.json("DELETE", "/libpod/images/remove", params=params)
+        if errors := (answered or {}).get("Errors"):
+            raise EngineError(one_line(str(errors[0])), said=str(errors[0]))
 
     def _create(self, request: ContainerRequest, name: str, *, rootless: bool) -> None:
         """Make a container that is to run."""

@@ -84,8 +84,16 @@ def _staging(project: Project, settings: GuestSettings, inputs: Inputs) -> Itera
         yield "--search", CUDA_LIBRARIES
     for name in project.stage.extra:
         yield "--extra", name
-    for entry in dict.fromkeys((*project.stage.built, *settings.files)):
-        yield "--file", entry
+    for word in dict.fromkeys(project.stage.include):
+        yield "--include", word
+    for entry in project.stage.built.values():
+        yield "--path", entry.path or ""
+        if entry.to is not None:
+            yield "--to", entry.to
+        for glob in entry.exclude:
+            yield "--exclude", glob
+    for name in dict.fromkeys(settings.files):
+        yield "--file", name
     for resolved in inputs.staged_files:
         yield "--outside", resolved.guest_path
     yield from settings.staging

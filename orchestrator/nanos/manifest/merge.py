@@ -86,7 +86,8 @@ def defaults(project: Project) -> dict[str, Any]:
     if resources.gpus:
         run["GPUs"] = resources.gpus
     data["RunConfig"] = run
-    data["Program"] = PurePosixPath(project.build.program).name
+    program = project.build.program
+    data["Program"] = program.lstrip("/") if program.startswith("/") else PurePosixPath(program).name
     return data
 
 
