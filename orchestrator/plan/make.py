@@ -43,6 +43,7 @@ def make_plan(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) ->
         ssh=project.build.ssh,
         gnu_rust_linker=project.build.rust_linker == "gnu",
         fixed_environment=project.reproducible != "none",
+        caches=project.build.caches,
         origins=_origins(loaded, image),
     )
 

@@ -89,9 +89,9 @@ class Plan:
     whether it gets the ssh agent; `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld;
     `program_image` is an image that stands for stage `program` ("" = build it); `dependencies` is what the sources'
     lock files name, where the step is given it; `fixed_environment`: the user's step gets the same clock, locale and
-    umask everywhere (`reproducible`); `climbing_links`: links of the sources that lead out of them come in a tar of
-    their own; `rebuild`: the step runs under other conditions, to be compared; `origins` maps
-    a step's key (see `plan.origins`) to its place in project.yaml.
+    umask everywhere (`reproducible`); `caches` outlast the step (`build.caches`); `climbing_links`: links of the
+    sources that lead out of them come in a tar of their own; `rebuild`: the step runs under other conditions, to be
+    compared; `origins` maps a step's key (see `plan.origins`) to its place in project.yaml.
     """
 
     name: str
@@ -113,6 +113,7 @@ class Plan:
     packages_locked: bool = False
     packages_image: str = ""
     fixed_environment: bool = True
+    caches: tuple[str, ...] = ("cargo",)
     climbing_links: bool = False
     rebuild: Rebuild | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
