@@ -54,7 +54,10 @@ class CreatedContainers:
             with hold_back():
                 name = self._take()
                 self._free.append(name)
-            container = self.api.json("GET", f"/containers/{name}/json")
+            try:
+                container = self.api.json("GET", f"/containers/{name}/json")
+            except ApiError:  # an archive will say it, if it is of consequence
+                container = {}
             self._layers = _layers(container.get("GraphDriver") or {})
         return open_in_layers(self._layers, path)
 
