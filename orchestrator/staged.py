@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final, Protocol
 
 from orchestrator.archive import ArchiveError, Meter, Tar, UnpackLimits, read_tar, read_tar_file, translate_errors
 from orchestrator.errors import BuildStepError, EngineError, InputError
@@ -24,6 +24,29 @@ LIMITS = UnpackLimits(size=2**42, seconds=24 * 3600.0)
 """What a build makes may be large and slow to read; its headers may not."""
 OpenArchive = Callable[[str], AbstractContextManager[BinaryIO]]
 """Opens a tar stream of a path in the resulting container, from its start each time it is called."""
+
+
+LARGE: Final = 8 * 1024 * 1024
+"""Bytes from which on a file isn't copied by the staging step. One more archive of the engine costs some 20 ms, and
+copying 8 MiB into a layer 30 ms on Docker 20.10 and 130 ms on Podman 4.3.1."""
+LARGE_FILES: Final = "/sbom/large"
+"""Where the staging step lists them: guest path, path in the container, size in bytes, with tabs between."""
+_LONGEST_LIST: Final = 64 * 1024 * 1024
+
+
+class ImageFiles(Protocol):
+    """The files of an engine's image."""
+
+    def open_archive(self, path: str) -> AbstractContextManager[BinaryIO]:
+        """A tar stream of `path`. BuildStepError when the image has no such path; EngineError for a broken stream."""
+        ...
+
+    def open_file(self, path: str) -> BinaryIO | None:
+        """A regular file straight from the engine's storage, where that is this machine's and can be read.
+
+        `path` is absolute, and no part of it is a link. None everywhere else: `open_archive` has it.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +69,48 @@ class StagedEntry:
         return iter(()) if self.read is None else self.read()
 
 
-def placed_files(inputs: Inputs) -> dict[str, StagedEntry]:
-    """The files of `stage.files` that no build step makes, by guest path."""
-    return {resolved.guest_path: _host_entry(resolved) for resolved in inputs.staged_files}
+def placed_files(inputs: Inputs, files: ImageFiles) -> dict[str, StagedEntry]:
+    """The files whose places the staged tree has, by guest path: large ones of the image `files`, and those of
+    `stage.files` that no build step makes."""
+    large = {entry.path: entry for entry in _large_entries(files)}
+    return large | {resolved.guest_path: _host_entry(resolved) for resolved in inputs.staged_files}
+
+
+def _large_entries(files: ImageFiles) -> Iterator[StagedEntry]:
+    with files.open_archive(LARGE_FILES) as stream:
+        texts = [b"".join(e.chunks()) for e in read_entries(stream, "") if e.kind == "file" and e.size < _LONGEST_LIST]
+    for line in b"".join(texts).decode(errors="surrogateescape").split("\n"):
+        if line:
+            path, source, size = line.split("\t")
+            read = partial(_large_chunks, files, source, int(size))
+            yield StagedEntry(path=path, kind="file", size=int(size), read=read)
+
+
+def _large_chunks(files: ImageFiles, source: str, size: int) -> Iterator[bytes]:
+    stored = files.open_file(source)
+    if stored is not None:
+        with stored:
+            if os.fstat(stored.fileno()).st_size == size:
+                yield from _exactly(stored, size, source)
+                return
+    with files.open_archive(source) as stream:
+        for entry in read_entries(stream, ""):
+            if entry.kind == "file" and entry.size == size:
+                yield from entry.chunks()
+                return
+    raise EngineError(
+        f"{source} in the container is not what the staging step listed",
+        remedy="the engine took a stale step from its cache; build with --no-cache",
+    )
+
+
+def _exactly(stream: BinaryIO, size: int, what: str) -> Iterator[bytes]:
+    left = size
+    while left and (chunk := stream.read(min(CHUNK, left))):
+        left -= len(chunk)
+        yield chunk
+    if left:
+        raise EngineError(f"{what} ends {left} bytes short in the engine's storage", remedy="look at its disk")
 
 
 def _host_entry(resolved: Input) -> StagedEntry:

@@ -1,22 +1,22 @@
 #!/bin/sh
 # Gathers what goes into the image: the program, its whole ELF closure, files, directories and klibs.
 #
-# Runs inside the build container, in the work directory, with stage-elf.sh, stage-files.sh and stage-include.sh beside
-# it. POSIX sh (dash, busybox ash) with readelf and the usual small tools. It never executes the program or its loader:
+# Runs inside the build container, in the work directory, with the other stage-….sh beside it. POSIX sh (dash, busybox ash) with readelf and the usual small tools. It never executes the program or its loader:
 # musl's loader would really run the program, and a GPU program may not even start where no GPU is.
 #
 #   sh stage-tree.sh --program PATH --as NAME [--libraries auto|none] [--search DIR]... [--extra NAME]...
 #                    [--path PATH [--to GUEST] [--exclude GLOB]...]... [--outside GUESTPATH]... [--include WORD]...
 #                    [--file ENTRY]... [--dir ENTRY]... [--map GLOB=GUESTDIR]...
 #                    [--runtime-dir GUESTDIR]... [--klib NAME]... [--klib-dir DIR]
-#                    [--out DIR] [--klib-out DIR] [--warnings FILE]
+#                    [--large BYTES] [--out DIR] [--klib-out DIR] [--warnings FILE] [--large-out FILE]
 #
 # --path, --to, --exclude and --outside are entries of stage.files; --file, --dir and --map are the manifest's.
 #
 # stdout: a line `staged: PATH <- SOURCE (size)` for each thing, sorted, then a count. stderr: `warning: …` and
 # `error: …`. FILE (/sbom/warnings) keeps the warnings, one a line, also for builds that find this step in the engine's
 # cache. An outside file is one that comes straight from the host later: an empty file keeps its place. A runtime
-# directory is one where the guest will have a mount. Exit status 0, or 1 when anything is missing.
+# directory is one where the guest will have a mount. With --large, files of so many bytes or more are not copied: an
+# empty file keeps the place of each, and FILE (/sbom/large) lists them. Exit status 0, or 1 when anything is missing.
 set -eu
 LC_ALL=C
 export LC_ALL
@@ -39,7 +39,7 @@ warn() {
 
 here=${PWD%/} # where relative paths begin; "" is the root
 program='' as='' libraries=auto search='' extras='' paths='' outside='' includes='' files='' dirs='' maps='' mounts='' klibs=''
-klib_dir=. out=/stage klib_out=/klibs warnings=/sbom/warnings
+klib_dir=. out=/stage klib_out=/klibs warnings=/sbom/warnings large='' large_out=/sbom/large
 
 parse_arguments() {
     while [ $# -gt 0 ]; do
@@ -65,6 +65,8 @@ parse_arguments() {
             --out) out=$2 ;;
             --klib-out) klib_out=$2 ;;
             --warnings) warnings=$2 ;;
+            --large) large=$2 ;;
+            --large-out) large_out=$2 ;;
             *) die "unknown option $1" ;;
         esac
         shift 2
@@ -78,6 +80,8 @@ parse_arguments() {
 . "$(dirname "$0")/stage-elf.sh"
 # shellcheck source=containerfiles/scripts/stage-files.sh
 . "$(dirname "$0")/stage-files.sh"
+# shellcheck source=containerfiles/scripts/stage-large.sh
+. "$(dirname "$0")/stage-large.sh"
 # shellcheck source=containerfiles/scripts/stage-include.sh
 . "$(dirname "$0")/stage-include.sh"
 
@@ -112,6 +116,7 @@ make_room() {
         [ -L "$out/$2" ] || [ -f "$out/$2" ] || die "/$2: is a directory in the image already, and can't be a file as well"
         cmp -s "$1" "$out/$2" || warn "/$2 from $1 replaces another file of that name"
         rm -f "$out/$2"
+        clear_place "/$2"
     fi
 }
 
@@ -120,7 +125,7 @@ put() {
     [ -f "$1" ] || die "$1 is not a regular file" "devices, sockets and directories can't be staged as files"
     case $2 in */*) make_directory "${2%/*}" ;; esac
     make_room "$1" "$2"
-    cp -L "$1" "$out/$2"
+    lay "$1" "$out/$2"
     printf '/%s\t%s\t\n' "$2" "$1" >>"$work/staged"
 }
 
@@ -146,7 +151,7 @@ leads_somewhere() {
         case $g_part in '' | .) continue ;; ..) g_at=${g_at%/*} && continue ;; esac
         g_at=$g_at/$g_part
         case $nl$mounts in *"$nl$g_at$nl"*) return ;; esac
-        if [ -L "$out$g_at" ]; then
+        if [ -L "$out$g_at" ] && ! is_place "$g_at"; then
             g_hops=$((g_hops + 1))
             [ "$g_hops" -le 8 ] || return 1
             g_text=$(readlink "$out$g_at")
@@ -193,9 +198,10 @@ report() {
             size[substr(name, length(ENVIRON["out"]) + 1)] = field[5]
             next
         }
+        FILENAME == ARGV[2] { size["/" $1] = $3; next }
         { line[$1] = "staged: " $1 " <- " $2 " (" ($3 != "" ? $3 : size[$1] " bytes") ")" }
-        END { for (path in line) print line[path] }' "$work/sizes" "$work/staged" | sort
-    awk '{ n++; s += $5 } END { printf "total: %d files, %.0f bytes\n", n, s }' "$work/sizes"
+        END { for (path in line) print line[path] }' "$work/sizes" "$large_out" "$work/staged" | sort
+    awk 'FILENAME == ARGV[1] { split($0, column, "\t"); s += column[3]; next } { n++; s += $5 } END { printf "total: %d files, %.0f bytes\n", n, s }' "$large_out" "$work/sizes"
 }
 
 parse_arguments "$@"
@@ -203,7 +209,7 @@ need_readelf
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-for file in staged queue missing calls sonames foreign dangling plan; do : >"$work/$file"; done
+for file in staged queue missing calls sonames foreign dangling places plan large; do : >"$work/$file"; done
 mkdir -p "$out" "$klib_out"
 mkdir -p "$(dirname "$warnings")"
 : >"$warnings"
@@ -212,7 +218,7 @@ check_program
 clean_path "$as"
 program_at=$cleaned
 put "$program_file" "$program_at"
-chmod 755 "$out/$program_at"
+[ -L "$out/$program_at" ] || chmod 755 "$out/$program_at"
 [ "$libraries" = none ] || stage_closure
 each stage_dir "$dirs"
 each stage_map "$maps"
@@ -228,4 +234,5 @@ if [ "$libraries" = auto ]; then
     hint_at_dlopen
 fi
 each stage_klib "$klibs"
+settle_places
 report

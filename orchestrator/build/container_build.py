@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
@@ -10,21 +12,31 @@ from orchestrator.build.needed_packages import find_lacks
 from orchestrator.build.refusals import find_refusal
 from orchestrator.build.state import BuildJob
 from orchestrator.containerfile.assemble import CONTAINERFILE, AssembledContext, proxy_arguments
+from orchestrator.containerfile.context import BuildContext
+from orchestrator.containerfile.members import status_of
+from orchestrator.containerfile.render import render_program
+from orchestrator.containerfile.sources import user_sources
 from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLostError, Leftover, StepFailedError
+from orchestrator.engine.build import MAKE_ROOM, is_full
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit, Notice
 from orchestrator.network import CA_SECRET
 from orchestrator.plan.origins import line_in_script, origin_of
+from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 
 PACKAGES_STAGES = ("packages", "gevulot-packages")
 """The stages that install Debian packages: from files, without a network and without anything of the user's."""
-TARGET = "result"
-"""The stage that an image is packed from."""
+RESULT_STAGE, STAGING_STAGE = "result", "staging"
 STAGING_SCRIPT = "stage-tree.sh"
 """The script that gathers what goes into the image: an `error:` line of it is a refusal, no accident."""
 BUILD_ATTEMPTS = 3
 """Builds of others that end at the same time can take a layer away: twice in a row is bad luck enough."""
+
+
+def packed_stage(plan: Plan) -> str:
+    """The stage that the image is packed from."""
+    return RESULT_STAGE if plan.image.template else STAGING_STAGE
 
 
 def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: str = "") -> str:
@@ -55,6 +67,26 @@ def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: s
         # BuildKit names no stage where a Containerfile has but one.
         failure.stage = failure.stage or (target if target in (SHIM_STAGE, *PACKAGES_STAGES) else "")
         raise _explain(failure, job, made) from failure
+
+
+@contextmanager
+def only_such_step(job: BuildJob) -> Iterator[None]:
+    """One build of a build step at a time, so that the next takes it from the cache: BuildKit sees to that itself.
+
+    Steps count as the same where their text, what is installed, and the sources' names and sizes are: to read all
+    sources for a more exact answer would take longer than to wait for nothing now and then.
+    """
+    info, options = job.order.engine.info, job.order.options
+    if info.builder == "buildkit" or options.no_cache or job.plan.program_image:
+        yield
+        return
+    told = hashlib.sha256(render_program(job.plan).encode())
+    for member in BuildContext(parts=[user_sources(job.order.loaded)]).members():
+        size = status_of(member.source).st_size if member.source is not None else 0
+        told.update(f"{member.path}\0{size}\0".encode(errors="surrogateescape"))
+    # So many locks, and not one for each state that sources ever had.
+    with job.order.store.lock(f"step-{info.kind}-{told.hexdigest()[:3]}", "runs the same build step"):
+        yield
 
 
 def run_request(engine: Engine, request: BuildRequest, made: AssembledContext, emit: Emit) -> str:
@@ -104,6 +136,8 @@ def _generic(failure: StepFailedError, field: str, job: BuildJob, made: Assemble
     """Message and remedy for a step that nobody explains; what the user's own lacked is read from its last lines."""
     status = f" with status {failure.status}" if failure.status is not None else ""
     message = f"the build step failed{status}" if failure.instruction else failure.message
+    if is_full(failure.tail):
+        return message, MAKE_ROOM
     loaded = job.order.loaded
     lacks = find_lacks(failure.tail, loaded.project.build.packages) if field == "build.run" else []
     if lacks:

@@ -64,7 +64,7 @@ def reproduce(order: BuildOrder, receipt_file: Path, output: Path) -> Reproducti
         message = f"{lock} does not exist, and a rebuild needs the inputs that it pins"
         raise UsageError(message, remedy="restore the lock that was beside project.yaml when the image was built")
     original = _find_original(order, receipt, receipt_file)
-    with only_build_of(output, name, order.emit), order.store.in_use():
+    with only_build_of(output, name, order.emit), order.store.in_use(), order.engine.protect(order.build_id):
         job = prepare(order)
         require_same(job, receipt, receipt_file)
         factors = factors_of(job.order.loaded.project, path=False)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from orchestrator.containerfile.links import LINKS, climbs
 from orchestrator.containerfile.members import Member, content_of, status_of, unreadable
 from orchestrator.containerfile.order import MTIME, TimeOrder, order_of
 from orchestrator.containerfile.tree import HostTree, Walk
@@ -20,6 +21,7 @@ __all__ = ["MTIME", "ORDER", "BuildContext", "Content", "HostFile", "HostTree", 
 
 ORDER = "scripts/order"
 """Where the context names the order of its sources' times, which the engine's cache must know: see `order`."""
+_END = b"\0" * (2 * tarfile.BLOCKSIZE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ class BuildContext:
         """The tar's chunks: sorted, owner 0, modes 0644/0755, no time of the host. Never a whole file in memory."""
         for member in self._in_order():
             yield from _tar_member(member)
-        yield b"\0" * (2 * tarfile.BLOCKSIZE)
+        yield _END
 
     def digest(self) -> str:
         """SHA-256 (hex) over the sorted entries: what the receipt records. Reads every file.
@@ -106,10 +108,17 @@ class BuildContext:
     def members(self) -> list[Member]:
         """Every member, parents first, sorted by path; the order of their times is left aside."""
         members: dict[str, Member] = {}
+        links: dict[str, Member] = {}
         self.caches.clear()
         for part in self.parts:
             for member in self._of(part):
-                self._add(members, member)
+                if isinstance(part, HostTree) and part.sources and climbs(member):
+                    path = member.path.removeprefix(f"{part.prefix}/")
+                    links[path] = replace(member, path=path)
+                else:
+                    self._add(members, member)
+        if links:
+            self._add(members, Member(path=LINKS, kind="file", data=_tar(_sorted(links))))
         return _sorted(members)
 
     def _in_order(self) -> list[Member]:
@@ -159,6 +168,10 @@ def _order(members: Iterable[Member]) -> TimeOrder:
         return order_of((member.path, member.source) for member in members if member.aged and member.source is not None)
     except OSError as error:
         raise unreadable(Path(error.filename), error) from error
+
+
+def _tar(members: Iterable[Member]) -> bytes:
+    return b"".join(chunk for member in members for chunk in _tar_member(member)) + _END
 
 
 def _tar_member(member: Member) -> Iterator[bytes]:

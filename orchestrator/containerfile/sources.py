@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.containerfile.tree import HostTree
+from orchestrator.containerfile.links import climbs
+from orchestrator.containerfile.tree import HostTree, Walk
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.outside import secret_files, staged_host_files
 
@@ -16,3 +17,8 @@ def user_sources(loaded: LoadedProject, exclude: Sequence[Path] = ()) -> HostTre
     context = (loaded.root / loaded.project.build.context).resolve()
     left_out = (*exclude, *secret_files(loaded), *staged_host_files(loaded))
     return HostTree(prefix="src", source=context, ignore_file=True, exclude=left_out, sources=True)
+
+
+def has_climbing_links(loaded: LoadedProject) -> bool:
+    """Whether the sources hold links that lead out of them, which Podman takes in no build context."""
+    return any(climbs(member) for member in Walk(tree=user_sources(loaded), say=lambda _text: None).members())

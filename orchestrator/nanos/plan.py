@@ -13,7 +13,7 @@ from orchestrator.nanos.packers.native import GuestPlan, NativeJob, pack_native
 from orchestrator.nanos.packers.ops import explain, extract_image, ops_version
 from orchestrator.nanos.verify.subject import stand_in_file
 from orchestrator.resolved import Inputs
-from orchestrator.staged import OpenArchive, placed_files
+from orchestrator.staged import ImageFiles, placed_files
 from orchestrator.verification import StandIn
 
 OPS_FIELD = "ops"
@@ -39,8 +39,8 @@ class NanosPlan:
 
     @property
     def template(self) -> str:
-        """A stage that holds the staged tree, or one in which ops makes the image."""
-        return f"pack-{self.packer}.j2"
+        """One in which ops makes the image; the native packer takes the tree where it was staged."""
+        return "" if self.packer == "native" else "pack-ops.j2"
 
     @property
     def title(self) -> str:
@@ -76,9 +76,7 @@ class NanosPlan:
         """What a failed `ops build` means."""
         return explain(tail) if field == OPS_FIELD else None
 
-    def pack(
-        self, inputs: Inputs, open_archive: OpenArchive, target: Path, progress: Callable[[int, int], None]
-    ) -> Packing:
+    def pack(self, inputs: Inputs, files: ImageFiles, target: Path, progress: Callable[[int, int], None]) -> Packing:
         """By the project's packer."""
         if self.packer == "native":
             common = inputs.nanos_common.local if inputs.nanos_common else None
@@ -86,12 +84,12 @@ class NanosPlan:
                 guest=self.guest,
                 nanos=inputs.nanos_kernel.local,
                 common=common,
-                placed=placed_files(inputs),
+                placed=placed_files(inputs, files),
                 spool=target.parent,
             )
-            return Packing(tool_version=None, contents=pack_native(job, open_archive, target).contents)
-        extract_image(self.name, open_archive, target, progress)
-        return Packing(tool_version=ops_version(open_archive))
+            return Packing(tool_version=None, contents=pack_native(job, files.open_archive, target).contents)
+        extract_image(self.name, files, target, progress)
+        return Packing(tool_version=ops_version(files.open_archive))
 
     def stand_ins(self, inputs: Inputs) -> tuple[StandIn, ...]:
         """An image made by a stand-in ops looks like the real one's."""

@@ -10,6 +10,7 @@ from orchestrator.plan.plan import GpuPlan, Origin, Plan, ShimPlan, StagingPlan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.project import Gevulot, Project
 from orchestrator.resolved import Inputs
+from orchestrator.staged import LARGE
 
 # docs/facts/gevulot.md, 4: copied to their sonames; all must be of one driver version.
 DRIVER_LIBRARIES = ("libnvidia-ml", "libcuda", "libnvidia-ptxjitcompiler")
@@ -33,7 +34,9 @@ def make_plan(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) ->
         gpu=GpuPlan(driver_libraries=DRIVER_LIBRARIES, toolkit=project.cuda is not None) if inputs.gpu_assets else None,
         run_script=script,
         run_interpreter=interpreter,
-        staging=StagingPlan(libraries=project.stage.libraries, arguments=tuple(_staging(project, settings, inputs))),
+        staging=StagingPlan(
+            libraries=project.stage.libraries, arguments=(*_large(image), *_staging(project, settings, inputs))
+        ),
         program=settings.program,
         image=image,
         secrets=tuple(secret.id for secret in project.build.secrets),
@@ -62,6 +65,11 @@ def _script(run: str) -> tuple[str, str]:
     if first.startswith("#!") and len(first) > 2:
         return shlex.join(shlex.split(first[2:])), run
     return "sh -e", run
+
+
+def _large(image: ImagePlan) -> tuple[tuple[str, str], ...]:
+    """Files that the staging step only lists: of no use to a stage after it, which needs the tree itself."""
+    return () if image.template else (("--large", str(LARGE)),)
 
 
 def _staging(project: Project, settings: GuestSettings, inputs: Inputs) -> Iterator[tuple[str, str]]:

@@ -51,7 +51,7 @@ def staged_host_files(loaded: LoadedProject) -> tuple[Path, ...]:
 
 
 def secrets_in_context(loaded: LoadedProject, left_out_by: LeftOutBy | None) -> list[Finding]:
-    """A note for each secret's file among the sources that is left out of them by itself, not by an ignore file."""
+    """A warning for each secret's file among the sources that is left out of them by itself, not by an ignore file."""
     findings = Findings(file=str(loaded.path), lines=loaded.lines)
     context = Path(os.path.realpath(loaded.root / loaded.project.build.context))
     for index, secret in enumerate(loaded.project.build.secrets):
@@ -62,8 +62,8 @@ def secrets_in_context(loaded: LoadedProject, left_out_by: LeftOutBy | None) -> 
             continue
         name = str(real.relative_to(context))
         if left_out_by is None or not left_out_by(name):
-            findings.note(
-                OUTSIDE,
+            findings.warning(
+                "secret",
                 f"build.secrets[{index}].file",
                 f"`{name}` is left out of the build context because it is a secret",
                 f"the step reads it at /run/secrets/{secret.id}; list any copies of it in .dockerignore",

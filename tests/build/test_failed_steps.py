@@ -158,22 +158,3 @@ def test_what_no_package_brings_or_the_step_did_without_is_not_blamed(fail: Fail
 def test_a_package_that_is_there_is_not_asked_for_again(have: tuple[str, ...], asked: list[str]) -> None:
     lacks = find_lacks("sh: 1: gcc: not found", have)
     assert [package for lack in lacks for package in lack.packages] == asked
-
-
-def test_projects_after_one_that_failed_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """They were left out without a word."""
-    monkeypatch.setenv("ORCHESTRATOR_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    for name in ("a", "b", "c"):
-        Path(f"{name}.yaml").write_text(PROJECT.replace("name: failing", f"name: {name}"))
-    error = StepFailedError("failed", stage="program", instruction=SCRIPT, tail="no", status=1)
-    engine = FakeEngine(registry={"debian:bookworm": f"sha256:{'1' * 64}"}, builds=[Scripted(error=error)])
-    monkeypatch.setattr(select, "connect", lambda *_, **__: engine)
-    with pytest.raises(SystemExit) as ended:
-        main(["build", "a.yaml", "b.yaml", "c.yaml", "-o", "out", "--progress", "plain"])
-    said = capfd.readouterr().err.splitlines()
-    assert ended.value.code == 5
-    assert "warning: stopped at a.yaml; not built: b.yaml, c.yaml" in said
-    assert said[-1].startswith("a.yaml:9: build.run: the build step failed with status 1")

@@ -82,6 +82,24 @@ def test_a_killed_build_keeps_the_image_of_the_one_before(engine: Engine, projec
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("program*")} == before
 
 
+def test_clean_leaves_what_a_running_build_uses(engine: Engine, project: Path, tmp_path: Path) -> None:
+    arguments: list[str | Path] = ["build", project, "-o", tmp_path, "--engine", engine.info.endpoint]
+    said = []
+
+    def clean(event: dict[str, Any]) -> bool:
+        if event.get("stage") != "pack":
+            return False
+        said.append(orchestrator("clean", tmp_path, "--engine", engine.info.endpoint))
+        return True
+
+    done = interrupted(arguments, clean, signal.SIGCONT)
+    assert done.code == 0, done.stderr
+    assert said[0].code == 0
+    assert f"{tmp_path}/.orchestrator-program.lock stays: a running build uses it" in said[0].stderr
+    assert "a running build may use them" in said[0].stderr
+    assert ".partial" not in said[0].stdout
+
+
 def test_clean_removes_what_kills_left(engine: Engine, project: Path, tmp_path: Path) -> None:
     """Last of all here, as it takes the layers that the other tests build with."""
     arguments: list[str | Path] = ["build", project, "-o", tmp_path, "--engine", engine.info.endpoint]

@@ -200,9 +200,19 @@ def test_every_change_is_noticed(built: Built, change: str) -> None:
     assert built.unchanged() is None
 
 
-@pytest.mark.parametrize("name", ["TOKEN", "DOCKER_HOST", "CONTAINER_HOST", "DOCKER_BUILDKIT"])
+@pytest.mark.parametrize(
+    "name", ["TOKEN", "DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINER_HOST", "CONTAINER_CONNECTION", "DOCKER_BUILDKIT"]
+)
 def test_variables_that_count(built: Built, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "other")
+    assert built.unchanged() is None
+
+
+def test_another_docker_context_counts(built: Built, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"auths": {}}')
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert built.unchanged() is not None
+    (tmp_path / "config.json").write_text('{"auths": {}, "currentContext": "far"}')
     assert built.unchanged() is None
 
 
