@@ -123,37 +123,39 @@ write_owners() {
         ($1 in hash) { print hash[$1] "\t" by "\t" $2 "\t" $3 }' "$work/sha256" "$2"
 }
 
-# Files that stage-tree.sh lists in $out/large instead of copying them; `listed` has their names (./…).
-is_listed() { [ -s "$work/listed" ]; }
-small_names() { if is_listed; then grep -vxF -f "$work/listed" "$work/names" || true; else cat "$work/names"; fi; }
-large_names() { if is_listed; then grep -xF -f "$work/listed" "$work/names" || true; fi; }
+# large_sums: as md5sum writes them, of files that stage-tree.sh lists instead of copying. What was made in the work
+# directory is no package's.
+large_sums() {
+    [ -f "$out/large" ] || return 0
+    while IFS=$tab read -r l_guest l_source _; do
+        case $l_source in "$PWD"/*) continue ;; esac
+        l_sum=$(md5sum <"$l_source")
+        printf '%s  ./%s\n' "${l_sum%% *}" "$l_guest"
+    done <"$out/large"
+}
+
+# large_names: as sha256sum writes them, of those whose names are wanted; they count before what the tree has there.
+large_names() {
+    [ -f "$out/large" ] || return 0
+    while IFS=$tab read -r l_guest l_source _; do
+        if grep -qxF -e "./$l_guest" "$work/names"; then
+            l_sum=$(sha256sum <"$l_source")
+            printf '%s  ./%s\n' "${l_sum%% *}" "$l_guest"
+        fi
+    done <"$out/large"
+}
 
 # where_is STAGED: the file that has the bytes of a staged one (./…).
 where_is() {
     w_file=''
-    if is_listed; then w_file=$(name=${1#./} awk -F '\t' '$1 == ENVIRON["name"] { print $2 }' "$out/large"); fi
+    [ ! -f "$out/large" ] || w_file=$(name=${1#./} awk -F '\t' '$1 == ENVIRON["name"] { print $2 }' "$out/large")
     printf '%s\n' "${w_file:-$stage/$1}"
-}
-
-# sums COMMAND: as it writes them, of the staged files that it reads the names of, each for itself.
-sums() {
-    while IFS= read -r s_name; do
-        s_sum=$("$1" <"$(where_is "$s_name")")
-        printf '%s  %s\n' "${s_sum%% *}" "$s_name"
-    done
-}
-
-# large_sums: as md5sum writes them, of large files; what was made in the work directory is no package's.
-large_sums() {
-    is_listed || return 0
-    awk -F '\t' -v here="$PWD/" 'index($2, here) != 1 { print "./" $1 }' "$out/large" | sums md5sum
 }
 
 write_packages() {
     # shellcheck disable=SC2016  # dpkg-query's own fields
     dpkg-query --admindir="$root/var/lib/dpkg" -W \
         -f '${Package}\t${Version}\t${Architecture}\t${source:Package}\t${source:Version}\n' | sort >"$out/packages"
-    [ ! -f "$out/large" ] || awk -F '\t' '{ print "./" $1 }' "$out/large" >"$work/listed"
     # Names with a backslash or a line break are marked by a leading backslash; such files are no package's.
     # shellcheck disable=SC1003
     { (cd "$stage" && find . -type f -size +0c -exec md5sum {} +) && large_sums; } | grep -v '^\\' | sort >"$work/staged" || true
@@ -165,7 +167,7 @@ write_packages() {
     awk -F '\t' 'FILENAME == ARGV[1] { name[substr($0, 1, 32)] = substr($0, 35); next }
         { print name[$1] "\t" $2 "\t" $3 }' "$work/staged" "$work/by-md5" >"$work/by-content"
     cut -f 1 "$work/by-content" "$work/by-path" | sort -u >"$work/names"
-    { small_names | (cd "$stage" && in_batches sha256sum) && large_names | sums sha256sum; } >"$work/sha256"
+    { (cd "$stage" && in_batches sha256sum) <"$work/names" && large_names; } >"$work/sha256"
     [ -s "$work/sha256" ] || return 0
     { write_owners md5 "$work/by-content" && write_owners path "$work/by-path"; } | sort -u >"$out/owners"
 }

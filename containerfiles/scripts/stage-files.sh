@@ -122,7 +122,6 @@ plan_tree() {
     done <"$work/links"
     planned=$(grep -c "^[fl]$sep" "$work/tree" || true)
     printf '/%s\t%s\t%d files\n' "${2:+$2/}" "$1" "$planned" >>"$work/staged"
-    large_below "$1" >>"$work/large"
 }
 
 # --- what was asked for ----------------------------------------------------------------------------------------
@@ -178,7 +177,6 @@ stage_map() {
         fi
     done <"$work/links"
     printf '/%s\t%s\t%d files\n' "${cleaned:+$cleaned/}" "$m_dir" "$(grep -c "^[fl]$sep" "$work/tree" || true)" >>"$work/staged"
-    large_below "$m_dir" >>"$work/large"
 }
 
 # stage_path PATH TO EXCLUDES: an entry of stage.files: a file, a directory or a glob, below the work directory or, with
@@ -238,13 +236,10 @@ stage_paths() {
 
 # --- carrying it out -------------------------------------------------------------------------------------------
 
-# resolve: plan and what is in the tree already, as steps: E what must not be (what to do), C old and new where one file
-# replaces another, D to remove, M to make, T tree and source, P a large file that only gets a place, and copies, which
-# sort into one `cp` for each directory.
+# resolve: plan and what is in the tree already, as steps: P a place and its large file, E what must not be (what to do), C old and new where one file
+# replaces another, D to remove, M to make, T tree and source, and copies, which sort into one `cp` for each directory.
 # A directory is copied at once where all of it, and nothing else, goes to one place: where it is not `soiled`.
 resolve() {
-    # Named one by one: whether they are large is asked for many at a time.
-    [ -z "$large" ] || sed -n "s,^[fa]$sep[^$sep]*$sep,,p" "$work/plan" | in_batches list_large >>"$work/large"
     { find "$out" -type d | sed "s,^,d$sep,"; find "$out" ! -type d | sed "s,^,o$sep,"; } >"$work/there"
     out=$out awk -F "$sep" -v OFS="$sep" '
         function up(g) { return match(g, /\/[^\/]*$/) ? substr(g, 1, RSTART - 1) : "" }
@@ -282,10 +277,10 @@ resolve() {
                 if (g in there) { print "D", ENVIRON["out"] "/" g; delete there[g] }
                 soil(p)
             }
-            kind[g] = k == "l" || !(s in large) ? k : "p"
+            kind[g] = k
             src[g] = s
             list(g)
-            if (kind[g] == "p" || k == "f" || src[p] "/" base(g) != s) soil(p)
+            if (k == "f" || s in large || src[p] "/" base(g) != s) soil(p)
         }
         BEGIN { skip = length(ENVIRON["out"]) + 2; soil(""); kind[""] = "d"; there[""] }
         FILENAME == ARGV[1] { large[$0]; next }
@@ -312,7 +307,7 @@ resolve() {
                 into = ENVIRON["out"] (p == "" ? "" : "/" p)
                 if (kind[g] == "d" && g in soiled) { if (!(g in there)) print "M", ENVIRON["out"] "/" g }
                 else if (!(p in soiled)) continue
-                else if (kind[g] == "p") print "P", ENVIRON["out"] "/" g, src[g]
+                else if (src[g] in large) print "P", ENVIRON["out"] "/" g, src[g]
                 else if (g in root) print "T", ENVIRON["out"] "/" g, src[g]
                 else if (base(src[g]) == base(g)) print (kind[g] == "f" ? "-L" : "-RP"), into, src[g]
                 else print "R", (kind[g] == "f" ? "-L" : "-RP"), into "/" base(g), src[g]
@@ -338,6 +333,7 @@ copy_together() {
 
 # settle: carry out the plan. What was asked for by name replaces what was found, and nothing is written through a link.
 settle() {
+    sed -n "s,^[fFa]$sep[^$sep]*$sep,,p" "$work/plan" | list_large >"$work/large"
     resolve
     steps E >"$work/refused"
     if IFS=$sep read -r s_what s_remedy <"$work/refused"; then die "$s_what" "$s_remedy"; fi
@@ -345,9 +341,9 @@ settle() {
     while IFS=$sep read -r s_old s_new s_guest; do
         cmp -s "$s_new" "$s_old" || warn "/$s_guest from $s_new replaces another file of that name"
     done <"$work/conflicts"
-    steps D | in_batches rm -f
-    steps D >"$work/removed"
-    while IFS= read -r s_gone; do clear_place "${s_gone#"$out"}"; done <"$work/removed"
+    steps D >"$work/replaced"
+    in_batches rm -f <"$work/replaced"
+    while IFS= read -r s_old; do clear_place "${s_old#"$out"}"; done <"$work/replaced"
     steps M | in_batches mkdir -p
     steps T >"$work/trees"
     while IFS=$sep read -r s_to s_from; do
@@ -355,10 +351,9 @@ settle() {
         cp -RP "$s_from/." "$s_to/"
     done <"$work/trees"
     grep "^-" "$work/steps" | sort | copy_together
-    steps P >"$work/large"
-    while IFS=$sep read -r s_to s_from; do keep_place "$(readlink -f "$s_from")" "$s_to"; done <"$work/large"
-    : >"$work/large"
     steps R >"$work/renamed"
     while IFS=$sep read -r s_how s_to s_from; do cp "$s_how" "$s_from" "$s_to"; done <"$work/renamed"
+    steps P >"$work/spared"
+    while IFS=$sep read -r s_to s_from; do keep_place "$(readlink -f "$s_from")" "$s_to"; done <"$work/spared"
     : >"$work/plan"
 }

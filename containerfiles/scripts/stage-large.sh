@@ -4,12 +4,13 @@
 #
 # shellcheck disable=SC2154  # set by stage-tree.sh: large, large_out, out, work, tab
 
-# is_large FILE: links followed.
-is_large() {
-    [ -n "$large" ] || return 1
-    # Paths are listed one a line, with tabs.
-    case $1 in *[[:cntrl:]]*) return 1 ;; esac
-    [ -n "$(find -L "$1" -prune -type f -size "+$((large - 1))c")" ]
+# find_large FILE...: those of them, links followed, that are large.
+find_large() { find -L "$@" -prune -type f -size "+$((large - 1))c"; }
+
+# list_large: those of the listed files. Their paths are listed one a line, with tabs.
+list_large() {
+    [ -n "$large" ] || return 0
+    { grep -v '[[:cntrl:]]' || true; } | in_batches find_large
 }
 
 # keep_place SOURCE TARGET: SOURCE without links on the way.
@@ -28,18 +29,10 @@ clear_place() {
     mv "$work/places.new" "$work/places"
 }
 
-# lay SOURCE TARGET: cp -L SOURCE TARGET.
+# lay SOURCE TARGET: cp -L SOURCE TARGET, or a place.
 lay() {
-    if is_large "$1"; then keep_place "$(readlink -f "$1")" "$2"; else cp -L "$1" "$2"; fi
-}
-
-# list_large FILE...: those that are, one a line.
-list_large() { find -L "$@" -prune -type f -size "+$((large - 1))c"; }
-
-# large_below DIR: the same of what is below; as paths that begin with DIR.
-large_below() {
-    [ -n "$large" ] || return 0
-    (cd "$1/" && find . -type f -size "+$((large - 1))c") | directory=$1 awk '{ print ENVIRON["directory"] substr($0, 2) }' | grep -v '[[:cntrl:]]' || true
+    if [ -n "$(printf '%s\n' "$1" | list_large)" ]; then keep_place "$(readlink -f "$1")" "$2"
+    else cp -L "$1" "$2"; fi
 }
 
 # large_elf: the paths (./…) of large files that a node's loader could load, as packed_elf says it of the others.

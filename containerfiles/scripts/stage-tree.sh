@@ -1,7 +1,8 @@
 #!/bin/sh
 # Gathers what goes into the image: the program, its whole ELF closure, files, directories and klibs.
 #
-# Runs inside the build container, in the work directory, with the other stage-….sh beside it. POSIX sh (dash, busybox ash) with readelf and the usual small tools. It never executes the program or its loader:
+# Runs inside the build container, in the work directory, with the other stage-*.sh beside it. POSIX sh (dash, busybox
+# ash) with readelf and the usual small tools. It never executes the program or its loader:
 # musl's loader would really run the program, and a GPU program may not even start where no GPU is.
 #
 #   sh stage-tree.sh --program PATH --as NAME [--libraries auto|none] [--search DIR]... [--extra NAME]...
@@ -201,7 +202,8 @@ report() {
         FILENAME == ARGV[2] { size["/" $1] = $3; next }
         { line[$1] = "staged: " $1 " <- " $2 " (" ($3 != "" ? $3 : size[$1] " bytes") ")" }
         END { for (path in line) print line[path] }' "$work/sizes" "$large_out" "$work/staged" | sort
-    awk 'FILENAME == ARGV[1] { split($0, column, "\t"); s += column[3]; next } { n++; s += $5 } END { printf "total: %d files, %.0f bytes\n", n, s }' "$large_out" "$work/sizes"
+    awk -F '\t' 'FILENAME == ARGV[1] { s += $3; next } { split($0, field, " "); n++; s += field[5] }
+        END { printf "total: %d files, %.0f bytes\n", n, s }' "$large_out" "$work/sizes"
 }
 
 parse_arguments "$@"
@@ -209,7 +211,7 @@ need_readelf
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-for file in staged queue missing calls sonames foreign dangling places plan large; do : >"$work/$file"; done
+for file in staged queue missing calls sonames foreign dangling plan places; do : >"$work/$file"; done
 mkdir -p "$out" "$klib_out"
 mkdir -p "$(dirname "$warnings")"
 : >"$warnings"
@@ -235,4 +237,6 @@ if [ "$libraries" = auto ]; then
 fi
 each stage_klib "$klibs"
 settle_places
+# Whoever mounts the tree has to know whether it is another one.
+cat /proc/sys/kernel/random/uuid >"$(dirname "$warnings")/run"
 report

@@ -144,6 +144,8 @@ def _generic(failure: StepFailedError, field: str, job: BuildJob, made: Assemble
         packages = dict.fromkeys(package for lack in lacks for package in lack.packages)
         message += f"; {' and '.join(lack.name for lack in lacks)} {'was' if len(lacks) == 1 else 'were'} not found"
         return message, f"add {', '.join(packages)} to build.packages"
+    if is_full(failure.tail):
+        return message, MAKE_ROOM
     remedy = "its last lines are above; correct it and build again (finished steps are cached)"
     return message, remedy + _about_program(loaded, made)
 

@@ -27,6 +27,7 @@ from orchestrator.build.packages import with_package_files
 from orchestrator.build.prepare import assemble_context, prepare, read_usable_secrets
 from orchestrator.build.reproduce import Reproduction, rebuild_if_strict, reproduce
 from orchestrator.build.result import Result
+from orchestrator.build.room import check_fits
 from orchestrator.build.state import BuildOptions, BuildOrder, engine_used, phase
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble
 from orchestrator.containerfile.render import render_containerfile
@@ -98,6 +99,7 @@ def build_project(
     with only_build_of(output, name, tell), order.store.in_use(), engine.protect(order.build_id):
         job = prepare(order)
         made = assemble_context(job)
+        check_fits(job, made, output)
         with only_such_step(job):
             image_id = run_containerfile(job, made, packed_stage(job.plan))
         target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"

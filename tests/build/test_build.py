@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from orchestrator.engine.base import Engine
 from orchestrator.label import BASE
+from orchestrator.staged import LARGE
 from tests.build.projects import COMPILE, write_project
 from tests.support import engines
 from tests.support.cli import ROOT, orchestrator
@@ -27,13 +28,14 @@ def build(project: Path, out: Path, engine: str, *more: str) -> Path:
 
 @pytest.mark.engine
 def test_same_bytes_from_both_engines_and_without_cache(tmp_path: Path) -> None:
-    # Podman takes no link that leads out of a context.
-    run = COMPILE + '\ntest "$(readlink up)$(readlink sub/far)" = ../../outside../../../x\n'
+    # Podman takes no link that leads out of a context. The text is so large that the staging step only lists it.
+    check = '\ntest "$(readlink up)$(readlink sub/far)" = ../../outside../../../x\n'
+    run = f"{COMPILE}{check}mkdir made\nseq 2000000 >made/large.txt\n"
     project = write_project(
         tmp_path / "p",
         files={"sub/file": ""},
         build={"run": run, "program": "program"},
-        stage={"files": ["program.c"]},
+        stage={"files": ["program.c", "made/large.txt"]},
         manifest={"Args": ["x"], "Klibs": None},
     )
     (project.parent / "up").symlink_to("../../outside")
@@ -46,6 +48,9 @@ def test_same_bytes_from_both_engines_and_without_cache(tmp_path: Path) -> None:
             )
         ]
     assert len(set(images)) == 1
+    text = "".join(f"{number}\n" for number in range(1, 2_000_001))
+    assert len(text) > LARGE
+    assert orchestrator("inspect", tmp_path / "0/program.img", "cat", "/made/large.txt").stdout == text
 
 
 @pytest.mark.engine
