@@ -25,6 +25,7 @@ _WANTS_MORE = ("&&", "|", ";", "\\")
 # A few of ELF's e_machine (elf.h), for the message.
 _MACHINES = {3: "32-bit x86", 40: "32-bit ARM", 183: "AArch64", 243: "RISC-V", 22: "s390", 21: "64-bit PowerPC"}
 _X86_64 = 62
+_MAX_LOCK = 4 * 1024 * 1024
 
 
 def foresee(loaded: LoadedProject, left_out_by: Callable[[str], str]) -> Findings:
@@ -33,6 +34,7 @@ def foresee(loaded: LoadedProject, left_out_by: Callable[[str], str]) -> Finding
     _check_script(loaded, findings)
     _check_releases(loaded, findings)
     _check_prebuilt(loaded, left_out_by, findings)
+    _check_git_crates(loaded, findings)
     return findings
 
 
@@ -98,6 +100,21 @@ def _check_prebuilt(loaded: LoadedProject, left_out_by: Callable[[str], str], fi
     what = _MACHINES.get(machine or 0, f"machine {machine} of ELF's list")
     message = f"`{build.program}` in the context is for {what}; Gevulot's nodes are x86-64"
     findings.warning("machine", "build.program", message, "compile it for x86-64, unless `build.run` does")
+
+
+def _check_git_crates(loaded: LoadedProject, findings: Findings) -> None:
+    """Crates from git, and a cargo that needs git itself for them."""
+    project = loaded.project
+    if not project.debian_cargo or "git" in project.debian_packages or project.build.dependencies == "always":
+        return
+    try:
+        with (loaded.root / project.build.context / "Cargo.lock").open("rb") as handle:
+            from_git = b'source = "git+' in handle.read(_MAX_LOCK)
+    except OSError:
+        return
+    if from_git:
+        message = "Cargo.lock has crates from git, which Debian's cargo only fetches with the package git"
+        findings.warning("git-crates", "build.packages", message, "add git to build.packages")
 
 
 def _machine(path: Path) -> int | None:

@@ -551,6 +551,18 @@ class Project(Model):
         return Base(image=CUDA_IMAGE.format(version=self.cuda), bootstrap=made)
 
     @property
+    def debian_packages(self) -> frozenset[str]:
+        """Names of the Debian packages that the program is built with, as far as project.yaml names them."""
+        made = self.program_base.bootstrap
+        named = (*(made.packages if made is not None else ()), *self.build.packages)
+        return frozenset(re.split("[=:]", package)[0] for package in named)
+
+    @property
+    def debian_cargo(self) -> bool:
+        """Whether cargo is Debian's, whose libgit2 is older than cargo asks for (1.96 and 1.5: it fetches nothing)."""
+        return not self.debian_packages.isdisjoint(("cargo", "cargo-web"))
+
+    @property
     def gevulot_ref(self) -> str | None:
         """Branch, tag or commit of `gevulot.git`: `ref`, else what suits `runtime`. None: the shim isn't from git."""
         if self.gevulot is None or self.gevulot.git is None:
