@@ -44,6 +44,7 @@ def make_plan(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) ->
         git_for_cargo=project.debian_cargo and "git" in project.debian_packages,
         gnu_rust_linker=project.build.rust_linker == "gnu",
         fixed_environment=project.reproducible != "none",
+        caches=project.build.caches,
         origins=_origins(loaded, image),
     )
 

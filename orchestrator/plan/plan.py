@@ -83,16 +83,16 @@ class Rebuild:
 class Plan:
     """One image's plan.
 
-    `packages` are installed on `base`: the .deb files of the context if `packages_locked`, else what the mirror
-    has; `packages_image` is an image that has them already ("" = install them). `program` is the guest path without
-    its leading "/"; `image` is what the kind of image decided; `secrets` are the ids that the user's step gets,
-    `ssh` says whether it gets the ssh agent; `git_for_cargo`: cargo fetches git dependencies with git;
-    `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld; `program_image` is an image that stands
-    for stage `program` ("" = build it); `dependencies` is what the sources' lock files name, where the step is
-    given it; `fixed_environment`: the user's step gets the same clock, locale and umask everywhere
-    (`reproducible`); `climbing_links`: links of the sources that lead out of them come in a tar of their own;
-    `rebuild`: the step runs under other conditions, to be compared; `origins` maps a step's key (see
-    `plan.origins`) to its place in project.yaml.
+    `packages` are installed on `base`: the .deb files of the context if `packages_locked`, else what the mirror has;
+    `packages_image` is an image that has them already ("" = install them). `program` is the guest path without its
+    leading "/"; `image` is what the kind of image decided; `secrets` are the ids that the user's step gets, `ssh` says
+    whether it gets the ssh agent; `git_for_cargo`: cargo fetches git dependencies with the package git;
+    `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld;
+    `program_image` is an image that stands for stage `program` ("" = build it); `dependencies` is what the sources'
+    lock files name, where the step is given it; `fixed_environment`: the user's step gets the same clock, locale and
+    umask everywhere (`reproducible`); `caches` outlast the step (`build.caches`); `climbing_links`: links of the
+    sources that lead out of them come in a tar of their own; `rebuild`: the step runs under other conditions, to be
+    compared; `origins` maps a step's key (see `plan.origins`) to its place in project.yaml.
     """
 
     name: str
@@ -115,6 +115,7 @@ class Plan:
     packages_locked: bool = False
     packages_image: str = ""
     fixed_environment: bool = True
+    caches: tuple[str, ...] = ("cargo",)
     climbing_links: bool = False
     rebuild: Rebuild | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
