@@ -140,6 +140,9 @@ def _generic(failure: StepFailedError, field: str, job: BuildJob, made: Assemble
     message = f"the build step failed{status}" if failure.instruction else failure.message
     if is_full(failure.tail):
         return message, MAKE_ROOM
+    if "git_proxy_options" in failure.tail:
+        message += "; Debian's cargo fetches no git dependency, because its libgit2 is older than it asks for"
+        return message, "add a Cargo.lock with their https addresses: they are then fetched on this machine"
     loaded = job.order.loaded
     lacks = find_lacks(failure.tail, loaded.project.build.packages) if field == "build.run" else []
     if lacks:

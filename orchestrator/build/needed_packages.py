@@ -173,8 +173,6 @@ def _of_line(line: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     if compiler := _NO_CMAKE_COMPILER.search(line):
         is_c = compiler["language"] == "C"
         yield ("a C compiler" if is_c else "a C++ compiler"), _OF_TOOL["gcc" if is_c else "g++"]
-    if "git_proxy_options" in line:  # what cargo 1.96 says with libgit2 1.5, where it could ask git instead
-        yield "git, which Debian's cargo needs for git dependencies,", ("git",)
     package = _NO_CMAKE_PACKAGE.search(line)
     if package and package["name"] in _CMAKE_PACKAGES:
         yield package["name"], (_CMAKE_PACKAGES[package["name"]],)

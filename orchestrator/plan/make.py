@@ -41,7 +41,6 @@ def make_plan(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) ->
         image=image,
         secrets=tuple(secret.id for secret in project.build.secrets),
         ssh=project.build.ssh,
-        git_for_cargo=project.debian_cargo and "git" in project.debian_packages,
         gnu_rust_linker=project.build.rust_linker == "gnu",
         fixed_environment=project.reproducible != "none",
         caches=project.build.caches,

@@ -86,8 +86,7 @@ class Plan:
     `packages` are installed on `base`: the .deb files of the context if `packages_locked`, else what the mirror has;
     `packages_image` is an image that has them already ("" = install them). `program` is the guest path without its
     leading "/"; `image` is what the kind of image decided; `secrets` are the ids that the user's step gets, `ssh` says
-    whether it gets the ssh agent; `git_for_cargo`: cargo fetches git dependencies with the package git;
-    `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld;
+    whether it gets the ssh agent; `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld;
     `program_image` is an image that stands for stage `program` ("" = build it); `dependencies` is what the sources'
     lock files name, where the step is given it; `fixed_environment`: the user's step gets the same clock, locale and
     umask everywhere (`reproducible`); `caches` outlast the step (`build.caches`); `climbing_links`: links of the
@@ -108,7 +107,6 @@ class Plan:
     image: ImagePlan
     secrets: tuple[str, ...] = ()
     ssh: bool = False
-    git_for_cargo: bool = False
     gnu_rust_linker: bool = True
     program_image: str = ""
     dependencies: DependenciesPlan | None = None

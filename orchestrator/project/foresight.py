@@ -102,19 +102,33 @@ def _check_prebuilt(loaded: LoadedProject, left_out_by: Callable[[str], str], fi
     findings.warning("machine", "build.program", message, "compile it for x86-64, unless `build.run` does")
 
 
+def needs_fetched_crates(loaded: LoadedProject) -> bool:
+    """Whether Cargo.lock has crates from git by http(s), and the cargo that builds them can't fetch any: Debian's 1.96
+    with its libgit2 1.5 ends with "invalid version 0 on git_proxy_options", even where git itself fetches (measured).
+    """
+    return loaded.project.debian_cargo and b'"git+http' in _cargo_lock(loaded)
+
+
 def _check_git_crates(loaded: LoadedProject, findings: Findings) -> None:
-    """Crates from git, and a cargo that needs git itself for them."""
-    project = loaded.project
-    if not project.debian_cargo or "git" in project.debian_packages or project.build.dependencies == "always":
+    if not loaded.project.debian_cargo:
         return
+    why = "and Debian's cargo fetches none (its libgit2 is older than it asks for)"
+    if re.search(rb'"git\+(?!https?:)', _cargo_lock(loaded)):
+        message = f"Cargo.lock has crates from git that are not fetched over https, {why}"
+        findings.warning("git-crates", "base", message, "name their https addresses, or an image with another cargo")
+    elif loaded.project.build.dependencies == "never" and needs_fetched_crates(loaded):
+        message = f"Cargo.lock has crates from git, {why}"
+        findings.warning(
+            "git-crates", "build.dependencies", message, "remove it: they are then fetched on this machine"
+        )
+
+
+def _cargo_lock(loaded: LoadedProject) -> bytes:
     try:
-        with (loaded.root / project.build.context / "Cargo.lock").open("rb") as handle:
-            from_git = b'source = "git+' in handle.read(_MAX_LOCK)
+        with (loaded.root / loaded.project.build.context / "Cargo.lock").open("rb") as handle:
+            return handle.read(_MAX_LOCK)
     except OSError:
-        return
-    if from_git:
-        message = "Cargo.lock has crates from git, which Debian's cargo only fetches with the package git"
-        findings.warning("git-crates", "build.packages", message, "add git to build.packages")
+        return b""
 
 
 def _machine(path: Path) -> int | None:

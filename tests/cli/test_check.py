@@ -169,26 +169,26 @@ def test_a_release_that_debian_does_not_have(project: Path, release: str, more: 
 
 
 @pytest.mark.parametrize(
-    ("packages", "build", "source", "warns"),
+    ("packages", "build", "source", "warns", "given"),
     [
-        ("cargo-web, gcc", "", "git+https://git.example/dep#0123", True),
-        ("gcc", "packages: [cargo]", "git+https://git.example/dep#0123", True),
-        ("cargo-web, gcc", "packages: [git]", "git+https://git.example/dep#0123", False),
-        ("cargo-web, gcc", "dependencies: always", "git+https://git.example/dep#0123", False),
-        ("cargo-web, gcc", "", "registry+https://crates.example/index", False),
-        ("gcc", "", "git+https://git.example/dep#0123", False),
+        ("cargo-web, gcc", "", "git+https://git.example/dep#0123", "", True),
+        ("gcc", "packages: [cargo]", "git+https://git.example/dep#0123", "", True),
+        ("cargo-web, gcc", "dependencies: never", "git+https://git.example/dep#0123", "build.dependencies", False),
+        ("cargo-web, gcc", "", "git+ssh://git@git.example/dep#0123", "base", False),
+        ("cargo-web, gcc", "", "registry+https://crates.example/index", "", False),
+        ("gcc", "", "git+https://git.example/dep#0123", "", False),
     ],
 )
-def test_debians_cargo_needs_git_for_crates_from_git(
-    project: Path, packages: str, build: str, source: str, warns: bool
+def test_crates_from_git_are_fetched_on_the_host_for_debians_cargo(
+    project: Path, packages: str, build: str, source: str, warns: str, given: bool
 ) -> None:
     Path("Cargo.lock").write_text(f'[[package]]\nname = "dep"\nversion = "0.1.0"\nsource = "{source}"\n')
     base = f"base: {{image: a/b, bootstrap: {{debian: bookworm, packages: [{packages}]}}}}\n"
     lines = warned(project, f"{BLOCK}make\n  {build}\n{base}")
     assert [line for line in lines if "Cargo.lock has crates from git" in line] == lines
-    assert len(lines) == warns
-    containerfile = cli("render", ".").out.decode()
-    assert ("CARGO_NET_GIT_FETCH_WITH_CLI=true" in containerfile) == (build == "packages: [git]")
+    assert len(lines) == bool(warns)
+    assert all(f": {warns}: " in line for line in lines)
+    assert ("dependencies.sh" in cli("render", ".").out.decode()) == given
 
 
 @pytest.mark.parametrize(
