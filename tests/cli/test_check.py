@@ -169,7 +169,7 @@ def test_a_release_that_debian_does_not_have(project: Path, release: str, more: 
 
 
 @pytest.mark.parametrize(
-    ("packages", "build", "source", "warns", "given"),
+    ("packages", "build", "source", "warns", "taken"),
     [
         ("cargo-web, gcc", "", "git+https://git.example/dep#0123", "", True),
         ("gcc", "packages: [cargo]", "git+https://git.example/dep#0123", "", True),
@@ -180,7 +180,7 @@ def test_a_release_that_debian_does_not_have(project: Path, release: str, more: 
     ],
 )
 def test_crates_from_git_are_fetched_on_the_host_for_debians_cargo(
-    project: Path, packages: str, build: str, source: str, warns: str, given: bool
+    project: Path, packages: str, build: str, source: str, warns: str, taken: bool
 ) -> None:
     Path("Cargo.lock").write_text(f'[[package]]\nname = "dep"\nversion = "0.1.0"\nsource = "{source}"\n')
     base = f"base: {{image: a/b, bootstrap: {{debian: bookworm, packages: [{packages}]}}}}\n"
@@ -188,7 +188,7 @@ def test_crates_from_git_are_fetched_on_the_host_for_debians_cargo(
     assert [line for line in lines if "Cargo.lock has crates from git" in line] == lines
     assert len(lines) == bool(warns)
     assert all(f": {warns}: " in line for line in lines)
-    assert ("dependencies.sh" in cli("render", ".").out.decode()) == given
+    assert ("dependencies.sh" in cli("render", ".").out.decode()) == taken
 
 
 @pytest.mark.parametrize(
