@@ -568,18 +568,18 @@ class Project(Model):
         return Base(image=CUDA_IMAGE.format(version=self.cuda), bootstrap=made)
 
     @property
-    def debian_cargo(self) -> bool:
-        """Whether cargo may be Debian's, as far as project.yaml says."""
-        made = self.program_base.bootstrap
-        named = (*(made.packages if made is not None else ()), *self.build.packages)
-        return any(re.split("[=:]", package)[0] in ("cargo", "cargo-web") for package in named)
-
-    @property
     def gevulot_ref(self) -> str | None:
         """Branch, tag or commit of `gevulot.git`: `ref`, else what suits `runtime`. None: the shim isn't from git."""
         if self.gevulot is None or self.gevulot.git is None:
             return None
         return self.gevulot.ref or RUNTIME_REFS[self.runtime]
+
+    @property
+    def debian_cargo(self) -> bool:
+        """Whether cargo may be Debian's, as far as project.yaml says."""
+        made = self.program_base.bootstrap
+        named = (*(made.packages if made is not None else ()), *self.build.packages)
+        return any(re.split("[=:]", package)[0] in ("cargo", "cargo-web") for package in named)
 
     @property
     def ops_release(self) -> str:
