@@ -1,8 +1,9 @@
 #!/bin/sh
 # Gathers what goes into the image: the program, its whole ELF closure, files, directories and klibs.
 #
-# Runs inside the build container, in the work directory, with the other stage-*.sh beside it. POSIX sh (dash, busybox ash) with readelf and the usual small tools. It never executes the program or its loader:
-# musl's loader would really run the program, and a GPU program may not even start where no GPU is.
+# Runs inside the build container, in the work directory, with the other stage-*.sh beside it. POSIX sh (dash, busybox
+# ash) with readelf and the usual small tools. It never executes the program or its loader: musl's loader would really
+# run the program, and a GPU program may not even start where no GPU is.
 #
 #   sh stage-tree.sh --program PATH --as NAME [--libraries auto|none] [--search DIR]... [--extra NAME]...
 #                    [--path PATH [--to GUEST] [--exclude GLOB]...]... [--outside GUESTPATH]... [--include WORD]...

@@ -138,6 +138,11 @@ def _generic(failure: StepFailedError, field: str, job: BuildJob, made: Assemble
     """Message and remedy for a step that nobody explains; what the user's own lacked is read from its last lines."""
     status = f" with status {failure.status}" if failure.status is not None else ""
     message = f"the build step failed{status}" if failure.instruction else failure.message
+    if is_full(failure.tail):
+        return message, MAKE_ROOM
+    if "git_proxy_options" in failure.tail:
+        message += "; Debian's cargo fetches no git dependency, because its libgit2 is older than it asks for"
+        return message, "add a Cargo.lock with their https addresses: they are then fetched on this machine"
     loaded = job.order.loaded
     lacks = find_lacks(failure.tail, loaded.project.build.packages) if field == "build.run" else []
     if lacks:

@@ -16,6 +16,7 @@ from orchestrator.events import Emit, Notice, ignore
 from orchestrator.inputs.resolve import ResolveOptions, access_of
 from orchestrator.inputs.store import Store
 from orchestrator.plan.plan import DependenciesPlan
+from orchestrator.project.foresight import needs_fetched_crates
 from orchestrator.project.load import LoadedProject
 
 FIELD = "build.dependencies"
@@ -55,11 +56,14 @@ def plan_offline(job: BuildJob) -> DependenciesPlan | None:
 def take_for_step(step: StepPackages) -> tuple[TakenPackages, ...]:
     """What the step is given instead of a registry; nothing where that is its own affair. Errors: see above."""
     setting = step.loaded.project.build.dependencies
-    if setting == "never" or (setting == "auto" and not step.offline):
+    # What cargo can't fetch by itself in this base; the packages of other kinds stay the step's own affair.
+    crates = setting == "auto" and not step.offline and needs_fetched_crates(step.loaded)
+    if setting == "never" or (setting == "auto" and not step.offline and not crates):
         return ()
-    taken, used = step.take(), []
+    taken = [of_kind for of_kind in step.take() if of_kind.kind == "cargo" or not crates]
+    used = []
     for of_kind in taken:
-        if of_kind.failure is not None and setting == "always":
+        if of_kind.failure is not None and (setting == "always" or crates):
             raise _failed(step.loaded, of_kind.failure)
         if of_kind.failure is not None:
             text = f"the build step is not given {words_for(of_kind.kind)}: {of_kind.failure.message}"
@@ -84,9 +88,12 @@ def plan_packages(used: Sequence[TakenPackages]) -> DependenciesPlan | None:
 
 def plan_nominally(loaded: LoadedProject) -> DependenciesPlan | None:
     """What `plan_packages` would give, from the names of lock files alone."""
-    if loaded.project.build.dependencies != "always":
+    setting = loaded.project.build.dependencies
+    crates = setting == "auto" and needs_fetched_crates(loaded)
+    if setting != "always" and not crates:
         return None
     kinds = dict.fromkeys(sorted(lock_file.kind for lock_file in find_lock_files(_sources(loaded))))
+    kinds = {kind: None for kind in kinds if kind == "cargo" or not crates}
     return DependenciesPlan(kinds=tuple(kinds), files={}, texts={}) if kinds else None
 
 

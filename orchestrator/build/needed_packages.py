@@ -124,6 +124,7 @@ _SAID: tuple[tuple[Kind, str], ...] = (
     ("tool", rf"(?:^|: ){_TOOL}: (?:command )?not found$"),
     ("tool", rf"^(?:g?make(?:\[\d+\])?|env|/usr/bin/env): {_TOOL}: No such file or directory"),
     ("tool", rf"linker {_TOOL} not found"),
+    ("tool", r"could not execute process `(?:[\w./-]*/)?(?P<name>[A-Za-z][\w.+-]*)[` ].*\(never executed\)"),
     ("tool", rf"exec: {_TOOL}: executable file not found"),
     ("tool", rf"[Ff]ailed to find tool\. Is {_TOOL} installed"),
     ("tool", rf"[Ff]ailed to find tool {_TOOL}"),

@@ -25,6 +25,7 @@ _WANTS_MORE = ("&&", "|", ";", "\\")
 # A few of ELF's e_machine (elf.h), for the message.
 _MACHINES = {3: "32-bit x86", 40: "32-bit ARM", 183: "AArch64", 243: "RISC-V", 22: "s390", 21: "64-bit PowerPC"}
 _X86_64 = 62
+_MAX_LOCK = 4 * 1024 * 1024
 
 
 def foresee(loaded: LoadedProject, left_out_by: Callable[[str], str]) -> Findings:
@@ -33,6 +34,7 @@ def foresee(loaded: LoadedProject, left_out_by: Callable[[str], str]) -> Finding
     _check_script(loaded, findings)
     _check_releases(loaded, findings)
     _check_prebuilt(loaded, left_out_by, findings)
+    _check_git_crates(loaded, findings)
     return findings
 
 
@@ -98,6 +100,35 @@ def _check_prebuilt(loaded: LoadedProject, left_out_by: Callable[[str], str], fi
     what = _MACHINES.get(machine or 0, f"machine {machine} of ELF's list")
     message = f"`{build.program}` in the context is for {what}; Gevulot's nodes are x86-64"
     findings.warning("machine", "build.program", message, "compile it for x86-64, unless `build.run` does")
+
+
+def needs_fetched_crates(loaded: LoadedProject) -> bool:
+    """Whether Cargo.lock has crates from git by http(s), and the cargo that builds them can't fetch any: Debian's 1.96
+    with its libgit2 1.5 ends with "invalid version 0 on git_proxy_options", even where git itself fetches (measured).
+    """
+    return loaded.project.debian_cargo and b'"git+http' in _cargo_lock(loaded)
+
+
+def _check_git_crates(loaded: LoadedProject, findings: Findings) -> None:
+    if not loaded.project.debian_cargo:
+        return
+    why = "and Debian's cargo fetches none (its libgit2 is older than it asks for)"
+    if re.search(rb'"git\+(?!https?:)', _cargo_lock(loaded)):
+        message = f"Cargo.lock has crates from git that are not fetched over https, {why}"
+        findings.warning("git-crates", "base", message, "name their https addresses, or an image with another cargo")
+    elif loaded.project.build.dependencies == "never" and needs_fetched_crates(loaded):
+        message = f"Cargo.lock has crates from git, {why}"
+        findings.warning(
+            "git-crates", "build.dependencies", message, "remove it: they are then fetched on this machine"
+        )
+
+
+def _cargo_lock(loaded: LoadedProject) -> bytes:
+    try:
+        with (loaded.root / loaded.project.build.context / "Cargo.lock").open("rb") as handle:
+            return handle.read(_MAX_LOCK)
+    except OSError:
+        return b""
 
 
 def _machine(path: Path) -> int | None:

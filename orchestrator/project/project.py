@@ -286,8 +286,9 @@ class Build(Model):
     dependencies: Literal["auto", "always", "never"] = "auto"
     """Where the packages that the sources' lock files name (Cargo.lock, go.sum, package-lock.json, requirements.txt
     with hashes) come from. `auto`: bundles contain them, and a step without a network gets them; a step with one
-    downloads what it needs. `always`: they are fetched on this machine for every build, and the step's package managers
-    use nothing else. `never`: they are left to the step."""
+    downloads what it needs, except crates from git where cargo is Debian's, which fetches none. `always`: they are
+    fetched on this machine for every build, and the step's package managers use nothing else. `never`: they are
+    left to the step."""
     secrets: tuple[Secret, ...] = ()
     """Values that only the build step can read; they never reach a layer, the context, the receipt or the image."""
     ssh: Annotated[bool, Field(strict=True)] = False  # the host's ssh agent, for `run` alone
@@ -572,6 +573,13 @@ class Project(Model):
         if self.gevulot is None or self.gevulot.git is None:
             return None
         return self.gevulot.ref or RUNTIME_REFS[self.runtime]
+
+    @property
+    def debian_cargo(self) -> bool:
+        """Whether cargo may be Debian's, as far as project.yaml says."""
+        made = self.program_base.bootstrap
+        named = (*(made.packages if made is not None else ()), *self.build.packages)
+        return any(re.split("[=:]", package)[0] in ("cargo", "cargo-web") for package in named)
 
     @property
     def ops_release(self) -> str:

@@ -100,6 +100,8 @@ def test_staging_that_ends_in_another_way_is_a_failed_step(fail: Fail) -> None:
         ("build.sh: 1: python: not found", "python", "python-is-python3"),
         ("make: cc: No such file or directory", "cc", "gcc, libc6-dev"),
         ("/usr/bin/env: 'python3': No such file or directory", "python3", "python3"),
+        ("  could not execute process `git fetch --no-tags 'https://…'` (never executed)", "git", "git"),
+        ("  could not execute process `rustc -vV` (never executed)", "rustc", "rustc-web"),
         ("error: linker `cc` not found", "cc", "gcc, libc6-dev"),
         ('cgo: C compiler "gcc" not found: exec: "gcc": executable file not found in $PATH', "gcc", "gcc, libc6-dev"),
         ("  failed to execute command: No such file or directory, is `cmake` not installed?", "cmake", "cmake"),
@@ -158,3 +160,9 @@ def test_what_no_package_brings_or_the_step_did_without_is_not_blamed(fail: Fail
 def test_a_package_that_is_there_is_not_asked_for_again(have: tuple[str, ...], asked: list[str]) -> None:
     lacks = find_lacks("sh: 1: gcc: not found", have)
     assert [package for lack in lacks for package in lack.packages] == asked
+
+
+def test_what_debians_cargo_cannot_do_is_said(fail: Fail) -> None:
+    last = fail(SCRIPT, "Caused by:\n  invalid version 0 on git_proxy_options; class=Invalid (3)", 101)
+    assert "Debian's cargo fetches no git dependency" in last
+    assert last.endswith("add a Cargo.lock with their https addresses: they are then fetched on this machine")

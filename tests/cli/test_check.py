@@ -169,6 +169,29 @@ def test_a_release_that_debian_does_not_have(project: Path, release: str, more: 
 
 
 @pytest.mark.parametrize(
+    ("packages", "build", "source", "warns", "taken"),
+    [
+        ("cargo-web, gcc", "", "git+https://git.example/dep#0123", "", True),
+        ("gcc", "packages: [cargo]", "git+https://git.example/dep#0123", "", True),
+        ("cargo-web, gcc", "dependencies: never", "git+https://git.example/dep#0123", "build.dependencies", False),
+        ("cargo-web, gcc", "", "git+ssh://git@git.example/dep#0123", "base", False),
+        ("cargo-web, gcc", "", "registry+https://crates.example/index", "", False),
+        ("gcc", "", "git+https://git.example/dep#0123", "", False),
+    ],
+)
+def test_crates_from_git_are_fetched_on_the_host_for_debians_cargo(
+    project: Path, packages: str, build: str, source: str, warns: str, taken: bool
+) -> None:
+    Path("Cargo.lock").write_text(f'[[package]]\nname = "dep"\nversion = "0.1.0"\nsource = "{source}"\n')
+    base = f"base: {{image: a/b, bootstrap: {{debian: bookworm, packages: [{packages}]}}}}\n"
+    lines = warned(project, f"{BLOCK}make\n  {build}\n{base}")
+    assert [line for line in lines if "Cargo.lock has crates from git" in line] == lines
+    assert len(lines) == bool(warns)
+    assert all(f": {warns}: " in line for line in lines)
+    assert ("dependencies.sh" in cli("render", ".").out.decode()) == taken
+
+
+@pytest.mark.parametrize(
     ("machine", "ignored", "what"),
     [(183, "", "AArch64"), (0x1234, "", "machine 4660 of ELF's list"), (62, "", None), (183, "prog\n", None)],
 )
