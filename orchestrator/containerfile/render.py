@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from orchestrator import __version__
-from orchestrator.network import CA_SECRET, FRESH_SECRET, SSH_MOUNT
+from orchestrator.network import CA_SECRET, FRESH_SECRET, SSH_AGENT, SSH_MOUNT, SSH_VOLUME
 from orchestrator.plan.plan import Plan
 from orchestrator.resources import CONTAINERFILES, SCRIPTS
 
@@ -80,9 +80,14 @@ def _text(template: str, values: Mapping[str, object]) -> str:
         autoescape=False,
     )
     environment.filters["sh"] = shlex.quote
-    text = environment.get_template(template).render(
-        values, ca_secret=CA_SECRET, fresh_secret=FRESH_SECRET, version=__version__
-    )
+    shared = {
+        "ca_secret": CA_SECRET,
+        "fresh_secret": FRESH_SECRET,
+        "ssh_agent": SSH_AGENT,
+        "ssh_volume": SSH_VOLUME,
+        "version": __version__,
+    }
+    text = environment.get_template(template).render(values, **shared)
     return _squeeze(text)
 
 

@@ -15,6 +15,8 @@ from orchestrator.project.load import LoadedProject
 _OURS = (
     "Containerfile",
     "dependencies",
+    "files",
+    "files.sha256",
     "manifest.json",
     "gevulot",
     "gpu-assets",
