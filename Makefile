@@ -39,10 +39,10 @@ bench: setup-demo
 	@$(PYTHON) bench/bench_pack.py
 	@for engine in $(ENGINES); do $(PYTHON) bench/bench_build.py --engine "$$engine" --json target/bench.json || exit 1; done
 
-# docs/performance.md, of the runs so far. ENGINES: the URLs of Docker and Podman, for `make bench`.
+# docs/performance.md and its plot, of the runs so far. ENGINES: the URLs of Docker and Podman, for `make bench`.
 bench-report:
-	@$(PYTHON) bench/report.py target/bench.json >docs/performance.md.new
-	@mv docs/performance.md.new docs/performance.md
+	@$(PYTHON) -m pip install --quiet -e '.[bench]'
+	@$(PYTHON) bench/report.py target/bench.json docs/performance.md
 
 # How far a rehearsal agrees with the real kernel (docs/guest.md). NANOS: a Nanos release, or where a kernel was built.
 guest-conformance: setup-check

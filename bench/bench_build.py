@@ -1,6 +1,7 @@
 """How long a build takes, against the same work by hand: in turn, in one run, because machines are noisy.
 
-    python bench/bench_build.py --engine URL [--mib 50] [--runs 5] [--data build|host] [--before DIR] [--json FILE]
+    python bench/bench_build.py --engine URL [--mib 50] [--kind random|zero|sparse] [--files N] [--runs 5]
+                                [--data build|host] [--before DIR] [--cases CASE,...] [--json FILE]
 
 By hand is the vendor's guide with the engine's own command: a Containerfile whose last step writes the image (`cat`
 stands in for ops, and is faster than ops is), `create` and `cp`. What each case has changed since the build before:
@@ -9,11 +10,15 @@ stands in for ops, and is faster than ops is), `create` and `cp`. What each case
     nothing    nothing
     manifest   the manifest
     line       a line of the build script, so that its step runs again
+    data       with `--data host` the large file, else a small one among the sources
+    second     another project of the same sources, with another name and manifest
     copy       the limit: the finished image is copied, to the disk
 
-A random file of so many MiB goes into the image. `build.run` makes it, or with `--data host` it lies on this machine,
-where by hand it is copied with the sources. With --before, a checkout of another version does the same in turn. With
---json the run is added to FILE, from which bench/report.py writes docs/performance.md.
+A file of so many MiB goes into the image, or with --files so many files of 4 KiB. `build.run` makes it, or with `--data
+host` it lies on this machine, where by hand it is copied with the sources. Beside the seconds: the most memory that one
+process of the command had (not the engine's), and what this whole machine wrote to its disks meanwhile. With --before,
+a checkout of another version does the same in turn. With --json the run is added to FILE, from which bench/report.py
+writes docs/performance.md.
 """
 
 from __future__ import annotations
@@ -37,16 +42,22 @@ from orchestrator import __version__
 from orchestrator.inputs.bases import BOOTSTRAP_TAG
 
 MIB = 1024 * 1024
-CASES = ("cold", "nothing", "manifest", "line")
+CASES = ("cold", "nothing", "manifest", "line", "data", "second")
+MAKE = {
+    "random": "head -c {size} /dev/urandom >data\n",
+    "zero": "head -c {size} /dev/zero >data\n",
+    "sparse": "truncate -s {size} data\n",
+}
+MANY = "mkdir data; for n in $(seq {files}); do head -c 4096 /dev/urandom >data/$n; done\n"
 PROJECT = """\
 name: bench
 runtime: local
-base: {image: 'registry.invalid/bench:1', bootstrap: {debian: bookworm}}
+base: {image: 'registry.invalid/bench:1', bootstrap: {debian: bookworm, packages: [binutils, gcc, libc6-dev, python3]}}
 nanos: {kernel: stub}
 packer: native
 manifest: manifest.json
 build: {context: src, run: sh make.sh, program: prog}
-stage: {files: [DATA]}
+stage: {files: [DATA, small.txt]}
 """
 BY_HAND = """\
 FROM BASE AS program
@@ -54,9 +65,10 @@ WORKDIR /build
 COPY src/ /build/
 RUN sh make.sh
 FROM BASE AS image
-COPY --from=program /build/prog /build/data /stage/
+COPY --from=program /build/prog /build/small.txt /stage/
+COPY --from=program /build/data /stage/data
 COPY manifest.json /
-RUN cat /manifest.json /stage/prog /stage/data >/bench.img
+RUN tar -cf /bench.img /manifest.json /stage
 """
 
 
@@ -68,10 +80,15 @@ class Bench:
     engine: str
     mib: int
     data: str = "build"
+    kind: str = "random"
+    files: int = 0
     before: Path | None = None
     cases: tuple[str, ...] = CASES
     changes: int = 0
     seconds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    memory: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    written: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    peak: int = 0
 
     @property
     def image(self) -> Path:
@@ -91,8 +108,8 @@ class Bench:
         (self.folder / "before.yaml").write_text(PROJECT.replace("DATA", "data"))
         # Nothing of ours and nothing that was measured goes to the engine by hand.
         (self.folder / ".dockerignore").write_text("*\n!src\n!manifest.json\n!Containerfile\n")
-        self.change("cold")
-        self.change("manifest")
+        for case in ("cold", "manifest", "data"):
+            self.change(case)
         self.ours()
         self.earlier()
         listed = self.run([*self.command, "images", "--format", "{{.Repository}}:{{.Tag}}"])
@@ -103,20 +120,28 @@ class Bench:
     def change(self, case: str) -> None:
         """What the case wants changed."""
         self.changes += 1
-        if case == "cold" and self.data == "host":
-            with (self.folder / "src/data").open("wb") as sink:
-                for _ in range(self.mib):
-                    sink.write(os.urandom(MIB))
+        make = (MANY if self.files else MAKE[self.kind]).format(size=self.mib * MIB, files=self.files)
+        if case in ("cold", "data") and self.data == "host":
+            self.run(["sh", "-ec", f"rm -rf data; {make}"], folder=self.folder / "src")
             os.sync()
+        elif case == "data":
+            (self.folder / "src/small.txt").write_text(f"{self.changes}\n")
         if case in ("line", "cold"):
-            make = f"head -c {self.mib * MIB} /dev/urandom >data\n" if self.data == "build" else ""
-            (self.folder / "src/make.sh").write_text(f"cp /bin/true prog\n{make}# {self.changes}\n")
-        elif case == "manifest":
+            script = make if self.data == "build" else ""
+            (self.folder / "src/make.sh").write_text(f"cp /bin/true prog\n{script}touch small.txt # {self.changes}\n")
+        elif case in ("manifest", "second"):
             (self.folder / "manifest.json").write_text(json.dumps({"Args": [str(self.changes)]}))
+        if case == "second":
+            text = (self.folder / "project.yaml").read_text().replace("name: bench", f"name: other{self.changes}")
+            (self.folder / "second.yaml").write_text(text)
 
     def ours(self, *options: str) -> None:
         """One build with the orchestrator."""
         self.build(Path(__file__).resolve().parents[1], "project.yaml", "-o", "out", *options)
+
+    def second(self) -> None:
+        """One build of another project."""
+        self.build(Path(__file__).resolve().parents[1], "second.yaml", "-o", "out")
 
     def earlier(self, *options: str) -> None:
         """The same with the version to compare with."""
@@ -130,7 +155,9 @@ class Bench:
 
     def by_hand(self, *options: str) -> None:
         """The same by hand."""
-        self.run([*self.command, "build", *options, "-t", "bench-by-hand", "-f", "Containerfile", "."])
+        # No step needs a network, and a daemon without a bridge has none to give.
+        build = [*self.command, "build", "--network", "none", *options]
+        self.run([*build, "-t", "bench-by-hand", "-f", "Containerfile", "."])
         container = self.run([*self.command, "create", "bench-by-hand", "true"]).strip()
         self.run([*self.command, "cp", f"{container}:/bench.img", "by-hand.img"])
         self.run([*self.command, "rm", container])
@@ -146,33 +173,40 @@ class Bench:
         for case in self.cases:
             options = ["--no-cache"] if case == "cold" else []
             self.change(case)
-            self.time(case, "ours", partial(self.ours, *options))
+            ours = self.second if case == "second" else self.ours
+            self.time(case, "ours", partial(ours, *options))
             self.time(case, "by hand", partial(self.by_hand, *options))
             if self.before is not None:
                 self.time(case, "before", partial(self.earlier, *options))
         self.time("copy", "copy", self.copy)
 
     def time(self, case: str, way: str, work: Callable[[], None]) -> None:
-        """Take down how long `work` takes."""
-        began = time.monotonic()
+        """Take down how long `work` takes, the memory of its processes (MiB), and what is written meanwhile (MiB)."""
+        before, began, self.peak = written(), time.monotonic(), 0
         work()
         self.seconds.setdefault(case, {}).setdefault(way, []).append(round(time.monotonic() - began, 3))
+        self.memory.setdefault(case, {}).setdefault(way, []).append(self.peak // 1024)
+        self.written.setdefault(case, {}).setdefault(way, []).append((written() - before) // MIB)
 
-    def run(self, command: list[str], **variables: str) -> str:
+    def run(self, command: list[str], folder: Path | None = None, **variables: str) -> str:
         """The command's output; what it said is shown where it fails."""
-        environment = {**os.environ, **variables}
-        ended = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        if ended.returncode:
-            raise SystemExit(f"{' '.join(command)}: {ended.stderr[-2000:]}")
-        return ended.stdout
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            process = subprocess.Popen(
+                command,
+                cwd=folder or self.folder,
+                env={**os.environ, **variables},
+                stdout=out,
+                stderr=err,
+                stdin=subprocess.DEVNULL,
+            )
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            self.peak = max(self.peak, used.ru_maxrss)
+            out.seek(0)
+            err.seek(0)
+            if process.returncode:
+                raise SystemExit(f"{' '.join(command)}: {err.read().decode(errors='replace')[-2000:]}")
+            return out.read().decode()
 
     def document(self, engine: str) -> dict[str, Any]:
         """The run, for the report."""
@@ -184,8 +218,19 @@ class Bench:
             "engine": engine,
             "mib": self.mib,
             "data": self.data,
+            "kind": self.kind,
+            "files": self.files,
             "seconds": self.seconds,
+            "memory": self.memory,
+            "written": self.written,
         }
+
+
+def written() -> int:
+    """Bytes that this machine has written to its disks since it started: of whole disks, by /proc/diskstats."""
+    disks = {path.name for path in Path("/sys/block").iterdir() if not path.name.startswith(("loop", "ram", "dm-"))}
+    rows = [line.split() for line in Path("/proc/diskstats").read_text().splitlines()]
+    return sum(int(row[9]) * 512 for row in rows if row[2] in disks)
 
 
 def main() -> None:
@@ -195,6 +240,8 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=50)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--data", choices=("build", "host"), default="build")
+    parser.add_argument("--kind", choices=tuple(MAKE), default="random")
+    parser.add_argument("--files", type=int, default=0)
     parser.add_argument("--before", type=Path, metavar="DIR")
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--json", type=Path)
@@ -205,6 +252,8 @@ def main() -> None:
             engine=options.engine,
             mib=options.mib,
             data=options.data,
+            kind=options.kind,
+            files=options.files,
             before=options.before,
             cases=tuple(options.cases.split(",")),
         )
