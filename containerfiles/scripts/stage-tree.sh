@@ -7,7 +7,7 @@
 #
 #   sh stage-tree.sh --program PATH --as NAME [--libraries auto|none] [--search DIR]... [--extra NAME]...
 #                    [--file ENTRY]... [--dir ENTRY]... [--map GLOB=GUESTDIR]...
-#                    [--runtime-dir GUESTDIR]... [--klib NAME]... [--klib-dir DIR]
+#                    [--runtime-dir GUESTDIR]... [--make-dir GUESTDIR]... [--klib NAME]... [--klib-dir DIR]
 #                    [--out DIR] [--klib-out DIR] [--warnings FILE]
 #
 # stdout: a line `staged: PATH <- SOURCE (size)` for each thing, sorted, then a count. stderr: `warning: …` and
@@ -33,7 +33,7 @@ warn() {
     printf '%s\n' "$1" >>"$warnings"
 }
 
-program='' as='' libraries=auto search='' extras='' files='' dirs='' maps='' mounts='' klibs=''
+program='' as='' libraries=auto search='' extras='' files='' dirs='' maps='' mounts='' made='' klibs=''
 klib_dir=. out=/stage klib_out=/klibs warnings=/sbom/warnings
 
 parse_arguments() {
@@ -50,6 +50,7 @@ parse_arguments() {
             --dir) dirs=$dirs$2$nl ;;
             --map) maps=$maps$2$nl ;;
             --runtime-dir) mounts=$mounts/${2#/}$nl ;;
+            --make-dir) made=$made$2$nl ;;
             --klib) klibs=$klibs$2$nl ;;
             --klib-dir) klib_dir=$2 ;;
             --out) out=$2 ;;
@@ -237,6 +238,12 @@ stage_map() {
     done <"$work/map"
 }
 
+# stage_empty GUESTDIR: a directory that has to be there, empty or not.
+stage_empty() {
+    e_to=$(guest_path "$1")
+    [ -d "$out/$e_to" ] || make_directory "$e_to"
+}
+
 stage_klib() {
     case $1 in */*) die "Klibs: $1 is a path" "klibs are named, as in gpu_nvidia" ;; esac
     [ -f "$klib_dir/$1" ] || die "Klibs: $1 is not in $klib_dir" \
@@ -267,6 +274,7 @@ chmod 755 "$out/$(guest_path "$as")"
 each stage_dir "$dirs"
 each stage_map "$maps"
 each stage_file "$files"
+each stage_empty "$made"
 settle_links
 if [ "$libraries" = auto ]; then
     stage_needs_of_packed

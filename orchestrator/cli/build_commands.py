@@ -94,7 +94,11 @@ def render(project: Path, output: Path | None, progress: str) -> None:
     with make_progress(progress) as shown:
         by_hand = render_context(checked, output=output, emit=shown.emit)
     say("wrote the build context; build it by hand with:")
-    say(f"  {shlex.join(by_hand)}")
+    for words in by_hand:
+        say(f"  {shlex.join(words)}")
+    if checked.loaded.project.build.finished:
+        say("note: no engine was asked what the program's image says, so its ENV, WORKDIR and CMD are not in")
+        say("manifest.json, as `build` would have them")
     for line in _bases_by_hand(checked):
         say(line)
     answer(str(output / "Containerfile"))

@@ -49,11 +49,12 @@ class BuildContext:
 
     The host is read anew by each method. Errors: UsageError for a file that can't be read, or that changes
     while it is read, and for an ignore file that can't be parsed. `caches` are the host paths of what the last walk
-    left out as a cache.
+    left out as a cache. `order_file`: a file of the tar, `ORDER`, names the order of the sources' times.
     """
 
     parts: Sequence[Part]
     emit: Emit = ignore
+    order_file: bool = True
     caches: set[Path] = field(default_factory=set)
     _said: set[str] = field(default_factory=set)
 
@@ -119,6 +120,8 @@ class BuildContext:
             return list(members.values())
         order = _order(members.values())
         members |= {path: replace(members[path], mtime=time) for path, time in order.times.items()}
+        if not self.order_file:
+            return _sorted(members)
         self._add(members, Member(path=ORDER, kind="file", data=f"{order.key}\n".encode()))
         return _sorted(members)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from orchestrator.containerfile.ignore import IGNORE_FILES
 from orchestrator.containerfile.tree import HostTree
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.outside import secret_files
@@ -12,6 +14,18 @@ from orchestrator.project.outside import secret_files
 
 def user_sources(loaded: LoadedProject, exclude: Sequence[Path] = ()) -> HostTree:
     """The directory `build.context`, less `exclude` and the files of secrets: a stage's layers keep what it copies."""
-    context = (loaded.root / loaded.project.build.context).resolve()
+    project = loaded.project
+    context = (loaded.root / project.build.context).resolve()
     left_out = (*exclude, *secret_files(loaded))
-    return HostTree(prefix="src", source=context, ignore_file=True, exclude=left_out, sources=True)
+    keep: tuple[str, ...] = ()
+    ignore_files: tuple[str, ...] = IGNORE_FILES
+    if project.build.containerfile is not None:
+        # As its own engine would take it: a cache may well hold what is copied, and a file may have rules of its own.
+        keep, ignore_files = ("**",), (f"{project.build.containerfile}.dockerignore", *IGNORE_FILES)
+    elif not project.build.run:
+        # Nothing makes them anew.
+        keep = tuple(re.sub(r"([\\*?[])", r"\\\1", name) for name in (project.build.program, *project.stage.files))
+    return HostTree(
+        prefix="src", source=context, ignore_file=True, exclude=left_out, sources=True,
+        keep=keep, ignore_files=ignore_files,
+    )  # fmt: skip

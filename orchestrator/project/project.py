@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from orchestrator.families import FAMILY_NAMES
 from orchestrator.project import images, mirrors
@@ -162,6 +164,13 @@ class Base(Model):
     """How to make the base from Debian packages if the image cannot be pulled. A warning says so when it is used."""
 
 
+PLAIN_BASE = Base(image="docker.io/library/debian:bookworm", bootstrap=Bootstrap(debian="bookworm"))
+"""Where nothing is built: it need not have a compiler."""
+READELF = ("binutils",)
+STAGING_TOOLS = ("busybox-static", *READELF)
+"""A shell and tools that run in any image, and readelf."""
+
+
 def _base(value: Any) -> Any:
     return {"image": value} if isinstance(value, str) else value
 
@@ -225,9 +234,41 @@ class Secret(Model):
         return self
 
 
-class Build(Model):
-    """The user's step. `program` is relative to the work directory /build."""
+def _program(value: str, others: ValidationInfo) -> str:
+    if not value:
+        return value
+    in_image = any(others.data.get(key) is not None for key in ("image", "containerfile"))
+    inside = _inside(_names_a_file(value).lstrip("/") if in_image else _names_a_file(value))
+    return f"/{inside}" if value.startswith("/") else inside
 
+
+_IN_THE_FILE = "do it in the Containerfile"
+_WITHOUT: Mapping[str, Mapping[str | None, str]] = {
+    "image": {
+        "containerfile": "remove one of them",
+        "run": "remove it, or make the image the `base`, in which run builds the program",
+        "packages": "remove it, or make the image the `base` of a build",
+        "secrets": "remove it: nothing is built",
+        "ssh": "remove it: nothing is built",
+    },
+    "containerfile": {"run": _IN_THE_FILE, "packages": _IN_THE_FILE},
+}
+"""What has no place beside a program that comes in an image, and what to do instead."""
+
+
+class Build(Model):
+    """The user's step, or what there is instead of one. Paths are relative to the work directory /build."""
+
+    image: Annotated[Line, AfterValidator(images.check_image), Field(pattern=images.REFERENCE)] | None = None
+    """A finished image, local or remote, that has the program: nothing is built. Its ENTRYPOINT and CMD, ENV and
+    WORKDIR give program, Args, Env and cwd, unless project.yaml says otherwise."""
+    containerfile: InsideFile | None = None
+    """Your own Containerfile or Dockerfile, relative to `context`: it is built as it is, and the program is taken from
+    the result, as from `image`. .dockerignore is honoured; secrets and ssh reach its RUN --mount."""
+    target: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = None
+    """Stage of `containerfile` to end at; the default is the last one."""
+    args: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Line] = {}
+    """Values for the ARG lines of `containerfile`."""
     context: Line = "."
     """Directory to copy to /build, relative to project.yaml. .dockerignore is honoured. Directories with a
     CACHEDIR.TAG, such as cargo's target/, are left out unless a `!PATH` in .dockerignore keeps a part of them."""
@@ -246,10 +287,48 @@ class Build(Model):
     rust_linker: Literal["gnu", "default"] = Field(default="gnu", alias="rust-linker")
     """Linker for Rust programs. `gnu` makes cargo link with GNU ld where rustc would use its own lld, whose programs
     lose data on Nanos 0.1.51; `default` leaves the choice to rustc. A linker that the project itself names wins."""
-    run: Annotated[str, AfterValidator(_not_blank), AfterValidator(_starts)]
-    """Shell script that builds the program, run in /build with `sh -e`."""
-    program: InsideFile
-    """The built program, relative to /build."""
+    run: Annotated[str, AfterValidator(_not_blank), AfterValidator(_starts)] = ""
+    """Shell script that builds the program, run in /build with `sh -e`. Without it, `program` is there already: a
+    binary of the context, or a part of `image` or of what `containerfile` builds."""
+    program: Annotated[str, AfterValidator(_one_line), AfterValidator(_program)] = Field(
+        default="", validate_default=True
+    )
+    """The built program, relative to /build. With `image` or `containerfile`: its path in the image, absolute or
+    relative to WORKDIR; the default is what ENTRYPOINT and CMD start."""
+
+    @field_validator("containerfile", "packages", "secrets", "ssh", "run")
+    @classmethod
+    def _not_beside(cls, value: Any, others: ValidationInfo) -> Any:
+        """What would be without effect is refused."""
+        for built, without in _WITHOUT.items():
+            if value and others.field_name in without and others.data.get(built) is not None:
+                raise WrongValueError(f"cannot be combined with build.{built}", without[others.field_name])
+        return value
+
+    @field_validator("target", "args", mode="before")
+    @classmethod
+    def _of_containerfile(cls, value: Any, others: ValidationInfo) -> Any:
+        if value and others.data.get("containerfile", "") is None:
+            remedy = "for the program in the guest, write `manifest: {Args: [--flag, value]}`"
+            raise WrongValueError(
+                "is only valid with build.containerfile", remedy if others.field_name == "args" else "remove it"
+            )
+        return value
+
+    @field_validator("program", mode="before")
+    @classmethod
+    def _is_needed(cls, value: Any, others: ValidationInfo) -> Any:
+        if value != "":
+            return value
+        finished = [others.data.get(key, "") for key in ("image", "containerfile")]
+        if finished == [None, None]:
+            raise PydanticCustomError("missing", "is missing")
+        return value
+
+    @property
+    def finished(self) -> bool:
+        """Whether the program comes in an image that is not made by our own steps."""
+        return self.image is not None or self.containerfile is not None
 
 
 class Stage(Model):
@@ -416,12 +495,26 @@ class Project(Model):
 
     @property
     def program_base(self) -> Base:
-        """The base that the program is built in: `base`, or the CUDA devel image that `cuda` names."""
-        if self.cuda is None or "base" in self.model_fields_set:
+        """The base that the program is built in: `base`, or the CUDA devel image that `cuda` names.
+
+        Of a program that isn't built here, what its libraries (a binary) or the tools of staging (an image) are from.
+        """
+        if "base" in self.model_fields_set:
+            return self.base
+        if not self.build.run:
+            return PLAIN_BASE
+        if self.cuda is None:
             return self.base
         whole = is_whole_cuda(self.cuda)
         made = Bootstrap(debian="bookworm", packages=CUDA_PACKAGES, cuda=self.cuda) if whole else None
         return Base(image=CUDA_IMAGE.format(version=self.cuda), bootstrap=made)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The Debian packages of that base: the user's, and where nothing is built there, what staging needs."""
+        if self.build.finished:
+            return STAGING_TOOLS
+        return self.build.packages if self.build.run else (*self.build.packages, *READELF)
 
     @property
     def gevulot_ref(self) -> str | None:

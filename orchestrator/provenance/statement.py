@@ -225,7 +225,8 @@ def external_parameters(project: Project) -> dict[str, Any]:
     shown: dict[str, Any] = {**dict.fromkeys(PUBLISHED, True), "build": dict.fromkeys(PUBLISHED_OF_BUILD, True)}
     document = project.model_dump(mode="json", by_alias=True, exclude_none=True, include=shown)
     build = document["build"]
-    build["run"] = {"sha256": sha256_text(project.build.run)}
+    if project.build.run:
+        build["run"] = {"sha256": sha256_text(project.build.run)}
     build["secrets"] = [secret.id for secret in project.build.secrets]
     if isinstance(project.manifest, dict):
         inline = json.dumps(project.manifest, sort_keys=True, ensure_ascii=False)

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from orchestrator.engine.base import BuildRequest, EngineInfo, Leftover
 from orchestrator.errors import InputError
 from orchestrator.events import Emit
+from orchestrator.resolved import ImageSettings
 from tests.support.images import layer, loaded, saved_image
 
 
@@ -36,6 +37,9 @@ class ImageEngine:
 
     def image_id(self, reference: str) -> str:
         return self.ids.get(reference, "")
+
+    def image_settings(self, reference: str) -> ImageSettings:
+        return ImageSettings(platform="linux/amd64")
 
     def pull(self, reference: str, emit: Emit) -> str:
         self.pulls.append(reference)
