@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.engine.base import Engine, Leftover
 from orchestrator.errors import EngineError
-from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX
-from orchestrator.label import BASE
+from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, remove_unused
+from orchestrator.label import BASE, CACHE
+from orchestrator.temporary import sweep
+
+IN_USE = "a running build may use it"
+_RESULTS = (".rejected", ".rebuilt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +25,16 @@ class CleanReport:
 
 
 def clean_engine(engine: Engine, *, bases: bool, dry_run: bool) -> CleanReport:
-    """Remove containers, then images, the ones that others are made of last. `bases` takes bases made here too."""
+    """Remove containers, then images, the ones that others are made of last. `bases` takes bases made here too.
+
+    What is of a build that runs stays, and with it the images that it may begin with.
+    """
+    running = engine.in_use()
     leftovers = sorted(engine.leftovers(), key=lambda leftover: leftover.kind != "container")
-    waiting = [leftover for leftover in leftovers if bases or not _is_base(leftover)]
+    kept = {leftover: IN_USE for leftover in leftovers if running and _may_be_used(leftover, running)}
+    waiting = [leftover for leftover in leftovers if leftover not in kept and (bases or not _is_base(leftover))]
     if dry_run:
-        return CleanReport(removed=tuple(waiting))
+        return CleanReport(removed=tuple(waiting), kept=tuple(kept.items()))
     removed: list[Leftover] = []
     refused: dict[Leftover, str] = {}
     while waiting:
@@ -39,7 +49,13 @@ def clean_engine(engine: Engine, *, bases: bool, dry_run: bool) -> CleanReport:
         if len(refused) == len(waiting):
             break  # what is left is in use
         waiting = list(refused)
-    return CleanReport(removed=tuple(removed), kept=tuple(refused.items()))
+    engine.end_killed()
+    return CleanReport(removed=tuple(removed), kept=tuple((kept | refused).items()))
+
+
+def _may_be_used(leftover: Leftover, running: Collection[str]) -> bool:
+    """Whether one of these builds made it, or may take it from the cache at any moment."""
+    return leftover.build_id in running or (leftover.kind == "image" and leftover.build_id in (BASE, CACHE))
 
 
 def _is_base(leftover: Leftover) -> bool:
@@ -47,10 +63,29 @@ def _is_base(leftover: Leftover) -> bool:
     return leftover.kind == "image" and leftover.build_id == BASE and leftover.name != ""
 
 
-def clean_directory(directory: Path, *, dry_run: bool) -> tuple[Path, ...]:
-    """Remove what killed builds left under temporary names. Images and receipts stay."""
-    patterns = (f"{PARTIAL_PREFIX}*{PARTIAL_SUFFIX}", f"{PARTIAL_PREFIX}*.lock", "*.img.rejected", "*.img.rebuilt")
-    partial_files = tuple(sorted(path for pattern in patterns for path in directory.glob(pattern)))
-    for path in () if dry_run else partial_files:
-        path.unlink(missing_ok=True)
-    return partial_files
+@dataclass(frozen=True, kw_only=True)
+class CleanedFiles:
+    """Files and directories that were removed (or with a dry run would be), and those that are in use."""
+
+    removed: tuple[Path, ...]
+    kept: tuple[Path, ...] = ()
+
+
+def clean_directory(directory: Path, *, dry_run: bool) -> CleanedFiles:
+    """Remove what killed builds left under temporary names. Images and receipts stay, and what a running one uses."""
+    removed: list[Path] = []
+    kept: list[Path] = []
+    for lock in directory.glob(f"{PARTIAL_PREFIX}*.lock"):
+        name = lock.name.removeprefix(PARTIAL_PREFIX).removesuffix(".lock")
+        of_build = [lock, *(path for ending in _RESULTS if (path := directory / f"{name}.img{ending}").exists())]
+        (removed if remove_unused(lock, dry_run=dry_run) else kept).extend(of_build)
+    patterns = (f"{PARTIAL_PREFIX}*{PARTIAL_SUFFIX}", *(f"*.img{ending}" for ending in _RESULTS))
+    for path in (path for pattern in patterns for path in directory.glob(pattern)):
+        if path not in kept:
+            (removed if remove_unused(path, dry_run=dry_run) else kept).append(path)
+    return CleanedFiles(removed=tuple(sorted({*removed})), kept=tuple(sorted(kept)))
+
+
+def clean_temporary(*, dry_run: bool) -> CleanedFiles:
+    """Remove the temporary directories of commands that were killed, and end what these started."""
+    return CleanedFiles(removed=tuple(sweep(dry_run=dry_run)))

@@ -33,10 +33,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on a clean exit fsync it and rename it over `path`.
 
     On any exception the temporary is removed and `path` is as it was. A process killed outright leaves a file
-    `.orchestrator-*.partial`, which the next build of the same directory and `clean` remove.
+    `.orchestrator-*.partial`, which the next one that writes to `path` removes, and `clean`.
     """
     make_directory(path.parent)
-    temporary = _temporary(path)
+    remove_partial(path)
+    temporary, held = _temporary(path)
     try:
         yield temporary
         commit(temporary, path)
@@ -44,31 +45,65 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise
+    finally:
+        os.close(held)
 
 
 @contextmanager
 def temporary_files_beside(path: Path) -> Iterator[Callable[[], Path]]:
     """Give a maker of temporary files beside `path`; all of them are removed at the end, unless they were renamed."""
     make_directory(path.parent)
-    made: list[Path] = []
+    made: list[tuple[Path, int]] = []
 
     def make() -> Path:
         made.append(_temporary(path))
-        return made[-1]
+        return made[-1][0]
 
     try:
         yield make
     finally:
-        for file in made:
+        for file, held in made:
             file.unlink(missing_ok=True)
+            os.close(held)
 
 
-def _temporary(path: Path) -> Path:
-    handle, name = tempfile.mkstemp(prefix=f"{PARTIAL_PREFIX}{path.name}-", suffix=PARTIAL_SUFFIX, dir=path.parent)
-    os.close(handle)
+def _temporary(path: Path) -> tuple[Path, int]:
+    """A new file, and a descriptor that keeps a lock on it: see `remove_unused`."""
+    held, name = tempfile.mkstemp(prefix=f"{PARTIAL_PREFIX}{path.name}-", suffix=PARTIAL_SUFFIX, dir=path.parent)
+    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     temporary = Path(name)
     temporary.chmod(FILE_MODE & ~_umask())
-    return temporary
+    return temporary, held
+
+
+def remove_partial(path: Path) -> None:
+    """Remove the temporary files beside `path` of processes that were killed while they wrote it."""
+    prefix = f"{PARTIAL_PREFIX}{path.name}-"
+    with os.scandir(path.parent) as entries:
+        names = [e.name for e in entries if e.name.startswith(prefix) and e.name.endswith(PARTIAL_SUFFIX)]
+    for name in names:
+        with suppress(OSError):
+            remove_unused(path.with_name(name))
+
+
+def remove_unused(path: Path, *, dry_run: bool = False) -> bool:
+    """Remove a lock's or temporary file that no process holds; False for one that is in use, which stays."""
+    try:
+        descriptor = open_regular(path, os.O_RDWR)
+    except OSError:  # not one that we made, but its name says that it is of no use
+        if not dry_run:
+            path.unlink(missing_ok=True)
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not dry_run:
+            path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def commit(temporary: Path, path: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.project.load import LoadedProject
     from orchestrator.project.paths import LeftOutBy
     from orchestrator.project.project import Project
-    from orchestrator.staged import OpenArchive
+    from orchestrator.staged import ImageFiles
 
 BOOT: Final = "boot:"
 """Prefix of paths of what starts the machine, which lies outside the guest's root, as `verify` writes them."""
@@ -149,7 +149,11 @@ class ImagePlan(Protocol):
 
     @property
     def template(self) -> str:
-        """The template in containerfiles/ of the last stage, `result`, which has /stage, /klibs and /sbom."""
+        """The template in containerfiles/ of a last stage, `result`, which has /sbom.
+
+        "" for none: the last is then `staging`, which has /stage, /klibs and /sbom. Large files are only listed there,
+        and `staged.placed_files` has them.
+        """
 
     @property
     def title(self) -> str:
@@ -165,10 +169,9 @@ class ImagePlan(Protocol):
     def explain(self, field: str, tail: str) -> BuildStepError | None:
         """A step of `steps` that failed, of which `tail` are the last lines, in true words; None for other steps."""
 
-    def pack(
-        self, inputs: Inputs, open_archive: OpenArchive, target: Path, progress: Callable[[int, int], None]
-    ) -> Packing:
-        """Write the image to `target` (an existing, empty temporary file); `progress` is told (done, total) bytes.
+    def pack(self, inputs: Inputs, files: ImageFiles, target: Path, progress: Callable[[int, int], None]) -> Packing:
+        """Write the image to `target` (an existing, empty temporary file) out of the last stage's `files`; `progress`
+        is told (done, total) bytes.
 
         Errors: EngineError for
         a broken stream, InputError for what an input lacks, BuildStepError for a tree that no image can hold.

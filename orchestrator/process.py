@@ -6,6 +6,7 @@ import os
 import selectors
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -89,10 +90,12 @@ def start(
     log: Path,
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
+    channel: socket.socket | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a background process in its own session; everything that it prints goes to the file `log`.
 
-    It inherits the descriptors `pass_fds`, by the same numbers.
+    It inherits the descriptors `pass_fds`, by the same numbers. With a `channel` it reads its input from there and
+    writes its output there; the log has its errors.
 
     Its own session keeps a Ctrl-C at the terminal from reaching it before we have said goodbye to it.
     """
@@ -101,9 +104,9 @@ def start(
             list(arguments),
             cwd=cwd,
             env={**os.environ, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
+            stdin=channel.fileno() if channel is not None else subprocess.DEVNULL,
+            stdout=channel.fileno() if channel is not None else sink,
+            stderr=sink,
             start_new_session=True,
             pass_fds=pass_fds,
         )

@@ -6,18 +6,34 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NewType, Self, get_args
 from urllib.parse import urlsplit, urlunsplit
 
-InputName = Literal[
+OneInputName = Literal[
     "gevulot", "ops", "nanos", "nanos-common", "gpu-assets", "base", "gevulot-base", "packages", "gevulot-packages",
     "image", "containerfile",
 ]  # fmt: skip
+"""Inputs of which a project has one at most."""
+FileInputName = NewType("FileInputName", str)
+"""`file:` and the guest path, without a leading "/", of a file of `stage.files` that no build step makes."""
+InputName = OneInputName | FileInputName
 InputKind = Literal["git", "archive", "directory", "file", "image", "images", "bootstrap", "debs", "stub"]
 Ground = Literal[
     "known", "given", "signature", "checksum", "tls", "ssh", "registry", "engine", "bundle", "local", "none"
 ]
 """Why an input was believed when it was first used; `inputs.grounds` has the words."""
+
+FILE_PREFIX = "file:"
+
+
+def file_input_name(guest_path: str) -> FileInputName:
+    """What the input is called that goes into the image as `guest_path`."""
+    return FileInputName(FILE_PREFIX + guest_path)
+
+
+def is_input_name(text: str) -> bool:
+    """Whether an input can be called so."""
+    return text in get_args(OneInputName) or (text.startswith(FILE_PREFIX) and text != FILE_PREFIX)
 
 
 _NAME = r"[a-z0-9][a-z0-9+.-]{0,100}"
@@ -94,6 +110,11 @@ class Input:
         return tuple(sorted(map(Deb.parse, self.packages), key=str))
 
     @property
+    def guest_path(self) -> str:
+        """Where one of `Inputs.staged_files` lies in the image, without the leading "/"."""
+        return self.name.removeprefix(FILE_PREFIX)
+
+    @property
     def local(self) -> Path:
         """`path` of an input that always has one."""
         if self.path is None:
@@ -135,7 +156,8 @@ class Inputs:
     the stub kernel, and for a local kernel directory without one. `base` and `gevulot_base` are None when they were
     resolved without an engine. `packages` (build.packages) and `gevulot_packages` (the shim's) are what is to be
     installed on these two; None also where nothing says which versions. `image` is the finished one that has the
-    program, `containerfile` are the images that the user's own begins with.
+    program, `containerfile` are the images that the user's own begins with. `staged_files` are the files of
+    `stage.files` that no build step makes.
     """
 
     nanos: Input | None = None
@@ -149,6 +171,7 @@ class Inputs:
     gevulot_packages: Input | None = None
     image: Input | None = None
     containerfile: Input | None = None
+    staged_files: tuple[Input, ...] = ()
 
     @property
     def nanos_kernel(self) -> Input:
@@ -163,7 +186,7 @@ class Inputs:
             self.gevulot, self.gevulot_base, self.gevulot_packages, self.base, self.packages, self.gpu_assets,
             self.nanos, self.nanos_common, self.ops, self.image, self.containerfile,
         )  # fmt: skip
-        return iter([item for item in every if item is not None])
+        return iter([item for item in (*every, *self.staged_files) if item is not None])
 
     def get(self, name: InputName) -> Input | None:
         """The input of that name, or None."""

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from orchestrator.temporary import own_directory
+
 if TYPE_CHECKING:
     import grpc
 
@@ -23,11 +25,11 @@ _LONGEST: Final = 60
 
 
 @contextmanager
-def socket_directory(prefix: str) -> Iterator[Path]:
-    """A temporary directory of mode 0700 for sockets, also where TMPDIR is too long a name for them."""
-    short = None if len(tempfile.gettempdir()) < _LONGEST else "/tmp"
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=short) as folder:
-        yield Path(folder)
+def socket_directory(purpose: str) -> Iterator[Path]:
+    """A directory of our own (see `temporary`) for sockets, also where TMPDIR is too long a name for them."""
+    short = None if len(tempfile.gettempdir()) < _LONGEST else Path("/tmp")
+    with own_directory(purpose, short) as folder:
+        yield folder
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from platformdirs import user_cache_path, user_config_path, user_data_path
@@ -30,3 +32,18 @@ def podman_memory() -> Path:
 def podman_storage(driver: str) -> Path:
     """The private Podman's own store for a storage driver."""
     return user_data_path(_NAME) / f"storage-{driver}"
+
+
+def is_visible(path: Path, kind: int = 0) -> bool:
+    """Whether there is such a path, as far as this user may look; of one `kind` (stat.S_IFREG, …) where it is given.
+
+    Path.exists and its like raise where a directory above is closed: /run/containers, say, where root has used Podman.
+    """
+    with suppress(OSError, ValueError):
+        return kind in (0, stat.S_IFMT(path.stat().st_mode))
+    return False
+
+
+def running_builds() -> Path:
+    """The builds that run now, a file each: see `engine.running`."""
+    return user_cache_path(_NAME) / "running"

@@ -8,13 +8,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import pytest
 
 from orchestrator import files, process
 from orchestrator.build.finish import only_build_of
+from orchestrator.clean import clean_directory
 from orchestrator.containerfile.context import BuildContext, Content
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.events import ignore
 from orchestrator.inputs.store import Store
 from orchestrator.nanos.packers.ops import extract_image
@@ -84,6 +86,31 @@ def test_an_output_directory(victim: Path, where: Path) -> None:
     assert victim.read_text() == "mine"
 
 
+def test_a_directory_of_a_results_name_is_found_before_the_build(where: Path) -> None:
+    (where / "p.img").mkdir()
+    with pytest.raises(UsageError, match=r"p\.img is a directory"), only_build_of(where, "p", ignore):
+        pass
+
+
+def test_clean_takes_only_what_nobody_holds(where: Path) -> None:
+    for name in (".orchestrator-q.lock", ".orchestrator-q.img-1.partial", "q.img.rejected", "p.img.rejected"):
+        (where / name).touch()
+    with only_build_of(where, "p", ignore), files.replacing(where / "p.img") as partial:
+        cleaned = clean_directory(where, dry_run=False)
+        assert {path.name for path in cleaned.removed} == {
+            ".orchestrator-q.lock", ".orchestrator-q.img-1.partial", "q.img.rejected",
+        }  # fmt: skip
+        assert {path.name for path in cleaned.kept} == {".orchestrator-p.lock", partial.name, "p.img.rejected"}
+        assert {path.name for path in where.iterdir()} == {path.name for path in cleaned.kept}
+
+
+def test_a_killed_writers_file_goes_with_the_next(where: Path) -> None:
+    (where / ".orchestrator-out-1.partial").touch()
+    with files.replacing(where / "out"):
+        files.write_text(where / "out", "beside")
+    assert {path.name for path in where.iterdir()} == {"out"}
+
+
 def test_a_rendered_context(victim: Path, where: Path) -> None:
     """A link for a file is replaced; one for a directory of ours is refused, with what is below it untouched."""
     outside = victim.with_name("outside")
@@ -144,13 +171,17 @@ def test_an_image_out_of_a_container(victim: Path, where: Path) -> None:
         member.size = 4
         tar.addfile(member, io.BytesIO(b"evil"))
 
-    @contextmanager
-    def opened(_path: str) -> Iterator[io.BytesIO]:
-        yield io.BytesIO(out.getvalue())
+    class Image:
+        @contextmanager
+        def open_archive(self, _path: str) -> Iterator[BinaryIO]:
+            yield io.BytesIO(out.getvalue())
+
+        def open_file(self, _path: str) -> BinaryIO | None:
+            return None
 
     (where / "p").symlink_to(victim)
     with pytest.raises(OSError):
-        extract_image("p", opened, where / "p", lambda _done, _total: None)
+        extract_image("p", Image(), where / "p", lambda _done, _total: None)
     assert victim.read_text() == "mine"
 
 

@@ -19,6 +19,7 @@ set -eu
 LC_ALL=C
 export LC_ALL
 umask 022
+tab=$(printf '\t')
 stage=/stage out=/sbom root='' largest=4194304
 
 die() {
@@ -81,7 +82,7 @@ at_their_own_path() {
     while IFS= read -r a_staged; do
         a_path=${a_staged#.}
         for a_from in "$a_path" "/usr$a_path"; do
-            if [ -f "$root$a_from" ] && cmp -s "$root$a_from" "$stage/$a_staged"; then
+            if [ -f "$root$a_from" ] && cmp -s "$root$a_from" "$(where_is "$a_staged")"; then
                 printf '%s\t%s\n' "$a_from" "$a_staged" "${a_from#/usr}" "$a_staged" "/usr$a_from" "$a_staged"
                 break
             fi
@@ -108,13 +109,31 @@ write_owners() {
         ($1 in hash) { print hash[$1] "\t" by "\t" $2 "\t" $3 }' "$work/sha256" "$2"
 }
 
+# large_sums: as md5sum writes them, of files that stage-tree.sh lists instead of copying. What was made in the work
+# directory is no package's.
+large_sums() {
+    [ -f "$out/large" ] || return 0
+    while IFS=$tab read -r l_guest l_source _; do
+        case $l_source in "$PWD"/*) continue ;; esac
+        l_sum=$(md5sum <"$l_source")
+        printf '%s  ./%s\n' "${l_sum%% *}" "$l_guest"
+    done <"$out/large"
+}
+
+# where_is STAGED: the file that has the bytes of a staged one (./…).
+where_is() {
+    w_file=''
+    [ ! -f "$out/large" ] || w_file=$(name=${1#./} awk -F '\t' '$1 == ENVIRON["name"] { print $2 }' "$out/large")
+    printf '%s\n' "${w_file:-$stage/$1}"
+}
+
 write_packages() {
     # shellcheck disable=SC2016  # dpkg-query's own fields
     dpkg-query --admindir="$root/var/lib/dpkg" -W \
         -f '${Package}\t${Version}\t${Architecture}\t${source:Package}\t${source:Version}\n' | sort >"$out/packages"
     # Names with a backslash or a line break are marked by a leading backslash; such files are no package's.
     # shellcheck disable=SC1003
-    (cd "$stage" && find . -type f -size +0c -exec md5sum {} +) | grep -v '^\\' | sort >"$work/staged" || true
+    { (cd "$stage" && find . -type f -size +0c -exec md5sum {} +) && large_sums; } | grep -v '^\\' | sort >"$work/staged" || true
     [ -s "$work/staged" ] || return 0
     owned_by_md5 >"$work/by-md5"
     unowned | at_their_own_path >"$work/paths"
@@ -124,7 +143,7 @@ write_packages() {
         { print name[$1] "\t" $2 "\t" $3 }' "$work/staged" "$work/by-md5" >"$work/by-content"
     cut -f 1 "$work/by-content" "$work/by-path" | sort -u >"$work/names"
     while IFS= read -r w_name; do
-        w_sum=$(sha256sum <"$stage/$w_name")
+        w_sum=$(sha256sum <"$(where_is "$w_name")")
         printf '%s  %s\n' "${w_sum%% *}" "$w_name"
     done <"$work/names" >"$work/sha256"
     [ -s "$work/sha256" ] || return 0

@@ -300,7 +300,7 @@ is_packed() {
 # stage_needs_of_packed: plugins, modules and whatever else was packed as a file, each with its own search path.
 stage_needs_of_packed() {
     program_at=$(guest_path "$as") i_path=- i_origin=-
-    packed_elf | read_packed | tabulate >"$work/table"
+    { packed_elf && large_elf; } | read_packed | tabulate >"$work/table"
     printf '%s' "$names" | cat - "$work/sonames" >"$work/known"
     awk -F '\t' '$2 == "calls" { name = $1; sub(/.*\//, "", name); print $3 "\t" name }' "$work/table" >>"$work/calls"
     unmet >"$work/unmet"

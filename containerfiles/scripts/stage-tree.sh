@@ -1,18 +1,20 @@
 #!/bin/sh
 # Gathers what goes into the image: the program, its whole ELF closure, files, directories and klibs.
 #
-# Runs inside the build container, in the work directory, with stage-elf.sh beside it. POSIX sh (dash, busybox ash)
+# Runs inside the build container, in the work directory, with stage-elf.sh and stage-large.sh beside it. POSIX sh (dash, busybox ash)
 # with readelf and the usual small tools. It never executes the program or its loader: musl's loader would really run
 # the program, and a GPU program may not even start where no GPU is.
 #
 #   sh stage-tree.sh --program PATH --as NAME [--libraries auto|none] [--search DIR]... [--extra NAME]...
-#                    [--file ENTRY]... [--dir ENTRY]... [--map GLOB=GUESTDIR]...
+#                    [--file ENTRY]... [--outside GUESTPATH]... [--dir ENTRY]... [--map GLOB=GUESTDIR]...
 #                    [--runtime-dir GUESTDIR]... [--make-dir GUESTDIR]... [--klib NAME]... [--klib-dir DIR]
-#                    [--out DIR] [--klib-out DIR] [--warnings FILE]
+#                    [--large BYTES] [--out DIR] [--klib-out DIR] [--warnings FILE] [--large-out FILE]
 #
 # stdout: a line `staged: PATH <- SOURCE (size)` for each thing, sorted, then a count. stderr: `warning: …` and
 # `error: …`. FILE (/sbom/warnings) keeps the warnings, one a line, also for builds that find this step in the engine's
-# cache. A runtime directory is one where the guest will have a mount. Exit status 0, or 1 when anything is missing.
+# cache. An outside file is one that comes straight from the host later: an empty file keeps its place. A runtime
+# directory is one where the guest will have a mount. With --large, files of so many bytes or more are not copied: an
+# empty file keeps the place of each, and FILE (/sbom/large) lists them. Exit status 0, or 1 when anything is missing.
 set -eu
 LC_ALL=C
 export LC_ALL
@@ -33,8 +35,8 @@ warn() {
     printf '%s\n' "$1" >>"$warnings"
 }
 
-program='' as='' libraries=auto search='' extras='' files='' dirs='' maps='' mounts='' made='' klibs=''
-klib_dir=. out=/stage klib_out=/klibs warnings=/sbom/warnings
+program='' as='' libraries=auto search='' extras='' files='' outside='' dirs='' maps='' mounts='' made='' klibs=''
+klib_dir=. out=/stage klib_out=/klibs warnings=/sbom/warnings large='' large_out=/sbom/large
 
 parse_arguments() {
     while [ $# -gt 0 ]; do
@@ -47,6 +49,7 @@ parse_arguments() {
             --search) search=$search$2$nl ;;
             --extra) extras=$extras$2$nl ;;
             --file) files=$files$2$nl ;;
+            --outside) outside=$outside$2$nl ;;
             --dir) dirs=$dirs$2$nl ;;
             --map) maps=$maps$2$nl ;;
             --runtime-dir) mounts=$mounts/${2#/}$nl ;;
@@ -56,6 +59,8 @@ parse_arguments() {
             --out) out=$2 ;;
             --klib-out) klib_out=$2 ;;
             --warnings) warnings=$2 ;;
+            --large) large=$2 ;;
+            --large-out) large_out=$2 ;;
             *) die "unknown option $1" ;;
         esac
         shift 2
@@ -66,6 +71,8 @@ parse_arguments() {
 
 # shellcheck source=containerfiles/scripts/stage-elf.sh
 . "$(dirname "$0")/stage-elf.sh"
+# shellcheck source=containerfiles/scripts/stage-large.sh
+. "$(dirname "$0")/stage-large.sh"
 
 need_readelf() {
     command -v readelf >/dev/null 2>&1 && return
@@ -104,6 +111,7 @@ make_room() {
         [ -L "$out/$2" ] || [ -f "$out/$2" ] || die "/$2: is a directory in the image already, and can't be a file as well"
         cmp -s "$1" "$out/$2" || warn "/$2 from $1 replaces another file of that name"
         rm -f "$out/$2"
+        clear_place "/$2"
     fi
 }
 
@@ -112,7 +120,7 @@ put() {
     [ -f "$1" ] || die "$1 is not a regular file" "devices, sockets and directories can't be staged as files"
     case $2 in */*) make_directory "${2%/*}" ;; esac
     make_room "$1" "$2"
-    cp -L "$1" "$out/$2"
+    lay -L "$1" "$out/$2"
     printf '/%s\t%s\t%d bytes\n' "$2" "$1" "$(wc -c <"$out/$2")" >>"$work/staged"
 }
 
@@ -134,7 +142,7 @@ put_tree() {
         merge_tree "$1" "$2"
     else
         make_directory "$2"
-        cp -RP "$1/." "$out/$2/"
+        lay_tree "$1" "$out/$2"
     fi
     while IFS= read -r t_name; do
         if [ -L "$1/$t_name" ] && [ ! -e "$1/$t_name" ]; then
@@ -152,7 +160,7 @@ merge_tree() {
             make_directory "$2/$t_name"
         else
             make_room "$1/$t_name" "$2/$t_name"
-            cp -P "$1/$t_name" "$out/$2/$t_name"
+            lay -P "$1/$t_name" "$out/$2/$t_name"
         fi
     done <"$work/tree"
 }
@@ -169,7 +177,7 @@ leads_somewhere() {
         case $g_part in '' | .) continue ;; ..) g_at=${g_at%/*} && continue ;; esac
         g_at=$g_at/$g_part
         case $nl$mounts in *"$nl$g_at$nl"*) return ;; esac
-        if [ -L "$out$g_at" ]; then
+        if [ -L "$out$g_at" ] && ! is_place "$g_at"; then
             g_hops=$((g_hops + 1))
             [ "$g_hops" -le 8 ] || return 1
             g_text=$(readlink "$out$g_at")
@@ -203,6 +211,16 @@ stage_file() {
         die "Files: $1 is not there (looked for $PWD/$f_to$(case $1 in /*) printf ' and %s' "$1" ;; esac))" \
             "make it in build.run, or take it out of stage.files and the manifest"
     fi
+}
+
+# stage_outside GUEST: a place for a file that comes later, where nothing else is.
+stage_outside() {
+    if [ -L "$out/$1" ] || [ -e "$out/$1" ]; then
+        die "/$1: another step has put something there already" "give the entry of stage.files another place (\`to\`)"
+    fi
+    case $1 in */*) make_directory "${1%/*}" ;; esac
+    : >"$out/$1"
+    printf '/%s\t%s\t%s\n' "$1" 'stage.files, from outside the build' 'placed when the image is written' >>"$work/staged"
 }
 
 stage_dir() {
@@ -262,19 +280,20 @@ need_readelf
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-for file in staged queue missing calls sonames foreign dangling; do : >"$work/$file"; done
+for file in staged queue missing calls sonames foreign dangling places; do : >"$work/$file"; done
 mkdir -p "$out" "$klib_out"
 mkdir -p "$(dirname "$warnings")"
 : >"$warnings"
 [ -z "$(ls -A "$out")" ] || die "$out is not empty" "build.run must not write there"
 check_program
 put "$PWD/$program" "$(guest_path "$as")"
-chmod 755 "$out/$(guest_path "$as")"
+[ -L "$out/$(guest_path "$as")" ] || chmod 755 "$out/$(guest_path "$as")"
 [ "$libraries" = none ] || stage_closure
 each stage_dir "$dirs"
 each stage_map "$maps"
 each stage_file "$files"
 each stage_empty "$made"
+each stage_outside "$outside"
 settle_links
 if [ "$libraries" = auto ]; then
     stage_needs_of_packed
@@ -282,5 +301,7 @@ if [ "$libraries" = auto ]; then
     hint_at_dlopen
 fi
 each stage_klib "$klibs"
+settle_places
 awk -F '\t' '{ line[$1] = "staged: " $1 " <- " $2 " (" $3 ")" } END { for (p in line) print line[p] }' "$work/staged" | sort
-find "$out" -type f -exec ls -ln {} + | awk '{ n++; s += $5 } END { printf "total: %d files, %.0f bytes\n", n, s }'
+find "$out" -type f -exec ls -ln {} + | awk '
+    FILENAME == ARGV[1] { split($0, column, "\t"); s += column[3]; next } { n++; s += $5 } END { printf "total: %d files, %.0f bytes\n", n, s }' "$large_out" -

@@ -9,18 +9,24 @@ from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.state import BuildJob
 from orchestrator.containerfile.assemble import CONTAINERFILE, AssembledContext, proxy_arguments
 from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLostError, Leftover, StepFailedError
+from orchestrator.engine.build import MAKE_ROOM, is_full
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit, Notice
 from orchestrator.network import CA_SECRET
 from orchestrator.plan.origins import line_in_script, origin_of
+from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 
 PACKAGES_STAGES = ("packages", "gevulot-packages")
 """The stages that install Debian packages: from files, without a network and without anything of the user's."""
-TARGET = "result"
-"""The stage that an image is packed from."""
+RESULT_STAGE, STAGING_STAGE = "result", "staging"
 BUILD_ATTEMPTS = 3
 """Builds of others that end at the same time can take a layer away: twice in a row is bad luck enough."""
+
+
+def packed_stage(plan: Plan) -> str:
+    """The stage that the image is packed from."""
+    return RESULT_STAGE if plan.image.template else STAGING_STAGE
 
 
 def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: str = "") -> str:
@@ -88,6 +94,8 @@ def _explain(failure: StepFailedError, job: BuildJob, made: AssembledContext) ->
         message = f"the build step failed{status}" if failure.instruction else failure.message
         remedy = "its last lines are above; correct it and build again (finished steps are cached)"
         remedy += _about_program(loaded, made)
+        if is_full(failure.tail):
+            remedy = MAKE_ROOM
     line = origin.line if origin else None
     if origin is not None and origin.field == "build.run":
         line = _line_of_run(loaded, failure.tail)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from orchestrator.build.state import BuildJob, BuildOrder, phase
 from orchestrator.digest import Digests, file_digests
-from orchestrator.errors import VerificationError
+from orchestrator.errors import UsageError, VerificationError
 from orchestrator.events import Emit, Notice, StepProgress
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, FileLock, make_directory
 from orchestrator.image_kind import Expected, Packing
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 def only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
     """One build of a name in a directory at a time; what killed builds left under temporary names goes first."""
     make_directory(output)
+    for path in (output / f"{name}{ending}" for ending in (".img", ".receipt.json")):
+        if path.is_dir():
+            raise UsageError(
+                f"{path} is a directory, and the build writes a file there", remedy="remove it, or use another -o"
+            )
     lock = FileLock(output / f".orchestrator-{name}.lock")
     if not lock.acquire(timeout=0):
         emit(Notice(text=f"another build of {name} is writing to {output}; waiting for it"))
@@ -44,16 +49,16 @@ def pack(job: BuildJob, image_id: str, target: Path) -> tuple[Packing, Records]:
     """Write the image to `target`; how that was done, and where its files are from."""
     from orchestrator.provenance.records import read_records
 
-    def open_archive(path: str) -> AbstractContextManager[BinaryIO]:
-        return job.order.engine.open_archive(image_id, path, job.order.build_id)
-
-    with phase(job.order.emit, "pack", job.plan.image.title) as key:
+    with (
+        job.order.engine.open_image(image_id, job.order.build_id) as files,
+        phase(job.order.emit, "pack", job.plan.image.title) as key,
+    ):
 
         def progress(done: int, total: int) -> None:
             job.order.emit(StepProgress(id=key, done=done, total=total))
 
-        packing = job.plan.image.pack(job.inputs, open_archive, target, progress)
-    return packing, read_records(open_archive)
+        packing = job.plan.image.pack(job.inputs, files, target, progress)
+        return packing, read_records(files.open_archive)
 
 
 def verify(image: Path, order: BuildOrder, target: Path, warnings: Iterable[str] = ()) -> Verification:

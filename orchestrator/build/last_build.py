@@ -26,6 +26,7 @@ from orchestrator.build.stamps import RECENT_NS, Stamps, contents, stamp
 from orchestrator.containerfile.git_index import index_files
 from orchestrator.containerfile.sources import user_sources
 from orchestrator.containerfile.tree import Walk
+from orchestrator.docker_config import chosen_context
 from orchestrator.documents import Document, DocumentError, read_document
 from orchestrator.errors import Severity, UsageError
 from orchestrator.files import make_directory, write_text
@@ -36,12 +37,15 @@ from orchestrator.project.project import Project
 from orchestrator.project.secrets import read_secrets
 from orchestrator.receipt.read import read_receipt, receipt_path
 from orchestrator.receipt.receipt import receipt_document
+from orchestrator.resolved import FILE_PREFIX
 from orchestrator.resources import CONTAINERFILES, MANIFESTS, PACKAGE
 from orchestrator.user_paths import cache_root
 
 FOLDER: Final = "builds"
 """Of the cache: one small file for each image, named by a hash of the image's path."""
-ENGINE_VARIABLES: Final = ("DOCKER_HOST", "CONTAINER_HOST", "DOCKER_BUILDKIT")
+ENGINE_VARIABLES: Final = (
+    "DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINER_HOST", "CONTAINER_CONNECTION", "DOCKER_BUILDKIT",
+)  # fmt: skip
 _TICK_NS: Final = 50_000_000
 """Longer than the clock of any file system that keeps fractions of a second goes without moving (Linux: 10 ms)."""
 
@@ -170,7 +174,7 @@ class LastBuild:
             ),  # the receipt's
             __version__,
             sys.version,
-            f"{asked.engine} {[os.environ.get(name) for name in ENGINE_VARIABLES]}",
+            f"{asked.engine} {chosen_context()} {[os.environ.get(name) for name in ENGINE_VARIABLES]}",
             f"{asked.locked} {asked.offline} {asked.sign}",
             self._stamps.digest,
         ]
@@ -246,6 +250,9 @@ def _local_inputs(project: Project) -> Iterator[tuple[str, str, Iterable[str]]]:
         yield "gpu-assets", project.gpu_assets.path, ()
     if project.gevulot is not None and project.gevulot.path is not None:
         yield "gevulot", project.gevulot.path, GEVULOT_SKIP
+    for entry in project.stage.outside.values():
+        if entry.host is not None:
+            yield f"{FILE_PREFIX}{entry.guest_path}", entry.host, ()
 
 
 def _secrets(asked: Asked, salt: str) -> str:

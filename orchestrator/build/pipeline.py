@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from orchestrator.build.bundle import Bundled, input_keys, keep_images
 from orchestrator.build.check import CheckedProject
-from orchestrator.build.container_build import TARGET, forget, run_containerfile
+from orchestrator.build.container_build import STAGING_STAGE, forget, packed_stage, run_containerfile
 from orchestrator.build.dependencies import StepPackages, plan_nominally, plan_packages, take_for_bundle, take_for_step
 from orchestrator.build.finish import only_build_of, pack, verify_and_hash
 from orchestrator.build.finished_image import nominal_plan, own_key
@@ -26,6 +26,7 @@ from orchestrator.build.state import BuildJob, BuildOptions, BuildOrder, engine_
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble, assemble_own
 from orchestrator.containerfile.render import render_containerfile
 from orchestrator.containerfile.render_directory import OWN, check_room, clear_earlier, commands_by_hand
+from orchestrator.containerfile.sources import has_climbing_links
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
@@ -39,8 +40,6 @@ from orchestrator.staged import OpenArchive
 if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey
 
-STAGING_STAGE = "staging"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Staging:
@@ -53,7 +52,8 @@ class Staging:
 def render_text(checked: CheckedProject) -> str:
     """The Containerfile alone: nothing is fetched, bases and sources are named as in project.yaml."""
     plan = nominal_plan(checked.loaded, checked.settings, nominal_locked(checked.loaded))
-    return render_containerfile(replace(plan, dependencies=plan_nominally(checked.loaded)))
+    links = has_climbing_links(checked.loaded)
+    return render_containerfile(replace(plan, dependencies=plan_nominally(checked.loaded), climbing_links=links))
 
 
 def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> list[tuple[str, ...]]:
@@ -66,7 +66,8 @@ def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> list
     inputs = replace(inputs, image=nominal_locked(checked.loaded).image)
     plan = nominal_plan(checked.loaded, checked.settings, inputs)
     used = take_for_step(StepPackages(loaded=checked.loaded, store=Store(emit=emit), emit=emit))
-    plan = replace(plan, dependencies=plan_packages(used))
+    links = has_climbing_links(checked.loaded)
+    plan = replace(plan, dependencies=plan_packages(used), climbing_links=links)
     made = assemble(checked.loaded, plan, inputs, capabilities=BuilderCapabilities(), exclude=(output,), emit=emit)
     clear_earlier(output)
     made.context.write_to(output)
@@ -92,10 +93,10 @@ def build_project(
     times, warned, started = StageTimes(), Warnings(checked.findings), datetime.now(UTC)
     tell = _tell(times.record, warned.record, emit)
     order = _order(checked, engine, options or BuildOptions(), tell)
-    with only_build_of(output, name, tell), order.store.in_use():
+    with only_build_of(output, name, tell), order.store.in_use(), engine.protect(order.build_id):
         job = prepare(order)
         made = assemble_context(job)
-        image_id = run_containerfile(job, made, TARGET)
+        image_id = run_containerfile(job, made, packed_stage(job.plan))
         target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
         # The inner ones are renamed first: a receipt never speaks of a file that isn't there yet.
         with (
@@ -161,7 +162,7 @@ def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit
     """
     order = _order(checked, engine, BuildOptions(), emit)
     store = order.store
-    with store.in_use():
+    with store.in_use(), engine.protect(order.build_id):
         job = prepare(order)
         packages = () if job.plan.finished else take_for_bundle(job)
         kept = _keep_program(job)
@@ -205,7 +206,7 @@ def open_staging(checked: CheckedProject, engine: Engine, *, emit: Emit) -> Iter
     Errors are those of `build_project`, up to that step.
     """
     order = _order(checked, engine, BuildOptions(), emit)
-    with order.store.in_use():
+    with order.store.in_use(), engine.protect(order.build_id):
         job = prepare(order)
         image = run_containerfile(job, assemble_context(job), STAGING_STAGE)
         try:

@@ -18,6 +18,7 @@ from orchestrator.build.kept_shim import NotKeptError, shim_name, take_shim, wit
 from orchestrator.build.packages import capabilities_of, package_lister, with_packages, with_shim_packages
 from orchestrator.build.state import BuildJob, BuildOrder, phase
 from orchestrator.containerfile.assemble import AssembledContext, assemble, assemble_shim
+from orchestrator.containerfile.sources import has_climbing_links
 from orchestrator.engine.base import Engine
 from orchestrator.errors import EngineError, VerificationError
 from orchestrator.events import Notice
@@ -55,6 +56,7 @@ def prepare(order: BuildOrder) -> BuildJob:
     inputs = resolve_locked(order.loaded, order.engine, order.emit, policy)
     _check_gpu_assets(order, inputs)
     plan = make_plan(order.loaded, order.settings, inputs)
+    plan = replace(plan, climbing_links=has_climbing_links(order.loaded))
     job = BuildJob(order=order, inputs=inputs, plan=plan)
     if plan.shim is not None:
         job = _with_shim(job)

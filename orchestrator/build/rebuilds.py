@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from orchestrator.build.container_build import TARGET, forget, run_containerfile
+from orchestrator.build.container_build import forget, packed_stage, run_containerfile
 from orchestrator.build.dependencies import with_dependencies
 from orchestrator.build.finish import pack
 from orchestrator.build.packages import with_packages
@@ -75,11 +75,12 @@ def rebuild(job: BuildJob, target: Path, factors: tuple[Factor, ...], *, no_cach
         again = with_dependencies(with_packages(replace(again, plan=replace(job.plan, program_image=""))))
     number = order.build_id[:12]
     again = replace(again, plan=replace(again.plan, rebuild=Rebuild(number=number, varied=factors)))
-    image_id = run_containerfile(again, assemble_context(again), TARGET)
-    try:
-        _, records = pack(again, image_id, target)
-    finally:
-        forget(again, image_id)
+    with order.engine.protect(order.build_id):
+        image_id = run_containerfile(again, assemble_context(again), packed_stage(again.plan))
+        try:
+            _, records = pack(again, image_id, target)
+        finally:
+            forget(again, image_id)
     return RebuiltImage(
         image=target, digests=file_digests(target), records=records, varied=seen.varied, staged=seen.staged
     )

@@ -32,6 +32,7 @@ from orchestrator.receipt.read import load_receipt
 from orchestrator.receipt.receipt import RebuildMade, Receipt
 from orchestrator.receipt.record import FinishedBuild, input_used, sha256_text
 from orchestrator.reproduce.report import report_differences
+from orchestrator.resolved import FILE_PREFIX
 
 _FIELDS = {"gevulot-base": "gevulot.base", "nanos-common": "nanos"}
 REBUILT = ".img.rebuilt"
@@ -63,7 +64,7 @@ def reproduce(order: BuildOrder, receipt_file: Path, output: Path) -> Reproducti
         message = f"{lock} does not exist, and a rebuild needs the inputs that it pins"
         raise UsageError(message, remedy="restore the lock that was beside project.yaml when the image was built")
     original = _find_original(order, receipt, receipt_file)
-    with only_build_of(output, name, order.emit), order.store.in_use():
+    with only_build_of(output, name, order.emit), order.store.in_use(), order.engine.protect(order.build_id):
         job = prepare(order)
         require_same(job, receipt, receipt_file)
         factors = factors_of(job.order.loaded.project, path=False)
@@ -163,7 +164,7 @@ def require_same(job: BuildJob, receipt: Receipt, receipt_file: Path) -> None:
     told = {row.name: row for row in receipt.inputs}
     resolved = {row.name: input_used(row) for row in job.inputs}
     for name in sorted({*told, *resolved}):
-        field = _FIELDS.get(name, name)
+        field = _FIELDS.get(name, "stage.files" if name.startswith(FILE_PREFIX) else name)
         if name not in told or name not in resolved:
             where = "project.yaml" if name in resolved else "the receipt"
             findings.error("other-input", field, f"only {where} has the input {name}", remedy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -48,11 +49,15 @@ def doctor(as_json: bool) -> None:
 @json_option
 @json_failures
 def clean(directory: Path, engine: str, everything: bool, dry_run: bool, as_json: bool) -> None:
-    """Remove what builds left behind: in engines, and temporary files in DIR. Images and receipts stay."""
-    from orchestrator.clean import clean_directory, clean_engine
+    """Remove what builds left behind: in engines, temporary files in DIR and of commands that were killed.
+
+    Images and receipts stay, and what a running build uses.
+    """
+    from orchestrator.clean import clean_directory, clean_engine, clean_temporary
     from orchestrator.engine.select import connect
 
-    files = clean_directory(directory, dry_run=dry_run)
+    of_directory = clean_directory(directory, dry_run=dry_run)
+    files = (*of_directory.removed, *clean_temporary(dry_run=dry_run).removed)
     removed: list[Leftover] = []
     kept: list[tuple[Leftover, str]] = []
     for spec in ("docker", "podman") if engine == "auto" else (engine,):
@@ -66,8 +71,7 @@ def clean(directory: Path, engine: str, everything: bool, dry_run: bool, as_json
             continue
         removed += cleaned.removed
         kept += cleaned.kept
-    for leftover, reason in kept:
-        say(f"warning: {leftover.kind} {leftover.name or leftover.id} stays: {reason}")
+    _say_kept(of_directory.kept, kept)
     if as_json:
         rows = [asdict(leftover) for leftover in removed]
         answer_json({"dry_run": dry_run, "files": [str(path) for path in files], "engine": rows})
@@ -84,6 +88,19 @@ def clean(directory: Path, engine: str, everything: bool, dry_run: bool, as_json
         answer(f"{verb} {len(layers)} cached layers")
     if not files and not removed:
         answer("nothing to remove")
+
+
+def _say_kept(files: Iterable[Path], leftovers: Sequence[tuple[Leftover, str]]) -> None:
+    """What stays, and why."""
+    from orchestrator.clean import IN_USE
+
+    for path in files:
+        say(f"note: {path} stays: a running build uses it")
+    others = [(leftover, reason) for leftover, reason in leftovers if reason != IN_USE]
+    if used := sum(1 for _, reason in leftovers if reason == IN_USE):
+        say(f"note: {used} containers and images stay: a running build may use them")
+    for leftover, reason in others:
+        say(f"warning: {leftover.kind} {leftover.name or leftover.id} stays: {reason}")
 
 
 COMMANDS = (doctor, clean)

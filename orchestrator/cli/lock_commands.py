@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,7 +23,7 @@ from orchestrator.cli.parameters import (
     trust_option,
 )
 from orchestrator.errors import UsageError
-from orchestrator.resolved import InputName
+from orchestrator.resolved import is_input_name
 
 if TYPE_CHECKING:
     from orchestrator.lock.resolve import LockUpdate
@@ -59,7 +59,7 @@ def lock(project: Path | None, upgrade: str | None, diff: bool, engine: str, pro
     from orchestrator.lock.resolve import known_names, update_lock
 
     # NAME is one of a few words, and PROJECT.YAML is needed: in `lock --upgrade project.yaml` it is the project.
-    if project is None and upgrade is not None and upgrade not in (ALL, *get_args(InputName)):
+    if project is None and upgrade is not None and upgrade != ALL and not is_input_name(upgrade):
         project, upgrade = PROJECT.convert(upgrade, None, None), ALL
     if project is None:
         raise UsageError("give the project", remedy="orchestrator lock PROJECT.YAML [--upgrade [NAME]]")

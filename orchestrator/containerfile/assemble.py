@@ -199,7 +199,7 @@ def assemble_own(
     text = own.pinned(references, CACHE_LABEL if labelled else "")
     sources = user_sources(loaded, (loaded.root / loaded.project.build.context / name,))
     parts = [replace(sources, prefix=""), *shim_parts(plan, "gevulot"), Content(path=name, data=text.encode())]
-    context = BuildContext(parts=parts, emit=emit, order_file=False)
+    context = BuildContext(parts=parts, emit=emit, with_ours=False)
     return AssembledContext(containerfile=text, manifest="", context=context, certificates=b"")
 
 

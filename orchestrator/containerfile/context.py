@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from orchestrator.containerfile.links import LINKS, climbs
 from orchestrator.containerfile.members import Member, content_of, status_of, unreadable
 from orchestrator.containerfile.order import MTIME, TimeOrder, order_of
 from orchestrator.containerfile.tree import HostTree, Walk
@@ -20,6 +21,7 @@ __all__ = ["MTIME", "ORDER", "BuildContext", "Content", "HostFile", "HostTree", 
 
 ORDER = "scripts/order"
 """Where the context names the order of its sources' times, which the engine's cache must know: see `order`."""
+_END = b"\0" * (2 * tarfile.BLOCKSIZE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +51,12 @@ class BuildContext:
 
     The host is read anew by each method. Errors: UsageError for a file that can't be read, or that changes
     while it is read, and for an ignore file that can't be parsed. `caches` are the host paths of what the last walk
-    left out as a cache. `order_file`: a file of the tar, `ORDER`, names the order of the sources' times.
+    left out as a cache. `with_ours`: files of ours say what a context can't hold: `ORDER`, and `LINKS`.
     """
 
     parts: Sequence[Part]
     emit: Emit = ignore
-    order_file: bool = True
+    with_ours: bool = True
     caches: set[Path] = field(default_factory=set)
     _said: set[str] = field(default_factory=set)
 
@@ -62,7 +64,7 @@ class BuildContext:
         """The tar's chunks: sorted, owner 0, modes 0644/0755, no time of the host. Never a whole file in memory."""
         for member in self._in_order():
             yield from _tar_member(member)
-        yield b"\0" * (2 * tarfile.BLOCKSIZE)
+        yield _END
 
     def digest(self) -> str:
         """SHA-256 (hex) over the sorted entries: what the receipt records. Reads every file.
@@ -107,10 +109,19 @@ class BuildContext:
     def members(self) -> list[Member]:
         """Every member, parents first, sorted by path; the order of their times is left aside."""
         members: dict[str, Member] = {}
+        links: dict[str, Member] = {}
         self.caches.clear()
         for part in self.parts:
             for member in self._of(part):
-                self._add(members, member)
+                if isinstance(part, HostTree) and part.sources and climbs(member):
+                    path = member.path.removeprefix(f"{part.prefix}/")
+                    links[path] = replace(member, path=path)
+                else:
+                    self._add(members, member)
+        if links and not self.with_ours:
+            self._say(f"left out of the build context, because they lead out of it: {', '.join(sorted(links))}")
+        elif links:
+            self._add(members, Member(path=LINKS, kind="file", data=_tar(_sorted(links))))
         return _sorted(members)
 
     def _in_order(self) -> list[Member]:
@@ -120,7 +131,7 @@ class BuildContext:
             return list(members.values())
         order = _order(members.values())
         members |= {path: replace(members[path], mtime=time) for path, time in order.times.items()}
-        if not self.order_file:
+        if not self.with_ours:
             return _sorted(members)
         self._add(members, Member(path=ORDER, kind="file", data=f"{order.key}\n".encode()))
         return _sorted(members)
@@ -162,6 +173,10 @@ def _order(members: Iterable[Member]) -> TimeOrder:
         return order_of((member.path, member.source) for member in members if member.aged and member.source is not None)
     except OSError as error:
         raise unreadable(Path(error.filename), error) from error
+
+
+def _tar(members: Iterable[Member]) -> bytes:
+    return b"".join(chunk for member in members for chunk in _tar_member(member)) + _END
 
 
 def _tar_member(member: Member) -> Iterator[bytes]:

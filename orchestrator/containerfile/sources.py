@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.containerfile.ignore import IGNORE_FILES
-from orchestrator.containerfile.tree import HostTree
+from orchestrator.containerfile.links import climbs
+from orchestrator.containerfile.tree import HostTree, Walk
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.outside import secret_files
+from orchestrator.project.outside import secret_files, staged_host_files
 
 
 def user_sources(loaded: LoadedProject, exclude: Sequence[Path] = ()) -> HostTree:
-    """The directory `build.context`, less `exclude` and the files of secrets: a stage's layers keep what it copies."""
+    """The directory `build.context`, less `exclude`, the files of secrets (a stage's layers keep what it copies) and
+    those that go straight into the image."""
     project = loaded.project
     context = (loaded.root / project.build.context).resolve()
-    left_out = (*exclude, *secret_files(loaded))
+    left_out = (*exclude, *secret_files(loaded), *staged_host_files(loaded))
     keep: tuple[str, ...] = ()
     ignore_files: tuple[str, ...] = IGNORE_FILES
     if project.build.containerfile is not None:
@@ -24,8 +26,13 @@ def user_sources(loaded: LoadedProject, exclude: Sequence[Path] = ()) -> HostTre
         keep, ignore_files = ("**",), (f"{project.build.containerfile}.dockerignore", *IGNORE_FILES)
     elif not project.build.run:
         # Nothing makes them anew.
-        keep = tuple(re.sub(r"([\\*?[])", r"\\\1", name) for name in (project.build.program, *project.stage.files))
+        keep = tuple(re.sub(r"([\\*?[])", r"\\\1", name) for name in (project.build.program, *project.stage.built))
     return HostTree(
         prefix="src", source=context, ignore_file=True, exclude=left_out, sources=True,
         keep=keep, ignore_files=ignore_files,
     )  # fmt: skip
+
+
+def has_climbing_links(loaded: LoadedProject) -> bool:
+    """Whether the sources hold links that lead out of them, which Podman takes in no build context."""
+    return any(climbs(member) for member in Walk(tree=user_sources(loaded), say=lambda _text: None).members())

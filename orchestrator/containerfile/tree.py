@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +20,10 @@ class HostTree:
     """A directory of the host, placed under `prefix` ("" = the context's root).
 
     `ignore_file` honours .containerignore or .dockerignore in `source`; `exclude` are host paths (files or
-    directories) left out whatever the rules say. `sources` says that people and their tools work in it: files keep the
-    order of their times, and what is ours or a cache stays out (see `ours` and `caches`), but for what the patterns
-    `keep` name. Without it all files are as old as `mtime` says, in seconds since 1970. `ignore_files`: see `ignore`.
+    directories) left out whatever the rules say, a file under all its names. `sources` says that people and their
+    tools work in it: files keep the order of their times, and what is ours or a cache stays out (see `ours` and
+    `caches`), but for what the patterns `keep` name. Without it all files are as old as `mtime` says, in seconds since
+    1970. `ignore_files`: see `ignore`.
     """
 
     prefix: str
@@ -54,6 +56,7 @@ class Walk:
             self._rules, self._file = load_rules(self.tree.source, self.tree.ignore_files)
         self._in_caches = self._rules.and_keep(self.tree.keep)
         self._excluded = {path.resolve() for path in self.tree.exclude}
+        self._linked = [status for path in self._excluded if (status := _hard_linked(path)) is not None]
 
     def members(self) -> Iterator[Member]:
         """The tree's members, parents first. UsageError for what can't be read."""
@@ -84,7 +87,7 @@ class Walk:
         had_ours = bool(ours)
         for entry in entries:
             path, name = directory / entry.name, above + entry.name
-            if entry.name in ours or (self._excluded and path in self._excluded):
+            if entry.name in ours or (self._excluded and self._is_excluded(path, entry)):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 below, had = self._directory(path, name, cache)
@@ -93,6 +96,15 @@ class Walk:
             elif self._keeps_file(name, entry, cache):
                 members += self._leaf(name, path, entry)
         return members, had_ours
+
+    def _is_excluded(self, path: Path, entry: os.DirEntry[str]) -> bool:
+        """Whether it is one of `exclude`, or another name of the same file."""
+        if path in self._excluded:
+            return True
+        if not self._linked or not entry.is_file(follow_symlinks=False):
+            return False
+        status = status_of(path)
+        return any(os.path.samestat(status, linked) for linked in self._linked)
 
     def _directory(self, path: Path, name: str, cache: str) -> tuple[list[Member], bool]:
         ignored = self._rules.ignored(name)
@@ -132,3 +144,12 @@ class Walk:
             )
         else:
             self.say(f"{path} is a socket, pipe or device; left out of the build context")
+
+
+def _hard_linked(path: Path) -> os.stat_result | None:
+    """The status of a file that has further names; None for anything else."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) and status.st_nlink > 1 else None

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import io
 import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from orchestrator import files
-from orchestrator.engine.archive import ArchiveStream
 from orchestrator.engine.base import Container, ContainerRequest, EngineInfo, Leftover
+from orchestrator.engine.build import storage_full
 from orchestrator.engine.container import ApiContainer, create_body, is_rootless
+from orchestrator.engine.created import CreatedContainers, remove_container
 from orchestrator.engine.docker_api import Api, ApiError, ConnectionFault, GoneError, reference_path
 from orchestrator.engine.interrupts import hold_back
 from orchestrator.engine.logins import auth_header, find_login
 from orchestrator.engine.reasons import image_error
-from orchestrator.errors import BuildStepError, EngineError, InputError
+from orchestrator.engine.running import RunningBuild, killed, register, running
+from orchestrator.errors import EngineError, InputError
 from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted
 from orchestrator.label import LABEL
 from orchestrator.resolved import ImageSettings
+from orchestrator.staged import ImageFiles
 
 PULL_IDLE = 120.0
 """Seconds without a word during a pull, after which the registry counts as unreachable."""
@@ -42,6 +44,27 @@ class ApiEngine:
     def info(self) -> EngineInfo:
         """Who answers."""
         return self._info
+
+    @property
+    def store(self) -> str:
+        """Where it keeps its images."""
+        return self._info.endpoint
+
+    @contextmanager
+    def protect(self, build_id: str) -> Iterator[None]:
+        """While the context lasts, `in_use` names the build, in other processes as well."""
+        with register(RunningBuild(build_id=build_id, store=self.store)):
+            yield
+
+    def in_use(self) -> frozenset[str]:
+        """The ids of the builds that run on this engine, started by this user on this machine."""
+        return frozenset(build.build_id for build in running() if build.store == self.store)
+
+    def end_killed(self) -> None:
+        """See `Engine.end_killed`. A daemon ends what its client leaves."""
+        for path, build in killed():
+            if build.store == self.store:
+                path.unlink(missing_ok=True)
 
     def image_digest(self, reference: str) -> str | None:
         """The repo digest, or else the image id, of a local image; None when it isn't there."""
@@ -129,7 +152,7 @@ class ApiEngine:
         try:
             image = self._import(tar, changes)
         except ApiError as error:
-            raise _import_failed(tar, error.said) from error
+            raise _import_failed(tar, self._reason(error)) from error
         if not image:
             raise EngineError(
                 f"the engine imported {tar.name} without naming the image", remedy="look at the engine's log"
@@ -138,6 +161,10 @@ class ApiEngine:
         name, version = split_reference(tag)
         self._api.json("POST", f"/images/{reference_path(image)}/tag", params={"repo": name, "tag": version})
         return image
+
+    def _reason(self, error: ApiError) -> str:
+        """Why a request failed, in the engine's words."""
+        return error.said
 
     def _import(self, tar: Path, changes: list[str]) -> str:
         """The id of the image that the engine made of `tar`, "" when it named none. May raise ApiError."""
@@ -183,54 +210,32 @@ class ApiEngine:
 
     @contextmanager
     def open_archive(self, image: str, path: str, build_id: str) -> Iterator[BinaryIO]:
-        """A tar stream of `path` inside `image`.
-
-        BuildStepError when the image has no such path; EngineError, from a read, when the stream was cut.
-        """
-        # Named by us, so that it can be removed even when we are interrupted before the engine has answered.
-        name = f"orchestrator-{secrets.token_hex(8)}"
-        # An image made from scratch has no command, and an engine creates no container without one.
-        body = {"Image": image, "Cmd": ["/never-started"], "Labels": {LABEL: build_id}}
-        # Podman that is told to remove a container while it creates it takes its storage away and keeps the rest, and
-        # its list of containers is an error from then on (4.3.1). So an interrupt waits until the engine has answered.
-        with hold_back() as let_through:
-            try:
-                self._api.json("POST", "/containers/create", params={"name": name}, body=body)
-                # Docker locks the container for as long as the archive's connection is open: opened and closed here.
-                with self._archive(name, path) as stream, let_through():
-                    yield stream
-            finally:
-                with suppress(EngineError):  # an error on the way out must not hide the one on the way
-                    self._remove("containers", name)
+        """A tar stream of `path` inside `image`."""
+        with self.open_image(image, build_id) as files, files.open_archive(path) as stream:
+            yield stream
 
     @contextmanager
-    def _archive(self, container: str, path: str) -> Iterator[BinaryIO]:
-        with ExitStack() as stack:
+    def open_image(self, image: str, build_id: str) -> Iterator[ImageFiles]:
+        """The files of `image`, until the end."""
+        containers = CreatedContainers(api=self._api, image=image, build_id=build_id)
+        with self.protect(build_id):
             try:
-                chunks = stack.enter_context(
-                    self._api.get_stream(f"/containers/{container}/archive", params={"path": path})
-                )
-            except ApiError as error:
-                if error.status != 404:
-                    raise
-                raise BuildStepError(
-                    f"the built image has no {path}", remedy="check where the build puts it"
-                ) from error
-            reader = stack.enter_context(io.BufferedReader(ArchiveStream(chunks, path), _CHUNK))
-            yield cast(BinaryIO, reader)
+                yield containers
+            finally:
+                containers.remove()
 
     @contextmanager
     def open_container(self, request: ContainerRequest) -> Iterator[Container]:
         """A container that is made, can be started, and is removed at the end."""
         name = f"orchestrator-{secrets.token_hex(8)}"
-        with hold_back() as let_through:  # as in `open_archive`
+        with self.protect(request.build_id), hold_back() as let_through:  # as in `open_archive`
             try:
                 self._create(request, name, rootless=is_rootless(self._api.json("GET", "/info")))
                 with let_through():
                     yield ApiContainer(self._api, name, request)
             finally:
                 with suppress(EngineError):
-                    self._remove("containers", name)
+                    remove_container(self._api, name)
 
     def _create(self, request: ContainerRequest, name: str, *, rootless: bool) -> None:
         """Make a container that is to run."""
@@ -275,13 +280,13 @@ class ApiEngine:
 
         EngineError for an image that another one is made of.
         """
-        self._remove("containers" if leftover.kind == "container" else "images", leftover.id)
-
-    def _remove(self, kind: str, name: str) -> None:
-        params: dict[str, Any] = {"force": True, **({"v": True} if kind == "containers" else {"noprune": True})}
+        if leftover.kind == "container":
+            remove_container(self._api, leftover.id)
+            return
         try:
             with hold_back():
-                self._api.json("DELETE", f"/{kind}/{reference_path(name)}", params=params)
+                params = {"force": True, "noprune": True}
+                self._api.json("DELETE", f"/images/{reference_path(leftover.id)}", params=params)
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -314,6 +319,8 @@ def _sha(identity: str) -> str:
 
 
 def _import_failed(tar: Path, said: str) -> EngineError:
+    if full := storage_full(f"{said} (importing {tar.name})"):
+        return full
     return EngineError(f"the engine failed to import {tar.name}: {said}", remedy="look at the engine's log")
 
 

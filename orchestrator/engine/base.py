@@ -11,6 +11,7 @@ from typing import BinaryIO, Protocol
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit
 from orchestrator.resolved import ImageSettings
+from orchestrator.staged import ImageFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +19,8 @@ class EngineInfo:
     """Who answers. `kind` is docker|podman; `builder` is buildkit|classic|buildah; `private` = we started it.
 
     `mounts` says whether `RUN --mount` works, and so build secrets (not with the classic builder). `ssh` is the start
-    of the `RUN --mount=` that gives a step the ssh agent, "" where it can't have it. `note` says why this engine was
-    taken when another was asked for or expected ("" otherwise).
+    of the `RUN --mount=` that gives a step the ssh agent, "" where it can't have it. `note` says with which
+    settings of its own a private one runs ("" with Podman's).
     """
 
     kind: str
@@ -182,8 +183,27 @@ class Engine(Protocol):
         """A tar stream of `path` inside `image`, by way of a container that is created, never started, removed."""
         ...
 
+    def open_image(self, image: str, build_id: str) -> AbstractContextManager[ImageFiles]:
+        """The files of `image`, until the end as a context."""
+        ...
+
+    def protect(self, build_id: str) -> AbstractContextManager[None]:
+        """While the context lasts, `in_use` names the build, in other processes as well."""
+        ...
+
+    def in_use(self) -> frozenset[str]:
+        """The ids of the builds that run on this engine, started by this user on this machine."""
+        ...
+
+    def end_killed(self) -> None:
+        """End the processes of builds that were killed, and remove their working containers."""
+        ...
+
     def leftovers(self) -> list[Leftover]:
-        """Containers and images with our label, newest first; layers kept as a cache have the build id `cache`."""
+        """Containers and images with our label, newest first; layers kept as a cache have the build id `cache`.
+
+        Working containers of builds that were killed have no build id.
+        """
         ...
 
     def remove(self, leftover: Leftover) -> None:

@@ -13,12 +13,14 @@ from orchestrator.engine.logins import Login, find_login
 from orchestrator.engine.mask import Mask
 from orchestrator.engine.reasons import image_error
 from orchestrator.engine.steps import Step
-from orchestrator.errors import BuildStepError, EngineError, InputError
+from orchestrator.errors import BuildStepError, EngineError, InputError, OrchestratorError
 from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted
 
 CONTEXT_STEP = "context"
 _FAULT = re.compile(r"failed to create endpoint|could not find bridge|container networking|cgroup|rlimit|netns", re.I)
 _LOST = re.compile(r"\b(?:layer|image) not known")  # Podman, whose builds lock nothing that they take from the cache
+_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+MAKE_ROOM = "free space there: `orchestrator clean` removes what builds left, and the engine's own prune removes more"
 _EXIT = re.compile(r"(?:exit code: |exit status |non-zero code: )(\d+)")
 _PARSE = re.compile(
     r"parse error|unknown instruction|Dockerfile.*cannot be empty|no contents in|no FROM statement|"
@@ -117,8 +119,22 @@ def lost_layer(problem: str) -> LayerLostError | None:
     return LayerLostError(f"a layer of the build was removed during the build: {problem}", remedy="build again")
 
 
-def build_error(problem: str) -> BuildStepError:
+def storage_full(problem: str) -> EngineError | None:
+    """The error where the engine itself, and not a step of the user's, found no room to write; else None."""
+    if exit_status(problem) is not None or not is_full(problem):
+        return None
+    return EngineError(f"the engine has no space left: {problem}", remedy=MAKE_ROOM, said=problem)
+
+
+def is_full(text: str) -> bool:
+    """Whether a text of an engine or of a step says that a disk is full."""
+    return _FULL.search(text) is not None
+
+
+def build_error(problem: str) -> OrchestratorError:
     """The error of a build that failed outside of any step."""
+    if full := storage_full(problem):
+        return full
     if _PARSE.search(problem):
         return BuildStepError(
             f"the engine rejected the Containerfile: {problem}",

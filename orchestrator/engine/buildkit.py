@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.engine.build import base_error, build_error, engine_fault, exit_status, step_failed
+from orchestrator.engine.build import base_error, build_error, engine_fault, exit_status, step_failed, storage_full
 from orchestrator.engine.buildkit_trace import BuildKitTrace, TraceError, Vertex, decode
 from orchestrator.engine.steps import Step, Steps
 from orchestrator.errors import EngineError, OrchestratorError
@@ -49,7 +49,7 @@ class BuildKitLog:
         if _METADATA in step.title or step.title.startswith("FROM "):
             return base_error(step, step.error)
         status = exit_status(step.error)
-        if status is None and (fault := engine_fault("Docker", step.title, step.error)):
+        if status is None and (fault := engine_fault("Docker", step.title, step.error) or storage_full(step.error)):
             return fault
         return step_failed(step, step.title, step.error, status)
 

@@ -48,6 +48,7 @@ class DockerEngine(ApiEngine):
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
         """Build and return the image id; see `Engine.build`."""
+        self.end_killed()
         steps = Steps(emit, mask_of(request))
         job = f"{request.build_id}-{secrets.token_hex(4)}"  # unique: one build_id may have several images
         try:
@@ -87,7 +88,7 @@ class DockerEngine(ApiEngine):
         )
         if not attachables:
             return self._post(request, params, {}, BuildKitLog(steps), emit)
-        with open_session(self._api.endpoint, self._api.path("/session"), attachables) as session:
+        with open_session(self._api.address, self._api.path("/session"), attachables, self._api.tls) as session:
             try:
                 return self._post(request, params | {"session": session.id}, {}, BuildKitLog(steps), emit)
             except OrchestratorError as error:

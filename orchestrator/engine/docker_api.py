@@ -6,23 +6,22 @@ The only module that imports docker-py. Podman's compatible API goes through it 
 from __future__ import annotations
 
 import json
-import os
 import socket
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import docker
 import docker.errors
-import docker.tls
 import requests
 import urllib3.exceptions
 
+from orchestrator.engine.ssh_tunnel import SshTunnel
+from orchestrator.engine.tls import Tls, tls_of_environment
 from orchestrator.errors import EngineError
 from orchestrator.text import parse_json, parse_json_values
 
@@ -54,12 +53,13 @@ class ApiError(EngineError):
 
 
 class ConnectionFault(StrEnum):
-    """Why there is no connection: nobody serves the socket, no socket, no permission, no answer, anything else."""
+    """Why there is no connection: nobody serves the socket, no socket, no permission, no answer, TLS, anything else."""
 
     REFUSED = "refused"
     MISSING = "missing"
     DENIED = "denied"
     TIMEOUT = "timeout"
+    INSECURE = "insecure"
     BROKEN = "broken"
 
 
@@ -82,25 +82,50 @@ class Version:
 
 
 class Api:
-    """One engine at `endpoint` (unix://, tcp://, http://, https://); the API version is negotiated.
+    """One engine at `endpoint` (unix://, tcp://, http://, https://, ssh://); the API version is negotiated.
+
+    `tls` is how to speak TLS there (None: as the environment says). By ssh:// goes `tunnel`, closed with this.
+    `address` is what is connected to: the endpoint, or the tunnel's socket.
 
     Errors: GoneError when nothing answers there, EngineError when what answers isn't a Docker API.
     """
 
-    def __init__(self, endpoint: str, *, timeout: float = CONNECT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        timeout: float = CONNECT_TIMEOUT,
+        tls: Tls | None = None,
+        tunnel: SshTunnel | None = None,
+    ) -> None:
         self.endpoint = endpoint
+        self.address = tunnel.address if tunnel is not None else endpoint
+        self.tls = tls or tls_of_environment(endpoint)
+        self._tunnel = tunnel
         self._prefix = ""
         with self._failures():
             # The version here is docker-py's own; ours, in `_url`, is negotiated with one request.
             self._client = docker.APIClient(
-                base_url=endpoint, version=NEWEST_API, timeout=int(timeout), tls=_tls(endpoint)
+                base_url=self.address, version=NEWEST_API, timeout=int(timeout), tls=self.tls is not None
             )
-        self.version = self._ask_version(timeout)
+        # Nothing of the environment: REQUESTS_CA_BUNDLE would win over the engine's own authority, and a proxy for
+        # downloads doesn't lead to an engine (BuildKit's session, which every build needs, goes through none).
+        self._client.trust_env = False
+        if self.tls is not None:
+            self._client.verify = self.tls.authority()
+            self._client.cert = (self.tls.cert, self.tls.key) if self.tls.cert else None
+        try:
+            self.version = self._ask_version(timeout)
+        except BaseException:
+            self._client.close()
+            raise
         self._prefix = f"/v{self.version.api_version}"
 
     def close(self) -> None:
         """Let go of the connections."""
         self._client.close()
+        if self._tunnel is not None:
+            self._tunnel.close()
 
     def json(
         self,
@@ -158,6 +183,13 @@ class Api:
     def path(self, path: str) -> str:
         """`path` as it stands in a URL, with the API version that was agreed on."""
         return f"{self._prefix}{path}"
+
+    def _gone(self, error: BaseException) -> GoneError:
+        """The failure of a connection in words: ssh's, where there is a tunnel that has any."""
+        said = self._tunnel.problem() if self._tunnel is not None else ""
+        if not said:
+            return connection_error(error, self.endpoint)
+        return GoneError(f"{self.endpoint} cannot be reached: {said}", reason=ConnectionFault.BROKEN)
 
     def _ask_version(self, timeout: float) -> Version:
         """From the headers of /_ping where Podman answers: its /version asks dpkg, which takes most of a second."""
@@ -240,7 +272,7 @@ class Api:
         except EngineError:
             raise
         except _TRANSPORT as error:
-            raise connection_error(error, self.endpoint) from error
+            raise self._gone(error) from error
         except ValueError as error:  # JSON that isn't
             raise EngineError(
                 f"the server at {self.endpoint} is not a Docker-compatible engine: {error}",
@@ -332,22 +364,6 @@ def _text(version: tuple[int, ...]) -> str:
     return ".".join(str(part) for part in version)
 
 
-def _tls(endpoint: str) -> docker.tls.TLSConfig | bool:
-    """DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, as the docker command reads them; for tcp:// and https:// only."""
-    if not endpoint.startswith(("tcp://", "https://")):
-        return False
-    verify = bool(os.environ.get("DOCKER_TLS_VERIFY"))
-    path = os.environ.get("DOCKER_CERT_PATH", "")
-    if not verify and not path:
-        return False
-    folder = Path(path) if path else Path.home() / ".docker"
-    return docker.tls.TLSConfig(
-        client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
-        ca_cert=str(folder / "ca.pem") if verify else None,
-        verify=verify,
-    )
-
-
 def connection_error(error: BaseException, endpoint: str) -> GoneError:
     """The failure of a connection in words."""
     causes = list(_causes(error))
@@ -355,12 +371,13 @@ def connection_error(error: BaseException, endpoint: str) -> GoneError:
         (PermissionError, ConnectionFault.DENIED, "cannot be opened by this user"),
         (FileNotFoundError, ConnectionFault.MISSING, "does not exist"),
         (ConnectionRefusedError, ConnectionFault.REFUSED, "refuses connections: no engine is listening"),
-        (ssl.SSLError, ConnectionFault.BROKEN, "cannot be reached over TLS"),
+        (ssl.SSLError, ConnectionFault.INSECURE, "cannot be reached over TLS"),
         (TimeoutError, ConnectionFault.TIMEOUT, "does not answer"),
         (requests.exceptions.Timeout, ConnectionFault.TIMEOUT, "does not answer"),
     ):
-        if any(isinstance(cause, kind) for cause in causes):
-            return GoneError(f"the engine's socket {endpoint} {message}", reason=reason)
+        if cause := next((cause for cause in causes if isinstance(cause, kind)), None):
+            why = f": {cause.args[-1]}" if isinstance(cause, ssl.SSLError) and cause.args else ""
+            return GoneError(f"the engine's socket {endpoint} {message}{why}", reason=reason)
     return GoneError(f"the connection to the engine at {endpoint} failed: {causes[-1]}", reason=ConnectionFault.BROKEN)
 
 

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import Any
 
 from orchestrator import process
 from orchestrator.text import parse_json
+from orchestrator.user_paths import is_visible
 
 DOCKER_HUB = "docker.io"
 _HUB_KEY = "https://index.docker.io/v1/"
@@ -99,7 +101,7 @@ def _auth_files(environ: Mapping[str, str]) -> Iterator[Path]:
         candidates.append(f"/run/containers/{os.getuid()}/auth.json")
     candidates.append(f"{environ.get('XDG_CONFIG_HOME') or home / '.config'}/containers/auth.json")
     candidates.append(f"{environ.get('DOCKER_CONFIG') or home / '.docker'}/config.json")
-    return (Path(path) for path in candidates if path and Path(path).is_file())
+    return (Path(path) for path in candidates if path and is_visible(Path(path), stat.S_IFREG))
 
 
 def _in_file(document: dict[str, Any], reference: str, path: Path) -> Login | None:
@@ -153,10 +155,22 @@ def _ask(helper: str, registry: str, path: Path) -> Login | None:
     with tempfile.TemporaryFile() as question:
         question.write((_HUB_KEY if registry == DOCKER_HUB else registry).encode())
         question.seek(0)
-        done = process.run([program, "get"], stdin=question, timeout=_HELPER_TIMEOUT)
-    if done.status != 0:
+        try:
+            done = process.run([program, "get"], stdin=question, timeout=_HELPER_TIMEOUT)
+        except OSError:  # it can't be started, or doesn't end; its file may have other logins
+            return None
+    return _answered(done.output, registry, path) if done.status == 0 else None
+
+
+def _answered(output: bytes, registry: str, path: Path) -> Login | None:
+    """The login in a helper's answer. None for what isn't one: `{}`, null, an empty name, no JSON."""
+    try:
+        said = parse_json(output)
+    except ValueError:
         return None
-    said = parse_json(done.stdout)
-    if said.get("Username") == _TOKEN_USER:
-        return Login(registry=registry, source=str(path), token=str(said["Secret"]))
-    return Login(registry=registry, source=str(path), username=str(said["Username"]), password=str(said["Secret"]))
+    username, secret = (said.get("Username"), said.get("Secret")) if isinstance(said, dict) else (None, None)
+    if not isinstance(username, str) or not isinstance(secret, str) or not (username and secret):
+        return None
+    if username == _TOKEN_USER:
+        return Login(registry=registry, source=str(path), token=secret)
+    return Login(registry=registry, source=str(path), username=username, password=secret)

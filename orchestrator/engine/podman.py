@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import signal
 import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from orchestrator.engine.api_engine import ApiEngine, error_text, file_chunks
-from orchestrator.engine.base import BuildRequest, ContainerRequest, EngineInfo
+from orchestrator.engine.base import BuildRequest, ContainerRequest, EngineInfo, Leftover
 from orchestrator.engine.build import build_parameters, count_sent, engine_gone, logins_of, mask_of, raise_no_image
 from orchestrator.engine.docker_api import Api, ApiError, GoneError
 from orchestrator.engine.logins import config_header
 from orchestrator.engine.podman_container import specification
 from orchestrator.engine.podman_log import PodmanLog
+from orchestrator.engine.running import RunningBuild, killed, register
 from orchestrator.engine.steps import Steps
+from orchestrator.engine.working import BuildMark, find_abandoned, kill_marked
 from orchestrator.errors import EngineError
 from orchestrator.events import Emit, Notice
 from orchestrator.label import LABEL
@@ -29,8 +30,8 @@ CANCEL_TIMEOUT = 15.0
 """Seconds that a cancelled build gets to go away."""
 NO_NETWORK = "NetworkDisabled"
 """Podman takes Docker's \"none\" here for the host's network, without a word (4.3.1; this is buildah's own name)."""
-_SHM = 64 * 1024 * 1024
-_PAGE = 4096
+UNSAID = "Internal Server Error"
+"""All that Podman answers when it can't unpack a context."""
 _SSH_CONTEXT = "orchestrator-ssh"
 SSH = f"type=bind,from={_SSH_CONTEXT}"
 """`EngineInfo.ssh` of a Podman of this machine."""
@@ -61,15 +62,61 @@ class PodmanEngine(ApiEngine):
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
         """Build and return the image id; see `Engine.build`."""
-        steps, mark = Steps(emit, mask_of(request)), _Mark()
-        try:
-            return self._build(request, steps, emit, mark)
-        except BaseException as error:
-            steps.close(error="interrupted" if not isinstance(error, Exception) else "stopped")
-            self._cancel(mark, emit)
-            if isinstance(error, GoneError):
-                raise engine_gone(self._info, error) from error
-            raise
+        self.end_killed()
+        steps, mark = Steps(emit, mask_of(request)), BuildMark()
+        with register(RunningBuild(build_id=request.build_id, store=self.store, shm=mark.size)) as entry:
+            try:
+                return self._build(request, steps, emit, mark)
+            except BaseException as error:
+                steps.close(error="interrupted" if not isinstance(error, Exception) else "stopped")
+                self._cancel(mark, emit)
+                if isinstance(error, GoneError):
+                    entry.lost = True
+                    raise engine_gone(self._info, error) from error
+                raise
+
+    @cached_property
+    def store(self) -> str:
+        """Where it keeps its images: services come and go on one store."""
+        if not self._info.endpoint.startswith("unix://"):
+            return self._info.endpoint
+        with suppress(EngineError):
+            return str(self._records)
+        return self._info.endpoint
+
+    @cached_property
+    def _records(self) -> Path:
+        """The directory with what it knows of its containers, on its machine."""
+        store = self._api.json("GET", "/libpod/info")["store"]
+        return Path(store["graphRoot"]) / f"{store['graphDriverName']}-containers"
+
+    def leftovers(self) -> list[Leftover]:
+        """Also the working containers of builds that were killed, or whose service was, on this machine."""
+        return [*self._working_containers(), *super().leftovers()]
+
+    def _working_containers(self) -> list[Leftover]:
+        if not self._info.endpoint.startswith("unix://"):
+            return []
+        rows = self._api.json("GET", self._containers, params={"all": True, "external": True}) or []
+        names = {str(row["Id"]): str((row.get("Names") or [""])[0]) for row in rows if row.get("State") == "storage"}
+        if not names:
+            return []
+        return [
+            Leftover(kind="container", id=identity, name=names[identity], build_id="")
+            for identity in find_abandoned(self._records, list(names), self.store)
+        ]
+
+    def end_killed(self) -> None:
+        """See `Engine.end_killed`."""
+        builds = [(path, build) for path, build in killed() if build.store == self.store]
+        for _, build in builds:
+            if build.shm:
+                kill_marked(build.shm)
+        with suppress(EngineError):
+            for container in self._working_containers() if any(build.shm for _, build in builds) else ():
+                self.remove(container)
+            for path, _ in builds:
+                path.unlink(missing_ok=True)
 
     def _import(self, tar: Path, changes: list[str]) -> str:
         # The compatible call leaves a copy of what it imports in /var/tmp or TMPDIR for ever (4.3.1, 5.4.2).
@@ -83,7 +130,7 @@ class PodmanEngine(ApiEngine):
         """Make a container that is to run."""
         self._api.json("POST", "/libpod/containers/create", body=specification(request, name, rootless=rootless))
 
-    def _build(self, request: BuildRequest, steps: Steps, emit: Emit, mark: _Mark) -> str:
+    def _build(self, request: BuildRequest, steps: Steps, emit: Emit, mark: BuildMark) -> str:
         params: dict[str, Any] = {
             **build_parameters(request),
             "labels": {LABEL: request.build_id},
@@ -108,11 +155,17 @@ class PodmanEngine(ApiEngine):
                     image = str((message.get("aux") or {}).get("ID", image))
                     log.feed(message)
         except ApiError as error:
-            raise log.failure(steps.mask(error.said)) from error
+            raise log.failure(steps.mask(self._reason(error))) from error
         steps.close()
         return image or raise_no_image(self._info)
 
-    def _cancel(self, mark: _Mark, emit: Emit) -> None:
+    def _reason(self, error: ApiError) -> str:
+        """Why a request failed. Podman keeps to itself why it can't unpack a context."""
+        if error.said != UNSAID:
+            return error.said
+        return f"Podman says only {UNSAID!r}; its log says why (`journalctl -u podman`, where it is a unit of systemd)"
+
+    def _cancel(self, mark: BuildMark, emit: Emit) -> None:
         """Stop what the build still runs.
 
         Podman notices that we have gone, but lets the RUN step that runs come to its end first, and the stages
@@ -160,30 +213,3 @@ class _Sent:
             agent = {"IsURL": False, "IsImage": False, "Value": self._request.ssh}
             named["additionalbuildcontexts"] = json.dumps({_SSH_CONTEXT: agent})
         return named
-
-
-class _Mark:
-    """Finds the processes of one build on this machine: by the odd size of their /dev/shm, which we ask for.
-
-    Podman's build API names neither its containers nor their processes. Cgroups would serve, but rootless Podman
-    has none on many hosts.
-    """
-
-    def __init__(self) -> None:
-        self.size = _SHM + (1 + secrets.randbelow(8192)) * _PAGE
-
-    def kill(self) -> int:
-        """SIGKILL the build's processes; how many there were."""
-        sign = f"size={self.size // 1024}k"
-        killed = 0
-        for process in _processes():
-            with suppress(OSError):
-                mounts = (process / "mountinfo").read_text(encoding="utf-8", errors="replace")
-                if any(" /dev/shm " in line and sign in line for line in mounts.splitlines()):
-                    os.kill(int(process.name), signal.SIGKILL)
-                    killed += 1
-        return killed
-
-
-def _processes() -> Iterator[Path]:
-    return (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())

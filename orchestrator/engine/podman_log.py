@@ -19,7 +19,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.engine.build import base_error, build_error, engine_fault, exit_status, lost_layer, step_failed
+from orchestrator.engine.build import (
+    base_error,
+    build_error,
+    engine_fault,
+    exit_status,
+    lost_layer,
+    step_failed,
+    storage_full,
+)
 from orchestrator.engine.steps import Step, Steps
 from orchestrator.errors import OrchestratorError
 
@@ -81,8 +89,8 @@ class PodmanLog:
             if base is not None:
                 self._steps.finish(base.id, error=problem)
                 return base_error(base, problem.partition(": ")[2])
-        if lost := lost_layer(problem):
-            return lost
+        if known := lost_layer(problem) or storage_full(problem):
+            return known
         at = _FAILED_AT.fullmatch(problem)
         if at is None or at["problem"].startswith("Build error: Unknown instruction"):
             return build_error(problem)

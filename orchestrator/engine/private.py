@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from orchestrator import files, process
-from orchestrator.engine.docker_api import Api, GoneError
-from orchestrator.engine.podman import PodmanEngine
-from orchestrator.engine.scratch import make_scratch, remove_scratch, sweep_scratch
-from orchestrator.engine.settings import Settings
+from orchestrator.amounts import size
+from orchestrator.engine.docker_api import Api, ApiError, GoneError
+from orchestrator.engine.podman import UNSAID, PodmanEngine
+from orchestrator.engine.settings import Settings, local_podman
 from orchestrator.errors import EngineError
+from orchestrator.temporary import OwnDirectory
 
 IDLE = 10
 """Seconds without a connection after which the service ends by itself, as when we were killed outright."""
 START_TIMEOUT = 30.0
-_PREFIX = "orchestrator-podman-"
+_REQUEST = re.compile(r"@ - - \[|time=\S+ level=(?:info|debug) |time=\S+ level=warning msg=\"IdleTracker:")
+_FAILED = re.compile(rf"Request Failed\({UNSAID}\): (.*?)\"?$", re.MULTILINE)
+_NOT_UNPACKED = "Unable to copy tar file"
+"""All that Podman 4.3.1 logs then, whatever the reason."""
+_NO_ROOM = 1 << 20
+"""Bytes: a file system with less is full. What Podman could not unpack it has removed by now, but for whole pages."""
 INSTALL = "install it (Debian: apt-get install podman runc), or start Docker"
 
 
@@ -35,15 +40,14 @@ class PrivatePodman:
         podman = process.which("podman")
         if podman is None:
             raise EngineError("podman is not installed", remedy=INSTALL)
-        _sweep()
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_runtime_dir()))
-        files.write_new(self.folder / "owner", str(os.getpid()).encode())
+        self._own = OwnDirectory("podman", _runtime_dir())
+        self.folder = self._own.path
         self.endpoint = f"unix://{self.folder}/podman.sock"
         self._service: process.Background | None = None
         self._hold: socket.socket | None = None
-        self._scratch: Path | None = None
+        self._scratch: OwnDirectory | None = None
         try:
-            self._scratch = make_scratch(self.folder)
+            self._scratch = _make_scratch()
             self._service = self._start(podman, settings, storage)
             self._wait()
             self._hold = self._hold_open()
@@ -63,13 +67,29 @@ class PrivatePodman:
         if self._service is not None:
             process.stop(self._service)
         if self._scratch is not None:
-            remove_scratch(self._scratch)
-        shutil.rmtree(self.folder, ignore_errors=True)
+            self._scratch.close()
+        self._own.close()
 
     def log_tail(self) -> str:
-        """The last lines of the service's log."""
+        """The last lines of the service's log, without the requests: these hold the passwords of proxies."""
+        lines = (line for line in self._log().splitlines() if not _REQUEST.match(line))
+        return "\n".join([*lines][-12:])
+
+    def why_failed(self) -> str:
+        """Why the last request failed, as the service logged it; "" where it didn't."""
+        said = _FAILED.findall(self._log())
+        if not said:
+            return ""
+        if _NOT_UNPACKED not in said[-1]:
+            return str(said[-1]).replace('\\"', '"')
+        place = self._scratch.path if self._scratch is not None else Path(tempfile.gettempdir())
+        free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
+        full = ": no space left on device" if free < _NO_ROOM else ""
+        return f"Podman failed to unpack the build context in {place.parent} (from TMPDIR; {size(free)} free){full}"
+
+    def _log(self) -> str:
         with suppress(OSError):
-            return "\n".join((self.folder / "log").read_text(errors="replace").strip().splitlines()[-12:])
+            return (self.folder / "log").read_text(errors="replace").strip()
         return ""
 
     def _start(self, podman: str, settings: Settings, storage: Path | None) -> process.Background:
@@ -79,12 +99,16 @@ class PrivatePodman:
             files.write_new(path, conf.encode())
             environment["CONTAINERS_CONF"] = str(path)
         if self._scratch is not None:
-            environment["TMPDIR"] = str(self._scratch)
-        # With CONTAINER_HOST in its environment, even empty, podman is a client and knows no `service`.
-        command = ["env", "-u", "CONTAINER_HOST", podman, *settings.arguments(storage)]
-        command += ["system", "service", f"--time={IDLE}", self.endpoint]
+            environment["TMPDIR"] = str(self._scratch.path)
+        command = [*local_podman(podman), *settings.arguments(storage)]
+        # Why it can't unpack a context it says nowhere else.
+        command += ["--log-level=info", "system", "service", f"--time={IDLE}", self.endpoint]
         # Podman's monitor of a container that ran out of memory leaves a file `oom` where it stands.
-        return process.start(command, env=environment, log=self.folder / "log", cwd=self.folder)
+        started = process.start(command, env=environment, log=self.folder / "log", cwd=self.folder)
+        for directory in (self._own, self._scratch):
+            if directory is not None:
+                directory.adopt(started.pid)
+        return started
 
     def _wait(self) -> None:
         until = time.monotonic() + START_TIMEOUT
@@ -126,6 +150,11 @@ class PrivateEngine(PodmanEngine):
         self._network = network
         self.service = service
 
+    def _reason(self, error: ApiError) -> str:
+        """From the service's log where Podman doesn't answer with it."""
+        logged = self.service.why_failed() if error.said == UNSAID else ""
+        return logged or super()._reason(error)
+
     def close(self) -> None:
         """Let go of connections, stop the service."""
         super().close()
@@ -149,22 +178,15 @@ def _runtime_dir() -> Path:
     return Path(runtime if fits else tempfile.gettempdir())
 
 
-def _sweep() -> None:
-    """Remove the directories of services whose owner was killed; the services ended by themselves."""
-    for folder in _stale():
-        shutil.rmtree(folder, ignore_errors=True)
-    sweep_scratch()
+def _make_scratch() -> OwnDirectory | None:
+    """The service's TMPDIR: build contexts with their secrets, and what it unpacks; None where TMPDIR decides more.
 
-
-def _stale() -> Iterator[Path]:
-    for folder in _runtime_dir().glob(f"{_PREFIX}*"):
-        with suppress(OSError, ValueError):
-            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-                continue
-            owner = int((folder / "owner").read_text(encoding="ascii"))
-            if Path(f"/proc/{owner}").exists():
-                continue
-            try:
-                _connection(folder / "podman.sock").close()
-            except OSError:
-                yield folder
+    Podman would put them into /var/tmp, where a service that is killed leaves them for ever. For a user without
+    XDG_RUNTIME_DIR its run-time directory lies in TMPDIR too, and must always be the same.
+    """
+    if os.geteuid() != 0 and not os.environ.get("XDG_RUNTIME_DIR"):
+        return None
+    # On the disk: a context may be larger than a tmpfs. Podman's own choice where TMPDIR isn't set.
+    named = os.environ.get("TMPDIR", "")
+    place = Path(named or ("/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir()))
+    return OwnDirectory("podman-tmp", place)

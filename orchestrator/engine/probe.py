@@ -60,7 +60,7 @@ class SettingsAttempt:
     fault: Fault
 
 
-def start_private(emit: Emit = ignore, *, storage: Path | None = None, note: str = "") -> PrivateEngine:
+def start_private(emit: Emit = ignore, *, storage: Path | None = None) -> PrivateEngine:
     """A private Podman that works on this machine. EngineError when none of the settings does.
 
     The first time after a boot or an upgrade it tries settings with a tiny build (seconds); later it remembers.
@@ -70,12 +70,12 @@ def start_private(emit: Emit = ignore, *, storage: Path | None = None, note: str
     known = _recall()
     if known is not None:
         with suppress(EngineError):
-            return _engine(known, storage, note)
+            return _engine(known, storage)
     emit(Notice(text="testing Podman on this machine (once after each boot)"))
     attempts: list[SettingsAttempt] = []
     for settings in _worth_trying(attempts):
         try:
-            engine = _prove(settings, storage, note)
+            engine = _prove(settings, storage)
         except OrchestratorError as error:
             attempts.append(SettingsAttempt(settings=settings, problem=error.message, fault=Fault.of(error.said)))
             continue
@@ -99,19 +99,18 @@ def _worth_trying(attempts: list[SettingsAttempt]) -> Iterator[Settings]:
         yield settings
 
 
-def _engine(settings: Settings, storage: Path | None, note: str) -> PrivateEngine:
+def _engine(settings: Settings, storage: Path | None) -> PrivateEngine:
     service = PrivatePodman(settings, storage=storage)
     try:
-        notes = "; ".join(part for part in (note, settings.note()) if part)
-        return PrivateEngine(service, note=notes, network=settings.network)
+        return PrivateEngine(service, note=settings.note(), network=settings.network)
     except BaseException:
         service.close()
         raise
 
 
-def _prove(settings: Settings, storage: Path | None, note: str) -> PrivateEngine:
+def _prove(settings: Settings, storage: Path | None) -> PrivateEngine:
     """An engine with these settings that has built something. OrchestratorError when it could not."""
-    engine = _engine(settings, storage, note)
+    engine = _engine(settings, storage)
     try:
         _probe(engine)
     except BaseException:

@@ -2,71 +2,70 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from orchestrator import process
-from orchestrator.engine.base import RunningEngine
+from orchestrator.engine.base import EngineInfo, RunningEngine
 from orchestrator.engine.docker import DockerEngine
 from orchestrator.engine.docker_api import Api, ConnectionFault, GoneError
+from orchestrator.engine.endpoints import SCHEMES, Endpoint, docker_endpoints, endpoints, podman_endpoints
 from orchestrator.engine.podman import PodmanEngine
 from orchestrator.engine.probe import start_private
+from orchestrator.engine.ssh_tunnel import CONNECT_TIMEOUT, SshTunnel
 from orchestrator.errors import EngineError, Finding, Severity
-from orchestrator.events import Emit, ignore
+from orchestrator.events import Emit, Notice, ignore
 from orchestrator.findings import Findings
 
-DOCKER_SOCKET = "unix:///var/run/docker.sock"
-SCHEMES = ("unix://", "tcp://", "http://", "https://")
 ANSWER_TIMEOUT = 5.0
 """Seconds in which an engine must say who it is, before the next one is tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineAttempt:
-    """An engine that was tried: `what` in a user's words, `endpoint`, and why it is of no use.
+    """An engine that was tried: `what` in a user's words, its `url`, and why it is of no use.
 
     `absent`: nothing was ever there, so that most users needn't hear of it.
     """
 
     what: str
-    endpoint: str
+    url: str
     problem: str
     remedy: str
     absent: bool = False
 
     def __str__(self) -> str:
-        return f"- {self.what}: {self.problem}; {self.remedy}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Candidate:
-    what: str
-    endpoint: str
-    kind: str
+        return f"{self.what}: {self.problem}"
 
 
 def connect(spec: str = "auto", *, emit: Emit = ignore) -> RunningEngine:
-    """The engine that `spec` asks for.
+    """The engine that `spec` asks for; `emit` hears which it is, and why.
 
-    `auto`: Docker if it answers, else a running Podman, else a private Podman. `docker`; `podman` (a running one,
-    else private); `private` (a private Podman even where one runs); or a URL (unix://, tcp://, http://, https://).
+    `auto`: the engine that a person has named (DOCKER_HOST, a docker context, CONTAINER_HOST, a podman connection),
+    and no other. Where none is named: Docker if it answers, else a running Podman, else a private Podman. `docker`;
+    `podman` (a running one, else private); `private` (a private Podman even where one runs); or a URL (unix://, tcp://,
+    http://, https://, ssh://).
+
     EngineError names every one that was tried, why each failed, and the remedy.
     """
     attempts: list[EngineAttempt] = []
-    for candidate in _candidates(spec):
-        engine = _open(candidate, attempts)
+    places = endpoints(spec)
+    for endpoint in places:
+        engine = _open(endpoint, attempts)
         if engine is not None:
+            emit(Notice(text=_chosen(engine.info, spec, endpoint, attempts)))
             return engine
-    if spec in ("auto", "podman", "private"):
+    if spec in ("auto", "podman", "private") and not any(endpoint.named for endpoint in places):
         try:
-            return start_private(emit, note=_why_private(spec, attempts))
+            engine = start_private(emit)
         except EngineError as error:
-            attempts.append(
-                EngineAttempt(what="private Podman", endpoint="", problem=error.message, remedy=error.remedy)
-            )
-    raise _none(spec, attempts)
+            attempts.append(EngineAttempt(what="private Podman", url="", problem=error.message, remedy=error.remedy))
+        else:
+            emit(Notice(text=_chosen(engine.info, spec, None, attempts)))
+            return engine
+    raise _none(spec, places, attempts)
 
 
 def connect_to_another(kind: str, *, emit: Emit = ignore) -> RunningEngine | None:
@@ -78,101 +77,107 @@ def connect_to_another(kind: str, *, emit: Emit = ignore) -> RunningEngine | Non
 
 
 def candidates() -> list[Finding]:
-    """Every engine that `auto` would look at and whether it is of use, for `doctor`.
+    """Every engine that could be asked for and whether it is of use, for `doctor`.
 
     A private Podman is started, to see whether that works, and ended.
 
     Codes: engine-docker, engine-podman-socket, engine-podman-private, runtime-crun, runtime-runc. NOTE = usable (or
-    not needed), WARNING = not usable, with the remedy; when no engine at all is usable the last finding is an
-    ERROR with code engine-none.
+    not needed), WARNING = not usable, with the remedy. ERROR where builds can't begin: the engine that a person has
+    named is not usable, or (code engine-none) there is no usable engine at all.
     """
     findings = Findings()
-    usable = False
-    for candidate in _candidates("auto"):
-        attempts: list[EngineAttempt] = []
-        engine = _open(candidate, attempts)
-        code = "engine-docker" if candidate.kind == "docker" else "engine-podman-socket"
-        if engine is not None:
-            usable = True
-            info = engine.info
-            engine.close()
-            text = f"{candidate.what}: {info.kind} {info.version}, API {info.api_version}, builder {info.builder}"
-            findings.note(code, "", text)
-        else:
-            failed = attempts[0]
-            text = f"{failed.what}: {failed.problem}"
-            severity = Severity.NOTE if failed.absent else Severity.WARNING
-            findings.add(severity, code, "", text, failed.remedy)
+    usable = named = False
+    for code, places in (("engine-docker", docker_endpoints), ("engine-podman-socket", podman_endpoints)):
+        try:
+            listed = places()
+        except EngineError as error:
+            severity = Severity.WARNING if named else Severity.ERROR
+            named = True
+            findings.add(severity, code, "", error.message, error.remedy)
+            continue
+        for endpoint in listed:
+            decides = bool(endpoint.named) and not named
+            named = named or decides
+            usable = _look_at(endpoint, code, findings, decides=decides) or usable
     private = _look_at_private(findings)
     _look_at_runtimes(findings)
-    if not usable and private.severity is not Severity.NOTE:
+    if not named and not usable and private.severity is not Severity.NOTE:
         remedy = "install podman and runc (Debian: apt-get install podman runc), or start Docker"
         findings.error("engine-none", "", "no usable container engine", remedy)
     return findings.collected
 
 
-def _candidates(spec: str) -> Iterator[_Candidate]:
-    if spec.startswith(SCHEMES):
-        yield _Candidate(what=spec, endpoint=spec, kind="")
-        return
-    if spec not in ("auto", "docker", "podman", "private"):
-        raise EngineError(
-            f"unknown engine {spec!r}",
-            remedy="use auto, docker, podman, private or a URL (unix:///path, tcp://host:port)",
-        )
-    if spec in ("auto", "docker"):
-        host = os.environ.get("DOCKER_HOST", "")
-        what = "Docker (DOCKER_HOST)" if host else "Docker"
-        yield _Candidate(what=what, endpoint=host or DOCKER_SOCKET, kind="docker")
-    if spec in ("auto", "podman"):
-        yield from _podman_candidates()
+def _look_at(endpoint: Endpoint, code: str, findings: Findings, *, decides: bool) -> bool:
+    """Whether the engine there is of use. `decides`: `auto` takes this one or none."""
+    attempts: list[EngineAttempt] = []
+    engine = _open(endpoint, attempts)
+    if engine is None:
+        failed = attempts[0]
+        severity = Severity.NOTE if failed.absent else Severity.WARNING
+        findings.add(Severity.ERROR if decides else severity, code, "", f"{failed}", failed.remedy)
+        return False
+    info = engine.info
+    engine.close()
+    text = f"{endpoint.what}: {info.kind} {info.version}, API {info.api_version}, builder {info.builder}"
+    findings.note(code, "", text + (f", named by {endpoint.named}" if endpoint.named else ""))
+    return True
 
 
-def _podman_candidates() -> Iterator[_Candidate]:
-    if host := os.environ.get("CONTAINER_HOST", ""):
-        yield _Candidate(what="Podman (CONTAINER_HOST)", endpoint=host, kind="podman")
-    sockets = ["/run/podman/podman.sock"] if os.geteuid() == 0 else []
-    if runtime := os.environ.get("XDG_RUNTIME_DIR", ""):
-        sockets.insert(0, f"{runtime}/podman/podman.sock")
-    for path in sockets:
-        yield _Candidate(what="running Podman", endpoint=f"unix://{path}", kind="podman")
-
-
-def _open(candidate: _Candidate, attempts: list[EngineAttempt]) -> RunningEngine | None:
-    """The engine at `place`, or None and one more attempt."""
+def _open(endpoint: Endpoint, attempts: list[EngineAttempt]) -> RunningEngine | None:
+    """The engine at `endpoint`, or None and one more attempt."""
 
     def failed(problem: str, remedy: str, *, absent: bool = False) -> None:
-        attempts.append(
-            EngineAttempt(
-                what=candidate.what, endpoint=candidate.endpoint, problem=problem, remedy=remedy, absent=absent
-            )
-        )
+        what = f"{endpoint.what} ({endpoint.named})" if endpoint.named not in ("", "--engine") else endpoint.what
+        attempts.append(EngineAttempt(what=what, url=endpoint.url, problem=problem, remedy=remedy, absent=absent))
 
-    if not candidate.endpoint.startswith(SCHEMES):
-        failed(f"{candidate.endpoint} has an unsupported scheme", "use unix:// or tcp://, or forward its socket")
+    if not endpoint.url.startswith(SCHEMES):
+        failed(f"{endpoint.url} has an unsupported scheme", f"use one of {', '.join(SCHEMES)}, or forward its socket")
         return None
     try:
-        api = Api(candidate.endpoint, timeout=ANSWER_TIMEOUT)
+        api = _connection(endpoint)
         make: Callable[[Api], RunningEngine] = PodmanEngine if api.version.kind == "podman" else DockerEngine
         return make(api)
     except GoneError as error:
-        failed(error.message, _remedy(candidate, error.reason), absent=error.reason is ConnectionFault.MISSING)
+        absent = error.reason is ConnectionFault.MISSING and not endpoint.named
+        failed(error.message, _remedy(endpoint, error.reason), absent=absent)
     except EngineError as error:
         failed(error.message, error.remedy or "check its URL")
     return None
 
 
-def _remedy(candidate: _Candidate, reason: ConnectionFault) -> str:
-    podman = candidate.kind == "podman"
+def _connection(endpoint: Endpoint) -> Api:
+    if not endpoint.url.startswith("ssh://"):
+        return Api(endpoint.url, timeout=ANSWER_TIMEOUT, tls=endpoint.tls)
+    tunnel = SshTunnel(endpoint.url, kind=endpoint.kind, identity=endpoint.identity)
+    try:
+        return Api(endpoint.url, timeout=CONNECT_TIMEOUT, tunnel=tunnel)
+    except BaseException:
+        tunnel.close()
+        raise
+
+
+def _remedy(endpoint: Endpoint, reason: ConnectionFault) -> str:
+    podman = endpoint.kind == "podman"
+    if reason is ConnectionFault.INSECURE:
+        return (
+            "check the certificates: ca.pem, and the cert.pem and key.pem that the engine may require, in"
+            " DOCKER_CERT_PATH or the docker context"
+        )
+    if endpoint.url.startswith("ssh://"):
+        host = urlsplit(endpoint.url).netloc
+        program = "podman" if podman else "docker"
+        return f"`ssh {host} {program} version` must work without a question (a key in the agent, a known host)"
     if reason is ConnectionFault.DENIED:
         return (
             "run as the user that owns the socket"
             if podman
             else "add yourself to the group docker (usermod -aG docker $USER, then log in again) or use --engine podman"
         )
-    if reason in (ConnectionFault.MISSING, ConnectionFault.REFUSED):
-        if candidate.kind == "":
+    if endpoint.named:
+        if endpoint.named == "--engine":
             return "start the engine that serves it, or check the URL"
+        return f"start the engine that serves it, correct {endpoint.named}, or choose another with --engine"
+    if reason in (ConnectionFault.MISSING, ConnectionFault.REFUSED):
         return (
             "start it (systemctl start podman.socket) or ignore this: a private one can be used"
             if podman
@@ -181,19 +186,28 @@ def _remedy(candidate: _Candidate, reason: ConnectionFault) -> str:
     return "check that the engine is running, and look at its log"
 
 
-def _why_private(spec: str, attempts: list[EngineAttempt]) -> str:
-    """What to say of engines that are there and can't be used; one that isn't installed needs no word."""
-    if spec == "private":
-        return ""
-    present = [attempt for attempt in attempts if not attempt.absent]
-    return "; ".join(f"{attempt.what} not used: {attempt.problem}" for attempt in present)
+def _chosen(info: EngineInfo, spec: str, endpoint: Endpoint | None, attempts: list[EngineAttempt]) -> str:
+    """Which engine was taken and why, with a word on those that are there and can't be used."""
+    name = f"{info.kind.capitalize()} {info.version}"
+    text = f"engine: private {name}" if info.private else f"engine: {name} at {info.endpoint}"
+    text += f" ({info.note})" if info.note else ""
+    if endpoint is not None and endpoint.named not in ("", "--engine"):
+        return f"{text}, named by {endpoint.named}"
+    if spec != "auto":
+        return f"{text}, as --engine asks"
+    refused = [f"{attempt.what} not used: {attempt.problem}" for attempt in attempts if not attempt.absent]
+    if info.private and not refused:
+        refused = ["no other is running"]
+    return "; ".join([text, *refused])
 
 
-def _none(spec: str, attempts: list[EngineAttempt]) -> EngineError:
+def _none(spec: str, places: list[Endpoint], attempts: list[EngineAttempt]) -> EngineError:
     if len(attempts) == 1:
         only = attempts[0]
-        return EngineError(f"cannot use {only.what}: {only.problem}", remedy=only.remedy)
-    tried = "\n".join(str(attempt) for attempt in attempts)
+        named = places[0].named if places else ""
+        rule = "; no other engine is tried, because that one is named" if named and spec in ("auto", "podman") else ""
+        return EngineError(f"cannot use {only.what}: {only.problem}{rule}", remedy=only.remedy)
+    tried = "\n".join(f"- {attempt}; {attempt.remedy}" for attempt in attempts)
     return EngineError(
         f"no usable container engine (requested: {spec}). Tried:\n{tried}",
         remedy="`orchestrator doctor` shows more",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine.docker_api import ApiError
 from orchestrator.engine.logins import Login, registry_host
+from orchestrator.engine.tls import Tls
 from orchestrator.engine.upgrade import upgrade
 from orchestrator.errors import EngineError
 from orchestrator.rpc import Exchange, Reply, serving, socket_directory
@@ -56,7 +57,7 @@ class Session:
 
 
 @contextmanager
-def open_session(endpoint: str, path: str, attachables: Attachables) -> Iterator[Session]:
+def open_session(endpoint: str, path: str, attachables: Attachables, tls: Tls | None = None) -> Iterator[Session]:
     """A session with the daemon at `endpoint` (`path` is the API's `/vN.NN/session`), closed at the end.
 
     EngineError when the daemon won't have it.
@@ -72,10 +73,10 @@ def open_session(endpoint: str, path: str, attachables: Attachables) -> Iterator
         *(("X-Docker-Expose-Session-Grpc-Method", name) for name in (*answers, *exchanges)),
     ]
     with ExitStack() as stack:
-        path_of_ours = stack.enter_context(socket_directory("orchestrator-session-")) / "grpc.sock"
+        path_of_ours = stack.enter_context(socket_directory("session")) / "grpc.sock"
         stack.enter_context(serving(path_of_ours, answers, exchanges, workers=_WORKERS))
         try:
-            daemon = stack.enter_context(upgrade(endpoint, path, headers, timeout=OPEN_TIMEOUT))
+            daemon = stack.enter_context(upgrade(endpoint, path, headers, timeout=OPEN_TIMEOUT, tls=tls))
         except ApiError as error:
             raise EngineError(
                 f"the daemon at {endpoint} did not open a BuildKit session, which build steps need for secrets"

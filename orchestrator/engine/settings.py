@@ -92,6 +92,12 @@ def alternatives() -> Iterator[Settings]:
             yield Settings(runtime=runtime, driver=driver, network="host")
 
 
+def local_podman(podman: str) -> list[str]:
+    """The start of a command that runs Podman on this machine: with either of these variables, even empty, in its
+    environment it is a client of another."""
+    return ["env", "-u", "CONTAINER_HOST", "-u", "CONTAINER_CONNECTION", podman]
+
+
 def _own_store_copies() -> bool:
     """Whether Podman, not as root, would keep a whole copy of the file system for each step.
 
@@ -100,7 +106,8 @@ def _own_store_copies() -> bool:
     """
     if os.geteuid() == 0 or process.which("podman") is None:
         return False
-    info = process.run(["podman", "info", "--format", "{{.Store.GraphDriverName}} {{.Store.ImageStore.Number}}"])
+    form = "{{.Store.GraphDriverName}} {{.Store.ImageStore.Number}}"
+    info = process.run([*local_podman("podman"), "info", "--format", form])
     return info.status == 0 and info.stdout.split() == ["vfs", "0"]
 
 

@@ -5,27 +5,27 @@ Not by way of docker-py, whose HTTP reader may have read ahead: the engine speak
 
 from __future__ import annotations
 
-import os
 import socket
-import ssl
 from collections.abc import Iterable
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.engine.docker_api import ApiError, connection_error
+from orchestrator.engine.tls import Tls
 
 MAX_HEAD = 64 * 1024
 """A longer head of a reply is refused."""
 
 
-def upgrade(endpoint: str, path: str, headers: Iterable[tuple[str, str]], *, timeout: float) -> socket.socket:
+def upgrade(
+    endpoint: str, path: str, headers: Iterable[tuple[str, str]], *, timeout: float, tls: Tls | None = None
+) -> socket.socket:
     """POST `path` with `headers` (Connection and Upgrade among them); the socket once the engine has switched.
 
     Errors: GoneError when the engine can't be reached within `timeout` seconds, ApiError when it won't switch.
     """
     opened: socket.socket | None = None
     try:
-        opened = _connect(endpoint, timeout)
+        opened = _connect(endpoint, timeout, tls)
         head = [f"POST {path} HTTP/1.1", "Host: docker", *(f"{name}: {value}" for name, value in headers)]
         opened.sendall("\r\n".join([*head, "Content-Length: 0", "", ""]).encode("ascii"))
         status, rest = _read_head(opened)
@@ -41,7 +41,7 @@ def upgrade(endpoint: str, path: str, headers: Iterable[tuple[str, str]], *, tim
     return opened
 
 
-def _connect(endpoint: str, timeout: float) -> socket.socket:
+def _connect(endpoint: str, timeout: float, tls: Tls | None) -> socket.socket:
     if endpoint.startswith("unix://"):
         local = socket.socket(socket.AF_UNIX)
         try:
@@ -52,28 +52,14 @@ def _connect(endpoint: str, timeout: float) -> socket.socket:
             raise
         return local
     url = urlsplit(endpoint)
-    secure = url.scheme == "https" or bool(os.environ.get("DOCKER_TLS_VERIFY") or os.environ.get("DOCKER_CERT_PATH"))
-    remote = socket.create_connection((url.hostname or "", url.port or (2376 if secure else 2375)), timeout=timeout)
-    if not secure or url.scheme == "http":
+    remote = socket.create_connection((url.hostname or "", url.port or (2376 if tls else 2375)), timeout=timeout)
+    if tls is None:
         return remote
     try:
-        return _tls().wrap_socket(remote, server_hostname=url.hostname)
+        return tls.context().wrap_socket(remote, server_hostname=url.hostname)
     except BaseException:
         remote.close()
         raise
-
-
-def _tls() -> ssl.SSLContext:
-    """As the docker command reads DOCKER_TLS_VERIFY and DOCKER_CERT_PATH."""
-    folder = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
-    context = ssl.create_default_context()
-    if os.environ.get("DOCKER_TLS_VERIFY"):
-        context.load_verify_locations(folder / "ca.pem")
-    else:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if (folder / "cert.pem").is_file():
-        context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return context
 
 
 def _read_head(opened: socket.socket) -> tuple[int, str]:

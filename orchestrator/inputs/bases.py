@@ -245,7 +245,7 @@ def _bootstrap(access: Access, asked: _BaseRequest, engine: ImageStore, entry: C
         if engine.image_digest(tag) is None:
             with access.step(f"import {tag}"):
                 engine.import_rootfs(entry.path, tag, {LABEL: BASE})
-    days = int((time.time() - entry.created) // 86400)
+    days = max(0, int((time.time() - entry.created) // 86400))  # a clock may have been set back
     made = asked.base.bootstrap
     suite = f"{made.debian} packages{_and_cuda(made)}" if made else "packages"
     when = {0: "today", 1: "a day ago"}.get(days, f"{days} days ago")

@@ -6,7 +6,6 @@ import getpass
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from orchestrator import files, process
 from orchestrator.errors import InputError
 from orchestrator.events import Emit, Notice
 from orchestrator.inputs import userns
+from orchestrator.temporary import own_directory
 
 _SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 
@@ -47,9 +47,9 @@ def open_sandbox(emit: Emit, *, trusted: bool) -> Iterator[BootstrapSandbox]:
 
     Errors: InputError where there is none.
     """
-    with tempfile.TemporaryDirectory(prefix="mmdebstrap-") as directory:
-        # TemporaryDirectory's own is 0700; the inner one is given to the namespace's root.
-        work = Path(directory) / "work"
+    with own_directory("mmdebstrap") as directory:
+        # Its mode is 0700; the inner one is given to the namespace's root.
+        work = directory / "work"
         files.make_directory(work, 0o755)
         reason = ""
         if os.geteuid() == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.project.load import LoadedProject
-from orchestrator.resolved import Input, Inputs
+from orchestrator.resolved import Input, Inputs, file_input_name
 
 
 def nominal_inputs(loaded: LoadedProject) -> Inputs:
@@ -23,6 +23,10 @@ def nominal_inputs(loaded: LoadedProject) -> Inputs:
         if project.gpu and "gpu-assets" not in loaded.unused_inputs
         else None,
         image=Input(name="image", kind="image", source=image, reference=image) if image is not None else None,
+        staged_files=tuple(
+            Input(name=file_input_name(entry.guest_path), kind="file", source=entry.host or entry.url or "")
+            for entry in project.stage.outside.values()
+        ),
     )
 
 

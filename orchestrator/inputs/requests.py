@@ -9,7 +9,7 @@ from orchestrator.inputs.releases import COMMON_URL, GPU_URL
 from orchestrator.project.images import qualified
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.project import Base, Gevulot, Nanos, Project
-from orchestrator.resolved import InputName, redact_url
+from orchestrator.resolved import InputName, file_input_name, redact_url
 
 Request = Mapping[str, Any]
 """Text, or a list of text, by key. `path` is there if and only if the input is the user's own file or directory."""
@@ -41,6 +41,9 @@ def requests_of(loaded: LoadedProject) -> dict[InputName, Request]:
         default = GPU_URL.format(version=project.nanos.release)
         url = None if assets.get("path") else _shown(assets.get("url")) or default
         requests["gpu-assets"] = _given({**assets, "url": url})
+    for entry in project.stage.outside.values():
+        values = {"path": entry.host, "url": _shown(entry.url), "sha256": entry.sha256}
+        requests[file_input_name(entry.guest_path)] = _given(values)
     return requests
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -22,6 +23,7 @@ from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.known import Known, known_files
 from orchestrator.inputs.magic import expect_archive
 from orchestrator.inputs.requests import own_images, wanted_packages
+from orchestrator.inputs.staged_files import resolve_staged_file
 from orchestrator.inputs.store import Store
 from orchestrator.inputs.trees import GEVULOT_SKIP
 from orchestrator.project.load import LoadedProject
@@ -76,19 +78,21 @@ def resolve_inputs(
     pool = ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="input")
     try:
         futures = {name: pool.submit(job) for name, job in _jobs(access, loaded).items()}
+        staged = {where: pool.submit(job) for where, job in _staged_file_jobs(access, loaded).items()}
         # Here, not in the pool: an engine's connection is not made for several threads.
         bases_of: tuple[InputName, InputName] = ("base", "gevulot-base")
         bases = {name: _base(access, loaded, engine, name, failures) for name in bases_of}
         packages = _packages(access, loaded, bases, options.lister, failures)
         image = _finished_image(access, loaded, engine, failures)
         own = _own_images(access, loaded, engine, bases["base"], failures)
-        wait(futures.values())
+        wait([*futures.values(), *staged.values()])
     except BaseException:
         access.cancelled.set()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     results = {name: _result(future, name, failures) for name, future in futures.items()}
+    staged_files = [_result(future, where, failures) for where, future in staged.items()]
     if failures.collected:
         raise _failed(failures)
     nanos, common = results.get("nanos", (None, None))
@@ -104,6 +108,7 @@ def resolve_inputs(
         gevulot_packages=_as_first_believed(access, packages.get("gevulot-packages")),
         image=_as_first_believed(access, image),
         containerfile=_as_first_believed(access, own),
+        staged_files=tuple(_as_first_believed(access, resolved) for resolved in staged_files),
     )
 
 
@@ -130,6 +135,14 @@ def _jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Any]]
     if (gevulot := project.gevulot) is not None:
         jobs["gevulot"] = lambda: _gevulot(access, gevulot, project, root)
     return {name: job for name, job in jobs.items() if name not in loaded.unused_inputs}
+
+
+def _staged_file_jobs(access: Access, loaded: LoadedProject) -> dict[str, Callable[[], Input]]:
+    """The files of `stage.files` that no build step makes, by field."""
+    return {
+        f"stage.files[{index}]": partial(resolve_staged_file, access, entry, loaded.root)
+        for index, entry in loaded.project.stage.outside.items()
+    }
 
 
 def _gevulot(access: Access, spec: Gevulot, project: Project, root: Path) -> Input:

@@ -15,7 +15,7 @@ from orchestrator.documents import NOT_JSON, Document, DocumentError, Many, pars
 from orchestrator.errors import UsageError
 from orchestrator.inputs.requests import is_local, requests_of
 from orchestrator.project.load import LoadedProject, read_text
-from orchestrator.resolved import DEB_PATTERN, Ground, InputKind, InputName, Inputs, Pin
+from orchestrator.resolved import DEB_PATTERN, Ground, InputKind, InputName, Inputs, Pin, is_input_name
 from orchestrator.suggest import shown
 
 LOCK_VERSION = 1
@@ -171,6 +171,13 @@ class _LockDocument(Document):
 
     version: Literal[1]
     inputs: dict[InputName, LockedInput]
+
+    @field_validator("inputs")
+    @classmethod
+    def _are_known(cls, inputs: dict[InputName, LockedInput]) -> dict[InputName, LockedInput]:
+        if wrong := next((name for name in inputs if not is_input_name(name)), None):
+            raise ValueError(f"{shown(wrong)} is not the name of an input")
+        return inputs
 
 
 def _other_version(file: str, version: Any) -> UsageError:

@@ -19,7 +19,7 @@ from orchestrator.inputs.resolve import ResolveOptions, access_of, resolve_input
 from orchestrator.lock.changes import Change, changes
 from orchestrator.lock.project_lock import ProjectLock, lock_of, lock_text, read_lock
 from orchestrator.project.load import LoadedProject, lock_path
-from orchestrator.resolved import Input, InputName, Inputs, Pin
+from orchestrator.resolved import FILE_PREFIX, Input, InputName, Inputs, Pin
 
 FINISHED: Final = "image"
 """The input that is a finished image with the program in it."""
@@ -220,7 +220,7 @@ def _not_of_this_project(loaded: LoadedProject, path: Path, stale: Sequence[Chan
 
 
 def _field(name: str) -> str:
-    return _FIELDS.get(name, name)
+    return _FIELDS.get(name, "stage.files" if name.startswith(FILE_PREFIX) else name)
 
 
 def _local_changes(loaded: LoadedProject, lock: ProjectLock, inputs: Inputs, emit: Emit, policy: LockPolicy) -> None:
@@ -234,7 +234,7 @@ def _local_changes(loaded: LoadedProject, lock: ProjectLock, inputs: Inputs, emi
         values = f"{key} is {current.pin.get(key, 'none')}, but the lock says {entry.resolved.get(key, 'none')}"
         remedy = f"`orchestrator lock {loaded.path} --upgrade {name}`"
         if policy.locked:
-            findings.error("lock-changed", name, f"{current.source} has changed: {values}", remedy)
+            findings.error("lock-changed", _field(name), f"{current.source} has changed: {values}", remedy)
         else:
             emit(
                 Notice(

@@ -13,7 +13,7 @@ from orchestrator.nanos.packers.native import GuestPlan, NativeJob, pack_native
 from orchestrator.nanos.packers.ops import explain, extract_image, ops_version
 from orchestrator.nanos.verify.subject import stand_in_file
 from orchestrator.resolved import Inputs
-from orchestrator.staged import OpenArchive
+from orchestrator.staged import ImageFiles, placed_files
 from orchestrator.verification import StandIn
 
 OPS_FIELD = "ops"
@@ -22,13 +22,15 @@ OPS_FIELD = "ops"
 
 @dataclass(frozen=True, kw_only=True)
 class NanosPlan:
-    """One Nanos image. `manifest` is what `ops build` is given (paths relative to /stage)."""
+    """One Nanos image. `manifest` is what `ops build` is given (paths relative to /stage); `placed` are the guest paths
+    of files that no build step makes."""
 
     name: str
     packer: Literal["ops", "native"]
     guest: GuestPlan
     nanos_version: str
     manifest: Mapping[str, Any]
+    placed: tuple[str, ...] = ()
 
     @property
     def kernel(self) -> KernelRelease:
@@ -37,8 +39,8 @@ class NanosPlan:
 
     @property
     def template(self) -> str:
-        """A stage that holds the staged tree, or one in which ops makes the image."""
-        return f"pack-{self.packer}.j2"
+        """One in which ops makes the image; the native packer takes the tree where it was staged."""
+        return "" if self.packer == "native" else "pack-ops.j2"
 
     @property
     def title(self) -> str:
@@ -53,7 +55,8 @@ class NanosPlan:
         return {"pack-ops.sh": OPS_FIELD}
 
     def context(self, inputs: Inputs) -> tuple[ContextFile, ...]:
-        """ops, and its home as it would be after the downloads that it makes; nothing with the native packer."""
+        """ops, its home as it would be after the downloads that it makes, and the files `placed`, by their number;
+        nothing with the native packer."""
         if self.packer == "native":
             return ()
         if inputs.ops is None:
@@ -65,22 +68,28 @@ class NanosPlan:
         ]
         if inputs.nanos_common is not None:
             files.append(ContextFile(path="nanos/common.tar.gz", content=inputs.nanos_common.local))
+        for number, resolved in enumerate(inputs.staged_files):
+            files.append(ContextFile(path=f"files/{number}", content=resolved.local))
         return tuple(files)
 
     def explain(self, field: str, tail: str) -> BuildStepError | None:
         """What a failed `ops build` means."""
         return explain(tail) if field == OPS_FIELD else None
 
-    def pack(
-        self, inputs: Inputs, open_archive: OpenArchive, target: Path, progress: Callable[[int, int], None]
-    ) -> Packing:
+    def pack(self, inputs: Inputs, files: ImageFiles, target: Path, progress: Callable[[int, int], None]) -> Packing:
         """By the project's packer."""
         if self.packer == "native":
             common = inputs.nanos_common.local if inputs.nanos_common else None
-            job = NativeJob(guest=self.guest, nanos=inputs.nanos_kernel.local, common=common, spool=target.parent)
-            return Packing(tool_version=None, contents=pack_native(job, open_archive, target).contents)
-        extract_image(self.name, open_archive, target, progress)
-        return Packing(tool_version=ops_version(open_archive))
+            job = NativeJob(
+                guest=self.guest,
+                nanos=inputs.nanos_kernel.local,
+                common=common,
+                placed=placed_files(inputs, files),
+                spool=target.parent,
+            )
+            return Packing(tool_version=None, contents=pack_native(job, files.open_archive, target).contents)
+        extract_image(self.name, files, target, progress)
+        return Packing(tool_version=ops_version(files.open_archive))
 
     def stand_ins(self, inputs: Inputs) -> tuple[StandIn, ...]:
         """An image made by a stand-in ops looks like the real one's."""

@@ -106,6 +106,7 @@ class NanosSettings:
             ),
             nanos_version=nanos_version,
             manifest=_ops_manifest(project, manifest),
+            placed=tuple(resolved.guest_path for resolved in inputs.staged_files),
         )
 
 
@@ -139,7 +140,7 @@ def _ops_manifest(project: Project, manifest: EffectiveManifest) -> dict[str, An
 
 def _top_level(project: Project, manifest: EffectiveManifest) -> tuple[list[str], list[str]]:
     """Names at the top of the staged tree: (directories, files), sorted. The program itself is not among them."""
-    files = [entry.strip("/") for entry in (*project.stage.files, *manifest.files)]
+    files = [entry.strip("/") for entry in (*project.stage.built, *_outside(project), *manifest.files)]
     trees = [entry.strip("/") for entry in (*manifest.dirs, *manifest.map_dirs.values())]
     directories = {path.split("/")[0] for path in files if "/" in path}
     directories |= {path.split("/")[0] for path in trees if path}
@@ -148,6 +149,10 @@ def _top_level(project: Project, manifest: EffectiveManifest) -> tuple[list[str]
     if project.build.finished and (cwd := str(manifest.passthrough.get("cwd", "")).strip("/")):
         directories.add(cwd.split("/")[0])
     return sorted(directories), sorted({path for path in files if "/" not in path and path not in directories})
+
+
+def _outside(project: Project) -> list[str]:
+    return [entry.guest_path for entry in project.stage.outside.values()]
 
 
 _satisfies: type[GuestSettings] = NanosSettings  # checked by mypy

@@ -11,6 +11,7 @@ from orchestrator.plan.plan import GpuPlan, Origin, Plan, ShimPlan, StagingPlan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.project import Gevulot
 from orchestrator.resolved import Inputs
+from orchestrator.staged import LARGE
 
 # docs/facts/gevulot.md, 4: copied to their sonames; all must be of one driver version.
 DRIVER_LIBRARIES = ("libnvidia-ml", "libcuda", "libnvidia-ptxjitcompiler")
@@ -34,7 +35,9 @@ def make_plan(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) ->
         gpu=GpuPlan(driver_libraries=DRIVER_LIBRARIES, toolkit=project.cuda is not None) if inputs.gpu_assets else None,
         run_script=script,
         run_interpreter=interpreter,
-        staging=StagingPlan(libraries=project.stage.libraries, arguments=tuple(_staging(loaded, settings, inputs))),
+        staging=StagingPlan(
+            libraries=project.stage.libraries, arguments=(*_large(image), *_staging(loaded, settings, inputs))
+        ),
         program=settings.program,
         image=image,
         secrets=tuple(secret.id for secret in project.build.secrets),
@@ -67,6 +70,11 @@ def _script(run: str) -> tuple[str, str]:
     return "sh -e", run
 
 
+def _large(image: ImagePlan) -> tuple[tuple[str, str], ...]:
+    """Files that the staging step only lists: of no use to a stage after it, which needs the tree itself."""
+    return () if image.template else (("--large", str(LARGE)),)
+
+
 def _staging(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) -> Iterator[tuple[str, str]]:
     project = loaded.project
     # A finished image is staged from its root.
@@ -82,8 +90,10 @@ def _staging(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) -> 
     for name in project.stage.extra:
         yield "--extra", name
     directory = loaded.image.directory if loaded.image is not None else ""
-    for entry in dict.fromkeys((*project.stage.files, *settings.files)):
+    for entry in dict.fromkeys((*project.stage.built, *settings.files)):
         yield "--file", posixpath.join(directory, entry)
+    for resolved in inputs.staged_files:
+        yield "--outside", resolved.guest_path
     yield from settings.staging
 
 

@@ -15,6 +15,7 @@ from orchestrator.errors import OUTSIDE, Finding
 from orchestrator.findings import Findings
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.paths import LeftOutBy
+from orchestrator.project.project import StagedFile
 from orchestrator.user_paths import settings_path
 
 
@@ -43,8 +44,14 @@ def secret_files(loaded: LoadedProject) -> tuple[Path, ...]:
     return tuple(Path(os.path.realpath(loaded.root / file)) for file in files if file is not None)
 
 
+def staged_host_files(loaded: LoadedProject) -> tuple[Path, ...]:
+    """Where the files of this machine that go straight into the image are: no build context has to carry them."""
+    entries = loaded.project.stage.outside.values()
+    return tuple(Path(os.path.realpath(loaded.root / entry.host)) for entry in entries if entry.host is not None)
+
+
 def secrets_in_context(loaded: LoadedProject, left_out_by: LeftOutBy | None) -> list[Finding]:
-    """A note for each secret's file among the sources that is left out of them by itself, not by an ignore file."""
+    """A warning for each secret's file among the sources that is left out of them by itself, not by an ignore file."""
     findings = Findings(file=str(loaded.path), lines=loaded.lines)
     context = Path(os.path.realpath(loaded.root / loaded.project.build.context))
     for index, secret in enumerate(loaded.project.build.secrets):
@@ -55,8 +62,8 @@ def secrets_in_context(loaded: LoadedProject, left_out_by: LeftOutBy | None) -> 
             continue
         name = str(real.relative_to(context))
         if left_out_by is None or not left_out_by(name):
-            findings.note(
-                OUTSIDE,
+            findings.warning(
+                "secret",
                 f"build.secrets[{index}].file",
                 f"`{name}` is left out of the build context because it is a secret",
                 f"the step reads it at /run/secrets/{secret.id}; list any copies of it in .dockerignore",
@@ -71,6 +78,8 @@ def _paths(loaded: LoadedProject) -> Iterator[tuple[str, str]]:
     for index, secret in enumerate(project.build.secrets):
         if secret.file is not None:
             yield f"build.secrets[{index}].file", secret.file
+    for index, entry in project.stage.outside.items():
+        yield from _of_entry(f"stage.files[{index}]", entry)
     # The user's own settings may have given the certificates.
     if project.network.ca is not None and "network.ca" in loaded.lines:
         yield "network.ca", project.network.ca
@@ -90,6 +99,12 @@ def _paths(loaded: LoadedProject) -> Iterator[tuple[str, str]]:
     for field, path in paths.items():
         if path is not None:
             yield field, path
+
+
+def _of_entry(field: str, entry: StagedFile) -> Iterator[tuple[str, str]]:
+    for name, path in (("from", entry.host), ("url", _local(entry.url))):
+        if path is not None:
+            yield f"{field}.{name}", path
 
 
 def _local(url: str | None, *, git: bool = False) -> str | None:

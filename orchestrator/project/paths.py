@@ -13,7 +13,7 @@ from orchestrator.findings import Findings
 from orchestrator.network import is_plain
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.mirrors import redirect
-from orchestrator.project.project import RUNTIME_REFS
+from orchestrator.project.project import RUNTIME_REFS, StagedFile
 from orchestrator.project.secrets import RESERVED, report_missing
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -187,6 +187,10 @@ class _Checker:
             "gevulot.archive": gevulot.archive if gevulot is not None and gevulot.sha256 is None else None,
             "gevulot.git": gevulot.git if gevulot is not None and not COMMIT.fullmatch(gevulot.ref or "") else None,
             "gpu-assets.url": assets.url if assets is not None and assets.sha256 is None else None,
+            **{
+                f"stage.files[{index}].url": entry.url if entry.sha256 is None else None
+                for index, entry in project.stage.outside.items()
+            },
         }
         for name, url in unpinned.items():
             if url is not None and is_plain(real := redirect(url, project.mirrors)):
@@ -204,12 +208,29 @@ class _Checker:
         context = self.loaded.root / project.build.context
         for index, name in enumerate(project.stage.files):
             where = f"stage.files[{index}]"
+            if not isinstance(name, str):
+                self.check_staged_file(where, name)
+                continue
             left_out = forgotten(context, name, self.left_out_by)
             if left_out is not None:
                 self.warning(where, *left_out)
             elif not _exists(context / name):
                 message = f"`{name}` is not in the build context; it is looked for after `build.run`"
                 self.findings.note("check", where, message, "check the name, unless `build.run` creates it")
+
+    def check_staged_file(self, where: str, entry: StagedFile) -> None:
+        project = self.loaded.project
+        if entry.host is not None:
+            self.find_file(f"{where}.from", entry.host)
+        path = entry.guest_path
+        if sum(other.guest_path == path for other in project.stage.outside.values()) > 1:
+            self.error(f"{where}.to", f"`{path}` is the place of two files", "give each its own place")
+        elif path in (os.path.normpath(name) for name in project.stage.built):
+            self.error(f"{where}.to", f"`{path}` is also a file of the build", "list it once, or give it another place")
+        # They stand in a Containerfile, whose escapes differ from builder to builder.
+        if project.packer == "ops" and not re.fullmatch(r"[A-Za-z0-9_.+@=/-]+", path):
+            message = f"`{path}` has a character that can't be passed to ops's build step"
+            self.error(f"{where}.to", message, "use letters, digits and _ . + @ = - only, or set `packer: native`")
 
 
 def forgotten(context: Path, name: str, left_out_by: LeftOutBy) -> tuple[str, str] | None:

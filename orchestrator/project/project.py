@@ -13,7 +13,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -90,12 +92,23 @@ def _one_line(value: str) -> str:
     return value
 
 
+def _guest_file(value: str) -> str:
+    parts = [part for part in value.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise ValueError("must be a path without '..'")
+    if not parts or value.endswith("/"):
+        raise ValueError("must name a file, not a directory")
+    return "/".join(parts)
+
+
 Line = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
 """A non-empty string that can't break out of a line of a Containerfile."""
 InsidePath = Annotated[Line, AfterValidator(_inside)]
 """A relative path that stays inside its root."""
 InsideFile = Annotated[InsidePath, AfterValidator(_names_a_file)]
 """The same for a path that can't be a directory."""
+GuestFile = Annotated[Line, AfterValidator(_guest_file)]
+"""A file's path in the image; it is kept without the leading "/"."""
 Mirrors = Annotated[dict[str, str], AfterValidator(mirrors.check_mirrors)]
 """Prefix of an address -> what takes its place; see `project/mirrors.py`."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -331,6 +344,53 @@ class Build(Model):
         return self.image is not None or self.containerfile is not None
 
 
+class StagedFile(Model):
+    """A file of the image that no build step makes: exactly one of `from`, `url`."""
+
+    host: Line | None = Field(default=None, alias="from")
+    """File on this machine, relative to project.yaml. It goes straight into the image, and is left out of the
+    context.
+    """
+    url: Line | None = None
+    """URL of a file to download. It is locked, cached, and goes straight into the image."""
+    sha256: Sha256 | None = None
+    """SHA-256 that the downloaded file must have."""
+    to: GuestFile | None = None
+    """The file's path in the image."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> StagedFile:
+        present = [key for key, value in (("from", self.host), ("url", self.url)) if value is not None]
+        if not present:
+            raise MissingChoiceError("needs exactly one of from, url (has none)", ("from", "url"))
+        if len(present) > 1:
+            raise WrongValueError("needs exactly one of from, url (has from, url)", "keep one of them")
+        if self.sha256 is not None and self.url is None:
+            raise ValueError("sha256 is only valid with url")
+        if self.to is None:
+            raise WrongValueError(
+                f"{present[0]} needs `to`, the file's path in the image", "write `to: params/kzg.srs`"
+            )
+        return self
+
+    @property
+    def guest_path(self) -> str:
+        """`to`, of an entry that always has it."""
+        if self.to is None:
+            raise ValueError("an entry with from or url has `to`")
+        return self.to
+
+
+def _form_of_entry(value: Any) -> str:
+    return "mapping" if isinstance(value, dict | StagedFile) else "text"
+
+
+StageEntry = Annotated[
+    Annotated[InsidePath, Tag("text")] | Annotated[StagedFile, Tag("mapping")], Discriminator(_form_of_entry)
+]
+"""An entry of `stage.files`: a path in /build, or a mapping."""
+
+
 class Stage(Model):
     """What goes beside the program into the image."""
 
@@ -338,8 +398,21 @@ class Stage(Model):
     """`auto` packs every shared library that a packed ELF file needs; `none` packs only what is listed."""
     extra: tuple[Line, ...] = ()
     """Libraries that the program loads by name at run time (with dlopen)."""
-    files: tuple[InsidePath, ...] = ()
-    """Files from /build that the program reads; each keeps its path in the image."""
+    files: tuple[StageEntry, ...] = ()
+    """Files that the program reads. A path names one in /build, which keeps its path in the image. A mapping names a
+    file that no build step makes, on this machine (`from`) or on the network (`url`), and its place in the image
+    (`to`): such a file never passes through the engine's layers, whatever its size.
+    """
+
+    @property
+    def built(self) -> tuple[str, ...]:
+        """The entries that name files in /build."""
+        return tuple(entry for entry in self.files if isinstance(entry, str))
+
+    @property
+    def outside(self) -> dict[int, StagedFile]:
+        """The files that no build step makes, by their place in `files`."""
+        return {index: entry for index, entry in enumerate(self.files) if isinstance(entry, StagedFile)}
 
 
 class Nanos(Model):

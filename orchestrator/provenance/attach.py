@@ -44,6 +44,7 @@ class Attachments:
             files=files,
             records=with_shim_lock(records, shim),
             stand_ins=built.verification.stand_ins,
+            sources={f"/{resolved.guest_path}": resolved.source for resolved in built.inputs.staged_files},
         )
         sbom = self._put(SBOM, "sbom", sbom_text(packed))
         statement = statement_text(make_statement(built, times, (sbom,)))

@@ -129,7 +129,7 @@ def _receipt(image: Path, statement: Statement) -> Iterator[str]:
 
 
 def _inputs(receipt: Receipt, definition: Definition) -> Iterator[str]:
-    told = {row.name: pin_digests(row.pin) for row in receipt.inputs}
+    told = {str(row.name): pin_digests(row.pin) for row in receipt.inputs}
     signed = {row.name: row.digest for row in definition.dependencies}
     for name in sorted({*told, *signed}):
         if name not in told or name not in signed:

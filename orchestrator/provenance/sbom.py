@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
@@ -39,7 +39,8 @@ _BATCH: Final = 64
 class PackedImage:
     """What the bill is of: the image's name and digests, its files, and the records of the build.
 
-    `stand_ins` are all that `verify` and the build found, those outside the image too (`input:ops`).
+    `stand_ins` are all that `verify` and the build found, those outside the image too (`input:ops`). `sources` says, by
+    path, where files are from that no build step made.
     """
 
     name: str
@@ -48,6 +49,7 @@ class PackedImage:
     files: tuple[PackedFile, ...]
     records: Records = field(default_factory=Records)
     stand_ins: tuple[StandIn, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 def sbom_text(packed: PackedImage) -> str:
@@ -95,7 +97,7 @@ class _Bill:
         )
         self._add_kernel(packed)
         for file in packed.files:
-            self._add_file(file, packed.records)
+            self._add_file(file, packed.records, packed.sources.get(file.path, ""))
         self._add_locked(packed.records)
 
     def _add(self, component: Component, *, under: str = ROOT) -> None:
@@ -118,7 +120,7 @@ class _Bill:
                 )
             )
 
-    def _add_file(self, file: PackedFile, records: Records) -> None:
+    def _add_file(self, file: PackedFile, records: Records, source: str) -> None:
         owner = records.owners.get(file.sha256)
         name = _shown(file.path)
         component = Component(
@@ -132,6 +134,7 @@ class _Bill:
                 stand_in=file.stand_in,
                 path_in_package=owner.path if owner else "",
                 evidence=f"dpkg, by {owner.evidence}" if owner else "",
+                source=source,
             ),
         )
         if owner is not None:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from orchestrator.documents import Document, Many, plain
 from orchestrator.project.project import MOST_MEMORY
-from orchestrator.resolved import InputKind, InputName
+from orchestrator.resolved import FileInputName, InputKind, OneInputName
 
 SCHEMA_VERSION: Final = 1
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -61,8 +61,8 @@ class StandInFile(Document):
 class InputUsed(Document):
     """One outside input, as it was resolved."""
 
-    name: InputName
-    """Which input it is."""
+    name: OneInputName | Annotated[FileInputName, Field(pattern="^file:.")]
+    """Which input it is; `file:` and its guest path for a file of `stage.files` that no build step makes."""
     kind: InputKind
     """What kind of input it was resolved as."""
     source: str

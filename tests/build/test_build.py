@@ -27,7 +27,17 @@ def build(project: Path, out: Path, engine: str, *more: str) -> Path:
 
 @pytest.mark.engine
 def test_same_bytes_from_both_engines_and_without_cache(tmp_path: Path) -> None:
-    project = write_project(tmp_path / "p", stage={"files": ["program.c"]}, manifest={"Args": ["x"], "Klibs": None})
+    # Podman takes no link that leads out of a context.
+    run = COMPILE + '\ntest "$(readlink up)$(readlink sub/far)" = ../../outside../../../x\n'
+    project = write_project(
+        tmp_path / "p",
+        files={"sub/file": ""},
+        build={"run": run, "program": "program"},
+        stage={"files": ["program.c"]},
+        manifest={"Args": ["x"], "Klibs": None},
+    )
+    (project.parent / "up").symlink_to("../../outside")
+    (project.parent / "sub/far").symlink_to("../../../x")
     with engines.docker_engine() as docker, engines.podman_engine() as podman:
         images = [
             build(project, tmp_path / f"{number}", engine.info.endpoint, *more).read_bytes()

@@ -71,8 +71,6 @@ def test_the_next_build_works_and_sweeps(engine: Engine, project: Path, tmp_path
         "program.img", "program.provenance.json", "program.receipt.json", "program.sbom.cdx.json",
     }  # fmt: skip
     assert orchestrator("verify", tmp_path / "program.img").code == 0
-    assert orchestrator("clean", tmp_path, "--engine", engine.info.endpoint).code == 0
-    assert [left for left in engine.leftovers() if left.kind == "container"] == []
 
 
 def test_a_killed_build_keeps_the_image_of_the_one_before(engine: Engine, project: Path, tmp_path: Path) -> None:
@@ -82,6 +80,33 @@ def test_a_killed_build_keeps_the_image_of_the_one_before(engine: Engine, projec
     again = [*arguments, "--verify-cached"]  # nothing has changed
     interrupted(again, lambda event: event.get("stage") == "verify", signal.SIGKILL)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("program*")} == before
+
+
+def test_clean_leaves_what_a_running_build_uses(engine: Engine, project: Path, tmp_path: Path) -> None:
+    arguments: list[str | Path] = ["build", project, "-o", tmp_path, "--engine", engine.info.endpoint]
+    said = []
+
+    def clean(event: dict[str, Any]) -> bool:
+        if event.get("stage") != "pack":
+            return False
+        said.append(orchestrator("clean", tmp_path, "--engine", engine.info.endpoint))
+        return True
+
+    done = interrupted(arguments, clean, signal.SIGCONT)
+    assert done.code == 0, done.stderr
+    assert said[0].code == 0
+    assert f"{tmp_path}/.orchestrator-program.lock stays: a running build uses it" in said[0].stderr
+    assert "a running build may use them" in said[0].stderr
+    assert ".partial" not in said[0].stdout
+
+
+def test_clean_removes_what_kills_left(engine: Engine, project: Path, tmp_path: Path) -> None:
+    """Last of all here, as it takes the layers that the other tests build with."""
+    arguments: list[str | Path] = ["build", project, "-o", tmp_path, "--engine", engine.info.endpoint]
+    interrupted(arguments, lambda event: event.get("stage") == "pack", signal.SIGKILL)
+    assert orchestrator("clean", tmp_path, "--engine", engine.info.endpoint).code == 0
+    assert [left for left in engine.leftovers() if left.kind == "container"] == []
+    assert {name for name in files(tmp_path) if not name.endswith(".lock")} == set()
 
 
 def no_container(engine: Engine) -> bool:

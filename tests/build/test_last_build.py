@@ -42,6 +42,7 @@ nanos: {path: nanos}
 packer: native
 manifest: manifest.json
 network: {ca: ca.pem}
+stage: {files: [{from: data.key, to: keys/data.key}]}
 """
 LOCK = {
     "version": 1,
@@ -59,6 +60,7 @@ FILES = {
     "project.lock": json.dumps(LOCK),
     "manifest.json": '{"Args": ["x"]}',
     "key.txt": "key",
+    "data.key": "data",
     "ca.pem": "certificates of a company",
     "system-ca.pem": "certificates of the host",
     "nanos/kernel.img": "kernel",
@@ -176,6 +178,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "certificates": lambda at: same_size(at / "ca.pem"),
     "certificates of the host": lambda at: same_size(at / "system-ca.pem"),
     "kernel": lambda at: same_size(at / "nanos/kernel.img"),
+    "file of stage.files": lambda at: same_size(at / "data.key"),
     "git's index": git_repository,
     "image replaced": lambda at: copied_over(at / "out/program.img"),
     "image written to": lambda at: same_size(at / "out/program.img"),
@@ -197,9 +200,19 @@ def test_every_change_is_noticed(built: Built, change: str) -> None:
     assert built.unchanged() is None
 
 
-@pytest.mark.parametrize("name", ["TOKEN", "DOCKER_HOST", "CONTAINER_HOST", "DOCKER_BUILDKIT"])
+@pytest.mark.parametrize(
+    "name", ["TOKEN", "DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINER_HOST", "CONTAINER_CONNECTION", "DOCKER_BUILDKIT"]
+)
 def test_variables_that_count(built: Built, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "other")
+    assert built.unchanged() is None
+
+
+def test_another_docker_context_counts(built: Built, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"auths": {}}')
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert built.unchanged() is not None
+    (tmp_path / "config.json").write_text('{"auths": {}, "currentContext": "far"}')
     assert built.unchanged() is None
 
 

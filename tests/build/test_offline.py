@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ STORAGE = '[storage]\ndriver = "overlay"\ngraphroot = "{root}/store"\nrunroot = 
 
 
 USES_PIP = f"""\
+test ! -e own.key
 python3 -m pip install --quiet --target deps --require-hashes -r requirements.txt
 PYTHONPATH=deps python3 -c 'import greeting; print(greeting.TEXT)' >greeting.h
 {COMPILE}
@@ -61,11 +63,15 @@ def test_from_a_bundle_without_any_network_interface(
     }
     settings = {"packages": ["python3-pip"], "run": USES_PIP, "program": "program", "dependencies": "always"}
     mirrors = {"pypi:": f"{server.url}/simple"}
-    project = write_project(tmp_path / "p", files=files, build=settings, mirrors=mirrors)
+    project = write_project(
+        tmp_path / "p", files=files, build=settings, mirrors=mirrors, stage=with_keys(tmp_path / "p", server)
+    )
     done = build(project, tmp_path / "out", engine.info.endpoint)
     assert done.code == 0, done.stderr
     assert "wrote" in done.stderr
     assert "project.lock" in done.stderr
+    image = tmp_path / "out/program.img"
+    assert_holds(image, KEYS, ["own.key", f"{server.url}/web.key"])
     bundle = tmp_path / "air-gap.tar.zst"
     done = orchestrator("bundle", "export", project, "-o", bundle, "--engine", engine.info.endpoint)
     assert done.code == 0, done.stderr
@@ -94,7 +100,41 @@ def test_from_a_bundle_without_any_network_interface(
     assert "no network here" in done.stderr
     assert b"hello second" in (tmp_path / "out2/program.img").read_bytes()
     # And so are the Debian packages, as files: they are installed there.
+    # A file of this machine is taken as it is, but not where the lock has to be right.
     assert "Setting up python3-pip" in done.stderr
+    (tmp_path / "p/own.key").write_bytes(b"\3" * 5000)
+    done = without_network(*arguments, env=elsewhere)
+    assert done.code == 4, done.stderr
+    assert "stage.files: own.key has changed" in done.stderr
+
+
+KEYS = {"keys/own.key": b"\1" * 5000, "keys/web.key": b"\2" * 700_000}
+
+
+def with_keys(folder: Path, server: FileServer) -> Mapping[str, Any]:
+    """`stage` with files that no step makes: one of this machine, among the sources, and one by URL."""
+    server.add("/web.key", KEYS["keys/web.key"])
+    folder.mkdir()
+    (folder / "own.key").write_bytes(KEYS["keys/own.key"])
+    own, web = {"from": "own.key", "to": "keys/own.key"}, {"url": f"{server.url}/web.key", "to": "/keys/web.key"}
+    return {"files": [own, web]}
+
+
+def assert_holds(image: Path, files: Mapping[str, bytes], sources: list[str]) -> None:
+    """The image has these files, lock and receipt their pins, the bill of materials where they are from."""
+    digests = {path: sha256(data) for path, data in files.items()}
+    assert all(data in image.read_bytes() for data in files.values())
+    receipt = json.loads(image.with_suffix(".receipt.json").read_text())
+    used = {row["name"]: row for row in receipt["inputs"] if row["name"].startswith("file:")}
+    assert {name: row["pin"]["sha256"] for name, row in used.items()} == {
+        f"file:{path}": digest for path, digest in digests.items()
+    }
+    assert sorted(row["source"] for row in used.values()) == sorted(sources)
+    bill = json.loads(image.with_suffix(".sbom.cdx.json").read_text())
+    rows = {row["name"].lstrip("/"): row for row in bill["components"] if row["type"] == "file"}
+    told = [{item["name"]: item["value"] for item in rows[path]["properties"]} for path in files]
+    assert sorted(properties["gevulot-orchestrator:source"] for properties in told) == sorted(sources)
+    assert {path: rows[path]["hashes"][0]["content"] for path in files} == digests
 
 
 def test_steps_of_an_offline_build_have_no_network(engine: Engine, tmp_path: Path) -> None:

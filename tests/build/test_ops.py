@@ -55,8 +55,11 @@ def test_both_packers_give_the_same_tree(engine: Engine, tmp_path: Path, release
     }  # fmt: skip
     files = {"data/one.txt": "1", "tree/a/b.txt": "2", "tree/c.txt": "3", "maps/d.txt": "4"}
     run = f"{COMPILE}\n{PLUGIN}" + "".join(f"ln -s '{to}' 'tree/{name}'\n" for name, (to, _) in LINKS.items())
+    outside = tmp_path / "outside.key"
+    outside.write_bytes(b"outside" * 40_000)
+    stage = {"extra": ["libdl.so.2"], "files": [{"from": str(outside), "to": "outer/k+1.key"}]}
     changes = {
-        "manifest": manifest, "files": files, "stage": {"extra": ["libdl.so.2"]},
+        "manifest": manifest, "files": files, "stage": stage,
         "build": {"run": run, "program": "program"},
     }  # fmt: skip
     images, warnings = [], []
@@ -78,6 +81,7 @@ def test_both_packers_give_the_same_tree(engine: Engine, tmp_path: Path, release
         assert converted.code == 0, converted.stderr
         assert (tmp_path / "converted.img").read_bytes() == other.read_bytes()
     assert orchestrator("inspect", images[0], "cat", "/mapped/d.txt").stdout == "4"
+    assert orchestrator("inspect", images[0], "cat", "/outer/k+1.key").stdout == "outside" * 40_000
     names = {row["path"]: row for row in json.loads(orchestrator("inspect", images[0], "tree", "--json").stdout)}
     kept = {name: to for name, (to, fate) in LINKS.items() if fate != "left out"}
     assert {name: names[f"/tree/{name}"]["target"] for name in kept} == kept

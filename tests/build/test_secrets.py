@@ -349,7 +349,7 @@ def search(engine: Engine, since: float, needles: list[bytes]) -> tuple[int, lis
     """Every file that changed since then below the engine's own folders: how many, and those with a needle."""
     assert isinstance(engine, ApiEngine)
     places = [Path("/var/tmp"), Path("/var/log"), Path("/run")]
-    for own in ("libpod*", "buildah*", "containers*", "orchestrator-s*", "orchestrator-podman*"):
+    for own in ("libpod*", "buildah*", "containers*", "orchestrator-*"):
         places += Path(tempfile.gettempdir()).glob(own)
     if engine.info.kind == "docker":
         places.append(Path(engine._api.json("GET", "/info")["DockerRootDir"]))

@@ -34,8 +34,7 @@ def notes(project: Path, text: str) -> list[str]:
     project.write_text(text)
     ended = cli("check", project)
     assert ended.code == 0, ended.err
-    begin = f"note: {project}:"
-    lines = [line.removeprefix(begin) for line in ended.err.splitlines()]
+    lines = [line.partition(f": {project}:")[2] for line in ended.err.splitlines()]
     return [line for line in lines if "the build reads" in line or "the build step" in line or "left out" in line]
 
 
@@ -137,6 +136,7 @@ def test_a_secret_among_the_sources_is_left_out(project: Path) -> None:
     text = HEAD + SECRET.format("file: token")
     (said,) = notes(project, text)
     assert said.startswith(f"{LINE}: build.secrets[0].file: `token` is left out of the build context because it is a s")
+    assert cli("check", project).err.startswith("warning: ")
     assert cli("render", project, "-o", "made").code == 0
     assert Path("made/src/project.yaml").is_file()
     assert not Path("made/src/token").exists()
@@ -155,3 +155,12 @@ def test_an_ignore_file_brings_no_secret_back(project: Path) -> None:
     assert cli("render", project, "-o", "made").code == 0
     assert Path("made/src/sub").is_dir()
     assert not Path("made/src/sub/token").exists()
+
+
+def test_a_secret_is_left_out_under_all_its_names(project: Path) -> None:
+    (project.parent / "sub/again").hardlink_to(project.parent / "token")
+    (project.parent / "sub/other").write_text("y")
+    project.write_text(HEAD + SECRET.format("file: token"))
+    assert cli("render", project, "-o", "made").code == 0
+    assert Path("made/src/sub/other").is_file()
+    assert not Path("made/src/sub/again").exists()

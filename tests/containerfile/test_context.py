@@ -247,3 +247,17 @@ def test_digest_is_stable_across_releases() -> None:
     context = BuildContext(parts=[Content(path="a/b", data=b"x", executable=True)])
     expected = hashlib.sha256(b"a\0d\0" + b"a/b\0x " + hashlib.sha256(b"x").hexdigest().encode() + b"\0")
     assert context.digest() == expected.hexdigest()
+
+
+def test_links_out_of_the_sources_come_in_a_tar_of_their_own(tree: Path) -> None:
+    (tree / "src/up").symlink_to("../../..")
+    (tree / "inside").symlink_to("src/../..")  # of the sources, but not of the context
+    context = BuildContext(parts=[HostTree(prefix="src", source=tree, sources=True)])
+    assert "src/src/up" not in members(context)
+    assert {"src/inside", "src/link", "src/out"} <= members(context).keys()
+    with tarfile.open(fileobj=io.BytesIO(content(context, "links.tar"))) as links:
+        assert [(member.name, member.linkname) for member in links] == [("src/up", "../../..")]
+    before = context.digest()
+    (tree / "src/up").unlink()
+    (tree / "src/up").symlink_to("../../../x")
+    assert context.digest() != before

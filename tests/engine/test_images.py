@@ -22,6 +22,7 @@ from orchestrator.inputs.bases import load_image
 from orchestrator.inputs.image_archive import read_image
 from orchestrator.inputs.store import Store
 from orchestrator.label import LABEL
+from orchestrator.staged import ImageFiles
 from tests.support.engines import Events, request
 
 MIB = 1024 * 1024
@@ -76,6 +77,44 @@ RUN mkdir -p /out/deep/er && cd /out && printf hello > a && ln a hard && ln -s a
     assert pair[0].isreg()
     assert pair[1].isreg() or pair[1].linkname.endswith(("/a", "/hard"))
     assert set(mine(engine, build_id)) == {"image"}, "the container stays"
+
+
+LAYERS = """\
+RUN mkdir -p /d/e /moving/on && echo one > /d/e/f && echo keep > /d/keep && echo deep > /moving/on/file \\
+ && echo m > /mode
+RUN echo two > /d/e/f && echo gone > /d/gone && mkdir /moved && echo old > /moved/file
+RUN rm -rf /d/e /d/gone /moved && mkdir /d/e && echo three > /d/e/g
+RUN mv /d/keep /kept && mv /moving/on /moved && chmod 600 /mode && ln -s /etc /link && ln -s /kept /d/link
+"""
+
+
+def read(files: ImageFiles, path: str) -> bytes | None:
+    stored = files.open_file(path)
+    if stored is None:
+        return None
+    with stored:
+        return stored.read()
+
+
+def test_files_from_the_engines_storage_are_those_of_the_archive(
+    engine: Engine, base_image: str, build_id: str
+) -> None:
+    image = engine.build(request(f"FROM {base_image}\n{LAYERS}", build_id), ignore)
+    there = {"/d/e/g": "three\n", "/kept": "keep\n", "/moved/file": "deep\n", "/mode": "m\n"}
+    with engine.open_image(image, build_id) as files:
+        # One archive in the other, and a file beside them.
+        with files.open_archive("/d") as outer, files.open_archive("/kept") as inner:
+            for path, text in there.items():
+                assert read(files, path) in (None, text.encode()), path
+            for stream in (outer, inner):
+                with tarfile.open(fileobj=stream, mode="r|") as tar:
+                    assert tar.next() is not None
+        for path in ("/d/e/f", "/d/gone", "/link/passwd", "/d/link", "/d/../kept", "/d/e", "/no/such", "kept"):
+            assert read(files, path) is None, path
+        if read(files, "/bin/busybox") is not None:  # the storage can be read here
+            assert read(files, "/d/e/g") is not None
+        assert mine(engine, build_id).count("container") == 3
+    assert set(mine(engine, build_id)) == {"image"}
 
 
 def test_archive_of_an_image_from_scratch(engine: Engine, build_id: str) -> None:

@@ -57,6 +57,15 @@ def running(word: str) -> list[int]:
     return pids
 
 
+def mounted(storage: Path) -> list[str]:
+    """What containers have mounted of a store: one of their file systems each."""
+    return [
+        line
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if f"{storage}/" in line and "/merged " in line
+    ]
+
+
 def until(condition: Callable[[], object], seconds: float = 30) -> bool:
     """Whether `condition` comes true in time."""
     end = time.monotonic() + seconds
@@ -195,6 +204,51 @@ def test_podman_service_killed_in_mid_build(folder: Path, monkeypatch: pytest.Mo
         engine.close()
     # Podman itself would leave the context and the secret's file where it unpacked them.
     assert list(temporary.iterdir()) == []
+    engine = start_private(storage=folder / "storage")
+    try:
+        assert [item for item in engine.leftovers() if item.kind == "container"], "it left no working container"
+        assert mounted(folder / "storage")
+        engine.build(request(f"FROM {base}\nRUN true\n", "test-next"), ignore)
+        assert not [item for item in engine.leftovers() if item.kind == "container"]
+        assert not mounted(folder / "storage")
+    finally:
+        engine.close()
+
+
+_OWNER = """
+import sys, pathlib
+from orchestrator.engine.probe import start_private
+from tests.support.engines import ensure_base, request
+engine = start_private(storage=pathlib.Path(sys.argv[1]))
+base = ensure_base(engine)
+print(engine.service.pid, flush=True)
+engine.build(request(f"FROM {base}\\nRUN echo begun; sleep {sys.argv[2]}\\n", "test-orphan"), print)
+"""
+
+
+def test_a_build_killed_with_its_orchestrator(folder: Path) -> None:
+    length = f"{secrets.randbelow(10**6) + 10**6}.5"
+    with subprocess.Popen(
+        [sys.executable, "-c", _OWNER, str(folder / "storage"), length], stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        service = Path(f"/proc/{int(owner.stdout.readline())}/cmdline")
+        assert until(lambda: running(length)), "the step does not begin"
+        beside = start_private(storage=folder / "storage")  # one that is in use is left alone
+        assert not [item for item in beside.leftovers() if item.kind == "container"]
+        beside.end_killed()
+        assert running(length)
+        beside.close()
+        owner.kill()
+    engine = start_private(storage=folder / "storage")
+    try:
+        assert until(lambda: not service.exists() or service.read_bytes() == b""), "its service runs on"
+        engine.end_killed()
+        assert until(lambda: not running(length)), "its step runs on"
+        assert not [item for item in engine.leftovers() if item.kind == "container"]
+        assert not mounted(folder / "storage")
+    finally:
+        engine.close()
 
 
 def test_dockerd_killed_in_mid_build(folder: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.engine.endpoints import endpoints
 from orchestrator.engine.logins import Login, auth_header, config_header, find_login, registry_of
 
 
@@ -130,3 +131,65 @@ def test_headers() -> None:
     assert config["https://index.docker.io/v1/"]["identitytoken"] == "t"
     assert config_header({}) == {}
     assert "pä/ss" not in repr(login)
+
+
+LOGIN = {"Username": "me", "Secret": "s3cret"}
+
+
+@pytest.mark.parametrize(
+    ("script", "user"),
+    [
+        (f"echo '{json.dumps(LOGIN)}'", "me"),
+        ("echo '{}'", None),
+        ("echo null", None),
+        ("echo '[]'", None),
+        ("echo '7'", None),
+        ('echo \'{"Username": null, "Secret": null}\'', None),
+        ('echo \'{"Username": "me"}\'', None),
+        ('echo \'{"ServerURL": "", "Username": "", "Secret": ""}\'', None),
+        ('echo \'{"Username": ["me"], "Secret": {}}\'', None),
+        ('printf \'{"Username": "me", "Secret": "\\351"}\'', None),
+        ("echo 'pass: gpg agent locked'", None),
+        ("echo 'credentials not found in native keychain'; exit 1", None),
+    ],
+)
+def test_what_a_credential_helper_answers(tmp_path: Path, script: str, user: str | None) -> None:
+    """Whatever it is, it is a login or none; then the file's own logins count."""
+    helper = tmp_path / "docker-credential-odd"
+    helper.write_text(f"#!/bin/sh\ncat >/dev/null\n{script}\n")
+    helper.chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    write(tmp_path / ".docker/config.json", {"credsStore": "odd"})
+    login = login_of("r.example/x", environ)
+    assert (login.username if login else None) == user
+    write(tmp_path / ".docker/config.json", {"credsStore": "odd", "auths": {"r.example": auth("stored:x")}})
+    login = login_of("r.example/x", environ)
+    assert login is not None
+    assert login.username == (user or "stored")
+
+
+def test_a_helper_that_cannot_be_run(tmp_path: Path) -> None:
+    helper = tmp_path / "docker-credential-odd"
+    helper.write_bytes(b"\x7fELF no program")
+    helper.chmod(0o755)
+    write(tmp_path / ".docker/config.json", {"credHelpers": {"r.example": "odd"}})
+    assert login_of("r.example/x", {"PATH": str(tmp_path), "HOME": str(tmp_path)}) is None
+
+
+def test_what_may_not_be_looked_at_is_not_there(tmp_path: Path) -> None:
+    """Another user's directories: as /run/containers is root's where root has used Podman."""
+    if os.geteuid():
+        pytest.skip("needs root, to be another user than the directories' owner")
+    closed = tmp_path / "closed"
+    write(closed / "containers/auth.json", {"auths": {"r.example": auth("me:x")}})
+    write(closed / "config.json", {"currentContext": "far"})
+    closed.chmod(0o700)
+    places = ("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG", "COLIMA_HOME", "HOME")
+    environ = {**dict.fromkeys(places, str(closed)), "REGISTRY_AUTH_FILE": str(closed / "containers/auth.json")}
+    with patch.dict(os.environ, environ, clear=True):
+        os.seteuid(65534)
+        try:
+            assert find_login("r.example/x") is None
+            assert [endpoint.what for endpoint in endpoints("auto")] == ["Docker", "running Podman"]
+        finally:
+            os.seteuid(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 import tomllib
 from pathlib import Path
@@ -14,7 +16,8 @@ from orchestrator.engine.probe import start_private
 from orchestrator.engine.select import candidates
 from orchestrator.engine.settings import Settings, alternatives
 from orchestrator.errors import EngineError
-from tests.support.engines import PODMAN_STORE, need
+from orchestrator.events import ignore
+from tests.support.engines import PODMAN_STORE, ensure_base, need, request
 
 pytestmark = pytest.mark.engine
 
@@ -80,3 +83,28 @@ def test_rootless_overlay_before_an_empty_vfs_store(
     assert settings.driver == first
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert next(iter(alternatives())).plain
+
+
+@pytest.mark.parametrize("full", ["temporary files", "storage"])
+def test_a_full_disk_is_named_with_what_to_do(full: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=True)
+    try:
+        if full == "storage":
+            engine = start_private(storage=disk / "storage")
+        else:
+            monkeypatch.setenv("TMPDIR", str(disk))
+            engine = start_private(storage=PODMAN_STORE)
+        try:
+            base = ensure_base(engine)
+            asked = request(f"FROM {base}\nCOPY data /\n", "test-full", files={"data": os.urandom(16 << 20)})
+            with pytest.raises(EngineError) as caught:
+                engine.build(asked, ignore)
+        finally:
+            engine.close()
+        assert "no space left" in caught.value.message
+        assert "`orchestrator clean`" in caught.value.remedy
+        assert full == "storage" or f"in {disk} (from TMPDIR; " in caught.value.message
+    finally:
+        subprocess.run(["umount", "--recursive", "--lazy", disk], check=True)

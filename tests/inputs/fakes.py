@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,6 +11,7 @@ from orchestrator.engine.base import BuildRequest, EngineInfo, Leftover
 from orchestrator.errors import InputError
 from orchestrator.events import Emit
 from orchestrator.resolved import ImageSettings
+from orchestrator.staged import ImageFiles
 from tests.support.images import layer, loaded, saved_image
 
 
@@ -31,6 +32,16 @@ class ImageEngine:
     @property
     def info(self) -> EngineInfo:
         return EngineInfo(kind="podman", version="0", api_version="0", builder="buildah", endpoint=self.endpoint)
+
+    @contextmanager
+    def protect(self, build_id: str) -> Iterator[None]:
+        yield
+
+    def in_use(self) -> frozenset[str]:
+        return frozenset()
+
+    def end_killed(self) -> None:
+        pass
 
     def image_digest(self, reference: str) -> str | None:
         return self.local.get(reference)
@@ -67,6 +78,9 @@ class ImageEngine:
         raise NotImplementedError
 
     def open_archive(self, image: str, path: str, build_id: str) -> AbstractContextManager[BinaryIO]:
+        raise NotImplementedError
+
+    def open_image(self, image: str, build_id: str) -> AbstractContextManager[ImageFiles]:
         raise NotImplementedError
 
     def leftovers(self) -> list[Leftover]:

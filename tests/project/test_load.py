@@ -107,6 +107,27 @@ def test_a_line_above_answers_for_a_field_that_is_not_there(tmp_path: Path) -> N
     assert loaded.line("gpu-assets.url") is None
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{from: a}", "stage.files[1]: from needs `to`, the file's path in the image; write `to: params/kzg.srs`"),
+        ("{to: b}", "stage.files[1]: needs exactly one of from, url"),
+        (
+            "{from: a, url: b, to: c}",
+            "stage.files[1]: needs exactly one of from, url (has from, url); keep one of them",
+        ),
+        ("{from: a, sha256: %s, to: c}" % ("a" * 64), "stage.files[1]: sha256 is only valid with url"),
+        ("{url: a, to: ../b}", "stage.files[1].to: must be a path without '..'"),
+        ("{url: a, to: b/}", "stage.files[1].to: must name a file, not a directory"),
+        ("{form: a, to: b}", "stage.files[1].form: unknown key under `stage.files[1]`; did you mean `from`?"),
+        ("[a]", "stage.files[1]: must be text, not a list"),
+    ],
+)
+def test_staged_files_that_are_wrong(tmp_path: Path, entry: str, message: str) -> None:
+    (said,) = findings(tmp_path, f"name: x\nbuild: {{run: make, program: x}}\nstage:\n  files:\n  - a\n  - {entry}\n")
+    assert f"project.yaml:6: {message}" in said
+
+
 def test_version_without_quotes_is_text(tmp_path: Path) -> None:
     assert load(tmp_path, GOOD).project.nanos.version == "0.1.51"
 

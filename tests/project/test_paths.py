@@ -91,6 +91,7 @@ ARCHIVE = "gevulot: {archive: 'http://host/a.tar.gz'}\n"
         ("gevulot: {git: 'git://host/a', ref: main}\n", "gevulot.git"),
         ("resources: {gpus: 1}\ncuda: '12.2.2'\ngpu-assets: {url: 'http://host/a'}\n", "gpu-assets.url"),
         ("gevulot: {git: 'https://host/a'}\nmirrors: {'https://host/': 'http://near/'}\n", "gevulot.git"),
+        ("stage: {files: [{url: 'http://host/a', to: a}]}\n", "stage.files[0].url"),
     ],
 )
 def test_addresses_without_tls_that_nothing_pins(tmp_path: Path, extra: str, field: str) -> None:
@@ -162,6 +163,32 @@ def test_staged_files(tmp_path: Path) -> None:
     path.write_text(BUILD + "stage: {files: [params/kzg.srs, made/later]}\n")
     finding = one(check_paths(load_project(path), lambda _path: ""), Severity.NOTE, "stage.files[1]")
     assert "is not in the build context" in str(finding)
+
+
+@pytest.mark.parametrize(
+    ("entry", "field", "words"),
+    [
+        ("{from: absent, to: a}", "from", "there is no file `absent`"),
+        ("{from: here, to: a}", "from", "`here` is a directory"),
+        ("{from: ~/a, to: a}", "from", "`~` isn't expanded"),
+        ("{from: file, to: /other}", "to", "`other` is the place of two files"),
+        ("{from: file, to: ./made//later}", "to", "`made/later` is also a file of the build"),
+    ],
+)
+def test_files_of_this_machine_that_are_wrong(tmp_path: Path, entry: str, field: str, words: str) -> None:
+    (tmp_path / "here").mkdir()
+    touch(tmp_path / "file")
+    stage = f"stage:\n  files:\n  - {entry}\n  - made/later\n  - {{from: file, to: other}}\n"
+    errors = [finding for finding in check(tmp_path, stage) if finding.severity is Severity.ERROR]
+    assert f"stage.files[0].{field}" in {error.field for error in errors}
+    assert words in str(errors[0])
+
+
+def test_places_that_an_opss_step_cannot_be_given(tmp_path: Path) -> None:
+    touch(tmp_path / "file")
+    stage = "packer: {}\nstage: {{files: [{{from: file, to: 'a b'}}]}}\n"
+    assert check(tmp_path, stage.format("native")) == []
+    assert "packer: native" in str(one(check(tmp_path, stage.format("ops")), Severity.ERROR, "stage.files[0].to"))
 
 
 def test_fields_without_effect(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from orchestrator.resources import SCRIPTS
 SHELLS = {"dash": ("dash",), "busybox": ("busybox", "sh")}
 # What the script may use; with busybox, as on Alpine, these are busybox's own, and readelf alone is added.
 TOOLS = (
-    "awk", "basename", "cat", "chmod", "cmp", "cp", "cut", "dirname", "find", "grep", "head", "ls", "mkdir", "mktemp",
-    "od", "readlink", "rm", "sed", "sort", "tr", "wc",
+    "awk", "basename", "cat", "chmod", "cmp", "cp", "cut", "dirname", "find", "grep", "head", "ln", "ls", "mkdir",
+    "mktemp", "mv", "od", "readlink", "rm", "sed", "sort", "tr", "wc",
 )  # fmt: skip
 
 
@@ -77,7 +77,16 @@ class Workshop:
         environment = {"PATH": self.path, "HOME": str(self.build)}
         shell = [shutil.which(self.shell[0]) or self.shell[0], *self.shell[1:]]
         kept = self.build.parent / "sbom/warnings"
-        outputs = ["--out", str(out), "--klib-out", str(klibs), "--warnings", str(kept)]
+        outputs = [
+            "--out",
+            str(out),
+            "--klib-out",
+            str(klibs),
+            "--warnings",
+            str(kept),
+            "--large-out",
+            str(kept.with_name("large")),
+        ]
         options = ["--program", program, "--as", name, *arguments, *outputs]
         done = subprocess.run(
             [*shell, str(SCRIPTS / "stage-tree.sh"), *options],

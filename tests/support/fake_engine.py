@@ -6,7 +6,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +17,7 @@ from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit, Event
 from orchestrator.label import LABEL
 from orchestrator.resolved import ImageSettings
+from orchestrator.staged import ImageFiles
 
 INFO = EngineInfo(kind="docker", version="0.0", api_version="1.41", builder="buildkit", endpoint="unix:///fake.sock")
 
@@ -54,6 +55,18 @@ class FakeEngine:
     closed: bool = False
     _files: dict[str, Mapping[str, bytes | tarfile.TarInfo]] = field(default_factory=dict)
     _leftovers: list[Leftover] = field(default_factory=list)
+
+    @contextmanager
+    def protect(self, build_id: str) -> Iterator[None]:
+        """Nobody else uses it."""
+        yield
+
+    def end_killed(self) -> None:
+        """Nobody is killed."""
+
+    def in_use(self) -> frozenset[str]:
+        """Nothing."""
+        return frozenset()
 
     def image_digest(self, reference: str) -> str | None:
         """From `images`."""
@@ -126,6 +139,11 @@ class FakeEngine:
         root = wanted.rpartition("/")[2]
         yield io.BytesIO(_tar({f"{root}{name[len(wanted) :]}": item for name, item in inside.items()}))
 
+    @contextmanager
+    def open_image(self, image: str, build_id: str) -> Iterator[ImageFiles]:
+        """The scripted files."""
+        yield _Files(engine=self, image=image, build_id=build_id)
+
     def leftovers(self) -> list[Leftover]:
         """Images built or imported with our label and not removed."""
         self._alive()
@@ -148,6 +166,19 @@ class FakeEngine:
     def _alive(self) -> None:
         if self.closed:
             raise EngineError("the fake engine is closed", remedy="keep it open")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    engine: FakeEngine
+    image: str
+    build_id: str
+
+    def open_archive(self, path: str) -> AbstractContextManager[BinaryIO]:
+        return self.engine.open_archive(self.image, path, self.build_id)
+
+    def open_file(self, path: str) -> BinaryIO | None:
+        return None
 
 
 def _digest(data: bytes) -> str:

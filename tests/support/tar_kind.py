@@ -38,7 +38,7 @@ from orchestrator.resolved import InputName, Inputs
 from orchestrator.run.outcome import Outcome
 from orchestrator.run.qemu.machine import QemuMachine
 from orchestrator.run.sandbox.rehearsal import Rehearsal, RehearseOptions
-from orchestrator.staged import OpenArchive, read_entries
+from orchestrator.staged import ImageFiles, placed_files, read_entries, with_placed
 from orchestrator.verification import Check, StandIn, Verification
 
 SETTINGS = "settings.json"
@@ -51,7 +51,7 @@ class TarPlan:
     """One image."""
 
     manifest: Mapping[str, Any]
-    template: str = "pack-native.j2"
+    template: str = ""
     title: str = "write the tar"
 
     @property
@@ -68,12 +68,10 @@ class TarPlan:
     def explain(self, field: str, tail: str) -> BuildStepError | None:
         return None
 
-    def pack(
-        self, inputs: Inputs, open_archive: OpenArchive, target: Path, progress: Callable[[int, int], None]
-    ) -> Packing:
-        with tarfile.open(target, "w") as tar, open_archive("/stage") as stream:
+    def pack(self, inputs: Inputs, files: ImageFiles, target: Path, progress: Callable[[int, int], None]) -> Packing:
+        with tarfile.open(target, "w") as tar, files.open_archive("/stage") as stream:
             _add(tar, SETTINGS, json.dumps(self.manifest).encode())
-            for entry in read_entries(stream, "stage"):
+            for entry in with_placed(read_entries(stream, "stage"), placed_files(inputs, files)):
                 if entry.kind == "file":
                     _add(tar, f"root/{entry.path}", b"".join(entry.chunks()))
         return Packing(tool_version=None)

@@ -18,7 +18,15 @@ from orchestrator.image.errors import ImageError
 from orchestrator.image.listing import path_key
 from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, WrittenImage
 from orchestrator.nanos.packers.read_ahead import read_ahead
-from orchestrator.staged import CHUNK, OpenArchive, StagedEntry, all_entries, read_entries
+from orchestrator.staged import (
+    CHUNK,
+    OpenArchive,
+    StagedEntry,
+    all_entries,
+    changed_file,
+    read_entries,
+    with_placed,
+)
 from orchestrator.values import Value
 
 # docs/facts/ops.md, 2: the two files that ops takes out of its common.tar.gz, and where they go.
@@ -53,12 +61,14 @@ class NativeJob:
     """What to pack beside the staged tree.
 
     `nanos` is a directory with kernel.img and, as far as there, boot.img, bootx64.efi and klibs/; `common` is
-    ops's common.tar.gz, or None to do without its files. `spool` is a directory with room for the whole tree.
+    ops's common.tar.gz, or None to do without its files. `placed` are files whose places the staged tree has, by guest
+    path. `spool` is a directory with room for the whole tree.
     """
 
     guest: GuestPlan
     nanos: Path
     common: Path | None
+    placed: Mapping[str, StagedEntry] = field(default_factory=dict)
     spool: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
 
 
@@ -79,7 +89,7 @@ def _pack(job: NativeJob, open_archive: OpenArchive, target: Path) -> WrittenIma
     boot = _boot_files(job, open_archive)
     try:
         with open_archive("/stage") as stream, read_ahead(stream) as ahead:
-            return _write(job, boot, read_entries(ahead, "stage"), target)
+            return _write(job, boot, with_placed(read_entries(ahead, "stage"), job.placed), target)
     except OutOfOrderError:
         # This engine walks directories in an order of its own: spool, sort, write again.
         with tempfile.TemporaryFile(dir=job.spool) as spool, open_archive("/stage") as stream:
@@ -87,7 +97,8 @@ def _pack(job: NativeJob, open_archive: OpenArchive, target: Path) -> WrittenIma
                 spool.write(chunk)
             spool.seek(0)
             with all_entries(spool, "stage") as entries:
-                return _write(job, boot, iter(sorted(entries, key=_order)), target)
+                staged = with_placed(iter(sorted(entries, key=_order)), job.placed)
+                return _write(job, boot, staged, target)
 
 
 def _write(job: NativeJob, boot: BootFiles, staged: Iterator[StagedEntry], target: Path) -> WrittenImage:
@@ -98,7 +109,9 @@ def _write(job: NativeJob, boot: BootFiles, staged: Iterator[StagedEntry], targe
             if data is not None:
                 writer.add_file(entry.path, len(data), [data])
             elif entry.kind == "file":
-                writer.add_file(entry.path, entry.size, entry.chunks())
+                digest = writer.add_file(entry.path, entry.size, entry.chunks())
+                if entry.sha256 and digest != entry.sha256:
+                    raise changed_file(f"/{entry.path}")
             elif entry.kind == "directory":
                 writer.add_directory(entry.path)
             elif entry.kind == "symlink":

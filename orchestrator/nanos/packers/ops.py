@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from orchestrator.errors import BuildStepError
 from orchestrator.files import open_emptied
-from orchestrator.staged import OpenArchive, read_entries
+from orchestrator.staged import CHUNK, ImageFiles, OpenArchive, read_entries
 
 IMAGES = "/root/.ops/images"
 VERSION_FILE = "/root/.ops/ops-version"
@@ -119,7 +120,7 @@ def ops_version(open_archive: OpenArchive) -> str:
 
 def extract_image(
     name: str,
-    open_archive: OpenArchive,
+    files: ImageFiles,
     target: Path,
     progress: Callable[[int, int], None],
 ) -> None:
@@ -127,19 +128,29 @@ def extract_image(
 
     Errors: BuildStepError when there is none, EngineError for a broken stream.
     """
-    with open_archive(f"{IMAGES}/{name}") as stream, open_emptied(target) as sink:
+    stored = files.open_file(f"{IMAGES}/{name}")
+    if stored is not None:
+        with stored:
+            size = os.fstat(stored.fileno()).st_size
+            _write_image(iter(lambda: stored.read(CHUNK), b""), size, target, progress)
+        return
+    with files.open_archive(f"{IMAGES}/{name}") as stream:
         for entry in read_entries(stream, ""):
-            if entry.kind != "file":
-                continue
-            done = 0
-            for chunk in entry.chunks():
-                # Images are mostly padding; a hole costs no disk.
-                if chunk.count(0) == len(chunk):
-                    sink.seek(len(chunk), 1)
-                else:
-                    sink.write(chunk)
-                done += len(chunk)
-                progress(done, entry.size)
-            sink.truncate(entry.size)
-            return
+            if entry.kind == "file":
+                _write_image(entry.chunks(), entry.size, target, progress)
+                return
     raise BuildStepError(f"the container holds no image {IMAGES}/{name}", remedy="read what ops printed above")
+
+
+def _write_image(chunks: Iterator[bytes], size: int, target: Path, progress: Callable[[int, int], None]) -> None:
+    done = 0
+    with open_emptied(target) as sink:
+        for chunk in chunks:
+            # Images are mostly padding; a hole costs no disk.
+            if chunk.count(0) == len(chunk):
+                sink.seek(len(chunk), 1)
+            else:
+                sink.write(chunk)
+            done += len(chunk)
+            progress(done, size)
+        sink.truncate(size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from orchestrator.run.node.task import WORKSPACE
 from orchestrator.run.outcome import Outcome
 from orchestrator.run.qemu.machine import Boot, QemuMachine
 from orchestrator.run.qemu.vsock import can_serve, node_for_guest
+from orchestrator.temporary import own_directory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ def boot_with_task(boot: Boot, machine: QemuMachine, work: Work, output: Callabl
     no vhost-vsock (without a task such a program is booted without a node).
     """
     with ExitStack() as stack:
-        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="boot-")))
+        temporary = stack.enter_context(own_directory("boot"))
         folder = machine.workspace or temporary / "workspace"
         make_directory(folder)
         task = read_task(work.task, work.files, WORKSPACE) if work.task is not None else None

@@ -35,7 +35,7 @@ def node_for_guest(node: LocalNode) -> Iterator[int]:
             remedy="run `modprobe vhost_vsock` as root; or use `rehearse`, which does not need it",
         )
     with ExitStack() as stack:
-        path = stack.enter_context(socket_directory("boot-")) / "node.sock"
+        path = stack.enter_context(socket_directory("boot")) / "node.sock"
         listener = stack.enter_context(socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM))
         try:
             listener.bind((socket.VMADDR_CID_ANY, PORT))

@@ -239,7 +239,9 @@ def _main(asked: JailSettings) -> int:
     os.set_inheritable(_SOCKET, False)
     if asked.user < 0:
         _become_root_inside()
-    what = "namespaces are refused here (root without CAP_SYS_ADMIN?)" if asked.user >= 0 else "unshare"
+    what = (
+        "namespaces are refused here (root without CAP_SYS_ADMIN, as in a container?)" if asked.user >= 0 else "unshare"
+    )
     _check(_libc.unshare(_NEWIPC | _NEWUTS | _NEWPID | _NEWNET), what)
     name = os.fsencode(asked.hostname)
     _check(_libc.sethostname(name, len(name)), "sethostname")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -44,6 +43,7 @@ from orchestrator.run.sandbox.tree import hostname, make_mount_points
 from orchestrator.run.sandbox.view import SKELETON, View
 from orchestrator.run.sandbox.vsock import Bridge
 from orchestrator.run.sandbox.watches import free_space
+from orchestrator.temporary import own_directory
 
 if TYPE_CHECKING:
     from orchestrator.engine.base import RunningEngine
@@ -148,15 +148,15 @@ def rehearse(path: Path, options: RehearseOptions, emit: Emit = ignore) -> Rehea
     local = takes_task_files(receipt, options.runtime)
     with (
         open_image(path) as image,
-        tempfile.TemporaryDirectory(prefix="rehearse-") as temporary,
-        socket_directory("rehearse-") as sockets,
+        own_directory("rehearse") as temporary,
+        socket_directory("rehearse") as sockets,
     ):
         program = program_of(image)
         task = read_task(options.task, options.files, program.workspace) if options.task is not None else None
         node_at = sockets / "node.sock" if not local and options.vsock is None else None
         if node_at is not None:
             options = replace(options, vsock=partial(answers, node_at))
-        folders = _folders(Path(temporary), sockets, image, program, options)
+        folders = _folders(temporary, sockets, image, program, options)
         limits = _limits(receipt, options, folders.workspace)
         machine = machine_of(image, program, limits)
         _lay_out(image, folders, deadline, machine)

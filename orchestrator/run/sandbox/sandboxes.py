@@ -8,9 +8,10 @@ import socket
 import struct
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -135,11 +136,12 @@ def open_namespace_sandbox(
 
 @dataclass
 class ContainerSandbox:
-    """A container of an engine; a `Sandbox`. Its launcher connects to `server`."""
+    """A container of an engine; a `Sandbox`. Its launcher connects to `server`. `refused` words the engine's errors."""
 
     container: Container
     server: socket.socket
     expected: frozenset[int]
+    refused: Callable[[EngineError], CannotBeginError]
     _connection: socket.socket | None = None
 
     def start(self) -> None:
@@ -147,7 +149,7 @@ class ContainerSandbox:
         try:
             self.container.start()
         except EngineError as error:
-            raise _refused(error) from error
+            raise self.refused(error) from error
 
     def connection(self) -> socket.socket | None:
         """The launcher's connection, once it is there; one of another user is none."""
@@ -197,7 +199,8 @@ def open_container_sandbox(
         for name in ("launcher", SKELETON):
             archive.add(folders.launcher / name, arcname=f".{FOLDER}/{name}", filter=_everyones)
     tag = f"localhost/orchestrator-rehearsal:{build_id}"
-    image = engine.import_rootfs(tar, tag, {LABEL: build_id})
+    with engine.protect(build_id):
+        image = engine.import_rootfs(tar, tag, {LABEL: build_id})
     tar.unlink()
     sockets = folders.launcher / "socket"
     try:
@@ -217,8 +220,10 @@ def open_container_sandbox(
             try:
                 opened = stack.enter_context(engine.open_container(request))
             except EngineError as error:
-                raise _refused(error) from error
-            sandbox = ContainerSandbox(opened, server, _expected(folders.user))
+                raise _refused(error, folders, engine) from error
+            sandbox = ContainerSandbox(
+                opened, server, _expected(folders.user), partial(_refused, folders=folders, engine=engine)
+            )
             stack.callback(sandbox.close)
             yield sandbox
     finally:
@@ -226,10 +231,18 @@ def open_container_sandbox(
             engine.remove(Leftover(kind="image", id=image, name=tag, build_id=build_id))
 
 
-def _refused(error: EngineError) -> CannotBeginError:
+def _refused(error: EngineError, folders: Folders, engine: RunningEngine) -> CannotBeginError:
+    begin = "the rehearsal could not begin: "
+    if any(str(path) in error.message for path in (folders.launcher, folders.workspace)):
+        # A program's calls are answered through an open file that it passes: no copy of the files could replace that.
+        return CannotBeginError(
+            f"{begin}{engine.info.kind} at {engine.info.endpoint} does not see {folders.launcher.parent}:"
+            " it is on another machine, or in a mount namespace of its own (a container, Docker Desktop)",
+            remedy="set TMPDIR to a directory that it sees under the same name, or use --engine none",
+        )
     return CannotBeginError(
-        f"the rehearsal could not begin: the engine refuses its container: {error.message}",
-        remedy="the engine must see this machine's files in TMPDIR, as one of this machine does; or take --engine none",
+        f"{begin}{engine.info.kind} refuses its container: {error.message}",
+        remedy="try another --engine (none, podman, docker); `orchestrator doctor` shows which can be used",
     )
 
 

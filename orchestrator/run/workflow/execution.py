@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from orchestrator.run.qemu.machine import Boot, QemuMachine
 from orchestrator.run.qemu.task_boot import Work, boot_with_task
 from orchestrator.run.sandbox.rehearsal import Rehearse, RehearseOptions
 from orchestrator.run.workflow.workflow_file import OutsideFile, OutsideInput, ParentInput, WorkflowStep
+from orchestrator.temporary import own_directory
 
 _OURS = (TASK, RESULT)
 
@@ -122,9 +122,9 @@ def run_workflow(
     for step in steps:  # what can be known to be wrong is said before anything runs
         _check_inputs(step, folder)
     done: list[StepRun] = []
-    with tempfile.TemporaryDirectory(prefix="workflow-") as temporary:
+    with own_directory("workflow") as temporary:
         for number, (step, image) in enumerate(zip(steps, images, strict=True)):
-            workspace = (out or Path(temporary)) / f"{number + 1}-{image.stem}"
+            workspace = (out or temporary) / f"{number + 1}-{image.stem}"
             if workspace.exists():
                 raise UsageError(f"{workspace} already exists", remedy="use another -o, or remove it")
             make_directory(workspace)

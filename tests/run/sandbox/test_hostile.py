@@ -47,7 +47,7 @@ def forging(folder: Path) -> Iterator[None]:
 
 
 def _forge(folder: Path) -> None:
-    for top in folder.glob("rehearse-*"):
+    for top in folder.glob("orchestrator-rehearse-*"):
         for path in (top / "launcher/socket", top / "launcher/socket/socket"):
             with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as forged:
                 forged.connect(str(path))
@@ -300,7 +300,8 @@ def test_an_engine_that_does_not_see_our_files_is_said(packed: Packed, rehearsal
             check=False,
         )
         assert done.returncode == 3, done
-        assert "the engine must see this machine's files in TMPDIR" in done.stderr
+        assert f" does not see {ground}/orchestrator-rehearse-" in done.stderr
+        assert "set TMPDIR to a directory that it sees under the same name" in done.stderr
         assert not list(ground.iterdir())
 
 

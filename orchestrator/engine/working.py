@@ -1,0 +1,91 @@
+"""The processes and working containers of Podman's builds, which its build API doesn't name.
+
+They are known by the odd size of their /dev/shm, which we ask for. Cgroups would serve for processes, but rootless
+Podman has none on many hosts; a working container has no label before its first step has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from orchestrator.documents import MOST_BYTES, read_bounded
+from orchestrator.engine.running import killed, running
+from orchestrator.text import parse_json
+
+_SHM = 64 * 1024 * 1024
+_PAGE = 4096
+_SIGN = 0xA17
+"""What is missing to whole pages in the size: nobody else asks for such a one. The kernel rounds it up."""
+_CHOICES = 8192
+_OLD = 24 * 3600.0
+"""Seconds after which a working container is taken for left whose build is not known here: no build takes as long."""
+
+
+class BuildMark:
+    """The size (bytes) of one build's /dev/shm, which no other build that runs has."""
+
+    def __init__(self, size: int = 0) -> None:
+        taken = {build.shm for build in running()}
+        while not size or size in taken:
+            size = _SHM + (1 + secrets.randbelow(_CHOICES)) * _PAGE - _SIGN
+        self.size = size
+
+    def kill(self) -> int:
+        """SIGKILL the build's processes on this machine; how many there were."""
+        return kill_marked(self.size)
+
+
+def kill_marked(size: int) -> int:
+    """SIGKILL the processes whose /dev/shm was asked for with `size` bytes; how many there were."""
+    sign = f"size={-(-size // _PAGE) * (_PAGE // 1024)}k"
+    count = 0
+    for process in _processes():
+        with suppress(OSError):
+            mounts = (process / "mountinfo").read_text(encoding="utf-8", errors="replace")
+            if any(" /dev/shm " in line and f"{sign}," in f"{line}," for line in mounts.splitlines()):
+                os.kill(int(process.name), signal.SIGKILL)
+                count += 1
+    return count
+
+
+def find_abandoned(records: Path, identities: list[str], store: str) -> list[str]:
+    """Those of an engine's working containers that are of our builds, and of none that runs.
+
+    `records` is the directory in which the engine keeps what it knows of its containers, on this machine.
+    """
+    in_use = {build.shm for build in running()}
+    left = {build.shm for _, build in killed() if build.store == store}
+    abandoned = []
+    for identity in identities:
+        record = records / identity / "userdata" / "buildah.json"
+        size = _size_in(record)
+        if not _is_ours(size) or size in in_use:
+            continue
+        with suppress(OSError):
+            if size in left or time.time() - record.stat().st_mtime > _OLD:
+                abandoned.append(identity)
+    return abandoned
+
+
+def _is_ours(size: int) -> bool:
+    pages, rest = divmod(size - _SHM + _SIGN, _PAGE)
+    return rest == 0 and 0 < pages <= _CHOICES
+
+
+def _size_in(record: Path) -> int:
+    """The size of /dev/shm in buildah's record of a container; 0 without one."""
+    with suppress(OSError, ValueError, AttributeError):
+        document = parse_json(read_bounded(record, MOST_BYTES))
+        size = (document.get("CommonBuildOpts") or {}).get("ShmSize")
+        return int(size) if isinstance(size, int | str) else 0
+    return 0
+
+
+def _processes() -> Iterator[Path]:
+    return (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
