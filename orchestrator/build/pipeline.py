@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -14,7 +14,7 @@ from orchestrator.build.bundle import Bundled, input_keys, keep_images
 from orchestrator.build.check import CheckedProject
 from orchestrator.build.container_build import STAGING_STAGE, forget, packed_stage, run_containerfile
 from orchestrator.build.dependencies import StepPackages, plan_nominally, plan_packages, take_for_bundle, take_for_step
-from orchestrator.build.finish import only_build_of, pack, verify_and_hash
+from orchestrator.build.finish import only_build_of, pack
 from orchestrator.build.finished_image import nominal_plan, own_key
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
@@ -23,22 +23,23 @@ from orchestrator.build.prepare import assemble_context, prepare, read_usable_se
 from orchestrator.build.reproduce import Reproduction, rebuild_if_strict, reproduce
 from orchestrator.build.result import Result
 from orchestrator.build.state import BuildJob, BuildOptions, BuildOrder, engine_used, phase
+from orchestrator.build.write_image import ImageTarget, Recorder, TreeOrigin, write_image
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble, assemble_own
 from orchestrator.containerfile.render import render_containerfile
 from orchestrator.containerfile.render_directory import OWN, check_room, clear_earlier, commands_by_hand
 from orchestrator.containerfile.sources import has_climbing_links
 from orchestrator.engine.base import Engine
-from orchestrator.events import Emit, Event
-from orchestrator.files import fill, replacing
+from orchestrator.events import Emit
+from orchestrator.image_kind import Packing
 from orchestrator.inputs.store import Store
 from orchestrator.inputs.transfer import export_entries
 from orchestrator.lock.resolve import nominal_locked, resolve_locked
-from orchestrator.receipt.receipt import receipt_text
-from orchestrator.receipt.record import FinishedBuild, StageTimes, Warnings, make_receipt
+from orchestrator.receipt.record import Warnings
 from orchestrator.staged import OpenArchive
 
 if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey
+    from orchestrator.provenance.records import Records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,62 +88,31 @@ def build_project(
     sign: SigningKey | None = None,
 ) -> Result:
     """Build, verify and write `output/NAME.img`, its receipt and what it names, or leave all as they were."""
-    from orchestrator.provenance.attach import open_attachments
-
-    name = checked.loaded.project.name
-    times, warned, started = StageTimes(), Warnings(checked.findings), datetime.now(UTC)
-    tell = _tell(times.record, warned.record, emit)
-    order = _order(checked, engine, options or BuildOptions(), tell)
-    with only_build_of(output, name, tell), order.store.in_use(), engine.protect(order.build_id):
+    recorder = Recorder(warned=Warnings(checked.findings))
+    order = _order(checked, engine, options or BuildOptions(), recorder.listening(emit))
+    with (
+        only_build_of(output, checked.loaded.project.name, order.emit),
+        order.store.in_use(),
+        engine.protect(order.build_id),
+    ):
         job = prepare(order)
         made = assemble_context(job)
         image_id = run_containerfile(job, made, packed_stage(job.plan))
-        target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
-        # The inner ones are renamed first: a receipt never speaks of a file that isn't there yet.
-        with (
-            replacing(receipt) as receipt_part,
-            open_attachments(output, name, sign) as attachments,
-            replacing(target) as image_part,
-        ):
-            packing, records = pack(job, image_id, image_part)
+
+        def pack_into(target: Path) -> tuple[Packing, Records]:
+            packed = pack(job, image_id, target)
             forget(job, image_id)
-            warned.add("staging", records.warnings)
-            verification, digests = verify_and_hash(job, image_part, target, records.warnings)
-            warned.add_findings("verify", verification.findings)
-            built = FinishedBuild(
-                kind=order.kind,
-                project=job.order.loaded.project,
-                plan=job.plan,
-                inputs=job.inputs,
-                engine=engine_used(engine.info),
-                image_path=str(target),
-                digests=digests,
-                ops_version=packing.tool_version,
-                containerfile=made.containerfile,
-                manifest=made.manifest,
-                context_sha256=made.context.digest(),
-                stages=tuple(times.rows),
-                verification=verification,
-                warnings=warned.rows,
-                shim=job.shim,
-                contents=packing.contents,
-            )
-            built = rebuild_if_strict(job, built, image_part)
-            with phase(tell, "receipt", "write provenance and bill of materials"):
-                attached = attachments.write(built, image_part, records, started)
-            document = make_receipt(built, attached)
-            fill(receipt_part, receipt_text(document).encode())
-    return Result(image=target, receipt=receipt, document=document)
+            return packed
 
-
-def _tell(*listeners: Emit) -> Emit:
-    """An `Emit` to several."""
-
-    def tell(event: Event) -> None:
-        for listener in listeners:
-            listener(event)
-
-    return tell
+        origin = TreeOrigin(
+            engine=engine_used(engine.info),
+            containerfile=made.containerfile,
+            manifest=made.manifest,
+            context_sha256=lambda _packing: made.context.digest(),
+            shim=job.shim,
+        )
+        target = ImageTarget(directory=output, sign=sign)
+        return write_image(job, origin, recorder, target, pack_into, partial(rebuild_if_strict, job))
 
 
 def reproduce_project(

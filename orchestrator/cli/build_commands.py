@@ -178,10 +178,10 @@ def build(  # noqa: PLR0913 - one parameter an option
                                    offline=offline, trust=trust_project, sign=sign)  # fmt: skip
         _reproduce(asked_again, as_json=as_json)
         return
-    done: list[_TimedBuild] = []
+    done: list[TimedBuild] = []
     wanted: list[_Wanted] = []
     # What is finished is finished, also when a later project fails.
-    with _answering(done, as_json=as_json):
+    with answering(done, as_json=as_json):
         ready = _check_all(projects, trust=trust_project)
         for number, checked in enumerate(ready):
             asked = Asked(checked=checked, output=output, engine=engine, locked=locked, offline=offline, sign=sign)
@@ -191,7 +191,7 @@ def build(  # noqa: PLR0913 - one parameter an option
                 before = earlier if verify_cached else None  # with --no-cache alone, other bytes may be wanted
                 wanted.append(_Wanted(number=number, asked=asked, last=last, before=before))
             else:
-                done.append(_TimedBuild(number=number, result=earlier))
+                done.append(TimedBuild(number=number, result=earlier))
         if wanted:
             _build_all(wanted, done, no_cache=no_cache, progress=progress)
 
@@ -250,7 +250,7 @@ class _Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _TimedBuild:
+class TimedBuild:
     """A finished build, its place among those asked for, and how long it took: None where it had nothing to do."""
 
     number: int
@@ -258,7 +258,7 @@ class _TimedBuild:
     seconds: float | None = None
 
 
-def _build_all(wanted: Sequence[_Wanted], done: list[_TimedBuild], *, no_cache: bool, progress: str) -> None:
+def _build_all(wanted: Sequence[_Wanted], done: list[TimedBuild], *, no_cache: bool, progress: str) -> None:
     """Build one after the other on one engine; what is finished goes to `done` at once."""
     from orchestrator.build.pipeline import build_project
     from orchestrator.build.state import BuildOptions
@@ -277,7 +277,7 @@ def _build_all(wanted: Sequence[_Wanted], done: list[_TimedBuild], *, no_cache: 
             result = build_project(
                 checked, connected, output=pending.asked.output, emit=shown.emit, options=options, sign=key
             )
-            done.append(_TimedBuild(number=pending.number, result=result, seconds=time.monotonic() - began))
+            done.append(TimedBuild(number=pending.number, result=result, seconds=time.monotonic() - began))
             pending.last.remember(result)
             if pending.before is not None:
                 _require_same(pending.before, result)
@@ -322,8 +322,8 @@ def _check_all(projects: Sequence[Path], *, trust: bool) -> list[CheckedProject]
 
 
 @contextmanager
-def _answering(done: Sequence[_TimedBuild], *, as_json: bool) -> Iterator[None]:
-    """Say what was built, however it ends; with --json one document also of a failure."""
+def answering(done: Sequence[TimedBuild], *, as_json: bool) -> Iterator[None]:
+    """Say what `done` holds by then, however it ends; with --json one document also of a failure."""
     document: dict[str, object] = {"ok": True}
     try:
         yield
@@ -348,7 +348,7 @@ def _answering(done: Sequence[_TimedBuild], *, as_json: bool) -> Iterator[None]:
             answer(str(timed.result.image))
 
 
-def _say_built(done: _TimedBuild) -> None:
+def _say_built(done: TimedBuild) -> None:
     receipt = done.result.document
     if done.seconds is None:
         say(f"{receipt.name}: nothing has changed since it was built and verified ({receipt.finished})")

@@ -74,8 +74,18 @@ def commands_by_hand(
         commands.append((*words, *_given_by_hand(loaded), str(directory / OWN)))
     words = ["podman", "build", "--file", str(directory / CONTAINERFILE), "--secret", f"id={CA_SECRET},src={bundle}"]
     words += [] if build.finished else _given_by_hand(loaded)
-    commands.append((*words, str(directory)))
-    return commands
+    if loaded.project.packer != "native":
+        return [*commands, (*words, str(directory))]
+    name = f"{loaded.project.name.lower()}-by-hand"
+    image, tree = f"localhost/orchestrator/{name}", str(directory.with_name(f"{directory.resolve().name}.tree.tar"))
+    return [
+        *commands,
+        (*words, "--tag", image, str(directory)),
+        ("podman", "create", "--name", name, image, "never-started"),
+        ("podman", "export", "--output", tree, name),
+        ("podman", "rm", name),
+        ("orchestrator", "pack", tree, "--project", str(loaded.path)),
+    ]
 
 
 def _given_by_hand(loaded: LoadedProject) -> list[str]:

@@ -74,7 +74,9 @@ class Walk:
             if name.rpartition("/")[2] == NINJA_LOG:
                 shown.append(f"{name} (it records this host's times; without it ninja runs every command)")
             else:
-                but = f", except for what {file} keeps" if self._in_caches.may_keep_below(name, name) else ""
+                keeper = file if self._rules.may_keep_below(name, name) else "project.yaml names"
+                keeper = f"{file} keeps" if keeper == file else keeper
+                but = f", except for what {keeper}" if self._in_caches.may_keep_below(name, name) else ""
                 shown.append(f"{name}/ (CACHEDIR.TAG marks it as a cache{but})")
         return f"left out of the build context: {', '.join(shown)}; `!PATH` in {file} keeps a path"
 

@@ -29,6 +29,7 @@ class LoadedProject:
     other than text. `run_line`: line of the first line of `build.run`'s own text.
     `own_mirrors`: those that the user's settings name, whom we trust more than a project. `trusted`: they name the
     project's directory, or one above. `unused_inputs`: what its kind of image does without, and nobody resolves.
+    `staged`: there is no project.yaml, but a tree with everything where the guest will have it.
     `containerfile`: the user's own, read; `image`: what the finished image says of its program, once there is one.
     """
 
@@ -43,6 +44,7 @@ class LoadedProject:
     own_mirrors: Mapping[str, str] = field(default_factory=dict)
     trusted: bool = False
     unused_inputs: frozenset[InputName] = frozenset()
+    staged: bool = False
     containerfile: Containerfile | None = None
     image: ImageSettings | None = None
 

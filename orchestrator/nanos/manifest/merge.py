@@ -89,11 +89,11 @@ def defaults(loaded: LoadedProject) -> dict[str, Any]:
         run["GPUs"] = resources.gpus
     data["RunConfig"] = run
     data["Program"] = PurePosixPath(project.build.program).name
-    return _of_image(loaded, data) if project.build.finished else data
+    return _of_image(loaded, data) if project.build.finished or loaded.staged else data
 
 
 def _of_image(loaded: LoadedProject, data: dict[str, Any]) -> dict[str, Any]:
-    """`data` for a program that comes in an image: it stays where it is there, and is started as there."""
+    """`data` for a program that comes in an image, or a tree: it stays where it is, and is started as there."""
     data["Program"] = loaded.project.build.program.lstrip("/") or UNKNOWN_PROGRAM
     image = loaded.image
     if image is None:
