@@ -10,7 +10,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -110,6 +111,46 @@ def start(
             start_new_session=True,
             pass_fds=pass_fds,
         )
+
+
+def follow(
+    arguments: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    line: Callable[[str], None],
+    running: Callable[[Background], AbstractContextManager[None]],
+) -> CompletedProcess:
+    """Run to the end, handing on stderr line by line as it comes; `env` is added to this process's own environment.
+
+    `running` is entered with the process while it runs, and may end it. It is in a session of its own, as in `start`;
+    whatever else ends us (`line` raising), it is told to end.
+    """
+    with (
+        subprocess.Popen(
+            list(arguments),
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as background,
+        ThreadPoolExecutor(1, "stdout") as beside,
+    ):
+        assert background.stdout is not None
+        assert background.stderr is not None
+        answer = beside.submit(background.stdout.read)
+        try:
+            with running(background):
+                for raw in background.stderr:
+                    line(raw.decode(errors="replace").rstrip("\n"))
+                background.wait()
+        except BaseException:
+            background.terminate()
+            raise
+        output = answer.result()
+    return CompletedProcess(
+        status=background.returncode, stdout=output.decode(errors="replace"), stderr="", output=output
+    )
 
 
 def stop(background: Background) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.state import BuildJob
 from orchestrator.containerfile.assemble import CONTAINERFILE, AssembledContext, proxy_arguments
+from orchestrator.containerfile.context import BuildContext
+from orchestrator.containerfile.members import status_of
+from orchestrator.containerfile.render import render_program
+from orchestrator.containerfile.sources import user_sources
 from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLostError, Leftover, StepFailedError
 from orchestrator.engine.build import MAKE_ROOM, is_full
 from orchestrator.errors import BuildStepError, EngineError
@@ -57,6 +63,26 @@ def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: s
         # BuildKit names no stage where a Containerfile has but one.
         failure.stage = failure.stage or (target if target in (SHIM_STAGE, *PACKAGES_STAGES) else "")
         raise _explain(failure, job, made) from failure
+
+
+@contextmanager
+def only_such_step(job: BuildJob) -> Iterator[None]:
+    """One build of a build step at a time, so that the next takes it from the cache: BuildKit sees to that itself.
+
+    Steps count as the same where their text, what is installed, and the sources' names and sizes are: to read all
+    sources for a more exact answer would take longer than to wait for nothing now and then.
+    """
+    info, options = job.order.engine.info, job.order.options
+    if info.builder == "buildkit" or options.no_cache or job.plan.program_image:
+        yield
+        return
+    told = hashlib.sha256(render_program(job.plan).encode())
+    for member in BuildContext(parts=[user_sources(job.order.loaded)]).members():
+        size = status_of(member.source).st_size if member.source is not None else 0
+        told.update(f"{member.path}\0{size}\0".encode(errors="surrogateescape"))
+    # So many locks, and not one for each state that sources ever had.
+    with job.order.store.lock(f"step-{info.kind}-{told.hexdigest()[:3]}", "runs the same build step"):
+        yield
 
 
 def run_request(engine: Engine, request: BuildRequest, made: AssembledContext, emit: Emit) -> str:

@@ -12,7 +12,13 @@ from uuid import uuid4
 
 from orchestrator.build.bundle import Bundled, input_keys, keep_images
 from orchestrator.build.check import CheckedProject
-from orchestrator.build.container_build import STAGING_STAGE, forget, packed_stage, run_containerfile
+from orchestrator.build.container_build import (
+    STAGING_STAGE,
+    forget,
+    only_such_step,
+    packed_stage,
+    run_containerfile,
+)
 from orchestrator.build.dependencies import StepPackages, plan_nominally, plan_packages, take_for_bundle, take_for_step
 from orchestrator.build.finish import only_build_of, pack
 from orchestrator.build.finished_image import nominal_plan, own_key
@@ -97,7 +103,8 @@ def build_project(
     ):
         job = prepare(order)
         made = assemble_context(job)
-        image_id = run_containerfile(job, made, packed_stage(job.plan))
+        with only_such_step(job):
+            image_id = run_containerfile(job, made, packed_stage(job.plan))
 
         def pack_into(target: Path) -> tuple[Packing, Records]:
             packed = pack(job, image_id, target)
@@ -178,7 +185,8 @@ def open_staging(checked: CheckedProject, engine: Engine, *, emit: Emit) -> Iter
     order = _order(checked, engine, BuildOptions(), emit)
     with order.store.in_use(), engine.protect(order.build_id):
         job = prepare(order)
-        image = run_containerfile(job, assemble_context(job), STAGING_STAGE)
+        with only_such_step(job):
+            image = run_containerfile(job, assemble_context(job), STAGING_STAGE)
         try:
             searched = tuple(value for option, value in job.plan.staging.arguments if option == "--search")
             yield Staging(

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.amounts import seconds, size
 from orchestrator.cli.console import (
     answer,
     answer_block,
     answer_json,
-    as_user_error,
-    failure_document,
     say,
     say_findings,
     say_warnings,
@@ -34,14 +30,14 @@ from orchestrator.cli.parameters import (
     project_argument,
     trust_option,
 )
-from orchestrator.errors import ExitCode, OrchestratorError, UsageError, VerificationError
-from orchestrator.events import Notice
+from orchestrator.errors import UsageError
 from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
-    from orchestrator.build.last_build import Asked, LastBuild
-    from orchestrator.build.result import Result
+
+_OF_ALL = ("progress", "as_json", "jobs", "fail_fast")
+"""Options of `build` that are about all projects together, by their parameters' names."""
 
 
 @click.command(short_help="Write a commented project.yaml and a sample program.")
@@ -141,6 +137,15 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
 @trust_option
 @click.option("--sign", type=PATH, metavar="KEY.PEM", help="Sign the provenance with this ed25519 private key.")
 @click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Build up to N projects at the same time.",
+)
+@click.option("--fail-fast", is_flag=True, help="Stop at the first project that fails; by default the others go on.")
+@click.option(
     "--reproduce",
     "receipt",
     type=PATH,
@@ -160,6 +165,8 @@ def build(  # noqa: PLR0913 - one parameter an option
     verify_cached: bool,
     trust_project: bool,
     sign: Path | None,
+    jobs: int,
+    fail_fast: bool,
     receipt: Path | None,
     as_json: bool,
 ) -> None:
@@ -167,10 +174,14 @@ def build(  # noqa: PLR0913 - one parameter an option
 
     A project that has not changed since its last build is left as it is, without asking an engine.
 
+    Of several projects, one that fails does not keep the others from being built; a table at the end says how each
+    ended, and the exit code is the highest of theirs.
+
     With --reproduce, build the image of a receipt again from project.yaml, project.lock and the sources, and compare.
     What differs is reported with the file, its package, the step that wrote it and the likely cause (exit 6).
     """
     from orchestrator.build.last_build import Asked, LastBuild
+    from orchestrator.cli.builds import BuildManner, Builds, EndedBuild, WantedBuild, answering, build_all
 
     projects = projects or (Path("project.yaml"),)
     if receipt is not None:
@@ -178,22 +189,40 @@ def build(  # noqa: PLR0913 - one parameter an option
                                    offline=offline, trust=trust_project, sign=sign)  # fmt: skip
         _reproduce(asked_again, as_json=as_json)
         return
-    done: list[TimedBuild] = []
-    wanted: list[_Wanted] = []
-    # What is finished is finished, also when a later project fails.
-    with answering(done, as_json=as_json):
-        ready = _check_all(projects, trust=trust_project)
-        for number, checked in enumerate(ready):
+    builds, wanted = Builds(), list[WantedBuild]()
+    # What is finished is finished, also when another project fails.
+    with answering(builds, as_json=as_json):
+        builds.checked = _check_all(projects, trust=trust_project)
+        for number, checked in enumerate(builds.checked):
             asked = Asked(checked=checked, output=output, engine=engine, locked=locked, offline=offline, sign=sign)
             last = LastBuild(asked)
             earlier = last.unchanged()
             if earlier is None or no_cache or verify_cached:
                 before = earlier if verify_cached else None  # with --no-cache alone, other bytes may be wanted
-                wanted.append(_Wanted(number=number, asked=asked, last=last, before=before))
+                wanted.append(WantedBuild(number=number, asked=asked, last=last, before=before))
             else:
-                done.append(TimedBuild(number=number, result=earlier))
+                builds.ended[number] = EndedBuild(result=earlier)
         if wanted:
-            _build_all(wanted, done, no_cache=no_cache, progress=progress)
+            manner = BuildManner(
+                progress=progress, no_cache=no_cache, jobs=jobs, fail_fast=fail_fast, options=_options_of_each()
+            )
+            build_all(wanted, builds, manner)
+
+
+def _options_of_each() -> tuple[str, ...]:
+    """The options of this `build` that the build of a single project is given too, as on the command line."""
+    context, options = click.get_current_context(), list[str]()
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if not isinstance(parameter, click.Option) or parameter.name in _OF_ALL:
+            continue
+        if parameter.is_flag:
+            options += [parameter.opts[-1]] if value else []
+        elif value is not None:
+            options += [
+                text for one in (value if parameter.multiple else [value]) for text in (parameter.opts[-1], str(one))
+            ]
+    return tuple(options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,60 +268,6 @@ def _reproduce(asked: _Reproducing, *, as_json: bool) -> None:
     answer(f"{asked.receipt}: {same.name} built again on {same.engine} has the same bytes, BLAKE3 {same.blake3}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Wanted:
-    """A build to do, and its place among those asked for. `before` is the one that its image must equal."""
-
-    number: int
-    asked: Asked
-    last: LastBuild
-    before: Result | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TimedBuild:
-    """A finished build, its place among those asked for, and how long it took: None where it had nothing to do."""
-
-    number: int
-    result: Result
-    seconds: float | None = None
-
-
-def _build_all(wanted: Sequence[_Wanted], done: list[TimedBuild], *, no_cache: bool, progress: str) -> None:
-    """Build one after the other on one engine; what is finished goes to `done` at once."""
-    from orchestrator.build.pipeline import build_project
-    from orchestrator.build.state import BuildOptions
-    from orchestrator.cli.progress import make_progress
-    from orchestrator.engine.select import connect
-    from orchestrator.provenance.dsse import load_signing_key
-
-    first = wanted[0].asked
-    options = BuildOptions(locked=first.locked, offline=first.offline, no_cache=no_cache)
-    key = None if first.sign is None else load_signing_key(first.sign)
-    with make_progress(progress) as shown, closing(connect(first.engine, emit=shown.emit)) as connected:
-        for number, pending in enumerate(wanted, start=1):
-            checked, began = pending.asked.checked, time.monotonic()
-            if len(wanted) > 1:
-                shown.emit(Notice(text=f"building {checked.loaded.project.name} ({number} of {len(wanted)})"))
-            result = build_project(
-                checked, connected, output=pending.asked.output, emit=shown.emit, options=options, sign=key
-            )
-            done.append(TimedBuild(number=pending.number, result=result, seconds=time.monotonic() - began))
-            pending.last.remember(result)
-            if pending.before is not None:
-                _require_same(pending.before, result)
-
-
-def _require_same(before: Result, now: Result) -> None:
-    """VerificationError where a build of the same things gave another image."""
-    old, new = before.document.image.blake3, now.document.image.blake3
-    if old != new:
-        raise VerificationError(
-            f"{now.image}: nothing that decides the image has changed, but its BLAKE3 was {old} and is now {new}",
-            remedy="a step of the build gives other bytes each time, or reads from the network; pin what it reads",
-        )
-
-
 def _check_all(projects: Sequence[Path], *, trust: bool) -> list[CheckedProject]:
     """All files are read before anything runs: a typo in the last project costs no build of the first."""
     from orchestrator.build.check import check_project, require_secrets
@@ -319,56 +294,6 @@ def _check_all(projects: Sequence[Path], *, trust: bool) -> list[CheckedProject]
     for checked_project in ready:
         say_warnings(checked_project.findings)
     return ready
-
-
-@contextmanager
-def answering(done: Sequence[TimedBuild], *, as_json: bool) -> Iterator[None]:
-    """Say what `done` holds by then, however it ends; with --json one document also of a failure."""
-    document: dict[str, object] = {"ok": True}
-    try:
-        yield
-    except (OrchestratorError, OSError) as error:
-        known = as_user_error(error) if isinstance(error, OSError) else error
-        document = failure_document(known) if known is not None else {"ok": False, "error": str(error)}
-        raise
-    except KeyboardInterrupt:
-        document = {"ok": False, "exit_code": int(ExitCode.INTERRUPTED), "error": "interrupted"}
-        say("the interrupted build wrote no image; `orchestrator clean` removes what it left behind")
-        raise
-    finally:
-        done = sorted(done, key=lambda timed: timed.number)
-        for timed in done:
-            _say_built(timed)
-        if as_json:
-            from orchestrator.receipt.receipt import receipt_document
-
-            document["unchanged"] = [timed.result.document.name for timed in done if timed.seconds is None]
-            answer_json({**document, "built": [receipt_document(timed.result.document) for timed in done]})
-        for timed in () if as_json else done:
-            answer(str(timed.result.image))
-
-
-def _say_built(done: TimedBuild) -> None:
-    receipt = done.result.document
-    if done.seconds is None:
-        say(f"{receipt.name}: nothing has changed since it was built and verified ({receipt.finished})")
-    else:
-        say(f"{receipt.name}: built and verified in {seconds(done.seconds)}")
-    say(f"  image     {receipt.image.path} ({size(receipt.image.size)})")
-    say(f"  BLAKE3    {receipt.image.blake3}")
-    say(f"  receipt   {done.result.receipt}")
-    if not receipt.bootable:
-        say("  NOT BOOTABLE as a program: its kernel is a stand-in")
-    if receipt.rebuild is not None:
-        varied = ", ".join(f"{factor}: {how}" for factor, how in receipt.rebuild.varied.items())
-        say(f"  built twice, with the same bytes, on {receipt.rebuild.engine.kind} too ({varied})")
-    for stand_in in receipt.stand_ins:
-        say(f"  stand-in  {stand_in.path}: {stand_in.text}")
-    for row in receipt.inputs:
-        if row.kind == "bootstrap":
-            say(f"  {row.name:<9} {row.note}")
-    for warning in receipt.warnings:
-        say(f"  warning   {warning.text}")
 
 
 COMMANDS = (init, check, render, build)

@@ -11,6 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any, TextIO, TypeVar
 
@@ -25,6 +26,8 @@ SHOWN_ALIKE = 3
 """How many notes or warnings of one kind are shown in full."""
 DETAIL_LINES = 30
 """How much of a failed step's output an error repeats."""
+_BUG = 1
+_debug: ContextVar[bool] = ContextVar("debug", default=False)
 
 
 def answer(text: str) -> None:
@@ -165,6 +168,23 @@ def failure_document(error: OrchestratorError) -> dict[str, Any]:
     }
 
 
+def failure_document_of(error: BaseException) -> dict[str, Any]:
+    """The same of whatever ended a command."""
+    known = as_user_error(error) if isinstance(error, OSError) else error
+    if isinstance(known, OrchestratorError):
+        return failure_document(known)
+    said = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+    return {"ok": False, "exit_code": exit_code_of(error), "error": said}
+
+
+def exit_code_of(error: BaseException) -> int:
+    """What a command that `error` ends exits with: 1 for what is a bug of ours."""
+    known = as_user_error(error) if isinstance(error, OSError) else error
+    if isinstance(known, OrchestratorError):
+        return int(known.exit_code)
+    return int(ExitCode.INTERRUPTED) if isinstance(error, KeyboardInterrupt) else _BUG
+
+
 # What a path given by the user can be wrong in; and what a disk can be.
 _PATH_ERRNOS = {
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP,
@@ -195,6 +215,7 @@ def run_to_exit_code(run: Callable[[], None], *, debug: bool) -> int:
             signal.signal(number, _on_interrupt)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else who started us wants it ignored
             signal.signal(signal.SIGINT, _on_interrupt)
+    _debug.set(debug)
     try:
         run()
         _flush()
@@ -207,9 +228,8 @@ def run_to_exit_code(run: Callable[[], None], *, debug: bool) -> int:
         say("interrupted")
         return int(ExitCode.INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the last line of defence before the user
-        if debug:
-            traceback.print_exc()
-        return _fail(error)
+        say_failure(error)
+        return exit_code_of(error)
     return int(ExitCode.OK)
 
 
@@ -220,11 +240,18 @@ def _flush() -> None:
         stream.flush()
 
 
-def _fail(error: Exception) -> int:
+def debugging() -> bool:
+    """Whether --debug was given."""
+    return _debug.get()
+
+
+def say_failure(error: Exception) -> None:
+    """Print what went wrong, as every command does at its end; with --debug the traceback before it."""
+    if debugging():
+        traceback.print_exception(error)
     known = as_user_error(error) if isinstance(error, OSError) else error
     if isinstance(known, OrchestratorError):
         say_error(known)
-        return int(known.exit_code)
+        return
     say(f"error: {type(error).__name__}: {error}")
     say("  this is a bug in orchestrator; run again with --debug and report what it prints")
-    return 1

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from orchestrator.cli.build_commands import TimedBuild, answering
 from orchestrator.cli.console import say_warnings
 from orchestrator.cli.parameters import DIRECTORY, PATH, PROJECT, json_option, progress_option
 from orchestrator.errors import UsageError
@@ -49,11 +48,12 @@ def pack(  # noqa: PLR0913 - one parameter an option
     """
     from orchestrator.build.check import check_project
     from orchestrator.build.pack_tree import PackAsked, pack_tree, project_of_tree
+    from orchestrator.cli.builds import Builds, EndedBuild, answering
     from orchestrator.cli.progress import make_progress
     from orchestrator.provenance.dsse import load_signing_key
 
-    done: list[TimedBuild] = []
-    with answering(done, as_json=as_json):
+    builds = Builds()
+    with answering(builds, as_json=as_json):
         if project is not None:
             if program or name or manifest or nanos:
                 raise UsageError("--project names program, manifest and kernel itself", remedy="give --project alone")
@@ -64,13 +64,14 @@ def pack(  # noqa: PLR0913 - one parameter an option
             )
         else:
             checked = project_of_tree(tree, program, name=name, nanos=nanos, manifest=manifest)
+        builds.checked = (checked,)
         say_warnings(checked.findings)
         key = None if sign is None else load_signing_key(sign)
         began = time.monotonic()
         with make_progress(progress) as shown:
             asked = PackAsked(tree=tree, output=output, offline=offline, sign=key)
             result = pack_tree(checked, asked, shown.emit)
-        done.append(TimedBuild(number=0, result=result, seconds=time.monotonic() - began))
+        builds.ended[0] = EndedBuild(result=result, seconds=time.monotonic() - began)
 
 
 COMMANDS = (pack,)

@@ -120,15 +120,39 @@ def _try_pull(access: Access, reference: str, engine: ImageStore) -> _Failure | 
             "--offline forbids fetching it", "build once without --offline, or import a bundle that contains it"
         )
     failure = _failed_pulls.reason(engine, reference)
+    if failure is not None:
+        return failure
+    began, key = time.time(), key_of("pull", engine.info.kind, reference)
+    with access.store.lock(key, f"is pulling {reference}"):
+        failure = _failed_since(began, access.store, key)
+        # Whoever we waited for may have it. With `refresh` it was there before, and is asked for anew.
+        if failure is None and (access.refresh or engine.image_digest(reference) is None):
+            failure = _pull(access, reference, engine)
+            if failure is not None:
+                told = {"failed": f"{time.time():.6f}", "reason": failure.reason, "remedy": failure.remedy}
+                access.store.name(key, key, told)
     if failure is None:
-        try:
-            engine.pull(reference, access.emit)
-            access.pulled.add(reference)
-        except InputError as error:
-            reason = error.reason if isinstance(error, PullError) else error.message
-            failure = _Failure(reason, error.remedy or "check the name and the network")
-            _failed_pulls.remember(engine, reference, failure)
+        access.pulled.add(reference)
+    else:
+        _failed_pulls.remember(engine, reference, failure)
     return failure
+
+
+def _failed_since(began: float, store: Store, key: str) -> _Failure | None:
+    """Why another process, for which we waited since `began`, could not pull the same image; else None."""
+    told = store.named(key) or {}
+    if float(told.get("failed", 0.0)) <= began:
+        return None
+    return _Failure(told.get("reason", ""), told.get("remedy", ""))
+
+
+def _pull(access: Access, reference: str, engine: ImageStore) -> _Failure | None:
+    try:
+        engine.pull(reference, access.emit)
+    except InputError as error:
+        reason = error.reason if isinstance(error, PullError) else error.message
+        return _Failure(reason, error.remedy or "check the name and the network")
+    return None
 
 
 def by_digest(reference: str, digest: str) -> str:

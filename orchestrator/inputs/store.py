@@ -211,11 +211,12 @@ class Store:
                 yield True
 
     @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        """Hold the lock of `key` against other threads and processes; says so when it has to wait."""
+    def lock(self, key: str, doing: str = "") -> Iterator[None]:
+        """Hold the lock of `key` against other threads and processes; says so when it has to wait, for one that is
+        `doing` it ("is pulling …"; else it is fetching what `key` names)."""
         lock = FileLock(self.root / "locks" / f"{_check_key(key)}.lock")
         if not lock.acquire(timeout=1.0):
-            self._emit(Notice(text=f"waiting for another build that is fetching {key}"))
+            self._emit(Notice(text=f"waiting for another build that {doing or f'is fetching {key}'}"))
             lock.acquire()
         try:
             yield

@@ -233,7 +233,7 @@ def open_container_sandbox(
 
 def _refused(error: EngineError, folders: Folders, engine: RunningEngine) -> CannotBeginError:
     begin = "the rehearsal could not begin: "
-    if any(str(path) in error.message for path in (folders.launcher, folders.workspace)):
+    if any(str(path) in error.said for path in (folders.launcher, folders.workspace)):
         # A program's calls are answered through an open file that it passes: no copy of the files could replace that.
         return CannotBeginError(
             f"{begin}{engine.info.kind} at {engine.info.endpoint} does not see {folders.launcher.parent}:"

@@ -1,0 +1,283 @@
+"""The builds of one command: one after the other or several at a time, and what is said of them in the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.amounts import seconds, size
+from orchestrator.cli.build_processes import BuildProcesses, StoppedError
+from orchestrator.cli.console import answer, answer_json, exit_code_of, failure_document_of, say, say_failure
+from orchestrator.errors import VerificationError
+from orchestrator.events import Emit, Notice
+
+if TYPE_CHECKING:
+    from orchestrator.build.check import CheckedProject
+    from orchestrator.build.last_build import Asked, LastBuild
+    from orchestrator.build.result import Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedBuild:
+    """A build to do, and its place among those asked for. `before` is the one that its image must equal."""
+
+    number: int
+    asked: Asked
+    last: LastBuild
+    before: Result | None
+
+    @property
+    def name(self) -> str:
+        """The project's."""
+        return self.asked.checked.loaded.project.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedBuild:
+    """How a build ended, with a result or a failure; with neither it never did: it was not begun, or was stopped.
+
+    `seconds` is None for one that had nothing to do.
+    """
+
+    result: Result | None = None
+    failure: Exception | None = None
+    seconds: float | None = None
+
+    @property
+    def state(self) -> str:
+        """In a word or two, for a person."""
+        if self.failure is not None:
+            return f"failed (exit {exit_code_of(self.failure)})"
+        if self.result is None:
+            return "not built"
+        return "unchanged" if self.seconds is None else "built"
+
+
+@dataclass(kw_only=True)
+class Builds:
+    """All builds of one command, by their number; `ended` grows as they end."""
+
+    checked: Sequence[CheckedProject] = ()
+    ended: dict[int, EndedBuild] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[tuple[CheckedProject, EndedBuild]]:
+        """Every project and how its build ended, as they were asked for."""
+        return [(checked, self.ended.get(number, EndedBuild())) for number, checked in enumerate(self.checked)]
+
+    @property
+    def failures(self) -> list[Exception]:
+        """Of those that failed."""
+        return [ended.failure for _, ended in self.rows if ended.failure is not None]
+
+
+@contextmanager
+def answering(builds: Builds, *, as_json: bool) -> Iterator[None]:
+    """Say what was built, however it ends; with --json one document also of a failure.
+
+    The failure of a single project is raised. Where some of several failed, the process ends with the highest of
+    their exit codes.
+    """
+    worst: Exception | None = None
+    try:
+        yield
+        worst = max(builds.failures, key=exit_code_of, default=None)
+        if worst is not None and len(builds.checked) == 1:
+            raise worst
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            say("the interrupted build wrote no image; `orchestrator clean` removes what it left behind")
+        _answer(builds, failure_document_of(error), as_json=as_json)
+        raise
+    _answer(builds, {"ok": True} if worst is None else failure_document_of(worst), as_json=as_json)
+    if worst is not None:
+        sys.exit(exit_code_of(worst))
+
+
+def _answer(builds: Builds, document: Mapping[str, Any], *, as_json: bool) -> None:
+    results = [(ended, ended.result) for _, ended in builds.rows if ended.result is not None]
+    for ended, result in results:
+        _say_built(result, ended.seconds)
+    if len(builds.checked) > 1:
+        for checked, ended in builds.rows:
+            if ended.failure is not None:
+                say(f"{checked.loaded.project.name}: failed after {seconds(ended.seconds or 0.0)}")
+                say_failure(ended.failure)
+        for line in _table(builds):
+            say(line)
+    if not as_json:
+        for _, result in results:
+            answer(str(result.image))
+        return
+    from orchestrator.receipt.receipt import receipt_document
+
+    several = _of_several(builds) if len(builds.checked) > 1 else {}
+    unchanged = [result.document.name for ended, result in results if ended.seconds is None]
+    built = [receipt_document(result.document) for _, result in results]
+    answer_json({**document, **several, "unchanged": unchanged, "built": built})
+
+
+def _of_several(builds: Builds) -> dict[str, Any]:
+    """What only the document of several projects has: each failure, and what was not built."""
+    failed = [
+        {
+            "name": checked.loaded.project.name,
+            "project": str(checked.loaded.path),
+            **failure_document_of(ended.failure),
+        }
+        for checked, ended in builds.rows
+        if ended.failure is not None
+    ]
+    not_built = [
+        checked.loaded.project.name for checked, ended in builds.rows if ended.failure is None and ended.result is None
+    ]
+    return {"failed": failed, "not_built": not_built}
+
+
+def _table(builds: Builds) -> list[str]:
+    """Lines with a row for each project."""
+    rows = [("project", "result", "time", "image")]
+    for checked, ended in builds.rows:
+        image = ended.result.document.image if ended.result is not None else None
+        shown = f"{image.path} ({size(image.size)}, BLAKE3 {image.blake3[:12]}…)" if image is not None else ""
+        took = seconds(ended.seconds) if ended.seconds is not None else ""
+        rows.append((checked.loaded.project.name, ended.state, took, shown))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return [
+        f"{name:<{widths[0]}}  {state:<{widths[1]}}  {took:>{widths[2]}}  {image}".rstrip()
+        for name, state, took, image in rows
+    ]
+
+
+def _say_built(result: Result, took: float | None) -> None:
+    receipt = result.document
+    if took is None:
+        say(f"{receipt.name}: nothing has changed since it was built and verified ({receipt.finished})")
+    else:
+        say(f"{receipt.name}: built and verified in {seconds(took)}")
+    say(f"  image     {receipt.image.path} ({size(receipt.image.size)})")
+    say(f"  BLAKE3    {receipt.image.blake3}")
+    say(f"  receipt   {result.receipt}")
+    if not receipt.bootable:
+        say("  NOT BOOTABLE as a program: its kernel is a stand-in")
+    if receipt.rebuild is not None:
+        varied = ", ".join(f"{factor}: {how}" for factor, how in receipt.rebuild.varied.items())
+        say(f"  built twice, with the same bytes, on {receipt.rebuild.engine.kind} too ({varied})")
+    for stand_in in receipt.stand_ins:
+        say(f"  stand-in  {stand_in.path}: {stand_in.text}")
+    for row in receipt.inputs:
+        if row.kind == "bootstrap":
+            say(f"  {row.name:<9} {row.note}")
+    for warning in receipt.warnings:
+        say(f"  warning   {warning.text}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildManner:
+    """How the builds of one command are done: `jobs` at a time, by processes with the command's own `options`."""
+
+    progress: str
+    no_cache: bool = False
+    jobs: int = 1
+    fail_fast: bool = False
+    options: tuple[str, ...] = ()
+
+
+def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner) -> None:
+    """Build them; how each ended goes to `builds` at once. What isn't a failure of one of them is raised."""
+    from orchestrator.cli.progress import make_progress
+
+    with make_progress(manner.progress) as shown:
+        if manner.jobs == 1 or len(wanted) == 1:
+            _in_turn(wanted, builds, manner, shown.emit)
+        else:
+            _side_by_side(wanted, builds, manner, shown.emit)
+
+
+def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, emit: Emit) -> None:
+    """One after the other, on one engine."""
+    from orchestrator.build.pipeline import build_project
+    from orchestrator.build.state import BuildOptions
+    from orchestrator.engine.select import connect
+    from orchestrator.provenance.dsse import load_signing_key
+
+    first = wanted[0].asked
+    options = BuildOptions(locked=first.locked, offline=first.offline, no_cache=manner.no_cache)
+    key = None if first.sign is None else load_signing_key(first.sign)
+    with closing(connect(first.engine, emit=emit)) as connected:
+
+        def build(asked: Asked) -> Result:
+            return build_project(asked.checked, connected, output=asked.output, emit=emit, options=options, sign=key)
+
+        for number, one in enumerate(wanted, start=1):
+            if len(wanted) > 1:
+                emit(Notice(text=f"building {one.name} ({number} of {len(wanted)})"))
+            ended = builds.ended[one.number] = _build_one(one, build)
+            if ended.failure is not None and number < len(wanted):
+                if manner.fail_fast:
+                    return
+                emit(Notice(text=f"{one.name} failed; the other projects go on", level="warning"))
+
+
+def _build_one(one: WantedBuild, build: Callable[[Asked], Result]) -> EndedBuild:
+    """Do one build, however it ends."""
+    began, result = time.monotonic(), None
+    try:
+        result = build(one.asked)
+        one.last.remember(result)
+        if one.before is not None:
+            _require_same(one.before, result)
+    except StoppedError:
+        return EndedBuild()
+    except Exception as error:  # noqa: BLE001 - the others are built all the same, and this is said at the end
+        return EndedBuild(result=result, failure=error, seconds=time.monotonic() - began)
+    return EndedBuild(result=result, seconds=time.monotonic() - began)
+
+
+def _require_same(before: Result, now: Result) -> None:
+    """VerificationError where a build of the same things gave another image."""
+    old, new = before.document.image.blake3, now.document.image.blake3
+    if old != new:
+        raise VerificationError(
+            f"{now.image}: nothing that decides the image has changed, but its BLAKE3 was {old} and is now {new}",
+            remedy="a step of the build gives other bytes each time, or reads from the network; pin what it reads",
+        )
+
+
+def _side_by_side(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, emit: Emit) -> None:
+    """Several at a time, each in a process of its own.
+
+    An interrupt reaches Python's main thread only, and the umask is a whole process's: threads would share both. What
+    is equal work is left to one of them by the locks that any two builds on this machine have.
+    """
+    processes = BuildProcesses(manner.options, emit)
+    with ThreadPoolExecutor(manner.jobs, "build") as pool, _stopped_with_us(processes, pool):
+        futures = {pool.submit(_build_one, one, processes.build): one for one in wanted}
+        for done, future in enumerate(as_completed(futures), start=1):
+            one = futures[future]
+            ended = builds.ended[one.number] = future.result()
+            if ended.failure is not None and done < len(wanted):
+                if manner.fail_fast:
+                    processes.stop()
+                else:
+                    emit(Notice(text=f"{one.name} failed; the other projects go on", level="warning"))
+
+
+@contextmanager
+def _stopped_with_us(processes: BuildProcesses, pool: ThreadPoolExecutor) -> Iterator[None]:
+    """Interrupted, stop the builds and wait until they have cleaned up; at a second time they are told so again."""
+    try:
+        yield
+    except BaseException:
+        processes.stop()
+        try:
+            pool.shutdown()
+        except KeyboardInterrupt:
+            processes.stop()
+            raise
+        raise
