@@ -6,7 +6,7 @@ ORCHESTRATOR := $(PYTHON) -m orchestrator
 # Two workers, the longest tests first; which tests share a worker: tests/conftest.py.
 PYTEST_ARGS ?= -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo test test-quick check docs proto fuzz bench bench-report guest-conformance format clean setup-demo setup-test setup-check
+.PHONY: demo test test-quick check docs proto fuzz bench bench-report kill-test guest-conformance format clean setup-demo setup-test setup-check
 
 demo: setup-demo
 	@PYTHON=$(PYTHON) sh examples/demo.sh
@@ -31,6 +31,10 @@ fuzz: setup-test
 	@$(PYTHON) -m pip install --quiet -e '.[fuzz]'
 	@for target in image archives terminal; do $(PYTHON) -m tests.fuzz.fuzz_$$target -max_total_time=600 || exit 1; done
 
+# Builds killed at random moments (tests/kills): N kills in all, on ENGINES of "private podman docker"; SEED repeats a run.
+kill-test: setup-test
+	@$(PYTHON) -m tests.kills.harness --kills $(or $(N),60) $(if $(SEED),--seed $(SEED)) $(ENGINES)
+
 bench: setup-demo
 	@$(PYTHON) bench/bench_pack.py
 	@for engine in $(ENGINES); do $(PYTHON) bench/bench_build.py --engine "$$engine" --json target/bench.json || exit 1; done
@@ -53,6 +57,8 @@ docs: setup-check
 	@mv docs/project-yaml.md.new docs/project-yaml.md
 	@$(PYTHON) -c 'from orchestrator.receipt.schema import json_schema_text; print(json_schema_text(), end="")' >manifests/receipt.schema.json.new
 	@mv manifests/receipt.schema.json.new manifests/receipt.schema.json
+	@$(PYTHON) -c 'from orchestrator.cli.event_lines import markdown; print(markdown(), end="")' >docs/events.md.new
+	@mv docs/events.md.new docs/events.md
 	@$(PYTHON) -m tests.guest.page
 
 # The generated messages of every .proto file, with their types.

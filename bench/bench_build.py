@@ -1,6 +1,6 @@
 """How long a build takes, against the same work by hand: in turn, in one run, because machines are noisy.
 
-    python bench/bench_build.py --engine URL [--mib 50] [--runs 5] [--json FILE]
+    python bench/bench_build.py --engine URL [--mib 50] [--runs 5] [--data build|host] [--before DIR] [--json FILE]
 
 By hand is the vendor's guide with the engine's own command: a Containerfile whose last step writes the image (`cat`
 stands in for ops, and is faster than ops is), `create` and `cp`. What each case has changed since the build before:
@@ -11,8 +11,9 @@ stands in for ops, and is faster than ops is), `create` and `cp`. What each case
     line       a line of the build script, so that its step runs again
     copy       the limit: the finished image is copied, to the disk
 
-A program of its own is made of a random file of so many MiB by `build.run`. With --json the run is added to FILE, from
-which bench/report.py writes docs/performance.md.
+A random file of so many MiB goes into the image. `build.run` makes it, or with `--data host` it lies on this machine,
+where by hand it is copied with the sources. With --before, a checkout of another version does the same in turn. With
+--json the run is added to FILE, from which bench/report.py writes docs/performance.md.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ nanos: {kernel: stub}
 packer: native
 manifest: manifest.json
 build: {context: src, run: sh make.sh, program: prog}
-stage: {files: [data]}
+stage: {files: [DATA]}
 """
 BY_HAND = """\
 FROM BASE AS program
@@ -66,6 +67,9 @@ class Bench:
     folder: Path
     engine: str
     mib: int
+    data: str = "build"
+    before: Path | None = None
+    cases: tuple[str, ...] = CASES
     changes: int = 0
     seconds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
@@ -82,10 +86,15 @@ class Bench:
     def prepare(self) -> None:
         """Write the project and the Containerfile; one build of ours makes the base for both."""
         (self.folder / "src").mkdir()
-        (self.folder / "project.yaml").write_text(PROJECT)
-        self.change("line")
+        data = "data" if self.data == "build" else "{from: src/data, to: data}"
+        (self.folder / "project.yaml").write_text(PROJECT.replace("DATA", data))
+        (self.folder / "before.yaml").write_text(PROJECT.replace("DATA", "data"))
+        # Nothing of ours and nothing that was measured goes to the engine by hand.
+        (self.folder / ".dockerignore").write_text("*\n!src\n!manifest.json\n!Containerfile\n")
+        self.change("cold")
         self.change("manifest")
         self.ours()
+        self.earlier()
         listed = self.run([*self.command, "images", "--format", "{{.Repository}}:{{.Tag}}"])
         base = next(name for name in listed.splitlines() if name.startswith(BOOTSTRAP_TAG))
         (self.folder / "Containerfile").write_text(BY_HAND.replace("BASE", base))
@@ -94,16 +103,30 @@ class Bench:
     def change(self, case: str) -> None:
         """What the case wants changed."""
         self.changes += 1
-        if case == "line":
-            script = f"cp /bin/true prog\nhead -c {self.mib * MIB} /dev/urandom >data  # {self.changes}\n"
-            (self.folder / "src/make.sh").write_text(script)
+        if case == "cold" and self.data == "host":
+            with (self.folder / "src/data").open("wb") as sink:
+                for _ in range(self.mib):
+                    sink.write(os.urandom(MIB))
+            os.sync()
+        if case in ("line", "cold"):
+            make = f"head -c {self.mib * MIB} /dev/urandom >data\n" if self.data == "build" else ""
+            (self.folder / "src/make.sh").write_text(f"cp /bin/true prog\n{make}# {self.changes}\n")
         elif case == "manifest":
             (self.folder / "manifest.json").write_text(json.dumps({"Args": [str(self.changes)]}))
 
     def ours(self, *options: str) -> None:
         """One build with the orchestrator."""
-        command = [sys.executable, "-m", "orchestrator", "build", "project.yaml", "-o", "out", "--engine", self.engine]
-        self.run([*command, *options])
+        self.build(Path(__file__).resolve().parents[1], "project.yaml", "-o", "out", *options)
+
+    def earlier(self, *options: str) -> None:
+        """The same with the version to compare with."""
+        if self.before is not None:
+            self.build(self.before, "before.yaml", "-o", "before", *options)
+
+    def build(self, checkout: Path, project: str, *options: str) -> None:
+        """One build with the orchestrator of a checkout."""
+        command = [sys.executable, "-m", "orchestrator", "build", project, "--engine", self.engine]
+        self.run([*command, *options], PYTHONPATH=str(checkout))
 
     def by_hand(self, *options: str) -> None:
         """The same by hand."""
@@ -120,11 +143,13 @@ class Bench:
 
     def repeat(self) -> None:
         """Each case once, one way after the other."""
-        for case in CASES:
+        for case in self.cases:
             options = ["--no-cache"] if case == "cold" else []
             self.change(case)
             self.time(case, "ours", partial(self.ours, *options))
             self.time(case, "by hand", partial(self.by_hand, *options))
+            if self.before is not None:
+                self.time(case, "before", partial(self.earlier, *options))
         self.time("copy", "copy", self.copy)
 
     def time(self, case: str, way: str, work: Callable[[], None]) -> None:
@@ -133,9 +158,9 @@ class Bench:
         work()
         self.seconds.setdefault(case, {}).setdefault(way, []).append(round(time.monotonic() - began, 3))
 
-    def run(self, command: list[str]) -> str:
+    def run(self, command: list[str], **variables: str) -> str:
         """The command's output; what it said is shown where it fails."""
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        environment = {**os.environ, **variables}
         ended = subprocess.run(
             command,
             cwd=self.folder,
@@ -158,6 +183,7 @@ class Bench:
             "load": round(os.getloadavg()[1], 1),
             "engine": engine,
             "mib": self.mib,
+            "data": self.data,
             "seconds": self.seconds,
         }
 
@@ -168,10 +194,20 @@ def main() -> None:
     parser.add_argument("--engine", required=True, metavar="URL")
     parser.add_argument("--mib", type=int, default=50)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--data", choices=("build", "host"), default="build")
+    parser.add_argument("--before", type=Path, metavar="DIR")
+    parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(folder=Path(folder), engine=options.engine, mib=options.mib)
+        bench = Bench(
+            folder=Path(folder),
+            engine=options.engine,
+            mib=options.mib,
+            data=options.data,
+            before=options.before,
+            cases=tuple(options.cases.split(",")),
+        )
         bench.prepare()
         for _ in range(options.runs):
             bench.repeat()

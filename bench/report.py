@@ -30,8 +30,9 @@ same machine: only the ratios travel. By hand, `cat` stands in for ops, which ta
 
 def table(run: dict[str, Any]) -> str:
     """One run as Markdown: medians, with the least and the most."""
+    where = "of this machine" if run.get("data") == "host" else "made by build.run"
     rows = [
-        f"## {run['engine']}, {run['mib']} MiB",
+        f"## {run['engine']}, {run['mib']} MiB {where}",
         "",
         f"orchestrator {run['orchestrator']}, {run['at']}; {run['cpus']} processors, load {run['load']} at the end; "
         f"{len(run['seconds']['copy']['copy'])} repetitions.",

@@ -51,6 +51,8 @@ class Notice:
     level: str = "note"
 
 
+ENDED_BY_OTHERS = ("stopped", "interrupted")
+"""`StepFinished.error` of a step that another's failure, or the user, ended."""
 Event = StepStarted | StepOutput | StepProgress | StepFinished | Notice
 Emit = Callable[[Event], None]
 

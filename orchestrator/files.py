@@ -146,6 +146,20 @@ def make_directory(path: Path, mode: int = DIRECTORY_MODE) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
 
+def free_space(path: Path) -> int:
+    """Bytes that this user may still write on the file system of `path`, which exists."""
+    space = os.statvfs(path)
+    return space.f_bavail * space.f_frsize
+
+
+def mount_point(path: Path) -> Path:
+    """Where the file system of `path`, which exists, is mounted."""
+    here = Path(os.path.realpath(path))
+    while not here.is_mount() and here != here.parent:
+        here = here.parent
+    return here
+
+
 def create(path: Path, mode: int = FILE_MODE) -> BinaryIO:
     """A new file, open for writing. FileExistsError for whatever has the name, a link too."""
     return os.fdopen(os.open(path, os.O_WRONLY | _NEW, mode), "wb")

@@ -38,6 +38,20 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 
+# in_batches COMMAND: with the lines that it reads as arguments, many at a time.
+in_batches() {
+    b_command=$1
+    set --
+    while IFS= read -r b_line; do
+        set -- "$@" "$b_line"
+        if [ $# -eq 200 ]; then
+            "$b_command" "$@"
+            set --
+        fi
+    done
+    [ $# -eq 0 ] || "$b_command" "$@"
+}
+
 copy_locks() {
     for c_directory in '' gevulot/; do
         for c_name in Cargo.lock go.sum package-lock.json requirements.txt; do
@@ -70,27 +84,20 @@ owned_by_md5() {
         }' "$work/staged" "$@"
 }
 
-# unowned: staged paths (./…) whose md5 no package has.
+# unowned: "PATH <tab> STAGED" for staged files whose md5 no package has, by each name that dpkg may know them by where
+# /lib is a link to /usr/lib.
 unowned() {
     awk 'FILENAME == ARGV[1] { known[substr($0, 1, 32)] = 1; next }
-        !(substr($0, 1, 32) in known) { print substr($0, 35) }' "$work/by-md5" "$work/staged"
+        !(substr($0, 1, 32) in known) {
+            staged = substr($0, 35)
+            path = substr(staged, 2)
+            print path "\t" staged
+            print "/usr" path "\t" staged
+            if (path ~ /^\/usr\//) print substr(path, 5) "\t" staged
+        }' "$work/by-md5" "$work/staged"
 }
 
-# at_their_own_path: "PATH <tab> STAGED" for those that are as the base has them at that path, by each name that
-# dpkg may know it by where /lib is a link to /usr/lib.
-at_their_own_path() {
-    while IFS= read -r a_staged; do
-        a_path=${a_staged#.}
-        for a_from in "$a_path" "/usr$a_path"; do
-            if [ -f "$root$a_from" ] && cmp -s "$root$a_from" "$(where_is "$a_staged")"; then
-                printf '%s\t%s\n' "$a_from" "$a_staged" "${a_from#/usr}" "$a_staged" "/usr$a_from" "$a_staged"
-                break
-            fi
-        done
-    done
-}
-
-# owned_by_path: "STAGED <tab> PACKAGE <tab> PATH".
+# owned_by_path: "STAGED <tab> PACKAGE <tab> PATH" of those that are, at a path of a package, as the base has them.
 owned_by_path() {
     set -- "$info"/*.list
     if [ ! -s "$work/paths" ] || [ ! -f "$1" ]; then return 0; fi
@@ -100,7 +107,14 @@ owned_by_path() {
             sub(/.*\//, "", package)
             sub(/\.list$/, "", package)
             print staged[$0] "\t" package "\t" $0
-        }' "$work/paths" "$@"
+        }' "$work/paths" "$@" | while IFS="$tab" read -r o_staged o_package o_path; do
+        for o_from in "$o_path" "${o_staged#.}" "/usr${o_staged#.}"; do
+            if [ -f "$root$o_from" ] && cmp -s "$root$o_from" "$(where_is "$o_staged")"; then
+                printf '%s\t%s\t%s\n' "$o_staged" "$o_package" "$o_path"
+                break
+            fi
+        done
+    done
 }
 
 # write_owners: matches (KEY <tab> PACKAGE <tab> PATH) with the staged file's SHA-256 in place of the key.
@@ -120,6 +134,17 @@ large_sums() {
     done <"$out/large"
 }
 
+# large_names: as sha256sum writes them, of those whose names are wanted; they count before what the tree has there.
+large_names() {
+    [ -f "$out/large" ] || return 0
+    while IFS=$tab read -r l_guest l_source _; do
+        if grep -qxF -e "./$l_guest" "$work/names"; then
+            l_sum=$(sha256sum <"$l_source")
+            printf '%s  ./%s\n' "${l_sum%% *}" "$l_guest"
+        fi
+    done <"$out/large"
+}
+
 # where_is STAGED: the file that has the bytes of a staged one (./…).
 where_is() {
     w_file=''
@@ -136,16 +161,13 @@ write_packages() {
     { (cd "$stage" && find . -type f -size +0c -exec md5sum {} +) && large_sums; } | grep -v '^\\' | sort >"$work/staged" || true
     [ -s "$work/staged" ] || return 0
     owned_by_md5 >"$work/by-md5"
-    unowned | at_their_own_path >"$work/paths"
+    unowned >"$work/paths"
     owned_by_path >"$work/by-path"
     # One staged name for each md5 that was found, so that both lists are keyed by name.
     awk -F '\t' 'FILENAME == ARGV[1] { name[substr($0, 1, 32)] = substr($0, 35); next }
         { print name[$1] "\t" $2 "\t" $3 }' "$work/staged" "$work/by-md5" >"$work/by-content"
     cut -f 1 "$work/by-content" "$work/by-path" | sort -u >"$work/names"
-    while IFS= read -r w_name; do
-        w_sum=$(sha256sum <"$(where_is "$w_name")")
-        printf '%s  %s\n' "${w_sum%% *}" "$w_name"
-    done <"$work/names" >"$work/sha256"
+    { (cd "$stage" && in_batches sha256sum) <"$work/names" && large_names; } >"$work/sha256"
     [ -s "$work/sha256" ] || return 0
     { write_owners md5 "$work/by-content" && write_owners path "$work/by-path"; } | sort -u >"$out/owners"
 }

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # The ELF half of stage-tree.sh, which sources it: what a program, and every other ELF file that is packed, needs.
 #
-# shellcheck disable=SC2154  # set by stage-tree.sh: out, work, nl, tab, program, as, search, extras
+# shellcheck disable=SC2154  # set by stage-tree.sh: out, work, nl, tab, here, program, program_file, program_at, search, extras, includes
 
 header() { od -An -v -tx1 -N20 <"$1" | tr -d ' \n'; }
 
@@ -25,8 +25,9 @@ candidates() {
 check_program() {
     if [ ! -f "$program" ]; then
         c_found=$(candidates | sed 's/^/    /')
-        die "build.program: $program is not there after build.run (looked in $PWD)" \
-            "${c_found:+programs that are there:$nl$c_found$nl  }give its path relative to the work directory"
+        case $program in /*) c_looked='' ;; *) c_looked=" (looked in $PWD)" ;; esac
+        die "build.program: $program is not there after build.run$c_looked" \
+            "${c_found:+programs that are there:$nl$c_found$nl  }give its path relative to the work directory, or absolute"
     fi
     case $(header "$program") in
         7f454c460201????????????????????0[23]003e00) ;;
@@ -111,7 +112,7 @@ find_defaults() {
 search_directories() (
     IFS=$nl
     # shellcheck disable=SC2086  # each may be a glob
-    for d in $search; do case $d in /*) printf '%s\n' "$d" ;; *) printf '%s\n' "$PWD/$d" ;; esac; done
+    for d in $search; do case $d in /*) printf '%s\n' "$d" ;; *) printf '%s\n' "$here/$d" ;; esac; done
     replace "${LD_LIBRARY_PATH:-}" : "$nl" | grep '^/' || true
 )
 
@@ -144,7 +145,8 @@ find_library() {
 stage_library() {
     names=$names$1$nl
     printf '%s\n' "$2" >>"$work/queue"
-    case $1 in */*) put "$2" "$(guest_path "$1")" ;; *) put "$2" "${libdir#/}/$1" ;; esac
+    case $1 in */*) clean_path "$1" ;; *) cleaned=${libdir#/}/$1 ;; esac
+    put "$2" "$cleaned"
 }
 
 # want NAME BY DIRECTORIES: stage the library, once; or note that it is missing.
@@ -178,15 +180,16 @@ stage_closure() {
     interp=$(interpreter) names=''
     find_defaults "$interp"
     searched=$(search_directories)
-    program_rpath=$(rpath_of "$PWD/$program")
+    program_rpath=$(rpath_of "$program_file")
     make_directory lib
     make_directory lib64
     if [ -n "$interp" ]; then
         [ -f "$interp" ] || die "the program's loader $interp is not in the base" "build for the base's C library, or link statically"
-        put "$interp" "$(guest_path "$interp")"
+        clean_path "$interp"
+        put "$interp" "$cleaned"
     fi
     # The program's own needs come first, as they do for the loader.
-    chase "$PWD/$program"
+    chase "$program_file"
     printf '%s' "$extras" >"$work/extras"
     while IFS= read -r s_name; do want "$s_name" "the program, by stage.extra" "$s_dirs"; done <"$work/extras"
     chase_queue
@@ -251,7 +254,8 @@ tabulate() {
 # what is rpath or runpath. Files of another C library, and programs of another loader, go to foreign.
 unmet() {
     awk -F '\t' -v interp="$interp" -v foreign="$work/foreign" '
-        FILENAME == ARGV[1] { at[++staged] = $1; from[staged] = $2; next }
+        FILENAME == ARGV[1] && $1 ~ /\/$/ { at[++staged] = $1; below[staged] = $2; next }
+        FILENAME == ARGV[1] { from[$1] = $2; next }
         FILENAME == ARGV[2] { known[$0] = 1; next }
         !($1 in seen) { seen[$1] = 1; order[++files] = $1 }
         $2 == "interp" && interp != "" && base($3) != base(interp) { other[$1] = "is a program for another loader, " $3 }
@@ -265,10 +269,8 @@ unmet() {
         }
         function base(path) { sub(/.*\//, "", path); return path }
         function source(file,    i) {
-            for (i = staged; i; i--) {
-                if (at[i] == file) return from[i]
-                if (at[i] ~ /\/$/ && index(file, at[i]) == 1) return from[i] "/" substr(file, length(at[i]) + 1)
-            }
+            if (file in from) return from[file]
+            for (i = staged; i; i--) if (index(file, at[i]) == 1) return below[i] "/" substr(file, length(at[i]) + 1)
             return file
         }
         END {
@@ -299,7 +301,7 @@ is_packed() {
 
 # stage_needs_of_packed: plugins, modules and whatever else was packed as a file, each with its own search path.
 stage_needs_of_packed() {
-    program_at=$(guest_path "$as") i_path=- i_origin=-
+    i_path=- i_origin=-
     { packed_elf && large_elf; } | read_packed | tabulate >"$work/table"
     printf '%s' "$names" | cat - "$work/sonames" >"$work/known"
     awk -F '\t' '$2 == "calls" { name = $1; sub(/.*\//, "", name); print $3 "\t" name }' "$work/table" >>"$work/calls"
@@ -352,6 +354,7 @@ hint_at_dlopen() {
     [ -z "$h_who" ] || [ -n "$extras" ] ||
         warn "${h_who}can load libraries by name, which staging can't see: name those in stage.extra"
     case $interp in *ld-musl-*) return ;; esac
+    case $nl$includes in *"${nl}gconv$nl"*) return ;; esac
     h_who=$(callers iconv_open)
-    [ -z "$h_who" ] || warn "${h_who}can convert character sets: glibc's gconv modules are not staged"
+    [ -z "$h_who" ] || warn "${h_who}can convert character sets: for glibc's gconv modules, write \`stage: {include: [gconv]}\`"
 }

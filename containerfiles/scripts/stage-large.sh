@@ -4,12 +4,13 @@
 #
 # shellcheck disable=SC2154  # set by stage-tree.sh: large, large_out, out, work, tab
 
-# is_large FILE: links followed.
-is_large() {
-    [ -n "$large" ] || return 1
-    # Paths are listed one a line, with tabs.
-    case $1 in *[[:cntrl:]]*) return 1 ;; esac
-    [ -n "$(find -L "$1" -prune -type f -size "+$((large - 1))c")" ]
+# find_large FILE...: those of them, links followed, that are large.
+find_large() { find -L "$@" -prune -type f -size "+$((large - 1))c"; }
+
+# list_large: those of the listed files. Their paths are listed one a line, with tabs.
+list_large() {
+    [ -n "$large" ] || return 0
+    { grep -v '[[:cntrl:]]' || true; } | in_batches find_large
 }
 
 # keep_place SOURCE TARGET: SOURCE without links on the way.
@@ -28,43 +29,11 @@ clear_place() {
     mv "$work/places.new" "$work/places"
 }
 
-# lay HOW SOURCE TARGET: cp HOW SOURCE TARGET, where HOW is -L or -P.
+# lay SOURCE TARGET: cp -L SOURCE TARGET, or a place.
 lay() {
-    if { [ "$1" = -L ] || [ ! -L "$2" ]; } && is_large "$2"; then keep_place "$(readlink -f "$2")" "$3"
-    else cp "$1" "$2" "$3"; fi
+    if [ -n "$(printf '%s\n' "$1" | list_large)" ]; then keep_place "$(readlink -f "$1")" "$2"
+    else cp -L "$1" "$2"; fi
 }
-
-# lay_tree DIR TARGET: cp -RP DIR/. TARGET/. Directories with a large file somewhere below are gone into, what else is
-# in them is copied whole.
-lay_tree() {
-    : >"$work/big"
-    [ -z "$large" ] || (cd "$1" && find . -type f -size "+$((large - 1))c") | grep -v '[[:cntrl:]]' >"$work/big" || true
-    if [ ! -s "$work/big" ]; then
-        cp -RP "$1/." "$2/"
-        return
-    fi
-    awk '{ while (sub(/\/[^\/]*$/, "")) if (!seen[$0]++) print }' "$work/big" | sort >"$work/parts"
-    while IFS= read -r y_part; do
-        mkdir -p "$2/$y_part"
-        (cd "$1" && find "$y_part" -mindepth 1 -maxdepth 1 | grep -vxF -f "$work/parts" | grep -vxF -f "$work/big" | lay_listed "$2/$y_part")
-    done <"$work/parts"
-    y_from=$(readlink -f "$1")
-    while IFS= read -r y_name; do keep_place "${y_from%/}/${y_name#./}" "$2/${y_name#./}"; done <"$work/big"
-}
-
-# lay_listed TARGET: cp -RP of what is listed, a hundred at a time.
-lay_listed() (
-    y_to=$1
-    set --
-    while IFS= read -r y_name; do
-        set -- "$@" "$y_name"
-        if [ $# -eq 100 ]; then
-            cp -RP "$@" "$y_to/"
-            set --
-        fi
-    done
-    [ $# -eq 0 ] || cp -RP "$@" "$y_to/"
-)
 
 # large_elf: the paths (./…) of large files that a node's loader could load, as packed_elf says it of the others.
 large_elf() {

@@ -1,14 +1,16 @@
 #!/bin/sh
 # Gathers what goes into the image: the program, its whole ELF closure, files, directories and klibs.
 #
-# Runs inside the build container, in the work directory, with stage-elf.sh and stage-large.sh beside it. POSIX sh (dash, busybox ash)
-# with readelf and the usual small tools. It never executes the program or its loader: musl's loader would really run
-# the program, and a GPU program may not even start where no GPU is.
+# Runs inside the build container, in the work directory, with the other stage-*.sh beside it. POSIX sh (dash, busybox ash) with readelf and the usual small tools. It never executes the program or its loader:
+# musl's loader would really run the program, and a GPU program may not even start where no GPU is.
 #
 #   sh stage-tree.sh --program PATH --as NAME [--libraries auto|none] [--search DIR]... [--extra NAME]...
-#                    [--file ENTRY]... [--outside GUESTPATH]... [--dir ENTRY]... [--map GLOB=GUESTDIR]...
+#                    [--path PATH [--to GUEST] [--exclude GLOB]...]... [--outside GUESTPATH]... [--include WORD]...
+#                    [--file ENTRY]... [--dir ENTRY]... [--map GLOB=GUESTDIR]...
 #                    [--runtime-dir GUESTDIR]... [--make-dir GUESTDIR]... [--klib NAME]... [--klib-dir DIR]
 #                    [--large BYTES] [--out DIR] [--klib-out DIR] [--warnings FILE] [--large-out FILE]
+#
+# --path, --to, --exclude and --outside are entries of stage.files; --file, --dir and --map are the manifest's.
 #
 # stdout: a line `staged: PATH <- SOURCE (size)` for each thing, sorted, then a count. stderr: `warning: …` and
 # `error: …`. FILE (/sbom/warnings) keeps the warnings, one a line, also for builds that find this step in the engine's
@@ -35,7 +37,8 @@ warn() {
     printf '%s\n' "$1" >>"$warnings"
 }
 
-program='' as='' libraries=auto search='' extras='' files='' outside='' dirs='' maps='' mounts='' made='' klibs=''
+here=${PWD%/} # where relative paths begin; "" is the root
+program='' as='' libraries=auto search='' extras='' paths='' outside='' includes='' files='' dirs='' maps='' mounts='' made='' klibs=''
 klib_dir=. out=/stage klib_out=/klibs warnings=/sbom/warnings large='' large_out=/sbom/large
 
 parse_arguments() {
@@ -48,8 +51,12 @@ parse_arguments() {
             --libraries) libraries=$2 ;;
             --search) search=$search$2$nl ;;
             --extra) extras=$extras$2$nl ;;
-            --file) files=$files$2$nl ;;
+            --path) paths=${paths}p$sep$2$nl ;;
+            --to) paths=${paths}t$sep$2$nl ;;
+            --exclude) paths=${paths}x$sep$2$nl ;;
             --outside) outside=$outside$2$nl ;;
+            --include) includes=$includes$2$nl ;;
+            --file) files=$files$2$nl ;;
             --dir) dirs=$dirs$2$nl ;;
             --map) maps=$maps$2$nl ;;
             --runtime-dir) mounts=$mounts/${2#/}$nl ;;
@@ -67,12 +74,17 @@ parse_arguments() {
     done
     if [ -z "$program" ] || [ -z "$as" ]; then die "--program and --as are needed"; fi
     case $libraries in auto | none) ;; *) die "--libraries is auto or none, not $libraries" ;; esac
+    case $program in /*) program_file=$program ;; *) program_file=$here/$program ;; esac
 }
 
 # shellcheck source=containerfiles/scripts/stage-elf.sh
 . "$(dirname "$0")/stage-elf.sh"
+# shellcheck source=containerfiles/scripts/stage-files.sh
+. "$(dirname "$0")/stage-files.sh"
 # shellcheck source=containerfiles/scripts/stage-large.sh
 . "$(dirname "$0")/stage-large.sh"
+# shellcheck source=containerfiles/scripts/stage-include.sh
+. "$(dirname "$0")/stage-include.sh"
 
 need_readelf() {
     command -v readelf >/dev/null 2>&1 && return
@@ -85,12 +97,6 @@ need_readelf() {
 }
 
 # --- the tree --------------------------------------------------------------------------------------------------
-
-# guest_path TEXT: TEXT as a path below the guest's root, without the leading slash ("" = the root).
-guest_path() {
-    case /$1/ in */../*) die "$1: '..' has no meaning in the image" "give a path inside the work directory" ;; esac
-    printf '/%s\n' "$1" | tr -s / | sed -e ':a' -e 's,/\./,/,' -e 'ta' -e 's,/\.$,/,' -e 's,/$,,' -e 's,^/,,'
-}
 
 # make_directory GUEST: every part becomes a real directory; nothing is ever written through a link.
 make_directory() {
@@ -120,49 +126,18 @@ put() {
     [ -f "$1" ] || die "$1 is not a regular file" "devices, sockets and directories can't be staged as files"
     case $2 in */*) make_directory "${2%/*}" ;; esac
     make_room "$1" "$2"
-    lay -L "$1" "$out/$2"
-    printf '/%s\t%s\t%d bytes\n' "$2" "$1" "$(wc -c <"$out/$2")" >>"$work/staged"
+    lay "$1" "$out/$2"
+    printf '/%s\t%s\t\n' "$2" "$1" >>"$work/staged"
 }
 
-# list_tree DIR [GLOB]: what is below, sorted, as ./name. Refuses what these lists or the image can't hold.
-list_tree() (
-    cd "$1"
-    l_bad=$(find . -name "*$nl*" | head -n 1)
-    [ -z "$l_bad" ] || die "$1: a name in it holds a line break; rename it"
-    l_bad=$(find . ! -type f ! -type d ! -type l | sort | head -n 1)
-    [ -z "$l_bad" ] || die "$1/${l_bad#./} is a device, socket or pipe" "only files, directories and links go into the image"
-    find . ! -name . -name "${2:-*}" | sort
-)
-
-# put_tree DIR GUEST: links verbatim, empty directories kept. A link that leads nowhere here may do so in the image.
-put_tree() {
-    list_tree "$1" >"$work/tree"
-    if [ -L "$out/$2" ] || [ -e "$out/$2" ]; then
-        make_directory "$2"
-        merge_tree "$1" "$2"
-    else
-        make_directory "$2"
-        lay_tree "$1" "$out/$2"
+# stage_outside GUEST: a place for a file that comes later, where nothing else is.
+stage_outside() {
+    if [ -L "$out/$1" ] || [ -e "$out/$1" ]; then
+        die "/$1: another step has put something there already" "give the entry of stage.files another place (\`to\`)"
     fi
-    while IFS= read -r t_name; do
-        if [ -L "$1/$t_name" ] && [ ! -e "$1/$t_name" ]; then
-            printf '/%s\n%s\n' "$2/${t_name#./}" "$1/${t_name#./}" >>"$work/dangling"
-        fi
-    done <"$work/tree"
-    printf '/%s/\t%s\t%d files\n' "$2" "$1" "$(cd "$1" && find . ! -type d | wc -l)" >>"$work/staged"
-}
-
-# merge_tree DIR GUEST: into what is there already, entry by entry.
-merge_tree() {
-    while IFS= read -r t_name; do
-        t_name=${t_name#./}
-        if [ -d "$1/$t_name" ] && [ ! -L "$1/$t_name" ]; then
-            make_directory "$2/$t_name"
-        else
-            make_room "$1/$t_name" "$2/$t_name"
-            lay -P "$1/$t_name" "$out/$2/$t_name"
-        fi
-    done <"$work/tree"
+    case $1 in */*) make_directory "${1%/*}" ;; esac
+    : >"$out/$1"
+    printf '/%s\t%s\t%s\n' "$1" 'stage.files, from outside the build' 'placed when the image is written' >>"$work/staged"
 }
 
 # --- links -----------------------------------------------------------------------------------------------------
@@ -198,63 +173,7 @@ settle_links() {
     done <"$work/dangling"
 }
 
-# --- files, directories, klibs ---------------------------------------------------------------------------------
-
-# ops reads Files below the working directory, absolute entries as well.
-stage_file() {
-    f_to=$(guest_path "$1")
-    if [ -d "$PWD/$f_to" ]; then die "Files: $1 is a directory" "put it in the manifest's Dirs"
-    elif [ -e "$PWD/$f_to" ]; then put "$PWD/$f_to" "$f_to"
-    elif [ -f "$out/$f_to" ]; then :
-    elif [ "${1#/}" != "$1" ] && [ -f "$1" ]; then put "$1" "$f_to"
-    else
-        die "Files: $1 is not there (looked for $PWD/$f_to$(case $1 in /*) printf ' and %s' "$1" ;; esac))" \
-            "make it in build.run, or take it out of stage.files and the manifest"
-    fi
-}
-
-# stage_outside GUEST: a place for a file that comes later, where nothing else is.
-stage_outside() {
-    if [ -L "$out/$1" ] || [ -e "$out/$1" ]; then
-        die "/$1: another step has put something there already" "give the entry of stage.files another place (\`to\`)"
-    fi
-    case $1 in */*) make_directory "${1%/*}" ;; esac
-    : >"$out/$1"
-    printf '/%s\t%s\t%s\n' "$1" 'stage.files, from outside the build' 'placed when the image is written' >>"$work/staged"
-}
-
-stage_dir() {
-    d_to=$(guest_path "$1")
-    [ -n "$d_to" ] || die "Dirs: '$1' would copy everything" "name the directories that the program needs"
-    case $1 in /*) d_from=/$d_to ;; *) d_from=$PWD/$d_to ;; esac
-    if [ -d "$d_from" ]; then put_tree "$d_from" "$d_to"
-    elif [ -e "$d_from" ]; then die "Dirs: $1 is a file" "put it in stage.files or the manifest's Files"
-    elif [ ! -d "$out/$d_to" ]; then
-        die "Dirs: $1 is not there (looked for $d_from)" "make it in build.run, or take it out of the manifest"
-    fi
-}
-
-# MapDirs: the last part is a glob for the name of everything below the directory; links are followed.
-stage_map() {
-    case $1 in *=*) ;; *) die "--map $1: needs GLOB=GUESTDIR" ;; esac
-    m_glob=${1%=*} m_to=$(guest_path "${1##*=}")
-    case $m_glob in /*) m_dir=${m_glob%/*}/ ;; */*) m_dir=$PWD/${m_glob%/*} ;; *) m_dir=$PWD ;; esac
-    [ -d "$m_dir" ] || die "MapDirs: $m_dir is not there" "make it in build.run, or take it out of the manifest"
-    list_tree "$m_dir" "${m_glob##*/}" >"$work/map"
-    # A whole directory, to where nothing is, without links to follow: all at once.
-    if [ "${m_glob##*/}" = '*' ] && [ -n "$m_to" ] && [ ! -e "$out/$m_to" ] && [ ! -L "$out/$m_to" ] &&
-        [ -z "$(find "$m_dir" -type l | head -n 1)" ]; then
-        put_tree "${m_dir%/}" "$m_to"
-        return
-    fi
-    make_directory "$m_to"
-    while IFS= read -r m_name; do
-        m_name=${m_name#./}
-        [ -e "$m_dir/$m_name" ] || die "MapDirs: $m_dir/$m_name is a link whose target does not exist"
-        if [ -d "$m_dir/$m_name" ]; then make_directory "${m_to:+$m_to/}$m_name"
-        else put "$m_dir/$m_name" "${m_to:+$m_to/}$m_name"; fi
-    done <"$work/map"
-}
+# --- klibs -----------------------------------------------------------------------------------------------------
 
 # stage_empty GUESTDIR: a directory that has to be there, empty or not.
 stage_empty() {
@@ -275,24 +194,47 @@ each() { # each FUNCTION LINES
     while IFS= read -r each_line; do "$1" "$each_line"; done <"$work/$1"
 }
 
+# report: what was staged from where, with the size of each file, and how much that is.
+report() {
+    find "$out" -type f -exec ls -ln {} + >"$work/sizes"
+    out=$out awk -F '\t' '
+        FILENAME == ARGV[1] {
+            split($0, field, " ")
+            name = $0
+            for (i = 1; i <= 8; i++) sub(/^[^ ]+ +/, "", name)
+            size[substr(name, length(ENVIRON["out"]) + 1)] = field[5]
+            next
+        }
+        FILENAME == ARGV[2] { size["/" $1] = $3; next }
+        { line[$1] = "staged: " $1 " <- " $2 " (" ($3 != "" ? $3 : size[$1] " bytes") ")" }
+        END { for (path in line) print line[path] }' "$work/sizes" "$large_out" "$work/staged" | sort
+    awk -F '\t' 'FILENAME == ARGV[1] { s += $3; next } { split($0, field, " "); n++; s += field[5] }
+        END { printf "total: %d files, %.0f bytes\n", n, s }' "$large_out" "$work/sizes"
+}
+
 parse_arguments "$@"
 need_readelf
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-for file in staged queue missing calls sonames foreign dangling places; do : >"$work/$file"; done
+for file in staged queue missing calls sonames foreign dangling plan places; do : >"$work/$file"; done
 mkdir -p "$out" "$klib_out"
 mkdir -p "$(dirname "$warnings")"
 : >"$warnings"
 [ -z "$(ls -A "$out")" ] || die "$out is not empty" "build.run must not write there"
 check_program
-put "$PWD/$program" "$(guest_path "$as")"
-[ -L "$out/$(guest_path "$as")" ] || chmod 755 "$out/$(guest_path "$as")"
+clean_path "$as"
+program_at=$cleaned
+put "$program_file" "$program_at"
+[ -L "$out/$program_at" ] || chmod 755 "$out/$program_at"
 [ "$libraries" = none ] || stage_closure
 each stage_dir "$dirs"
 each stage_map "$maps"
+each stage_include "$includes"
+stage_paths "$paths"
 each stage_file "$files"
 each stage_empty "$made"
+settle
 each stage_outside "$outside"
 settle_links
 if [ "$libraries" = auto ]; then
@@ -302,6 +244,6 @@ if [ "$libraries" = auto ]; then
 fi
 each stage_klib "$klibs"
 settle_places
-awk -F '\t' '{ line[$1] = "staged: " $1 " <- " $2 " (" $3 ")" } END { for (p in line) print line[p] }' "$work/staged" | sort
-find "$out" -type f -exec ls -ln {} + | awk '
-    FILENAME == ARGV[1] { split($0, column, "\t"); s += column[3]; next } { n++; s += $5 } END { printf "total: %d files, %.0f bytes\n", n, s }' "$large_out" -
+# Whoever mounts the tree has to know whether it is another one.
+cat /proc/sys/kernel/random/uuid >"$(dirname "$warnings")/run"
+report

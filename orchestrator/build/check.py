@@ -16,6 +16,7 @@ from orchestrator.findings import Findings
 from orchestrator.image_kind import GuestSettings, ImageKind
 from orchestrator.kinds import kind_of_project
 from orchestrator.project.finished import read_containerfile
+from orchestrator.project.foresight import foresee
 from orchestrator.project.load import LoadedProject, ProjectError, load_project
 from orchestrator.project.outside import check_outside, secrets_in_context
 from orchestrator.project.paths import check_paths
@@ -60,6 +61,7 @@ def _examine(loaded: LoadedProject, *, trust: bool) -> tuple[CheckedProject | No
     loaded = replace(loaded, containerfile=own)
     left_out_by = _collect(lambda: read_left_out(loaded.root / loaded.project.build.context), path, findings)
     findings += check_paths(loaded, left_out_by or (lambda _path: ""))
+    findings += foresee(loaded, left_out_by or (lambda _path: "")).collected
     findings += () if trust or loaded.trusted else check_outside(loaded)
     findings += secrets_in_context(loaded, left_out_by)
     settings = _collect(lambda: kind.read_settings(loaded), path, findings)

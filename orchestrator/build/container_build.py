@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
+from orchestrator.build.needed_packages import find_lacks
+from orchestrator.build.refusals import find_refusal
 from orchestrator.build.state import BuildJob
 from orchestrator.containerfile.assemble import CONTAINERFILE, AssembledContext, proxy_arguments
 from orchestrator.containerfile.context import BuildContext
@@ -26,6 +28,8 @@ from orchestrator.project.load import LoadedProject
 PACKAGES_STAGES = ("packages", "gevulot-packages")
 """The stages that install Debian packages: from files, without a network and without anything of the user's."""
 RESULT_STAGE, STAGING_STAGE = "result", "staging"
+STAGING_SCRIPT = "stage-tree.sh"
+"""The script that gathers what goes into the image: an `error:` line of it is a refusal, no accident."""
 BUILD_ATTEMPTS = 3
 """Builds of others that end at the same time can take a layer away: twice in a row is bad luck enough."""
 
@@ -112,27 +116,42 @@ def _explain(failure: StepFailedError, job: BuildJob, made: AssembledContext) ->
     """A failed step in words: its last lines, where it came from in project.yaml, what to do."""
     loaded = job.order.loaded
     origin = origin_of(failure.stage, failure.instruction, job.plan)
-    known = job.plan.image.explain(origin.field, failure.tail) if origin is not None else None
+    field = origin.field if origin is not None else ""
+    line = origin.line if origin is not None else None
+    known = job.plan.image.explain(field, failure.tail) if origin is not None else None
+    refusal = find_refusal(failure.tail, loaded) if STAGING_SCRIPT in failure.instruction else None
     if known is not None:
         message, remedy = known.message, known.remedy
+    elif refusal is not None:
+        message, remedy, field, line = refusal.message, refusal.remedy, refusal.field, loaded.line(refusal.field)
     else:
-        status = f" with status {failure.status}" if failure.status is not None else ""
-        message = f"the build step failed{status}" if failure.instruction else failure.message
-        remedy = "its last lines are above; correct it and build again (finished steps are cached)"
-        remedy += _about_program(loaded, made)
-        if is_full(failure.tail):
-            remedy = MAKE_ROOM
-    line = origin.line if origin else None
-    if origin is not None and origin.field == "build.run":
+        message, remedy = _generic(failure, field, job, made)
+    if field == "build.run":
         line = _line_of_run(loaded, failure.tail)
-    finding = loaded.findings().error("build-step", origin.field if origin else "", message, remedy, line=line)
+    finding = loaded.findings().error("build-step", field, message, remedy, line=line)
     return BuildStepError(message, remedy=remedy, findings=(finding,), detail=failure.tail)
+
+
+def _generic(failure: StepFailedError, field: str, job: BuildJob, made: AssembledContext) -> tuple[str, str]:
+    """Message and remedy for a step that nobody explains; what the user's own lacked is read from its last lines."""
+    status = f" with status {failure.status}" if failure.status is not None else ""
+    message = f"the build step failed{status}" if failure.instruction else failure.message
+    loaded = job.order.loaded
+    lacks = find_lacks(failure.tail, loaded.project.build.packages) if field == "build.run" else []
+    if lacks:
+        packages = dict.fromkeys(package for lack in lacks for package in lack.packages)
+        message += f"; {' and '.join(lack.name for lack in lacks)} {'was' if len(lacks) == 1 else 'were'} not found"
+        return message, f"add {', '.join(packages)} to build.packages"
+    if is_full(failure.tail):
+        return message, MAKE_ROOM
+    remedy = "its last lines are above; correct it and build again (finished steps are cached)"
+    return message, remedy + _about_program(loaded, made)
 
 
 def _about_program(loaded: LoadedProject, made: AssembledContext) -> str:
     """What to know about a program that is there on this host and isn't in the context: "" when there is none."""
     context = (loaded.root / loaded.project.build.context).resolve()
-    program = context / loaded.project.build.program
+    program = context / loaded.project.build.program  # an absolute one is no file of this host
     cache = next((cache_path for cache_path in made.context.caches if cache_path in program.parents), None)
     if cache is None or not program.is_file():
         return ""

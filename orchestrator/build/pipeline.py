@@ -28,6 +28,7 @@ from orchestrator.build.packages import with_package_files
 from orchestrator.build.prepare import assemble_context, prepare, read_usable_secrets
 from orchestrator.build.reproduce import Reproduction, rebuild_if_strict, reproduce
 from orchestrator.build.result import Result
+from orchestrator.build.room import check_fits
 from orchestrator.build.state import BuildJob, BuildOptions, BuildOrder, engine_used, phase
 from orchestrator.build.write_image import ImageTarget, Recorder, TreeOrigin, write_image
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble, assemble_own
@@ -103,6 +104,7 @@ def build_project(
     ):
         job = prepare(order)
         made = assemble_context(job)
+        check_fits(job, made, output)
         with only_such_step(job):
             image_id = run_containerfile(job, made, packed_stage(job.plan))
 

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from threading import Event as Flag
 from threading import Lock, Thread
 from typing import TextIO
@@ -18,14 +18,12 @@ from rich.live import Live
 from rich.text import Text
 
 from orchestrator.amounts import seconds, size
-from orchestrator.events import Event, Notice, StepFinished, StepOutput, StepProgress, StepStarted
+from orchestrator.events import ENDED_BY_OTHERS, Event, Notice, StepFinished, StepOutput, StepProgress, StepStarted
 from orchestrator.text import coloured, lines_of, one_line, paragraph, plain
 
 # Instructions that only set the scene. One that takes long (a FROM that pulls) or fails is shown all the same.
 _SCENERY = re.compile(r"(?:FROM|LABEL|ENV|ARG|WORKDIR|USER)\b")
 _SCENERY_SECONDS = 1.0
-_ENDED_BY_OTHERS = ("stopped", "interrupted")
-"""What the engines say of a step that another's failure, or the user, ended."""
 
 
 class Progress:
@@ -42,15 +40,18 @@ class Progress:
 
 
 class JsonProgress(Progress):
-    """One JSON object a line: `{"event": "StepStarted", …fields}`."""
+    """One JSON object a line, as docs/events.md says."""
 
     def __init__(self, stream: TextIO) -> None:
+        from orchestrator.cli.event_lines import line_of  # late: the models take a while, and few read them
+
+        self._line_of = line_of
         self._stream = stream
         self._lock = Lock()
 
     def emit(self, event: Event) -> None:
         with self._lock:
-            print(json.dumps({"event": type(event).__name__, **asdict(event)}), file=self._stream, flush=True)
+            print(json.dumps(self._line_of(event).model_dump()), file=self._stream, flush=True)
 
 
 @dataclass(kw_only=True)
@@ -169,7 +170,7 @@ class PlainProgress(Progress):
         if step is None or (not step.number and _dull(step.started, event)):
             return
         ended = event.error or ("cached" if event.cached else "done")
-        what = ended if ended in ("cached", "done", *_ENDED_BY_OTHERS) else f"ERROR: {_short(ended, 300)}"
+        what = ended if ended in ("cached", "done", *ENDED_BY_OTHERS) else f"ERROR: {_short(ended, 300)}"
         head = f"#{step.number}" if step.number else f"{self._head(step)}:"
         self._print(f"{head} {what} {seconds(event.seconds)}")
 
@@ -235,7 +236,7 @@ class TtyProgress(Progress):
         self._done.pop(event.id, None)
         if started is None or _dull(started, event):
             return None
-        failed = event.error and event.error not in _ENDED_BY_OTHERS
+        failed = event.error and event.error not in ENDED_BY_OTHERS
         mark = ("✗", "red") if failed else ("-", "dim") if event.error else ("✓", "green")
         return self._row(mark, started, event.seconds)
 

@@ -31,6 +31,13 @@ class Member:
     mtime: int = MTIME
     aged: bool = False
 
+    @property
+    def size(self) -> int:
+        """Bytes of a file as it is now; 0 for anything else. UsageError for one that can't be looked at."""
+        if self.source is not None:
+            return status_of(self.source).st_size
+        return len(self.data or b"")
+
 
 def scan(directory: Path) -> list[os.DirEntry[str]]:
     try:

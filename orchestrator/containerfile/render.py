@@ -14,7 +14,8 @@ from orchestrator.network import CA_SECRET, SSH_MOUNT
 from orchestrator.plan.plan import Plan
 from orchestrator.resources import CONTAINERFILES, SCRIPTS
 
-COPIED_SCRIPTS = ("stage-tree.sh", "stage-elf.sh", "stage-large.sh", "sbom-records.sh", "pack-ops.sh")
+STAGING_SCRIPTS = ("stage-tree.sh", "stage-elf.sh", "stage-files.sh", "stage-large.sh", "stage-include.sh")
+COPIED_SCRIPTS = (*STAGING_SCRIPTS, "sbom-records.sh", "pack-ops.sh")
 RUST_LINKER = "rust-linker.sh"
 VARY_STEP = "vary-step.sh"
 GATHER_TOOLS = "gather-tools.sh"

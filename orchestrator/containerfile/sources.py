@@ -26,7 +26,8 @@ def user_sources(loaded: LoadedProject, exclude: Sequence[Path] = ()) -> HostTre
         keep, ignore_files = ("**",), (f"{project.build.containerfile}.dockerignore", *IGNORE_FILES)
     elif not project.build.run:
         # Nothing makes them anew.
-        keep = tuple(re.sub(r"([\\*?[])", r"\\\1", name) for name in (project.build.program, *project.stage.built))
+        paths = (entry.path or "" for entry in project.stage.built.values())
+        keep = (re.sub(r"([\\*?[])", r"\\\1", project.build.program), *(path for path in paths if path[:1] != "/"))
     return HostTree(
         prefix="src", source=context, ignore_file=True, exclude=left_out, sources=True,
         keep=keep, ignore_files=ignore_files,

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from orchestrator import files
-from orchestrator.engine.base import Container, ContainerRequest, EngineInfo, Leftover
-from orchestrator.engine.build import storage_full
+from orchestrator.amounts import size
+from orchestrator.engine.base import Container, ContainerRequest, EngineInfo, EnginePlace, Leftover
+from orchestrator.engine.build import MAKE_ROOM, storage_full
 from orchestrator.engine.container import ApiContainer, create_body, is_rootless
 from orchestrator.engine.created import CreatedContainers, remove_container
 from orchestrator.engine.docker_api import Api, ApiError, ConnectionFault, GoneError, reference_path
@@ -49,6 +50,19 @@ class ApiEngine:
     def store(self) -> str:
         """Where it keeps its images."""
         return self._info.endpoint
+
+    def places(self) -> tuple[EnginePlace, ...]:
+        """See `Engine.places`: only of an engine behind a socket of this machine that is in no machine of its own."""
+        if not self._info.endpoint.startswith("unix://"):
+            return ()
+        with suppress(EngineError):
+            return tuple(place for place in self._ask_places() if place.path.is_dir())
+        return ()
+
+    def _ask_places(self) -> Iterator[EnginePlace]:
+        info = self._api.json("GET", "/info")
+        if "Desktop" not in str(info.get("OperatingSystem")):
+            yield EnginePlace(path=Path(info["DockerRootDir"]), name="Docker's storage")
 
     @contextmanager
     def protect(self, build_id: str) -> Iterator[None]:
@@ -148,6 +162,10 @@ class ApiEngine:
 
     def import_rootfs(self, tar: Path, tag: str, labels: Mapping[str, str]) -> str:
         """Make an image from a root file system's tar; returns the image id."""
+        for place in self.places()[:1]:
+            if (free := files.free_space(place.path)) < (needed := tar.stat().st_size):
+                message = f"{place.name} ({place.path}) has {size(free)} free, and {tar.name} needs {size(needed)}"
+                raise EngineError(message, remedy=MAKE_ROOM)
         changes = [f"LABEL {json.dumps(key)}={json.dumps(value)}" for key, value in labels.items()]
         try:
             image = self._import(tar, changes)
@@ -285,11 +303,14 @@ class ApiEngine:
             return
         try:
             with hold_back():
-                params = {"force": True, "noprune": True}
-                self._api.json("DELETE", f"/images/{reference_path(leftover.id)}", params=params)
+                self._remove_image(leftover.id)
         except ApiError as error:
             if error.status != 404:
                 raise
+
+    def _remove_image(self, image: str) -> None:
+        """Remove it, not the unnamed ones that it is made of: these are the engine's cache."""
+        self._api.json("DELETE", f"/images/{reference_path(image)}", params={"force": True, "noprune": True})
 
     def close(self) -> None:
         """Let go of connections."""

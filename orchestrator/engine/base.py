@@ -117,6 +117,14 @@ class ContainerRequest:
     devices: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class EnginePlace:
+    """A directory of this machine that a build's context goes to; `name` in a user's words."""
+
+    path: Path
+    name: str
+
+
 class Container(Protocol):
     """A container that was made and not yet started."""
 
@@ -185,6 +193,10 @@ class Engine(Protocol):
 
     def open_image(self, image: str, build_id: str) -> AbstractContextManager[ImageFiles]:
         """The files of `image`, until the end as a context."""
+        ...
+
+    def places(self) -> tuple[EnginePlace, ...]:
+        """Where a build writes on this machine; nothing of an engine that is elsewhere."""
         ...
 
     def protect(self, build_id: str) -> AbstractContextManager[None]:

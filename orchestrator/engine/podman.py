@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.engine.api_engine import ApiEngine, error_text, file_chunks
-from orchestrator.engine.base import BuildRequest, ContainerRequest, EngineInfo, Leftover
+from orchestrator.engine.base import BuildRequest, ContainerRequest, EngineInfo, EnginePlace, Leftover
 from orchestrator.engine.build import build_parameters, count_sent, engine_gone, logins_of, mask_of, raise_no_image
 from orchestrator.engine.docker_api import Api, ApiError, GoneError
 from orchestrator.engine.logins import config_header
@@ -25,6 +25,7 @@ from orchestrator.engine.working import BuildMark, find_abandoned, kill_marked
 from orchestrator.errors import EngineError
 from orchestrator.events import Emit, Notice
 from orchestrator.label import LABEL
+from orchestrator.text import one_line
 
 CANCEL_TIMEOUT = 15.0
 """Seconds that a cancelled build gets to go away."""
@@ -106,6 +107,12 @@ class PodmanEngine(ApiEngine):
             for identity in find_abandoned(self._records, list(names), self.store)
         ]
 
+    def _ask_places(self) -> Iterator[EnginePlace]:
+        store = self._api.json("GET", "/libpod/info")["store"]
+        yield EnginePlace(path=Path(store["graphRoot"]), name="Podman's storage")
+        if temporary := store.get("imageCopyTmpDir"):
+            yield EnginePlace(path=Path(temporary), name="Podman's temporary files (TMPDIR)")
+
     def end_killed(self) -> None:
         """See `Engine.end_killed`."""
         builds = [(path, build) for path, build in killed() if build.store == self.store]
@@ -125,6 +132,13 @@ class PodmanEngine(ApiEngine):
             for message in reply:
                 image = str(message.get("Id", "")) or image
         return image
+
+    def _remove_image(self, image: str) -> None:
+        # The compatible call takes no notice of `noprune` (4.3.1).
+        params = {"images": image, "force": True, "noprune": True, "ignore": True}
+        answered = self._api.json("DELETE", "/libpod/images/remove", params=params)
+        if errors := (answered or {}).get("Errors"):
+            raise EngineError(one_line(str(errors[0])), said=str(errors[0]))
 
     def _create(self, request: ContainerRequest, name: str, *, rootless: bool) -> None:
         """Make a container that is to run."""

@@ -25,6 +25,8 @@ _REQUEST = re.compile(r"@ - - \[|time=\S+ level=(?:info|debug) |time=\S+ level=w
 _FAILED = re.compile(rf"Request Failed\({UNSAID}\): (.*?)\"?$", re.MULTILINE)
 _NOT_UNPACKED = "Unable to copy tar file"
 """All that Podman 4.3.1 logs then, whatever the reason."""
+_LONGEST = 60
+"""Characters of a directory's name that leave room for ours."""
 _NO_ROOM = 1 << 20
 """Bytes: a file system with less is full. What Podman could not unpack it has removed by now, but for whole pages."""
 INSTALL = "install it (Debian: apt-get install podman runc), or start Docker"
@@ -83,7 +85,7 @@ class PrivatePodman:
         if _NOT_UNPACKED not in said[-1]:
             return str(said[-1]).replace('\\"', '"')
         place = self._scratch.path if self._scratch is not None else Path(tempfile.gettempdir())
-        free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
+        free = files.free_space(place)
         full = ": no space left on device" if free < _NO_ROOM else ""
         return f"Podman failed to unpack the build context in {place.parent} (from TMPDIR; {size(free)} free){full}"
 
@@ -174,8 +176,10 @@ def _connection(path: Path) -> socket.socket:
 def _runtime_dir() -> Path:
     """Short, private and on tmpfs where there is such a place: a socket's path may have 107 bytes."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    fits = runtime and len(runtime) < 60 and os.access(runtime, os.W_OK)
-    return Path(runtime if fits else tempfile.gettempdir())
+    if runtime and len(runtime) < _LONGEST and os.access(runtime, os.W_OK):
+        return Path(runtime)
+    usual = tempfile.gettempdir()
+    return Path(usual if len(usual) < _LONGEST else "/tmp")
 
 
 def _make_scratch() -> OwnDirectory | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -45,8 +45,9 @@ class Access:
 
     `pins` say what an input must be (the lock), `known` what a vendor's file must be (by its address); `refresh` asks
     again for what has no pin; `offline` fetches nothing; `own_mirrors` are those of the user's own settings;
-    `cancelled` stops running downloads; `pulled` are the images that this resolution pulled; `began` is when it did
-    (seconds since 1970).
+    `cancelled` stops running downloads; `before_making` is called before a base is made of packages, and raises where
+    the build can't succeed; `pulled` are the images that this resolution pulled; `began` is when it did (seconds since
+    1970).
     """
 
     store: Store
@@ -59,6 +60,7 @@ class Access:
     pins: Mapping[str, Pin] = field(default_factory=dict)
     known: Mapping[str, Known] = field(default_factory=known_files)
     cancelled: threading.Event = field(default_factory=threading.Event)
+    before_making: Callable[[], None] = lambda: None
     pulled: set[str] = field(default_factory=set)
     began: float = field(init=False, default_factory=time.time)
 

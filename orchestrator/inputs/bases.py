@@ -68,6 +68,7 @@ def resolve_base(access: Access, base: Base, engine: ImageStore, name: InputName
         otherwise = _OTHERWISE.get(name, "write the base as {image: …, bootstrap: {debian: bookworm, packages: […]}}"
                                    " to make it from Debian packages")  # fmt: skip
         raise InputError(f"{reference} could not be pulled: {failure}", remedy=f"{failure.remedy}; or {otherwise}")
+    access.before_making()
     short = str(failure).strip().splitlines()[0][:160] if str(failure).strip() else "no reason given"
     access.emit(
         Notice(
@@ -178,6 +179,7 @@ def _image_input(asked: _BaseRequest, pin: Mapping[str, str], reference: str) ->
 def _resolve_locked(access: Access, asked: _BaseRequest, engine: ImageStore, pin: Pin) -> Input:
     """The base that the lock names: from the engine, the cache, or the network; never another one."""
     if pin.kind == "bootstrap":
+        access.before_making()
         entry = restore_rootfs(access, asked.base, asked.name, pin)
         return _bootstrap(access, asked, engine, entry, pin, "as the lock says")
     digest = pin.values["digest"]

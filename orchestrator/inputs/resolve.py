@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -80,8 +80,11 @@ def resolve_inputs(
         futures = {name: pool.submit(job) for name, job in _jobs(access, loaded).items()}
         staged = {where: pool.submit(job) for where, job in _staged_file_jobs(access, loaded).items()}
         # Here, not in the pool: an engine's connection is not made for several threads.
-        bases_of: tuple[InputName, InputName] = ("base", "gevulot-base")
-        bases = {name: _base(access, loaded, engine, name, failures) for name in bases_of}
+        # A base made of packages takes minutes: not for a build that another input has stopped already.
+        # Offline none is made, and all that is missing is reported at once.
+        stop = partial(_stop_if_failed, [*futures.values(), *staged.values()], failures)
+        making = access if access.offline else replace(access, before_making=stop)
+        bases = {name: _base(making, loaded, engine, name, failures) for name in _bases_in_turn(loaded)}
         packages = _packages(access, loaded, bases, options.lister, failures)
         image = _finished_image(access, loaded, engine, failures)
         own = _own_images(access, loaded, engine, bases["base"], failures)
@@ -192,6 +195,8 @@ def _base(
         if name == "gevulot-base" and gevulot is not None:
             return bases.resolve_base(access, gevulot.base, engine, "gevulot-base")
         return bases.resolve_base(access, loaded.project.program_base, engine, "base")
+    except _OtherInputFailedError:
+        return None
     except InputError as error:
         _note_failure(failures, _base_field(loaded, name), error)
         return None
@@ -247,6 +252,23 @@ def _own_images(
     )
 
 
+class _OtherInputFailedError(InputError):
+    """A base is not made, because another input could not be had; that one is reported."""
+
+
+def _bases_in_turn(loaded: LoadedProject) -> Sequence[InputName]:
+    """The bases, those first that can only be pulled: if that fails, the other need not be made."""
+    only_pulled = loaded.project.gevulot is not None and loaded.project.gevulot.base.bootstrap is None
+    return ("gevulot-base", "base") if only_pulled else ("base", "gevulot-base")
+
+
+def _stop_if_failed(others: Sequence[Future[Any]], failures: Findings) -> None:
+    """Wait for the other inputs; _OtherInputFailedError if one of them, or the other base, could not be had."""
+    wait(others)
+    if failures.collected or any(isinstance(other.exception(), InputError) for other in others):
+        raise _OtherInputFailedError("another input could not be fetched")
+
+
 def _packages(
     access: Access,
     loaded: LoadedProject,
@@ -285,8 +307,11 @@ def _result(future: Future[Any], name: str, failures: Findings) -> Any:
 def _note_failure(failures: Findings, name: str, error: InputError) -> None:
     if error.findings:
         failures.extend(error.findings[:1])
-    else:
-        failures.error("input", name, error.message, error.remedy)
+        return
+    remedy = error.remedy
+    if name == "ops":  # nothing else of the project may need what the vendor serves
+        remedy += "; or leave out `packer: ops`: the native packer needs no download"
+    failures.error("input", name, error.message, remedy)
 
 
 def _failed(failures: Findings) -> InputError:

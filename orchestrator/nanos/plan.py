@@ -70,6 +70,8 @@ class NanosPlan:
             files.append(ContextFile(path="nanos/common.tar.gz", content=inputs.nanos_common.local))
         for number, resolved in enumerate(inputs.staged_files):
             files.append(ContextFile(path=f"files/{number}", content=resolved.local))
+        sums = "".join(f"{resolved.pin['sha256']}  {resolved.guest_path}\n" for resolved in inputs.staged_files)
+        files.append(ContextFile(path="files.sha256", content=sums.encode()))
         return tuple(files)
 
     def explain(self, field: str, tail: str) -> BuildStepError | None:

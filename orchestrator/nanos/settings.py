@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -139,8 +140,11 @@ def _ops_manifest(project: Project, manifest: EffectiveManifest) -> dict[str, An
 
 
 def _top_level(project: Project, manifest: EffectiveManifest) -> tuple[list[str], list[str]]:
-    """Names at the top of the staged tree: (directories, files), sorted. The program itself is not among them."""
-    files = [entry.strip("/") for entry in (*project.stage.built, *_outside(project), *manifest.files)]
+    """Names at the top of the staged tree: (directories, files), sorted. The program itself is not among them.
+
+    As far as they are known: pack-ops.sh adds what else there is, as what a glob matches.
+    """
+    files = [entry.strip("/") for entry in (*_built(project), *_outside(project), *manifest.files)]
     trees = [entry.strip("/") for entry in (*manifest.dirs, *manifest.map_dirs.values())]
     directories = {path.split("/")[0] for path in files if "/" in path}
     directories |= {path.split("/")[0] for path in trees if path}
@@ -149,6 +153,12 @@ def _top_level(project: Project, manifest: EffectiveManifest) -> tuple[list[str]
     if project.build.finished and (cwd := str(manifest.passthrough.get("cwd", "")).strip("/")):
         directories.add(cwd.split("/")[0])
     return sorted(directories), sorted({path for path in files if "/" not in path and path not in directories})
+
+
+def _built(project: Project) -> list[str]:
+    """Paths of the build stage that lie below a directory; whether another is a file or a directory, it alone knows."""
+    paths = [(entry.to or entry.path or "").strip("/") for entry in project.stage.built.values()]
+    return [path for path in map(posixpath.normpath, paths) if "/" in path and not set("*?[") & set(path.split("/")[0])]
 
 
 def _outside(project: Project) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import shlex
 from collections.abc import Iterator
 
@@ -89,9 +88,16 @@ def _staging(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) -> 
         yield "--search", CUDA_LIBRARIES
     for name in project.stage.extra:
         yield "--extra", name
-    directory = loaded.image.directory if loaded.image is not None else ""
-    for entry in dict.fromkeys((*project.stage.built, *settings.files)):
-        yield "--file", posixpath.join(directory, entry)
+    for word in dict.fromkeys(project.stage.include):
+        yield "--include", word
+    for entry in project.stage.built.values():
+        yield "--path", entry.path or ""
+        if entry.to is not None:
+            yield "--to", entry.to
+        for glob in entry.exclude:
+            yield "--exclude", glob
+    for name in dict.fromkeys(settings.files):
+        yield "--file", name
     for resolved in inputs.staged_files:
         yield "--outside", resolved.guest_path
     yield from settings.staging

@@ -56,7 +56,7 @@ def with_image(loaded: LoadedProject, settings: ImageSettings, has_file: Callabl
     build, words = loaded.project.build, (*settings.entrypoint, *settings.command)
     started = _found(words[0], settings, has_file) if words else ""
     if build.program:
-        program = posixpath.normpath(posixpath.join(settings.directory, build.program))
+        program = posixpath.normpath(f"/{build.program.lstrip('/')}")
         if not has_file(program):
             raise _not_in_it(loaded, program, settings, has_file)
     elif not words:
@@ -86,11 +86,10 @@ def _found(word: str, settings: ImageSettings, has_file: Callable[[str], bool]) 
 def _not_in_it(
     loaded: LoadedProject, program: str, settings: ImageSettings, has_file: Callable[[str], bool]
 ) -> UsageError:
-    findings, written = loaded.findings(), loaded.project.build.program
-    meant = f"/{written.lstrip('/')}"
+    findings = loaded.findings()
+    meant = posixpath.normpath(posixpath.join(settings.directory, program.lstrip("/")))
     remedy = f"did you mean `{meant}`?" if has_file(meant) else "give its path in the image, as /app/prover"
-    message = f"the image has no {program}" + ("" if written == program else f" (WORKDIR is {settings.directory})")
-    findings.error("image-program", "build.program", message, remedy)
+    findings.error("image-program", "build.program", f"the image has no {program}", remedy)
     return findings.failure()
 
 

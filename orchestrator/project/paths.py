@@ -93,7 +93,7 @@ class _Checker:
                 self.error(field, "GPU projects are not packed from a finished image", remedy)
             if project.reproducible == "strict":
                 self.error("reproducible", f"strict can't build {field} a second time", "use `environment`")
-        elif not build.run:
+        elif not build.run and not build.program.startswith("/"):
             self._check_prebuilt(self.loaded.root / build.context, build.program)
 
     def _check_prebuilt(self, context: Path, program: str) -> None:
@@ -138,7 +138,8 @@ class _Checker:
             if path is not None and not os.access(path, os.X_OK):
                 self.error("ops.path", f"`{project.ops.path}` isn't executable", "run chmod +x on it")
         if project.packer == "native" and "ops" in self.loaded.lines:
-            self.warning("ops", "has no effect with the native packer", "remove it, or set `packer: ops`")
+            default = "" if "packer" in self.loaded.lines else ", which is the default"
+            self.warning("ops", f"has no effect with the native packer{default}", "remove it, or set `packer: ops`")
         if project.network.ca is not None:
             self.find_file("network.ca", project.network.ca)
 
@@ -205,27 +206,34 @@ class _Checker:
         if project.stage.libraries == "none" and project.stage.extra:
             message = "with `libraries: none`, only these libraries are packed, not the ones they need"
             self.warning("stage.extra", message, "set `libraries: auto`, or list those too")
-        context = self.loaded.root / project.build.context
-        for index, name in enumerate(project.stage.files):
-            where = f"stage.files[{index}]"
-            if not isinstance(name, str):
-                self.check_staged_file(where, name)
-                continue
-            left_out = forgotten(context, name, self.left_out_by)
-            if left_out is not None:
-                self.warning(where, *left_out)
-            elif not _exists(context / name):
-                message = f"`{name}` is not in the build context; it is looked for after `build.run`"
-                self.findings.note("check", where, message, "check the name, unless `build.run` creates it")
+        for index, entry in project.stage.built.items():
+            self.check_built(f"stage.files[{index}]", entry.path or "", entry.to)
+        for index, entry in project.stage.outside.items():
+            self.check_staged_file(f"stage.files[{index}]", entry)
+
+    def check_built(self, where: str, path: str, to: str | None) -> None:
+        """A path of the build stage: what is relative may be in the context."""
+        if not path.strip("./") and (to is None or path.startswith("/")):
+            self.error(where, f"`{path}` is everything", "name what the program needs, or give it a place with `to`")
+        if path.startswith("/") or self.loaded.project.build.finished:
+            return
+        context = self.loaded.root / self.loaded.project.build.context
+        left_out = forgotten(context, path, self.left_out_by)
+        if left_out is not None:
+            self.warning(where, *left_out)
+        elif not _exists(context / path) and not _matches(context, path):
+            message = f"`{path}` is not in the build context; it is looked for after `build.run`"
+            self.findings.note("check", where, message, "check the name, unless `build.run` creates it")
 
     def check_staged_file(self, where: str, entry: StagedFile) -> None:
         project = self.loaded.project
         if entry.host is not None:
             self.find_file(f"{where}.from", entry.host)
         path = entry.guest_path
+        built = {os.path.normpath(other.to or (other.path or "").lstrip("/")) for other in project.stage.built.values()}
         if sum(other.guest_path == path for other in project.stage.outside.values()) > 1:
             self.error(f"{where}.to", f"`{path}` is the place of two files", "give each its own place")
-        elif path in (os.path.normpath(name) for name in project.stage.built):
+        elif path in built:
             self.error(f"{where}.to", f"`{path}` is also a file of the build", "list it once, or give it another place")
         # They stand in a Containerfile, whose escapes differ from builder to builder.
         if project.packer == "ops" and not re.fullmatch(r"[A-Za-z0-9_.+@=/-]+", path):
@@ -240,6 +248,16 @@ def forgotten(context: Path, name: str, left_out_by: LeftOutBy) -> tuple[str, st
     if not file:
         return None
     return f"`{name}` is excluded by {file}", f"add `!{name}` to {file}, unless `build.run` creates it"
+
+
+def _matches(context: Path, glob: str) -> bool:
+    """Whether a glob matches something in the context, as far as that is quickly known."""
+    if not set("*?[") & set(glob):
+        return False
+    try:
+        return "**" in glob or any(context.glob(glob))
+    except (OSError, ValueError, NotImplementedError):
+        return False
 
 
 def _is_dir(path: Path) -> bool:

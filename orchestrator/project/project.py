@@ -29,6 +29,7 @@ from orchestrator.suggest import did_you_mean, shown
 from orchestrator.text import is_one_line
 
 DEFAULT_BASE = "docker.io/library/rust:bookworm"
+_GLOB = re.compile(r"(?:[^\[]|\[[!^]?[^/][^\]/]*\])*")
 DEFAULT_NANOS = "0.1.51"
 DEFAULT_OPS = "0.1.43"
 MINIMUM_OPS = (0, 1, 42)
@@ -58,6 +59,29 @@ def _inside(value: str) -> str:
     if value.startswith("/") or ".." in Path(value).parts:
         raise ValueError("must be a relative path without '..'")
     return value
+
+
+def _in_build_stage(value: str) -> str:
+    """A path or a glob of the build stage: relative to /build, or absolute."""
+    if ".." in value.split("/"):
+        raise ValueError("must be a path without '..'")
+    if value.count("[") and not _GLOB.fullmatch(value):
+        raise WrongValueError(f"`{shown(value)}` has a `[` that no `]` closes", "write `[[]` for the character itself")
+    return value
+
+
+def _excludes(value: str) -> str:
+    if value.startswith("!"):
+        raise WrongValueError(f"`{shown(value)}`: there are no exceptions here", "name what stays out, without `!`")
+    return _in_build_stage(value)
+
+
+def _program(value: str) -> str:
+    """Relative to /build, or absolute; without "//" and "." there."""
+    if ".." in value.split("/"):
+        raise ValueError("must be a path without '..'")
+    inside = _names_a_file(value).lstrip("/")
+    return f"/{Path(inside)}" if value.startswith("/") else value
 
 
 def _names_a_file(value: str) -> str:
@@ -107,6 +131,8 @@ InsidePath = Annotated[Line, AfterValidator(_inside)]
 """A relative path that stays inside its root."""
 InsideFile = Annotated[InsidePath, AfterValidator(_names_a_file)]
 """The same for a path that can't be a directory."""
+BuildStagePath = Annotated[Line, AfterValidator(_in_build_stage)]
+"""Files or directories of the build stage, as a path or a glob: relative to /build, or absolute."""
 GuestFile = Annotated[Line, AfterValidator(_guest_file)]
 """A file's path in the image; it is kept without the leading "/"."""
 Mirrors = Annotated[dict[str, str], AfterValidator(mirrors.check_mirrors)]
@@ -247,12 +273,8 @@ class Secret(Model):
         return self
 
 
-def _program(value: str, others: ValidationInfo) -> str:
-    if not value:
-        return value
-    in_image = any(others.data.get(key) is not None for key in ("image", "containerfile"))
-    inside = _inside(_names_a_file(value).lstrip("/") if in_image else _names_a_file(value))
-    return f"/{inside}" if value.startswith("/") else inside
+def _program_or_none(value: str) -> str:
+    return _program(_one_line(value)) if value else value
 
 
 _IN_THE_FILE = "do it in the Containerfile"
@@ -303,11 +325,11 @@ class Build(Model):
     run: Annotated[str, AfterValidator(_not_blank), AfterValidator(_starts)] = ""
     """Shell script that builds the program, run in /build with `sh -e`. Without it, `program` is there already: a
     binary of the context, or a part of `image` or of what `containerfile` builds."""
-    program: Annotated[str, AfterValidator(_one_line), AfterValidator(_program)] = Field(
-        default="", validate_default=True
-    )
-    """The built program, relative to /build. With `image` or `containerfile`: its path in the image, absolute or
-    relative to WORKDIR; the default is what ENTRYPOINT and CMD start."""
+    program: Annotated[str, AfterValidator(_program_or_none)] = Field(default="", validate_default=True)
+    """The built program, relative to /build; the image has it at its top. An absolute path names any program of the
+    build stage, as /usr/bin/node, which keeps its place in the image. With `image` or `containerfile` it is a path from
+    their root; the default is what ENTRYPOINT and CMD start.
+    """
 
     @field_validator("containerfile", "packages", "secrets", "ssh", "run")
     @classmethod
@@ -345,7 +367,7 @@ class Build(Model):
 
 
 class StagedFile(Model):
-    """A file of the image that no build step makes: exactly one of `from`, `url`."""
+    """Files of the image: exactly one of `from`, `url` (of no build step's making), `path`."""
 
     host: Line | None = Field(default=None, alias="from")
     """File on this machine, relative to project.yaml. It goes straight into the image, and is left out of the
@@ -355,19 +377,34 @@ class StagedFile(Model):
     """URL of a file to download. It is locked, cached, and goes straight into the image."""
     sha256: Sha256 | None = None
     """SHA-256 that the downloaded file must have."""
+    path: BuildStagePath | None = None
+    """File, directory or glob of the build stage, relative to /build or absolute. In a glob, `*` and `?` match within
+    a name, `**` any directories; a directory that matches is packed with all that is in it.
+    """
     to: GuestFile | None = None
-    """The file's path in the image."""
+    """The file's path in the image. Of `path`: without it the same path; for a directory, the directory in the image
+    that takes what is in it; for a glob, the one that takes what matches.
+    """
+    exclude: tuple[Annotated[Line, AfterValidator(_excludes)], ...] = ()
+    """What of a directory or glob of `path` stays out, as globs: without a slash any name, as `*.pyc`, otherwise a path
+    below that directory.
+    """
 
     @model_validator(mode="after")
     def _one_source(self) -> StagedFile:
-        present = [key for key, value in (("from", self.host), ("url", self.url)) if value is not None]
+        values = (("from", self.host), ("url", self.url), ("path", self.path))
+        present = [key for key, value in values if value is not None]
         if not present:
-            raise MissingChoiceError("needs exactly one of from, url (has none)", ("from", "url"))
+            raise MissingChoiceError("needs exactly one of from, url, path (has none)", ("from", "url", "path"))
         if len(present) > 1:
-            raise WrongValueError("needs exactly one of from, url (has from, url)", "keep one of them")
+            raise WrongValueError(
+                f"needs exactly one of from, url, path (has {', '.join(present)})", "keep one of them"
+            )
         if self.sha256 is not None and self.url is None:
             raise ValueError("sha256 is only valid with url")
-        if self.to is None:
+        if self.exclude and self.path is None:
+            raise WrongValueError("exclude is only valid with path", "remove it: from and url name one file")
+        if self.path is None and self.to is None:
             raise WrongValueError(
                 f"{present[0]} needs `to`, the file's path in the image", "write `to: params/kzg.srs`"
             )
@@ -386,9 +423,9 @@ def _form_of_entry(value: Any) -> str:
 
 
 StageEntry = Annotated[
-    Annotated[InsidePath, Tag("text")] | Annotated[StagedFile, Tag("mapping")], Discriminator(_form_of_entry)
+    Annotated[BuildStagePath, Tag("text")] | Annotated[StagedFile, Tag("mapping")], Discriminator(_form_of_entry)
 ]
-"""An entry of `stage.files`: a path in /build, or a mapping."""
+"""An entry of `stage.files`: a path of the build stage, or a mapping."""
 
 
 class Stage(Model):
@@ -399,20 +436,31 @@ class Stage(Model):
     extra: tuple[Line, ...] = ()
     """Libraries that the program loads by name at run time (with dlopen)."""
     files: tuple[StageEntry, ...] = ()
-    """Files that the program reads. A path names one in /build, which keeps its path in the image. A mapping names a
-    file that no build step makes, on this machine (`from`) or on the network (`url`), and its place in the image
-    (`to`): such a file never passes through the engine's layers, whatever its size.
+    """Files that the program reads. A path or glob names files and directories of the build stage, relative to /build
+    or absolute, which keep their paths in the image; a mapping gives them another place, or leaves something out. A
+    mapping with `from` or `url` names a file that no build step makes, on this machine or on the network: such a file
+    never passes through the engine's layers, whatever its size.
+    """
+    include: tuple[Literal["nss", "certificates", "locale", "gconv", "tzdata"], ...] = ()
+    """What programs load by name at run time, from the build stage: `nss` (name services and their settings),
+    `certificates` (CA certificates), `locale` (/usr/lib/locale), `gconv` (glibc's character sets), `tzdata` (time
+    zones).
     """
 
     @property
-    def built(self) -> tuple[str, ...]:
-        """The entries that name files in /build."""
-        return tuple(entry for entry in self.files if isinstance(entry, str))
+    def built(self) -> dict[int, StagedFile]:
+        """The entries that name files of the build stage, by their place in `files`."""
+        entries = (StagedFile(path=entry) if isinstance(entry, str) else entry for entry in self.files)
+        return {index: entry for index, entry in enumerate(entries) if entry.path is not None}
 
     @property
     def outside(self) -> dict[int, StagedFile]:
         """The files that no build step makes, by their place in `files`."""
-        return {index: entry for index, entry in enumerate(self.files) if isinstance(entry, StagedFile)}
+        return {
+            index: entry
+            for index, entry in enumerate(self.files)
+            if isinstance(entry, StagedFile) and entry.path is None
+        }
 
 
 class Nanos(Model):
@@ -527,8 +575,8 @@ class Project(Model):
     """The kernel: exactly one of version, path, kernel."""
     ops: Ops = Ops(version=DEFAULT_OPS)
     """The vendor's tool, for `packer: ops`: exactly one of version, path, url."""
-    packer: Literal["ops", "native"] = "ops"
-    """`native` is our own writer: same input, same bytes. `ops` is the vendor's tool."""
+    packer: Literal["ops", "native"] = "native"
+    """`native` is our own writer: same input, same bytes, and nothing to download. `ops` is the vendor's tool."""
     reproducible: Literal["environment", "strict", "none"] = "environment"
     """`environment` gives `build.run` what a result must not depend on: SOURCE_DATE_EPOCH=1577836800 (the age of
     the oldest source in /build), LC_ALL=C.UTF-8, TZ=UTC, GOFLAGS=-trimpath and umask 022; what the script itself sets

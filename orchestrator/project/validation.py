@@ -14,7 +14,7 @@ from orchestrator.findings import Findings
 from orchestrator.project import mirrors, schema
 from orchestrator.project.project import Project
 from orchestrator.project.wrong_value import MissingChoiceError, WrongValueError
-from orchestrator.project.yaml_reader import YamlDocument, join
+from orchestrator.project.yaml_reader import YamlDocument, is_changed_number, join
 from orchestrator.suggest import did_you_mean, is_slip, nearest, shown
 
 _VERSION_FIELDS = (
@@ -47,6 +47,7 @@ class Checker:
         """The Project, or None when `errors` says why there is none."""
         data = self.known = self._known_keys(self.document.data, [Project], "")
         self._versions()
+        self._numbers()
         try:
             project = Project.model_validate(data)
         except ValidationError as error:
@@ -129,6 +130,14 @@ class Checker:
                 message = f"YAML reads {raw} as a number"
                 self.warnings.warning("unquoted-version", name, message, f'quote it: "{raw}"')
 
+    def _numbers(self) -> None:
+        """Where a number is wanted, nobody means what YAML 1.1 makes of 010 or 12:30."""
+        for name, raw in self.document.raw.items():
+            value = self._at(name) if name.startswith("resources.") else None
+            if isinstance(value, int) and not isinstance(value, bool) and is_changed_number(raw):
+                message = f"YAML reads {shown(raw)} as the number {value}"
+                self.errors.error("changed-number", name, message, "write it in plain decimal digits")
+
     def _at(self, name: str) -> Any:
         value = self.document.data
         for part in name.split("."):
@@ -138,7 +147,7 @@ class Checker:
     def _translate(self, detail: ErrorDetails, data: Any) -> None:
         """One pydantic error as a finding."""
         path, plain = _field(detail, data)
-        if any(e.field == path and e.code == "unquoted-version" for e in self.errors.collected):
+        if any(e.field == path and e.code in ("unquoted-version", "changed-number") for e in self.errors.collected):
             return  # said already, and better
         if any(finding.field == path for finding in self.document.findings):
             return  # the reader could make nothing of it, and has said so
@@ -183,7 +192,7 @@ class Checker:
         if kind in ("greater_than_equal", "less_than_equal"):
             bound = context.get("ge", context.get("le"))
             word = "at least" if kind == "greater_than_equal" else "at most"
-            return f"{shown(value)} is out of range", f"it must be {word} {bound}"
+            return f"{shown(self.document.raw.get(path, value))} is out of range", f"it must be {word} {bound}"
         return self._wrong_type(_EXPECTED.get(kind, "another kind of value"), value, path, remedy)
 
     def _wrong_type(self, expected: str, value: Any, path: str, remedy: str) -> tuple[str, str]:
@@ -195,13 +204,14 @@ class Checker:
             return f"YAML reads {shown(raw)} as {reads}, not as text", f'quote it: "{shown(raw)}"'
         if expected == "a whole number" and isinstance(value, str):
             return f"must be a whole number, not the text `{shown(value)}`", "write digits only, without quotes or unit"
-        return f"must be {expected}, not {_kind(value)}", remedy or f"give it {expected}"
+        return f"must be {expected}, not {_kind(value, raw)}", remedy or f"give it {expected}"
 
     @staticmethod
     def _choice(expected: str, value: Any) -> tuple[str, str]:
         choices = [part.strip(" '") for part in expected.replace(" or ", ", ").split(",")]
         close = nearest(value, choices) if isinstance(value, str) else None
-        names = " or ".join(f"`{c}`" for c in choices)
+        *others, last = (f"`{c}`" for c in choices)
+        names = f"{', '.join(others)} or {last}" if others else last
         return f"must be {names}, not `{shown(value)}`", f"did you mean `{close}`?" if close else f"write {names}"
 
 
@@ -236,10 +246,11 @@ _EXPECTED = {
 }
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Any, raw: str | None = None) -> str:
+    """What a value is, in words; a scalar as it is written (`raw`) where YAML reads it as something else."""
     names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
     name = names.get(type(value), "nothing")
-    return f"{name} (`{shown(value)}`)" if isinstance(value, str | int | float) else name
+    return f"{name} (`{shown(value if raw is None else raw)}`)" if isinstance(value, str | int | float) else name
 
 
 def _field(detail: ErrorDetails, data: Any) -> tuple[str, str]:

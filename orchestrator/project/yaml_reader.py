@@ -6,6 +6,7 @@ YAML 1.1 would turn into a date stays text; keys are always text (`on:` is the k
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ MAX_DEPTH = 64
 MAX_NUMBER = 40
 """Characters of a number: 128 bits in decimal."""
 
+_OCTAL_OR_BASE_60 = re.compile(r"[-+]?(?:0[0-7_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+)")
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
 
@@ -44,6 +46,11 @@ class YamlDocument:
 def join(parent: str, key: str) -> str:
     """`build` + `run` -> `build.run`."""
     return f"{parent}.{key}" if parent else key
+
+
+def is_changed_number(raw: str) -> bool:
+    """Whether YAML 1.1 reads a number as another than it looks like: 010 as octal, 12:30 as base 60."""
+    return bool(_OCTAL_OR_BASE_60.fullmatch(raw))
 
 
 def read(text: str, file: str) -> YamlDocument:

@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from orchestrator.engine.base import Engine
 from orchestrator.label import BASE
+from orchestrator.staged import LARGE
 from tests.build.projects import COMPILE, write_project
 from tests.support import engines
 from tests.support.cli import ROOT, orchestrator
@@ -27,13 +28,14 @@ def build(project: Path, out: Path, engine: str, *more: str) -> Path:
 
 @pytest.mark.engine
 def test_same_bytes_from_both_engines_and_without_cache(tmp_path: Path) -> None:
-    # Podman takes no link that leads out of a context.
-    run = COMPILE + '\ntest "$(readlink up)$(readlink sub/far)" = ../../outside../../../x\n'
+    # Podman takes no link that leads out of a context. The text is so large that the staging step only lists it.
+    check = '\ntest "$(readlink up)$(readlink sub/far)" = ../../outside../../../x\n'
+    run = f"{COMPILE}{check}mkdir made\nseq 2000000 >made/large.txt\n"
     project = write_project(
         tmp_path / "p",
         files={"sub/file": ""},
         build={"run": run, "program": "program"},
-        stage={"files": ["program.c"]},
+        stage={"files": ["program.c", "made/large.txt"]},
         manifest={"Args": ["x"], "Klibs": None},
     )
     (project.parent / "up").symlink_to("../../outside")
@@ -46,6 +48,9 @@ def test_same_bytes_from_both_engines_and_without_cache(tmp_path: Path) -> None:
             )
         ]
     assert len(set(images)) == 1
+    text = "".join(f"{number}\n" for number in range(1, 2_000_001))
+    assert len(text) > LARGE
+    assert orchestrator("inspect", tmp_path / "0/program.img", "cat", "/made/large.txt").stdout == text
 
 
 @pytest.mark.engine
@@ -110,6 +115,35 @@ def test_a_changed_step_is_run_also_when_nothing_else_changed(engine: Engine, tm
         assert orchestrator("inspect", image, "cat", "/word").stdout == f"{word}\n"
         kept.add(image.read_bytes())
     assert len(kept) == 2
+
+
+def test_an_interpreter_is_packed_with_what_it_loads(engine: Engine, tmp_path: Path) -> None:
+    """A program, directories and what is loaded by name from anywhere in the build stage."""
+    script = "import decimal, json, lzma, os, pwd\n"
+    script += (
+        "print(json.dumps([str(decimal.Decimal(1) / 8), pwd.getpwuid(0).pw_name, sorted(os.listdir('/tables'))]))\n"
+    )
+    project = write_project(
+        tmp_path / "p",
+        files={"main.py": script, "tables/t0": "x", "tables/t1": "y", "tables/left/t2": "z"},
+        build={"run": "mkdir made && mv tables/t1 made/t1.bin\n", "program": "/usr/bin/python3"},
+        stage={
+            "files": [
+                "*.py",
+                "tables",
+                {"path": "made/*.bin", "to": "tables"},
+                {"path": "/usr/lib/python3.11", "exclude": ["__pycache__", "test", "/lib2to3"]},
+            ],
+            "include": ["nss", "locale", "gconv"],
+        },
+        manifest={"Args": ["/main.py"], "Env": {"PYTHONDONTWRITEBYTECODE": "1"}},
+    )
+    image = build(project, tmp_path / "out", engine.info.endpoint)
+    tree = orchestrator("inspect", image, "tree").stdout
+    assert all(name in tree for name in ("_lzma.cpython", "liblzma.so.5", "UTF-16.so", "nsswitch.conf", "LC_CTYPE"))
+    assert "lib2to3" not in tree and "__pycache__" not in tree
+    done = orchestrator("rehearse", image)
+    assert '["0.125", "root", ["left", "t0", "t1.bin"]]' in done.stdout + done.stderr
 
 
 def test_a_missing_library_fails_with_who_needs_it(engine: Engine, tmp_path: Path) -> None:

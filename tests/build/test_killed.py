@@ -44,7 +44,7 @@ def test_a_killed_build_leaves_no_image(
     engine: Engine, project: Path, tmp_path: Path, phase: str, sign: signal.Signals
 ) -> None:
     def reached(event: dict[str, Any]) -> bool:
-        return event["event"] == "StepStarted" and PHASES[phase](event)
+        return event["event"] == "step-started" and PHASES[phase](event)
 
     arguments: list[str | Path] = ["build", project, "-o", tmp_path, "--engine", engine.info.endpoint]
     if phase == "build":
@@ -61,7 +61,7 @@ def test_a_killed_build_leaves_no_image(
 @pytest.mark.parametrize("sign", SIGNALS, ids=lambda sign: sign.name)
 def test_the_next_build_works_and_sweeps(engine: Engine, project: Path, tmp_path: Path, sign: signal.Signals) -> None:
     def packing(event: dict[str, Any]) -> bool:
-        return bool(event["event"] == "StepStarted" and event["stage"] == "pack")
+        return bool(event["event"] == "step-started" and event["stage"] == "pack")
 
     arguments: list[str | Path] = ["build", project, "-o", tmp_path, "--engine", engine.info.endpoint]
     interrupted(arguments, packing, sign)

@@ -27,7 +27,10 @@ packer: native
 """
 Command = Callable[..., Run]
 Build = Callable[[Mapping[str, bytes]], Run]
-STAGED = {"/stage/program": b"#!/bin/sh\n", "/stage/lib/libc.so.6": b"the C library", "/sbom/warnings": b""}
+STAGED = {
+    "/stage/program": b"#!/bin/sh\n", "/stage/lib/libc.so.6": b"the C library", "/sbom/warnings": b"",
+    "/stage/table": b"", "/sbom/large": b"table\t/build/made/table\t5\n", "/build/made/table": b"large",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -99,7 +102,8 @@ def test_a_second_kind_is_built_verified_described_and_booted(project: Path, run
     assert verified.code == 0
     assert "all 2 checks hold" in verified.stdout
     assert json.loads(run("inspect", image, "--json").stdout)["format"] == "tar"
-    assert run("inspect", image, "tree").stdout == "/lib/libc.so.6\n/program\n"
+    assert run("inspect", image, "tree").stdout == "/lib/libc.so.6\n/program\n/table\n"
+    assert run("inspect", image, "cat", "/table").stdout == "large"
     assert run("inspect", image, "cat", "/program").stdout == "#!/bin/sh\n"
     assert run("inspect", image, "diff", image).code == 0
 

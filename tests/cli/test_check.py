@@ -116,3 +116,109 @@ def test_what_an_unreadable_key_decides_is_not_called_wrong(project: Path, broke
     """The key of the manifest may be one of the ops that project.yaml was meant to name."""
     said = errors(project, f"{broken}\nmanifest: {{Runtime: x, Argz: 1}}\n")
     assert said == [f"project.yaml:6: {field}", "project.yaml:7: manifest.Argz"]
+
+
+def warned(project: Path, text: str) -> list[str]:
+    """The warnings of `check` for a project of this text."""
+    project.write_text(text)
+    ended = cli("check", ".")
+    assert ended.code == 0, ended.err
+    return [line.removeprefix("warning: ") for line in ended.err.splitlines() if line.startswith("warning: ")]
+
+
+BLOCK = "name: checked\nnanos: {kernel: stub}\nbuild:\n  program: prog\n  run: "
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (
+            ">\n    make\n    make install\n",
+            ["project.yaml:5: build.run: `>` joins lines of the script into one command; "],
+        ),
+        (">-  # comment\n    make\n\n    make install\n", []),  # an empty line keeps them apart
+        (">\n    a\n    b\n\n    c\n", ["project.yaml:5: build.run: `>` joins lines of the script into one command; "]),
+        (">\n    make all\n", []),
+        (">\n    cargo build\n    --release &&\n    strip prog\n    && true\n", []),  # one command is meant
+        ("|\n    make\n    make install\n", []),
+        ("|\n    make\n    make\u00a0install\n", ["project.yaml:7: build.run: contains no-break space (U+00A0), "]),
+        ('"make\u200b"\n', ["project.yaml:5: build.run: contains zero width space (U+200B), "]),
+        ("|\n    echo 'Größe >'\n", []),
+    ],
+)
+def test_a_script_that_yaml_or_an_editor_changed(project: Path, run: str, said: list[str]) -> None:
+    lines = warned(project, BLOCK + run)
+    assert len(lines) == len(said), lines
+    assert all(line.startswith(start) for line, start in zip(lines, said, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("release", "more", "remedy"),
+    [
+        ("bookwrm", "", "did you mean `bookworm`?"),
+        ("jammy", "", "write its code name, such as bookworm"),
+        ("trixie", "", None),
+        ("jammy", "mirrors: {'debian:': 'https://mirror.example/ubuntu'}\n", None),
+    ],
+)
+def test_a_release_that_debian_does_not_have(project: Path, release: str, more: str, remedy: str | None) -> None:
+    lines = warned(project, f"{BLOCK}make\nbase: {{image: a/b, bootstrap: {{debian: {release}}}}}\n{more}")
+    assert lines == ([] if remedy is None else [
+        f"project.yaml:6: base.bootstrap.debian: `{release}` is not a release of Debian that we know; {remedy}"
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("machine", "ignored", "what"),
+    [(183, "", "AArch64"), (0x1234, "", "machine 4660 of ELF's list"), (62, "", None), (183, "prog\n", None)],
+)
+def test_a_prebuilt_program_for_another_machine(project: Path, machine: int, ignored: str, what: str | None) -> None:
+    Path("prog").write_bytes(b"\x7fELF\2\1\1" + bytes(9) + b"\2\0" + machine.to_bytes(2, "little"))
+    Path(".dockerignore").write_text(ignored)
+    lines = [line for line in warned(project, f"{BLOCK}make\n") if "build.program" in line]
+    start = f"project.yaml:4: build.program: `prog` in the context is for {what}; Gevulot's nodes are x86-64; "
+    assert len(lines) == (what is not None)
+    assert all(line.startswith(start) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ("[tables, 'tables/*.bin', 'tables/**', /usr/share/x, {path: tables, to: t, exclude: ['*.tmp']}]", ""),
+        ("[gone]", "note: project.yaml:6: stage.files[0]: `gone` is not in the build context"),
+        ("['tables/*.srs']", "note: project.yaml:6: stage.files[0]: `tables/*.srs` is not in the build context"),
+        ("[.]", "project.yaml:6: stage.files[0]: `.` is everything"),
+        ("[{path: /, to: all}]", "project.yaml:6: stage.files[0]: `/` is everything"),
+        ("[../up]", "project.yaml:6: stage.files[0]: must be a path without '..'"),
+        ("['a[b']", "project.yaml:6: stage.files[0]: `a[b` has a `[` that no `]` closes"),
+        ("[{to: t}]", "project.yaml:6: stage.files[0]: needs exactly one of from, url, path (has none)"),
+        ("[{path: a, from: b}]", "stage.files[0]: needs exactly one of from, url, path (has from, path)"),
+        ("[{from: a, to: a, exclude: [b]}]", "stage.files[0]: exclude is only valid with path"),
+        ("[{path: tables, exclude: ['!x']}]", "stage.files[0].exclude[0]: `!x`: there are no exceptions here"),
+        ("[{path: tables, exclud: [x]}]", "stage.files[0].exclud: unknown key under `stage.files[0]`; did you mean"),
+    ],
+)
+def test_what_the_build_stage_has(project: Path, files: str, said: str) -> None:
+    touch("tables/t0.bin")
+    add(project, f"stage: {{files: {files}}}\n")
+    ended = cli("check", ".")
+    assert ended.code == (2 if said and not said.startswith("note") else 0), ended.err
+    lines = [line for line in ended.err.splitlines() if "stage" in line]
+    assert len(lines) == bool(said), lines
+    assert all(said in line for line in lines)
+
+
+def test_what_is_loaded_by_name_is_one_of_five_words(project: Path) -> None:
+    add(project, "stage: {include: [certificates, zoneinfo]}\n")
+    ended = cli("check", ".")
+    assert ended.code == 2
+    assert "project.yaml:6: stage.include[1]: " in ended.err
+    assert "must be `nss`, `certificates`, `locale`, `gconv` or `tzdata`, not `zoneinfo`" in ended.err
+
+
+def test_a_program_of_the_build_stage_may_be_absolute(project: Path) -> None:
+    project.write_text(project.read_text().replace("program: prog", "program: /usr/bin/node"))
+    assert cli("check", ".").code == 0
+    containerfile = cli("render", ".").out.decode()
+    assert "--program /usr/bin/node" in containerfile
+    assert "--as usr/bin/node" in containerfile

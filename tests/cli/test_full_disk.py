@@ -46,6 +46,30 @@ def test_output(tmp_path: Path, small: Callable[[str], Path]) -> None:
         assert orchestrator("build", project, "-o", tmp_path / "out", "--engine", podman.info.endpoint).code == 0
 
 
+def test_what_cannot_fit_is_refused_before_the_build(
+    tmp_path: Path, small: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, temporary = small("8m"), small("9m")
+    data = tmp_path / "data"
+    data.write_bytes(bytes(10 << 20))
+    straight = write_project(tmp_path / "p", stage={"files": [{"from": "../data", "to": "/data"}]})
+    through = write_project(tmp_path / "q")
+    (through.parent / "data").hardlink_to(data)
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    with engines.podman_engine() as podman:
+        monkeypatch.undo()
+        for project, out, full, code, what in (
+            (straight, disk / "out", disk, 5, "10.0 MiB for the files of stage.files in the image"),
+            (through, tmp_path / "out", temporary, 3, "10.0 MiB for the build context in Podman's temporary files"),
+        ):
+            done = orchestrator("build", project, "-o", out, "--engine", podman.info.endpoint)
+            assert done.code == code
+            assert f"the disk at {full} has " in done.stderr
+            assert what in done.stderr
+            assert "free space there" in done.stderr
+            assert "build.sh" not in done.stderr
+
+
 @pytest.mark.slow
 def test_cache(tmp_path: Path, small: Callable[[str], Path]) -> None:
     project, disk = write_project(tmp_path / "p"), small("8m")

@@ -12,12 +12,16 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 import pytest
+from pydantic import TypeAdapter
 
+from orchestrator.cli import event_lines
 from orchestrator.cli.progress import PlainProgress, make_progress
 from orchestrator.events import Event, Notice, StepFinished, StepOutput, StepProgress, StepStarted
+from tests.cli.conftest import cli
+from tests.support.cli import ROOT
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 WARNING = Notice(text="registry.example could not be reached", level="warning")
@@ -121,7 +125,48 @@ def test_json_is_one_object_a_line() -> None:
         for event in [*step("a", output="x\ny"), WARNING, WARNING]:
             shown.emit(event)
     rows = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [row["event"] for row in rows] == ["StepStarted", "StepOutput", "StepFinished", "Notice", "Notice"]
+    assert [row.pop("version") for row in rows] == [1] * 5
+    assert all(row.pop("time") > 1.7e9 for row in rows)
+    assert rows == [
+        {"event": "step-started", "id": "a", "stage": "program", "title": "RUN a"},
+        {"event": "step-output", "id": "a", "text": "x\ny"},
+        {"event": "step-finished", "id": "a", "status": "done", "seconds": 0.2, "error": ""},
+        *([{"event": "notice", "level": "warning", "text": WARNING.text}] * 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "error"),
+    [
+        ({"cached": True}, "cached", ""),
+        ({"error": "exit status 1: \udcff"}, "failed", "exit status 1: \udcff"),
+        ({"error": "interrupted"}, "stopped", ""),
+        ({"error": "stopped"}, "stopped", ""),
+    ],
+)
+def test_json_says_how_a_step_ended(fields: dict[str, Any], status: str, error: str) -> None:
+    stream = io.StringIO()
+    with make_progress("json", stream) as shown:
+        shown.emit(StepFinished(id="a", seconds=1.23456, **fields))
+    row = json.loads(stream.getvalue())
+    assert (row["status"], row["error"], row["seconds"]) == (status, error, 1.235)
+
+
+def test_the_events_page_and_schema_are_of_the_lines() -> None:
+    """The page is what `make docs` writes, and what it shows as an example is such a line."""
+    text = (ROOT / "docs/events.md").read_text()
+    assert text == event_lines.markdown()
+    examples = [line.strip() for line in text.splitlines() if line.startswith("    {")]
+    for example in examples:
+        line: Any = TypeAdapter(event_lines.EventLine).validate_json(example)
+        assert line.model_dump() == json.loads(example)
+    assert len(examples) == 3
+    ended = cli("schema", "events")
+    definitions = json.loads(ended.out)["$defs"]
+    assert {row["properties"]["event"]["const"] for row in definitions.values()} == {
+        "step-started", "step-output", "step-progress", "step-finished", "notice",
+    }  # fmt: skip
+    assert all(key["description"] for row in definitions.values() for key in row["properties"].values())
 
 
 @pytest.fixture

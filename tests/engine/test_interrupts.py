@@ -273,7 +273,9 @@ def test_dockerd_killed_in_mid_build(folder: Path) -> None:
 def test_private_service_ends_with_its_owner(folder: Path) -> None:
     code = (
         "import sys, time, pathlib\n"
+        "from orchestrator.engine import private\n"
         "from orchestrator.engine.probe import start_private\n"
+        "private.IDLE = 2\n"
         "engine = start_private(storage=pathlib.Path(sys.argv[1]))\n"
         "print(engine.service.pid, engine.service.folder, flush=True)\n"
         "time.sleep(1000)\n"

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from orchestrator.engine.base import BuildRequest, EngineInfo, Leftover
+from orchestrator.engine.base import BuildRequest, EngineInfo, EnginePlace, Leftover
 from orchestrator.errors import InputError
 from orchestrator.events import Emit
 from orchestrator.resolved import ImageSettings
@@ -32,6 +32,10 @@ class ImageEngine:
     @property
     def info(self) -> EngineInfo:
         return EngineInfo(kind="podman", version="0", api_version="0", builder="buildah", endpoint=self.endpoint)
+
+    def places(self) -> tuple[EnginePlace, ...]:
+        """Nowhere."""
+        return ()
 
     @contextmanager
     def protect(self, build_id: str) -> Iterator[None]:

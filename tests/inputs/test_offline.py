@@ -30,7 +30,7 @@ DIGEST = "sha256:" + "1" * 64
 
 
 def test_every_missing_input_is_named_with_what_to_do(tmp_path: Path, server: FileServer, store: Store) -> None:
-    more = f"ops: {{version: 0.1.43}}\ngevulot:\n  git: {server.url}/repository"
+    more = f"ops: {{version: 0.1.43}}\ngevulot:\n  git: {server.url}/repository\npacker: ops"
     loaded = project(tmp_path / "p", server, more)
     engine = ImageEngine(endpoint=str(tmp_path))
     with pytest.raises(InputError) as caught:

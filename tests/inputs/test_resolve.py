@@ -16,9 +16,12 @@ from orchestrator.project.load import LoadedProject, load_project
 from orchestrator.resolved import Inputs
 from tests.inputs.conftest import QUICK
 from tests.inputs.fakes import ImageEngine
+from tests.inputs.test_bases import mmdebstrap
 from tests.inputs.test_git import git
 from tests.inputs.test_releases import add_nanos, add_ops, elf
 from tests.support.servers import Fault, FileServer
+
+__all__ = ["mmdebstrap"]
 
 YAML = """\
 name: demo
@@ -44,10 +47,11 @@ def options(store: Store) -> ResolveOptions:
     return ResolveOptions(store=store, limits=QUICK)
 
 
+@pytest.mark.parametrize("packer", ["packer: native", ""])
 def test_smallest_project_needs_nothing_from_outside(
-    tmp_path: Path, server: FileServer, options: ResolveOptions
+    tmp_path: Path, server: FileServer, options: ResolveOptions, packer: str
 ) -> None:
-    inputs = resolve_inputs(project(tmp_path / "p", server), None, options=options)
+    inputs = resolve_inputs(project(tmp_path / "p", server, packer), None, options=options)
     assert [resolved.name for resolved in inputs] == ["nanos"]
     assert server.seen == []
 
@@ -59,7 +63,9 @@ def test_everything(tmp_path: Path, server: FileServer, options: ResolveOptions)
     (root / "gpu").mkdir()
     add_ops(server, elf(), None)
     add_nanos(server)
-    more = "gevulot: {path: gevulot}\ngpu-assets: {path: gpu}\nresources: {gpus: 1}\nops: {version: 0.1.43}"
+    more = (
+        "gevulot: {path: gevulot}\ngpu-assets: {path: gpu}\nresources: {gpus: 1}\nops: {version: 0.1.43}\npacker: ops"
+    )
     loaded = project(root, server, more)
     text = loaded.path.read_text().replace("{kernel: stub}", '{version: "0.1.51"}')
     loaded.path.write_text(text)
@@ -117,6 +123,7 @@ def test_gevulot_from_an_archive(tmp_path: Path, server: FileServer, options: Re
 
 def test_every_failure_is_named_with_its_line(tmp_path: Path, server: FileServer, options: ResolveOptions) -> None:
     more = f"ops: {{version: 0.1.43}}\ngevulot:\n  base: nowhere.invalid/image\n  archive: {server.url}/missing.tar.gz"
+    more += "\npacker: ops"
     loaded = project(tmp_path / "p", server, more)
     with pytest.raises(InputError) as caught:
         resolve_inputs(loaded, ImageEngine(endpoint=str(tmp_path)), options=options)
@@ -124,6 +131,34 @@ def test_every_failure_is_named_with_its_line(tmp_path: Path, server: FileServer
     assert where == [(2, "base"), (7, "ops"), (8, "gevulot"), (9, "gevulot.base")]
     assert all(finding.file == str(loaded.path) and finding.remedy for finding in caught.value.findings)
     assert str(caught.value.findings[1]).startswith(f"{loaded.path}:7: ops: http")
+    assert str(caught.value.findings[1]).endswith("leave out `packer: ops`: the native packer needs no download")
+
+
+@pytest.mark.parametrize("missing", ["ops", "gevulot.base", None])
+def test_no_base_is_made_for_a_build_that_lacks_another_input(
+    tmp_path: Path, server: FileServer, options: ResolveOptions, mmdebstrap: Path, missing: str | None
+) -> None:
+    """Making one takes minutes; the missing input was reported only after that."""
+    if missing != "ops":
+        add_ops(server, elf(), None)
+    (tmp_path / "p/crates/shim-ffi").mkdir(parents=True)
+    (tmp_path / "p/crates/shim-ffi/Cargo.toml").touch()
+    more = "packer: ops\nops: {version: 0.1.43}\ngevulot: {path: ., base: registry.example/shim}"
+    loaded = project(tmp_path / "p", server, more)
+    text = loaded.path.read_text().replace(
+        "base: docker.io/library/rust:bookworm\n",
+        "base: {image: docker.io/library/rust:bookworm, bootstrap: {debian: bookworm}}\n",
+    )
+    loaded.path.write_text(text)
+    registry = {} if missing == "gevulot.base" else {"registry.example/shim": f"sha256:{'1' * 64}"}
+    engine = ImageEngine(endpoint=str(tmp_path), registry=registry)
+    fields: list[str | None] = []
+    try:
+        resolve_inputs(load_project(loaded.path), engine, options=options)
+    except InputError as error:
+        fields = [finding.field for finding in error.findings]
+    assert fields == ([missing] if missing else [])
+    assert len(mmdebstrap.read_text().splitlines()) == len(engine.imports) == int(missing is None)
 
 
 def test_inputs_come_in_parallel(tmp_path: Path, server: FileServer, options: ResolveOptions) -> None:
@@ -149,7 +184,7 @@ def test_interrupt_stops_running_downloads(tmp_path: Path, server: FileServer, o
                 time.sleep(0.01)
             raise KeyboardInterrupt
 
-    loaded = project(tmp_path / "p", server, "ops: {version: 0.1.43}")
+    loaded = project(tmp_path / "p", server, "packer: ops\nops: {version: 0.1.43}")
     with pytest.raises(KeyboardInterrupt):
         resolve_inputs(loaded, Interrupted(), options=options)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("input")]

@@ -114,7 +114,7 @@ def test_a_line_above_answers_for_a_field_that_is_not_there(tmp_path: Path) -> N
         ("{to: b}", "stage.files[1]: needs exactly one of from, url"),
         (
             "{from: a, url: b, to: c}",
-            "stage.files[1]: needs exactly one of from, url (has from, url); keep one of them",
+            "stage.files[1]: needs exactly one of from, url, path (has from, url); keep one of them",
         ),
         ("{from: a, sha256: %s, to: c}" % ("a" * 64), "stage.files[1]: sha256 is only valid with url"),
         ("{url: a, to: ../b}", "stage.files[1].to: must be a path without '..'"),

@@ -45,9 +45,9 @@ def test_nothing_to_say(tmp_path: Path) -> None:
         ("gevulot: {path: file}\n", "gevulot.path", "`file` is a file"),
         ("nanos: {path: absent}\n", "nanos.path", "there is no directory"),
         ("nanos: {path: here}\n", "nanos.path", "has no kernel.img"),
-        ("ops: {path: absent}\n", "ops.path", "there is no file"),
-        ("ops: {path: here}\n", "ops.path", "`here` is a directory"),
-        ("ops: {path: file}\n", "ops.path", "chmod +x"),
+        ("ops: {path: absent}\npacker: ops\n", "ops.path", "there is no file"),
+        ("ops: {path: here}\npacker: ops\n", "ops.path", "`here` is a directory"),
+        ("ops: {path: file}\npacker: ops\n", "ops.path", "chmod +x"),
         ("network: {ca: no.pem}\n", "network.ca", "there is no file"),
         (f"nanos: {{path: {'x' * 300}}}\n", "nanos.path", "there is no directory"),
     ],
@@ -75,7 +75,7 @@ def test_paths_that_are_right(tmp_path: Path) -> None:
     touch(tmp_path / "nanos/boot.img")
     touch(tmp_path / "bin/ops", 0o755)
     touch(tmp_path / "ca.pem")
-    extra = "gevulot: {path: gevulot}\nnanos: {path: nanos}\nops: {path: bin/ops}\nnetwork: {ca: ca.pem}\n"
+    extra = "gevulot: {path: gevulot}\nnanos: {path: nanos}\nops: {path: bin/ops}\npacker: ops\nnetwork: {ca: ca.pem}\n"
     assert check(tmp_path, extra) == []
 
 
@@ -194,3 +194,4 @@ def test_places_that_an_opss_step_cannot_be_given(tmp_path: Path) -> None:
 def test_fields_without_effect(tmp_path: Path) -> None:
     one(check(tmp_path, "stage: {libraries: none, extra: [libcuda.so.1]}\n"), Severity.WARNING, "stage.extra")
     one(check(tmp_path, "packer: native\nops: {version: 0.1.43}\n"), Severity.WARNING, "ops")
+    one(check(tmp_path, "ops: {version: 0.1.43}\n"), Severity.WARNING, "ops")

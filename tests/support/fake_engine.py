@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from orchestrator.engine.base import BuildRequest, Engine, EngineInfo, Leftover
+from orchestrator.engine.base import BuildRequest, Engine, EngineInfo, EnginePlace, Leftover
 from orchestrator.engine.reasons import image_error
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit, Event
@@ -55,6 +55,10 @@ class FakeEngine:
     closed: bool = False
     _files: dict[str, Mapping[str, bytes | tarfile.TarInfo]] = field(default_factory=dict)
     _leftovers: list[Leftover] = field(default_factory=list)
+
+    def places(self) -> tuple[EnginePlace, ...]:
+        """Nowhere."""
+        return ()
 
     @contextmanager
     def protect(self, build_id: str) -> Iterator[None]:

@@ -27,6 +27,7 @@ from orchestrator.nanos.manifest.schema import (
     sections_with_key,
 )
 from orchestrator.project.project import Project
+from orchestrator.project.yaml_reader import is_changed_number
 from orchestrator.suggest import did_you_mean, nearest, shown
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Z][A-Z0-9]*_[A-Z0-9_]+")
@@ -213,6 +214,9 @@ def _number(report: Report, value: Any, where: str) -> None:
             value,
             f"write {text} without quotes" if text.isdigit() else "write digits only",
         )
+    elif is_changed_number(written := report.written(where, value)):
+        message = f"YAML reads {shown(written)} as the number {value}"
+        report.error("changed-number", where, message, "write it in plain decimal digits")
     elif not -_INT64 <= value < _INT64:
         report.error("wrong-type", where, "is too large for a number", "write a smaller number")
 

@@ -88,7 +88,8 @@ def defaults(loaded: LoadedProject) -> dict[str, Any]:
     if resources.gpus:
         run["GPUs"] = resources.gpus
     data["RunConfig"] = run
-    data["Program"] = PurePosixPath(project.build.program).name
+    program = project.build.program
+    data["Program"] = program.lstrip("/") if program.startswith("/") else PurePosixPath(program).name
     return _of_image(loaded, data) if project.build.finished or loaded.staged else data
 
 

@@ -82,7 +82,7 @@ class ManifestValues:
 
 def check(report: Report, values: ManifestValues, project: Project) -> None:
     """All rules about the user's own values."""
-    _check_program(report, values)
+    _check_program(report, values, project.build.program)
     _check_files(report, values)
     _check_dirs(report, values)
     _check_map_dirs(report, values)
@@ -121,22 +121,25 @@ def check_effective(report: Report, effective: EffectiveManifest, *, gpu: bool, 
             report.error("map-name", f"MapDirs.{shown(key)}", message, "rename one of them; ops refuses this")
 
 
-def _check_program(report: Report, values: ManifestValues) -> None:
+def _check_program(report: Report, values: ManifestValues, built: str) -> None:
     program = values.text("Program")
     where = values.field("Program")
     if program is None:
         return
     if not program.strip("./"):
         report.error("program-path", where, "does not name a file", "leave `Program` out: it follows `build.program`")
-    elif program.startswith("/"):
-        message = "is absolute; ops would take it from the build container's root"
-        report.warning("program-path", where, message, f"write `{shown(program.lstrip('/'))}`, which is how it is read")
     elif ".." in program.split("/"):
         report.error("program-path", where, "contains `..`", "write a path inside /build")
     elif program.endswith("/"):
         report.error("program-path", where, "ends in `/`, so it names a directory", "name the program's file")
     elif _is_unprintable(program):
         report.error("program-path", where, "contains a control character", "use a plain file name")
+    elif posixpath.basename(program) != posixpath.basename(built):
+        message = f"names `{shown(program)}`, but build.program is `{built}`, which is packed under that name"
+        report.warning("program-name", where, message, "leave `Program` out: it follows `build.program`")
+    elif program.startswith("/"):
+        message = "is absolute; ops would take it from the build container's root"
+        report.warning("program-path", where, message, f"write `{shown(program.lstrip('/'))}`, which is how it is read")
 
 
 def _check_files(report: Report, values: ManifestValues) -> None:

@@ -53,6 +53,21 @@ def test_inline_manifest_has_lines_of_project_yaml(tmp_path: Path) -> None:
     assert caught.value.findings[0].file == str(tmp_path / "project.yaml")
 
 
+@pytest.mark.parametrize(("raw", "value"), [("010", 8), ("1:30", 90), ("0x10", None), ("16", None)])
+def test_a_number_that_yaml_changed(tmp_path: Path, raw: str, value: int | None) -> None:
+    inline = f"manifest: {{RunConfig: {{CPUs: {raw}}}}}\n"
+    if value is None:
+        effective(tmp_path, project=inline)
+        return
+    with pytest.raises(UsageError) as caught:
+        effective(tmp_path, project=inline)
+    (finding,) = caught.value.findings
+    assert (finding.field, finding.message) == (
+        "manifest.RunConfig.CPUs",
+        f"YAML reads {raw} as the number {value}",
+    )
+
+
 def only_usage_errors(directory: Path, text: str) -> None:
     try:
         effective(directory, text)

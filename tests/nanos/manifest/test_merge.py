@@ -108,6 +108,7 @@ def test_resources_that_differ_are_a_warning(tmp_path: Path) -> None:
         ({"Kernel": "/k.img"}, "warning", "is blanked"),
         ({"Description": "x"}, "warning", "has no effect"),
         ({"Program": "/my-prover"}, "warning", "write `my-prover`"),
+        ({"Program": "bin/verifier"}, "warning", "but build.program is `target/release/my-prover`"),
         ({"Dirs": ["./lib"]}, "warning", "write `lib`"),
         ({"Dirs": ["/lib"]}, "warning", "relative to /build"),
         ({"Klibs": ["gpu_nvidia"]}, "warning", "the project has no GPU"),
