@@ -1,8 +1,9 @@
 #!/bin/sh
 # Gathers what goes into the image: the program, its whole ELF closure, files, directories and klibs.
 #
-# Runs inside the build container, in the work directory, with the other stage-*.sh beside it. POSIX sh (dash, busybox ash) with readelf and the usual small tools. It never executes the program or its loader:
-# musl's loader would really run the program, and a GPU program may not even start where no GPU is.
+# Runs inside the build container, in the work directory, with the other stage-*.sh beside it. POSIX sh (dash, busybox
+# ash) with readelf and the usual small tools. It never executes the program or its loader: musl's loader would really
+# run the program, and a GPU program may not even start where no GPU is.
 #
 #   sh stage-tree.sh --program PATH --as NAME [--libraries auto|none] [--search DIR]... [--extra NAME]...
 #                    [--path PATH [--to GUEST] [--exclude GLOB]...]... [--outside GUESTPATH]... [--include WORD]...
@@ -177,8 +178,8 @@ settle_links() {
 
 # stage_empty GUESTDIR: a directory that has to be there, empty or not.
 stage_empty() {
-    e_to=$(guest_path "$1")
-    [ -d "$out/$e_to" ] || make_directory "$e_to"
+    clean_path "$1"
+    [ -d "$out/$cleaned" ] || make_directory "$cleaned"
 }
 
 stage_klib() {
@@ -233,8 +234,8 @@ each stage_map "$maps"
 each stage_include "$includes"
 stage_paths "$paths"
 each stage_file "$files"
-each stage_empty "$made"
 settle
+each stage_empty "$made"
 each stage_outside "$outside"
 settle_links
 if [ "$libraries" = auto ]; then

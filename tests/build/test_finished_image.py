@@ -57,7 +57,9 @@ def test_what_is_there_already_is_packed(engine: Engine, tmp_path: Path) -> None
     }  # fmt: skip
     own = {"containerfile": "Dockerfile", "target": "prover", "args": {"FLAGS": "-O1"}}
     secrets = [{"id": "word", "env": "WORD"}]
-    project = write_project(tmp_path / "own", files=files, build={**own, "secrets": secrets}, stage={"files": ["part"]})
+    project = write_project(
+        tmp_path / "own", files=files, build={**own, "secrets": secrets}, stage={"files": ["data/*"]}
+    )
     build(engine, project, tmp_path / "out")
     image = tmp_path / "out/program.img"
     said = manifest(image)
