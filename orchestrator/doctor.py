@@ -14,6 +14,7 @@ from orchestrator.engine.select import candidates
 from orchestrator.errors import EngineError, Finding, Severity
 from orchestrator.network import ca_bundle
 from orchestrator.run.qemu.accelerator import choose
+from orchestrator.user_namespaces import find_obstacle, user_name
 from orchestrator.user_paths import cache_root
 
 ROOM = 10 * 1024**3
@@ -38,7 +39,7 @@ class HostCheck:
 def check_host() -> list[HostCheck]:
     """Every check, engines first. A private Podman may be started for a moment to see whether it works."""
     checks = [_engine(finding) for finding in candidates()]
-    for look in (_python, _tools, _disk, _proxies, _certificates, _qemu):
+    for look in (_python, _user_namespaces, _tools, _disk, _proxies, _certificates, _qemu):
         checks += look()
     return checks
 
@@ -57,6 +58,23 @@ def _engine(finding: Finding) -> HostCheck:
 
 def _python() -> Iterator[HostCheck]:
     yield HostCheck(name="python", status="ok", detail=".".join(str(part) for part in sys.version_info[:3]))
+
+
+def _user_namespaces() -> Iterator[HostCheck]:
+    """What a private Podman and a base with `bootstrap:` need of a user who isn't root; root can do without."""
+    if os.geteuid() == 0:
+        done = process.run(["unshare", "--user", "true"])
+        detail = "" if done.status == 0 else "; install scripts of Debian packages run as root of this machine"
+        yield HostCheck(
+            name="user namespaces", status="absent" if detail else "ok", detail=f"not needed by root{detail}"
+        )
+        return
+    obstacle = find_obstacle()
+    if obstacle is None:
+        yield HostCheck(name="user namespaces", status="ok", detail=f"user {user_name()} has ranges of ids for them")
+        return
+    detail = f"{obstacle.reason}: a base with `bootstrap:` cannot be made, and Podman may not work"
+    yield HostCheck(name="user namespaces", status="warning", detail=detail, remedy=obstacle.remedy)
 
 
 # Program, its Debian package, and what is not possible without it.

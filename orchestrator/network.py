@@ -8,8 +8,14 @@ from urllib.parse import urlsplit
 
 CA_SECRET = "orchestrator-ca"
 """The CA bundle's id as a build secret: so it reaches every step and stays in none."""
+FRESH_SECRET = "orchestrator-fresh"
+"""As a build secret: it tells the build step that nothing compiled before is to be taken (`--no-cache`)."""
 SSH_MOUNT = "type=ssh"
 """How a Containerfile asks for the ssh agent, unless the engine has another way."""
+SSH_AGENT = "/run/orchestrator/ssh-agent"
+"""Where a build step has the ssh agent's socket."""
+SSH_VOLUME = "volume"
+"""The way of an engine that has the agent in every step of a build that may use it: no step asks."""
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 CA_PATHS = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch

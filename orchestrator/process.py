@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -88,19 +88,19 @@ def start(
     arguments: Sequence[str],
     *,
     env: Mapping[str, str] | None = None,
-    log: Path,
+    log: Path | None,
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
     channel: socket.socket | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a background process in its own session; everything that it prints goes to the file `log`.
+    """Start a background process in its own session; everything that it prints goes to the file `log`, if any.
 
     It inherits the descriptors `pass_fds`, by the same numbers. With a `channel` it reads its input from there and
     writes its output there; the log has its errors.
 
     Its own session keeps a Ctrl-C at the terminal from reaching it before we have said goodbye to it.
     """
-    with files.open_for_append(log) as sink:
+    with files.open_for_append(log) if log is not None else nullcontext(subprocess.DEVNULL) as sink:
         return subprocess.Popen(
             list(arguments),
             cwd=cwd,

@@ -20,7 +20,7 @@ from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLos
 from orchestrator.engine.build import MAKE_ROOM, is_full
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit, Notice
-from orchestrator.network import CA_SECRET
+from orchestrator.network import CA_SECRET, FRESH_SECRET
 from orchestrator.plan.origins import line_in_script, origin_of
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
@@ -47,6 +47,8 @@ def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: s
     secrets = [BuildSecret(id=name, data=value) for name, value in job.order.secrets.values.items() if own]
     if job.order.engine.info.mounts and not packages:
         secrets.append(BuildSecret(id=CA_SECRET, data=made.certificates, hide=False))
+        if job.order.options.no_cache and own:
+            secrets.append(BuildSecret(id=FRESH_SECRET, data=b"fresh", hide=False))
     offline = packages or job.order.options.offline
     request = BuildRequest(
         context=(),

@@ -26,9 +26,9 @@ def program_key(loaded: LoadedProject, plan: Plan, inputs: Inputs) -> str:
     """The cache key of the stage: its text, all that it copies, and its base's pin. Reads every source file.
 
     How this machine reaches the network doesn't count, nor what an engine calls the base, nor whether the step was
-    given the packages that its sources name by checksum.
+    given the packages that its sources name by checksum, or caches.
     """
-    plan = replace(plan, dependencies=None)
+    plan = replace(plan, dependencies=None, caches=("cargo",))
     base = identity(inputs.base) if inputs.base is not None else plan.base
     scripts = {**render_run(plan), **render_rust_scripts(plan)}
     context = BuildContext(parts=[*script_parts(scripts), *_packages(inputs), *program_parts(loaded, plan, inputs)])

@@ -18,7 +18,7 @@ from orchestrator.build.state import BuildJob
 from orchestrator.digest import Digests, file_digests
 from orchestrator.events import Emit, Event, Notice, StepOutput
 from orchestrator.plan.plan import Factor, Rebuild
-from orchestrator.project.project import Project
+from orchestrator.project.project import DOWNLOAD_CACHES, Project
 
 if TYPE_CHECKING:
     from orchestrator.provenance.records import Records
@@ -74,7 +74,8 @@ def rebuild(job: BuildJob, target: Path, factors: tuple[Factor, ...], *, no_cach
         # What a bundle brought for the step stays aside: it is the step that is asked about.
         again = with_dependencies(with_packages(replace(again, plan=replace(job.plan, program_image=""))))
     number = order.build_id[:12]
-    again = replace(again, plan=replace(again.plan, rebuild=Rebuild(number=number, varied=factors)))
+    caches = tuple(name for name in again.plan.caches if name in DOWNLOAD_CACHES)
+    again = replace(again, plan=replace(again.plan, rebuild=Rebuild(number=number, varied=factors), caches=caches))
     with order.engine.protect(order.build_id):
         image_id = run_containerfile(again, assemble_context(again), packed_stage(again.plan))
         try:

@@ -25,6 +25,7 @@ from orchestrator.errors import EngineError, InputError, UsageError, Verificatio
 from orchestrator.events import Notice
 from orchestrator.files import temporary_files_beside
 from orchestrator.findings import Findings
+from orchestrator.network import SSH_VOLUME
 from orchestrator.plan.plan import Factor, Plan
 from orchestrator.project.load import lock_path
 from orchestrator.provenance.billed import billed_files
@@ -214,6 +215,7 @@ def _possible_contexts(job: BuildJob) -> Iterator[AssembledContext]:
         BuilderCapabilities(mounts=own.mounts, ssh=own.ssh),
         BuilderCapabilities(),
         BuilderCapabilities(ssh=PODMAN_SSH),
+        BuilderCapabilities(ssh=SSH_VOLUME),
         BuilderCapabilities(mounts=False),
     ]
 

@@ -16,17 +16,13 @@ from orchestrator import process
 from orchestrator.cli.console import debugging, say
 from orchestrator.documents import Document, DocumentError, parse_document
 from orchestrator.errors import ExitCode, Finding, OrchestratorError
-from orchestrator.events import Emit, Event, Notice, StepFinished, StepOutput, StepProgress, StepStarted
+from orchestrator.events import Emit, Notice, StepStarted
 from orchestrator.resources import PACKAGE
-from orchestrator.text import parse_json
 
 if TYPE_CHECKING:
     from orchestrator.build.last_build import Asked
     from orchestrator.build.result import Result
 
-_EVENTS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (StepStarted, StepOutput, StepProgress, StepFinished, Notice)
-}
 _LONGEST = 64 << 20
 """Bytes of a process's answer."""
 _TAIL = 20
@@ -95,6 +91,9 @@ class _Said:
     """What a process says: its events are handed on; of anything else the end is kept, or with `others` it is said."""
 
     def __init__(self, name: str, emit: Emit, *, others: bool) -> None:
+        from orchestrator.cli.event_lines import event_of  # late: the models take a while
+
+        self._event_of = event_of
         self._name = name
         self._emit = emit
         self._others = others
@@ -102,7 +101,7 @@ class _Said:
 
     def take(self, line: str) -> None:
         """One line of its stderr."""
-        event = _event(line)
+        event = self._event_of(line) if line.startswith("{") else None
         if event is None:
             self.tail.append(line)
             if self._others:
@@ -114,17 +113,6 @@ class _Said:
             self._emit(replace(event, id=f"{self._name}/{event.id}", stage=stage))
         else:
             self._emit(replace(event, id=f"{self._name}/{event.id}"))
-
-
-def _event(line: str) -> Event | None:
-    """The event of a line that `JsonProgress` wrote."""
-    if not line.startswith("{"):
-        return None
-    try:
-        fields = parse_json(line)
-        return _EVENTS[fields.pop("event")](**fields)
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 class _Failure(Document):

@@ -6,15 +6,17 @@ they don't know. Whatever else changes is a new version.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from orchestrator.documents import Document
 from orchestrator.events import ENDED_BY_OTHERS, Event, Notice, StepFinished, StepOutput, StepProgress, StepStarted
 from orchestrator.project.reference import descriptions
+from orchestrator.text import parse_json
 
 VERSION: Final = 1
 
@@ -118,6 +120,30 @@ def _status(event: StepFinished) -> Literal["done", "cached", "failed", "stopped
     if event.error:
         return "stopped" if event.error in ENDED_BY_OTHERS else "failed"
     return "cached" if event.cached else "done"
+
+
+_PARSED: Final[TypeAdapter[EventLine]] = TypeAdapter(Annotated[EventLine, Field(discriminator="event")])
+
+
+def event_of(line: str) -> Event | None:
+    """The event that a line says; None for anything else, as what a later version says."""
+    try:
+        # A name in it that is no text in any encoding is for people to see, and no reason to lose the event.
+        said = _PARSED.validate_json(json.dumps(parse_json(line), ensure_ascii=False).encode("utf-8", "replace"))
+    except ValueError:  # pydantic's too
+        return None
+    match said:
+        case StepStartedLine(id=key, stage=stage, title=title):
+            return StepStarted(id=key, stage=stage, title=title)
+        case StepOutputLine(id=key, text=text):
+            return StepOutput(id=key, text=text)
+        case StepProgressLine(id=key, done=done, total=total, unit=unit):
+            return StepProgress(id=key, done=done, total=total, unit=unit)
+        case StepFinishedLine(id=key, seconds=seconds, status=status, error=error):
+            error = error or (ENDED_BY_OTHERS[0] if status == "stopped" else "")
+            return StepFinished(id=key, seconds=seconds, cached=status == "cached", error=error)
+        case NoticeLine(text=text, level=level):
+            return Notice(text=text, level=level)
 
 
 def json_schema() -> dict[str, Any]:

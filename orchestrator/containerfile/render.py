@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from orchestrator import __version__
-from orchestrator.network import CA_SECRET, SSH_MOUNT
+from orchestrator.network import CA_SECRET, FRESH_SECRET, SSH_AGENT, SSH_MOUNT, SSH_VOLUME
 from orchestrator.plan.plan import Plan
 from orchestrator.resources import CONTAINERFILES, SCRIPTS
 
@@ -19,6 +19,7 @@ COPIED_SCRIPTS = (*STAGING_SCRIPTS, "sbom-records.sh", "pack-ops.sh")
 RUST_LINKER = "rust-linker.sh"
 VARY_STEP = "vary-step.sh"
 GATHER_TOOLS = "gather-tools.sh"
+CACHES = "caches.sh"
 DEPENDENCIES, CRATES = "dependencies.sh", "cargo-crates.toml"
 GIT_SETTINGS = "/settings.toml"
 """How the place of cargo's settings for a git repository ends."""
@@ -80,7 +81,14 @@ def _text(template: str, values: Mapping[str, object]) -> str:
         autoescape=False,
     )
     environment.filters["sh"] = shlex.quote
-    text = environment.get_template(template).render(values, ca_secret=CA_SECRET, version=__version__)
+    shared = {
+        "ca_secret": CA_SECRET,
+        "fresh_secret": FRESH_SECRET,
+        "ssh_agent": SSH_AGENT,
+        "ssh_volume": SSH_VOLUME,
+        "version": __version__,
+    }
+    text = environment.get_template(template).render(values, **shared)
     return _squeeze(text)
 
 
@@ -94,7 +102,13 @@ def render_scripts(plan: Plan) -> dict[str, str]:
     names = (*COPIED_SCRIPTS, VARY_STEP) if plan.rebuild is not None else COPIED_SCRIPTS
     names = (*names, GATHER_TOOLS) if plan.finished else names
     scripts = {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in names}
-    return {**scripts, **render_rust_scripts(plan), **_dependency_scripts(plan), **render_run(plan)}
+    return {
+        **scripts,
+        **render_rust_scripts(plan),
+        **_dependency_scripts(plan),
+        **_cache_scripts(plan),
+        **render_run(plan),
+    }
 
 
 def render_run(plan: Plan) -> dict[str, str]:
@@ -112,6 +126,14 @@ def render_rust_scripts(plan: Plan) -> dict[str, str]:
     """Those of them that decide what links Rust programs: cargo's settings, and the linker they name."""
     names = ("cargo-config.toml", RUST_LINKER) if plan.gnu_rust_linker else ()
     return {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in names}
+
+
+def _cache_scripts(plan: Plan) -> dict[str, str]:
+    """What gives the step its caches, and which: cargo's needs no script."""
+    names = [name for name in plan.caches if name != "cargo"]
+    if not names:
+        return {}
+    return {CACHES: (SCRIPTS / CACHES).read_text(encoding="utf-8"), "caches": f"{' '.join(names)}\n"}
 
 
 def _dependency_scripts(plan: Plan) -> dict[str, str]:

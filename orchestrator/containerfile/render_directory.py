@@ -18,6 +18,8 @@ OWN = "own"
 _OURS = (
     "Containerfile",
     "dependencies",
+    "files",
+    "files.sha256",
     "manifest.json",
     "gevulot",
     "gpu-assets",

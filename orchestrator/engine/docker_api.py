@@ -152,7 +152,7 @@ class Api:
         data: Iterable[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         idle: float | None = None,
-    ) -> Iterator[Iterator[dict[str, Any]]]:
+    ) -> Iterator[Messages]:
         """Post `data` (sent chunk by chunk as the engine takes it); gives the reply's JSON messages, one by one.
 
         `idle` bounds the seconds between two messages. Leaving the context early closes the connection, which
@@ -166,7 +166,7 @@ class Api:
                 raise body.error from error
             raise
         try:
-            yield self._messages(reply)
+            yield Messages(self._messages(reply), reply)
         finally:
             reply.close()
 
@@ -278,6 +278,22 @@ class Api:
                 f"the server at {self.endpoint} is not a Docker-compatible engine: {error}",
                 remedy="check DOCKER_HOST and --engine",
             ) from error
+
+
+class Messages(Iterator[dict[str, Any]]):
+    """The JSON messages of a reply, one by one."""
+
+    def __init__(self, messages: Iterator[dict[str, Any]], reply: requests.Response) -> None:
+        self._messages = messages
+        self._reply = reply
+
+    def __next__(self) -> dict[str, Any]:
+        """The next, once it is there."""
+        return next(self._messages)
+
+    def fileno(self) -> int:
+        """The descriptor of the connection that the reply comes by."""
+        return int(self._reply.raw.fileno())
 
 
 class _Body:

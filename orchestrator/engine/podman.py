@@ -3,39 +3,53 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import secrets
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from orchestrator import process
+from orchestrator.engine import build_guard
 from orchestrator.engine.api_engine import ApiEngine, error_text, file_chunks
 from orchestrator.engine.base import BuildRequest, ContainerRequest, EngineInfo, EnginePlace, Leftover
 from orchestrator.engine.build import build_parameters, count_sent, engine_gone, logins_of, mask_of, raise_no_image
-from orchestrator.engine.docker_api import Api, ApiError, GoneError
+from orchestrator.engine.build_guard import kill_marked
+from orchestrator.engine.docker_api import Api, ApiError, GoneError, Messages
 from orchestrator.engine.logins import config_header
 from orchestrator.engine.podman_container import specification
 from orchestrator.engine.podman_log import PodmanLog
 from orchestrator.engine.running import RunningBuild, killed, register
 from orchestrator.engine.steps import Steps
-from orchestrator.engine.working import BuildMark, find_abandoned, kill_marked
+from orchestrator.engine.working import BuildMark, find_abandoned
 from orchestrator.errors import EngineError
 from orchestrator.events import Emit, Notice
 from orchestrator.label import LABEL
+from orchestrator.network import SSH_AGENT, SSH_VOLUME
 from orchestrator.text import one_line
 
 CANCEL_TIMEOUT = 15.0
 """Seconds that a cancelled build gets to go away."""
+PANICS = (5, 0)
+"""From this version on the service panics, and all builds on it end, when a stage of a build waits for another and the
+build fails or its client goes (5.4.2, 5.8.6: "semaphore: released more than held"; since golang.org/x/sync 0.7.0). Of
+stages that run one after the other none waits."""
 NO_NETWORK = "NetworkDisabled"
 """Podman takes Docker's \"none\" here for the host's network, without a word (4.3.1; this is buildah's own name)."""
 UNSAID = "Internal Server Error"
 """All that Podman answers when it can't unpack a context."""
+VOLUMES = (4, 4)
+"""From this version on a build may have volumes. A socket as a further context, which 4.3.1 mounts, is "not a
+directory" for 5.4.2 and an "invalid additional build context format" for 5.8.6."""
 _SSH_CONTEXT = "orchestrator-ssh"
 SSH = f"type=bind,from={_SSH_CONTEXT}"
-"""`EngineInfo.ssh` of a Podman of this machine."""
+"""`EngineInfo.ssh` of a Podman of this machine that is older."""
 
 
 class PodmanEngine(ApiEngine):
@@ -55,7 +69,7 @@ class PodmanEngine(ApiEngine):
                 builder="buildah",
                 endpoint=api.endpoint,
                 private=private,
-                ssh=SSH if api.endpoint.startswith("unix://") else "",
+                ssh=_ssh(api),
                 note=note,
             ),
         )
@@ -90,6 +104,11 @@ class PodmanEngine(ApiEngine):
         """The directory with what it knows of its containers, on its machine."""
         store = self._api.json("GET", "/libpod/info")["store"]
         return Path(store["graphRoot"]) / f"{store['graphDriverName']}-containers"
+
+    @property
+    def _parallel(self) -> bool:
+        """Whether stages may run at the same time: see `PANICS`."""
+        return _numbers(self._info.version) < PANICS
 
     def leftovers(self) -> list[Leftover]:
         """Also the working containers of builds that were killed, or whose service was, on this machine."""
@@ -150,19 +169,29 @@ class PodmanEngine(ApiEngine):
             "labels": {LABEL: request.build_id},
             "networkmode": NO_NETWORK if request.offline else self._network,
             "shmsize": mark.size,
-            "jobs": "0",  # stages in parallel, as many as there are
+            "jobs": "0" if self._parallel else "1",  # 0: as many stages as there are
             "layers": "1",
         }
-        sent = _Sent(request)
+        sent = _Sent(request, self._info.ssh)
         if request.ssh and not self._info.ssh:
             raise EngineError(
                 f"Podman at {self._info.endpoint} is on another machine and cannot reach this machine's ssh agent",
                 remedy="build on this machine (--engine private), or with Docker",
             )
+        if request.ssh and self._info.ssh == SSH_VOLUME and ":" in request.ssh:
+            raise EngineError(
+                f"Podman cannot mount the ssh agent's socket {request.ssh}, because its path has a colon",
+                remedy="set SSH_AUTH_SOCK to a link to it",
+            )
         log, image, headers = PodmanLog(steps), "", config_header(logins_of(request))
         try:
-            data = count_sent(sent.context(), emit)
-            with self._api.post_stream("/build", params=params | sent.params(), data=data, headers=headers) as reply:
+            data, query = count_sent(sent.context(), emit), params | sent.params()
+            # Closed by the service at the reply's end, which a guard can see.
+            headers |= {} if self._parallel else {"Connection": "close"}
+            with (
+                self._api.post_stream("/build", params=query, data=data, headers=headers) as reply,
+                self._guard(reply, mark),
+            ):
                 for message in reply:
                     if problem := error_text(message):
                         raise log.failure(steps.mask(problem))
@@ -178,6 +207,27 @@ class PodmanEngine(ApiEngine):
         if error.said != UNSAID:
             return error.said
         return f"Podman says only {UNSAID!r}; its log says why (`journalctl -u podman`, where it is a unit of systemd)"
+
+    @contextmanager
+    def _guard(self, reply: Messages, mark: BuildMark) -> Iterator[None]:
+        """While the context lasts, another process sees to it that a service that `PANICS` never loses its client in
+        the middle of the build, and when we leave early waits for the build's end."""
+        if self._parallel or not self._info.endpoint.startswith("unix://"):
+            yield
+            return
+        (listening, telling), connection = os.pipe(), reply.fileno()
+        try:
+            command = [sys.executable, "-I", "-S", build_guard.__file__]
+            command += [str(number) for number in (connection, listening, mark.size, int(CANCEL_TIMEOUT))]
+            guard = process.start(command, log=None, pass_fds=(connection, listening))
+        finally:
+            os.close(listening)
+        try:
+            yield
+            os.write(telling, b".")
+        finally:
+            os.close(telling)
+            guard.wait()
 
     def _cancel(self, mark: BuildMark, emit: Emit) -> None:
         """Stop what the build still runs.
@@ -200,12 +250,13 @@ class _Sent:
     """Secrets and the ssh agent, as Podman's build takes them.
 
     Secrets are files in the context's tar. Podman moves them out of the context before the build begins (so no
-    `COPY .` meets them), and removes them with it. It has no ssh in its API (4.3.1), but takes a path of this
-    machine as a further context, and a socket is one.
+    `COPY .` meets them), and removes them with it. It has no ssh in its API (4.3.1 to 5.8.6), but takes a path of this
+    machine as a volume of every step, or (older) as a further context, and a socket is one. `ssh`: `EngineInfo.ssh`.
     """
 
-    def __init__(self, request: BuildRequest) -> None:
+    def __init__(self, request: BuildRequest, ssh: str) -> None:
         self._request = request
+        self._ssh = ssh
         # Not to be guessed, so that it is no other file of the context.
         prefix = f".orchestrator-secret-{secrets.token_hex(8)}"
         self._files = {f"{prefix}-{number}": secret for number, secret in enumerate(request.secrets)}
@@ -223,7 +274,20 @@ class _Sent:
         named: dict[str, Any] = {}
         if self._files:
             named["secrets"] = json.dumps([f"id={secret.id},src={name}" for name, secret in self._files.items()])
-        if self._request.ssh:
+        if self._request.ssh and self._ssh == SSH_VOLUME:
+            named["volume"] = f"{self._request.ssh}:{SSH_AGENT}"
+        elif self._request.ssh:
             agent = {"IsURL": False, "IsImage": False, "Value": self._request.ssh}
             named["additionalbuildcontexts"] = json.dumps({_SSH_CONTEXT: agent})
         return named
+
+
+def _ssh(api: Api) -> str:
+    """`EngineInfo.ssh`: a service on another machine sees no socket of ours."""
+    if not api.endpoint.startswith("unix://"):
+        return ""
+    return SSH_VOLUME if _numbers(api.version.version) >= VOLUMES else SSH
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])

@@ -16,12 +16,13 @@ from pathlib import Path
 
 from orchestrator import process
 from orchestrator.documents import DocumentError, read_document
-from orchestrator.engine.base import BuildRequest
+from orchestrator.engine.base import BuildRequest, Engine
 from orchestrator.engine.private import INSTALL, PrivateEngine, PrivatePodman
 from orchestrator.engine.settings import Settings, alternatives
 from orchestrator.errors import EngineError, OrchestratorError
 from orchestrator.events import Emit, Notice, ignore
 from orchestrator.files import write_text
+from orchestrator.user_namespaces import find_obstacle
 from orchestrator.user_paths import podman_memory
 
 PROBE_ID = "probe"
@@ -84,8 +85,15 @@ def start_private(emit: Emit = ignore, *, storage: Path | None = None) -> Privat
     tried = "\n".join(f"- {a.settings.note() or 'as configured'}: {a.problem}" for a in attempts)
     raise EngineError(
         f"Podman cannot run a build step on this machine:\n{tried}",
-        remedy="try `podman run` by hand to see what it lacks, or start Docker",
+        remedy=_mend(),
     )
+
+
+def _mend() -> str:
+    obstacle = find_obstacle() if os.geteuid() != 0 else None
+    if obstacle is None:
+        return "try `podman run` by hand to see what it lacks, or start Docker"
+    return f"{obstacle.reason}: {obstacle.remedy}, or start Docker"
 
 
 def _worth_trying(attempts: list[SettingsAttempt]) -> Iterator[Settings]:
@@ -112,18 +120,22 @@ def _prove(settings: Settings, storage: Path | None) -> PrivateEngine:
     """An engine with these settings that has built something. OrchestratorError when it could not."""
     engine = _engine(settings, storage)
     try:
-        _probe(engine)
+        try_step(engine)
     except BaseException:
         engine.close()
         raise
     return engine
 
 
-def _probe(engine: PrivateEngine) -> None:
-    """A build from scratch with one RUN; leaves nothing."""
+def try_step(engine: Engine) -> None:
+    """A build from scratch with one RUN; leaves nothing. OrchestratorError when the engine can't run it."""
     tag = f"localhost/orchestrator-probe:{secrets.token_hex(6)}"
     request = BuildRequest(
-        context=_probe_context(), containerfile="Containerfile", tag=tag, build_id=PROBE_ID, no_cache=True
+        context=_probe_context(mounts=engine.info.mounts),
+        containerfile="Containerfile",
+        tag=tag,
+        build_id=PROBE_ID,
+        no_cache=True,
     )
     engine.build(request, ignore)
     for leftover in engine.leftovers():
@@ -131,11 +143,13 @@ def _probe(engine: PrivateEngine) -> None:
             engine.remove(leftover)
 
 
-def _probe_context() -> list[bytes]:
+def _probe_context(*, mounts: bool) -> list[bytes]:
     # Mounted, not copied: a step that fails leaves no layer of an earlier one behind.
     step = 'RUN --mount=type=bind,source=probe,target=/probe ["/probe"]'
     if platform.machine() not in EXIT_0:
         step = "COPY probe /probe"
+    elif not mounts:
+        step = 'COPY probe /probe\nRUN ["/probe"]'
     files = {"Containerfile": f"FROM scratch\n{step}\n".encode(), "probe": _program()}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,9 +14,9 @@ from orchestrator.engine.docker import DockerEngine
 from orchestrator.engine.docker_api import Api, ConnectionFault, GoneError
 from orchestrator.engine.endpoints import SCHEMES, Endpoint, docker_endpoints, endpoints, podman_endpoints
 from orchestrator.engine.podman import PodmanEngine
-from orchestrator.engine.probe import start_private
+from orchestrator.engine.probe import start_private, try_step
 from orchestrator.engine.ssh_tunnel import CONNECT_TIMEOUT, SshTunnel
-from orchestrator.errors import EngineError, Finding, Severity
+from orchestrator.errors import EngineError, Finding, OrchestratorError, Severity
 from orchestrator.events import Emit, Notice, ignore
 from orchestrator.findings import Findings
 
@@ -117,9 +118,16 @@ def _look_at(endpoint: Endpoint, code: str, findings: Findings, *, decides: bool
         findings.add(Severity.ERROR if decides else severity, code, "", f"{failed}", failed.remedy)
         return False
     info = engine.info
-    engine.close()
     text = f"{endpoint.what}: {info.kind} {info.version}, API {info.api_version}, builder {info.builder}"
-    findings.note(code, "", text + (f", named by {endpoint.named}" if endpoint.named else ""))
+    text += f", named by {endpoint.named}" if endpoint.named else ""
+    try:
+        with closing(engine):
+            try_step(engine)
+    except OrchestratorError as error:
+        severity = Severity.ERROR if decides else Severity.WARNING
+        findings.add(severity, code, "", f"{text}; it cannot run a build step: {error.message}", error.remedy)
+        return False
+    findings.note(code, "", f"{text}, runs build steps")
     return True
 
 

@@ -6,20 +6,17 @@ Podman has none on many hosts; a working container has no label before its first
 
 from __future__ import annotations
 
-import os
 import secrets
-import signal
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.documents import MOST_BYTES, read_bounded
+from orchestrator.engine.build_guard import PAGE, kill_marked
 from orchestrator.engine.running import killed, running
 from orchestrator.text import parse_json
 
 _SHM = 64 * 1024 * 1024
-_PAGE = 4096
 _SIGN = 0xA17
 """What is missing to whole pages in the size: nobody else asks for such a one. The kernel rounds it up."""
 _CHOICES = 8192
@@ -33,25 +30,12 @@ class BuildMark:
     def __init__(self, size: int = 0) -> None:
         taken = {build.shm for build in running()}
         while not size or size in taken:
-            size = _SHM + (1 + secrets.randbelow(_CHOICES)) * _PAGE - _SIGN
+            size = _SHM + (1 + secrets.randbelow(_CHOICES)) * PAGE - _SIGN
         self.size = size
 
     def kill(self) -> int:
         """SIGKILL the build's processes on this machine; how many there were."""
         return kill_marked(self.size)
-
-
-def kill_marked(size: int) -> int:
-    """SIGKILL the processes whose /dev/shm was asked for with `size` bytes; how many there were."""
-    sign = f"size={-(-size // _PAGE) * (_PAGE // 1024)}k"
-    count = 0
-    for process in _processes():
-        with suppress(OSError):
-            mounts = (process / "mountinfo").read_text(encoding="utf-8", errors="replace")
-            if any(" /dev/shm " in line and f"{sign}," in f"{line}," for line in mounts.splitlines()):
-                os.kill(int(process.name), signal.SIGKILL)
-                count += 1
-    return count
 
 
 def find_abandoned(records: Path, identities: list[str], store: str) -> list[str]:
@@ -74,7 +58,7 @@ def find_abandoned(records: Path, identities: list[str], store: str) -> list[str
 
 
 def _is_ours(size: int) -> bool:
-    pages, rest = divmod(size - _SHM + _SIGN, _PAGE)
+    pages, rest = divmod(size - _SHM + _SIGN, PAGE)
     return rest == 0 and 0 < pages <= _CHOICES
 
 
@@ -85,7 +69,3 @@ def _size_in(record: Path) -> int:
         size = (document.get("CommonBuildOpts") or {}).get("ShmSize")
         return int(size) if isinstance(size, int | str) else 0
     return 0
-
-
-def _processes() -> Iterator[Path]:
-    return (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 import sys
@@ -16,8 +15,7 @@ from orchestrator.errors import InputError
 from orchestrator.events import Emit, Notice
 from orchestrator.inputs import userns
 from orchestrator.temporary import own_directory
-
-_SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
+from orchestrator.user_namespaces import find_obstacle, user_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +49,6 @@ def open_sandbox(emit: Emit, *, trusted: bool) -> Iterator[BootstrapSandbox]:
         # Its mode is 0700; the inner one is given to the namespace's root.
         work = directory / "work"
         files.make_directory(work, 0o755)
-        reason = ""
         if os.geteuid() == 0:
             script = (sys.executable, "-I", "-S", str(userns.__file__), str(work))
             probe = process.run([*script, "true"])
@@ -60,9 +57,15 @@ def open_sandbox(emit: Emit, *, trusted: bool) -> Iterator[BootstrapSandbox]:
                 return
             reason = probe.tail(1) or "no user namespace"
             os.chown(work, 0, 0)
-        elif not (reason := _no_subordinate_ids()):
+        elif (obstacle := find_obstacle()) is None:
             yield BootstrapSandbox(command=(), mode="unshare", outside=work, inside=work)
             return
+        else:
+            reason = obstacle.reason
+            if not _has_substitute():
+                raise InputError(
+                    f"a Debian base cannot be made as user {user_name()}: {reason}", remedy=obstacle.remedy
+                )
         if not trusted:
             raise InputError(
                 "packages from the project's mirror would run their install scripts outside a user namespace:"
@@ -74,21 +77,11 @@ def open_sandbox(emit: Emit, *, trusted: bool) -> Iterator[BootstrapSandbox]:
         yield BootstrapSandbox(command=_mounts_apart(), mode="auto", outside=work, inside=work)
 
 
-def _no_subordinate_ids() -> str:
-    """Why mmdebstrap can't make a user namespace for this user; "" when it can."""
-    if process.which("newuidmap") is None:
-        return "newuidmap is not installed (package uidmap)"
-    names = {getpass.getuser(), str(os.getuid())}
-    for path in _SUBORDINATE:
-        try:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            lines = []
-        if not any(line.partition(":")[0] in names for line in lines):
-            return f"{path} has no range for user {getpass.getuser()}"
-    if process.which("unshare") is not None and process.run(["unshare", "--user", "true"]).status != 0:
-        return "this system does not allow user namespaces"
-    return ""
+def _has_substitute() -> bool:
+    """Whether mmdebstrap can do without a user namespace, as a user who isn't root."""
+    return process.which("proot") is not None or (
+        process.which("fakechroot") is not None and process.which("fakeroot") is not None
+    )
 
 
 def _mounts_apart() -> tuple[str, ...]:

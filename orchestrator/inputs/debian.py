@@ -218,7 +218,7 @@ def _mend(output: str, cache: Path) -> str:
         return f"free some space in {os.environ.get('TMPDIR', '/tmp')} and in {cache}"
     if "Unable to locate package" in output:
         return "correct the names under bootstrap.packages"
-    if any(word in output for word in ("subuid", "unshare", "CLONE_NEWUSER", "newuidmap")):
+    if any(word in output for word in ("subuid", "unshare", "CLONE_NEWUSER", "newuidmap", "pick chroot mode")):
         return "run as root, or give your user a range in /etc/subuid and /etc/subgid and install uidmap"
     return "check the network and the proxy settings (apt must reach a Debian mirror), and the package names"
 

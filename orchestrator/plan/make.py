@@ -45,6 +45,7 @@ def make_plan(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) ->
         program_image=inputs.image.reference if inputs.image is not None else "",
         finished=project.build.finished,
         fixed_environment=project.reproducible != "none",
+        caches=project.build.caches,
         origins=_origins(loaded, image),
     )
 

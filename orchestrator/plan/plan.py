@@ -90,9 +90,9 @@ class Plan:
     `program_image` is an image that stands for stage `program` ("" = build it); `finished`: it is not of our making,
     the guest's root is laid out like it, and staging takes its tools from `base`; `dependencies` is what the sources'
     lock files name, where the step is given it; `fixed_environment`: the user's step gets the same clock, locale and
-    umask everywhere (`reproducible`); `climbing_links`: links of the sources that lead out of them come in a tar of
-    their own; `rebuild`: the step runs under other conditions, to be compared; `origins` maps
-    a step's key (see `plan.origins`) to its place in project.yaml.
+    umask everywhere (`reproducible`); `caches` outlast the step (`build.caches`); `climbing_links`: links of the
+    sources that lead out of them come in a tar of their own; `rebuild`: the step runs under other conditions, to be
+    compared; `origins` maps a step's key (see `plan.origins`) to its place in project.yaml.
     """
 
     name: str
@@ -115,6 +115,7 @@ class Plan:
     packages_locked: bool = False
     packages_image: str = ""
     fixed_environment: bool = True
+    caches: tuple[str, ...] = ("cargo",)
     climbing_links: bool = False
     rebuild: Rebuild | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -273,6 +273,16 @@ class Secret(Model):
         return self
 
 
+Cache = Literal["cargo", "rust", "go", "npm", "pip", "apt", "compilers"]
+CACHES: tuple[Cache, ...] = get_args(Cache)
+DOWNLOAD_CACHES: tuple[Cache, ...] = ("cargo", "npm", "pip", "apt")
+"""Those that hold nothing that a step made."""
+
+
+def _in_one_order(caches: tuple[Cache, ...]) -> tuple[Cache, ...]:
+    return tuple(cache for cache in CACHES if cache in caches)
+
+
 def _program_or_none(value: str) -> str:
     return _program(_one_line(value)) if value else value
 
@@ -319,6 +329,12 @@ class Build(Model):
     """Values that only the build step can read; they never reach a layer, the context, the receipt or the image."""
     ssh: Annotated[bool, Field(strict=True)] = False  # the host's ssh agent, for `run` alone
     """Forward the ssh agent at SSH_AUTH_SOCK to the build step."""
+    caches: Annotated[tuple[Cache, ...], AfterValidator(_in_one_order)] = CACHES
+    """What outlasts the build step, so that the next one is faster; its result is the same. `cargo`: crates and git
+    repositories; `rust`: the compiled dependencies in cargo's target/, so that a change of a source line compiles the
+    program alone; `go`: modules and compiled packages; `npm`, `pip`; `apt`: the .deb files of an apt-get in `run`;
+    `compilers`: ccache and sccache, where the base has them. `[]` turns all off. All projects of an engine share them,
+    so list none where other projects are not trusted. `--no-cache` takes nothing compiled from them."""
     rust_linker: Literal["gnu", "default"] = Field(default="gnu", alias="rust-linker")
     """Linker for Rust programs. `gnu` makes cargo link with GNU ld where rustc would use its own lld, whose programs
     lose data on Nanos 0.1.51; `default` leaves the choice to rustc. A linker that the project itself names wins."""

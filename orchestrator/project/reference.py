@@ -46,6 +46,7 @@ _MORE_EXAMPLES: Mapping[str, str] = {
     "build.secrets.file": "file: token.txt",
     "build.ssh": "ssh: true",
     "build.dependencies": "dependencies: always",
+    "build.caches": "caches: [cargo, rust]",
     "build.rust-linker": "rust-linker: default",
     "stage": "stage: {extra: [libcuda.so.1]}",
     "stage.libraries": "libraries: none",

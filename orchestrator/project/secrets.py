@@ -10,13 +10,13 @@ from pathlib import Path
 
 from orchestrator.errors import Severity
 from orchestrator.findings import Findings
-from orchestrator.network import CA_SECRET
+from orchestrator.network import CA_SECRET, FRESH_SECRET
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.project import Secret
 
 MAX_SECRET = 500 * 1024
 """BuildKit takes no larger secret."""
-RESERVED = (CA_SECRET,)
+RESERVED = (CA_SECRET, FRESH_SECRET)
 """Ids that we use ourselves."""
 AGENT_VARIABLE = "SSH_AUTH_SOCK"
 

@@ -39,6 +39,7 @@ PUBLISHED: Final = frozenset(
 PUBLISHED_OF_BUILD: Final = frozenset(
     {
         "args",
+        "caches",
         "containerfile",
         "context",
         "dependencies",

@@ -12,7 +12,7 @@ from blake3 import blake3
 from orchestrator.engine.base import Engine
 from orchestrator.label import BASE
 from orchestrator.staged import LARGE
-from tests.build.projects import COMPILE, write_project
+from tests.build.projects import COMPILE, SOURCE, write_project
 from tests.support import engines
 from tests.support.cli import ROOT, orchestrator
 
@@ -26,21 +26,37 @@ def build(project: Path, out: Path, engine: str, *more: str) -> Path:
     return Path(done.stdout.splitlines()[-1])
 
 
+def steps_run(image: Path) -> list[str]:
+    """The RUN steps of its build that did not come from the engine's cache."""
+    stages = json.loads(image.with_suffix(".receipt.json").read_text())["stages"]
+    return [row["step"] for row in stages if row["step"].startswith("RUN ") and not row["cached"]]
+
+
 @pytest.mark.engine
 def test_same_bytes_from_both_engines_and_without_cache(tmp_path: Path) -> None:
+    """Also where the manifest and a file of the host have changed since: no step runs again for those."""
     # Podman takes no link that leads out of a context. The text is so large that the staging step only lists it.
     check = '\ntest "$(readlink up)$(readlink sub/far)" = ../../outside../../../x\n'
     run = f"{COMPILE}{check}mkdir made\nseq 2000000 >made/large.txt\n"
     project = write_project(
         tmp_path / "p",
-        files={"sub/file": ""},
-        build={"run": run, "program": "program"},
-        stage={"files": ["program.c", "made/large.txt"]},
-        manifest={"Args": ["x"], "Klibs": None},
+        files={"src/sub/file": "", "src/program.c": SOURCE},
+        build={"context": "src", "run": run, "program": "program"},
+        stage={"files": ["program.c", "made/large.txt", {"from": "keys.srs", "to": "params/keys.srs"}]},
+        manifest="manifest.json",
     )
-    (project.parent / "up").symlink_to("../../outside")
-    (project.parent / "sub/far").symlink_to("../../../x")
+    (tmp_path / "p/src/up").symlink_to("../../outside")
+    (tmp_path / "p/src/sub/far").symlink_to("../../../x")
+    manifest = {"Klibs": None, "Args": ["x"]}
     with engines.docker_engine() as docker, engines.podman_engine() as podman:
+        for engine in (docker, podman):
+            (tmp_path / "p/manifest.json").write_text(json.dumps(manifest | {"Args": ["before"]}))
+            (tmp_path / "p/keys.srs").write_text("before")
+            build(project, tmp_path / "out", engine.info.endpoint)
+            (tmp_path / "p/manifest.json").write_text(json.dumps(manifest))
+            (tmp_path / "p/keys.srs").write_text("now")
+            changed = build(project, tmp_path / "out", engine.info.endpoint)
+            assert steps_run(changed) == []
         images = [
             build(project, tmp_path / f"{number}", engine.info.endpoint, *more).read_bytes()
             for number, (engine, more) in enumerate(

@@ -123,6 +123,16 @@ def test_a_second_kinds_own_check_keeps_an_image_from_its_name(project: Path, bu
     assert [path.name for path in (project.parent / "out").glob("*.img*")] == ["tar-program.img.rejected"]
 
 
+@pytest.mark.parametrize(
+    "line", [b"table\n", b"table\tbuild\t5\n", b"table\t/x\t-5\n", b"\xff\t\t\n", b"other\t/x\t5\n"]
+)
+def test_a_list_of_large_files_that_makes_no_sense(build: Build, line: bytes) -> None:
+    """It comes from inside the user's container."""
+    built = build({**STAGED, "/sbom/large": line})
+    assert built.code in (3, 5)
+    assert "error: " in built.stderr
+
+
 def test_nanos_is_still_known_beside_it(project: Path, run: Command, build: Build) -> None:
     """And two images of different kinds are not compared."""
     assert build(STAGED).code == 0

@@ -50,6 +50,8 @@ SECRET = "build: {{run: make, program: prog, secrets: [{{id: t, {}}}]}}\n"
         (SECRET.format("file: ../other/token"), "build.secrets[0].file", "other/token"),
         (SECRET.format("file: inner/token"), "build.secrets[0].file", "other/token"),
         (BUILD + "network: {ca: ../other/ca.pem}\n", "network.ca", "other/ca.pem"),
+        (BUILD + "stage: {files: [{from: inner/token, to: a}]}\n", "stage.files[0].from", "other/token"),
+        (BUILD + "stage: {files: [{url: 'file:///%HERE%/other/token', to: a}]}\n", "stage.files[0].url", "other/token"),
         (BUILD + "manifest: ../manifest.json\n", "manifest", "manifest.json"),
         (BUILD + "gevulot: {git: ../other}\n", "gevulot.git", "other"),
         (BUILD + "gevulot: {git: 'file:///%HERE%/other'}\n", "gevulot.git", "other"),

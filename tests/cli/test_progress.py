@@ -152,6 +152,29 @@ def test_json_says_how_a_step_ended(fields: dict[str, Any], status: str, error: 
     assert (row["status"], row["error"], row["seconds"]) == (status, error, 1.235)
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        *step("a", output="x\ny"), StepFinished(id="a", seconds=1.0, cached=True), *step("b", error="status 1"),
+        StepFinished(id="c", seconds=1.0, error="stopped"), StepProgress(id="a", done=1, total=0, unit="B"), WARNING,
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_line_says_the_whole_event(event: Event) -> None:
+    line = json.dumps(event_lines.line_of(event).model_dump())
+    assert event_lines.event_of(line) == event
+
+
+@pytest.mark.parametrize("line", ["", "{", "[]", "{}", '{"event": "step-skipped", "id": "a"}', "[" * 100_000])
+def test_what_is_no_event_is_none(line: str) -> None:
+    assert event_lines.event_of(line) is None
+
+
+def test_an_event_with_a_name_that_is_no_text() -> None:
+    line = json.dumps(event_lines.line_of(StepOutput(id="a", text="no \udcff")).model_dump())
+    assert event_lines.event_of(line) == StepOutput(id="a", text="no ?")
+
+
 def test_the_events_page_and_schema_are_of_the_lines() -> None:
     """The page is what `make docs` writes, and what it shows as an example is such a line."""
     text = (ROOT / "docs/events.md").read_text()

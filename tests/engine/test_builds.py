@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.engine.base import BuildRequest, Engine, StepFailedError
+from orchestrator.engine.probe import try_step
 from orchestrator.errors import BuildStepError, InputError, OrchestratorError
 from orchestrator.events import StepFinished, StepOutput, StepProgress, StepStarted, ignore
 from tests.support.engines import Events, context, request
@@ -23,6 +24,12 @@ def build_id(engine: Engine) -> Iterator[str]:
     for leftover in engine.leftovers():
         if leftover.build_id == identity:
             engine.remove(leftover)
+
+
+def test_the_step_that_doctor_tries(engine: Engine) -> None:
+    before = {item.id for item in engine.leftovers()}
+    try_step(engine)
+    assert {item.id for item in engine.leftovers()} == before
 
 
 def test_stages_run_in_parallel(engine: Engine, base_image: str, build_id: str) -> None:

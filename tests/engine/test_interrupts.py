@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.engine import build_guard
 from orchestrator.engine.base import BuildSecret, Engine
 from orchestrator.engine.docker_api import Api
 from orchestrator.engine.private import PrivateEngine
@@ -26,7 +27,7 @@ from orchestrator.engine.settings import run_root
 from orchestrator.errors import EngineError
 from orchestrator.events import Event, StepOutput, ignore
 from orchestrator.label import LABEL
-from tests.support.engines import BASE, Dockerd, ensure_base, request
+from tests.support.engines import BASE, PODMAN_STORE, Dockerd, ensure_base, request
 
 pytestmark = pytest.mark.engine
 
@@ -249,6 +250,37 @@ def test_a_build_killed_with_its_orchestrator(folder: Path) -> None:
         assert not mounted(folder / "storage")
     finally:
         engine.close()
+
+
+_GUARDED = """
+import sys
+from orchestrator.engine import podman
+from orchestrator.engine.select import connect
+from tests.support.engines import BASE, request
+podman.PANICS = (0, 0)  # as if this version did
+text = f"FROM {BASE} AS first\\nRUN echo begun; sleep {sys.argv[2]}\\nFROM {BASE}\\nCOPY --from=first /bin /b\\n"
+connect(sys.argv[1]).build(request(text, "test-guarded"), print)
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+def test_a_service_that_others_use_never_loses_its_client(folder: Path, sign: signal.Signals) -> None:
+    """What Podman 5 panics at: the guard ends the step, and the connection after the build has ended."""
+    length = f"{secrets.randbelow(10**6) + 10**6}.5"
+    with contextlib.closing(start_private(storage=PODMAN_STORE)) as engine:
+        ensure_base(engine)
+        before = containers(engine)
+        with subprocess.Popen(
+            [sys.executable, "-c", _GUARDED, engine.info.endpoint, length],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as client:
+            assert until(lambda: running(length)), "the step does not begin"
+            client.send_signal(sign)
+        assert until(lambda: not running(length)), "its step runs on"
+        assert until(lambda: containers(engine) == before), "a working container stays"
+        assert until(lambda: not running(build_guard.__file__)), "its guard runs on"
+        engine.end_killed()
 
 
 def test_dockerd_killed_in_mid_build(folder: Path) -> None:

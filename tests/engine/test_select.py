@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from orchestrator.engine import endpoints, select
+from orchestrator.engine.podman import SSH
 from orchestrator.engine.select import candidates, connect
 from orchestrator.errors import EngineError, ExitCode, Severity
+from orchestrator.events import ignore
+from orchestrator.network import SSH_AGENT, SSH_VOLUME
+from tests.support.engines import request
 
 Replies = dict[str, tuple[int, dict[str, str], str]]
 
@@ -42,6 +50,14 @@ def serving(replies: Replies, *, at: Path | None = None) -> Iterator[str]:
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body.encode())
+
+        def do_POST(self) -> None:
+            """A build: the query is in its answer's image."""
+            while not self.rfile.readline().startswith(b"0\r\n"):
+                pass
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"aux": {"ID": self.path}}).encode())
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -165,3 +181,34 @@ def test_candidates_of_an_empty_machine() -> None:
     assert "apt-get install podman" in findings["engine-none"].remedy
     assert findings["engine-podman-private"].severity is Severity.WARNING
     assert findings["engine-docker"].remedy
+
+
+@pytest.mark.parametrize(
+    ("version", "jobs", "ssh"),
+    [("4.3.1", "0", SSH), ("4.9.3", "0", SSH_VOLUME), ("5.4.2", "1", SSH_VOLUME), ("5.8.6-dev", "1", SSH_VOLUME)],
+)
+def test_what_a_version_of_podman_is_asked_for(version: str, jobs: str, ssh: str) -> None:
+    """Stages side by side where an interrupt doesn't end the service; the ssh agent in the way that it takes."""
+    headers = {"Libpod-Api-Version": version, "Api-Version": "1.41"}
+    asked = replace(request("FROM scratch\n", "test-x"), ssh="/agent.sock")
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp") as folder,
+        serving({"/_ping": (200, headers, "OK")}, at=Path(folder) / "podman.sock") as url,
+        closing(connect(url)) as engine,
+    ):
+        query = parse_qs(urlsplit(engine.build(asked, ignore)).query)
+    assert engine.info.ssh == ssh
+    assert query["jobs"] == [jobs]
+    assert query.get("volume") == ([f"/agent.sock:{SSH_AGENT}"] if ssh == SSH_VOLUME else None)
+    assert ("additionalbuildcontexts" in query) == (ssh == SSH)
+
+
+def test_podman_elsewhere_has_no_agent_of_ours() -> None:
+    headers = {"Libpod-Api-Version": "5.4.2", "Api-Version": "1.41"}
+    asked = replace(request("FROM scratch\n", "test-x"), ssh="/agent.sock")
+    with (
+        serving({"/_ping": (200, headers, "OK")}) as url,
+        closing(connect(url)) as engine,
+        pytest.raises(EngineError, match="on another machine"),
+    ):
+        engine.build(asked, ignore)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -15,8 +16,8 @@ from orchestrator.engine.probe import start_private
 from orchestrator.engine.settings import run_root
 from tests.support.engines import Dockerd
 
-MARK = "0.4711"
-"""How long the build's step sleeps, by which its process is known; it is no other's argument."""
+MARK = f"0.47{secrets.randbelow(10**6):06d}"
+"""How long the build's step sleeps, by which its process is known; it is no other's argument, nor another run's."""
 
 
 class Ground:
@@ -41,6 +42,10 @@ class Ground:
 
     def revive(self) -> None:
         """Start again what was killed."""
+
+    def ours(self, mount: str) -> bool:
+        """Whether a line of mountinfo below the ground is of something that we must remove."""
+        return True
 
     def containers(self) -> set[str]:
         """All that the engine has, by its own records and not by what we know of it."""
@@ -113,6 +118,10 @@ class DockerGround(Ground):
     def close(self) -> None:
         """End it."""
         self._dockerd.stop()
+
+    def ours(self, mount: str) -> bool:
+        """A daemon that is killed leaves the file system of a build step mounted for ever (20.10), whoever built."""
+        return "/docker/data/overlay2/" not in mount
 
     def containers(self) -> set[str]:
         """Those of its data directory."""

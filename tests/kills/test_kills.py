@@ -23,4 +23,4 @@ def test_killed_builds_leave_nothing(tmp_path: Path) -> None:
         ground = PrivateGround(folder, PODMAN_STORE)
         ground.victims = ("all", "service")
         with opened(ground):
-            Harness(ground, random.Random(SEED), longest=3.0).run(2)
+            Harness(ground, random.Random(SEED), longest=3.0, clean=False).run(2)
