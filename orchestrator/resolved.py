@@ -10,13 +10,14 @@ from typing import Literal, NewType, Self, get_args
 from urllib.parse import urlsplit, urlunsplit
 
 OneInputName = Literal[
-    "gevulot", "ops", "nanos", "nanos-common", "gpu-assets", "base", "gevulot-base", "packages", "gevulot-packages"
-]
+    "gevulot", "ops", "nanos", "nanos-common", "gpu-assets", "base", "gevulot-base", "packages", "gevulot-packages",
+    "image", "containerfile",
+]  # fmt: skip
 """Inputs of which a project has one at most."""
 FileInputName = NewType("FileInputName", str)
 """`file:` and the guest path, without a leading "/", of a file of `stage.files` that no build step makes."""
 InputName = OneInputName | FileInputName
-InputKind = Literal["git", "archive", "directory", "file", "image", "bootstrap", "debs", "stub"]
+InputKind = Literal["git", "archive", "directory", "file", "image", "images", "bootstrap", "debs", "stub"]
 Ground = Literal[
     "known", "given", "signature", "checksum", "tls", "ssh", "registry", "engine", "bundle", "local", "none"
 ]
@@ -81,7 +82,8 @@ class Input:
     the digest of what they are installed on, and `snapshot`, when the mirror had them. `path` is the file or directory
     on this host (None for a pulled image). `reference` is what a FROM line names (bases only). `note` is something the
     user should know about it. `packages` are what a base made from Debian packages holds (`name=version sha256:HEX`),
-    or what `debs` are (a line of `Deb` each), whose fetched files are in `files`, by name.
+    or what `debs` are (a line of `Deb` each), whose fetched files are in `files`, by name; of `images` a line each, of
+    what a FROM line says, the digest, and where it is known the image id; `references` is what to write there instead.
     `ground`: why it was believed when it was not pinned yet; "" where nobody knows, or it is our own.
     """
 
@@ -95,6 +97,7 @@ class Input:
     packages: tuple[str, ...] = ()
     ground: Ground | Literal[""] = ""
     files: Mapping[str, Path] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def version(self) -> str:
@@ -120,6 +123,21 @@ class Input:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageSettings:
+    """What a finished image says of how its program is started: ENTRYPOINT, CMD, ENV and WORKDIR.
+
+    `arguments` are the words after the program, once it is known. `platform` is as linux/amd64.
+    """
+
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directory: str = "/"
+    platform: str = ""
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pin:
     """What an input has to be, as the lock recorded it: kind, `Input.pin`, its Debian packages, and the ground."""
 
@@ -137,8 +155,9 @@ class Inputs:
     there, boot.img and klibs/. `ops` is None with the native packer. `nanos_common` (ops's common.tar.gz) is None for
     the stub kernel, and for a local kernel directory without one. `base` and `gevulot_base` are None when they were
     resolved without an engine. `packages` (build.packages) and `gevulot_packages` (the shim's) are what is to be
-    installed on these two; None also where nothing says which versions. `staged_files` are the files of `stage.files`
-    that no build step makes.
+    installed on these two; None also where nothing says which versions. `image` is the finished one that has the
+    program, `containerfile` are the images that the user's own begins with. `staged_files` are the files of
+    `stage.files` that no build step makes.
     """
 
     nanos: Input | None = None
@@ -150,6 +169,8 @@ class Inputs:
     gevulot_base: Input | None = None
     packages: Input | None = None
     gevulot_packages: Input | None = None
+    image: Input | None = None
+    containerfile: Input | None = None
     staged_files: tuple[Input, ...] = ()
 
     @property
@@ -163,7 +184,7 @@ class Inputs:
         """Every input that is there, in a fixed order."""
         every = (
             self.gevulot, self.gevulot_base, self.gevulot_packages, self.base, self.packages, self.gpu_assets,
-            self.nanos, self.nanos_common, self.ops,
+            self.nanos, self.nanos_common, self.ops, self.image, self.containerfile,
         )  # fmt: skip
         return iter([item for item in (*every, *self.staged_files) if item is not None])
 

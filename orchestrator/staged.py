@@ -171,6 +171,20 @@ def all_entries(spool: BinaryIO, top: str) -> Iterator[list[StagedEntry]]:
         yield list(_entries(archive, top))
 
 
+@contextmanager
+def root_entries(spool: BinaryIO) -> Iterator[list[StagedEntry]]:
+    """Every file, directory and link of a tar in a file, whatever else is in it; they can be read in any order."""
+    with _translate_errors(""), read_tar_file(spool) as archive:
+        known = (member for member in archive if member.isreg() or member.isdir() or member.issym() or member.islnk())
+        yield [entry for member in known if (entry := _entry(archive, member, "")) is not None]
+
+
+def file_entry(path: str, source: Path) -> StagedEntry:
+    """A file of this machine as an entry of a tree."""
+    size = source.stat().st_size
+    return StagedEntry(path=path, kind="file", size=size, read=partial(_host_chunks, source, size))
+
+
 def _entries(archive: Tar, top: str) -> Iterator[StagedEntry]:
     for member in archive:
         entry = _entry(archive, member, top)

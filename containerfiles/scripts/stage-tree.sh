@@ -8,7 +8,7 @@
 #   sh stage-tree.sh --program PATH --as NAME [--libraries auto|none] [--search DIR]... [--extra NAME]...
 #                    [--path PATH [--to GUEST] [--exclude GLOB]...]... [--outside GUESTPATH]... [--include WORD]...
 #                    [--file ENTRY]... [--dir ENTRY]... [--map GLOB=GUESTDIR]...
-#                    [--runtime-dir GUESTDIR]... [--klib NAME]... [--klib-dir DIR]
+#                    [--runtime-dir GUESTDIR]... [--make-dir GUESTDIR]... [--klib NAME]... [--klib-dir DIR]
 #                    [--large BYTES] [--out DIR] [--klib-out DIR] [--warnings FILE] [--large-out FILE]
 #
 # --path, --to, --exclude and --outside are entries of stage.files; --file, --dir and --map are the manifest's.
@@ -39,7 +39,7 @@ warn() {
 }
 
 here=${PWD%/} # where relative paths begin; "" is the root
-program='' as='' libraries=auto search='' extras='' paths='' outside='' includes='' files='' dirs='' maps='' mounts='' klibs=''
+program='' as='' libraries=auto search='' extras='' paths='' outside='' includes='' files='' dirs='' maps='' mounts='' made='' klibs=''
 klib_dir=. out=/stage klib_out=/klibs warnings=/sbom/warnings large='' large_out=/sbom/large
 
 parse_arguments() {
@@ -61,6 +61,7 @@ parse_arguments() {
             --dir) dirs=$dirs$2$nl ;;
             --map) maps=$maps$2$nl ;;
             --runtime-dir) mounts=$mounts/${2#/}$nl ;;
+            --make-dir) made=$made$2$nl ;;
             --klib) klibs=$klibs$2$nl ;;
             --klib-dir) klib_dir=$2 ;;
             --out) out=$2 ;;
@@ -175,6 +176,12 @@ settle_links() {
 
 # --- klibs -----------------------------------------------------------------------------------------------------
 
+# stage_empty GUESTDIR: a directory that has to be there, empty or not.
+stage_empty() {
+    clean_path "$1"
+    [ -d "$out/$cleaned" ] || make_directory "$cleaned"
+}
+
 stage_klib() {
     case $1 in */*) die "Klibs: $1 is a path" "klibs are named, as in gpu_nvidia" ;; esac
     [ -f "$klib_dir/$1" ] || die "Klibs: $1 is not in $klib_dir" \
@@ -228,6 +235,7 @@ each stage_include "$includes"
 stage_paths "$paths"
 each stage_file "$files"
 settle
+each stage_empty "$made"
 each stage_outside "$outside"
 settle_links
 if [ "$libraries" = auto ]; then

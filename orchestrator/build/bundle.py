@@ -37,7 +37,7 @@ def input_keys(store: Store, inputs: Inputs) -> list[str]:
 def keep_images(store: Store, engine: Engine, inputs: Inputs) -> list[str]:
     """Images that came from a registry, saved as entries; their keys."""
     keys = []
-    for resolved in (inputs.base, inputs.gevulot_base):
+    for resolved in (inputs.base, inputs.gevulot_base, inputs.image):
         if resolved is None or resolved.kind != "image":
             continue
         reference, key = resolved.reference, saved_key(resolved.pin["digest"])

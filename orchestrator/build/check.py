@@ -15,6 +15,7 @@ from orchestrator.errors import Finding, Severity, UsageError
 from orchestrator.findings import Findings
 from orchestrator.image_kind import GuestSettings, ImageKind
 from orchestrator.kinds import kind_of_project
+from orchestrator.project.finished import read_containerfile
 from orchestrator.project.foresight import foresee
 from orchestrator.project.load import LoadedProject, ProjectError, load_project
 from orchestrator.project.outside import check_outside, secrets_in_context
@@ -56,6 +57,8 @@ def _examine(loaded: LoadedProject, *, trust: bool) -> tuple[CheckedProject | No
     kind = kind_of_project(loaded.project)
     loaded = replace(loaded, unused_inputs=kind.unused_inputs)
     path, findings = loaded.path, list(loaded.warnings)
+    own = _collect(lambda: read_containerfile(loaded), path, findings)
+    loaded = replace(loaded, containerfile=own)
     left_out_by = _collect(lambda: read_left_out(loaded.root / loaded.project.build.context), path, findings)
     findings += check_paths(loaded, left_out_by or (lambda _path: ""))
     findings += foresee(loaded, left_out_by or (lambda _path: "")).collected

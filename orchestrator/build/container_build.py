@@ -59,7 +59,7 @@ def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: s
         build_args={} if offline else proxy_arguments(job.order.loaded),
         no_cache=job.order.options.no_cache,
         offline=offline,
-        images=tuple(base.reference for base in (job.inputs.base, job.inputs.gevulot_base) if base is not None),
+        images=tuple(base.reference for base in (job.inputs.base, job.inputs.gevulot_base, job.inputs.image) if base),
         secrets=tuple(secrets),
         ssh=job.order.secrets.agent if own else "",
     )

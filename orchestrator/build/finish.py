@@ -10,12 +10,13 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from orchestrator.build.state import BuildJob, BuildOrder, phase
+from orchestrator.build.state import BuildJob, PackJob, PackOrder, phase
 from orchestrator.digest import Digests, file_digests
 from orchestrator.errors import UsageError, VerificationError
 from orchestrator.events import Emit, Notice, StepProgress
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, FileLock, make_directory
 from orchestrator.image_kind import Expected, Packing
+from orchestrator.staged import ImageFiles
 from orchestrator.verification import Verification
 
 if TYPE_CHECKING:
@@ -46,13 +47,16 @@ def only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
 
 
 def pack(job: BuildJob, image_id: str, target: Path) -> tuple[Packing, Records]:
-    """Write the image to `target`; how that was done, and where its files are from."""
+    """Write the image of the engine's image to `target`; how that was done, and where its files are from."""
+    with job.order.engine.open_image(image_id, job.order.build_id) as files:
+        return pack_files(job, files, target)
+
+
+def pack_files(job: PackJob, files: ImageFiles, target: Path) -> tuple[Packing, Records]:
+    """The same of a staged tree that lies anywhere."""
     from orchestrator.provenance.records import read_records
 
-    with (
-        job.order.engine.open_image(image_id, job.order.build_id) as files,
-        phase(job.order.emit, "pack", job.plan.image.title) as key,
-    ):
+    with phase(job.order.emit, "pack", job.plan.image.title) as key:
 
         def progress(done: int, total: int) -> None:
             job.order.emit(StepProgress(id=key, done=done, total=total))
@@ -61,7 +65,7 @@ def pack(job: BuildJob, image_id: str, target: Path) -> tuple[Packing, Records]:
         return packing, read_records(files.open_archive)
 
 
-def verify(image: Path, order: BuildOrder, target: Path, warnings: Iterable[str] = ()) -> Verification:
+def verify(image: Path, order: PackOrder, target: Path, warnings: Iterable[str] = ()) -> Verification:
     """The checks that the image passed. VerificationError when it fails one; it is kept beside as `.rejected`.
 
     `warnings` of the steps before are said then: they may be why, and no last lines of a finished build will say them.
@@ -89,13 +93,13 @@ def keep_rejected(image: Path, target: Path) -> Path:
     return rejected
 
 
-def with_stand_ins(verification: Verification, job: BuildJob) -> Verification:
+def with_stand_ins(verification: Verification, job: PackJob) -> Verification:
     """Also what only the build used."""
     return replace(verification, stand_ins=(*verification.stand_ins, *job.plan.image.stand_ins(job.inputs)))
 
 
 def verify_and_hash(
-    job: BuildJob, image: Path, target: Path, warnings: Iterable[str] = ()
+    job: PackJob, image: Path, target: Path, warnings: Iterable[str] = ()
 ) -> tuple[Verification, Digests]:
     """`verify` and `with_stand_ins`, and the image's digests, side by side.
 

@@ -190,7 +190,10 @@ def _stamps(asked: Asked) -> Stamps:
     """Of everything on this machine that decides the image."""
     loaded, stamps = asked.checked.loaded, Stamps()
     _add_program(stamps)
-    _add_context(stamps, loaded)
+    if loaded.project.build.image is None:
+        _add_context(stamps, loaded)
+    else:
+        stamps.complete = not _is_local_image(loaded)
     for name, local, skip in _local_inputs(loaded.project):
         if (loaded.root / local).is_dir():
             stamps.add_tree(name, loaded.root / local, skip)
@@ -226,6 +229,15 @@ def _add_context(stamps: Stamps, loaded: LoadedProject) -> None:
             folders.add(os.path.dirname(member.source))  # noqa: PTH120 (of thousands of files: a Path is slow to hash)
     for index in index_files(map(Path, folders)):
         stamps.add_file("git", index)
+
+
+def _is_local_image(loaded: LoadedProject) -> bool:
+    """Whether only the engine knows if the program's image has changed: it is of no registry."""
+    from orchestrator.lock.project_lock import read_lock
+
+    lock = read_lock(lock_path(loaded.path))
+    entry = lock.entries.get("image") if lock is not None else None
+    return entry is None or entry.ground == "engine"
 
 
 def _local_inputs(project: Project) -> Iterator[tuple[str, str, Iterable[str]]]:

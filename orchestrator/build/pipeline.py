@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -20,7 +20,8 @@ from orchestrator.build.container_build import (
     run_containerfile,
 )
 from orchestrator.build.dependencies import StepPackages, plan_nominally, plan_packages, take_for_bundle, take_for_step
-from orchestrator.build.finish import only_build_of, pack, verify_and_hash
+from orchestrator.build.finish import only_build_of, pack
+from orchestrator.build.finished_image import nominal_plan, own_key
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
 from orchestrator.build.packages import with_package_files
@@ -28,24 +29,24 @@ from orchestrator.build.prepare import assemble_context, prepare, read_usable_se
 from orchestrator.build.reproduce import Reproduction, rebuild_if_strict, reproduce
 from orchestrator.build.result import Result
 from orchestrator.build.room import check_fits
-from orchestrator.build.state import BuildOptions, BuildOrder, engine_used, phase
-from orchestrator.containerfile.assemble import BuilderCapabilities, assemble
+from orchestrator.build.state import BuildJob, BuildOptions, BuildOrder, engine_used, phase
+from orchestrator.build.write_image import ImageTarget, Recorder, TreeOrigin, write_image
+from orchestrator.containerfile.assemble import BuilderCapabilities, assemble, assemble_own
 from orchestrator.containerfile.render import render_containerfile
-from orchestrator.containerfile.render_directory import check_room, clear_earlier, command_by_hand
+from orchestrator.containerfile.render_directory import OWN, check_room, clear_earlier, commands_by_hand
 from orchestrator.containerfile.sources import has_climbing_links
 from orchestrator.engine.base import Engine
-from orchestrator.events import Emit, Event
-from orchestrator.files import fill, replacing
+from orchestrator.events import Emit
+from orchestrator.image_kind import Packing
 from orchestrator.inputs.store import Store
 from orchestrator.inputs.transfer import export_entries
 from orchestrator.lock.resolve import nominal_locked, resolve_locked
-from orchestrator.plan.make import make_plan
-from orchestrator.receipt.receipt import receipt_text
-from orchestrator.receipt.record import FinishedBuild, StageTimes, Warnings, make_receipt
+from orchestrator.receipt.record import Warnings
 from orchestrator.staged import OpenArchive
 
 if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey
+    from orchestrator.provenance.records import Records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,26 +59,30 @@ class Staging:
 
 def render_text(checked: CheckedProject) -> str:
     """The Containerfile alone: nothing is fetched, bases and sources are named as in project.yaml."""
-    plan = make_plan(checked.loaded, checked.settings, nominal_locked(checked.loaded))
+    plan = nominal_plan(checked.loaded, checked.settings, nominal_locked(checked.loaded))
     links = has_climbing_links(checked.loaded)
     return render_containerfile(replace(plan, dependencies=plan_nominally(checked.loaded), climbing_links=links))
 
 
-def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> tuple[str, ...]:
-    """Write the Containerfile and all that it copies into `output`; the command that builds it by hand.
+def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> list[tuple[str, ...]]:
+    """Write the Containerfile and all that it copies into `output`; the commands that build it by hand.
 
     Outside inputs are fetched, no engine is asked.
     """
     check_room(output)
     inputs = with_package_files(checked.loaded, resolve_locked(checked.loaded, None, emit), emit)
-    plan = make_plan(checked.loaded, checked.settings, inputs)
+    inputs = replace(inputs, image=nominal_locked(checked.loaded).image)
+    plan = nominal_plan(checked.loaded, checked.settings, inputs)
     used = take_for_step(StepPackages(loaded=checked.loaded, store=Store(emit=emit), emit=emit))
     links = has_climbing_links(checked.loaded)
     plan = replace(plan, dependencies=plan_packages(used), climbing_links=links)
     made = assemble(checked.loaded, plan, inputs, capabilities=BuilderCapabilities(), exclude=(output,), emit=emit)
     clear_earlier(output)
     made.context.write_to(output)
-    return command_by_hand(checked.loaded, made, output)
+    if checked.loaded.containerfile is not None:
+        own = assemble_own(checked.loaded, plan, {}, labelled=False, emit=emit)
+        own.context.write_to(output / OWN)
+    return commands_by_hand(checked.loaded, plan, made, output)
 
 
 def build_project(
@@ -90,64 +95,33 @@ def build_project(
     sign: SigningKey | None = None,
 ) -> Result:
     """Build, verify and write `output/NAME.img`, its receipt and what it names, or leave all as they were."""
-    from orchestrator.provenance.attach import open_attachments
-
-    loaded, name = checked.loaded, checked.loaded.project.name
-    times, warned, started = StageTimes(), Warnings(checked.findings), datetime.now(UTC)
-    tell = _tell(times.record, warned.record, emit)
-    order = _order(checked, engine, options or BuildOptions(), tell)
-    with only_build_of(output, name, tell), order.store.in_use(), engine.protect(order.build_id):
+    recorder = Recorder(warned=Warnings(checked.findings))
+    order = _order(checked, engine, options or BuildOptions(), recorder.listening(emit))
+    with (
+        only_build_of(output, checked.loaded.project.name, order.emit),
+        order.store.in_use(),
+        engine.protect(order.build_id),
+    ):
         job = prepare(order)
         made = assemble_context(job)
         check_fits(job, made, output)
         with only_such_step(job):
             image_id = run_containerfile(job, made, packed_stage(job.plan))
-        target, receipt = output / f"{name}.img", output / f"{name}.receipt.json"
-        # The inner ones are renamed first: a receipt never speaks of a file that isn't there yet.
-        with (
-            replacing(receipt) as receipt_part,
-            open_attachments(output, name, sign) as attachments,
-            replacing(target) as image_part,
-        ):
-            packing, records = pack(job, image_id, image_part)
+
+        def pack_into(target: Path) -> tuple[Packing, Records]:
+            packed = pack(job, image_id, target)
             forget(job, image_id)
-            warned.add("staging", records.warnings)
-            verification, digests = verify_and_hash(job, image_part, target, records.warnings)
-            warned.add_findings("verify", verification.findings)
-            built = FinishedBuild(
-                kind=order.kind,
-                project=loaded.project,
-                plan=job.plan,
-                inputs=job.inputs,
-                engine=engine_used(engine.info),
-                image_path=str(target),
-                digests=digests,
-                ops_version=packing.tool_version,
-                containerfile=made.containerfile,
-                manifest=made.manifest,
-                context_sha256=made.context.digest(),
-                stages=tuple(times.rows),
-                verification=verification,
-                warnings=warned.rows,
-                shim=job.shim,
-                contents=packing.contents,
-            )
-            built = rebuild_if_strict(job, built, image_part)
-            with phase(tell, "receipt", "write provenance and bill of materials"):
-                attached = attachments.write(built, image_part, records, started)
-            document = make_receipt(built, attached)
-            fill(receipt_part, receipt_text(document).encode())
-    return Result(image=target, receipt=receipt, document=document)
+            return packed
 
-
-def _tell(*listeners: Emit) -> Emit:
-    """An `Emit` to several."""
-
-    def tell(event: Event) -> None:
-        for listener in listeners:
-            listener(event)
-
-    return tell
+        origin = TreeOrigin(
+            engine=engine_used(engine.info),
+            containerfile=made.containerfile,
+            manifest=made.manifest,
+            context_sha256=lambda _packing: made.context.digest(),
+            shim=job.shim,
+        )
+        target = ImageTarget(directory=output, sign=sign)
+        return write_image(job, origin, recorder, target, pack_into, partial(rebuild_if_strict, job))
 
 
 def reproduce_project(
@@ -169,16 +143,11 @@ def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit
     store = order.store
     with store.in_use(), engine.protect(order.build_id):
         job = prepare(order)
-        packages = take_for_bundle(job)
-        key = program_key(job.order.loaded, job.plan, job.inputs)
-        with store.lock(f"bundle-{key}"):
-            shared = replace(job, order=replace(order, build_id="bundle"))
-            image = run_containerfile(shared, assemble_context(shared), PROGRAM_STAGE, program_tag(key))
-            with_package_files(checked.loaded, job.inputs, emit, store)
-            with phase(emit, "bundle", "save the images"):
-                keep_program(store, engine, key)
-                keys = [key, *input_keys(store, job.inputs), *keep_images(store, engine, job.inputs)]
-            forget(shared, image)
+        packages = () if job.plan.finished else take_for_bundle(job)
+        kept = _keep_program(job)
+        with_package_files(checked.loaded, job.inputs, emit, store)
+        with phase(emit, "bundle", "save the images"):
+            keys = [*kept, *input_keys(store, job.inputs), *keep_images(store, engine, job.inputs)]
         if job.shim is not None:
             keys.append(job.shim.key)
         carried = {key for taken in packages for key in taken.keys}
@@ -187,7 +156,26 @@ def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit
                 entries = export_entries(store, [*keys, *carried], target)
                 return Bundled(entries=tuple(entry for entry in entries if entry.key not in carried), packages=packages)
             finally:
-                store.remove(key)  # large, of use on the other machine only, and saved again in seconds
+                for key in kept:  # large, of use on the other machine only, and saved again in seconds
+                    store.remove(key)
+
+
+def _keep_program(job: BuildJob) -> tuple[str, ...]:
+    """The result of the stage `program`, built and saved in the cache: its key. Nothing of an image from outside."""
+    order = replace(job.order, build_id="bundle")
+    if job.plan.finished:
+        keys = (own_key(job),) if order.loaded.containerfile is not None else ()
+        for key in keys:
+            keep_program(order.store, order.engine, key)
+        return keys
+    key = program_key(order.loaded, job.plan, job.inputs)
+    with order.store.lock(f"bundle-{key}"):
+        shared = replace(job, order=order)
+        image = run_containerfile(shared, assemble_context(shared), PROGRAM_STAGE, program_tag(key))
+        with phase(order.emit, "bundle", "save the program's image"):
+            keep_program(order.store, order.engine, key)
+        forget(shared, image)
+    return (key,)
 
 
 @contextmanager

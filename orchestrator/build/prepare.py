@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from orchestrator.build.container_build import forget, run_containerfile
 from orchestrator.build.dependencies import with_dependencies
+from orchestrator.build.finished_image import with_finished_image
 from orchestrator.build.kept_program import load_program, program_key
 from orchestrator.build.kept_shim import RESULT as SHIM_RESULT
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
@@ -59,6 +60,8 @@ def prepare(order: BuildOrder) -> BuildJob:
     job = BuildJob(order=order, inputs=inputs, plan=plan)
     if plan.shim is not None:
         job = _with_shim(job)
+    if plan.finished:
+        return with_packages(with_finished_image(job))
     if options.offline:
         job = _with_kept_program(job)
     return job if job.plan.program_image else with_dependencies(with_packages(job))

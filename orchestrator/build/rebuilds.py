@@ -70,7 +70,7 @@ def rebuild(job: BuildJob, target: Path, factors: tuple[Factor, ...], *, no_cach
         emit=seen.record,
     )
     again = replace(job, order=order)
-    if job.plan.program_image:
+    if job.plan.program_image and not job.plan.finished:
         # What a bundle brought for the step stays aside: it is the step that is asked about.
         again = with_dependencies(with_packages(replace(again, plan=replace(job.plan, program_image=""))))
     number = order.build_id[:12]

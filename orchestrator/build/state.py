@@ -32,30 +32,43 @@ class BuildOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildOrder:
-    """What is asked for, before any input is known."""
+class PackOrder:
+    """What an image is to be, wherever its staged tree is from."""
 
     loaded: LoadedProject
     kind: ImageKind
     settings: GuestSettings
+    emit: Emit
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackJob:
+    """A staged tree to be packed: what was asked for, and what that became."""
+
+    order: PackOrder
+    inputs: Inputs
+    plan: Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOrder(PackOrder):
+    """What is asked for, before any input is known."""
+
     engine: Engine
     store: Store
     secrets: ProjectSecrets
     options: BuildOptions
     build_id: str
-    emit: Emit
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildJob:
+class BuildJob(PackJob):
     """One build under way: what was asked for, and what that became.
 
     `shim` is the finished one, if there is one; `dependencies` are packages that the step is given.
     """
 
     order: BuildOrder
-    inputs: Inputs
-    plan: Plan
     shim: ShimUsed | None = None
     dependencies: tuple[TakenPackages, ...] = ()
 

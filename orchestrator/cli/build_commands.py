@@ -43,11 +43,27 @@ _OF_ALL = ("progress", "as_json", "jobs", "fail_fast")
 @click.command(short_help="Write a commented project.yaml and a sample program.")
 @click.argument("directory", type=DIRECTORY, metavar="[DIR]", default=Path())
 @click.option("--gpu", is_flag=True, help="Write a CUDA C++ program.")
-@click.option("--language", type=click.Choice(LANGUAGES), default="rust", show_default=True,
-              help="Language of the sample program.")  # fmt: skip
-def init(directory: Path, gpu: bool, language: str) -> None:
-    """Write a commented project.yaml and a sample program into DIR (default: here)."""
-    written = init_project(directory, language=language, gpu=gpu)
+@click.option("--language", type=click.Choice(LANGUAGES),
+              help="Write a sample program in this language, whatever is there; the default is rust.")  # fmt: skip
+def init(directory: Path, gpu: bool, language: str | None) -> None:
+    """Write a commented project.yaml into DIR (default: here) for the program that is there.
+
+    That is what a Cargo.toml, go.mod, CMakeLists.txt, Dockerfile, package.json, pyproject.toml or a program says; with
+    none of them, or with --language or --gpu, a sample program is written as well.
+    """
+    sight = None
+    if not gpu and language is None:
+        from orchestrator.scaffold.look import also_there, look
+
+        sight = look(directory)
+    if sight is not None:
+        for line in sight.saw:
+            say(line if line.startswith("so ") else f"saw {line}")
+        if other := also_there(directory, sight):
+            say(f"saw {other} too: to build that instead, write `build: {{containerfile: {other}}}`")
+        if not sight.shim:  # of an image nobody knows it
+            say("saw nothing of the Gevulot shim, so `gevulot:` is commented out")
+    written = init_project(directory, language=language or "rust", gpu=gpu, sight=sight)
     for path in written:
         say(f"wrote {path}")
     say(f"next: python -m orchestrator build {shlex.quote(str(written[0]))}")
@@ -90,7 +106,11 @@ def render(project: Path, output: Path | None, progress: str) -> None:
     with make_progress(progress) as shown:
         by_hand = render_context(checked, output=output, emit=shown.emit)
     say("wrote the build context; build it by hand with:")
-    say(f"  {shlex.join(by_hand)}")
+    for words in by_hand:
+        say(f"  {shlex.join(words)}")
+    if checked.loaded.project.build.finished:
+        say("note: no engine was asked what the program's image says, so its ENV, WORKDIR and CMD are not in")
+        say("manifest.json, as `build` would have them")
     for line in _bases_by_hand(checked):
         say(line)
     answer(str(output / "Containerfile"))

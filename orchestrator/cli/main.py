@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "check": "build_commands",
     "render": "build_commands",
     "build": "build_commands",
+    "pack": "pack_command",
     "inspect": "image_commands",
     "verify": "image_commands",
     "hash": "image_commands",

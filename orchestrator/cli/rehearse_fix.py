@@ -23,12 +23,12 @@ def fix(project: Path, engine: str, done: Rehearsal, *, quiet: bool) -> dict[str
     """Write what helps, and say so on stderr unless `quiet`; for --json what was added, what was not, and why."""
     from orchestrator.containerfile.ignore import left_out_by
     from orchestrator.run.sandbox.addable import choose
-    from orchestrator.run.sandbox.fix import context_of, fix_project
-    from orchestrator.run.sandbox.lookup import ContextLookup
+    from orchestrator.run.sandbox.fix import comes_in_image, context_of, fix_project
+    from orchestrator.run.sandbox.lookup import ContextLookup, UnknownLookup
 
     assert done.missing is not None
-    context = context_of(project)
-    nearby = ContextLookup(context, left_out_by(context))
+    context, in_image = context_of(project), comes_in_image(project)
+    nearby: Lookup = UnknownLookup() if in_image else ContextLookup(context, left_out_by(context))
     with ExitStack() as stack:
         closer = _once(lambda: _container(stack, project, engine, quiet=quiet) or nearby)
         choice = choose(done.missing, nearby, closer, succeeded=done.ok)
@@ -68,7 +68,7 @@ def _container(stack: ExitStack, project: Path, engine: str, *, quiet: bool) -> 
     from orchestrator.build.pipeline import open_staging
     from orchestrator.cli.progress import make_progress
     from orchestrator.engine.select import connect
-    from orchestrator.run.sandbox.lookup import ContainerLookup
+    from orchestrator.run.sandbox.lookup import WORK_DIRECTORY, ContainerLookup
 
     if engine == "none":
         return None
@@ -82,5 +82,7 @@ def _container(stack: ExitStack, project: Path, engine: str, *, quiet: bool) -> 
             say(f"note: failed to find out what the build of {project} contains: {error.message}")
         return None
     return ContainerLookup(
-        staging.open_archive, tuple(directory for directory in staging.directories if "*" not in directory)
+        staging.open_archive,
+        tuple(directory for directory in staging.directories if "*" not in directory),
+        top="" if checked.loaded.project.build.finished else WORK_DIRECTORY,
     )

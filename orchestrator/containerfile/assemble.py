@@ -27,6 +27,7 @@ from orchestrator.containerfile.sources import user_sources
 from orchestrator.containerfile.tree import HostTree
 from orchestrator.events import Emit, ignore
 from orchestrator.image_kind import ContextFile
+from orchestrator.label import CACHE, LABEL
 from orchestrator.network import SSH_MOUNT, ca_bundle
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
@@ -34,6 +35,7 @@ from orchestrator.project.outside import secret_files
 from orchestrator.resolved import Input, Inputs, checksums
 
 CONTAINERFILE = "Containerfile"
+CACHE_LABEL = f"LABEL {LABEL}={CACHE}"
 # apt reads this beside its own configuration; the bundle is the one that every other tool is pointed to.
 APT_CONF = 'Acquire::https::CaInfo "/orchestrator/network/ca.crt";\nAcquire::Retries "3";\n'
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
@@ -79,7 +81,9 @@ def assemble(
         *script_parts(render_scripts(plan)),
         *_network(capabilities, certificates),
     ]
-    if not plan.program_image:
+    if plan.finished:
+        parts += shim_parts(plan)
+    elif not plan.program_image:
         parts += program_parts(loaded, plan, inputs, exclude)
     if plan.packages_locked and not plan.packages_image and inputs.packages is not None:
         parts += packages_parts("program", inputs.packages)
@@ -162,9 +166,7 @@ def script_parts(scripts: Mapping[str, str]) -> list[Part]:
 
 def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequence[Path] = ()) -> list[Part]:
     """What the stage `program` copies, its script aside: the sources, their packages, the shim, the GPU assets."""
-    parts: list[Part] = [user_sources(loaded, exclude)]
-    if plan.shim is not None and plan.shim.prebuilt is not None:
-        parts.append(HostTree(prefix="shim", source=plan.shim.prebuilt, mtime=LATER))
+    parts: list[Part] = [user_sources(loaded, exclude), *shim_parts(plan)]
     if inputs.gpu_assets is not None:
         parts.append(HostTree(prefix="gpu-assets", source=inputs.gpu_assets.local, mtime=LATER))
     if plan.dependencies is not None:
@@ -175,6 +177,30 @@ def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Se
         for place, data in plan.dependencies.texts.items():
             parts.append(Content(path=f"dependencies/{place}", data=data))
     return _without_secrets(parts, loaded)
+
+
+def shim_parts(plan: Plan, prefix: str = "shim") -> list[Part]:
+    """The finished shim, if there is one."""
+    if plan.shim is None or plan.shim.prebuilt is None:
+        return []
+    return [HostTree(prefix=prefix, source=plan.shim.prebuilt, mtime=LATER)]
+
+
+def assemble_own(
+    loaded: LoadedProject, plan: Plan, references: Mapping[str, str], *, labelled: bool, emit: Emit
+) -> AssembledContext:
+    """The context of the user's own Containerfile: their directory, and the finished shim as gevulot/.
+
+    Its FROM lines name images by `references`. `labelled`: its stages get the label by which `clean` knows layers.
+    """
+    own, name = loaded.containerfile, loaded.project.build.containerfile
+    if own is None or name is None:
+        raise ValueError("the project has no Containerfile of its own")
+    text = own.pinned(references, CACHE_LABEL if labelled else "")
+    sources = user_sources(loaded, (loaded.root / loaded.project.build.context / name,))
+    parts = [replace(sources, prefix=""), *shim_parts(plan, "gevulot"), Content(path=name, data=text.encode())]
+    context = BuildContext(parts=parts, emit=emit, with_ours=False)
+    return AssembledContext(containerfile=text, manifest="", context=context, certificates=b"")
 
 
 def _without_secrets(parts: Iterable[Part], loaded: LoadedProject) -> list[Part]:

@@ -51,11 +51,12 @@ class BuildContext:
 
     The host is read anew by each method. Errors: UsageError for a file that can't be read, or that changes
     while it is read, and for an ignore file that can't be parsed. `caches` are the host paths of what the last walk
-    left out as a cache.
+    left out as a cache. `with_ours`: files of ours say what a context can't hold: `ORDER`, and `LINKS`.
     """
 
     parts: Sequence[Part]
     emit: Emit = ignore
+    with_ours: bool = True
     caches: set[Path] = field(default_factory=set)
     _said: set[str] = field(default_factory=set)
 
@@ -117,7 +118,9 @@ class BuildContext:
                     links[path] = replace(member, path=path)
                 else:
                     self._add(members, member)
-        if links:
+        if links and not self.with_ours:
+            self._say(f"left out of the build context, because they lead out of it: {', '.join(sorted(links))}")
+        elif links:
             self._add(members, Member(path=LINKS, kind="file", data=_tar(_sorted(links))))
         return _sorted(members)
 
@@ -128,6 +131,8 @@ class BuildContext:
             return list(members.values())
         order = _order(members.values())
         members |= {path: replace(members[path], mtime=time) for path, time in order.times.items()}
+        if not self.with_ours:
+            return _sorted(members)
         self._add(members, Member(path=ORDER, kind="file", data=f"{order.key}\n".encode()))
         return _sorted(members)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,10 +56,18 @@ class IgnoreRules:
             for pattern in self.patterns
         )
 
+    def and_keep(self, patterns: Sequence[str]) -> IgnoreRules:
+        """These rules, and a `!` for each of `patterns`."""
+        kept = [Pattern(matches=matcher(name), parts=tuple(name.split("/")), negated=True) for name in patterns]
+        return IgnoreRules((*self.patterns, *kept)) if kept else self
 
-def load_rules(context: Path) -> tuple[IgnoreRules, Path | None]:
-    """The rules in force for a context directory, and the file they are from (None: no such file, all kept)."""
-    for name in IGNORE_FILES:
+
+def load_rules(context: Path, names: Sequence[str] = IGNORE_FILES) -> tuple[IgnoreRules, Path | None]:
+    """The rules in force for a context directory, and the file they are from (None: no such file, all kept).
+
+    `names` are looked for in this order.
+    """
+    for name in names:
         path = context / name
         try:
             text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")

@@ -18,6 +18,7 @@ STAGING_SCRIPTS = ("stage-tree.sh", "stage-elf.sh", "stage-files.sh", "stage-lar
 COPIED_SCRIPTS = (*STAGING_SCRIPTS, "sbom-records.sh", "pack-ops.sh")
 RUST_LINKER = "rust-linker.sh"
 VARY_STEP = "vary-step.sh"
+GATHER_TOOLS = "gather-tools.sh"
 CACHES = "caches.sh"
 DEPENDENCIES, CRATES = "dependencies.sh", "cargo-crates.toml"
 GIT_SETTINGS = "/settings.toml"
@@ -98,16 +99,22 @@ def render_manifest(plan: Plan) -> str:
 
 def render_scripts(plan: Plan) -> dict[str, str]:
     """The scripts of the build context's `scripts/` folder, by file name."""
-    script = plan.run_script if plan.run_script.endswith("\n") else plan.run_script + "\n"
     names = (*COPIED_SCRIPTS, VARY_STEP) if plan.rebuild is not None else COPIED_SCRIPTS
+    names = (*names, GATHER_TOOLS) if plan.finished else names
     scripts = {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in names}
     return {
         **scripts,
         **render_rust_scripts(plan),
         **_dependency_scripts(plan),
         **_cache_scripts(plan),
-        "build.sh": script,
+        **render_run(plan),
     }
+
+
+def render_run(plan: Plan) -> dict[str, str]:
+    """The script of the user's step; nothing where there is none."""
+    script = plan.run_script
+    return {"build.sh": script if script.endswith("\n") else script + "\n"} if script else {}
 
 
 def render_script(name: str) -> dict[str, str]:

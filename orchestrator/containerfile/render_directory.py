@@ -10,8 +10,11 @@ from orchestrator.containerfile.ours import has_our_containerfile
 from orchestrator.errors import UsageError
 from orchestrator.files import write_bytes
 from orchestrator.network import CA_SECRET, ca_bundle
+from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 
+OWN = "own"
+"""Where the context of the user's own Containerfile is written."""
 _OURS = (
     "Containerfile",
     "dependencies",
@@ -23,8 +26,10 @@ _OURS = (
     "nanos",
     "network",
     "ops",
+    OWN,
     "packages",
     "scripts",
+    "shim",
     "src",
 )
 
@@ -48,18 +53,47 @@ def clear_earlier(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def command_by_hand(loaded: LoadedProject, made: AssembledContext, directory: Path) -> tuple[str, ...]:
-    """The words of the command that builds what was written into `directory`.
+def own_tag_by_hand(loaded: LoadedProject) -> str:
+    """What the image of the user's own Containerfile is called in the commands for building by hand."""
+    return f"localhost/orchestrator/{loaded.project.name.lower()}:own"
+
+
+def commands_by_hand(
+    loaded: LoadedProject, plan: Plan, made: AssembledContext, directory: Path
+) -> list[tuple[str, ...]]:
+    """The words of the commands that build what was written into `directory`.
 
     The CA bundle is the host's own file; with `network.ca`, one that is written beside the directory.
     """
-    bundle = ca_bundle()
+    build, bundle, commands = loaded.project.build, ca_bundle(), []
     if loaded.project.network.ca is not None:
         bundle = directory.with_name(f"{directory.resolve().name}.ca.crt")
         write_bytes(bundle, made.certificates)
+    if build.containerfile is not None:
+        words = ["podman", "build", "--file", str(directory / OWN / build.containerfile), "--tag", plan.program_image]
+        words += ["--target", build.target] if build.target else []
+        words += [word for name, value in build.args.items() for word in ("--build-arg", f"{name}={value}")]
+        commands.append((*words, *_given_by_hand(loaded), str(directory / OWN)))
     words = ["podman", "build", "--file", str(directory / CONTAINERFILE), "--secret", f"id={CA_SECRET},src={bundle}"]
+    words += [] if build.finished else _given_by_hand(loaded)
+    if loaded.project.packer != "native":
+        return [*commands, (*words, str(directory))]
+    name = f"{loaded.project.name.lower()}-by-hand"
+    image, tree = f"localhost/orchestrator/{name}", str(directory.with_name(f"{directory.resolve().name}.tree.tar"))
+    return [
+        *commands,
+        (*words, "--tag", image, str(directory)),
+        ("podman", "create", "--name", name, image, "never-started"),
+        ("podman", "export", "--output", tree, name),
+        ("podman", "rm", name),
+        ("orchestrator", "pack", tree, "--project", str(loaded.path)),
+    ]
+
+
+def _given_by_hand(loaded: LoadedProject) -> list[str]:
+    """The options that give the user's step its secrets and the ssh agent."""
+    words: list[str] = []
     for secret in loaded.project.build.secrets:
         origin = f"type=env,src={secret.env}" if secret.env else f"src={loaded.root / str(secret.file)}"
         words += ["--secret", f"id={secret.id},{origin}"]
-    words += ["--ssh", "default"] if loaded.project.build.ssh else []
-    return (*words, str(directory))
+    return [*words, "--ssh", "default"] if loaded.project.build.ssh else words

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from orchestrator.containerfile.ignore import IGNORE_FILES
 from orchestrator.containerfile.links import climbs
 from orchestrator.containerfile.tree import HostTree, Walk
 from orchestrator.project.load import LoadedProject
@@ -14,9 +16,22 @@ from orchestrator.project.outside import secret_files, staged_host_files
 def user_sources(loaded: LoadedProject, exclude: Sequence[Path] = ()) -> HostTree:
     """The directory `build.context`, less `exclude`, the files of secrets (a stage's layers keep what it copies) and
     those that go straight into the image."""
-    context = (loaded.root / loaded.project.build.context).resolve()
+    project = loaded.project
+    context = (loaded.root / project.build.context).resolve()
     left_out = (*exclude, *secret_files(loaded), *staged_host_files(loaded))
-    return HostTree(prefix="src", source=context, ignore_file=True, exclude=left_out, sources=True)
+    keep: tuple[str, ...] = ()
+    ignore_files: tuple[str, ...] = IGNORE_FILES
+    if project.build.containerfile is not None:
+        # As its own engine would take it: a cache may well hold what is copied, and a file may have rules of its own.
+        keep, ignore_files = ("**",), (f"{project.build.containerfile}.dockerignore", *IGNORE_FILES)
+    elif not project.build.run:
+        # Nothing makes them anew.
+        paths = (entry.path or "" for entry in project.stage.built.values())
+        keep = (re.sub(r"([\\*?[])", r"\\\1", project.build.program), *(path for path in paths if path[:1] != "/"))
+    return HostTree(
+        prefix="src", source=context, ignore_file=True, exclude=left_out, sources=True,
+        keep=keep, ignore_files=ignore_files,
+    )  # fmt: skip
 
 
 def has_climbing_links(loaded: LoadedProject) -> bool:

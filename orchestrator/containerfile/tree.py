@@ -22,7 +22,8 @@ class HostTree:
     `ignore_file` honours .containerignore or .dockerignore in `source`; `exclude` are host paths (files or
     directories) left out whatever the rules say, a file under all its names. `sources` says that people and their
     tools work in it: files keep the order of their times, and what is ours or a cache stays out (see `ours` and
-    `caches`). Without it all files are as old as `mtime` says, in seconds since 1970.
+    `caches`), but for what the patterns `keep` name. Without it all files are as old as `mtime` says, in seconds since
+    1970. `ignore_files`: see `ignore`.
     """
 
     prefix: str
@@ -31,6 +32,8 @@ class HostTree:
     exclude: tuple[Path, ...] = ()
     sources: bool = False
     mtime: int = MTIME
+    keep: tuple[str, ...] = ()
+    ignore_files: tuple[str, ...] = IGNORE_FILES
 
 
 @dataclass(kw_only=True)
@@ -47,7 +50,11 @@ class Walk:
     def __post_init__(self) -> None:
         prefix = self.tree.prefix.strip("/")
         self._prefix = f"{prefix}/" if prefix else ""
-        self._rules, self._file = load_rules(self.tree.source) if self.tree.ignore_file else (IgnoreRules(), None)
+        self._file: Path | None
+        self._rules, self._file = IgnoreRules(), None
+        if self.tree.ignore_file:
+            self._rules, self._file = load_rules(self.tree.source, self.tree.ignore_files)
+        self._in_caches = self._rules.and_keep(self.tree.keep)
         self._excluded = {path.resolve() for path in self.tree.exclude}
         self._linked = [status for path in self._excluded if (status := _hard_linked(path)) is not None]
 
@@ -67,7 +74,9 @@ class Walk:
             if name.rpartition("/")[2] == NINJA_LOG:
                 shown.append(f"{name} (it records this host's times; without it ninja runs every command)")
             else:
-                but = f", except for what {file} keeps" if self._rules.may_keep_below(name, name) else ""
+                keeper = file if self._rules.may_keep_below(name, name) else "project.yaml names"
+                keeper = f"{file} keeps" if keeper == file else keeper
+                but = f", except for what {keeper}" if self._in_caches.may_keep_below(name, name) else ""
                 shown.append(f"{name}/ (CACHEDIR.TAG marks it as a cache{but})")
         return f"left out of the build context: {', '.join(shown)}; `!PATH` in {file} keeps a path"
 
@@ -105,11 +114,11 @@ class Walk:
             return [], False
         if not cache and self.tree.sources and is_cache(path):
             cache = name
-            if self._rules.ignored(name, cache) and not ignored:
+            if self._in_caches.ignored(name, cache) and not ignored:
                 self.caches.append(name)
         if cache:
-            ignored = ignored or self._rules.ignored(name, cache)
-            if ignored and not self._rules.may_keep_below(name, cache):
+            ignored = ignored or self._in_caches.ignored(name, cache)
+            if ignored and not self._in_caches.may_keep_below(name, cache):
                 return [], False
         below, had_ours = self._visit(path, name + "/", cache)
         # A directory with nothing but what we wrote into it was made for that.
@@ -122,9 +131,9 @@ class Walk:
             return False
         if not cache and self.tree.sources and entry.name == NINJA_LOG:
             cache = name
-            if self._rules.ignored(name, cache):
+            if self._in_caches.ignored(name, cache):
                 self.caches.append(name)
-        return not cache or not self._rules.ignored(name, cache)
+        return not cache or not self._in_caches.ignored(name, cache)
 
     def _leaf(self, name: str, path: Path, entry: os.DirEntry[str]) -> Iterator[Member]:
         at = self._prefix + name

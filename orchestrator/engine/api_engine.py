@@ -24,6 +24,7 @@ from orchestrator.engine.running import RunningBuild, killed, register, running
 from orchestrator.errors import EngineError, InputError
 from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted
 from orchestrator.label import LABEL
+from orchestrator.resolved import ImageSettings
 from orchestrator.staged import ImageFiles
 
 PULL_IDLE = 120.0
@@ -93,6 +94,22 @@ class ApiEngine:
         image = self._image(reference)
         # Docker with containerd's store calls an image by its manifest, and describes that.
         return _sha(str(image["Id"])) if image is not None and not image.get("Descriptor") else ""
+
+    def image_settings(self, reference: str) -> ImageSettings:
+        """Its ENTRYPOINT, CMD, ENV and WORKDIR. EngineError when it isn't there."""
+        image = self._image(reference)
+        if image is None:
+            raise EngineError(
+                f"the engine has no image {reference}", remedy="another build may have removed it; try again"
+            )
+        settings = image.get("Config") or {}
+        return ImageSettings(
+            entrypoint=tuple(settings.get("Entrypoint") or ()),
+            command=tuple(settings.get("Cmd") or ()),
+            environment=dict(variable.partition("=")[::2] for variable in settings.get("Env") or ()),
+            directory=settings.get("WorkingDir") or "/",
+            platform=f"{image.get('Os', '')}/{image.get('Architecture', '')}",
+        )
 
     def _image(self, reference: str) -> Any | None:
         try:

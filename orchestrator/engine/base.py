@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol
 
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit
+from orchestrator.resolved import ImageSettings
 from orchestrator.staged import ImageFiles
 
 
@@ -155,6 +156,10 @@ class Engine(Protocol):
     def image_id(self, reference: str) -> str:
         """The digest of a local image's settings (`sha256:…`), the same on every engine; "" when it isn't there, or
         when this engine calls images otherwise (Docker with containerd's store)."""
+        ...
+
+    def image_settings(self, reference: str) -> ImageSettings:
+        """What a local image says of how its program is started. EngineError when it isn't there."""
         ...
 
     def pull(self, reference: str, emit: Emit) -> str:

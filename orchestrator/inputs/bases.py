@@ -29,6 +29,13 @@ PULL_MEMORY = 900.0
 """Seconds for which a failed pull is not tried again in this process."""
 
 
+_OTHERWISE: Mapping[InputName, str] = {
+    "image": "load it into the engine yourself",
+    "containerfile": "write `base: {image: …, bootstrap: {debian: bookworm, packages: […]}}` for one image of its FROM"
+    " lines, which is then made from Debian packages",
+}
+
+
 def resolve_base(access: Access, base: Base, engine: ImageStore, name: InputName = "base") -> Input:
     """The base as an image of `engine`: what the lock says; else there already, pulled, or made as `bootstrap` says.
 
@@ -58,11 +65,9 @@ def resolve_base(access: Access, base: Base, engine: ImageStore, name: InputName
         access.emit(Notice(text=f"{reference} could not be pulled; using the local copy", level="warning"))
         return replace(_image(engine, asked, digest), ground=exact or "engine")
     if base.bootstrap is None:
-        raise InputError(
-            f"{reference} could not be pulled: {failure}",
-            remedy=f"{failure.remedy}; or write the base as {{image: …, bootstrap: {{debian: bookworm,"
-            " packages: […]}} to make it from Debian packages",
-        )
+        otherwise = _OTHERWISE.get(name, "write the base as {image: …, bootstrap: {debian: bookworm, packages: […]}}"
+                                   " to make it from Debian packages")  # fmt: skip
+        raise InputError(f"{reference} could not be pulled: {failure}", remedy=f"{failure.remedy}; or {otherwise}")
     access.before_making()
     short = str(failure).strip().splitlines()[0][:160] if str(failure).strip() else "no reason given"
     access.emit(

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.inputs.releases import COMMON_URL, GPU_URL
+from orchestrator.project.images import qualified
+from orchestrator.project.load import LoadedProject
 from orchestrator.project.project import Base, Gevulot, Nanos, Project
 from orchestrator.resolved import InputName, file_input_name, redact_url
 
@@ -13,12 +15,17 @@ Request = Mapping[str, Any]
 """Text, or a list of text, by key. `path` is there if and only if the input is the user's own file or directory."""
 
 
-def requests_of(project: Project) -> dict[InputName, Request]:
+def requests_of(loaded: LoadedProject) -> dict[InputName, Request]:
     """The request of every input that can be locked. Mirrors don't count: they change the way, not the goal.
 
     The stub kernel is our own and has no pin; a local kernel's common.tar.gz is part of its directory.
     """
+    project = loaded.project
     requests: dict[InputName, Request] = {"base": _base(project.program_base)}
+    if project.build.image is not None:
+        requests["image"] = {"image": project.build.image}
+    if loaded.containerfile is not None and (images := own_images(loaded)):
+        requests["containerfile"] = {"images": list(images)}
     if project.gevulot is not None:
         requests["gevulot"] = _gevulot(project.gevulot, project.gevulot_ref)
         requests["gevulot-base"] = _base(project.gevulot.base)
@@ -43,7 +50,14 @@ def requests_of(project: Project) -> dict[InputName, Request]:
 def wanted_packages(project: Project) -> tuple[tuple[InputName, InputName, Sequence[str]], ...]:
     """The Debian packages that are installed: the input's name, that of the base which gets them, theirs."""
     gevulot = project.gevulot.packages if project.gevulot is not None else ()
-    return ("packages", "base", project.build.packages), ("gevulot-packages", "gevulot-base", gevulot)
+    return ("packages", "base", project.packages), ("gevulot-packages", "gevulot-base", gevulot)
+
+
+def own_images(loaded: LoadedProject) -> tuple[str, ...]:
+    """The images that the user's own Containerfile begins with, but for the one that is `base`."""
+    base = qualified(loaded.project.program_base.image)
+    images = loaded.containerfile.images if loaded.containerfile is not None else ()
+    return tuple(image for image in images if qualified(image) != base)
 
 
 def is_local(request: Request) -> bool:

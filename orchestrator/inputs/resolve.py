@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from orchestrator.errors import InputError
 from orchestrator.events import Emit, Event, ignore
@@ -22,13 +22,13 @@ from orchestrator.inputs.grounds import ground_of_address, ground_of_download
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.known import Known, known_files
 from orchestrator.inputs.magic import expect_archive
-from orchestrator.inputs.requests import wanted_packages
+from orchestrator.inputs.requests import own_images, wanted_packages
 from orchestrator.inputs.staged_files import resolve_staged_file
 from orchestrator.inputs.store import Store
 from orchestrator.inputs.trees import GEVULOT_SKIP
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.project import Gevulot, Project
-from orchestrator.resolved import Input, InputName, Inputs, Pin, redact_url
+from orchestrator.project.project import Base, Gevulot, Project
+from orchestrator.resolved import Ground, Input, InputName, Inputs, Pin, redact_url
 
 _WORKERS = 4
 
@@ -86,6 +86,8 @@ def resolve_inputs(
         making = access if access.offline else replace(access, before_making=stop)
         bases = {name: _base(making, loaded, engine, name, failures) for name in _bases_in_turn(loaded)}
         packages = _packages(access, loaded, bases, options.lister, failures)
+        image = _finished_image(access, loaded, engine, failures)
+        own = _own_images(access, loaded, engine, bases["base"], failures)
         wait([*futures.values(), *staged.values()])
     except BaseException:
         access.cancelled.set()
@@ -107,6 +109,8 @@ def resolve_inputs(
         gevulot_base=_as_first_believed(access, bases["gevulot-base"]),
         packages=_as_first_believed(access, packages.get("packages")),
         gevulot_packages=_as_first_believed(access, packages.get("gevulot-packages")),
+        image=_as_first_believed(access, image),
+        containerfile=_as_first_believed(access, own),
         staged_files=tuple(_as_first_believed(access, resolved) for resolved in staged_files),
     )
 
@@ -196,6 +200,56 @@ def _base(
     except InputError as error:
         _note_failure(failures, _base_field(loaded, name), error)
         return None
+
+
+def _finished_image(
+    access: Access, loaded: LoadedProject, engine: ImageStore | None, failures: Findings
+) -> Input | None:
+    """The image that has the program, if it comes in one."""
+    reference = loaded.project.build.image
+    if engine is None or reference is None:
+        return None
+    try:
+        return bases.resolve_base(access, Base(image=reference), engine, "image")
+    except InputError as error:
+        _note_failure(failures, "build.image", error)
+        return None
+
+
+def _own_images(
+    access: Access, loaded: LoadedProject, engine: ImageStore | None, base: Input | None, failures: Findings
+) -> Input | None:
+    """The images that the user's own Containerfile begins with; the one that is `base` is resolved as that."""
+    if engine is None or loaded.containerfile is None:
+        return None
+    pin = access.pins.get("containerfile")
+    locked = {line.split(" ")[0]: line.split(" ")[1:] for line in pin.packages} if pin is not None else {}
+    references = {
+        image: base.reference
+        for image in loaded.containerfile.images
+        if base is not None and image not in own_images(loaded)
+    }
+    lines, grounds = [], []
+    for image in own_images(loaded):
+        digests = dict(zip(("digest", "image-id"), locked.get(image, []), strict=False))
+        pins = {"containerfile": Pin(kind="image", values=digests)} if digests else {}
+        try:
+            resolved = bases.resolve_base(replace(access, pins=pins), Base(image=image), engine, "containerfile")
+        except InputError as error:
+            _note_failure(failures, "build.containerfile", error)
+            continue
+        references[image] = resolved.reference
+        lines.append(" ".join([image, *(resolved.pin[key] for key in ("digest", "image-id") if key in resolved.pin)]))
+        grounds.append(resolved.ground)
+    ground: Ground | Literal[""] = "registry" if grounds else ""
+    return Input(
+        name="containerfile",
+        kind="images",
+        source=loaded.project.build.containerfile or "",
+        packages=tuple(lines),
+        references=references,
+        ground=next((weaker for weaker in grounds if weaker != "registry"), ground),
+    )
 
 
 class _OtherInputFailedError(InputError):

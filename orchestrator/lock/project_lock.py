@@ -14,8 +14,7 @@ from pydantic import field_validator, model_validator
 from orchestrator.documents import NOT_JSON, Document, DocumentError, Many, parse_document
 from orchestrator.errors import UsageError
 from orchestrator.inputs.requests import is_local, requests_of
-from orchestrator.project.load import read_text
-from orchestrator.project.project import Project
+from orchestrator.project.load import LoadedProject, read_text
 from orchestrator.resolved import DEB_PATTERN, Ground, InputKind, InputName, Inputs, Pin, is_input_name
 from orchestrator.suggest import shown
 
@@ -45,9 +44,13 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "image": ("digest",),
     "bootstrap": ("sha256", "size", "suite"),
     "debs": ("base",),
+    "images": (),
 }
 _PACKAGE = re.compile(r"(?:pypi:)?[a-z0-9][a-z0-9+.-]{0,100}=[0-9A-Za-z.+:~-]{1,100}(?: sha256:[0-9a-f]{64})?")
-_PACKAGES = {"debs": re.compile(DEB_PATTERN)}
+_PACKAGES = {
+    "debs": re.compile(DEB_PATTERN),
+    "images": re.compile(r"[!-~]{1,600} sha256:[0-9a-f]{64}( sha256:[0-9a-f]{64})?"),
+}
 
 
 class LockedInput(Document):
@@ -101,10 +104,10 @@ class ProjectLock:
         }
 
 
-def lock_of(project: Project, inputs: Inputs) -> ProjectLock:
+def lock_of(loaded: LoadedProject, inputs: Inputs) -> ProjectLock:
     """The lock of resolved inputs."""
     entries: dict[InputName, LockedInput] = {}
-    for name, request in requests_of(project).items():
+    for name, request in requests_of(loaded).items():
         resolved = inputs.get(name)
         if resolved is not None:
             entries[name] = LockedInput(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from orchestrator.errors import InputError, UsageError
 from orchestrator.events import Emit, Notice
@@ -18,14 +19,18 @@ from orchestrator.inputs.resolve import ResolveOptions, access_of, resolve_input
 from orchestrator.lock.changes import Change, changes
 from orchestrator.lock.project_lock import ProjectLock, lock_of, lock_text, read_lock
 from orchestrator.project.load import LoadedProject, lock_path
-from orchestrator.resolved import FILE_PREFIX, Input, InputName, Inputs
+from orchestrator.resolved import FILE_PREFIX, Input, InputName, Inputs, Pin
 
+FINISHED: Final = "image"
+"""The input that is a finished image with the program in it."""
 _NOT_LOCKED = "not locked"
 _FIELDS = {
     "gevulot-base": "gevulot.base",
     "gevulot-packages": "gevulot",
     "nanos-common": "nanos",
     "packages": "build.packages",
+    "image": "build.image",
+    "containerfile": "build.containerfile",
 }
 """Where project.yaml asks for an input, by its name, where that is another place."""
 
@@ -72,20 +77,38 @@ def resolve_locked(
     if stale and policy.locked:
         raise _not_of_this_project(loaded, path, stale)
     pins = lock.pins() if lock is not None else {}
+    asked_anew = {change.input for change in stale} | _local_image(pins, policy)
     options = replace(
         policy.options,
         offline=policy.offline,
-        pins={name: pin for name, pin in pins.items() if name not in {change.input for change in stale}},
+        pins={name: pin for name, pin in pins.items() if name not in asked_anew},
     )
     inputs = resolve_inputs(loaded, engine, emit, options)
     if lock is not None:
+        stale += _moved_image(lock, inputs, emit)
         _local_changes(loaded, lock, inputs, emit, policy)
     if engine is not None and (lock is None or stale):
-        after = lock_of(loaded.project, inputs)
+        after = lock_of(loaded, inputs)
         _write(path, after, emit, stale)
         if first := believed(resolved for resolved in inputs if _is_new(lock or ProjectLock(), after, resolved)):
             emit(Notice(text=f"trusted on first use: {first}"))
     return inputs
+
+
+def _local_image(pins: Mapping[str, Pin], policy: LockPolicy) -> set[str]:
+    """A finished image that only this machine's engine has is the user's own, and taken as it is now."""
+    pin = pins.get(FINISHED)
+    return {FINISHED} if pin is not None and pin.ground == "engine" and not (policy.locked or policy.offline) else set()
+
+
+def _moved_image(lock: ProjectLock, inputs: Inputs, emit: Emit) -> list[Change]:
+    """How the user's own image differs from the one that the lock names."""
+    entry, image = lock.entries.get(FINISHED), inputs.image
+    if entry is None or image is None or dict(entry.resolved) == dict(image.pin):
+        return []
+    emit(Notice(text=f"{image.source} of this machine's engine has changed since it was locked"))
+    before, after = entry.resolved.get("digest", ""), image.pin.get("digest", "")
+    return [Change(input=FINISHED, what="digest", before=before, after=after)]
 
 
 def nominal_locked(loaded: LoadedProject) -> Inputs:
@@ -124,7 +147,7 @@ def update_lock(
     pins = {name: pin for name, pin in old.pins().items() if name not in upgrade | stale}
     options = replace(options or ResolveOptions(), pins=pins, refresh=bool(upgrade))
     inputs = resolve_inputs(loaded, engine, emit, options)
-    after = _settled(old, lock_of(loaded.project, inputs))
+    after = _settled(old, lock_of(loaded, inputs))
     if write:
         access = access_of(loaded, emit, options)
         for packages in (inputs.packages, inputs.gevulot_packages):
@@ -165,7 +188,7 @@ def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
 
 
 def _asked(loaded: LoadedProject) -> dict[InputName, Request]:
-    return {name: asked for name, asked in requests_of(loaded.project).items() if name not in loaded.unused_inputs}
+    return {name: asked for name, asked in requests_of(loaded).items() if name not in loaded.unused_inputs}
 
 
 def _stale(loaded: LoadedProject, lock: ProjectLock | None) -> list[Change]:

@@ -66,7 +66,15 @@ class NanosSettings:
         if manifest.klib_dir:
             options += [("--klib", klib) for klib in manifest.klibs]
             options.append(("--klib-dir", manifest.klib_dir))
+        if cwd := self._cwd_of_image:
+            options.append(("--make-dir", cwd))
         return tuple(options)
+
+    @property
+    def _cwd_of_image(self) -> str:
+        """The directory in which the program's image starts it: it may be empty, and has to be there."""
+        cwd = self.effective.passthrough.get("cwd")
+        return cwd if self.loaded.image is not None and isinstance(cwd, str) else ""
 
     def left_out(self, left_out_by: LeftOutBy) -> Sequence[Finding]:
         """Of `Files` and `Dirs`."""
@@ -142,6 +150,8 @@ def _top_level(project: Project, manifest: EffectiveManifest) -> tuple[list[str]
     directories |= {path.split("/")[0] for path in trees if path}
     if project.stage.libraries == "auto":
         directories |= set(LIBRARY_DIRECTORIES)
+    if project.build.finished and (cwd := str(manifest.passthrough.get("cwd", "")).strip("/")):
+        directories.add(cwd.split("/")[0])
     return sorted(directories), sorted({path for path in files if "/" not in path and path not in directories})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from orchestrator.image_kind import GuestSettings, ImagePlan
 from orchestrator.plan.plan import GpuPlan, Origin, Plan, ShimPlan, StagingPlan
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.project import Gevulot, Project
+from orchestrator.project.project import Gevulot
 from orchestrator.resolved import Inputs
 from orchestrator.staged import LARGE
 
@@ -29,19 +29,21 @@ def make_plan(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) ->
         runtime=project.runtime,
         shim=_shim(project.gevulot, project.gevulot_ref, inputs) if project.gevulot else None,
         base=inputs.base.reference if inputs.base else project.program_base.image,
-        packages=project.build.packages,
+        packages=project.packages,
         packages_locked=inputs.packages is not None,
         gpu=GpuPlan(driver_libraries=DRIVER_LIBRARIES, toolkit=project.cuda is not None) if inputs.gpu_assets else None,
         run_script=script,
         run_interpreter=interpreter,
         staging=StagingPlan(
-            libraries=project.stage.libraries, arguments=(*_large(image), *_staging(project, settings, inputs))
+            libraries=project.stage.libraries, arguments=(*_large(image), *_staging(loaded, settings, inputs))
         ),
         program=settings.program,
         image=image,
         secrets=tuple(secret.id for secret in project.build.secrets),
         ssh=project.build.ssh,
-        gnu_rust_linker=project.build.rust_linker == "gnu",
+        gnu_rust_linker=project.build.rust_linker == "gnu" and bool(script),
+        program_image=inputs.image.reference if inputs.image is not None else "",
+        finished=project.build.finished,
         fixed_environment=project.reproducible != "none",
         caches=project.build.caches,
         origins=_origins(loaded, image),
@@ -73,8 +75,10 @@ def _large(image: ImagePlan) -> tuple[tuple[str, str], ...]:
     return () if image.template else (("--large", str(LARGE)),)
 
 
-def _staging(project: Project, settings: GuestSettings, inputs: Inputs) -> Iterator[tuple[str, str]]:
-    yield "--program", project.build.program
+def _staging(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) -> Iterator[tuple[str, str]]:
+    project = loaded.project
+    # A finished image is staged from its root.
+    yield "--program", project.build.program.lstrip("/") if project.build.finished else project.build.program
     yield "--as", settings.program
     yield "--libraries", project.stage.libraries
     if inputs.gpu_assets:
@@ -101,7 +105,10 @@ def _staging(project: Project, settings: GuestSettings, inputs: Inputs) -> Itera
 
 
 def _origins(loaded: LoadedProject, image: ImagePlan) -> dict[str, Origin]:
-    fields = ("build.run", "build.packages", "build", "stage", "gevulot", "gpu-assets", "base", *image.steps.values())
+    fields = (
+        "build.image", "build.containerfile", "build.run", "build.packages", "build", "stage", "gevulot", "gpu-assets",
+        "base", *image.steps.values(),
+    )  # fmt: skip
     origins = {field: Origin(field=field, line=loaded.lines.get(field)) for field in fields}
     if "build.program" in loaded.lines and "stage" not in loaded.lines:
         origins["stage"] = Origin(field="build.program", line=loaded.lines["build.program"])

@@ -15,6 +15,7 @@ _RULES = (
     ("", "install-packages.sh", "build.packages"),
     ("gevulot", "FROM", "gevulot"),
     ("gevulot", "", "gevulot"),
+    ("tools", "", "base"),
     ("program", "apt-get install", "build.packages"),
     ("program", "gpu-assets/", "gpu-assets"),
     ("program", "FROM", "base"),

@@ -87,7 +87,8 @@ class Plan:
     `packages_image` is an image that has them already ("" = install them). `program` is the guest path without its
     leading "/"; `image` is what the kind of image decided; `secrets` are the ids that the user's step gets, `ssh` says
     whether it gets the ssh agent; `gnu_rust_linker`: cargo links with GNU ld instead of rustc's own lld;
-    `program_image` is an image that stands for stage `program` ("" = build it); `dependencies` is what the sources'
+    `program_image` is an image that stands for stage `program` ("" = build it); `finished`: it is not of our making,
+    the guest's root is laid out like it, and staging takes its tools from `base`; `dependencies` is what the sources'
     lock files name, where the step is given it; `fixed_environment`: the user's step gets the same clock, locale and
     umask everywhere (`reproducible`); `caches` outlast the step (`build.caches`); `climbing_links`: links of the
     sources that lead out of them come in a tar of their own; `rebuild`: the step runs under other conditions, to be
@@ -109,6 +110,7 @@ class Plan:
     ssh: bool = False
     gnu_rust_linker: bool = True
     program_image: str = ""
+    finished: bool = False
     dependencies: DependenciesPlan | None = None
     packages_locked: bool = False
     packages_image: str = ""

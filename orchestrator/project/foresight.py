@@ -94,7 +94,7 @@ def _check_prebuilt(loaded: LoadedProject, left_out_by: Callable[[str], str], fi
     """A program that lies among the sources and is for another machine: an image of it is refused after the build."""
     build = loaded.project.build
     path = loaded.root / build.context / build.program
-    machine = None if build.program.startswith("/") else _machine(path)
+    machine = None if build.program.startswith("/") or build.finished else _machine(path)
     if machine in (None, _X86_64) or left_out_by(build.program):
         return
     what = _MACHINES.get(machine or 0, f"machine {machine} of ELF's list")

@@ -38,3 +38,11 @@ def check_image(reference: str) -> str:
         message = f"`{shown(reference)}` isn't allowed here: engines read `{transport}:` as a place on this machine"
         raise WrongValueError(message, f"write {IN_WORDS}; an image in a file is loaded into the engine first")
     return reference
+
+
+def qualified(reference: str) -> str:
+    """`reference` with the registry, the folder and the tag that Docker reads where it has none."""
+    first, slash, _ = reference.partition("/")
+    if not slash or not ("." in first or ":" in first or first == "localhost"):
+        reference = f"docker.io/{reference}" if slash else f"docker.io/library/{reference}"
+    return reference if "@" in reference or ":" in reference.rpartition("/")[2] else f"{reference}:latest"

@@ -10,9 +10,10 @@ from typing import Any
 from orchestrator.errors import Finding, UsageError
 from orchestrator.findings import Findings, nearest_line
 from orchestrator.project import yaml_reader
+from orchestrator.project.containerfile import Containerfile
 from orchestrator.project.project import Project
 from orchestrator.project.validation import Checker, top_level
-from orchestrator.resolved import InputName
+from orchestrator.resolved import ImageSettings, InputName
 
 MAX_BYTES = 256 * 1024
 """A project.yaml is a page of text; more is a mistake (an image, an archive) and would keep the parser busy."""
@@ -28,6 +29,8 @@ class LoadedProject:
     other than text. `run_line`: line of the first line of `build.run`'s own text.
     `own_mirrors`: those that the user's settings name, whom we trust more than a project. `trusted`: they name the
     project's directory, or one above. `unused_inputs`: what its kind of image does without, and nobody resolves.
+    `staged`: there is no project.yaml, but a tree with everything where the guest will have it.
+    `containerfile`: the user's own, read; `image`: what the finished image says of its program, once there is one.
     """
 
     project: Project
@@ -41,6 +44,9 @@ class LoadedProject:
     own_mirrors: Mapping[str, str] = field(default_factory=dict)
     trusted: bool = False
     unused_inputs: frozenset[InputName] = frozenset()
+    staged: bool = False
+    containerfile: Containerfile | None = None
+    image: ImageSettings | None = None
 
     def line(self, name: str) -> int | None:
         """The line of the field `name`, or of the nearest thing above it that the file has."""

@@ -31,6 +31,7 @@ def check_paths(loaded: LoadedProject, left_out_by: LeftOutBy) -> list[Finding]:
     """
     checker = _Checker(loaded=loaded, left_out_by=left_out_by, findings=loaded.findings())
     checker.check_context()
+    checker.check_program()
     checker.check_gevulot()
     checker.check_nanos()
     checker.check_tools()
@@ -81,6 +82,28 @@ class _Checker:
         path = self.find_directory("build.context", value)
         if path is not None and path.resolve() == Path("/"):
             self.error("build.context", "is the root of the file system", "give the directory of the sources")
+
+    def check_program(self) -> None:
+        """A program that nothing builds has to be there, and one that comes in an image can't be what needs a build."""
+        project, build = self.loaded.project, self.loaded.project.build
+        if build.finished:
+            field = "build.image" if build.image is not None else "build.containerfile"
+            remedy = "make it the `base` instead, with `build.run`"
+            if project.gpu:
+                self.error(field, "GPU projects are not packed from a finished image", remedy)
+            if project.reproducible == "strict":
+                self.error("reproducible", f"strict can't build {field} a second time", "use `environment`")
+        elif not build.run and not build.program.startswith("/"):
+            self._check_prebuilt(self.loaded.root / build.context, build.program)
+
+    def _check_prebuilt(self, context: Path, program: str) -> None:
+        path = context / program
+        if left_out := self.left_out_by(os.path.normpath(program)) if _is_file(path) else "":
+            self.error("build.program", f"`{program}` is excluded by {left_out}", f"add `!{program}` to {left_out}")
+        elif not _is_file(path):
+            what = f"`{program}` is a directory" if _is_dir(path) else f"there is no file `{program}` in the context"
+            remedy = "say in `build.run` how it is built, or name a binary that is there"
+            self.error("build.program", f"{what}, and no `build.run` makes it", remedy)
 
     def check_gevulot(self) -> None:
         project = self.loaded.project
@@ -192,7 +215,7 @@ class _Checker:
         """A path of the build stage: what is relative may be in the context."""
         if not path.strip("./") and (to is None or path.startswith("/")):
             self.error(where, f"`{path}` is everything", "name what the program needs, or give it a place with `to`")
-        if path.startswith("/"):
+        if path.startswith("/") or self.loaded.project.build.finished:
             return
         context = self.loaded.root / self.loaded.project.build.context
         left_out = forgotten(context, path, self.left_out_by)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -19,6 +20,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from orchestrator.families import FAMILY_NAMES
 from orchestrator.project import images, mirrors
@@ -127,8 +129,8 @@ Line = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
 """A non-empty string that can't break out of a line of a Containerfile."""
 InsidePath = Annotated[Line, AfterValidator(_inside)]
 """A relative path that stays inside its root."""
-ProgramPath = Annotated[Line, AfterValidator(_program)]
-"""A file of the build stage: relative to /build, or absolute."""
+InsideFile = Annotated[InsidePath, AfterValidator(_names_a_file)]
+"""The same for a path that can't be a directory."""
 BuildStagePath = Annotated[Line, AfterValidator(_in_build_stage)]
 """Files or directories of the build stage, as a path or a glob: relative to /build, or absolute."""
 GuestFile = Annotated[Line, AfterValidator(_guest_file)]
@@ -199,6 +201,13 @@ class Base(Model):
     """Image that the stage starts from."""
     bootstrap: Bootstrap | None = None
     """How to make the base from Debian packages if the image cannot be pulled. A warning says so when it is used."""
+
+
+PLAIN_BASE = Base(image="docker.io/library/debian:bookworm", bootstrap=Bootstrap(debian="bookworm"))
+"""Where nothing is built: it need not have a compiler."""
+READELF = ("binutils",)
+STAGING_TOOLS = ("busybox-static", *READELF)
+"""A shell and tools that run in any image, and readelf."""
 
 
 def _base(value: Any) -> Any:
@@ -274,9 +283,37 @@ def _in_one_order(caches: tuple[Cache, ...]) -> tuple[Cache, ...]:
     return tuple(cache for cache in CACHES if cache in caches)
 
 
-class Build(Model):
-    """The user's step. `program` is relative to the work directory /build."""
+def _program_or_none(value: str) -> str:
+    return _program(_one_line(value)) if value else value
 
+
+_IN_THE_FILE = "do it in the Containerfile"
+_WITHOUT: Mapping[str, Mapping[str | None, str]] = {
+    "image": {
+        "containerfile": "remove one of them",
+        "run": "remove it, or make the image the `base`, in which run builds the program",
+        "packages": "remove it, or make the image the `base` of a build",
+        "secrets": "remove it: nothing is built",
+        "ssh": "remove it: nothing is built",
+    },
+    "containerfile": {"run": _IN_THE_FILE, "packages": _IN_THE_FILE},
+}
+"""What has no place beside a program that comes in an image, and what to do instead."""
+
+
+class Build(Model):
+    """The user's step, or what there is instead of one. Paths are relative to the work directory /build."""
+
+    image: Annotated[Line, AfterValidator(images.check_image), Field(pattern=images.REFERENCE)] | None = None
+    """A finished image, local or remote, that has the program: nothing is built. Its ENTRYPOINT and CMD, ENV and
+    WORKDIR give program, Args, Env and cwd, unless project.yaml says otherwise."""
+    containerfile: InsideFile | None = None
+    """Your own Containerfile or Dockerfile, relative to `context`: it is built as it is, and the program is taken from
+    the result, as from `image`. .dockerignore is honoured; secrets and ssh reach its RUN --mount."""
+    target: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = None
+    """Stage of `containerfile` to end at; the default is the last one."""
+    args: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Line] = {}
+    """Values for the ARG lines of `containerfile`."""
     context: Line = "."
     """Directory to copy to /build, relative to project.yaml. .dockerignore is honoured. Directories with a
     CACHEDIR.TAG, such as cargo's target/, are left out unless a `!PATH` in .dockerignore keeps a part of them."""
@@ -302,12 +339,48 @@ class Build(Model):
     rust_linker: Literal["gnu", "default"] = Field(default="gnu", alias="rust-linker")
     """Linker for Rust programs. `gnu` makes cargo link with GNU ld where rustc would use its own lld, whose programs
     lose data on Nanos 0.1.51; `default` leaves the choice to rustc. A linker that the project itself names wins."""
-    run: Annotated[str, AfterValidator(_not_blank), AfterValidator(_starts)]
-    """Shell script that builds the program, run in /build with `sh -e`."""
-    program: ProgramPath
+    run: Annotated[str, AfterValidator(_not_blank), AfterValidator(_starts)] = ""
+    """Shell script that builds the program, run in /build with `sh -e`. Without it, `program` is there already: a
+    binary of the context, or a part of `image` or of what `containerfile` builds."""
+    program: Annotated[str, AfterValidator(_program_or_none)] = Field(default="", validate_default=True)
     """The built program, relative to /build; the image has it at its top. An absolute path names any program of the
-    build stage, as /usr/bin/node, which keeps its place in the image.
+    build stage, as /usr/bin/node, which keeps its place in the image. With `image` or `containerfile` it is a path from
+    their root; the default is what ENTRYPOINT and CMD start.
     """
+
+    @field_validator("containerfile", "packages", "secrets", "ssh", "run")
+    @classmethod
+    def _not_beside(cls, value: Any, others: ValidationInfo) -> Any:
+        """What would be without effect is refused."""
+        for built, without in _WITHOUT.items():
+            if value and others.field_name in without and others.data.get(built) is not None:
+                raise WrongValueError(f"cannot be combined with build.{built}", without[others.field_name])
+        return value
+
+    @field_validator("target", "args", mode="before")
+    @classmethod
+    def _of_containerfile(cls, value: Any, others: ValidationInfo) -> Any:
+        if value and others.data.get("containerfile", "") is None:
+            remedy = "for the program in the guest, write `manifest: {Args: [--flag, value]}`"
+            raise WrongValueError(
+                "is only valid with build.containerfile", remedy if others.field_name == "args" else "remove it"
+            )
+        return value
+
+    @field_validator("program", mode="before")
+    @classmethod
+    def _is_needed(cls, value: Any, others: ValidationInfo) -> Any:
+        if value != "":
+            return value
+        finished = [others.data.get(key, "") for key in ("image", "containerfile")]
+        if finished == [None, None]:
+            raise PydanticCustomError("missing", "is missing")
+        return value
+
+    @property
+    def finished(self) -> bool:
+        """Whether the program comes in an image that is not made by our own steps."""
+        return self.image is not None or self.containerfile is not None
 
 
 class StagedFile(Model):
@@ -560,12 +633,26 @@ class Project(Model):
 
     @property
     def program_base(self) -> Base:
-        """The base that the program is built in: `base`, or the CUDA devel image that `cuda` names."""
-        if self.cuda is None or "base" in self.model_fields_set:
+        """The base that the program is built in: `base`, or the CUDA devel image that `cuda` names.
+
+        Of a program that isn't built here, what its libraries (a binary) or the tools of staging (an image) are from.
+        """
+        if "base" in self.model_fields_set:
+            return self.base
+        if not self.build.run:
+            return PLAIN_BASE
+        if self.cuda is None:
             return self.base
         whole = is_whole_cuda(self.cuda)
         made = Bootstrap(debian="bookworm", packages=CUDA_PACKAGES, cuda=self.cuda) if whole else None
         return Base(image=CUDA_IMAGE.format(version=self.cuda), bootstrap=made)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The Debian packages of that base: the user's, and where nothing is built there, what staging needs."""
+        if self.build.finished:
+            return STAGING_TOOLS
+        return self.build.packages if self.build.run else (*self.build.packages, *READELF)
 
     @property
     def gevulot_ref(self) -> str | None:

@@ -39,6 +39,7 @@ _MORE_EXAMPLES: Mapping[str, str] = {
     "base.bootstrap.packages": "packages: [gcc, libc6-dev]",
     "base.bootstrap.cuda": 'cuda: "13.0.2"',
     "cuda": 'cuda: "12.2.2"',
+    "build.target": "target: prover",
     "build.context": "context: ..",
     "build.secrets.id": "id: token",
     "build.secrets.env": "env: TOKEN",

@@ -18,6 +18,8 @@ PATTERNS: Mapping[str, str] = {
     "build.secrets.id": "letters, digits, `.`, `-` and `_`",
     "base.image": images.IN_WORDS,
     "gevulot.base.image": images.IN_WORDS,
+    "build.image": images.IN_WORDS,
+    "build.target": "the name of a stage",
     "base.bootstrap.debian": "a Debian release's code name in lower case, such as bookworm",
     "gevulot.base.bootstrap.debian": "a Debian release's code name in lower case, such as bookworm",
     "base.bootstrap.packages": "the name of a Debian package",
@@ -32,6 +34,9 @@ EXAMPLES: Mapping[str, str] = {
     "build.run": "run: cargo build --release",
     "build": "build: {run: …, program: …}",
     "name": "name: my-prover",
+    "build.image": "image: registry.example/me/prover:1.2",
+    "build.containerfile": "containerfile: Dockerfile",
+    "build.args": 'args: {VERSION: "1.2"}',
     "build.packages": "packages: [libssl-dev]",
     "build.secrets": "secrets: [{id: token, env: TOKEN}]",
     "stage.extra": "extra: [libcuda.so.1]",
@@ -52,8 +57,9 @@ _RUN = "write `build: {run: COMMAND}`"
 OTHER_NAMES: Mapping[str, str] = {
     "nanos-version": "write `nanos: {version: …}`",
     "ops-version": "write `ops: {version: …}`",
-    "image": "write `base: …`",
+    "image": "write `base: …`, or for a finished image with the program in it `build: {image: …}`",
     "from": "write `base: …`",
+    "dockerfile": "write `build: {containerfile: Dockerfile}`",
     "kernel": "write `nanos: {kernel: stub}`",
     "cpu": "write `resources: {cpus: …}`",
     "mem": "write `resources: {memory: …}`",
@@ -88,7 +94,6 @@ OTHER_NAMES_IN: Mapping[str, Mapping[str, str]] = {
         "env": _BUILD_ENV,
         "environment": _BUILD_ENV,
         "variables": _BUILD_ENV,
-        "args": f"build.run takes no arguments: write them in it; for the program in the guest, {_ARGS}",
     },
 }
 

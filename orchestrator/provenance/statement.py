@@ -37,7 +37,21 @@ PUBLISHED: Final = frozenset(
      "gpu_assets", "gpu_families", "manifest", "reproducible"}
 )  # fmt: skip
 PUBLISHED_OF_BUILD: Final = frozenset(
-    {"context", "dependencies", "packages", "program", "run", "rust_linker", "secrets", "ssh"}
+    {
+        "args",
+        "caches",
+        "containerfile",
+        "context",
+        "dependencies",
+        "image",
+        "packages",
+        "program",
+        "run",
+        "rust_linker",
+        "secrets",
+        "ssh",
+        "target",
+    }
 )
 _DIGESTS: Final = {
     "commit": "gitCommit", "digest": "sha256", "sha256": "sha256", "tree-sha256": "gevulotTreeSha256",
@@ -219,13 +233,17 @@ def _parse(payload: bytes, kind: type[_T]) -> _T:
 def external_parameters(project: Project) -> dict[str, Any]:
     """What the user decides, in project.yaml's own keys, with nothing secret in it.
 
-    `build.run` and an inline manifest are there by their SHA-256: people write tokens into both. Secrets are there by
-    id, URLs without credentials and queries, `WITHHELD` keys not at all.
+    `build.run`, `build.args` and an inline manifest are there by their SHA-256: people write tokens into them. Secrets
+    are there by id, URLs without credentials and queries, `WITHHELD` keys not at all.
     """
     shown: dict[str, Any] = {**dict.fromkeys(PUBLISHED, True), "build": dict.fromkeys(PUBLISHED_OF_BUILD, True)}
     document = project.model_dump(mode="json", by_alias=True, exclude_none=True, include=shown)
     build = document["build"]
-    build["run"] = {"sha256": sha256_text(project.build.run)}
+    arguments = json.dumps(project.build.args, sort_keys=True) if project.build.args else ""
+    for key, text in (("run", project.build.run), ("args", arguments)):
+        build.pop(key)
+        if text:
+            build[key] = {"sha256": sha256_text(text)}
     build["secrets"] = [secret.id for secret in project.build.secrets]
     if isinstance(project.manifest, dict):
         inline = json.dumps(project.manifest, sort_keys=True, ensure_ascii=False)

@@ -94,13 +94,13 @@ class ShimUsed(Document):
 
 
 class EngineUsed(Document):
-    """The container engine that ran the steps."""
+    """The container engine that ran the steps; `none` for a tree that was staged by hand."""
 
-    kind: Literal["docker", "podman"]
+    kind: Literal["docker", "podman", "none"]
     """Which engine."""
     version: str
     """As the engine says it."""
-    builder: Literal["buildkit", "classic", "buildah"]
+    builder: Literal["buildkit", "classic", "buildah", "none"]
     """What in it built."""
     private: bool
     """A Podman service that the program started itself."""

@@ -14,10 +14,11 @@ from orchestrator.inputs.store import Store
 from orchestrator.inputs.transfer import export_entries, import_entries
 from orchestrator.project.project import Bootstrap
 
-# A C compiler, and a Python for the stand-in ops. No machine can pull the reference: `.invalid` has no hosts.
+# A C compiler, a Python for the stand-in ops, and what an image without a shell is staged with. No machine can pull the
+# reference: `.invalid` has no hosts.
 BASE = {
     "image": "registry.invalid/orchestrator-tests:1",
-    "bootstrap": {"debian": "bookworm", "packages": ["binutils", "gcc", "libc6-dev", "python3"]},
+    "bootstrap": {"debian": "bookworm", "packages": ["binutils", "busybox-static", "gcc", "libc6-dev", "python3"]},
 }
 # The base of the examples, which is made once for both.
 RUST = {

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from orchestrator.engine.base import BuildRequest, EngineInfo, EnginePlace, Leftover
 from orchestrator.errors import InputError
 from orchestrator.events import Emit
+from orchestrator.resolved import ImageSettings
 from orchestrator.staged import ImageFiles
 from tests.support.images import layer, loaded, saved_image
 
@@ -51,6 +52,9 @@ class ImageEngine:
 
     def image_id(self, reference: str) -> str:
         return self.ids.get(reference, "")
+
+    def image_settings(self, reference: str) -> ImageSettings:
+        return ImageSettings(platform="linux/amd64")
 
     def pull(self, reference: str, emit: Emit) -> str:
         self.pulls.append(reference)

@@ -54,7 +54,7 @@ CASES: list[tuple[str, int | None, str | None, str]] = [
     ("word-as-written.yaml", 2, "runtime", "not `on`"),
     ("missing-all.yaml", 1, "name", "is missing"),
     ("missing-all.yaml", 1, "build", "is missing"),
-    ("missing-run.yaml", 2, "build.run", "is missing"),
+    ("missing-program.yaml", 2, "build.program", "is missing"),
     ("empty-build.yaml", 2, "build", "is empty"),
     ("empty-run.yaml", 2, "build.run", "is empty"),
     ("scalar-for-mapping.yaml", 2, "build", "must be a mapping"),

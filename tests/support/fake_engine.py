@@ -16,6 +16,7 @@ from orchestrator.engine.reasons import image_error
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit, Event
 from orchestrator.label import LABEL
+from orchestrator.resolved import ImageSettings
 from orchestrator.staged import ImageFiles
 
 INFO = EngineInfo(kind="docker", version="0.0", api_version="1.41", builder="buildkit", endpoint="unix:///fake.sock")
@@ -50,6 +51,7 @@ class FakeEngine:
     pulled: list[str] = field(default_factory=list)
     imported: list[tuple[Path, str]] = field(default_factory=list)
     opened: list[tuple[str, str]] = field(default_factory=list)
+    settings: dict[str, ImageSettings] = field(default_factory=dict)
     closed: bool = False
     _files: dict[str, Mapping[str, bytes | tarfile.TarInfo]] = field(default_factory=dict)
     _leftovers: list[Leftover] = field(default_factory=list)
@@ -78,6 +80,11 @@ class FakeEngine:
     def image_id(self, reference: str) -> str:
         """As an engine whose ids are of another kind."""
         return ""
+
+    def image_settings(self, reference: str) -> ImageSettings:
+        """From `settings`, else nothing said."""
+        self._alive()
+        return self.settings.get(reference, ImageSettings(platform="linux/amd64"))
 
     def pull(self, reference: str, emit: Emit) -> str:
         """From `registry`, else InputError."""

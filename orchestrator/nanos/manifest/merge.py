@@ -19,11 +19,12 @@ from orchestrator.nanos.manifest.rules import ManifestValues, absolute_mount
 from orchestrator.nanos.manifest.schema import CONFIG, ManifestKey, canonical
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.paths import LeftOutBy, forgotten
-from orchestrator.project.project import Project
 from orchestrator.suggest import shown
 from orchestrator.text import parse_json
 
 WORKSPACE = "/workspace"
+UNKNOWN_PROGRAM = "program"
+"""For the checks of a manifest whose program an image will name."""
 Field = TypeVar("Field")
 
 
@@ -48,7 +49,7 @@ def merge_manifest(loaded: LoadedProject) -> EffectiveManifest:
     own = _own(loaded)
     findings = linter.lint(own.report(), own.data, project)
     _raise_errors(own.file, findings)
-    data = merge(defaults(project), spelled(own.data))
+    data = merge(defaults(loaded), spelled(own.data))
     if "Mounts" in data:
         data["Mounts"] = {key: absolute_mount(path) for key, path in data["Mounts"].items()}
     if isinstance(project.manifest, str):
@@ -77,8 +78,9 @@ def _raise_errors(file: str, findings: list[Finding]) -> None:
         raise Findings(file=file, collected=errors).failure()
 
 
-def defaults(project: Project) -> dict[str, Any]:
-    """manifests/cpu.json or gpu.json, completed from project.yaml: Program and RunConfig."""
+def defaults(loaded: LoadedProject) -> dict[str, Any]:
+    """manifests/cpu.json or gpu.json, completed from project.yaml (Program, RunConfig) and by the program's image."""
+    project = loaded.project
     name = "gpu.json" if project.gpu else "cpu.json"
     data: dict[str, Any] = parse_json((data_files.MANIFESTS / name).read_text(encoding="utf-8"))
     resources = project.resources
@@ -88,6 +90,20 @@ def defaults(project: Project) -> dict[str, Any]:
     data["RunConfig"] = run
     program = project.build.program
     data["Program"] = program.lstrip("/") if program.startswith("/") else PurePosixPath(program).name
+    return _of_image(loaded, data) if project.build.finished or loaded.staged else data
+
+
+def _of_image(loaded: LoadedProject, data: dict[str, Any]) -> dict[str, Any]:
+    """`data` for a program that comes in an image, or a tree: it stays where it is, and is started as there."""
+    data["Program"] = loaded.project.build.program.lstrip("/") or UNKNOWN_PROGRAM
+    image = loaded.image
+    if image is None:
+        return data
+    if image.arguments:
+        data["Args"] = list(image.arguments)
+    data["Env"] = {**data.get("Env", {}), **image.environment}
+    if image.directory.strip("/"):
+        data["ManifestPassthrough"] = {**data.get("ManifestPassthrough", {}), "cwd": image.directory}
     return data
 
 

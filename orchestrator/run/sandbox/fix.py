@@ -44,6 +44,12 @@ def context_of(path: Path) -> Path:
     return path.parent / (named.value if isinstance(named, yaml.ScalarNode) and named.value else ".")
 
 
+def comes_in_image(path: Path) -> bool:
+    """Whether a project's program is in a finished image, and not in the context, as tolerantly."""
+    build = _value(_root(path, _read(path)), "build")
+    return any(_value(build, key) is not None for key in ("image", "containerfile"))
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8")  # as bytes: line ends stay what they are

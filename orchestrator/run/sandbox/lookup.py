@@ -64,24 +64,39 @@ class ContextLookup:
         return "it is not known whether the build has it; add it by hand, and its package to build.packages"
 
 
+class UnknownLookup:
+    """For a program that comes in an image: without an engine nobody knows what is in it."""
+
+    def why_no_file(self, _path: str) -> str:
+        """Of any file."""
+        return "it is not known whether the image has it; add it by hand"
+
+    def why_no_library(self, _name: str) -> str:
+        """Of any library."""
+        return "it is not known whether the image has it; add it by hand"
+
+
 @dataclass(frozen=True)
 class ContainerLookup:
     """A finished stage, asked by archives of its files: nothing in it is run.
 
     `open_archive` gives a tar stream of a path, or BuildStepError; in `directories` staging looks for libraries
-    before the system's own.
+    before the system's own. `top` is where relative paths begin: the work directory, or "" for an image's root.
     """
 
     open_archive: Callable[[str], AbstractContextManager[BinaryIO]]
     directories: tuple[str, ...] = ()
+    top: str = WORK_DIRECTORY
 
     def why_no_file(self, path: str) -> str:
         """As stage-tree.sh takes it: a regular file below the work directory."""
-        kind = self._kind(f"{WORK_DIRECTORY}/{path}")
+        kind = self._kind(f"{self.top}/{path}")
         if kind == "file":
             return ""
         if kind == "directory":
             return _DIRECTORY
+        if not self.top:
+            return "not in the program's image"
         if self._kind(f"/{path}") == "file":
             return f"outside {WORK_DIRECTORY}: name it in the manifest's Files, with its leading /"
         return "not in the build; make it in build.run, or put it into the build's context"

@@ -1,0 +1,176 @@
+"""A tree that was staged by hand, as a directory or a tar, read as the result of a build is read from an engine.
+
+Either its root is the guest's, or it is the container of a native project's staging step (`render -o`), exported: then
+it has /stage, /klibs and /sbom as the step left them.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import posixpath
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from orchestrator.archive import ArchiveError, kind_of, translate_errors, unpack
+from orchestrator.errors import BuildStepError, EngineError, UsageError
+from orchestrator.staged import CHUNK, LARGE_FILES, LIMITS, StagedEntry, file_entry, root_entries
+
+STAGE, RECORDS = "stage", "sbom"
+_ROOT = "/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagedTree:
+    """Satisfies `ImageFiles`. `entries` by path without a leading "/"; `spool`: a directory with room for them all."""
+
+    path: Path
+    entries: Mapping[str, StagedEntry]
+    spool: Path
+
+    @property
+    def is_container(self) -> bool:
+        """Whether it is an exported container of ours, and not the guest's root itself."""
+        return STAGE in self.entries and LARGE_FILES.strip("/") in self.entries
+
+    @contextmanager
+    def open_archive(self, path: str) -> Iterator[BinaryIO]:
+        """A tar stream of `path`, sorted as an image is. BuildStepError when there is nothing of that name."""
+        at = path.strip("/")
+        below = self._below(at)
+        if below is None:
+            raise BuildStepError(f"{self.path} has no {path}", remedy="give a tree that holds all that the image needs")
+        with tempfile.TemporaryFile(dir=self.spool) as spool:
+            _write_tar(spool, posixpath.basename(at), below)
+            spool.seek(0)
+            yield spool
+
+    def open_file(self, path: str) -> BinaryIO | None:  # noqa: ARG002
+        """Not from here: `open_archive` has it."""
+        return None
+
+    def _below(self, at: str) -> dict[str, StagedEntry] | None:
+        """What is at and below a path, by path from there on; None where there is nothing."""
+        if not self.is_container and at == STAGE:
+            return {"": StagedEntry(path="", kind="directory"), **self.entries}
+        if not self.is_container and f"/{at}" in (LARGE_FILES, f"/{RECORDS}"):
+            return {"": StagedEntry(path="", kind="file" if f"/{at}" == LARGE_FILES else "directory")}
+        if at not in self.entries:
+            return None
+        return {
+            name[len(at) :].lstrip("/"): entry
+            for name, entry in self.entries.items()
+            if name == at or name.startswith(f"{at}/")
+        }
+
+
+@contextmanager
+def open_tree(path: Path, spool: Path) -> Iterator[StagedTree]:
+    """A directory or a tar (also compressed). UsageError for anything else, and for what no image can hold."""
+    if path.is_dir():
+        yield _checked(StagedTree(path=path, entries=dict(_walk(path)), spool=spool))
+        return
+    if not path.is_file():
+        raise UsageError(
+            f"there is no file or directory {path}", remedy="give the staged tree, as a directory or a tar"
+        )
+    with _plain_tar(path, spool) as stream:
+        try:
+            with root_entries(stream) as entries:
+                tree = {entry.path: entry for entry in entries}
+                tree = {
+                    at: tree.get(entry.target, entry) if entry.kind == "hardlink" else entry
+                    for at, entry in tree.items()
+                }
+                yield _checked(StagedTree(path=path, entries=_with_parents(tree), spool=spool))
+        except EngineError as error:
+            if not isinstance(error.__cause__, tarfile.TarError | ArchiveError):
+                raise
+            raise UsageError(f"{path} is not a whole tar: {error.__cause__}", remedy="make it again") from error
+
+
+@contextmanager
+def _plain_tar(path: Path, spool: Path) -> Iterator[BinaryIO]:
+    with path.open("rb") as stream:
+        if not kind_of(stream):
+            yield stream
+            return
+        with tempfile.TemporaryFile(dir=spool) as plain:
+            try:
+                with translate_errors():
+                    unpacked = unpack(stream, LIMITS)
+                    while chunk := unpacked.read(CHUNK):
+                        plain.write(chunk)
+            except ArchiveError as error:
+                raise UsageError(
+                    f"{path} cannot be unpacked: {error}", remedy="give a tar, or a compressed tar"
+                ) from error
+            plain.seek(0)
+            yield cast("BinaryIO", plain)
+
+
+def _walk(top: Path) -> Iterator[tuple[str, StagedEntry]]:
+    for directory, names, files in os.walk(top):
+        for name in sorted((*names, *files)):
+            path = Path(directory, name)
+            at = path.relative_to(top).as_posix()
+            if path.is_symlink():
+                yield at, StagedEntry(path=at, kind="symlink", target=os.readlink(path))  # noqa: PTH115 (as written)
+            elif path.is_dir():
+                yield at, StagedEntry(path=at, kind="directory")
+            elif path.is_file():
+                yield at, file_entry(at, path)
+            else:
+                raise UsageError(f"{path} is a device, socket or pipe", remedy="an image holds files and directories")
+
+
+def _with_parents(entries: Mapping[str, StagedEntry]) -> dict[str, StagedEntry]:
+    """The entries, with the directories that a tar doesn't name."""
+    parents = {str(parent) for path in entries for parent in list(Path(path).parents)[:-1]}
+    missing = {path: StagedEntry(path=path, kind="directory") for path in parents if path not in entries}
+    return {**missing, **entries}
+
+
+def _checked(tree: StagedTree) -> StagedTree:
+    if not tree.entries:
+        raise UsageError(f"{tree.path} is empty", remedy="give the staged tree")
+    return tree
+
+
+def _write_tar(target: BinaryIO, top: str, entries: Mapping[str, StagedEntry]) -> None:
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name in sorted(entries, key=lambda path: path.split("/")):
+            entry = entries[name]
+            info = tarfile.TarInfo(f"{top}/{name}".rstrip("/"))
+            if entry.kind == "directory":
+                info.type = tarfile.DIRTYPE
+            elif entry.kind == "symlink":
+                info.type, info.linkname = tarfile.SYMTYPE, entry.target
+            else:
+                info.size = entry.size
+                tar.addfile(info, io.BufferedReader(_Chunks(entry.chunks()), CHUNK))
+                continue
+            tar.addfile(info)
+
+
+class _Chunks(io.RawIOBase):
+    """Chunks as a file to be read."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._left = chunks, b""
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # typeshed's Buffer has no len
+        """The next bytes."""
+        self._left = self._left or next(self._chunks, b"")
+        count = min(len(buffer), len(self._left))
+        buffer[:count], self._left = self._left[:count], self._left[count:]
+        return count

@@ -1,0 +1,218 @@
+"""What other files say of the program: go.mod, CMakeLists.txt, package.json, pyproject.toml, a Dockerfile, a binary."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestrator.project.containerfile import stages_of
+from orchestrator.scaffold.sight import (
+    DEBIAN,
+    Sight,
+    common_context,
+    inside,
+    read_json,
+    read_text,
+    read_toml,
+    relative_context,
+    table,
+)
+
+DEBIAN_GO = (1, 19)
+"""The Go of Debian bookworm."""
+CONTAINERFILES = ("Dockerfile", "Containerfile")
+_CMAKE_NEEDS = {
+    "boost": ("libboost-all-dev",), "openssl": ("libssl-dev",), "gmp": ("libgmp-dev",), "zlib": ("zlib1g-dev",),
+    "eigen3": ("libeigen3-dev",), "tbb": ("libtbb-dev",), "protobuf": ("libprotobuf-dev", "protobuf-compiler"),
+    "curl": ("libcurl4-openssl-dev",), "nlohmann_json": ("nlohmann-json3-dev",), "sodium": ("libsodium-dev",),
+    "fmt": ("libfmt-dev",), "pkgconfig": ("pkg-config",), "ntl": ("libntl-dev",),
+}  # fmt: skip
+
+
+def see_go(directory: Path) -> Sight | None:
+    """The program of a go.mod: the directory's own package, or one of cmd/."""
+    text = read_text(directory / "go.mod")
+    module = re.search(r"^module\s+(\S+)", text, re.MULTILINE)
+    if module is None:
+        return None
+    places = [path for path in (directory, *sorted(directory.glob("cmd/*"))) if _is_main(path)]
+    if not places:
+        return None
+    place = next((path for path in places if path.name == directory.name), places[0])
+    replaced = re.findall(r"=>\s*(\.{1,2}/\S*)", text)
+    outside = [path for entry in replaced if not (path := (directory / entry).resolve()).is_relative_to(directory)]
+    top, below = common_context(directory, outside)
+    name = (module[1].rstrip("/").rpartition("/")[2] if place == directory else place.name) or "program"
+    package = "." if place == directory else f"./{place.relative_to(directory).as_posix()}"
+    made = f"/build/bin-{name}"
+    version = (re.findall(r"^go\s+([0-9.]+)", text, re.MULTILINE) or ["0"])[0]
+    newer = tuple(map(int, re.findall(r"[0-9]+", version)[:2])) > DEBIAN_GO
+    saw = [f"go.mod: the module {module[1]}, its program {name} in {package}"]
+    others = [path.name for path in places if path != place]
+    saw += [f"go.mod: other programs are {', '.join(others[:5])}"] if others else []
+    saw += [f"go.mod: {os.path.relpath(path, directory)}, which `replace` names" for path in outside]
+    saw += [f"so build.context is {os.path.relpath(top, directory)}, which holds all of that"] if outside else []
+    return Sight(
+        saw=tuple(saw),
+        context=relative_context(top, directory),
+        image="docker.io/library/golang:bookworm",
+        bootstrap=("golang", "gcc", "libc6-dev", "ca-certificates"),
+        run=(*((f"cd {shlex.quote(below)}",) if below else ()), shlex.join(["go", "build", "-o", made, package])),
+        program=f"bin-{name}",
+        advice=(f"go.mod asks for Go {version}; a base made from Debian packages has 1.19",) if newer else (),
+    )  # fmt: skip
+
+
+def _is_main(path: Path) -> bool:
+    sources = (source for source in path.glob("*.go") if not source.name.endswith("_test.go"))
+    return any(re.search(r"^package main\b", read_text(source), re.MULTILINE) for source in sources)
+
+
+def see_cmake(directory: Path) -> Sight | None:
+    """The first executable of a CMakeLists.txt, its own or one of a directory that it adds."""
+    programs = list(_executables(directory, directory))
+    if not programs:
+        return None
+    at, program = next((pair for pair in programs if pair[1] == directory.name), programs[0])
+    text = "\n".join(read_text(path) for path in (directory / "CMakeLists.txt", directory / at / "CMakeLists.txt"))
+    asked = {name.lower() for name in re.findall(r"find_package\s*\(\s*(\w+)", text)}
+    asked |= {"gmp"} if re.search(r"\bgmp(xx)?\b", text) else set()
+    cuda = re.search(r"(enable_language|LANGUAGES[^)]*)\W+CUDA|project\([^)]*\bCUDA\b", text) is not None
+    others = [name for _, name in programs if name != program]
+    saw = [f"CMakeLists.txt: the program {program}" + (f", in {at}" if at != "." else "")]
+    saw += [f"CMakeLists.txt: other programs are {', '.join(others[:5])}"] if others else []
+    saw += ["CMakeLists.txt: CUDA", "so this is a GPU project"] if cuda else []
+    known = sorted(asked & _CMAKE_NEEDS.keys())
+    saw += [f"CMakeLists.txt: {', '.join(known)}, for build.packages"] if known else []
+    made = re.search(r"RUNTIME_OUTPUT_DIRECTORY\s+\"?\$\{(?:CMAKE_BINARY_DIR|PROJECT_BINARY_DIR)\}/([\w/.-]+)", text)
+    folder = made[1] if made else at
+    return Sight(
+        saw=tuple(saw),
+        packages=(*(() if cuda else ("cmake", "g++", "make")), *(p for name in known for p in _CMAKE_NEEDS[name])),
+        run=(
+            "cmake -S . -B cmake-build -DCMAKE_BUILD_TYPE=Release",
+            f"cmake --build cmake-build --target {program} -j",
+        ),
+        program=inside("cmake-build" if folder == "." else f"cmake-build/{folder}", program),
+        cuda=cuda,
+        shim="gevulot" in text.lower(),
+    )
+
+
+def _executables(top: Path, directory: Path, depth: int = 0) -> Iterator[tuple[str, str]]:
+    text = re.sub(r"#.*", "", read_text(directory / "CMakeLists.txt"))
+    project = re.search(r"project\s*\(\s*(\w+)", text)
+    for name in re.findall(r"add_executable\s*\(\s*([\w.${}-]+)", text):
+        yield os.path.relpath(directory, top), name.replace("${PROJECT_NAME}", project[1] if project else name)
+    for below in re.findall(r"add_subdirectory\s*\(\s*([\w./-]+)", text) if depth < 3 else ():
+        if ".." not in below:
+            yield from _executables(top, directory / below, depth + 1)
+
+
+def see_node(directory: Path) -> Sight | None:
+    """The script of a package.json: the interpreter is the program, the script its argument."""
+    document = read_json(directory / "package.json")
+    if not document:
+        return None
+    bins = document.get("bin")
+    wished = [document.get("main"), *(bins.values() if isinstance(bins, dict) else [bins]), "index.js", "main.js"]
+    start = re.search(r"node\s+(\S+\.[cm]?js)", str(table(document, "scripts").get("start", "")))
+    wished.insert(0, start[1] if start else None)
+    script = next((name for name in wished if isinstance(name, str) and (directory / name).is_file()), None)
+    if script is None:
+        return None
+    script = os.path.normpath(script)
+    locked = (directory / "package-lock.json").is_file()
+    sources = sorted(path.name for path in directory.iterdir() if path.is_dir() and _is_source(path))
+    return Sight(
+        saw=(f"package.json: the script {script}; node is the program, and the script its argument",),
+        image="docker.io/library/node:bookworm",
+        bootstrap=("nodejs", "npm", "ca-certificates"),
+        run=(
+            f"npm {'ci' if locked else 'install'} --omit=dev",
+            'cp -L "$(command -v node)" bin-node',
+            "mkdir -p node_modules usr/share   # Debian's node has parts of itself in /usr/share/nodejs",
+            "if [ -d /usr/share/nodejs ]; then cp -rL /usr/share/nodejs usr/share/; fi",
+        ),
+        program="bin-node",
+        files=() if script.partition("/")[0] in sources else (script,),
+        manifest={"Args": [f"/{script}"], "Dirs": ["node_modules", "usr", *sources]},
+        advice=() if locked else ("there is no package-lock.json: `npm install` makes one, which pins the packages",),
+    )
+
+
+def _is_source(path: Path) -> bool:
+    """Whether a directory may hold what a script loads: not what is installed, hidden or made."""
+    return path.name not in ("node_modules", "target", "test", "tests", "usr") and path.name[0] != "."
+
+
+def see_python(directory: Path) -> Sight | None:
+    """The script or module of a Python project: the interpreter is the program, the script its argument."""
+    project, requirements = directory / "pyproject.toml", directory / "requirements.txt"
+    if not project.is_file() and not requirements.is_file():
+        return None
+    name = str(table(read_toml(project), "project").get("name", "")).replace("-", "_")
+    scripts = [path.name for path in (directory / "main.py", directory / "__main__.py") if path.is_file()]
+    scripts += sorted(path.name for path in directory.glob("*.py") if path.name not in ("setup.py", *scripts))
+    modules = (directory / "src" / name, directory / name) if name else ()
+    packaged = next((path for path in modules if (path / "__main__.py").is_file()), None)
+    if packaged is None and not scripts:
+        return None
+    arguments = ["-m", name] if packaged is not None else [f"/{scripts[0]}"]
+    what = f"the module {name}" if packaged is not None else f"the script {scripts[0]}"
+    wanted = "-r requirements.txt" if requirements.is_file() else "."
+    return Sight(
+        saw=(
+            f"{project.name if project.is_file() else requirements.name}: {what};"
+            " python3 is the program, and that its argument",
+        ),
+        image="docker.io/library/python:3.11-bookworm",
+        bootstrap=("python3", "python3-pip", "ca-certificates"),
+        run=(
+            f"python3 -m pip install --target site {wanted}{' .' if packaged is not None and wanted != '.' else ''}",
+            'cp -L "$(command -v python3)" bin-python3',
+            "lib=$(python3 -c 'import sysconfig; print(sysconfig.get_path(\"stdlib\"))')",
+            'mkdir -p "usr/${lib#/usr/}" && cp -r "$lib/." "usr/${lib#/usr/}/"',
+            'rm -rf "usr/${lib#/usr/}/test" "usr/${lib#/usr/}/site-packages"',
+        ),
+        program="bin-python3",
+        files=() if packaged is not None else tuple(scripts),
+        manifest={"Args": arguments, "Dirs": ["site", "usr"], "Env": {"PYTHONPATH": "/site"}},
+    )
+
+
+def see_containerfile(directory: Path) -> Sight | None:
+    """The last stage of a Dockerfile."""
+    name = next((name for name in CONTAINERFILES if (directory / name).is_file()), None)
+    stages = stages_of(read_text(directory / name), {}) if name is not None else []
+    if name is None or not stages:
+        return None
+    named = [stage.name for stage in stages if not stage.name.isdigit()]
+    others = f"; its stages are {', '.join(named)}" if len(named) > 1 else ""
+    return Sight(
+        saw=(f"{name}: ENTRYPOINT and CMD of what it builds name the program{others}",), image=None, containerfile=name
+    )
+
+
+def see_binary(directory: Path) -> Sight | None:
+    """A program that was built elsewhere: a Linux executable for x86-64."""
+    programs = [path for path in sorted(directory.iterdir()) if _is_program(path)]
+    programs += [path for path in sorted(directory.glob("bin/*")) if _is_program(path)]
+    if not programs:
+        return None
+    program = next((path for path in programs if path.name == directory.name), programs[0])
+    others = [path.name for path in programs if path != program]
+    more = f"; other programs are {', '.join(others[:5])}" if others else ""
+    at = program.relative_to(directory).as_posix()
+    return Sight(saw=(f"{at}: a program that is built already; its libraries are from {DEBIAN}{more}",), program=at)
+
+
+def _is_program(path: Path) -> bool:
+    if path.suffix == ".so" or ".so." in path.name or not path.is_file() or not os.access(path, os.X_OK):
+        return False
+    with path.open("rb") as stream:
+        head = stream.read(20)
+    return head[:6] == b"\x7fELF\x02\x01" and head[16] in (2, 3) and head[18:20] == b"\x3e\x00"
