@@ -113,7 +113,7 @@ def _usual_docker() -> Iterator[Endpoint]:
         ("OrbStack", home / ".orbstack/run/docker.sock"),
         ("Rancher Desktop", home / ".rd/docker.sock"),
     ]
-    seen = {Path(DOCKER_SOCKET).resolve()}
+    seen = {Path(DOCKER_SOCKET).resolve()} if is_visible(Path(DOCKER_SOCKET)) else set()
     for what, path in others:
         # Of these only what is there: nobody has them all.
         if is_visible(path, stat.S_IFSOCK) and path.resolve() not in seen:

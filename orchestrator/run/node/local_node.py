@@ -91,9 +91,20 @@ def host_path(workspace: Path, workspace_at: str, path: str) -> Path | None:
     path_on_host = workspace / pure.relative_to(top)
     # A link in the workspace is the program's own doing, and must not reach the host's files.
     try:
-        return path_on_host if path_on_host.resolve().is_relative_to(workspace.resolve()) else None
-    except (OSError, RuntimeError):  # a name too long, links in a circle
+        real = path_on_host.resolve()
+        inside = real.is_relative_to(workspace.resolve())
+        # Links in a circle: Python raises RuntimeError up to 3.12, and leaves them in the path from 3.13 on.
+        circle = any(_is_link(part) for part in (real, *real.parents))
+    except (OSError, RuntimeError):
         return None
+    return path_on_host if inside and not circle else None
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:  # a name too long
+        return False
 
 
 def workspace_file(workspace: Path, workspace_at: str, path: str) -> Path | None:
