@@ -18,7 +18,8 @@ from orchestrator.build.state import BuildJob
 from orchestrator.digest import Digests, file_digests
 from orchestrator.events import Emit, Event, Notice, StepOutput
 from orchestrator.plan.plan import Factor, Rebuild
-from orchestrator.project.project import DOWNLOAD_CACHES, Project
+from orchestrator.project.build_step import DOWNLOAD_CACHES
+from orchestrator.project.project import Project
 
 if TYPE_CHECKING:
     from orchestrator.provenance.records import Records

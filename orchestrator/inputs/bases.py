@@ -18,9 +18,9 @@ from orchestrator.inputs.image_archive import SavedImage, read_image, write_imag
 from orchestrator.inputs.images import ImageStore
 from orchestrator.inputs.store import IMPORTED, CacheEntry, Store, key_of
 from orchestrator.label import BASE, LABEL
+from orchestrator.project.bases import Base, Bootstrap
 from orchestrator.project.images import transport_of
 from orchestrator.project.mirrors import redirect
-from orchestrator.project.project import Base, Bootstrap
 from orchestrator.resolved import Ground, Input, InputName, Pin
 
 BOOTSTRAP_TAG = "localhost/orchestrator/base"

@@ -22,7 +22,7 @@ from orchestrator.archive import ArchiveError, UnpackLimits, read_zip, translate
 from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.trees import file_digest
-from orchestrator.project.project import FIRST_WHOLE_CUDA, is_whole_cuda
+from orchestrator.project.bases import FIRST_WHOLE_CUDA, is_whole_cuda
 from orchestrator.resolved import redact
 
 COMPONENTS: Final = ("cccl", "crt", "cudart", "nvcc", "nvvm")

@@ -19,7 +19,7 @@ from orchestrator.inputs.cuda import PREFIX, add_toolkit
 from orchestrator.inputs.store import CacheEntry, key_of
 from orchestrator.inputs.trees import file_digest
 from orchestrator.project import mirrors
-from orchestrator.project.project import Base, Bootstrap
+from orchestrator.project.bases import Base, Bootstrap
 from orchestrator.resolved import InputName, Pin, debian_mirror, redact
 
 SOURCE_DATE_EPOCH = 1_577_836_800  # 2020-01-01: the same packages give the same tar

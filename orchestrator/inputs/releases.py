@@ -21,7 +21,7 @@ from orchestrator.inputs.archives import extract
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.grounds import ground_of_download
 from orchestrator.inputs.store import CacheEntry, key_of
-from orchestrator.project.project import GpuAssets, Nanos, Ops
+from orchestrator.project.vendor import GpuAssets, Nanos, Ops
 from orchestrator.resolved import Ground, Input, InputName, redact_url
 from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 

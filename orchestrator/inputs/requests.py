@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.inputs.releases import COMMON_URL, GPU_URL
+from orchestrator.project.bases import Base
 from orchestrator.project.images import qualified
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.project import Base, Gevulot, Nanos, Project
+from orchestrator.project.project import Project
+from orchestrator.project.vendor import Gevulot, Nanos
 from orchestrator.resolved import InputName, file_input_name, redact_url
 
 Request = Mapping[str, Any]

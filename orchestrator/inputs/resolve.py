@@ -26,8 +26,10 @@ from orchestrator.inputs.requests import own_images, wanted_packages
 from orchestrator.inputs.staged_files import resolve_staged_file
 from orchestrator.inputs.store import Store
 from orchestrator.inputs.trees import GEVULOT_SKIP
+from orchestrator.project.bases import Base
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.project import Base, Gevulot, Project
+from orchestrator.project.project import Project
+from orchestrator.project.vendor import Gevulot
 from orchestrator.resolved import Ground, Input, InputName, Inputs, Pin, redact_url
 
 _WORKERS = 4

@@ -12,7 +12,7 @@ from orchestrator.inputs.access import Access
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.grounds import ground_of_download
 from orchestrator.inputs.store import key_of
-from orchestrator.project.project import StagedFile
+from orchestrator.project.stage_files import StagedFile
 from orchestrator.resolved import Input, file_input_name, redact_url
 
 RECENT_NS: Final = 2_000_000_000

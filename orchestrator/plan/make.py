@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from orchestrator.image_kind import GuestSettings, ImagePlan
 from orchestrator.plan.plan import GpuPlan, Origin, Plan, ShimPlan, StagingPlan
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.project import Gevulot
+from orchestrator.project.vendor import Gevulot
 from orchestrator.resolved import Inputs
 from orchestrator.staged import LARGE
 

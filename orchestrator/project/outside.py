@@ -15,7 +15,7 @@ from orchestrator.errors import OUTSIDE, Finding
 from orchestrator.findings import Findings
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.paths import LeftOutBy
-from orchestrator.project.project import StagedFile
+from orchestrator.project.stage_files import StagedFile
 from orchestrator.user_paths import settings_path
 
 

@@ -13,8 +13,9 @@ from orchestrator.findings import Findings
 from orchestrator.network import is_plain
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.mirrors import redirect
-from orchestrator.project.project import RUNTIME_REFS, StagedFile
+from orchestrator.project.project import RUNTIME_REFS
 from orchestrator.project.secrets import RESERVED, report_missing
+from orchestrator.project.stage_files import StagedFile
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 SHIM_CRATE = Path("crates/shim-ffi/Cargo.toml")

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from orchestrator.project import project as project_model
-from orchestrator.project.project import Base, Project
+from orchestrator.project.bases import Base
+from orchestrator.project.fields import Model
+from orchestrator.project.project import Project
 from orchestrator.project.schema import EXAMPLES, PATTERNS, item_models, models_in
 
 FIRST_RELEASE = "0.1"
@@ -163,9 +164,7 @@ def _example_of(name: str) -> str:
 
 
 def _tables() -> Iterator[type[BaseModel]]:
-    for value in vars(project_model).values():
-        if isinstance(value, type) and issubclass(value, BaseModel) and value.__module__ == project_model.__name__:
-            yield value
+    yield from Model.__subclasses__()
 
 
 @cache

@@ -9,7 +9,8 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from orchestrator.project import images
-from orchestrator.project.project import Base, Project
+from orchestrator.project.bases import Base
+from orchestrator.project.project import Project
 
 # What a pattern of the model asks for, in words. Keys: dotted fields without list indexes.
 PATTERNS: Mapping[str, str] = {

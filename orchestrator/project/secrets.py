@@ -11,8 +11,8 @@ from pathlib import Path
 from orchestrator.errors import Severity
 from orchestrator.findings import Findings
 from orchestrator.network import CA_SECRET, FRESH_SECRET
+from orchestrator.project.build_step import Secret
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.project import Secret
 
 MAX_SECRET = 500 * 1024
 """BuildKit takes no larger secret."""

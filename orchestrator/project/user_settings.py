@@ -12,8 +12,9 @@ from pydantic import Field, ValidationError
 
 from orchestrator.findings import Findings
 from orchestrator.project import mirrors, yaml_reader
+from orchestrator.project.fields import Line, Mirrors, Model
 from orchestrator.project.load import MAX_BYTES, LoadedProject, read_text
-from orchestrator.project.project import Line, Mirrors, Model, Network
+from orchestrator.project.project import Network
 from orchestrator.suggest import did_you_mean
 from orchestrator.user_paths import settings_path
 

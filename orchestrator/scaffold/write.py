@@ -27,8 +27,8 @@ def init_project(directory: Path, *, language: str, gpu: bool, sight: Sight | No
     # Here, not above: the command line wants LANGUAGES alone, and these take longer than most commands.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from orchestrator.project.project import DEFAULT_NANOS, DEFAULT_OPS
     from orchestrator.project.reference import json_schema_text
+    from orchestrator.project.vendor import DEFAULT_NANOS, DEFAULT_OPS
 
     flavour = "cuda" if gpu else language
     name = _name(directory)

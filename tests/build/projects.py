@@ -12,7 +12,7 @@ from orchestrator.inputs.access import Access
 from orchestrator.inputs.debian import bootstrap_rootfs
 from orchestrator.inputs.store import Store
 from orchestrator.inputs.transfer import export_entries, import_entries
-from orchestrator.project.project import Bootstrap
+from orchestrator.project.bases import Bootstrap
 
 # A C compiler, a Python for the stand-in ops, and what an image without a shell is staged with. No machine can pull the
 # reference: `.invalid` has no hosts.

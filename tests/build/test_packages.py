@@ -15,7 +15,7 @@ from orchestrator.inputs.access import Access
 from orchestrator.inputs.debian import bootstrap_rootfs
 from orchestrator.inputs.store import Store
 from orchestrator.label import BASE as BASE_LABEL
-from orchestrator.project.project import Bootstrap
+from orchestrator.project.bases import Bootstrap
 from tests.build.projects import BASE, COMPILE, write_project
 from tests.support import engines
 from tests.support.cli import Run, orchestrator

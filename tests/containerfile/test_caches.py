@@ -12,7 +12,7 @@ from types import MappingProxyType
 import pytest
 
 from orchestrator.containerfile.render import render_containerfile, render_scripts
-from orchestrator.project.project import CACHES
+from orchestrator.project.build_step import CACHES
 
 from .test_render import EXAMPLES, ROOT, plan_of
 

@@ -11,7 +11,8 @@ import pytest
 from orchestrator.errors import Severity
 from orchestrator.nanos.manifest.merge import merge_manifest
 from orchestrator.project.load import load_project
-from orchestrator.project.project import RUNTIME_REFS, SHIM_BOOTSTRAP_PACKAGES
+from orchestrator.project.project import RUNTIME_REFS
+from orchestrator.project.vendor import SHIM_BOOTSTRAP_PACKAGES
 from tests.examples.conftest import EXAMPLES
 
 PROJECTS = sorted(EXAMPLES.glob("*/project*.yaml"))

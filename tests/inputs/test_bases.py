@@ -18,7 +18,9 @@ from orchestrator.inputs.access import Access
 from orchestrator.inputs.bases import resolve_base
 from orchestrator.inputs.debian import bootstrap_rootfs, packages_of
 from orchestrator.label import LABEL
-from orchestrator.project.project import Base, Bootstrap, Build, Project
+from orchestrator.project.bases import Base, Bootstrap
+from orchestrator.project.build_step import Build
+from orchestrator.project.project import Project
 from tests.inputs.fakes import ImageEngine
 
 REF = "docker.io/library/rust:bookworm"

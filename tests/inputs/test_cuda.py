@@ -18,7 +18,8 @@ from orchestrator.errors import InputError
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.cuda import add_toolkit
 from orchestrator.inputs.store import Store
-from orchestrator.project.project import Build, Project
+from orchestrator.project.build_step import Build
+from orchestrator.project.project import Project
 
 EPOCH = 1_577_836_800
 EXTRAS = ("cccl", "crt", "cudart", "nvcc", "nvvm")

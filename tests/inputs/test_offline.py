@@ -15,7 +15,7 @@ from orchestrator.inputs.download import fetch
 from orchestrator.inputs.git import fetch_git
 from orchestrator.inputs.resolve import ResolveOptions, resolve_inputs
 from orchestrator.inputs.store import Store
-from orchestrator.project.project import Base, Bootstrap
+from orchestrator.project.bases import Base, Bootstrap
 from orchestrator.resolved import Pin
 from tests.inputs.conftest import QUICK
 from tests.inputs.fakes import ImageEngine

@@ -21,7 +21,7 @@ from orchestrator.inputs.git import fetch_git
 from orchestrator.inputs.image_archive import read_image, write_image
 from orchestrator.inputs.store import CacheEntry, Store
 from orchestrator.inputs.transfer import export_entries, import_entries
-from orchestrator.project.project import Base
+from orchestrator.project.bases import Base
 from orchestrator.resolved import Pin
 from tests.inputs.conftest import QUICK
 from tests.inputs.fakes import ImageEngine

@@ -16,7 +16,7 @@ from orchestrator.inputs.access import Access
 from orchestrator.inputs.grounds import ground_of_address
 from orchestrator.inputs.known import Known, known_files, read_known
 from orchestrator.project.mirrors import redirect
-from orchestrator.project.project import GpuAssets, Nanos, Ops
+from orchestrator.project.vendor import GpuAssets, Nanos, Ops
 from orchestrator.resolved import Pin, redact_url
 from orchestrator.stub_kernel import stub_boot_image, stub_kernel
 from tests.support.servers import Fault, FileServer

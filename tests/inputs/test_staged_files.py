@@ -13,7 +13,7 @@ from orchestrator.errors import InputError
 from orchestrator.events import Event, StepStarted
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.staged_files import resolve_staged_file
-from orchestrator.project.project import StagedFile
+from orchestrator.project.stage_files import StagedFile
 from orchestrator.resolved import Pin
 from tests.support.servers import FileServer
 

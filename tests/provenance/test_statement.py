@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.project.project import Build, Project
+from orchestrator.project.build_step import Build
+from orchestrator.project.project import Project
 from orchestrator.provenance.statement import (
     PUBLISHED,
     PUBLISHED_OF_BUILD,

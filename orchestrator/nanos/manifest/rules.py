@@ -22,7 +22,8 @@ from orchestrator.nanos.manifest.schema import (
     canonical,
     parse_release,
 )
-from orchestrator.project.project import Nanos, Project
+from orchestrator.project.project import Project
+from orchestrator.project.vendor import Nanos
 from orchestrator.suggest import nearest, shown
 
 WORKSPACE = "/workspace"
