@@ -162,8 +162,12 @@ class ApiEngine:
 
     def import_rootfs(self, tar: Path, tag: str, labels: Mapping[str, str]) -> str:
         """Make an image from a root file system's tar; returns the image id."""
+        try:
+            needed = tar.stat().st_size
+        except OSError as error:
+            raise InputError(f"cannot read {tar}: {error.strerror}", remedy="check the path") from error
         for place in self.places()[:1]:
-            if (free := files.free_space(place.path)) < (needed := tar.stat().st_size):
+            if (free := files.free_space(place.path)) < needed:
                 message = f"{place.name} ({place.path}) has {size(free)} free, and {tar.name} needs {size(needed)}"
                 raise EngineError(message, remedy=MAKE_ROOM)
         changes = [f"LABEL {json.dumps(key)}={json.dumps(value)}" for key, value in labels.items()]
@@ -236,9 +240,10 @@ class ApiEngine:
     def open_image(self, image: str, build_id: str) -> Iterator[ImageFiles]:
         """The files of `image`, until the end."""
         containers = CreatedContainers(api=self._api, image=image, build_id=build_id)
-        with self.protect(build_id):
+        with self.protect(build_id), hold_back() as let_through:  # their removal is not interrupted either
             try:
-                yield containers
+                with let_through():
+                    yield containers
             finally:
                 containers.remove()
 

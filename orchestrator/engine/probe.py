@@ -129,17 +129,17 @@ def _prove(settings: Settings, storage: Path | None) -> PrivateEngine:
 
 def try_step(engine: Engine) -> None:
     """A build from scratch with one RUN; leaves nothing. OrchestratorError when the engine can't run it."""
-    tag = f"localhost/orchestrator-probe:{secrets.token_hex(6)}"
+    number = secrets.token_hex(6)
     request = BuildRequest(
         context=_probe_context(mounts=engine.info.mounts),
         containerfile="Containerfile",
-        tag=tag,
-        build_id=PROBE_ID,
+        tag=f"localhost/orchestrator-probe:{number}",
+        build_id=f"{PROBE_ID}-{number}",  # of this probe alone: others may run
         no_cache=True,
     )
     engine.build(request, ignore)
-    for leftover in engine.leftovers():
-        if leftover.kind == "image" and leftover.name == tag:
+    for leftover in engine.leftovers():  # the image, and on Podman what it is made of
+        if leftover.build_id == request.build_id:
             engine.remove(leftover)
 
 

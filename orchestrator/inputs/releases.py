@@ -187,11 +187,12 @@ class _Release:
 def _by_md5(access: Access, name: InputName, release: _Release, entry: CacheEntry) -> tuple[Ground | Literal[""], str]:
     """Compare a fresh file with the MD5 that the vendor keeps beside it; the ground, and a note if there is none."""
     checked = key_of("md5", release.url, entry.sha256)
-    known = None if access.refresh else access.store.named(checked)
-    if name in access.pins:
-        return "", known["note"] if known else ""  # it is what it was when it was locked
-    note = _check_md5(access, release, entry) if known is None else known["note"]
-    access.store.name(checked, entry.key, {"note": note})
+    with access.store.lock(checked):  # asked once, also by two builds at a time
+        known = None if access.refresh else access.store.named(checked)
+        if name in access.pins:
+            return "", known["note"] if known else ""  # it is what it was when it was locked
+        note = _check_md5(access, release, entry) if known is None else known["note"]
+        access.store.name(checked, entry.key, {"note": note})
     ground = ground_of_download(access, release.url, entry)
     # Without TLS whoever changes the file can change its MD5 too.
     return ("checksum" if ground in ("tls", "local") and not note else ground), note
