@@ -41,7 +41,7 @@ plan() { printf '%s%s%s%s%s\n' "$1" "$sep" "$2" "$sep" "$3" >>"$work/plan"; }
 
 # plan_file SOURCE GUEST
 plan_file() {
-    [ -f "$1" ] || die "$1 is not a regular file" "devices, sockets and directories can't be staged as files"
+    [ -f "$1" ] || die "$1 is not a regular file" "devices, sockets and directories cannot be staged as files"
     plan f "$2" "$1"
     printf '/%s\t%s\t\n' "$2" "$1" >>"$work/staged"
 }
@@ -172,7 +172,7 @@ stage_map() {
         [ -e "$m_dir/$m_name" ] || die "MapDirs: $m_dir/$m_name is a link whose target does not exist"
         if [ -d "$m_dir/$m_name" ]; then plan m "${cleaned:+$cleaned/}$m_name" ''
         else
-            [ -f "$m_dir/$m_name" ] || die "$m_dir/$m_name is not a regular file" "devices, sockets and directories can't be staged as files"
+            [ -f "$m_dir/$m_name" ] || die "$m_dir/$m_name is not a regular file" "devices, sockets and directories cannot be staged as files"
             plan f "${cleaned:+$cleaned/}$m_name" "$m_dir/$m_name"
         fi
     done <"$work/links"

@@ -139,7 +139,7 @@ def _remedy(outcome: Outcome) -> str:
         return "raise --timeout if it only needs longer"
     if end in ("disk", "threads"):
         return f"raise --{end} if it needs more"
-    return "see what the guest can't do, above" if outcome.violations else "see its output, above"
+    return "see what the guest cannot do, above" if outcome.violations else "see its output, above"
 
 
 COMMANDS = (rehearse,)

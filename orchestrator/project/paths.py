@@ -75,7 +75,7 @@ class _Checker:
 
     def _hint(self, value: str, what: str) -> str:
         if value.startswith("~"):
-            return "`~` isn't expanded here; write the full path"
+            return "`~` is not expanded here; write the full path"
         return f"{what}, relative to {self.loaded.path.parent} or absolute"
 
     def check_context(self) -> None:
@@ -93,7 +93,7 @@ class _Checker:
             if project.gpu:
                 self.error(field, "GPU projects are not packed from a finished image", remedy)
             if project.reproducible == "strict":
-                self.error("reproducible", f"strict can't build {field} a second time", "use `environment`")
+                self.error("reproducible", f"strict cannot build {field} a second time", "use `environment`")
         elif not build.run and not build.program.startswith("/"):
             self._check_prebuilt(self.loaded.root / build.context, build.program)
 
@@ -129,7 +129,7 @@ class _Checker:
             if path is not None and not _is_file(path / "kernel.img"):
                 self.error("nanos.path", f"`{nanos.path}` has no kernel.img", "give an unpacked Nanos release")
             elif path is not None and not _is_file(path / "boot.img"):
-                message = f"`{nanos.path}` has no boot.img, so the image won't boot by BIOS, as the node does"
+                message = f"`{nanos.path}` has no boot.img, so the image will not boot by BIOS, as the node does"
                 self.warning("nanos.path", message, "add boot.img of the same release")
 
     def check_tools(self) -> None:
@@ -137,7 +137,7 @@ class _Checker:
         if project.ops.path is not None:
             path = self.find_file("ops.path", project.ops.path)
             if path is not None and not os.access(path, os.X_OK):
-                self.error("ops.path", f"`{project.ops.path}` isn't executable", "run chmod +x on it")
+                self.error("ops.path", f"`{project.ops.path}` is not executable", "run chmod +x on it")
         if project.packer == "native" and "ops" in self.loaded.lines:
             default = "" if "packer" in self.loaded.lines else ", which is the default"
             self.warning("ops", f"has no effect with the native packer{default}", "remove it, or set `packer: ops`")
@@ -238,7 +238,7 @@ class _Checker:
             self.error(f"{where}.to", f"`{path}` is also a file of the build", "list it once, or give it another place")
         # They stand in a Containerfile, whose escapes differ from builder to builder.
         if project.packer == "ops" and not re.fullmatch(r"[A-Za-z0-9_.+@=/-]+", path):
-            message = f"`{path}` has a character that can't be passed to ops's build step"
+            message = f"`{path}` has a character that cannot be passed to ops's build step"
             self.error(f"{where}.to", message, "use letters, digits and _ . + @ = - only, or set `packer: native`")
 
 

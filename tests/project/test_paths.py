@@ -41,7 +41,7 @@ def test_nothing_to_say(tmp_path: Path) -> None:
     [
         ("gevulot: {path: absent}\n", "gevulot.path", "there is no directory `absent`"),
         ("gevulot: {path: here}\n", "gevulot.path", "has no crates/shim-ffi/Cargo.toml"),
-        ("gevulot: {path: ~/gevulot}\n", "gevulot.path", "`~` isn't expanded"),
+        ("gevulot: {path: ~/gevulot}\n", "gevulot.path", "`~` is not expanded"),
         ("gevulot: {path: file}\n", "gevulot.path", "`file` is a file"),
         ("nanos: {path: absent}\n", "nanos.path", "there is no directory"),
         ("nanos: {path: here}\n", "nanos.path", "has no kernel.img"),
@@ -170,7 +170,7 @@ def test_staged_files(tmp_path: Path) -> None:
     [
         ("{from: absent, to: a}", "from", "there is no file `absent`"),
         ("{from: here, to: a}", "from", "`here` is a directory"),
-        ("{from: ~/a, to: a}", "from", "`~` isn't expanded"),
+        ("{from: ~/a, to: a}", "from", "`~` is not expanded"),
         ("{from: file, to: /other}", "to", "`other` is the place of two files"),
         ("{from: file, to: ./made//later}", "to", "`made/later` is also a file of the build"),
     ],

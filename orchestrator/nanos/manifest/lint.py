@@ -126,7 +126,7 @@ def _unknown(report: Report, key: str, value: Any, keys: Mapping[str, ManifestKe
     elif elsewhere:
         section = elsewhere[0]
         remedy = f"move it into `{section}`" if section else "move it to the top level of the manifest"
-        message = f"isn't a key {section_words}"
+        message = f"is not a key {section_words}"
     elif key in ALL_KERNEL_KEYS:
         remedy = "it is a kernel setting: move it into `ManifestPassthrough`"
     elif close is None and isinstance(value, str) and _ENVIRONMENT_NAME.fullmatch(key):

@@ -54,7 +54,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8")  # as bytes: line ends stay what they are
     except (OSError, ValueError) as error:
-        raise UsageError(f"can't read {path}: {error}", remedy=_GIVE_PROJECT) from error
+        raise UsageError(f"cannot read {path}: {error}", remedy=_GIVE_PROJECT) from error
 
 
 def _root(path: Path, text: str) -> yaml.MappingNode:
@@ -102,7 +102,7 @@ class _Edit:
         except yaml.YAMLError:
             right = False
         if not right:
-            raise self._by_hand("is written in a way that can't be added to")
+            raise self._by_hand("is written in a way that cannot be added to")
         return text
 
     def _expected(self) -> Any:
