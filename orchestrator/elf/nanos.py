@@ -33,7 +33,7 @@ _PIE_RANDOM: Final = 4 << 20
 _LIMIT: Final = 3 << 30
 _GNU_LD: Final = (
     "link it with GNU ld: -Clinker-features=-lld or -Clink-arg=-fuse-ld=bfd for rustc, -fuse-ld=bfd for gcc and clang;"
-    ' where it can\'t be linked again, "ManifestPassthrough": {"static_map_program": "t"}'
+    ' where it cannot be linked again, "ManifestPassthrough": {"static_map_program": "t"}'
 )
 _LINK_AGAIN: Final = "link it again; a tool that edits programs, such as patchelf, may have moved them"
 
