@@ -129,7 +129,7 @@ plan_tree() {
 # ops reads Files below the working directory, absolute entries as well.
 stage_file() {
     clean_path "$1"
-    if [ -d "$here/$cleaned" ]; then die "Files: $1 is a directory" "put it in the manifest's Dirs"
+    if [ -d "$here/$cleaned" ]; then die "Files: $1 is a directory" "put it in stage.files, which takes directories, or in the manifest's Dirs"
     elif [ -e "$here/$cleaned" ]; then plan_file "$here/$cleaned" "$cleaned"
     elif [ "${1#/}" != "$1" ] && [ -f "$1" ]; then
         plan a "$cleaned" "$1"

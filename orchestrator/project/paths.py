@@ -14,7 +14,7 @@ from orchestrator.network import is_plain
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.mirrors import redirect
 from orchestrator.project.project import RUNTIME_REFS
-from orchestrator.project.secrets import RESERVED, report_missing
+from orchestrator.project.secrets import RESERVED, report_missing, secret_files
 from orchestrator.project.stage_files import StagedFile
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -153,6 +153,10 @@ class _Checker:
             elif secret.id in RESERVED:
                 self.error(f"{name}.id", f"`{secret.id}` is reserved", "choose another id")
             seen.add(secret.id)
+        build = self.loaded.project.build
+        for key in ("secrets", "ssh", "caches", "dependencies", "rust-linker"):
+            if not build.run and not build.finished and f"build.{key}" in self.loaded.lines:
+                self.warning(f"build.{key}", "has no effect: there is no `build.run`", "remove it, or write build.run")
         # Warnings: `check` runs where the secrets needn't be. `build` reads them first, and then these are errors.
         report_missing(self.findings, self.loaded, os.environ, Severity.WARNING)
 
@@ -229,7 +233,13 @@ class _Checker:
     def check_staged_file(self, where: str, entry: StagedFile) -> None:
         project = self.loaded.project
         if entry.host is not None:
-            self.find_file(f"{where}.from", entry.host)
+            source = self.find_file(f"{where}.from", entry.host)
+            secret = next(
+                (file for file in secret_files(self.loaded) if source is not None and _is_same(source, file)), None
+            )
+            if secret is not None:
+                message = f"`{entry.host}` is the file of a build secret, and the image holds what is listed here"
+                self.error(f"{where}.from", message, "remove it: a secret reaches build.run alone")
         path = entry.guest_path
         built = {os.path.normpath(other.to or (other.path or "").lstrip("/")) for other in project.stage.built.values()}
         if sum(other.guest_path == path for other in project.stage.outside.values()) > 1:
@@ -258,6 +268,14 @@ def _matches(context: Path, glob: str) -> bool:
     try:
         return "**" in glob or any(context.glob(glob))
     except (OSError, ValueError, NotImplementedError):
+        return False
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Whether both are one file, by whatever names and links."""
+    try:
+        return path.samefile(other)
+    except (OSError, ValueError):
         return False
 
 

@@ -54,6 +54,12 @@ def report_missing(findings: Findings, loaded: LoadedProject, environ: Mapping[s
         findings.add(severity, "secret", "build.ssh", *problem)
 
 
+def secret_files(loaded: LoadedProject) -> tuple[Path, ...]:
+    """Where the secrets' files really are: neither a build context nor an image may hold them."""
+    files = (secret.file for secret in loaded.project.build.secrets)
+    return tuple(Path(os.path.realpath(loaded.root / file)) for file in files if file is not None)
+
+
 def _problem(loaded: LoadedProject, secret: Secret, environ: Mapping[str, str]) -> tuple[str, str] | None:
     """What is wrong, and what to do."""
     if secret.env is not None:

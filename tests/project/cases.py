@@ -49,7 +49,7 @@ CASES: list[tuple[str, int | None, str | None, str]] = [
     ("other-names.yaml", 7, "build.env", "`manifest: {Env: {NAME: value}}`"),
     ("other-names.yaml", 8, "build.args", "`manifest: {Args: [--flag, value]}`"),
     ("other-names.yaml", 10, "stage.file", "did you mean `files`?"),
-    ("other-names.yaml", 11, "stage.dirs", "`manifest: {Dirs: [DIRECTORY]}`"),
+    ("other-names.yaml", 11, "stage.dirs", "`stage: {files: [DIRECTORY]}`"),
     ("other-names.yaml", 12, "version", "it belongs under `nanos` or `ops`"),
     ("word-as-written.yaml", 2, "runtime", "not `on`"),
     ("missing-all.yaml", 1, "name", "is missing"),

@@ -104,6 +104,15 @@ def test_what_starts_no_program(build: str, image: dict[str, Any], line: str, tm
         ("build: {program: left-out}", ["build.program: `left-out` is excluded by .dockerignore; add `!left-out`"]),
         ("build: {image: a}\nresources: {gpus: 1}", ["build.image: GPU projects are not packed from a finished image"]),
         ("build: {image: a}\nreproducible: strict", ["reproducible: strict cannot build build.image a second time"]),
+        ("build: {image: a, caches: [cargo]}", ["build.caches: cannot be combined with build.image; remove it"]),
+        (
+            "build: {containerfile: Dockerfile, caches: [go], dependencies: always, rust-linker: gnu}",
+            [
+                "build.caches: cannot be combined with build.containerfile; remove it; a RUN --mount=type=cache",
+                "build.dependencies: cannot be combined with build.containerfile",
+                "build.rust-linker: cannot be combined with build.containerfile; do it in the Containerfile",
+            ],
+        ),
         ("build: {image: 'oci:x'}", ["build.image: `oci:x` is not allowed here"]),
     ],
 )

@@ -11,19 +11,19 @@ import yaml
 
 from orchestrator.errors import UsageError
 from orchestrator.files import write_text
-from orchestrator.run.sandbox.trace import Missing, yaml_word
+from orchestrator.run.sandbox.trace import yaml_word
 
 _GIVE_PROJECT = "give the project.yaml of the image"
 
 
-def fix_project(path: Path, missing: Missing) -> tuple[str, ...]:
-    """Add libraries to `stage.extra` and files to `stage.files`; returns what was added, as `stage.extra: NAME`.
+def fix_project(path: Path, *, libraries: Sequence[str] = (), entries: Sequence[str] = ()) -> tuple[str, ...]:
+    """Add `libraries` to stage.extra and `entries` to stage.files; returns what was added, as `stage.extra: NAME`.
 
     UsageError, and nothing is written, where the file can't be read or is of a form that can't be added to.
     """
     text = _read(path)
     changed, added = text, []
-    for key, values in (("extra", missing.libraries), ("files", [file.lstrip("/") for file in missing.files])):
+    for key, values in (("extra", libraries), ("files", entries)):
         has = [node.value for node in _items(_value(_value(_root(path, changed), "stage"), key))]
         new = [name for name in dict.fromkeys(values) if name not in has]
         if new:

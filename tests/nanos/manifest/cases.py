@@ -40,7 +40,7 @@ CASES: list[tuple[str, int | None, str | None, str]] = [
     ("misspelt.json", 2, "Programm", "did you mean `Program`?"),
     ("other-names.json", 2, "Environment", "did you mean `Env`?"),
     ("other-names.json", 3, "arguments", "did you mean `Args`?"),
-    ("other-names.json", 4, "RunConfig.Volumes", "did you mean `Mounts` at the top level?"),
+    ("other-names.json", 4, "RunConfig.Volumes", "did you mean `Mounts` at the top level of the manifest?"),
     ("misspelt-case.json", 2, "mapdir", "did you mean `MapDirs`?"),
     ("misspelt-nested.json", 3, "RunConfig.Memroy", "did you mean `Memory`?"),
     ("klibs-in-runconfig.json", 4, "RunConfig.Klibs", "move it to the top level"),
