@@ -31,7 +31,7 @@ from orchestrator.label import CACHE, LABEL
 from orchestrator.network import SSH_MOUNT, ca_bundle
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.outside import secret_files
+from orchestrator.project.secrets import secret_files
 from orchestrator.resolved import Input, Inputs, checksums
 
 CONTAINERFILE = "Containerfile"
