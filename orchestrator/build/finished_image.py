@@ -97,7 +97,7 @@ def _own_image(job: BuildJob) -> str:
 def _build_own(job: BuildJob, tag: str) -> str:
     """Build the user's own Containerfile; `tag`, which names the image then. BuildStepError."""
     order, build, references = job.order, job.order.loaded.project.build, _references(job)
-    labelled = order.engine.info.builder != "buildkit"
+    labelled = not order.engine.capabilities.buildkit
     made = assemble_own(order.loaded, job.plan, references, labelled=labelled, emit=order.emit)
     secrets = [BuildSecret(id=name, data=value) for name, value in order.secrets.values.items()]
     if order.engine.info.mounts:

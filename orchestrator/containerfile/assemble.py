@@ -43,7 +43,7 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 @dataclass(frozen=True, kw_only=True)
 class BuilderCapabilities:
-    """What the engine's RUN understands: see `EngineInfo.mounts` and `EngineInfo.ssh`."""
+    """What the engine's RUN understands: see `EngineCapabilities` of the engine."""
 
     mounts: bool = True
     ssh: str = SSH_MOUNT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final
 
 from orchestrator.guest.table import ArgumentRule
@@ -127,7 +127,7 @@ class GuestRules:
             **dict.fromkeys(("clone", "fork", "vfork"), self._clone),
             **dict.fromkeys(("execve", "execveat"), self._execute),
             "exit_group": self._exit,
-            "ioctl": ioctl,
+            "ioctl": partial(ioctl, gpus=self.view.beyond),
         }
 
     def _refuse(self, row: ArgumentRule) -> Handler:
