@@ -84,8 +84,8 @@ FALLBACKS = (
         capability="storage",
         meaning="the driver of the engine's storage; `containerd/…`: images are called by their manifests",
         known_by="`/info`",
-        without="where it is not overlay storage that this user can read, or images are called by their manifests, large"
-        " files come through the archive endpoint",
+        without="where it is not overlay storage that this user can read, or images are called by their manifests,"
+        " large files come through the archive endpoint",
     ),
     Fallback(
         capability="cgroup",
