@@ -17,6 +17,7 @@ from typing import Any, TextIO, TypeVar
 
 import click
 
+from orchestrator.cli.runner_log import shown, shown_json
 from orchestrator.errors import OUTSIDE, BuildStepError, ExitCode, Finding, OrchestratorError, Severity, UsageError
 from orchestrator.events import Event, Notice
 from orchestrator.text import OutputFilter, coloured, lines_of, one_line, paragraph, safe_json
@@ -35,7 +36,7 @@ def answer(text: str) -> None:
 
     A reader that has gone (`| head`) changes nothing about how the command ends.
     """
-    _answer(one_line(text))
+    _answer(shown(one_line(text)))
 
 
 def answer_block(text: str) -> None:
@@ -53,7 +54,7 @@ def _answer(text: str) -> None:
 
 def answer_json(document: Any) -> None:
     """Print exactly one JSON document (stdout)."""
-    _answer(safe_json(json.dumps(document, indent=2, ensure_ascii=False)))
+    _answer(shown_json(safe_json(json.dumps(document, indent=2, ensure_ascii=False))))
 
 
 def answer_outcome(document: Any, *, ok: bool) -> None:
@@ -70,7 +71,7 @@ def _silence_stdout() -> None:
 
 def say(text: str) -> None:
     """Print anything that isn't the answer (stderr), for a terminal; further lines of it are set in."""
-    click.echo(paragraph(text), err=True)
+    click.echo(shown(paragraph(text)), err=True)
 
 
 class Relay:
@@ -99,7 +100,7 @@ def say_findings(findings: Iterable[Finding]) -> None:
 
     Of many notes or warnings of one kind the first is shown, and how many there are; each error is to be mended.
     """
-    for finding, more in alike(findings, _kind, shown=SHOWN_ALIKE):
+    for finding, more in alike(findings, _kind, most=SHOWN_ALIKE):
         prefix = "" if finding.severity is Severity.ERROR else f"{finding.severity}: "
         say(f"{prefix}{finding}{more_like_it(more)}")
 
@@ -116,13 +117,13 @@ def _kind(finding: Finding) -> Hashable:
     return finding.severity, finding.code, finding.file, re.sub(r"\[\d+\].*", "", finding.field or "")
 
 
-def alike(items: Iterable[Item], kind: Callable[[Item], Hashable], *, shown: int = 1) -> Iterator[tuple[Item, int]]:
-    """The first of each kind in order, and how many more there are; up to `shown` of a kind are given one by one."""
+def alike(items: Iterable[Item], kind: Callable[[Item], Hashable], *, most: int = 1) -> Iterator[tuple[Item, int]]:
+    """The first of each kind in order, and how many more there are; up to `most` of a kind are given one by one."""
     kinds: dict[Hashable, list[Item]] = {}
     for item in items:
         kinds.setdefault(kind(item), []).append(item)
     for group in kinds.values():
-        if len(group) <= shown:
+        if len(group) <= most:
             yield from ((item, 0) for item in group)
         else:
             yield group[0], len(group) - 1
@@ -137,7 +138,7 @@ def say_error(error: OrchestratorError) -> None:
     """One to a few lines: what is wrong; what to do."""
     if error.detail:
         for line in lines_of(error.detail)[-DETAIL_LINES:]:
-            click.echo(f"  | {coloured(line)}", err=True)
+            click.echo(shown(f"  | {coloured(line)}"), err=True)
     if error.findings:
         say_findings(error.findings)
         return
