@@ -11,8 +11,8 @@ from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.needed_packages import find_lacks
 from orchestrator.build.refusals import find_refusal
 from orchestrator.build.state import BuildJob
-from orchestrator.containerfile.assemble import CONTAINERFILE, AssembledContext, proxy_arguments
-from orchestrator.containerfile.context import BuildContext
+from orchestrator.containerfile.assemble import AssembledContext, proxy_arguments
+from orchestrator.containerfile.context import CONTAINERFILE, BuildContext
 from orchestrator.containerfile.members import status_of
 from orchestrator.containerfile.render import render_program
 from orchestrator.containerfile.sources import user_sources

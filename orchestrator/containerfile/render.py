@@ -7,8 +7,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from orchestrator import __version__
 from orchestrator.network import CA_SECRET, FRESH_SECRET, SSH_AGENT, SSH_MOUNT, SSH_VOLUME
 from orchestrator.plan.plan import Plan
@@ -32,6 +30,11 @@ def render_containerfile(plan: Plan, *, mounts: bool = True, ssh: str = SSH_MOUN
     `ssh` is the engine's own mount of the ssh agent (`EngineInfo.ssh`).
     """
     return _render("Containerfile.j2", plan, mounts, ssh)
+
+
+def renamed(containerfile: str, before: str, now: str) -> str:
+    """A Containerfile of project `before` as the project `now` has it, which is otherwise the same."""
+    return f"# {now}: {containerfile.removeprefix(f'# {before}: ')}"
 
 
 def render_shim(plan: Plan, *, mounts: bool = True) -> str:
@@ -72,6 +75,9 @@ def _render(template: str, plan: Plan, mounts: bool, ssh: str) -> str:
 
 
 def _text(template: str, values: Mapping[str, object]) -> str:
+    # Here: a build that renders nothing anew does without.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(CONTAINERFILES),
         undefined=StrictUndefined,
