@@ -65,6 +65,7 @@ docs: setup-check
 	@$(PYTHON) -c 'from orchestrator.cli.event_lines import markdown; print(markdown(), end="")' >docs/events.md.new
 	@mv docs/events.md.new docs/events.md
 	@$(PYTHON) -m tests.guest.page
+	@$(PYTHON) -m tests.engine.capabilities_page
 
 # The generated messages of every .proto file, with their types.
 proto: setup-check

@@ -76,7 +76,7 @@ def _own_image(job: BuildJob) -> str:
     order, key = job.order, own_key(job)
     own, name = order.loaded.containerfile, order.loaded.project.build.containerfile
     if own is not None and own.unpinned:
-        text = f"{name} takes {', '.join(own.unpinned)} from outside, which project.lock can't pin"
+        text = f"{name} takes {', '.join(own.unpinned)} from outside, which project.lock cannot pin"
         order.emit(Notice(text=text, level="warning"))
     if not order.options.no_cache and (kept := load_program(order.store, order.engine, key)):
         with phase(order.emit, "program", f"take what {name} makes from an earlier build"):
@@ -88,7 +88,7 @@ def _own_image(job: BuildJob) -> str:
 def _build_own(job: BuildJob, tag: str) -> str:
     """Build the user's own Containerfile; `tag`, which names the image then. BuildStepError."""
     order, build, references = job.order, job.order.loaded.project.build, _references(job)
-    labelled = order.engine.info.builder != "buildkit"
+    labelled = not order.engine.capabilities.buildkit
     made = assemble_own(order.loaded, job.plan, references, labelled=labelled, emit=order.emit)
     request = BuildRequest(
         context=(),

@@ -31,7 +31,7 @@ from orchestrator.label import CACHE, LABEL
 from orchestrator.network import SSH_MOUNT, ca_bundle
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.outside import secret_files
+from orchestrator.project.secrets import secret_files
 from orchestrator.resolved import Input, Inputs, checksums
 
 CONTAINERFILE = "Containerfile"
@@ -43,7 +43,7 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 @dataclass(frozen=True, kw_only=True)
 class BuilderCapabilities:
-    """What the engine's RUN understands: see `EngineInfo.mounts` and `EngineInfo.ssh`."""
+    """What the engine's RUN understands: see `EngineCapabilities` of the engine."""
 
     mounts: bool = True
     ssh: str = SSH_MOUNT
