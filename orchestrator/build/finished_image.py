@@ -100,7 +100,7 @@ def _build_own(job: BuildJob, tag: str) -> str:
     labelled = not order.engine.capabilities.buildkit
     made = assemble_own(order.loaded, job.plan, references, labelled=labelled, emit=order.emit)
     secrets = [BuildSecret(id=name, data=value) for name, value in order.secrets.values.items()]
-    if order.engine.info.mounts:
+    if order.engine.capabilities.mounts:
         secrets.append(BuildSecret(id=CA_SECRET, data=made.certificates, hide=False))
     request = BuildRequest(
         context=(),
