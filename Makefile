@@ -6,7 +6,7 @@ ORCHESTRATOR := $(PYTHON) -m orchestrator
 # Two workers, the longest tests first; which tests share a worker: tests/conftest.py.
 PYTEST_ARGS ?= -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo test test-quick check docs proto fuzz bench bench-quick bench-report kill-test guest-conformance format clean setup-demo setup-test setup-check
+.PHONY: demo test test-quick test-strangers check docs proto fuzz bench bench-quick bench-report kill-test guest-conformance format clean setup-demo setup-test setup-strangers setup-check
 
 demo: setup-demo
 	@PYTHON=$(PYTHON) sh examples/demo.sh
@@ -26,6 +26,11 @@ check: setup-check
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
 	@$(PYTHON) -m tests.support.machine_code
+
+# Projects of strangers, from `init` to the right answer; writes docs/strangers.md. The first run takes half an hour.
+# ONLY="halo2 or dockerfile": those alone, by the names of their folders in tests/strangers.
+test-strangers: setup-strangers
+	@nice $(PYTHON) -m pytest tests/strangers/matrix.py $(if $(ONLY),-k "$(ONLY)")
 
 fuzz: setup-test
 	@$(PYTHON) -m pip install --quiet -e '.[fuzz]'
@@ -64,6 +69,7 @@ docs: setup-check
 	@$(PYTHON) -c 'from orchestrator.cli.event_lines import markdown; print(markdown(), end="")' >docs/events.md.new
 	@mv docs/events.md.new docs/events.md
 	@$(PYTHON) -m tests.guest.page
+	@$(PYTHON) -m tests.engine.capabilities_page
 
 # The generated messages of every .proto file, with their types.
 proto: setup-check
@@ -75,5 +81,5 @@ clean:
 	@if [ -x $(PYTHON) ]; then $(ORCHESTRATOR) clean || true; fi
 	rm -rf target dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-setup-demo setup-test setup-check: setup-%:
+setup-demo setup-test setup-strangers setup-check: setup-%:
 	@sh .ci/setup $*

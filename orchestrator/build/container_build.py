@@ -45,7 +45,7 @@ def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: s
     # The user's own are for the user's step; the shim's sources come from elsewhere.
     own = target != SHIM_STAGE and not packages
     secrets = [BuildSecret(id=name, data=value) for name, value in job.order.secrets.values.items() if own]
-    if job.order.engine.info.mounts and not packages:
+    if job.order.engine.capabilities.mounts and not packages:
         secrets.append(BuildSecret(id=CA_SECRET, data=made.certificates, hide=False))
         if job.order.options.no_cache and own:
             secrets.append(BuildSecret(id=FRESH_SECRET, data=b"fresh", hide=False))
@@ -78,8 +78,8 @@ def only_such_step(job: BuildJob) -> Iterator[None]:
     Steps count as the same where their text, what is installed, and the sources' names and sizes are: to read all
     sources for a more exact answer would take longer than to wait for nothing now and then.
     """
-    info, options = job.order.engine.info, job.order.options
-    if info.builder == "buildkit" or options.no_cache or job.plan.program_image:
+    engine, options = job.order.engine, job.order.options
+    if engine.capabilities.buildkit or options.no_cache or job.plan.program_image:
         yield
         return
     told = hashlib.sha256(render_program(job.plan).encode())
@@ -87,7 +87,7 @@ def only_such_step(job: BuildJob) -> Iterator[None]:
         size = status_of(member.source).st_size if member.source is not None else 0
         told.update(f"{member.path}\0{size}\0".encode(errors="surrogateescape"))
     # So many locks, and not one for each state that sources ever had.
-    with job.order.store.lock(f"step-{info.kind}-{told.hexdigest()[:3]}", "runs the same build step"):
+    with job.order.store.lock(f"step-{engine.info.kind}-{told.hexdigest()[:3]}", "runs the same build step"):
         yield
 
 

@@ -167,4 +167,4 @@ def _wrong_option(error: ValidationError) -> UsageError:
     detail = error.errors(include_url=False)[0]
     key = str(detail["loc"][0])
     option = "--program" if key == "build" else f"--{key}"
-    return UsageError(f"{option}: `{shown(detail['input'])}` isn't allowed here", remedy=f"it must be {_MUST[key]}")
+    return UsageError(f"{option}: `{shown(detail['input'])}` is not allowed here", remedy=f"it must be {_MUST[key]}")

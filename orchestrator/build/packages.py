@@ -37,7 +37,7 @@ _LONGEST = 16 * 2**20
 
 def capabilities_of(engine: Engine) -> BuilderCapabilities:
     """What the engine's RUN understands."""
-    return BuilderCapabilities(mounts=engine.info.mounts, ssh=engine.info.ssh)
+    return BuilderCapabilities(mounts=engine.capabilities.mounts, ssh=engine.capabilities.ssh)
 
 
 def package_lister(loaded: LoadedProject, engine: Engine) -> PackageLister:
@@ -45,7 +45,7 @@ def package_lister(loaded: LoadedProject, engine: Engine) -> PackageLister:
 
     def listed(base: Input, names: Sequence[str]) -> Listed:
         made = assemble_listing(loaded, base.reference, names, capabilities=capabilities_of(engine))
-        secrets = (BuildSecret(id=CA_SECRET, data=made.certificates, hide=False),) if engine.info.mounts else ()
+        secrets = (BuildSecret(id=CA_SECRET, data=made.certificates, hide=False),) if engine.capabilities.mounts else ()
         build_id = uuid4().hex
         request = BuildRequest(
             context=(),

@@ -33,8 +33,8 @@ from orchestrator.resolved import Inputs
 
 def read_usable_secrets(loaded: LoadedProject, engine: Engine) -> ProjectSecrets:
     """What `read_secrets` reads; EngineError when the engine cannot pass it to a build step."""
-    build, info = loaded.project.build, engine.info
-    for name, asked, can in (("secrets", bool(build.secrets), info.mounts), ("ssh", build.ssh, bool(info.ssh))):
+    build, info, able = loaded.project.build, engine.info, engine.capabilities
+    for name, asked, can in (("secrets", bool(build.secrets), able.mounts), ("ssh", build.ssh, bool(able.ssh))):
         if asked and not can:
             message = f"{info.kind} {info.version} ({info.builder}) at {info.endpoint} cannot pass it to a build step"
             remedy = "use Docker with BuildKit (unset DOCKER_BUILDKIT), or a Podman of this machine (--engine podman)"

@@ -30,6 +30,7 @@ from orchestrator.errors import ProgramError, UsageError
 if TYPE_CHECKING:
     from orchestrator.run.outcome import Outcome
     from orchestrator.run.sandbox.rehearsal import Rehearsal
+    from orchestrator.run.sandbox.trace import Missing
 
 
 @click.command(short_help="Run the packed program from the image's own files under the guest's limits.")
@@ -101,8 +102,7 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
     done = run_rehearsal(existing_image(image), options, say_notice)
     _say_what_happened(done)
     if done.missing is not None and not as_json:
-        for line in done.missing.lines():
-            answer(line)
+        _answer_missing(done.missing, succeeded=done.ok)
     fixed = {"fix": fix_missing(fix, engine, done, quiet=as_json)} if fix is not None else {}
     if as_json:
         answer_outcome(done.to_dict() | fixed, ok=done.ok)
@@ -114,6 +114,14 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
         answer_result(run.result, kept=workspace is not None)
     if done.failure is not None:
         raise ProgramError(done.failure, remedy=_remedy(done.outcome))
+
+
+def _answer_missing(missing: Missing, *, succeeded: bool) -> None:
+    lines = list(missing.lines())
+    if lines and succeeded:
+        say("note: the program succeeded without what follows; add only what it should have used")
+    for line in lines:
+        answer(line)
 
 
 def _say_what_happened(done: Rehearsal) -> None:
@@ -139,7 +147,7 @@ def _remedy(outcome: Outcome) -> str:
         return "raise --timeout if it only needs longer"
     if end in ("disk", "threads"):
         return f"raise --{end} if it needs more"
-    return "see what the guest can't do, above" if outcome.violations else "see its output, above"
+    return "see what the guest cannot do, above" if outcome.violations else "see its output, above"
 
 
 COMMANDS = (rehearse,)

@@ -29,7 +29,7 @@ INSTALL_PACKAGES, LIST_PACKAGES = "install-packages.sh", "list-packages.sh"
 def render_containerfile(plan: Plan, *, mounts: bool = True, ssh: str = SSH_MOUNT) -> str:
     """The multi-stage Containerfile. `mounts=False` is for Docker's classic builder (no `RUN --mount`).
 
-    `ssh` is the engine's own mount of the ssh agent (`EngineInfo.ssh`).
+    `ssh` is the engine's own mount of the ssh agent (`EngineCapabilities.ssh`).
     """
     return _render("Containerfile.j2", plan, mounts, ssh)
 

@@ -68,7 +68,7 @@ def _node_entry(filesystem: Filesystem, path: str, node: Node, known: Mapping[st
     if node.size > filesystem.length + SPARSE_SLACK:
         raise ImageError(
             f"{path} claims {node.size} bytes in a file system of {filesystem.length}: it is nearly all holes",
-            remedy="read the part that you need; the whole can't be hashed in reasonable time",
+            remedy="read the part that you need; the whole cannot be hashed in reasonable time",
         )
     size, sha256 = known.get(path, (-1, ""))
     if size == node.size:

@@ -212,7 +212,7 @@ class TfsWriter:
         """The path's components, after the checks that don't need the tree."""
         names = [name for name in path.split("/") if name]
         if not names:
-            raise ImageError("the root directory can't be added: it is always there")
+            raise ImageError("the root directory cannot be added: it is always there")
         if "\0" in path or "." in names or ".." in names:
             raise ImageError(f"{path!r} is not a valid path in an image", remedy="write it without . and ..")
         if len(names) >= MAX_DIRECTORIES:

@@ -166,7 +166,7 @@ def _write_bootfs(writer: TfsWriter, boot: BootFiles) -> str:
     files += [(f"klib/{name}", boot.klibs[name]) for name in sorted(boot.klibs, key=encode_text)]
     for name in boot.klibs:
         if name in ("", ".", "..") or "/" in name or "\0" in name:
-            raise ImageError(f"a klib can't be named {name!r}", remedy="give the klib's file name alone")
+            raise ImageError(f"a klib cannot be named {name!r}", remedy="give the klib's file name alone")
     sizes = {name: _size(source) for name, source in files}
     needed = sum(-(-size // SECTOR) * SECTOR for size in sizes.values())
     room = BOOTFS_SIZE - DATA_START
