@@ -1,6 +1,6 @@
 // Unpacks the packages of package-lock.json into node_modules, from files: for a base that has node and no npm, as
-// Debian's, whose npm brings four hundred packages with it. `npm ci --omit=dev` would lay out the same, and also run
-// install scripts, which need npm.
+// Debian's, whose npm brings four hundred packages with it. Like `npm ci --omit=dev` it runs the project's own scripts for
+// that time; unlike it, it makes no links to packages' commands, and refuses a package that has such scripts.
 //
 //   node install-locked.js
 //
@@ -56,5 +56,9 @@ for (const place of Object.keys(rows).sort()) {
   fs.mkdirSync(place, { recursive: true });
   execFileSync("tar", ["-xzof", file, "-C", place, "--strip-components=1", "--no-same-permissions"]);
   count += 1;
+}
+const own = JSON.parse(fs.readFileSync("package.json", "utf8")).scripts || {};
+for (const script of ["preinstall", "install", "postinstall", "prepare"]) {
+  if (own[script]) execFileSync("sh", ["-c", own[script]], { stdio: "inherit" });
 }
 console.log(`${count} packages of ${name}`);
