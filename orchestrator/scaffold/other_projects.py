@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 
 from orchestrator.debian_packages import link_packages, module_packages, packages_of
-from orchestrator.project.containerfile import stages_of
 from orchestrator.scaffold.sight import (
     DEBIAN,
     Sight,
@@ -27,7 +26,6 @@ DEBIAN_GO = {"bookworm": (1, 19), "trixie": (1, 24)}
 """The Go of Debian's releases, the oldest first."""
 _MOST_SOURCES = 1000
 """Source files that are looked into."""
-CONTAINERFILES = ("Dockerfile", "Containerfile")
 _CMAKE_NEEDS = {
     "openssl": ("libssl-dev",), "gmp": ("libgmp-dev",), "zlib": ("zlib1g-dev",),
     "eigen3": ("libeigen3-dev",), "tbb": ("libtbb-dev",), "protobuf": ("libprotobuf-dev", "protobuf-compiler"),
@@ -224,19 +222,6 @@ def see_python(directory: Path) -> Sight | None:
         program=program,
         language="python",
         advice=tuple(advice),
-    )
-
-
-def see_containerfile(directory: Path) -> Sight | None:
-    """The last stage of a Dockerfile."""
-    name = next((name for name in CONTAINERFILES if (directory / name).is_file()), None)
-    stages = stages_of(read_text(directory / name), {}) if name is not None else []
-    if name is None or not stages:
-        return None
-    named = [stage.name for stage in stages if not stage.name.isdigit()]
-    others = f"; its stages are {', '.join(named)}" if len(named) > 1 else ""
-    return Sight(
-        saw=(f"{name}: ENTRYPOINT and CMD of what it builds name the program{others}",), image=None, containerfile=name
     )
 
 

@@ -30,6 +30,24 @@ pkg_check_modules(SODIUM REQUIRED libsodium)
 add_executable(one main.c)
 target_link_libraries(one PRIVATE ${GMP} -lntl m pthread Boost::filesystem)
 """
+COPYING = """\
+FROM debian AS build
+WORKDIR /src
+COPY . .
+FROM debian
+WORKDIR /data
+COPY --chown=1:1 seed.txt .
+COPY ["more/*.key", "./"]
+ADD tables sub
+ADD https://example.org/x.key /data/
+COPY --from=build /src/prover /usr/local/bin/
+COPY --from=build /src/keys \\
+     /keys
+COPY $WHAT /elsewhere/
+COPY <<END /data/text
+COPY a /b
+END
+"""
 CGO = "package main\n\nfunc main() {}\n"
 
 SEEN: dict[str, tuple[Mapping[str, str], str, list[str], dict[str, Any]]] = {
@@ -141,6 +159,15 @@ SEEN: dict[str, tuple[Mapping[str, str], str, list[str], dict[str, Any]]] = {
         {"p/Dockerfile": "FROM debian AS build\nFROM scratch AS prover\n", "p/package.json": "{}"},
         "p",
         ["saw Dockerfile: ENTRYPOINT and CMD of what it builds name the program; its stages are build, prover"],
+        {"containerfile": "Dockerfile"},
+    ),
+    "a Dockerfile whose last stage brings files": (
+        {"p/Dockerfile": COPYING, "p/seed.txt": "", "p/tables/a.bin": "", "p/more/b.key": "", "p/more/c.key": ""},
+        "p",
+        [
+            "saw Dockerfile: its last stage brings /data/b.key, /data/c.key, /data/seed.txt, /data/sub, /keys,"
+            " for stage.files"
+        ],
         {"containerfile": "Dockerfile"},
     ),
     "Node": (
