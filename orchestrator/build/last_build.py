@@ -194,7 +194,7 @@ def _stamps(asked: Asked) -> Stamps:
         _add_context(stamps, loaded)
     else:
         stamps.complete = not _is_local_image(loaded)
-    for name, local, skip in _local_inputs(loaded.project):
+    for name, local, skip in local_inputs(loaded.project):
         if (loaded.root / local).is_dir():
             stamps.add_tree(name, loaded.root / local, skip)
         else:
@@ -240,7 +240,7 @@ def _is_local_image(loaded: LoadedProject) -> bool:
     return entry is None or entry.ground == "engine"
 
 
-def _local_inputs(project: Project) -> Iterator[tuple[str, str, Iterable[str]]]:
+def local_inputs(project: Project) -> Iterator[tuple[str, str, Iterable[str]]]:
     """Name, path and what doesn't count at its top, of the inputs that are the user's own files and directories."""
     if project.nanos.path is not None:
         yield "nanos", project.nanos.path, ()
