@@ -6,7 +6,11 @@ ORCHESTRATOR := $(PYTHON) -m orchestrator
 # Two workers, the longest tests first; which tests share a worker: tests/conftest.py.
 PYTEST_ARGS ?= -n 2 --dist loadscope --no-loadscope-reorder
 
+<<<<<<< HEAD
 .PHONY: demo test test-quick check docs proto fuzz bench bench-report screens kill-test guest-conformance format clean setup-demo setup-test setup-check
+=======
+.PHONY: demo test test-quick test-strangers check docs proto fuzz bench bench-report kill-test guest-conformance format clean setup-demo setup-test setup-strangers setup-check
+>>>>>>> origin/main
 
 demo: setup-demo
 	@PYTHON=$(PYTHON) sh examples/demo.sh
@@ -26,6 +30,11 @@ check: setup-check
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
 	@$(PYTHON) -m tests.support.machine_code
+
+# Projects of strangers, from `init` to the right answer; writes docs/strangers.md. The first run takes half an hour.
+# ONLY="halo2 or dockerfile": those alone, by the names of their folders in tests/strangers.
+test-strangers: setup-strangers
+	@nice $(PYTHON) -m pytest tests/strangers/matrix.py $(if $(ONLY),-k "$(ONLY)")
 
 fuzz: setup-test
 	@$(PYTHON) -m pip install --quiet -e '.[fuzz]'
@@ -76,5 +85,5 @@ clean:
 	@if [ -x $(PYTHON) ]; then $(ORCHESTRATOR) clean || true; fi
 	rm -rf target dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-setup-demo setup-test setup-check: setup-%:
+setup-demo setup-test setup-strangers setup-check: setup-%:
 	@sh .ci/setup $*

@@ -189,7 +189,8 @@ def shim_parts(plan: Plan, prefix: str = "shim") -> list[Part]:
 def assemble_own(
     loaded: LoadedProject, plan: Plan, references: Mapping[str, str], *, labelled: bool, emit: Emit
 ) -> AssembledContext:
-    """The context of the user's own Containerfile: their directory, and the finished shim as gevulot/.
+    """The context of the user's own Containerfile: their directory, and the finished shim as gevulot/. The certificates
+    are for steps that ask for them as a secret.
 
     Its FROM lines name images by `references`. `labelled`: its stages get the label by which `clean` knows layers.
     """
@@ -200,7 +201,7 @@ def assemble_own(
     sources = user_sources(loaded, (loaded.root / loaded.project.build.context / name,))
     parts = [replace(sources, prefix=""), *shim_parts(plan, "gevulot"), Content(path=name, data=text.encode())]
     context = BuildContext(parts=parts, emit=emit, with_ours=False)
-    return AssembledContext(containerfile=text, manifest="", context=context, certificates=b"")
+    return AssembledContext(containerfile=text, manifest="", context=context, certificates=_certificates(loaded))
 
 
 def _without_secrets(parts: Iterable[Part], loaded: LoadedProject) -> list[Part]:
