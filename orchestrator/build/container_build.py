@@ -95,7 +95,8 @@ def run_request(engine: Engine, request: BuildRequest, made: AssembledContext, e
     """Run a build with the context of what was assembled, again where another's took a layer away; the image id."""
     for attempt in range(1, BUILD_ATTEMPTS + 1):
         try:
-            return engine.build(replace(request, context=made.context.stream()), emit)
+            size, chunks = made.context.sized_stream()
+            return engine.build(replace(request, context=chunks, context_size=size), emit)
         except LayerLostError as lost:
             if attempt == BUILD_ATTEMPTS:
                 raise

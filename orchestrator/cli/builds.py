@@ -202,6 +202,7 @@ def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner
             _in_turn(wanted, builds, manner, shown.emit)
         else:
             _side_by_side(wanted, builds, manner, shown.emit)
+        shown.failed = bool(builds.failures)
 
 
 def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, emit: Emit) -> None:
