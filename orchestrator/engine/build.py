@@ -42,8 +42,11 @@ def build_parameters(request: BuildRequest) -> dict[str, Any]:
     }
 
 
-def count_sent(chunks: Iterable[bytes], emit: Emit) -> Iterator[bytes]:
-    """`chunks`, with events that say how much has been sent. The step begins when the engine takes the first."""
+def count_sent(chunks: Iterable[bytes], emit: Emit, total: int = 0) -> Iterator[bytes]:
+    """`chunks`, of about `total` bytes (0 = unknown), with events that say how much has been sent.
+
+    The step begins when the engine takes the first.
+    """
     began, sent, told = time.monotonic(), 0, 0.0
     emit(StepStarted(id=CONTEXT_STEP, stage="context", title="send the build context"))
     error = "not sent whole"
@@ -54,7 +57,7 @@ def count_sent(chunks: Iterable[bytes], emit: Emit) -> Iterator[bytes]:
             now = time.monotonic()
             if now - told > 0.2:  # a terminal can't show more, and a log should not
                 told = now
-                emit(StepProgress(id=CONTEXT_STEP, done=sent, total=0))
+                emit(StepProgress(id=CONTEXT_STEP, done=sent, total=total and max(total, sent)))
         emit(StepProgress(id=CONTEXT_STEP, done=sent, total=sent))
         error = ""
     finally:

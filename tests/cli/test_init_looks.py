@@ -173,14 +173,14 @@ SEEN: dict[str, tuple[Mapping[str, str], str, list[str], dict[str, Any]]] = {
     "Node": (
         {"p/package.json": json.dumps({"main": "src/prove.js"}), "p/package-lock.json": "{}", "p/src/prove.js": "1\n"},
         "p",
-        ["saw package.json: the script src/prove.js; node is the program, and the script its argument"],
-        {"program": "bin-node"},
+        ["saw package.json: the script src/prove.js, started by node"],
+        {"program": "src/prove.js", "language": "node"},
     ),
     "Python": (
         {"p/pyproject.toml": '[project]\nname = "my-prover"\n', "p/src/my_prover/__main__.py": "1\n"},
         "p",
-        ["saw pyproject.toml: the module my_prover; python3 is the program, and that its argument"],
-        {"program": "bin-python3"},
+        ["saw pyproject.toml: the module my_prover, started by python3"],
+        {"program": "src/my_prover", "language": "python"},
     ),
 }
 
