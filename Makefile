@@ -30,7 +30,7 @@ check: setup-check
 # Projects of strangers, from `init` to the right answer; writes docs/strangers.md. The first run takes half an hour.
 # ONLY="halo2 or dockerfile": those alone, by the names of their folders in tests/strangers.
 test-strangers: setup-strangers
-	@nice $(PYTHON) -m pytest tests/strangers/matrix.py $(if $(ONLY),-k "$(ONLY)")
+	@nice $(PYTHON) -m pytest -v tests/strangers/matrix.py $(if $(ONLY),-k "$(ONLY)")
 
 fuzz: setup-test
 	@$(PYTHON) -m pip install --quiet -e '.[fuzz]'
