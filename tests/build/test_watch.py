@@ -95,7 +95,7 @@ def test_errors_wait_changes_build_and_an_interrupt_leaves_nothing(docker: Engin
     assert seen.process.returncode == 130
     assert out == "target/program.img\n"
     assert {left.id for left in docker.leftovers() if left.kind == "container"} == before
-    assert not list((project.parent / "target").glob(".orchestrator-*"))
+    assert not list((project.parent / "target").glob(".orchestrator-*.partial"))
 
 
 def test_what_is_looked_at(tmp_path: Path) -> None:
