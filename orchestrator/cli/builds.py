@@ -183,6 +183,7 @@ class BuildManner:
 
     progress: str
     no_cache: bool = False
+    begin: str = ""
     jobs: int = 1
     fail_fast: bool = False
     options: tuple[str, ...] = ()
@@ -208,7 +209,7 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
     from orchestrator.provenance.dsse import load_signing_key
 
     first = wanted[0].asked
-    options = BuildOptions(locked=first.locked, offline=first.offline, no_cache=manner.no_cache)
+    options = BuildOptions(locked=first.locked, offline=first.offline, no_cache=manner.no_cache, begin=manner.begin)
     key = None if first.sign is None else load_signing_key(first.sign)
     with closing(connect(first.engine, emit=emit)) as connected:
 

@@ -92,7 +92,7 @@ def test_errors_wait_changes_build_and_an_interrupt_leaves_nothing(docker: Engin
         assert re.search(r"^--- \d\d:\d\d:\d\d program.c changed$", said, re.MULTILINE)
         assert re.search(r"project.yaml:\d+: build.run: the build step failed", said)
         assert "KiB left out here" in said
-        assert "error: ‘zero’ undeclared" in said
+        assert "undeclared" in said
         seen.process.send_signal(signal.SIGINT)
         out, _ = seen.process.communicate(timeout=60)
     assert seen.process.returncode == 130
