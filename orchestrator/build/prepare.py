@@ -105,7 +105,10 @@ def _with_shim(job: BuildJob) -> BuildJob:
 
     try:
         entry = take_shim(
-            job.order.store, name, open_result, newer_than=time.time() if job.order.options.no_cache else 0.0
+            job.order.store,
+            name,
+            open_result,
+            newer_than=time.time() if job.order.options.runs_again("gevulot") else 0.0,
         )
     except NotKeptError as error:
         # It is built beside the program then, every time.

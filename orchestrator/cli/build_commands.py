@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.build.stages import STAGES
 from orchestrator.cli.console import (
     answer,
     answer_block,
@@ -146,6 +147,7 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
 @click.option("--locked", is_flag=True, help="Require an up-to-date project.lock; fail instead of updating it.")
 @click.option("--offline", is_flag=True, help="Use no network: inputs come from the cache, build steps get none.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
+@click.option("--from", "begin", type=click.Choice(STAGES), help="Run every step again from this stage on.")
 @click.option(
     "--verify-cached",
     is_flag=True,
@@ -182,6 +184,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     locked: bool,
     offline: bool,
     no_cache: bool,
+    begin: str | None,
     verify_cached: bool,
     trust_project: bool,
     sign: Path | None,
@@ -213,8 +216,8 @@ def build(  # noqa: PLR0913 - one parameter an option
         _reproduce(asked_again, as_json=as_json)
         return
     asked = _Building(output=output, engine=engine, progress=progress, locked=locked, offline=offline,
-                      no_cache=no_cache, verify_cached=verify_cached, trust=trust_project, sign=sign, jobs=jobs,
-                      fail_fast=fail_fast, options=_options_of_each())  # fmt: skip
+                      no_cache=no_cache, begin=begin or "", verify_cached=verify_cached, trust=trust_project,
+                      sign=sign, jobs=jobs, fail_fast=fail_fast, options=_options_of_each())  # fmt: skip
     if not watching:
         _build(asked, projects, as_json=as_json)
         return
@@ -235,6 +238,7 @@ class _Building:
     locked: bool
     offline: bool
     no_cache: bool
+    begin: str
     verify_cached: bool
     trust: bool
     sign: Path | None
@@ -257,15 +261,16 @@ def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> N
                           offline=building.offline, sign=building.sign)  # fmt: skip
             last = LastBuild(asked)
             earlier = last.unchanged()
-            if earlier is None or building.no_cache or building.verify_cached:
+            if earlier is None or building.no_cache or building.begin or building.verify_cached:
                 before = earlier if building.verify_cached else None  # with --no-cache alone, other bytes may be wanted
-                whole = building.no_cache or building.verify_cached
+                whole = bool(building.no_cache or building.begin or building.verify_cached)
                 wanted.append(WantedBuild(number=number, asked=asked, last=last, before=before, whole=whole))
             else:
                 builds.ended[number] = EndedBuild(result=earlier)
         if wanted:
-            manner = BuildManner(progress=building.progress, no_cache=building.no_cache, jobs=building.jobs,
-                                 fail_fast=building.fail_fast, options=building.options)  # fmt: skip
+            manner = BuildManner(progress=building.progress, no_cache=building.no_cache, begin=building.begin,
+                                 jobs=building.jobs, fail_fast=building.fail_fast,
+                                 options=building.options)  # fmt: skip
             build_all(wanted, builds, manner)
 
 

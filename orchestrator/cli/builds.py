@@ -188,6 +188,7 @@ class BuildManner:
 
     progress: str
     no_cache: bool = False
+    begin: str = ""
     jobs: int = 1
     fail_fast: bool = False
     options: tuple[str, ...] = ()
@@ -241,7 +242,7 @@ def _build_whole(asked: Asked, engine: Engine, manner: BuildManner, emit: Emit, 
     from orchestrator.build.pipeline import build_project
     from orchestrator.build.state import BuildOptions
 
-    options = BuildOptions(locked=asked.locked, offline=asked.offline, no_cache=manner.no_cache)
+    options = BuildOptions(locked=asked.locked, offline=asked.offline, no_cache=manner.no_cache, begin=manner.begin)
     return build_project(asked.checked, engine, output=asked.output, emit=emit, options=options, sign=key)
 
 
