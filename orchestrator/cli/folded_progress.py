@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, TextIO
 
-from orchestrator.cli.progress import PlainProgress, Progress, make_progress
+from orchestrator.cli.progress import PlainProgress, make_progress
 from orchestrator.cli.runner_log import command_text
+from orchestrator.cli.shown_steps import Progress
 from orchestrator.events import StepFinished, StepOutput, StepProgress
 
 
