@@ -123,12 +123,12 @@ def _property(text: str) -> str:
 def _sources(variable: str) -> Path:
     """The directory of the sources, which GitHub and GitLab name by a variable each; else the current one."""
     named = {"GITHUB_WORKSPACE": os.environ.get("GITHUB_WORKSPACE"), "CI_PROJECT_DIR": os.environ.get("CI_PROJECT_DIR")}
-    return Path(named[variable] or ".").resolve()
+    return Path(os.path.realpath(named[variable] or "."))
 
 
 def _in_sources(file: str | None, variable: str) -> str:
     """A file's path in the repository, whose directory this variable names; "" for one that is elsewhere."""
     if not file:
         return ""
-    top, path = _sources(variable), Path(file).resolve()
+    top, path = _sources(variable), Path(os.path.realpath(file))
     return path.relative_to(top).as_posix() if path.is_relative_to(top) else ""
