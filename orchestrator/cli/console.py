@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import stat
 import sys
 import threading
 import traceback
@@ -17,7 +18,7 @@ from typing import Any, TextIO, TypeVar
 
 import click
 
-from orchestrator.cli.runner_log import shown, shown_json
+from orchestrator.cli.runner_log import InertStream, on_github, shown, shown_json
 from orchestrator.errors import OUTSIDE, BuildStepError, ExitCode, Finding, OrchestratorError, Severity, UsageError
 from orchestrator.events import Event, Notice
 from orchestrator.text import OutputFilter, coloured, lines_of, one_line, paragraph, safe_json
@@ -75,18 +76,38 @@ def say(text: str) -> None:
 
 
 class Relay:
-    """A program's own output to ours: as it is to a file or pipe, without what a terminal acts on to a terminal."""
+    """A program's own output to ours: as it is to a file or pipe, without what a terminal acts on to a terminal.
+
+    Where GitHub's runner reads a pipe of ours, nothing in it is a command.
+    """
 
     def __init__(self) -> None:
         self._filters: dict[str, OutputFilter] = {}
+        self._inert: dict[str, InertStream] = {}
 
     def __call__(self, stream: str, data: bytes) -> None:
         """Hand on what the program wrote to `stdout` or `stderr`."""
         target = sys.stdout if stream == "stdout" else sys.stderr
         if target.isatty():
             data = self._filters.setdefault(stream, OutputFilter()).feed(data).encode(errors="replace")
+        elif on_github() and not _is_file(target):
+            data = self._inert.setdefault(stream, InertStream()).feed(data)
         target.buffer.write(data)
         target.buffer.flush()
+
+    def finish(self) -> None:
+        """The program has ended: hand on what still waited for the end of a line."""
+        for stream, inert_stream in self._inert.items():
+            target = sys.stdout if stream == "stdout" else sys.stderr
+            target.buffer.write(inert_stream.finish())
+            target.buffer.flush()
+
+
+def _is_file(stream: TextIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def say_notice(event: Event) -> None:

@@ -13,6 +13,8 @@ from typing import Final
 
 _AT_START: Final = re.compile(r"^[^!-~]*:[^!-~]*:")
 _LINES: Final = re.compile(r"([\r\n])")  # to .NET a \r ends a line too
+_LONGEST_LINE: Final = 64 * 1024
+"""Characters of a line that are waited for; a longer one becomes several."""
 _ANYWHERE: Final = re.compile(r"#(?=[^!-~]*#[^!-~]*\[)")
 
 
@@ -44,3 +46,25 @@ def shown(text: str) -> str:
 def shown_json(text: str) -> str:
     """The same of JSON, which stays the same document: there the signs of a command are in strings."""
     return _ANYWHERE.sub(r"\\u0023", text) if on_github() else text
+
+
+class InertStream:
+    """The bytes of a stream, made inert line by line: the start of a line waits for its end, as the runner does."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+
+    def feed(self, data: bytes) -> bytes:
+        """What can be handed on by now."""
+        text = self._rest + data.decode("latin-1")
+        end = max(text.rfind("\n"), text.rfind("\r")) + 1
+        self._rest = text[end:]
+        while len(self._rest) > _LONGEST_LINE:
+            text, self._rest = f"{text[:end]}{self._rest[:_LONGEST_LINE]}\n", self._rest[_LONGEST_LINE:]
+            end = len(text)
+        return inert(text[:end]).encode("latin-1")
+
+    def finish(self) -> bytes:
+        """What is left of a line that has no end."""
+        rest, self._rest = self._rest, ""
+        return inert(rest).encode("latin-1")

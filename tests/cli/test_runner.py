@@ -13,13 +13,17 @@ import pytest
 
 from orchestrator.cli.build_summary import cell
 from orchestrator.cli.folded_progress import make_build_progress
+from orchestrator.cli.runner_log import InertStream
 from orchestrator.engine import select
 from orchestrator.engine.base import StepFailedError
 from orchestrator.events import Event, Notice, StepFinished, StepOutput, StepStarted
 from tests.cli.conftest import cli
+from tests.support.cli import orchestrator
 from tests.support.fake_engine import FakeEngine, Scripted
+from tests.support.packed import Packed, packed
 from tests.support.without_engine import fake_engine
 
+__all__ = ["packed"]
 PROJECT = "name: p\nbase: debian:bookworm\nbuild: {run: make, program: program}\nnanos: {kernel: stub}\n"
 ATTACKS = (
     "::error::pwned", "  ::stop-commands::x", "\u00a0::add-mask::e", "see ##[add-path]/tmp", "#\u200b#\u00ad[error]x",
@@ -78,6 +82,28 @@ def test_nothing_from_outside_becomes_a_command(monkeypatch: pytest.MonkeyPatch,
 def test_nor_does_a_word_of_the_command_line() -> None:
     assert commands_in(cli("build", "--jobs", "::error::x").err) == []
     assert commands_in(cli("check", "##[error]x").err)[1:] == []
+
+
+@pytest.mark.parametrize("size", [1, 3, 10_000])
+def test_nor_does_a_programs_own_output(size: int) -> None:
+    """Whatever pieces it comes in. All of it comes through, but for the backslashes."""
+    output = ("\n".join(ATTACKS) + "\nprompt: ::x::").encode("utf-8")
+    stream = InertStream()
+    pieces = [stream.feed(output[at : at + size]) for at in range(0, len(output), size)]
+    shown = b"".join([*pieces, stream.finish()])
+    assert commands_in(shown.decode()) == []
+    assert shown.replace(b"\\", b"") == output
+    long = b"x" * 200_000 + b"##[error]x\n::error::x"
+    shown = stream.feed(long) + stream.finish()
+    assert commands_in(shown.decode()) == [] and len(shown) >= len(long)
+
+
+def test_a_rehearsed_program_gives_no_commands(packed: Packed) -> None:
+    source = '#include <stdio.h>\nint main(void) { puts("::error::x"); printf("##[error]y"); return 0; }'
+    image = packed.image(source)
+    done = orchestrator("rehearse", image, env={"GITHUB_ACTIONS": "true"})
+    assert done.code == 0, done.stderr
+    assert done.stdout == "\\::error::x\n#\\#[error]y"
 
 
 def test_what_separates_is_escaped(project: Path) -> None:
