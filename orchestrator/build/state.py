@@ -14,7 +14,7 @@ from orchestrator.events import Emit, StepFinished, StepStarted
 from orchestrator.image_kind import GuestSettings, ImageKind
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.resolve import ResolveOptions, access_of
-from orchestrator.inputs.store import Store
+from orchestrator.inputs.store import SharedEntries, Store
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets
@@ -24,11 +24,13 @@ from orchestrator.resolved import Inputs
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """How to build. `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again."""
+    """How to build. `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again; `shared`:
+    a cache of inputs that other machines have too."""
 
     locked: bool = False
     offline: bool = False
     no_cache: bool = False
+    shared: SharedEntries | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from orchestrator.cli.parameters import (
     json_option,
     progress_option,
     project_argument,
+    shared_cache_options,
     trust_option,
 )
 from orchestrator.errors import UsageError
@@ -35,6 +36,7 @@ from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
+    from orchestrator.project.user_settings import CacheRole
 
 _OF_ALL = ("progress", "as_json", "jobs", "fail_fast")
 """Options of `build` that are about all projects together, by their parameters' names."""
@@ -150,6 +152,7 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
     is_flag=True,
     help="Build even if nothing has changed, and fail if the image comes out different.",
 )
+@shared_cache_options
 @trust_option
 @click.option("--sign", type=PATH, metavar="KEY.PEM", help="Sign the provenance with this ed25519 private key.")
 @click.option(
@@ -179,6 +182,8 @@ def build(  # noqa: PLR0913 - one parameter an option
     offline: bool,
     no_cache: bool,
     verify_cached: bool,
+    cache: str | None,
+    cache_role: CacheRole | None,
     trust_project: bool,
     sign: Path | None,
     jobs: int,
@@ -198,6 +203,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     """
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.cli.builds import BuildManner, Builds, EndedBuild, WantedBuild, answering, build_all
+    from orchestrator.shared_cache.choice import chosen_cache
 
     projects = projects or (Path("project.yaml"),)
     if receipt is not None:
@@ -220,8 +226,9 @@ def build(  # noqa: PLR0913 - one parameter an option
                 builds.ended[number] = EndedBuild(result=earlier)
         if wanted:
             manner = BuildManner(
-                progress=progress, no_cache=no_cache, jobs=jobs, fail_fast=fail_fast, options=_options_of_each()
-            )
+                progress=progress, no_cache=no_cache, jobs=jobs, fail_fast=fail_fast, options=_options_of_each(),
+                cache=chosen_cache(cache, cache_role),
+            )  # fmt: skip
             build_all(wanted, builds, manner)
 
 

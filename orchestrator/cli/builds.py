@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.amounts import seconds, size
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.build.result import Result
+    from orchestrator.shared_cache.choice import CacheChoice
+    from orchestrator.shared_cache.entries import SharedInputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +188,7 @@ class BuildManner:
     jobs: int = 1
     fail_fast: bool = False
     options: tuple[str, ...] = ()
+    cache: CacheChoice | None = None
 
 
 def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner) -> None:
@@ -209,7 +212,8 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
     first = wanted[0].asked
     options = BuildOptions(locked=first.locked, offline=first.offline, no_cache=manner.no_cache)
     key = None if first.sign is None else load_signing_key(first.sign)
-    with closing(connect(first.engine, emit=emit)) as connected:
+    with _shared_cache(manner, first, emit) as shared, closing(connect(first.engine, emit=emit)) as connected:
+        options = replace(options, shared=shared)
 
         def build(asked: Asked) -> Result:
             return build_project(asked.checked, connected, output=asked.output, emit=emit, options=options, sign=key)
@@ -222,6 +226,19 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
                 if manner.fail_fast:
                     return
                 emit(Notice(text=f"{one.name} failed; the other projects go on", level="warning"))
+
+
+@contextmanager
+def _shared_cache(manner: BuildManner, asked: Asked, emit: Emit) -> Iterator[SharedInputs | None]:
+    """The inputs that are shared with other machines; None where there is no such cache to be used."""
+    cache = manner.cache.open(emit, offline=asked.offline) if manner.cache is not None else None
+    if cache is None:
+        yield None
+        return
+    from orchestrator.shared_cache.entries import SharedInputs
+
+    with closing(cache):
+        yield SharedInputs(cache)
 
 
 def _build_one(one: WantedBuild, build: Callable[[Asked], Result]) -> EndedBuild:
