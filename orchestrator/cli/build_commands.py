@@ -221,7 +221,8 @@ def build(  # noqa: PLR0913 - one parameter an option
             earlier = last.unchanged()
             if earlier is None or no_cache or verify_cached:
                 before = earlier if verify_cached else None  # with --no-cache alone, other bytes may be wanted
-                wanted.append(WantedBuild(number=number, asked=asked, last=last, before=before))
+                whole = no_cache or verify_cached
+                wanted.append(WantedBuild(number=number, asked=asked, last=last, before=before, whole=whole))
             else:
                 builds.ended[number] = EndedBuild(result=earlier)
         if wanted:

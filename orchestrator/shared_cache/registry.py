@@ -20,7 +20,7 @@ import httpx
 from orchestrator.documents import Document, DocumentError, Many, parse_document
 from orchestrator.engine.logins import find_login
 from orchestrator.errors import UsageError
-from orchestrator.inputs.download import USER_AGENT, tls_context
+from orchestrator.inputs.transmission import USER_AGENT, tls_context
 from orchestrator.shared_cache.backend import CHUNK, SharedCacheError, Sink, Source, check_name, is_name
 
 OCI: Final = "oci://"
