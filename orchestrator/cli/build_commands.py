@@ -31,6 +31,7 @@ from orchestrator.cli.parameters import (
     json_option,
     progress_option,
     project_argument,
+    shared_cache_options,
     trust_option,
 )
 from orchestrator.cli.runner import Runner, findings_of, runner_of
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
     from orchestrator.build.last_build import Asked
     from orchestrator.cli.builds import Builds
+    from orchestrator.project.user_settings import CacheRole
 
 _OF_ALL = ("progress", "as_json", "jobs", "fail_fast", "watching", "annotations", "summary")
 """Options of `build` that are about all projects together, by their parameters' names."""
@@ -181,6 +183,7 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
     is_flag=True,
     help="Build even if nothing has changed, and fail if the image comes out different.",
 )
+@shared_cache_options
 @trust_option
 @click.option("--sign", type=PATH, metavar="KEY.PEM", help="Sign the provenance with this ed25519 private key.")
 @click.option(
@@ -217,6 +220,8 @@ def build(  # noqa: PLR0913 - one parameter an option
     no_cache: bool,
     begin: str | None,
     verify_cached: bool,
+    cache: str | None,
+    cache_role: CacheRole | None,
     trust_project: bool,
     sign: Path | None,
     jobs: int,
@@ -251,7 +256,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     asked = _Building(output=output, engine=engine, progress=progress, locked=locked, offline=offline,
                       no_cache=no_cache, begin=begin or "", verify_cached=verify_cached, trust=trust_project,
                       sign=sign, jobs=jobs, fail_fast=fail_fast, options=_options_of_each(),
-                      runner=runner_of(annotations, summary))  # fmt: skip
+                      runner=runner_of(annotations, summary), cache=(cache, cache_role))  # fmt: skip
     if not watching:
         _build(asked, projects, as_json=as_json)
         return
@@ -264,7 +269,10 @@ def build(  # noqa: PLR0913 - one parameter an option
 
 @dataclass(frozen=True, kw_only=True)
 class _Building:
-    """What `build` is asked for, whatever the projects; `options` are those for the build of a single one."""
+    """What `build` is asked for, whatever the projects.
+
+    `options` are those for the build of a single one, `cache` what `--cache` and `--cache-role` say.
+    """
 
     output: Path
     engine: str
@@ -280,12 +288,14 @@ class _Building:
     fail_fast: bool
     options: tuple[str, ...]
     runner: Runner
+    cache: tuple[str | None, CacheRole | None]
 
 
 def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> None:
     """Build what has changed of the projects, and say so."""
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.cli.builds import BuildManner, Builds, EndedBuild, WantedBuild, answering, build_all
+    from orchestrator.shared_cache.choice import chosen_cache
 
     builds, wanted = Builds(), list[WantedBuild]()
     # What is finished is finished, also when another project fails.
@@ -306,7 +316,7 @@ def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> N
         if wanted:
             manner = BuildManner(progress=building.progress, folds=building.runner.folds, no_cache=building.no_cache,
                                  begin=building.begin, jobs=building.jobs, fail_fast=building.fail_fast,
-                                 options=building.options)  # fmt: skip
+                                 options=building.options, cache=chosen_cache(*building.cache))  # fmt: skip
             build_all(wanted, builds, manner)
 
 
