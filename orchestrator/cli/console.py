@@ -95,7 +95,10 @@ class Relay:
         target.buffer.write(data)
         target.buffer.flush()
 
-    def finish(self) -> None:
+    def __enter__(self) -> Relay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """The program has ended: hand on what still waited for the end of a line."""
         for stream, inert_stream in self._inert.items():
             target = sys.stdout if stream == "stdout" else sys.stderr
