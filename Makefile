@@ -48,10 +48,11 @@ bench: setup-test
 bench-quick: setup-test
 	@$(PYTHON) -m bench quick
 
-# docs/performance.md and its plots, of the runs so far, which may lie in several files.
+# docs/performance.md and its plots, of the runs so far: those that are kept (bench/results), and this machine's. Of two
+# runs of the same, the later one counts.
 bench-report:
 	@$(PYTHON) -m pip install --quiet -e '.[bench]'
-	@$(PYTHON) -m bench report $(or $(RUNS),target/bench.json)
+	@$(PYTHON) -m bench report $(or $(RUNS),$(wildcard bench/results/*.json target/bench*.json))
 
 # The pictures of docs/terminal.md, of builds on ENGINE.
 screens: setup-test
