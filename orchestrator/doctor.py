@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import process
+from orchestrator.engine.base import EngineInfo
+from orchestrator.engine.capabilities import EngineCapabilities
 from orchestrator.engine.select import candidates
 from orchestrator.errors import EngineError, Finding, Severity
 from orchestrator.network import ca_bundle
@@ -36,12 +38,21 @@ class HostCheck:
     remedy: str = ""
 
 
-def check_host() -> list[HostCheck]:
+@dataclass(frozen=True, kw_only=True)
+class HostReport:
+    """What was looked at, and of the engines that answer who they are and what they can do."""
+
+    checks: tuple[HostCheck, ...]
+    engines: tuple[tuple[EngineInfo, EngineCapabilities], ...]
+
+
+def check_host() -> HostReport:
     """Every check, engines first. A private Podman may be started for a moment to see whether it works."""
-    checks = [_engine(finding) for finding in candidates()]
+    survey = candidates()
+    checks = [_engine(finding) for finding in survey.findings]
     for look in (_python, _user_namespaces, _tools, _disk, _proxies, _certificates, _qemu):
         checks += look()
-    return checks
+    return HostReport(checks=tuple(checks), engines=survey.answering)
 
 
 def _engine(finding: Finding) -> HostCheck:

@@ -353,7 +353,7 @@ hint_at_dlopen() {
     if [ -n "$interpreter_of" ]; then return; fi # what it loads by name is packed, and the rest is every interpreter's own
     h_who=$(callers dlopen)
     [ -z "$h_who" ] || [ -n "$extras" ] ||
-        warn "${h_who}can load libraries by name, which staging can't see: name those in stage.extra"
+        warn "${h_who}can load libraries by name, which staging cannot see: name those in stage.extra"
     case $interp in *ld-musl-*) return ;; esac
     case $nl$includes in *"${nl}gconv$nl"*) return ;; esac
     h_who=$(callers iconv_open)

@@ -111,7 +111,7 @@ make_directory() {
     while [ -n "${m_rest%/}" ]; do
         m_at=$m_at/${m_rest%%/*} m_rest=${m_rest#*/}
         if [ -L "$out$m_at" ] || [ -f "$out$m_at" ]; then
-            die "/$1: $m_at is a file or a link in the image already, and can't be a directory as well" \
+            die "/$1: $m_at is a file or a link in the image already, and cannot be a directory as well" \
                 "leave one of the two out of stage.files or the manifest's Files, Dirs and MapDirs"
         fi
     done
@@ -121,7 +121,7 @@ make_directory() {
 # make_room SOURCE GUEST: what was asked for by name replaces what was found.
 make_room() {
     if [ -L "$out/$2" ] || [ -e "$out/$2" ]; then
-        [ -L "$out/$2" ] || [ -f "$out/$2" ] || die "/$2: is a directory in the image already, and can't be a file as well"
+        [ -L "$out/$2" ] || [ -f "$out/$2" ] || die "/$2: is a directory in the image already, and cannot be a file as well"
         cmp -s "$1" "$out/$2" || warn "/$2 from $1 replaces another file of that name"
         rm -f "$out/$2"
         clear_place "/$2"
@@ -130,7 +130,7 @@ make_room() {
 
 # put SOURCE GUEST: a regular file, links followed.
 put() {
-    [ -f "$1" ] || die "$1 is not a regular file" "devices, sockets and directories can't be staged as files"
+    [ -f "$1" ] || die "$1 is not a regular file" "devices, sockets and directories cannot be staged as files"
     case $2 in */*) make_directory "${2%/*}" ;; esac
     make_room "$1" "$2"
     lay "$1" "$out/$2"

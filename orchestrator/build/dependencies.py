@@ -9,7 +9,7 @@ from pathlib import Path
 from orchestrator.build.state import BuildJob
 from orchestrator.containerfile.context import BuildContext
 from orchestrator.containerfile.sources import user_sources
-from orchestrator.dependencies.collect import find_lock_files, take_dependencies
+from orchestrator.dependencies.collect import find_lock_files, find_unread, take_dependencies
 from orchestrator.dependencies.packages import TakenPackages, words_for
 from orchestrator.errors import InputError
 from orchestrator.events import Emit, Notice, ignore
@@ -33,10 +33,17 @@ class StepPackages:
     emit: Emit
     offline: bool = False
 
-    def take(self) -> list[TakenPackages]:
-        """All that its lock files name, as far as it can be had. MismatchError."""
+    def take(self, *, say_unread: bool = True) -> list[TakenPackages]:
+        """All that its lock files name, as far as it can be had. MismatchError.
+
+        With `say_unread` a warning for each lock file that nothing reads.
+        """
         access = access_of(self.loaded, self.emit, ResolveOptions(store=self.store, offline=self.offline))
-        return take_dependencies(access, find_lock_files(_sources(self.loaded)))
+        files = list(_sources(self.loaded))
+        for path, remedy in find_unread(files) if say_unread else ():
+            text = f"{path} is not read, so its packages are left to the build step; {remedy}"
+            self.emit(Notice(text=text, level="warning"))
+        return take_dependencies(access, find_lock_files(files))
 
 
 def with_dependencies(job: BuildJob) -> BuildJob:
@@ -59,7 +66,7 @@ def take_for_step(step: StepPackages) -> tuple[TakenPackages, ...]:
     needed = needed_kinds(step.loaded) if setting == "auto" and not step.offline else frozenset()
     if setting == "never" or (setting == "auto" and not step.offline and not needed):
         return ()
-    taken = [of_kind for of_kind in step.take() if not needed or of_kind.kind in needed]
+    taken = [of_kind for of_kind in step.take(say_unread=not needed) if not needed or of_kind.kind in needed]
     used = []
     for of_kind in taken:
         if of_kind.failure is not None and (setting == "always" or "cargo" in needed):

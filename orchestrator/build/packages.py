@@ -11,12 +11,12 @@ from orchestrator import archive as reading
 from orchestrator.build.container_build import PACKAGES_STAGES, forget_image, run_containerfile, run_request
 from orchestrator.build.state import BuildJob, phase
 from orchestrator.containerfile.assemble import (
-    CONTAINERFILE,
     BuilderCapabilities,
     assemble_listing,
     assemble_packages,
     proxy_arguments,
 )
+from orchestrator.containerfile.context import CONTAINERFILE
 from orchestrator.containerfile.render import INSTALL_PACKAGES, PackagesStage, render_packages, render_script
 from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, StepFailedError
 from orchestrator.errors import EngineError, InputError
@@ -37,7 +37,7 @@ _LONGEST = 16 * 2**20
 
 def capabilities_of(engine: Engine) -> BuilderCapabilities:
     """What the engine's RUN understands."""
-    return BuilderCapabilities(mounts=engine.info.mounts, ssh=engine.info.ssh)
+    return BuilderCapabilities(mounts=engine.capabilities.mounts, ssh=engine.capabilities.ssh)
 
 
 def package_lister(loaded: LoadedProject, engine: Engine) -> PackageLister:
@@ -45,7 +45,7 @@ def package_lister(loaded: LoadedProject, engine: Engine) -> PackageLister:
 
     def listed(base: Input, names: Sequence[str]) -> Listed:
         made = assemble_listing(loaded, base.reference, names, capabilities=capabilities_of(engine))
-        secrets = (BuildSecret(id=CA_SECRET, data=made.certificates, hide=False),) if engine.info.mounts else ()
+        secrets = (BuildSecret(id=CA_SECRET, data=made.certificates, hide=False),) if engine.capabilities.mounts else ()
         build_id = uuid4().hex
         request = BuildRequest(
             context=(),
@@ -126,7 +126,7 @@ def _image(job: BuildJob, stage: PackagesStage, debs: Input, base: Input) -> str
     key = key_of("packages", *text, checksums(debs.debs), platform.machine())
     tag = f"{TAG}:{key.rpartition('-')[2][:12]}"
     with order.store.lock(f"import-{order.engine.info.kind}-{key}"):
-        if order.options.no_cache or order.engine.image_digest(tag) is None:
+        if order.options.runs_again("packages") or order.engine.image_digest(tag) is None:
             fetched = fetch_debs(job.access, debs)
             made = assemble_packages(stage, fetched, capabilities=capabilities_of(order.engine))
             kept = replace(job, order=replace(order, build_id=BASE))

@@ -34,8 +34,8 @@ from orchestrator.resolved import Inputs
 
 def read_usable_secrets(loaded: LoadedProject, engine: Engine) -> ProjectSecrets:
     """What `read_secrets` reads; EngineError when the engine cannot pass it to a build step."""
-    build, info = loaded.project.build, engine.info
-    for name, asked, can in (("secrets", bool(build.secrets), info.mounts), ("ssh", build.ssh, bool(info.ssh))):
+    build, info, able = loaded.project.build, engine.info, engine.capabilities
+    for name, asked, can in (("secrets", bool(build.secrets), able.mounts), ("ssh", build.ssh, bool(able.ssh))):
         if asked and not can:
             message = f"{info.kind} {info.version} ({info.builder}) at {info.endpoint} cannot pass it to a build step"
             remedy = "use Docker with BuildKit (unset DOCKER_BUILDKIT), or a Podman of this machine (--engine podman)"
@@ -105,7 +105,10 @@ def _with_shim(job: BuildJob) -> BuildJob:
 
     try:
         entry = take_shim(
-            job.order.store, name, open_result, newer_than=time.time() if job.order.options.no_cache else 0.0
+            job.order.store,
+            name,
+            open_result,
+            newer_than=time.time() if job.order.options.runs_again("gevulot") else 0.0,
         )
     except NotKeptError as error:
         # It is built beside the program then, every time.

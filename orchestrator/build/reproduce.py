@@ -210,7 +210,7 @@ def _other_shim(job: BuildJob, receipt: Receipt) -> bool:
 
 def _possible_contexts(job: BuildJob) -> Iterator[AssembledContext]:
     """The build as each engine would be given it, and as it is without a network: the receipt's is one of them."""
-    order, own = job.order, job.order.engine.info
+    order, own = job.order, job.order.engine.capabilities
     builders = [
         BuilderCapabilities(mounts=own.mounts, ssh=own.ssh),
         BuilderCapabilities(),

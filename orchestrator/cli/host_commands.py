@@ -28,10 +28,12 @@ def doctor(as_json: bool) -> None:
     """Check engines, runtimes, tools, disk, proxies, certificates and QEMU on this machine, and suggest fixes."""
     from orchestrator.doctor import check_host
 
-    checks = check_host()
+    report = check_host()
+    checks = report.checks
     usable = all(check.status != "error" for check in checks)
     if as_json:
-        answer_json({"ok": usable, "checks": [asdict(check) for check in checks]})
+        engines = [{**asdict(info), "capabilities": asdict(can)} for info, can in report.engines]
+        answer_json({"ok": usable, "checks": [asdict(check) for check in checks], "engines": engines})
     for check in () if as_json else checks:
         mark = {"ok": "ok", "absent": "-", "warning": "warning", "error": "ERROR"}[check.status]
         answer(f"{mark:<7} {check.name + ':':<22} {check.detail}")

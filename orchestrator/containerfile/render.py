@@ -7,8 +7,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from orchestrator import __version__
 from orchestrator.network import CA_SECRET, FRESH_SECRET, SSH_AGENT, SSH_MOUNT, SSH_VOLUME
 from orchestrator.plan.plan import Plan
@@ -20,6 +18,7 @@ STAGING_SCRIPTS = (
 COPIED_SCRIPTS = (*STAGING_SCRIPTS, "sbom-records.sh", "pack-ops.sh")
 RUST_LINKER = "rust-linker.sh"
 VARY_STEP = "vary-step.sh"
+STEP_LOG = "step-log.sh"
 GATHER_TOOLS = "gather-tools.sh"
 FIND_INTERPRETER = "find-interpreter.sh"
 CACHES = "caches.sh"
@@ -32,9 +31,14 @@ INSTALL_PACKAGES, LIST_PACKAGES = "install-packages.sh", "list-packages.sh"
 def render_containerfile(plan: Plan, *, mounts: bool = True, ssh: str = SSH_MOUNT) -> str:
     """The multi-stage Containerfile. `mounts=False` is for Docker's classic builder (no `RUN --mount`).
 
-    `ssh` is the engine's own mount of the ssh agent (`EngineInfo.ssh`).
+    `ssh` is the engine's own mount of the ssh agent (`EngineCapabilities.ssh`).
     """
     return _render("Containerfile.j2", plan, mounts, ssh)
+
+
+def renamed(containerfile: str, before: str, now: str) -> str:
+    """A Containerfile of project `before` as the project `now` has it, which is otherwise the same."""
+    return f"# {now}: {containerfile.removeprefix(f'# {before}: ')}"
 
 
 def render_shim(plan: Plan, *, mounts: bool = True) -> str:
@@ -75,6 +79,9 @@ def _render(template: str, plan: Plan, mounts: bool, ssh: str) -> str:
 
 
 def _text(template: str, values: Mapping[str, object]) -> str:
+    # Here: a build that renders nothing anew does without.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(CONTAINERFILES),
         undefined=StrictUndefined,
@@ -116,9 +123,9 @@ def render_scripts(plan: Plan) -> dict[str, str]:
 
 
 def render_run(plan: Plan) -> dict[str, str]:
-    """The script of the user's step; nothing where there is none."""
+    """The script of the user's step, and what runs it; nothing where there is none."""
     script = plan.run_script
-    return {"build.sh": script if script.endswith("\n") else script + "\n"} if script else {}
+    return {"build.sh": script if script.endswith("\n") else script + "\n", **render_script(STEP_LOG)} if script else {}
 
 
 def render_script(name: str) -> dict[str, str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,11 +16,14 @@ from orchestrator import files
 from orchestrator.amounts import size
 from orchestrator.engine.base import Container, ContainerRequest, EngineInfo, EnginePlace, Leftover
 from orchestrator.engine.build import MAKE_ROOM, storage_full
-from orchestrator.engine.container import ApiContainer, create_body, is_rootless
+from orchestrator.engine.capabilities import EngineCapabilities
+from orchestrator.engine.container import ApiContainer, create_body
 from orchestrator.engine.created import CreatedContainers, remove_container
 from orchestrator.engine.docker_api import Api, ApiError, ConnectionFault, GoneError, reference_path
+from orchestrator.engine.facts import EngineFacts, docker_facts
 from orchestrator.engine.interrupts import hold_back
 from orchestrator.engine.logins import auth_header, find_login
+from orchestrator.engine.peers import sees_files
 from orchestrator.engine.reasons import image_error
 from orchestrator.engine.running import RunningBuild, killed, register, running
 from orchestrator.errors import EngineError, InputError
@@ -30,6 +35,8 @@ from orchestrator.staged import ImageFiles
 PULL_IDLE = 120.0
 """Seconds without a word during a pull, after which the registry counts as unreachable."""
 _CHUNK = 1024 * 1024
+_KNOWN: dict[EngineInfo, EngineCapabilities] = {}
+"""Of the engines that were asked: connections come and go."""
 
 
 class ApiEngine:
@@ -51,18 +58,44 @@ class ApiEngine:
         """Where it keeps its images."""
         return self._info.endpoint
 
-    def places(self) -> tuple[EnginePlace, ...]:
-        """See `Engine.places`: only of an engine behind a socket of this machine that is in no machine of its own."""
-        if not self._info.endpoint.startswith("unix://"):
-            return ()
-        with suppress(EngineError):
-            return tuple(place for place in self._ask_places() if place.path.is_dir())
-        return ()
+    @property
+    def capabilities(self) -> EngineCapabilities:
+        """What it can do; see `Engine.capabilities`."""
+        if self._info not in _KNOWN:
+            _KNOWN[self._info] = self._find_capabilities()
+        return _KNOWN[self._info]
 
-    def _ask_places(self) -> Iterator[EnginePlace]:
-        info = self._api.json("GET", "/info")
-        if "Desktop" not in str(info.get("OperatingSystem")):
-            yield EnginePlace(path=Path(info["DockerRootDir"]), name="Docker's storage")
+    def _find_capabilities(self) -> EngineCapabilities:
+        """What its version and its facts say."""
+        raise NotImplementedError
+
+    @cached_property
+    def facts(self) -> EngineFacts:
+        """What it says of itself; nothing where it answers with an error."""
+        with suppress(ApiError):
+            return self._ask_facts()
+        return EngineFacts()
+
+    def _ask_facts(self) -> EngineFacts:
+        return docker_facts(self._api.json("GET", "/info") or {})
+
+    def _remote(self) -> bool:
+        return self.facts.is_elsewhere(self._info.endpoint)
+
+    def _shares_files(self) -> bool | None:
+        """See `EngineCapabilities`. By TCP or ssh it may still be this machine's own."""
+        if not self._info.endpoint.startswith("unix://"):
+            return None
+        if self._remote():
+            return None if self.facts.desktop else False  # Docker Desktop has some directories under their names
+        return sees_files(self._info.endpoint, Path(tempfile.gettempdir()))
+
+    def places(self) -> tuple[EnginePlace, ...]:
+        """See `Engine.places`: only of an engine of this machine that is in no machine of its own."""
+        with suppress(EngineError):
+            if not self.capabilities.remote:
+                return tuple(place for place in self.facts.places if place.path.is_dir())
+        return ()
 
     @contextmanager
     def protect(self, build_id: str) -> Iterator[None]:
@@ -253,7 +286,7 @@ class ApiEngine:
         name = f"orchestrator-{secrets.token_hex(8)}"
         with self.protect(request.build_id), hold_back() as let_through:  # as in `open_archive`
             try:
-                self._create(request, name, rootless=is_rootless(self._api.json("GET", "/info")))
+                self._create(request, name, rootless=self.capabilities.rootless)
                 with let_through():
                     yield ApiContainer(self._api, name, request)
             finally:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from orchestrator.engine.capabilities import EngineCapabilities
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit
 from orchestrator.resolved import ImageSettings
@@ -18,9 +19,7 @@ from orchestrator.staged import ImageFiles
 class EngineInfo:
     """Who answers. `kind` is docker|podman; `builder` is buildkit|classic|buildah; `private` = we started it.
 
-    `mounts` says whether `RUN --mount` works, and so build secrets (not with the classic builder). `ssh` is the start
-    of the `RUN --mount=` that gives a step the ssh agent, "" where it can't have it. `note` says with which
-    settings of its own a private one runs ("" with Podman's).
+    `note` says with which settings of its own a private one runs ("" with Podman's).
     """
 
     kind: str
@@ -29,8 +28,6 @@ class EngineInfo:
     builder: str
     endpoint: str
     private: bool = False
-    mounts: bool = True
-    ssh: str = ""
     note: str = ""
 
 
@@ -48,16 +45,17 @@ class BuildRequest:
     """One image build.
 
     `context` yields the chunks of a tar that holds `containerfile` (its name inside the tar) and all that it
-    copies; it is called at most once. `target` is the stage to end at. `tag` names the result. `images` are those of
-    its FROM lines for whose registries a login may be looked up. `ssh` is the path of an ssh agent's socket on this
-    machine ("" = none). Secrets and ssh need an engine whose `info` says that it can; else EngineError. `offline`
-    steps run without a network.
+    copies; it is gone through at most once. `context_size` is about how many bytes that is (0 = unknown). `target` is
+    the stage to end at. `tag` names the result. `images` are those of its FROM lines for whose registries a login may
+    be looked up. `ssh` is the path of an ssh agent's socket on this machine ("" = none). Secrets and ssh need an
+    engine whose `capabilities` have them; else EngineError. `offline` steps run without a network.
     """
 
     context: Iterable[bytes]
     containerfile: str
     tag: str
     build_id: str
+    context_size: int = 0
     target: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
@@ -147,6 +145,11 @@ class Engine(Protocol):
     @property
     def info(self) -> EngineInfo:
         """Who answers."""
+        ...
+
+    @property
+    def capabilities(self) -> EngineCapabilities:
+        """What it can do; asked of it the first time."""
         ...
 
     def image_digest(self, reference: str) -> str | None:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.engine.base import ContainerRequest
 from orchestrator.engine.docker_api import Api, ApiError
 from orchestrator.label import LABEL
-
-
-def is_rootless(info: Mapping[str, Any]) -> bool:
-    """Whether an engine is a user's own, by what /info says (Podman in a field, Docker among its options)."""
-    return bool(info.get("Rootless")) or "name=rootless" in (info.get("SecurityOptions") or ())
 
 
 def create_body(request: ContainerRequest, *, rootless: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from orchestrator.engine.api_engine import ApiEngine, error_text
 from orchestrator.engine.base import BuildRequest, EngineInfo
 from orchestrator.engine.build import build_parameters, count_sent, engine_gone, logins_of, mask_of, raise_no_image
 from orchestrator.engine.buildkit import BuildKitLog
+from orchestrator.engine.capabilities import SESSION_SERVICES, EngineCapabilities
 from orchestrator.engine.classic import ClassicLog
 from orchestrator.engine.docker_api import Api, ApiError, GoneError
 from orchestrator.engine.logins import config_header
@@ -40,11 +41,25 @@ class DockerEngine(ApiEngine):
                 api_version=api.version.api_version,
                 builder="buildkit" if buildkit else "classic",
                 endpoint=api.endpoint,
-                mounts=buildkit,
-                ssh=SSH_MOUNT if buildkit else "",
             ),
         )
         self._network = _network(api)
+
+    def _find_capabilities(self) -> EngineCapabilities:
+        buildkit = self._info.builder == "buildkit"
+        return EngineCapabilities(
+            api_version=self._info.api_version,
+            buildkit=buildkit,
+            session=SESSION_SERVICES if buildkit else (),
+            mounts=buildkit,
+            ssh=SSH_MOUNT if buildkit else "",
+            parallel=buildkit,
+            storage=self.facts.storage,
+            cgroup=self.facts.cgroup,
+            rootless=self.facts.rootless,
+            remote=self._remote(),
+            shares_files=self._shares_files(),
+        )
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
         """Build and return the image id; see `Engine.build`."""
@@ -67,7 +82,7 @@ class DockerEngine(ApiEngine):
             "labels": {LABEL: request.build_id},
             "networkmode": "none" if request.offline else self._network,
         }
-        if self._info.builder == "buildkit":
+        if self.capabilities.buildkit:
             image = self._with_buildkit(request, params | {"version": "2", "buildid": job}, steps, emit)
         elif request.secrets or request.ssh:
             raise EngineError(
@@ -109,7 +124,7 @@ class DockerEngine(ApiEngine):
         emit: Emit,
     ) -> str:
         mask = mask_of(request)
-        data = count_sent(request.context, emit)
+        data = count_sent(request.context, emit, request.context_size)
         try:
             with self._api.post_stream("/build", params=params, data=data, headers=headers) as reply:
                 return _follow(reply, log, mask)
@@ -118,8 +133,8 @@ class DockerEngine(ApiEngine):
 
     def _cancel(self, job: str) -> None:
         """Closing the connection stops a build in time; asking as well stops BuildKit's at once."""
-        if self._info.builder == "buildkit":
-            with suppress(EngineError):
+        with suppress(EngineError):
+            if self.capabilities.buildkit:
                 self._api.json("POST", "/build/cancel", params={"id": job}, timeout=10)
 
 

@@ -18,10 +18,12 @@ from typing import Any
 from orchestrator import process
 from orchestrator.engine import build_guard
 from orchestrator.engine.api_engine import ApiEngine, error_text, file_chunks
-from orchestrator.engine.base import BuildRequest, ContainerRequest, EngineInfo, EnginePlace, Leftover
+from orchestrator.engine.base import BuildRequest, ContainerRequest, EngineInfo, Leftover
 from orchestrator.engine.build import build_parameters, count_sent, engine_gone, logins_of, mask_of, raise_no_image
 from orchestrator.engine.build_guard import kill_marked
+from orchestrator.engine.capabilities import EngineCapabilities
 from orchestrator.engine.docker_api import Api, ApiError, GoneError, Messages
+from orchestrator.engine.facts import EngineFacts, podman_facts
 from orchestrator.engine.logins import config_header
 from orchestrator.engine.podman_container import specification
 from orchestrator.engine.podman_log import PodmanLog
@@ -49,7 +51,7 @@ UNSAID = "Internal Server Error"
 """All that Podman answers when it can't unpack a context."""
 _SSH_CONTEXT = "orchestrator-ssh"
 SSH = f"type=bind,from={_SSH_CONTEXT}"
-"""`EngineInfo.ssh` of a Podman of this machine that is older."""
+"""`EngineCapabilities.ssh` of a Podman of this machine that is older."""
 
 
 class PodmanEngine(ApiEngine):
@@ -69,11 +71,29 @@ class PodmanEngine(ApiEngine):
                 builder="buildah",
                 endpoint=api.endpoint,
                 private=private,
-                ssh=_ssh(api),
                 note=note,
             ),
         )
         self._network = ""
+
+    def _find_capabilities(self) -> EngineCapabilities:
+        remote, shares_files = self._remote(), self._shares_files()
+        return EngineCapabilities(
+            api_version=self._info.api_version,
+            buildkit=False,
+            session=(),
+            mounts=True,
+            ssh="" if remote or shares_files is False else _ssh(self._info.version),
+            parallel=_numbers(self._info.version) < PANICS,
+            storage=self.facts.storage,
+            cgroup=self.facts.cgroup,
+            rootless=self.facts.rootless,
+            remote=remote,
+            shares_files=shares_files,
+        )
+
+    def _ask_facts(self) -> EngineFacts:
+        return podman_facts(self._api.json("GET", "/libpod/info") or {})
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
         """Build and return the image id; see `Engine.build`."""
@@ -93,29 +113,18 @@ class PodmanEngine(ApiEngine):
     @cached_property
     def store(self) -> str:
         """Where it keeps its images: services come and go on one store."""
-        if not self._info.endpoint.startswith("unix://"):
-            return self._info.endpoint
         with suppress(EngineError):
-            return str(self._records)
+            if not self.capabilities.remote and self.facts.records is not None:
+                return str(self.facts.records)
         return self._info.endpoint
-
-    @cached_property
-    def _records(self) -> Path:
-        """The directory with what it knows of its containers, on its machine."""
-        store = self._api.json("GET", "/libpod/info")["store"]
-        return Path(store["graphRoot"]) / f"{store['graphDriverName']}-containers"
-
-    @property
-    def _parallel(self) -> bool:
-        """Whether stages may run at the same time: see `PANICS`."""
-        return _numbers(self._info.version) < PANICS
 
     def leftovers(self) -> list[Leftover]:
         """Also the working containers of builds that were killed, or whose service was, on this machine."""
         return [*self._working_containers(), *super().leftovers()]
 
     def _working_containers(self) -> list[Leftover]:
-        if not self._info.endpoint.startswith("unix://"):
+        records = self.facts.records
+        if self.capabilities.remote or records is None:
             return []
         rows = self._api.json("GET", self._containers, params={"all": True, "external": True}) or []
         names = {str(row["Id"]): str((row.get("Names") or [""])[0]) for row in rows if row.get("State") == "storage"}
@@ -123,14 +132,8 @@ class PodmanEngine(ApiEngine):
             return []
         return [
             Leftover(kind="container", id=identity, name=names[identity], build_id="")
-            for identity in find_abandoned(self._records, list(names), self.store)
+            for identity in find_abandoned(records, list(names), self.store)
         ]
-
-    def _ask_places(self) -> Iterator[EnginePlace]:
-        store = self._api.json("GET", "/libpod/info")["store"]
-        yield EnginePlace(path=Path(store["graphRoot"]), name="Podman's storage")
-        if temporary := store.get("imageCopyTmpDir"):
-            yield EnginePlace(path=Path(temporary), name="Podman's temporary files (TMPDIR)")
 
     def end_killed(self) -> None:
         """See `Engine.end_killed`."""
@@ -169,25 +172,26 @@ class PodmanEngine(ApiEngine):
             "labels": {LABEL: request.build_id},
             "networkmode": NO_NETWORK if request.offline else self._network,
             "shmsize": mark.size,
-            "jobs": "0" if self._parallel else "1",  # 0: as many stages as there are
+            "jobs": "0" if self.capabilities.parallel else "1",  # 0: as many stages as there are
             "layers": "1",
         }
-        sent = _Sent(request, self._info.ssh)
-        if request.ssh and not self._info.ssh:
+        sent = _Sent(request, self.capabilities.ssh)
+        if request.ssh and not self.capabilities.ssh:
             raise EngineError(
-                f"Podman at {self._info.endpoint} is on another machine and cannot reach this machine's ssh agent",
+                f"Podman at {self._info.endpoint} is on another machine, or in a mount namespace of its own,"
+                " and cannot reach this machine's ssh agent",
                 remedy="build on this machine (--engine private), or with Docker",
             )
-        if request.ssh and self._info.ssh == SSH_VOLUME and ":" in request.ssh:
+        if request.ssh and self.capabilities.ssh == SSH_VOLUME and ":" in request.ssh:
             raise EngineError(
                 f"Podman cannot mount the ssh agent's socket {request.ssh}, because its path has a colon",
                 remedy="set SSH_AUTH_SOCK to a link to it",
             )
         log, image, headers = PodmanLog(steps), "", config_header(logins_of(request))
         try:
-            data, query = count_sent(sent.context(), emit), params | sent.params()
+            data, query = count_sent(sent.context(), emit, request.context_size), params | sent.params()
             # Closed by the service at the reply's end, which a guard can see.
-            headers |= {} if self._parallel else {"Connection": "close"}
+            headers |= {} if self.capabilities.parallel else {"Connection": "close"}
             with (
                 self._api.post_stream("/build", params=query, data=data, headers=headers) as reply,
                 self._guard(reply, mark),
@@ -206,7 +210,7 @@ class PodmanEngine(ApiEngine):
     def _guard(self, reply: Messages, mark: BuildMark) -> Iterator[None]:
         """While the context lasts, another process sees to it that a service that `PANICS` never loses its client in
         the middle of the build, and when we leave early waits for the build's end."""
-        if self._parallel or not self._info.endpoint.startswith("unix://"):
+        if self.capabilities.parallel or self.capabilities.remote:
             yield
             return
         connection, (listening, telling) = reply.fileno(), os.pipe()
@@ -237,7 +241,7 @@ class PodmanEngine(ApiEngine):
         beside one that failed go on as well (4.3.1). Killing the step's processes makes it stop, and it removes
         its working containers itself.
         """
-        if not self._info.endpoint.startswith("unix://"):
+        if self.capabilities.remote:
             emit(Notice(text="Podman is on another machine: it finishes the current step before it stops"))
             return
         until = time.monotonic() + CANCEL_TIMEOUT
@@ -252,7 +256,7 @@ class _Sent:
 
     Secrets are files in the context's tar. Podman moves them out of the context before the build begins (so no
     `COPY .` meets them), and removes them with it. It has no ssh in its API (4.3.1 to 5.8.6), but takes a path of this
-    machine as a volume of every step, or (older) as a further context, and a socket is one. `ssh`: `EngineInfo.ssh`.
+    machine as a volume of every step, or (older) as a further context, and a socket is one. `ssh`: how.
     """
 
     def __init__(self, request: BuildRequest, ssh: str) -> None:
@@ -283,11 +287,9 @@ class _Sent:
         return named
 
 
-def _ssh(api: Api) -> str:
-    """`EngineInfo.ssh`: a service on another machine sees no socket of ours."""
-    if not api.endpoint.startswith("unix://"):
-        return ""
-    return SSH_VOLUME if _numbers(api.version.version) >= VOLUMES else SSH
+def _ssh(version: str) -> str:
+    """`EngineCapabilities.ssh` of a service that sees a socket of ours."""
+    return SSH_VOLUME if _numbers(version) >= VOLUMES else SSH
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -131,7 +131,7 @@ def try_step(engine: Engine) -> None:
     """A build from scratch with one RUN; leaves nothing. OrchestratorError when the engine can't run it."""
     number = secrets.token_hex(6)
     request = BuildRequest(
-        context=_probe_context(mounts=engine.info.mounts),
+        context=_probe_context(mounts=engine.capabilities.mounts),
         containerfile="Containerfile",
         tag=f"localhost/orchestrator-probe:{number}",
         build_id=f"{PROBE_ID}-{number}",  # of this probe alone: others may run

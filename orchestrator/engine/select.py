@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from orchestrator import process
 from orchestrator.engine.base import EngineInfo, RunningEngine
+from orchestrator.engine.capabilities import EngineCapabilities
 from orchestrator.engine.docker import DockerEngine
 from orchestrator.engine.docker_api import Api, ConnectionFault, GoneError
 from orchestrator.engine.endpoints import SCHEMES, Endpoint, docker_endpoints, endpoints, podman_endpoints
@@ -20,6 +21,7 @@ from orchestrator.errors import EngineError, Finding, OrchestratorError, Severit
 from orchestrator.events import Emit, Notice, ignore
 from orchestrator.findings import Findings
 
+_Answering = list[tuple[EngineInfo, EngineCapabilities]]
 ANSWER_TIMEOUT = 5.0
 """Seconds in which an engine must say who it is, before the next one is tried."""
 
@@ -77,7 +79,15 @@ def connect_to_another(kind: str, *, emit: Emit = ignore) -> RunningEngine | Non
         return None
 
 
-def candidates() -> list[Finding]:
+@dataclass(frozen=True, kw_only=True)
+class EngineSurvey:
+    """The engines that could be asked for: what was found of each, and what those can do that answer."""
+
+    findings: tuple[Finding, ...]
+    answering: tuple[tuple[EngineInfo, EngineCapabilities], ...]
+
+
+def candidates() -> EngineSurvey:
     """Every engine that could be asked for and whether it is of use, for `doctor`.
 
     A private Podman is started, to see whether that works, and ended.
@@ -86,7 +96,7 @@ def candidates() -> list[Finding]:
     not needed), WARNING = not usable, with the remedy. ERROR where builds can't begin: the engine that a person has
     named is not usable, or (code engine-none) there is no usable engine at all.
     """
-    findings = Findings()
+    findings, answering = Findings(), _Answering()
     usable = named = False
     for code, places in (("engine-docker", docker_endpoints), ("engine-podman-socket", podman_endpoints)):
         try:
@@ -99,18 +109,18 @@ def candidates() -> list[Finding]:
         for endpoint in listed:
             decides = bool(endpoint.named) and not named
             named = named or decides
-            usable = _look_at(endpoint, code, findings, decides=decides) or usable
-    private = _look_at_private(findings)
+            usable = _look_at(endpoint, code, (findings, answering), decides=decides) or usable
+    private = _look_at_private(findings, answering)
     _look_at_runtimes(findings)
     if not named and not usable and private.severity is not Severity.NOTE:
         remedy = "install podman and runc (Debian: apt-get install podman runc), or start Docker"
         findings.error("engine-none", "", "no usable container engine", remedy)
-    return findings.collected
+    return EngineSurvey(findings=tuple(findings.collected), answering=tuple(answering))
 
 
-def _look_at(endpoint: Endpoint, code: str, findings: Findings, *, decides: bool) -> bool:
+def _look_at(endpoint: Endpoint, code: str, told: tuple[Findings, _Answering], *, decides: bool) -> bool:
     """Whether the engine there is of use. `decides`: `auto` takes this one or none."""
-    attempts: list[EngineAttempt] = []
+    (findings, answering), attempts = told, list[EngineAttempt]()
     engine = _open(endpoint, attempts)
     if engine is None:
         failed = attempts[0]
@@ -122,6 +132,7 @@ def _look_at(endpoint: Endpoint, code: str, findings: Findings, *, decides: bool
     text += f", named by {endpoint.named}" if endpoint.named else ""
     try:
         with closing(engine):
+            answering.append((info, engine.capabilities))
             try_step(engine)
     except OrchestratorError as error:
         severity = Severity.ERROR if decides else Severity.WARNING
@@ -222,7 +233,7 @@ def _none(spec: str, places: list[Endpoint], attempts: list[EngineAttempt]) -> E
     )
 
 
-def _look_at_private(findings: Findings) -> Finding:
+def _look_at_private(findings: Findings, answering: _Answering) -> Finding:
     code = "engine-podman-private"
     path = process.which("podman")
     if path is None:
@@ -233,7 +244,8 @@ def _look_at_private(findings: Findings) -> Finding:
     except EngineError as error:
         return findings.warning(code, "", f"private Podman: {error.message}", error.remedy)
     info = engine.info
-    engine.close()
+    with closing(engine):
+        answering.append((info, engine.capabilities))
     note = f" ({info.note})" if info.note else ""
     message = f"private Podman: podman {info.version}, API {info.api_version}, runs build steps{note}"
     return findings.note(code, "", message)

@@ -92,9 +92,20 @@ _WITHOUT: Mapping[str, Mapping[str | None, str]] = {
         "packages": "remove it, or make the image the `base` of a build",
         "secrets": "remove it: nothing is built",
         "ssh": "remove it: nothing is built",
+        "caches": "remove it: nothing is built",
+        "dependencies": "remove it: nothing is built",
+        "rust_linker": "remove it: nothing is built",
     },
-    "containerfile": {"run": _IN_THE_FILE, "packages": _IN_THE_FILE},
+    "containerfile": {
+        "run": _IN_THE_FILE,
+        "packages": _IN_THE_FILE,
+        "caches": "remove it; a RUN --mount=type=cache of the Containerfile has a cache",
+        "dependencies": "remove it: the Containerfile's steps fetch their packages themselves",
+        "rust_linker": f"{_IN_THE_FILE}: ENV RUSTFLAGS=-Clink-arg=-fuse-ld=bfd, for a program that rustc links by lld",
+    },
 }
+_EVERYWHERE = ("auto", "never", "default")
+"""Values of these that hold beside anything."""
 """What has no place beside a program that comes in an image, and what to do instead."""
 
 
@@ -151,12 +162,17 @@ class Build(Model):
     their root; the default is what ENTRYPOINT and CMD start. A script with a `#!` line is started by its interpreter.
     """
 
-    @field_validator("containerfile", "packages", "secrets", "ssh", "run")
+    @field_validator("containerfile", "packages", "secrets", "ssh", "run", "caches", "dependencies", "rust_linker")
     @classmethod
     def _not_beside(cls, value: Any, others: ValidationInfo) -> Any:
         """What would be without effect is refused."""
         for built, without in _WITHOUT.items():
-            if value and others.field_name in without and others.data.get(built) is not None:
+            if (
+                value
+                and value not in _EVERYWHERE
+                and others.field_name in without
+                and others.data.get(built) is not None
+            ):
                 raise WrongValueError(f"cannot be combined with build.{built}", without[others.field_name])
         return value
 

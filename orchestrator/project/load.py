@@ -147,14 +147,14 @@ def read_text(path: Path, *, what: str, limit: int, keep_bom: bool = False) -> s
         raise _unreadable(path, "does not exist", "check the path; `init` writes a new project") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise _unreadable(path, f"can't be read ({reason})", "check the path and its permissions") from error
+        raise _unreadable(path, f"cannot be read ({reason})", "check the path and its permissions") from error
     if len(data) > limit:
         raise _unreadable(path, f"is larger than {limit // 1024} KiB", f"check that it is {what}")
     try:
         return data.decode("utf-8" if keep_bom else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        message = f"isn't UTF-8 text (byte 0x{data[error.start]:02x})"
+        message = f"is not UTF-8 text (byte 0x{data[error.start]:02x})"
         raise _unreadable(path, message, "save the file as UTF-8", line=line) from error
 
 

@@ -47,7 +47,7 @@ class Resources(Model):
 
 def _gpu_family(value: str) -> str:
     if value not in FAMILY_NAMES:
-        raise WrongValueError("isn't a GPU family", did_you_mean(value, FAMILY_NAMES))
+        raise WrongValueError("is not a GPU family", did_you_mean(value, FAMILY_NAMES))
     return value
 
 
@@ -121,7 +121,7 @@ class Project(Model):
     def _native_if_strict(cls, value: str, others: ValidationInfo) -> str:
         if value == "strict" and others.data.get("packer", "native") != "native":
             raise WrongValueError(
-                "strict can't hold with packer: ops, which writes other bytes each time", "use packer: native"
+                "strict cannot hold with packer: ops, which writes other bytes each time", "use packer: native"
             )
         return value
 

@@ -52,7 +52,7 @@ EXAMPLES: Mapping[str, str] = {
 _ENV = "the guest's variables go into `manifest: {Env: {NAME: value}}`"
 _BUILD_ENV = f"for the build step, `export NAME=value` in build.run; {_ENV}"
 _ARGS = "write `manifest: {Args: [--flag, value]}`"
-_DIRS = "write `manifest: {Dirs: [DIRECTORY]}`"
+_DIRS = "write `stage: {files: [DIRECTORY]}`: files takes directories too"
 _RUN = "write `build: {run: COMMAND}`"
 
 # Names that people reach for (`-` and `_` alike), and what to do instead.

@@ -20,12 +20,14 @@ class Sight:
     """A program that is there already. `saw` says what was seen and what follows, a line each.
 
     `context` is relative to the directory of project.yaml; `run` are the lines of the build step, and everything in
-    them and `program` is relative to the context. `image` and `bootstrap` are the base's (None: none is needed).
+    them and `program` is relative to the context. `image`, `release` (of Debian) and `bootstrap` are the base's; None
+    where none is needed.
     """
 
     saw: tuple[str, ...]
     context: str = "."
     image: str | None = DEBIAN
+    release: str = "bookworm"
     bootstrap: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     run: tuple[str, ...] = ()

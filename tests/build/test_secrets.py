@@ -285,7 +285,7 @@ def stage_image(engine: Engine, project: Path, canaries: Canaries, target: str) 
     checked = check_project(project)
     inputs = resolve_inputs(checked.loaded, engine, ignore)
     plan = make_plan(checked.loaded, checked.settings, inputs)
-    capabilities = BuilderCapabilities(mounts=engine.info.mounts, ssh=engine.info.ssh)
+    capabilities = BuilderCapabilities(mounts=engine.capabilities.mounts, ssh=engine.capabilities.ssh)
     made = assemble(checked.loaded, plan, inputs, capabilities=capabilities, exclude=(project.parent / "out",))
     identity = f"test-secrets-{secrets.token_hex(4)}"
     request = BuildRequest(

@@ -30,7 +30,7 @@ def classic() -> Iterator[Engine]:
 
 
 def test_builds_and_caches(classic: Engine) -> None:
-    assert (classic.info.builder, classic.info.mounts) == ("classic", False)
+    assert (classic.info.builder, classic.capabilities.mounts) == ("classic", False)
     build_id = f"test-classic-{secrets.token_hex(6)}"
     base = ensure_base(classic)
     text = f"FROM {base} AS one\nRUN echo {build_id} > /x\nFROM {base}\nCOPY --from=one /x /y\nRUN cat /y\n"

@@ -90,7 +90,7 @@ def test_what_is_named_is_used_or_nothing_is(
             assert variable in caught.value.message
             assert caught.value.remedy
         code = "engine-docker" if variable.startswith("DOCKER") else "engine-podman-socket"
-        assert [item.severity for item in candidates() if item.code == code] == [Severity.ERROR]
+        assert [item.severity for item in candidates().findings if item.code == code] == [Severity.ERROR]
 
 
 def test_the_docker_commands_order(monkeypatch: pytest.MonkeyPatch, short: Path) -> None:

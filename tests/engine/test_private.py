@@ -59,8 +59,13 @@ def test_service_that_does_not_come_up_shows_its_log(tmp_path: Path) -> None:
 
 def test_doctor_finds_the_private_podman() -> None:
     need("podman")
-    private = next(finding for finding in candidates() if finding.code == "engine-podman-private")
+    survey = candidates()
+    private = next(finding for finding in survey.findings if finding.code == "engine-podman-private")
     assert "runs build steps" in private.message
+    can = next(able for info, able in survey.answering if info.private)
+    assert (can.mounts, can.buildkit, can.remote, can.shares_files) == (True, False, False, True)
+    assert can.storage in ("overlay", "vfs")
+    assert can.cgroup in ("1", "2")
 
 
 def test_settings_are_written_as_podman_reads_them() -> None:

@@ -164,7 +164,7 @@ def test_old_daemon_gets_the_classic_builder() -> None:
     old = '{"Version":"17.05","ApiVersion":"1.29","Os":"linux"}'
     with serving({"/_ping": (200, {}, "OK"), "/version": (200, {}, old), "/v1.29/networks": (200, {}, "[]")}) as url:
         engine = connect(url)
-        assert (engine.info.builder, engine.info.mounts) == ("classic", False)
+        assert (engine.info.builder, engine.capabilities.mounts) == ("classic", False)
         engine.close()
 
 
@@ -176,7 +176,7 @@ def test_unknown_engine(spec: str) -> None:
 
 
 def test_candidates_of_an_empty_machine() -> None:
-    findings = {finding.code: finding for finding in candidates()}
+    findings = {finding.code: finding for finding in candidates().findings}
     assert findings["engine-none"].severity is Severity.ERROR
     assert "apt-get install podman" in findings["engine-none"].remedy
     assert findings["engine-podman-private"].severity is Severity.WARNING
@@ -197,7 +197,7 @@ def test_what_a_version_of_podman_is_asked_for(version: str, jobs: str, ssh: str
         closing(connect(url)) as engine,
     ):
         query = parse_qs(urlsplit(engine.build(asked, ignore)).query)
-    assert engine.info.ssh == ssh
+    assert engine.capabilities.ssh == ssh
     assert query["jobs"] == [jobs]
     assert query.get("volume") == ([f"/agent.sock:{SSH_AGENT}"] if ssh == SSH_VOLUME else None)
     assert ("additionalbuildcontexts" in query) == (ssh == SSH)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.engine.base import BuildRequest, EngineInfo, EnginePlace, Leftover
+from orchestrator.engine.capabilities import EngineCapabilities
 from orchestrator.errors import InputError
 from orchestrator.events import Emit
 from orchestrator.resolved import ImageSettings
 from orchestrator.staged import ImageFiles
+from tests.support.fake_engine import CAPABILITIES
 from tests.support.images import layer, loaded, saved_image
 
 
@@ -32,6 +34,10 @@ class ImageEngine:
     @property
     def info(self) -> EngineInfo:
         return EngineInfo(kind="podman", version="0", api_version="0", builder="buildah", endpoint=self.endpoint)
+
+    @property
+    def capabilities(self) -> EngineCapabilities:
+        return CAPABILITIES
 
     def places(self) -> tuple[EnginePlace, ...]:
         """Nowhere."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.engine.base import BuildRequest, Engine, EngineInfo, EnginePlace, Leftover
+from orchestrator.engine.capabilities import SESSION_SERVICES, EngineCapabilities
 from orchestrator.engine.reasons import image_error
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit, Event
@@ -19,6 +20,10 @@ from orchestrator.label import LABEL
 from orchestrator.resolved import ImageSettings
 from orchestrator.staged import ImageFiles
 
+CAPABILITIES = EngineCapabilities(
+    api_version="1.41", buildkit=True, session=SESSION_SERVICES, mounts=True, ssh="type=ssh", parallel=True,
+    storage="overlay2", cgroup="2", rootless=False, remote=False, shares_files=True,
+)  # fmt: skip
 INFO = EngineInfo(kind="docker", version="0.0", api_version="1.41", builder="buildkit", endpoint="unix:///fake.sock")
 
 
@@ -44,6 +49,7 @@ class FakeEngine:
 
     builds: list[Scripted] = field(default_factory=lambda: [Scripted()])
     info: EngineInfo = INFO
+    capabilities: EngineCapabilities = CAPABILITIES
     images: dict[str, str] = field(default_factory=dict)
     registry: dict[str, str] = field(default_factory=dict)
     requests: list[BuildRequest] = field(default_factory=list)
