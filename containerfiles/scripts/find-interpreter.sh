@@ -11,7 +11,7 @@
 #   interpreter  what starts it, absolute
 #   program      the same as the guest will have it
 #   argument     a word that it is given: options of the `#!` line, then the script as the guest will have it
-#   given        a WORD, with the script among them by its absolute path
+#   word         a WORD, with the script among them by its absolute path
 #   directory    where the program begins, of a finished image, if not in /
 #   start        the guest's file that goes there: Nanos gives programs with a loader no other directory than /
 #   environment  NAME=VALUE
@@ -200,7 +200,7 @@ say_given() {
             *) if [ -f "$directory/$g_word" ]; then g_word=$directory/${g_word#./}; fi ;;
         esac
         case $g_word in -*) ;; *) g_first=no ;; esac
-        say given "$g_word"
+        say word "$g_word"
     done
 }
 

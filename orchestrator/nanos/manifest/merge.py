@@ -101,8 +101,8 @@ def _of_script(script: ScriptSettings, data: dict[str, Any]) -> dict[str, Any]:
     """`data` for a program that its interpreter starts, as it is in the guest."""
     data["Program"] = script.program
     data["Env"] = {**data.get("Env", {}), **script.environment}
-    if script.given:
-        data["Args"] = list(script.given)
+    if script.words:
+        data["Args"] = list(script.words)
     passthrough = dict(data.get("ManifestPassthrough", {}))
     if script.directory and script.start:
         passthrough.pop("cwd", None)  # which Nanos heeds of static programs alone
