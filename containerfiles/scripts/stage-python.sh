@@ -15,7 +15,7 @@ for line in sys.stdin.buffer.read().splitlines():
     source = os.fsdecode(line)
     guest = source[len(top):]
     try:
-        target = top + importlib.util.cache_from_source(guest)
+        target = top + "/" + importlib.util.cache_from_source(guest).lstrip("/")  # relative for what lies at the root
         py_compile.compile(source, target, guest, True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     except (py_compile.PyCompileError, OSError, ValueError, RecursionError):
         pass  # a template, or of another version of the language: it fails when it is imported, if ever

@@ -6,12 +6,12 @@
 # run the program, and a GPU program may not even start where no GPU is.
 #
 #   sh stage-tree.sh --program PATH --as NAME [--libraries auto|none] [--search DIR]... [--extra NAME]...
-#                    [--path PATH [--to GUEST] [--exclude GLOB]...]... [--outside GUESTPATH]... [--include WORD]...
+#                    [--path PATH [--to GUEST] [--exclude GLOB]...]... [--trim FILE] [--outside GUESTPATH]... [--include WORD]...
 #                    [--file ENTRY]... [--dir ENTRY]... [--map GLOB=GUESTDIR]...
 #                    [--runtime-dir GUESTDIR]... [--make-dir GUESTDIR]... [--klib NAME]... [--klib-dir DIR]
 #                    [--interpreter-of LANGUAGE] [--start-in DIR --start-file GUEST] [--large BYTES] [--out DIR] [--klib-out DIR] [--warnings FILE] [--large-out FILE]
 #
-# --path, --to, --exclude and --outside are entries of stage.files; --file, --dir and --map are the manifest's.
+# --path, --to, --exclude and --outside are entries of stage.files; FILE of --trim names what is packed of those before it; --file, --dir and --map are the manifest's.
 #
 # stdout: a line `staged: PATH <- SOURCE (size)` for each thing, sorted, then a count. stderr: `warning: …` and
 # `error: …`. FILE (/sbom/warnings) keeps the warnings, one a line, also for builds that find this step in the engine's
@@ -56,6 +56,7 @@ parse_arguments() {
             --path) paths=${paths}p$sep$2$nl ;;
             --to) paths=${paths}t$sep$2$nl ;;
             --exclude) paths=${paths}x$sep$2$nl ;;
+            --trim) paths=${paths}o$sep$2$nl ;;
             --outside) outside=$outside$2$nl ;;
             --include) includes=$includes$2$nl ;;
             --file) files=$files$2$nl ;;

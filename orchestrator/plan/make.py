@@ -133,6 +133,8 @@ def _loaded_by(script: ScriptSettings, loaded: LoadedProject) -> Iterator[tuple[
                 yield "--exclude", f"/{name}"
         for glob in packed.exclude:
             yield "--exclude", glob
+    if loaded.project.stage.trim is not None:
+        yield "--trim", loaded.project.stage.trim
 
 
 def _not_the_programs(loaded: LoadedProject) -> Iterator[str]:
