@@ -30,6 +30,7 @@ from orchestrator.cli.parameters import (
     json_option,
     progress_option,
     project_argument,
+    shared_cache_options,
     trust_option,
 )
 from orchestrator.errors import OrchestratorError, UsageError
@@ -37,6 +38,7 @@ from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
+    from orchestrator.project.user_settings import CacheRole
 
 _OF_ALL = ("progress", "as_json", "jobs", "fail_fast", "watching")
 """Options of `build` that are about all projects together, by their parameters' names."""
@@ -153,6 +155,7 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
     is_flag=True,
     help="Build even if nothing has changed, and fail if the image comes out different.",
 )
+@shared_cache_options
 @trust_option
 @click.option("--sign", type=PATH, metavar="KEY.PEM", help="Sign the provenance with this ed25519 private key.")
 @click.option(
@@ -186,6 +189,8 @@ def build(  # noqa: PLR0913 - one parameter an option
     no_cache: bool,
     begin: str | None,
     verify_cached: bool,
+    cache: str | None,
+    cache_role: CacheRole | None,
     trust_project: bool,
     sign: Path | None,
     jobs: int,
@@ -217,7 +222,8 @@ def build(  # noqa: PLR0913 - one parameter an option
         return
     asked = _Building(output=output, engine=engine, progress=progress, locked=locked, offline=offline,
                       no_cache=no_cache, begin=begin or "", verify_cached=verify_cached, trust=trust_project,
-                      sign=sign, jobs=jobs, fail_fast=fail_fast, options=_options_of_each())  # fmt: skip
+                      sign=sign, jobs=jobs, fail_fast=fail_fast, options=_options_of_each(),
+                      cache=(cache, cache_role))  # fmt: skip
     if not watching:
         _build(asked, projects, as_json=as_json)
         return
@@ -230,7 +236,10 @@ def build(  # noqa: PLR0913 - one parameter an option
 
 @dataclass(frozen=True, kw_only=True)
 class _Building:
-    """What `build` is asked for, whatever the projects; `options` are those for the build of a single one."""
+    """What `build` is asked for, whatever the projects.
+
+    `options` are those for the build of a single one, `cache` what `--cache` and `--cache-role` say.
+    """
 
     output: Path
     engine: str
@@ -245,12 +254,14 @@ class _Building:
     jobs: int
     fail_fast: bool
     options: tuple[str, ...]
+    cache: tuple[str | None, CacheRole | None]
 
 
 def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> None:
     """Build what has changed of the projects, and say so."""
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.cli.builds import BuildManner, Builds, EndedBuild, WantedBuild, answering, build_all
+    from orchestrator.shared_cache.choice import chosen_cache
 
     builds, wanted = Builds(), list[WantedBuild]()
     # What is finished is finished, also when another project fails.
@@ -269,8 +280,8 @@ def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> N
                 builds.ended[number] = EndedBuild(result=earlier)
         if wanted:
             manner = BuildManner(progress=building.progress, no_cache=building.no_cache, begin=building.begin,
-                                 jobs=building.jobs, fail_fast=building.fail_fast,
-                                 options=building.options)  # fmt: skip
+                                 jobs=building.jobs, fail_fast=building.fail_fast, options=building.options,
+                                 cache=chosen_cache(*building.cache))  # fmt: skip
             build_all(wanted, builds, manner)
 
 
