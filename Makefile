@@ -28,9 +28,9 @@ check: setup-check
 	@$(PYTHON) -m tests.support.machine_code
 
 # Projects of strangers, from `init` to the right answer; writes docs/strangers.md. The first run takes half an hour.
-# ONLY="halo2 or dockerfile": those alone, by the names of their folders in tests/strangers.
+# ONLY="halo2 or dockerfile": those alone, by the names of their folders in tests/strangers. ENGINE=docker: on Docker.
 test-strangers: setup-strangers
-	@nice $(PYTHON) -m pytest -v tests/strangers/matrix.py $(if $(ONLY),-k "$(ONLY)")
+	@ENGINE=$(ENGINE) nice $(PYTHON) -m pytest -v tests/strangers/matrix.py $(if $(ONLY),-k "$(ONLY)")
 
 fuzz: setup-test
 	@$(PYTHON) -m pip install --quiet -e '.[fuzz]'
