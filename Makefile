@@ -6,7 +6,7 @@ ORCHESTRATOR := $(PYTHON) -m orchestrator
 # Two workers, the longest tests first; which tests share a worker: tests/conftest.py.
 PYTEST_ARGS ?= -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo test test-quick check docs proto fuzz bench bench-report kill-test guest-conformance format clean setup-demo setup-test setup-check
+.PHONY: demo test test-quick check docs proto fuzz bench bench-report kill-test test-engines guest-conformance format clean setup-demo setup-test setup-check
 
 demo: setup-demo
 	@PYTHON=$(PYTHON) sh examples/demo.sh
@@ -34,6 +34,13 @@ fuzz: setup-test
 # Builds killed at random moments (tests/kills): N kills in all, on ENGINES of "private podman docker"; SEED repeats a run.
 kill-test: setup-test
 	@$(PYTHON) -m tests.kills.harness --kills $(or $(N),60) $(if $(SEED),--seed $(SEED)) $(ENGINES)
+
+# Engines of Debian's releases, made by mmdebstrap (docs/engines.md): all scenarios on each, then the page's table of it.
+# ONLY=podman-sid: a part; as root, with 10 GB of disk and an hour.
+test-engines: setup-test
+	@$(PYTHON) -m pytest -n 0 -v -p no:cacheprovider tests/engines/matrix.py $(if $(ONLY),-k "$(ONLY)"); \
+		status=$$?; $(PYTHON) -m tests.engines.record && exit $$status
+	@$(PYTHON) -m pytest -n 0 -v -s -p no:cacheprovider tests/engines/together.py -k "$(or $(ONLY),podman-trixie)"
 
 bench: setup-demo
 	@$(PYTHON) bench/bench_pack.py
