@@ -6,8 +6,9 @@ packages itself must take every row or say why not.
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -22,6 +23,19 @@ _KINDS: Final[dict[str, Kind]] = {
     "package-lock.json": "npm",
     "npm-shrinkwrap.json": "npm",
 }
+_NPM_WRITES = "package-lock.json, which `npm install --package-lock-only` writes"
+_HASHED = "a requirements.txt with hashes, which `{}` writes"
+_UNREAD: Final[dict[str, tuple[Kind, str]]] = {
+    "yarn.lock": ("npm", _NPM_WRITES),
+    "pnpm-lock.yaml": ("npm", _NPM_WRITES),
+    "bun.lock": ("npm", _NPM_WRITES),
+    "bun.lockb": ("npm", _NPM_WRITES),
+    "uv.lock": ("pip", _HASHED.format("uv export -o requirements.txt")),
+    "poetry.lock": ("pip", _HASHED.format("poetry export -o requirements.txt")),
+    "pdm.lock": ("pip", _HASHED.format("pdm export -o requirements.txt")),
+    "Pipfile.lock": ("pip", _HASHED.format("pipenv requirements --hash")),
+}
+"""Lock files that are known and not read: the package manager that is, and what of it is read instead."""
 _REQUIREMENTS: Final = re.compile(r"requirements[A-Za-z0-9._-]*\.txt")
 _REQUIREMENT: Final = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9._-]{0,127})\s*(?:\[[^\]]{0,200}\])?\s*==\s*([^\s;,#*\\]{1,100})(.*)"
@@ -63,6 +77,16 @@ class Requirement:
 def lock_kind(file_name: str) -> Kind | None:
     """The package manager whose lock files have this name; None where it is no lock file's."""
     return _KINDS.get(file_name) or ("pip" if _REQUIREMENTS.fullmatch(file_name) else None)
+
+
+def unread_locks(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The lock files among these paths that nothing reads, each with what to do; none that one beside it stands for."""
+    paths = sorted(paths)
+    read = {(posixpath.dirname(path), kind) for path in paths if (kind := lock_kind(posixpath.basename(path)))}
+    for path in paths:
+        kind, instead = _UNREAD.get(posixpath.basename(path), (None, ""))
+        if kind is not None and (posixpath.dirname(path), kind) not in read:
+            yield path, f"put {instead}, beside it"
 
 
 def cargo_rows(text: str) -> Iterator[CargoRow]:

@@ -35,7 +35,7 @@ chmod 755 /usr/local/bin/ops
 answer=$(offline timeout 60 ops version 2>/dev/null) || [ $? -ne 124 ] || fail ops-hangs "ops gave no answer within 60 s"
 version=$(printf '%s\n' "$answer" | sed -n 's/.*[Oo]ps version:[[:space:]]*v\{0,1\}\([0-9][0-9.]*\).*/\1/p' | head -n 1)
 if [ -n "$version" ] && older_than_0_1_42 "$version"; then
-    fail ops-too-old "ops $version can't write the /workspace mount as the node expects it; use 0.1.42 or newer"
+    fail ops-too-old "ops $version cannot write the /workspace mount as the node expects it; use 0.1.42 or newer"
 fi
 echo "pack-ops: ops ${version:-of unknown version}, Nanos $nanos"
 echo "${version:-unknown}" >"$ops_home/ops-version"

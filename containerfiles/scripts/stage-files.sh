@@ -41,7 +41,7 @@ plan() { printf '%s%s%s%s%s\n' "$1" "$sep" "$2" "$sep" "$3" >>"$work/plan"; }
 
 # plan_file SOURCE GUEST
 plan_file() {
-    [ -f "$1" ] || die "$1 is not a regular file" "devices, sockets and directories can't be staged as files"
+    [ -f "$1" ] || die "$1 is not a regular file" "devices, sockets and directories cannot be staged as files"
     plan f "$2" "$1"
     printf '/%s\t%s\t\n' "$2" "$1" >>"$work/staged"
 }
@@ -129,7 +129,7 @@ plan_tree() {
 # ops reads Files below the working directory, absolute entries as well.
 stage_file() {
     clean_path "$1"
-    if [ -d "$here/$cleaned" ]; then die "Files: $1 is a directory" "put it in the manifest's Dirs"
+    if [ -d "$here/$cleaned" ]; then die "Files: $1 is a directory" "put it in stage.files, which takes directories, or in the manifest's Dirs"
     elif [ -e "$here/$cleaned" ]; then plan_file "$here/$cleaned" "$cleaned"
     elif [ "${1#/}" != "$1" ] && [ -f "$1" ]; then
         plan a "$cleaned" "$1"
@@ -172,7 +172,7 @@ stage_map() {
         [ -e "$m_dir/$m_name" ] || die "MapDirs: $m_dir/$m_name is a link whose target does not exist"
         if [ -d "$m_dir/$m_name" ]; then plan m "${cleaned:+$cleaned/}$m_name" ''
         else
-            [ -f "$m_dir/$m_name" ] || die "$m_dir/$m_name is not a regular file" "devices, sockets and directories can't be staged as files"
+            [ -f "$m_dir/$m_name" ] || die "$m_dir/$m_name is not a regular file" "devices, sockets and directories cannot be staged as files"
             plan f "${cleaned:+$cleaned/}$m_name" "$m_dir/$m_name"
         fi
     done <"$work/links"
@@ -192,7 +192,7 @@ stage_path() {
         /proc/* | /sys/* | /dev/* | /run/* | "$out"/*) die "stage.files: $1: only exists while the container runs" "name what build.run makes" ;;
     esac
     if [ -d "$p_root$p_path" ]; then
-        [ -n "$p_to" ] || die "stage.files: '$1' would copy everything" "name what the program needs, or give the entry a place with \`to\`"
+        [ -n "$p_to" ] || [ "$2" = / ] || die "stage.files: '$1' would copy everything" "name what the program needs, or give the entry a place with \`to\`"
         [ -n "$p_path" ] || [ "$p_root" != / ] || die "stage.files: / would copy the whole container" "name what the program needs"
         p_from=$p_root$p_path
         plan_tree "${p_from%/}" "$p_to" '' "$3"

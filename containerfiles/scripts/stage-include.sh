@@ -52,6 +52,8 @@ include_certificates() {
     done
     [ -n "$i_bundle" ] || lacks "CA certificates" ca-certificates
     plan_trees "private${nl}misc${nl}java" /etc/ssl/certs /usr/share/ca-certificates /usr/lib/ssl /etc/pki/tls/certs /etc/pki/ca-trust/extracted || true
+    # Where update-ca-certificates takes one's own from, which the directory above links to; usually it is empty.
+    if [ -n "$(ls -A /usr/local/share/ca-certificates 2>/dev/null)" ]; then plan_trees '' /usr/local/share/ca-certificates; fi
     plan_if_there /etc/ssl/cert.pem /etc/ssl/openssl.cnf
 }
 

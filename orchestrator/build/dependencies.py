@@ -9,7 +9,7 @@ from pathlib import Path
 from orchestrator.build.state import BuildJob
 from orchestrator.containerfile.context import BuildContext
 from orchestrator.containerfile.sources import user_sources
-from orchestrator.dependencies.collect import find_lock_files, take_dependencies
+from orchestrator.dependencies.collect import find_lock_files, find_unread, take_dependencies
 from orchestrator.dependencies.packages import TakenPackages, words_for
 from orchestrator.errors import InputError
 from orchestrator.events import Emit, Notice, ignore
@@ -33,10 +33,17 @@ class StepPackages:
     emit: Emit
     offline: bool = False
 
-    def take(self) -> list[TakenPackages]:
-        """All that its lock files name, as far as it can be had. MismatchError."""
+    def take(self, *, say_unread: bool = True) -> list[TakenPackages]:
+        """All that its lock files name, as far as it can be had. MismatchError.
+
+        With `say_unread` a warning for each lock file that nothing reads.
+        """
         access = access_of(self.loaded, self.emit, ResolveOptions(store=self.store, offline=self.offline))
-        return take_dependencies(access, find_lock_files(_sources(self.loaded)))
+        files = list(_sources(self.loaded))
+        for path, remedy in find_unread(files) if say_unread else ():
+            text = f"{path} is not read, so its packages are left to the build step; {remedy}"
+            self.emit(Notice(text=text, level="warning"))
+        return take_dependencies(access, find_lock_files(files))
 
 
 def with_dependencies(job: BuildJob) -> BuildJob:
@@ -56,15 +63,16 @@ def plan_offline(job: BuildJob) -> DependenciesPlan | None:
 def take_for_step(step: StepPackages) -> tuple[TakenPackages, ...]:
     """What the step is given instead of a registry; nothing where that is its own affair. Errors: see above."""
     setting = step.loaded.project.build.dependencies
-    # What cargo can't fetch by itself in this base; the packages of other kinds stay the step's own affair.
-    crates = setting == "auto" and not step.offline and needs_fetched_crates(step.loaded)
-    if setting == "never" or (setting == "auto" and not step.offline and not crates):
+    needed = needed_kinds(step.loaded) if setting == "auto" and not step.offline else frozenset()
+    if setting == "never" or (setting == "auto" and not step.offline and not needed):
         return ()
-    taken = [of_kind for of_kind in step.take() if of_kind.kind == "cargo" or not crates]
+    taken = [of_kind for of_kind in step.take(say_unread=not needed) if not needed or of_kind.kind in needed]
     used = []
     for of_kind in taken:
-        if of_kind.failure is not None and (setting == "always" or crates):
+        if of_kind.failure is not None and (setting == "always" or "cargo" in needed):
             raise _failed(step.loaded, of_kind.failure)
+        if of_kind.kind == "npm" and "npm" in needed and of_kind.refused:
+            continue  # npm, if there is one, is told to look nowhere else
         if of_kind.failure is not None:
             text = f"the build step is not given {words_for(of_kind.kind)}: {of_kind.failure.message}"
             step.emit(Notice(text=text))
@@ -73,6 +81,16 @@ def take_for_step(step: StepPackages) -> tuple[TakenPackages, ...]:
             used.append(of_kind)
     _say_refused(step.emit, taken, "the build step must fetch them itself")
     return tuple(used)
+
+
+def needed_kinds(loaded: LoadedProject) -> frozenset[str]:
+    """Of which package managers the step is given packages though it has a network: they can't fetch them by themselves
+    in this base, or aren't there. The packages of other kinds stay the step's own affair.
+    """
+    build = loaded.project.build
+    npm = build.language == "node" and not build.run and not build.finished
+    kinds = {"cargo": needs_fetched_crates(loaded), "npm": npm}
+    return frozenset(kind for kind, needed in kinds.items() if needed)
 
 
 def plan_packages(used: Sequence[TakenPackages]) -> DependenciesPlan | None:
@@ -89,11 +107,11 @@ def plan_packages(used: Sequence[TakenPackages]) -> DependenciesPlan | None:
 def plan_nominally(loaded: LoadedProject) -> DependenciesPlan | None:
     """What `plan_packages` would give, from the names of lock files alone."""
     setting = loaded.project.build.dependencies
-    crates = setting == "auto" and needs_fetched_crates(loaded)
-    if setting != "always" and not crates:
+    needed = needed_kinds(loaded) if setting == "auto" else frozenset()
+    if setting != "always" and not needed:
         return None
     kinds = dict.fromkeys(sorted(lock_file.kind for lock_file in find_lock_files(_sources(loaded))))
-    kinds = {kind: None for kind in kinds if kind == "cargo" or not crates}
+    kinds = {kind: None for kind in kinds if not needed or kind in needed}
     return DependenciesPlan(kinds=tuple(kinds), files={}, texts={}) if kinds else None
 
 

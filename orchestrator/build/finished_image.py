@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from orchestrator.build.container_build import run_request
 from orchestrator.build.kept_program import load_program, program_tag
 from orchestrator.build.state import BuildJob, phase
-from orchestrator.containerfile.assemble import CONTAINERFILE, assemble_own, proxy_arguments
+from orchestrator.containerfile.assemble import assemble_own, proxy_arguments
+from orchestrator.containerfile.context import CONTAINERFILE
 from orchestrator.containerfile.render_directory import own_tag_by_hand
 from orchestrator.engine.base import BuildRequest, BuildSecret, StepFailedError
 from orchestrator.errors import BuildStepError, UsageError
@@ -16,6 +18,7 @@ from orchestrator.events import Notice, ignore
 from orchestrator.image_kind import GuestSettings
 from orchestrator.inputs.store import key_of
 from orchestrator.label import BASE
+from orchestrator.network import CA_SECRET
 from orchestrator.plan.make import make_plan
 from orchestrator.plan.plan import Plan
 from orchestrator.project.finished import with_image
@@ -23,6 +26,13 @@ from orchestrator.project.load import LoadedProject
 from orchestrator.resolved import Inputs, identity
 
 PLATFORM = "linux/amd64"
+_CERTIFICATES = f"--mount=type=secret,id={CA_SECRET},target=/etc/ssl/certs/ca-certificates.crt"
+_UNTRUSTED = re.compile(
+    r"certificate verify failed|SSL certificate problem|unable to get (?:local )?issuer certificate|x509: certificate"
+    r"|self[- ]signed certificate|invalid peer certificate|UnknownIssuer|unable to locally verify the issuer",
+    re.IGNORECASE,
+)
+"""What OpenSSL (curl, git, Python, Node, apt's GnuTLS too), Go and rustls say where they lack a proxy's certificate."""
 
 
 def with_finished_image(job: BuildJob) -> BuildJob:
@@ -76,9 +86,9 @@ def _own_image(job: BuildJob) -> str:
     order, key = job.order, own_key(job)
     own, name = order.loaded.containerfile, order.loaded.project.build.containerfile
     if own is not None and own.unpinned:
-        text = f"{name} takes {', '.join(own.unpinned)} from outside, which project.lock can't pin"
+        text = f"{name} takes {', '.join(own.unpinned)} from outside, which project.lock cannot pin"
         order.emit(Notice(text=text, level="warning"))
-    if not order.options.no_cache and (kept := load_program(order.store, order.engine, key)):
+    if not order.options.runs_again("program") and (kept := load_program(order.store, order.engine, key)):
         with phase(order.emit, "program", f"take what {name} makes from an earlier build"):
             return kept
     with order.store.lock(f"own-{order.engine.info.kind}-{key}"):
@@ -90,6 +100,9 @@ def _build_own(job: BuildJob, tag: str) -> str:
     order, build, references = job.order, job.order.loaded.project.build, _references(job)
     labelled = not order.engine.capabilities.buildkit
     made = assemble_own(order.loaded, job.plan, references, labelled=labelled, emit=order.emit)
+    secrets = [BuildSecret(id=name, data=value) for name, value in order.secrets.values.items()]
+    if order.engine.capabilities.mounts:
+        secrets.append(BuildSecret(id=CA_SECRET, data=made.certificates, hide=False))
     request = BuildRequest(
         context=(),
         containerfile=build.containerfile or CONTAINERFILE,
@@ -97,10 +110,10 @@ def _build_own(job: BuildJob, tag: str) -> str:
         build_id=BASE,
         target=build.target or "",
         build_args={**({} if order.options.offline else proxy_arguments(order.loaded)), **build.args},
-        no_cache=order.options.no_cache,
+        no_cache=order.options.runs_again("program"),
         offline=order.options.offline,
         images=tuple(references.values()),
-        secrets=tuple(BuildSecret(id=name, data=value) for name, value in order.secrets.values.items()),
+        secrets=tuple(secrets),
         ssh=order.secrets.agent,
     )
     try:
@@ -115,6 +128,10 @@ def _explain(job: BuildJob, failure: StepFailedError) -> BuildStepError:
     status = f" with status {failure.status}" if failure.status is not None else ""
     message = f"`{failure.instruction}` of {name} failed{status}" if failure.instruction else failure.message
     remedy = "its last lines are above; correct it and build again (finished steps are cached)"
+    if _UNTRUSTED.search(failure.tail):
+        remedy = (
+            f"give the step this machine's CA certificates, as `RUN {_CERTIFICATES} …`, or where its tool wants them"
+        )
     finding = job.order.loaded.findings().error("build-step", "build.containerfile", message, remedy)
     return BuildStepError(message, remedy=remedy, findings=(finding,), detail=failure.tail)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -29,7 +29,7 @@ from orchestrator.project.load import LoadedProject
 from orchestrator.project.project import Project
 from orchestrator.receipt.receipt import EngineUsed
 from orchestrator.receipt.record import Warnings
-from orchestrator.resolved import Inputs, OneInputName
+from orchestrator.resolved import Input, Inputs, OneInputName, file_input_name
 from orchestrator.suggest import nearest, shown
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def pack_tree(checked: CheckedProject, asked: PackAsked, emit: Emit) -> Result:
             engine=NO_ENGINE, containerfile="", manifest=render_manifest(plan), context_sha256=_tree_digest
         )
         target = ImageTarget(directory=asked.output, sign=asked.sign)
-        return write_image(job, origin, recorder, target, lambda image: pack_files(job, tree, image))
+        packed = replace(job, inputs=replace(inputs, staged_files=(*inputs.staged_files, *_placed(tree))))
+        return write_image(job, origin, recorder, target, lambda image: pack_files(packed, tree, image))
 
 
 def _inputs(loaded: LoadedProject, asked: PackAsked, emit: Emit) -> Inputs:
@@ -114,6 +115,16 @@ def _inputs(loaded: LoadedProject, asked: PackAsked, emit: Emit) -> Inputs:
     else:
         inputs = resolve_locked(loaded, None, emit, LockPolicy(offline=asked.offline))
     return Inputs(nanos=inputs.nanos, nanos_common=inputs.nanos_common, staged_files=inputs.staged_files)
+
+
+def _placed(tree: StagedTree) -> Iterator[Input]:
+    """The tree's large files go from where they lie straight into the image, as those of `stage.files` do.
+
+    Nothing says what they must be, so their SHA-256 is left open.
+    """
+    for at, path in tree.placed.items():
+        pin = {"size": str(tree.entries[at].size), "sha256": ""}
+        yield Input(name=file_input_name(at), kind="file", source=str(path), pin=pin, path=path)
 
 
 def _require_program(tree: StagedTree, program: str) -> None:
@@ -156,4 +167,4 @@ def _wrong_option(error: ValidationError) -> UsageError:
     detail = error.errors(include_url=False)[0]
     key = str(detail["loc"][0])
     option = "--program" if key == "build" else f"--{key}"
-    return UsageError(f"{option}: `{shown(detail['input'])}` isn't allowed here", remedy=f"it must be {_MUST[key]}")
+    return UsageError(f"{option}: `{shown(detail['input'])}` is not allowed here", remedy=f"it must be {_MUST[key]}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import posixpath
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from orchestrator.archive import ArchiveError, kind_of, translate_errors, unpack
+from orchestrator.chunks import ChunkReader
 from orchestrator.errors import BuildStepError, EngineError, UsageError
-from orchestrator.staged import CHUNK, LARGE_FILES, LIMITS, StagedEntry, file_entry, root_entries
+from orchestrator.staged import CHUNK, LARGE, LARGE_FILES, LIMITS, StagedEntry, file_entry, root_entries
 
 STAGE, RECORDS = "stage", "sbom"
 _ROOT = "/"
@@ -38,6 +40,14 @@ class StagedTree:
         """Whether it is an exported container of ours, and not the guest's root itself."""
         return STAGE in self.entries and LARGE_FILES.strip("/") in self.entries
 
+    @property
+    def placed(self) -> dict[str, Path]:
+        """Large files of a directory, by guest path: the archive has only their places, as a build's has."""
+        if self.is_container or not self.path.is_dir():
+            return {}
+        large = (at for at, entry in self.entries.items() if entry.kind == "file" and entry.size >= LARGE)
+        return {at: self.path / at for at in large}
+
     @contextmanager
     def open_archive(self, path: str) -> Iterator[BinaryIO]:
         """A tar stream of `path`, sorted as an image is. BuildStepError when there is nothing of that name."""
@@ -45,10 +55,15 @@ class StagedTree:
         below = self._below(at)
         if below is None:
             raise BuildStepError(f"{self.path} has no {path}", remedy="give a tree that holds all that the image needs")
-        with tempfile.TemporaryFile(dir=self.spool) as spool:
-            _write_tar(spool, posixpath.basename(at), below)
-            spool.seek(0)
-            yield spool
+        with io.BufferedReader(_TarStream(posixpath.basename(at), below), CHUNK) as stream:
+            if not self.is_container:
+                yield stream
+                return
+            # Two archives of it are read at a time, by two threads, and both would move about in the one tar.
+            with tempfile.TemporaryFile(dir=self.spool) as spool:
+                shutil.copyfileobj(stream, spool, CHUNK)
+                spool.seek(0)
+                yield spool
 
     def open_file(self, path: str) -> BinaryIO | None:  # noqa: ARG002
         """Not from here: `open_archive` has it."""
@@ -57,7 +72,8 @@ class StagedTree:
     def _below(self, at: str) -> dict[str, StagedEntry] | None:
         """What is at and below a path, by path from there on; None where there is nothing."""
         if not self.is_container and at == STAGE:
-            return {"": StagedEntry(path="", kind="directory"), **self.entries}
+            places = {at: StagedEntry(path=at, kind="file") for at in self.placed}
+            return {"": StagedEntry(path="", kind="directory"), **self.entries, **places}
         if not self.is_container and f"/{at}" in (LARGE_FILES, f"/{RECORDS}"):
             return {"": StagedEntry(path="", kind="file" if f"/{at}" == LARGE_FILES else "directory")}
         if at not in self.entries:
@@ -115,18 +131,28 @@ def _plain_tar(path: Path, spool: Path) -> Iterator[BinaryIO]:
 
 
 def _walk(top: Path) -> Iterator[tuple[str, StagedEntry]]:
-    for directory, names, files in os.walk(top):
-        for name in sorted((*names, *files)):
-            path = Path(directory, name)
-            at = path.relative_to(top).as_posix()
-            if path.is_symlink():
-                yield at, StagedEntry(path=at, kind="symlink", target=os.readlink(path))  # noqa: PTH115 (as written)
-            elif path.is_dir():
+    waiting = [("", top)]
+    while waiting:
+        below, directory = waiting.pop()
+        try:
+            with os.scandir(directory) as listing:
+                items = sorted(listing, key=lambda item: item.name)
+        except OSError as error:
+            raise UsageError(f"cannot read {directory}: {error.strerror}", remedy="check its permissions") from error
+        for item in items:
+            at = f"{below}{item.name}"
+            if item.is_symlink():
+                target = os.readlink(item.path)  # noqa: PTH115 (as written)
+                yield at, StagedEntry(path=at, kind="symlink", target=target)
+            elif item.is_dir():
                 yield at, StagedEntry(path=at, kind="directory")
-            elif path.is_file():
-                yield at, file_entry(at, path)
+                waiting.append((f"{at}/", Path(item.path)))
+            elif item.is_file():
+                yield at, file_entry(at, Path(item.path))
             else:
-                raise UsageError(f"{path} is a device, socket or pipe", remedy="an image holds files and directories")
+                raise UsageError(
+                    f"{item.path} is a device, socket or pipe", remedy="an image holds files and directories"
+                )
 
 
 def _with_parents(entries: Mapping[str, StagedEntry]) -> dict[str, StagedEntry]:
@@ -142,35 +168,28 @@ def _checked(tree: StagedTree) -> StagedTree:
     return tree
 
 
-def _write_tar(target: BinaryIO, top: str, entries: Mapping[str, StagedEntry]) -> None:
-    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name in sorted(entries, key=lambda path: path.split("/")):
-            entry = entries[name]
-            info = tarfile.TarInfo(f"{top}/{name}".rstrip("/"))
-            if entry.kind == "directory":
-                info.type = tarfile.DIRTYPE
-            elif entry.kind == "symlink":
-                info.type, info.linkname = tarfile.SYMTYPE, entry.target
-            else:
-                info.size = entry.size
-                tar.addfile(info, io.BufferedReader(_Chunks(entry.chunks()), CHUNK))
-                continue
-            tar.addfile(info)
+class _TarStream(ChunkReader):
+    """A tar of the entries, below `top`, made as it is read: no byte lies on the disk for it."""
+
+    def __init__(self, top: str, entries: Mapping[str, StagedEntry]) -> None:
+        super().__init__()
+        self._chunks = _tar_chunks(top, entries)
+
+    def next_chunk(self) -> bytes | None:
+        return next(self._chunks, None)
 
 
-class _Chunks(io.RawIOBase):
-    """Chunks as a file to be read."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks, self._left = chunks, b""
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # typeshed's Buffer has no len
-        """The next bytes."""
-        self._left = self._left or next(self._chunks, b"")
-        count = min(len(buffer), len(self._left))
-        buffer[:count], self._left = self._left[:count], self._left[count:]
-        return count
+def _tar_chunks(top: str, entries: Mapping[str, StagedEntry]) -> Iterator[bytes]:
+    for name in sorted(entries, key=lambda path: path.split("/")):
+        entry = entries[name]
+        info = tarfile.TarInfo(f"{top}/{name}".rstrip("/"))
+        if entry.kind == "directory":
+            info.type = tarfile.DIRTYPE
+        elif entry.kind == "symlink":
+            info.type, info.linkname = tarfile.SYMTYPE, entry.target
+        else:
+            info.size = entry.size
+        yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        yield from entry.chunks()
+        yield bytes(-info.size % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)

@@ -6,8 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.amounts import seconds, size
@@ -20,16 +21,22 @@ if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.build.result import Result
+    from orchestrator.engine.base import Engine
+    from orchestrator.provenance.dsse import SigningKey
+    from orchestrator.shared_cache.choice import CacheChoice
+    from orchestrator.shared_cache.entries import SharedInputs
 
 
 @dataclass(frozen=True, kw_only=True)
 class WantedBuild:
-    """A build to do, and its place among those asked for. `before` is the one that its image must equal."""
+    """A build to do, and its place among those asked for. `before` is the one that its image must equal; `whole`: it is
+    not to be made of an earlier image."""
 
     number: int
     asked: Asked
     last: LastBuild
     before: Result | None
+    whole: bool = False
 
     @property
     def name(self) -> str:
@@ -183,9 +190,11 @@ class BuildManner:
 
     progress: str
     no_cache: bool = False
+    begin: str = ""
     jobs: int = 1
     fail_fast: bool = False
     options: tuple[str, ...] = ()
+    cache: CacheChoice | None = None
 
 
 def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner) -> None:
@@ -197,22 +206,30 @@ def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner
             _in_turn(wanted, builds, manner, shown.emit)
         else:
             _side_by_side(wanted, builds, manner, shown.emit)
+        shown.failed = bool(builds.failures)
 
 
 def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, emit: Emit) -> None:
     """One after the other, on one engine."""
-    from orchestrator.build.pipeline import build_project
-    from orchestrator.build.state import BuildOptions
-    from orchestrator.engine.select import connect
-    from orchestrator.provenance.dsse import load_signing_key
+    from orchestrator.build.repack import repack
 
-    first = wanted[0].asked
-    options = BuildOptions(locked=first.locked, offline=first.offline, no_cache=manner.no_cache)
-    key = None if first.sign is None else load_signing_key(first.sign)
-    with closing(connect(first.engine, emit=emit)) as connected:
+    first, key = wanted[0].asked, None
+    if first.sign is not None:
+        from orchestrator.provenance.dsse import load_signing_key
 
-        def build(asked: Asked) -> Result:
-            return build_project(asked.checked, connected, output=asked.output, emit=emit, options=options, sign=key)
+        key = load_signing_key(first.sign)
+    with ExitStack() as stack:
+        shared = stack.enter_context(_shared_cache(manner, first, emit))
+
+        @cache
+        def engine() -> Engine:
+            from orchestrator.engine.select import connect
+
+            return stack.enter_context(closing(connect(first.engine, emit=emit)))
+
+        def build(one: WantedBuild) -> Result:
+            again = None if one.whole else repack(one.asked, one.last, emit, key)
+            return again or _build_whole(one.asked, engine(), manner, emit, key, shared)
 
         for number, one in enumerate(wanted, start=1):
             if len(wanted) > 1:
@@ -224,11 +241,42 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
                 emit(Notice(text=f"{one.name} failed; the other projects go on", level="warning"))
 
 
-def _build_one(one: WantedBuild, build: Callable[[Asked], Result]) -> EndedBuild:
+@contextmanager
+def _shared_cache(manner: BuildManner, asked: Asked, emit: Emit) -> Iterator[SharedInputs | None]:
+    """The inputs that are shared with other machines; None where there is no such cache to be used."""
+    cache = manner.cache.open(emit, offline=asked.offline) if manner.cache is not None else None
+    if cache is None:
+        yield None
+        return
+    from orchestrator.shared_cache.entries import SharedInputs
+
+    with closing(cache):
+        yield SharedInputs(cache)
+
+
+def _build_whole(
+    asked: Asked,
+    engine: Engine,
+    manner: BuildManner,
+    emit: Emit,
+    key: SigningKey | None,
+    shared: SharedInputs | None,
+) -> Result:
+    """With every step, as far as the engine's cache hasn't it."""
+    from orchestrator.build.pipeline import build_project
+    from orchestrator.build.state import BuildOptions
+
+    options = BuildOptions(
+        locked=asked.locked, offline=asked.offline, no_cache=manner.no_cache, begin=manner.begin, shared=shared
+    )
+    return build_project(asked.checked, engine, output=asked.output, emit=emit, options=options, sign=key)
+
+
+def _build_one(one: WantedBuild, build: Callable[[WantedBuild], Result]) -> EndedBuild:
     """Do one build, however it ends."""
     began, result = time.monotonic(), None
     try:
-        result = build(one.asked)
+        result = build(one)
         one.last.remember(result)
         if one.before is not None:
             _require_same(one.before, result)
@@ -257,7 +305,7 @@ def _side_by_side(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildMa
     """
     processes = BuildProcesses(manner.options, emit)
     with ThreadPoolExecutor(manner.jobs, "build") as pool, _stopped_with_us(processes, pool):
-        futures = {pool.submit(_build_one, one, processes.build): one for one in wanted}
+        futures = {pool.submit(_build_one, one, lambda one: processes.build(one.asked)): one for one in wanted}
         for done, future in enumerate(as_completed(futures), start=1):
             one = futures[future]
             ended = builds.ended[one.number] = future.result()

@@ -192,7 +192,7 @@ result is on stdout, with `--json` as one document.
 "seconds": 1.75, "error": ""}
 
 This is version 1. Within a version, events may get further fields, and there may be further events:
-pass over what you don't know. Anything else that changes is a new version. `orchestrator schema
+pass over what you do not know. Anything else that changes is a new version. `orchestrator schema
 events` prints the JSON Schema of a line. Steps run side by side, so the lines of several are mixed.
 """
 _TYPES: Final = {"str": "text", "int": "number", "float": "number"}

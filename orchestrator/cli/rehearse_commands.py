@@ -30,6 +30,7 @@ from orchestrator.errors import ProgramError, UsageError
 if TYPE_CHECKING:
     from orchestrator.run.outcome import Outcome
     from orchestrator.run.sandbox.rehearsal import Rehearsal
+    from orchestrator.run.sandbox.trace import Missing
 
 
 @click.command(short_help="Run the packed program from the image's own files under the guest's limits.")
@@ -101,8 +102,7 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
     done = run_rehearsal(existing_image(image), options, say_notice)
     _say_what_happened(done)
     if done.missing is not None and not as_json:
-        for line in done.missing.lines():
-            answer(line)
+        _answer_missing(done.missing, succeeded=done.ok)
     fixed = {"fix": fix_missing(fix, engine, done, quiet=as_json)} if fix is not None else {}
     if as_json:
         answer_outcome(done.to_dict() | fixed, ok=done.ok)
@@ -113,7 +113,15 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
     if run.result is not None and run.result.error is None:
         answer_result(run.result, kept=workspace is not None)
     if done.failure is not None:
-        raise ProgramError(done.failure, remedy=_remedy(done.outcome))
+        raise ProgramError(done.failure, remedy=_remedy(done.outcome, traced=done.missing is not None))
+
+
+def _answer_missing(missing: Missing, *, succeeded: bool) -> None:
+    lines = list(missing.lines())
+    if lines and succeeded:
+        say("note: the program succeeded without what follows; add only what it should have used")
+    for line in lines:
+        answer(line)
 
 
 def _say_what_happened(done: Rehearsal) -> None:
@@ -131,7 +139,7 @@ def _say_what_happened(done: Rehearsal) -> None:
 _WORDS = {"error": "stops", "limit": "limit", "note": "note"}
 
 
-def _remedy(outcome: Outcome) -> str:
+def _remedy(outcome: Outcome, *, traced: bool) -> str:
     end = outcome.end
     if end == "memory":
         return "raise resources.memory in project.yaml, or have it use less"
@@ -139,7 +147,11 @@ def _remedy(outcome: Outcome) -> str:
         return "raise --timeout if it only needs longer"
     if end in ("disk", "threads"):
         return f"raise --{end} if it needs more"
-    return "see what the guest can't do, above" if outcome.violations else "see its output, above"
+    if outcome.violations:
+        return "see what the guest cannot do, above"
+    # What is most often missing is a file that nothing but the program names.
+    more = "" if traced or outcome.exit_code == 0 else "; --trace lists the files that it did not find"
+    return f"see its output, above{more}"
 
 
 COMMANDS = (rehearse,)

@@ -32,7 +32,7 @@ def fix(project: Path, engine: str, done: Rehearsal, *, quiet: bool) -> dict[str
     with ExitStack() as stack:
         closer = _once(lambda: _container(stack, project, engine, quiet=quiet) or nearby)
         choice = choose(done.missing, nearby, closer, succeeded=done.ok)
-    added = fix_project(project, choice.add)
+    added = fix_project(project, libraries=choice.libraries, entries=choice.entries)
     if not quiet:
         for line in added:
             say(f"{project}: added {line}")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orchestrator.containerfile.context import BuildContext, Content, HostFile, Part
+from orchestrator.containerfile.context import CONTAINERFILE, MANIFEST, BuildContext, Content, HostFile, Part
 from orchestrator.containerfile.order import LATER
 from orchestrator.containerfile.render import (
     INSTALL_PACKAGES,
@@ -31,10 +31,9 @@ from orchestrator.label import CACHE, LABEL
 from orchestrator.network import SSH_MOUNT, ca_bundle
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.outside import secret_files
+from orchestrator.project.secrets import secret_files
 from orchestrator.resolved import Input, Inputs, checksums
 
-CONTAINERFILE = "Containerfile"
 CACHE_LABEL = f"LABEL {LABEL}={CACHE}"
 # apt reads this beside its own configuration; the bundle is the one that every other tool is pointed to.
 APT_CONF = 'Acquire::https::CaInfo "/orchestrator/network/ca.crt";\nAcquire::Retries "3";\n'
@@ -77,7 +76,7 @@ def assemble(
     manifest, certificates = render_manifest(plan), _certificates(loaded)
     parts: list[Part] = [
         Content(path=CONTAINERFILE, data=containerfile.encode()),
-        Content(path="manifest.json", data=manifest.encode()),
+        Content(path=MANIFEST, data=manifest.encode()),
         *script_parts(render_scripts(plan)),
         *_network(capabilities, certificates),
     ]
@@ -189,7 +188,8 @@ def shim_parts(plan: Plan, prefix: str = "shim") -> list[Part]:
 def assemble_own(
     loaded: LoadedProject, plan: Plan, references: Mapping[str, str], *, labelled: bool, emit: Emit
 ) -> AssembledContext:
-    """The context of the user's own Containerfile: their directory, and the finished shim as gevulot/.
+    """The context of the user's own Containerfile: their directory, and the finished shim as gevulot/. The certificates
+    are for steps that ask for them as a secret.
 
     Its FROM lines name images by `references`. `labelled`: its stages get the label by which `clean` knows layers.
     """
@@ -200,7 +200,7 @@ def assemble_own(
     sources = user_sources(loaded, (loaded.root / loaded.project.build.context / name,))
     parts = [replace(sources, prefix=""), *shim_parts(plan, "gevulot"), Content(path=name, data=text.encode())]
     context = BuildContext(parts=parts, emit=emit, with_ours=False)
-    return AssembledContext(containerfile=text, manifest="", context=context, certificates=b"")
+    return AssembledContext(containerfile=text, manifest="", context=context, certificates=_certificates(loaded))
 
 
 def _without_secrets(parts: Iterable[Part], loaded: LoadedProject) -> list[Part]:

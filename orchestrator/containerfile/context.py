@@ -17,11 +17,15 @@ from orchestrator.errors import UsageError
 from orchestrator.events import Emit, Notice, ignore
 from orchestrator.files import GuardedTree
 
-__all__ = ["MTIME", "ORDER", "BuildContext", "Content", "HostFile", "HostTree", "Part"]
+__all__ = ["CONTAINERFILE", "MANIFEST", "MTIME", "ORDER", "BuildContext", "Content", "HostFile", "HostTree", "Part"]
 
 ORDER = "scripts/order"
 """Where the context names the order of its sources' times, which the engine's cache must know: see `order`."""
-_END = b"\0" * (2 * tarfile.BLOCKSIZE)
+CONTAINERFILE = "Containerfile"
+MANIFEST = "manifest.json"
+"""Where it has what the guest is told."""
+_BLOCK = tarfile.BLOCKSIZE
+_END = b"\0" * (2 * _BLOCK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,22 @@ class HostFile:
 
 
 Part = Content | HostFile | HostTree
+ContextLine = tuple[str, str]
+"""A member's path, and its kind with its SHA-256 or a link's target."""
+
+
+def digest_of(lines: Iterable[ContextLine]) -> str:
+    """SHA-256 (hex) of a context's lines."""
+    whole = hashlib.sha256()
+    for path, line in lines:
+        whole.update(f"{path}\0{line}\0".encode(errors="surrogateescape"))
+    return whole.hexdigest()
+
+
+def with_text(lines: Iterable[ContextLine], path: str, text: str) -> list[ContextLine]:
+    """The lines of a context in which the file `path` has another text."""
+    changed = f"f {hashlib.sha256(text.encode()).hexdigest()}"
+    return [(name, changed if name == path else line) for name, line in lines]
 
 
 @dataclass(kw_only=True)
@@ -62,16 +82,23 @@ class BuildContext:
 
     def stream(self) -> Iterator[bytes]:
         """The tar's chunks: sorted, owner 0, modes 0644/0755, no time of the host. Never a whole file in memory."""
-        for member in self._in_order():
-            yield from _tar_member(member)
-        yield _END
+        yield from self.sized_stream()[1]
+
+    def sized_stream(self) -> tuple[int, Iterator[bytes]]:
+        """About how many bytes the tar has (names that need a header of their own are not counted), and its chunks."""
+        members = self._in_order()
+        return sum(_BLOCK + -(-member.size // _BLOCK) * _BLOCK for member in members) + len(_END), _tar_of(members)
 
     def digest(self) -> str:
         """SHA-256 (hex) over the sorted entries: what the receipt records. Reads every file.
 
         Of contents, names and modes: a checkout elsewhere, whose files have other times, has the same.
         """
-        whole = hashlib.sha256()
+        return digest_of(self.lines())
+
+    def lines(self) -> list[ContextLine]:
+        """What the digest is of. Reads every file."""
+        lines = []
         for member in self.members():
             line = "d"
             if member.kind == "link":
@@ -81,8 +108,8 @@ class BuildContext:
                 for chunk in content_of(member)[1]:
                     content.update(chunk)
                 line = f"{'x' if member.executable else 'f'} {content.hexdigest()}"
-            whole.update(f"{member.path}\0{line}\0".encode(errors="surrogateescape"))
-        return whole.hexdigest()
+            lines.append((member.path, line))
+        return lines
 
     def write_to(self, directory: Path) -> None:
         """Write the context as files under `directory` (made if missing; its files of the same names replaced)."""
@@ -176,7 +203,13 @@ def _order(members: Iterable[Member]) -> TimeOrder:
 
 
 def _tar(members: Iterable[Member]) -> bytes:
-    return b"".join(chunk for member in members for chunk in _tar_member(member)) + _END
+    return b"".join(_tar_of(members))
+
+
+def _tar_of(members: Iterable[Member]) -> Iterator[bytes]:
+    for member in members:
+        yield from _tar_member(member)
+    yield _END
 
 
 def _tar_member(member: Member) -> Iterator[bytes]:
@@ -192,5 +225,5 @@ def _tar_member(member: Member) -> Iterator[bytes]:
         chunks = iter(())
     yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
     yield from chunks
-    if padding := -info.size % tarfile.BLOCKSIZE:
+    if padding := -info.size % _BLOCK:
         yield b"\0" * padding

@@ -74,7 +74,7 @@ def load_rules(context: Path, names: Sequence[str] = IGNORE_FILES) -> tuple[Igno
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise UsageError(f"{path} can't be read: {error.strerror}", remedy="make it readable") from error
+            raise UsageError(f"{path} cannot be read: {error.strerror}", remedy="make it readable") from error
         return parse_rules(text, str(path)), path
     return IgnoreRules(), None
 

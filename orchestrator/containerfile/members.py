@@ -56,7 +56,7 @@ def status_of(path: Path) -> os.stat_result:
 
 def unreadable(path: Path, error: OSError) -> UsageError:
     return UsageError(
-        f"{path} can't be read for the build context: {error.strerror}",
+        f"{path} cannot be read for the build context: {error.strerror}",
         remedy="make it readable, or list it in .dockerignore",
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from orchestrator.containerfile.assemble import CONTAINERFILE, AssembledContext
+from orchestrator.containerfile.assemble import AssembledContext
+from orchestrator.containerfile.context import CONTAINERFILE
 from orchestrator.containerfile.ours import has_our_containerfile
 from orchestrator.errors import UsageError
 from orchestrator.files import write_bytes
@@ -69,12 +70,13 @@ def commands_by_hand(
     if loaded.project.network.ca is not None:
         bundle = directory.with_name(f"{directory.resolve().name}.ca.crt")
         write_bytes(bundle, made.certificates)
+    certificates = ("--secret", f"id={CA_SECRET},src={bundle}")
     if build.containerfile is not None:
         words = ["podman", "build", "--file", str(directory / OWN / build.containerfile), "--tag", plan.program_image]
         words += ["--target", build.target] if build.target else []
         words += [word for name, value in build.args.items() for word in ("--build-arg", f"{name}={value}")]
-        commands.append((*words, *_given_by_hand(loaded), str(directory / OWN)))
-    words = ["podman", "build", "--file", str(directory / CONTAINERFILE), "--secret", f"id={CA_SECRET},src={bundle}"]
+        commands.append((*words, *certificates, *_given_by_hand(loaded), str(directory / OWN)))
+    words = ["podman", "build", "--file", str(directory / CONTAINERFILE), *certificates]
     words += [] if build.finished else _given_by_hand(loaded)
     if loaded.project.packer != "native":
         return [*commands, (*words, str(directory))]

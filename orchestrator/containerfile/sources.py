@@ -10,7 +10,8 @@ from orchestrator.containerfile.ignore import IGNORE_FILES
 from orchestrator.containerfile.links import climbs
 from orchestrator.containerfile.tree import HostTree, Walk
 from orchestrator.project.load import LoadedProject
-from orchestrator.project.outside import secret_files, staged_host_files
+from orchestrator.project.outside import staged_host_files
+from orchestrator.project.secrets import secret_files
 
 
 def user_sources(loaded: LoadedProject, exclude: Sequence[Path] = ()) -> HostTree:

@@ -28,7 +28,7 @@ from orchestrator.errors import InputError
 from orchestrator.events import Event, StepFinished, StepProgress
 from orchestrator.inputs.access import Access, FetchStep
 from orchestrator.inputs.store import MismatchError
-from orchestrator.package_locks import Kind, lock_kind
+from orchestrator.package_locks import Kind, lock_kind, unread_locks
 
 _WORKERS: Final = 8
 _SHOWN: Final = 3
@@ -51,6 +51,11 @@ def find_lock_files(files: Iterable[tuple[str, Path]]) -> list[LockFile]:
         if kind is not None and not _BROUGHT.intersection(parts.parts):
             lock_files.append(LockFile(path=path, source=source, kind=kind))
     return sorted(lock_files, key=lambda lock_file: lock_file.path)
+
+
+def find_unread(files: Iterable[tuple[str, Path]]) -> list[tuple[str, str]]:
+    """The lock files among the sources' files that nothing reads, each with what to do instead."""
+    return list(unread_locks(path for path, _ in files if not _BROUGHT.intersection(PurePosixPath(path).parts)))
 
 
 def take_dependencies(access: Access, lock_files: Sequence[LockFile]) -> list[TakenPackages]:

@@ -33,7 +33,7 @@ _PIE_RANDOM: Final = 4 << 20
 _LIMIT: Final = 3 << 30
 _GNU_LD: Final = (
     "link it with GNU ld: -Clinker-features=-lld or -Clink-arg=-fuse-ld=bfd for rustc, -fuse-ld=bfd for gcc and clang;"
-    ' where it can\'t be linked again, "ManifestPassthrough": {"static_map_program": "t"}'
+    ' where it cannot be linked again, "ManifestPassthrough": {"static_map_program": "t"}'
 )
 _LINK_AGAIN: Final = "link it again; a tool that edits programs, such as patchelf, may have moved them"
 
@@ -212,7 +212,7 @@ def _read_only_bss(facts: ElfFacts, kernel: Kernel) -> Iterator[LoadProblem]:
         if segment.file_size and segment.memory_size > segment.file_size and tail and not segment.writable:
             yield LoadProblem(
                 code="elf-bss-read-only",
-                message=f"its segment at {segment.address:#x} can't be written to and has .bss:"
+                message=f"its segment at {segment.address:#x} cannot be written to and has .bss:"
                 f" {kernel.words} zeroes that through the program's own mapping, and faults",
                 remedy="link it with the linkers' default layout, where .bss is in a writable segment",
             )
@@ -224,7 +224,7 @@ def _alignment(facts: ElfFacts, kernel: Kernel) -> Iterator[LoadProblem]:
         return
     yield LoadProblem(
         code="elf-alignment",
-        message=f"it holds a variable that is aligned to {wanted} bytes, which {kernel.words} doesn't heed:"
+        message=f"it holds a variable that is aligned to {wanted} bytes, which {kernel.words} does not heed:"
         f" it places a position-independent program at any multiple of {PAGE}",
         remedy='"ManifestPassthrough": {"noaslr": "t"} places it at 4 MiB; or link it with -no-pie',
     )

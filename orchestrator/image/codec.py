@@ -44,7 +44,7 @@ def encode_text(text: str) -> bytes:
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        raise ImageError(f"the text {text!r} can't be written as UTF-8", remedy="rename it") from error
+        raise ImageError(f"the text {text!r} cannot be written as UTF-8", remedy="rename it") from error
 
 
 def encode_varint(number: int) -> bytes:

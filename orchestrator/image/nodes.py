@@ -125,7 +125,7 @@ class _Builder:
     def _node(self, name: str, raw: dict[str, Raw]) -> Node:
         kinds = [key for key in ("children", "extents", "linktarget") if key in raw]
         if len(kinds) > 1:
-            raise damaged(f"{name!r} has {' and '.join(kinds)}: it can't be all of them")
+            raise damaged(f"{name!r} has {' and '.join(kinds)}: it cannot be all of them")
         for key in raw.keys() - _SHOWN:
             self.other_keys[key] = self.other_keys.get(key, Noted()).and_of(name, raw[key])
         if "children" in raw:

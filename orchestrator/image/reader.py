@@ -302,7 +302,7 @@ class Image:
         stage2 = stage2_length(first)
         if SECTOR + stage2 + CRASH_LOG > start:
             raise damaged(
-                f"{stage2} bytes of boot code and the crash log don't fit before the first partition at {start}"
+                f"{stage2} bytes of boot code and the crash log do not fit before the first partition at {start}"
             )
         self.crash_log = parse_crash_log(device.read_at(start - CRASH_LOG, CRASH_LOG))
         self.boot_sector = any(device.read_at(SECTOR, min(stage2, CHUNK)))

@@ -205,7 +205,7 @@ class _Writer:
     def refused(self, member: str, why: str) -> InputError:
         """The error for a member that no honest archive holds."""
         return InputError(
-            f"{self.shown}: refused: member {member[:200]!r} {why}", remedy="don't use this archive, or repack it"
+            f"{self.shown}: refused: member {member[:200]!r} {why}", remedy="do not use this archive, or repack it"
         )
 
     def _outside(self, path: PurePosixPath, to: str) -> InputError:
@@ -240,7 +240,7 @@ def _only_child(directory: Path) -> Path:
 
 def _refused(shown: str, error: reading.ArchiveError) -> InputError:
     if error.refused:
-        return InputError(f"{shown}: refused: {error}", remedy="don't use this archive, or repack it")
+        return InputError(f"{shown}: refused: {error}", remedy="do not use this archive, or repack it")
     return InputError(
         f"{shown} is not a complete tar or zip archive ({error})",
         remedy="fetch it again, or check that the URL points to an archive",

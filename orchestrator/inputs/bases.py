@@ -229,7 +229,7 @@ def _not_the_image(access: Access, asked: _BaseRequest, image: SavedImage, pin: 
         error = differs(f"{what}: its id is", asked.name, pin.values["image-id"], image.id)
     else:
         error = InputError(
-            f"{what} is {image.id}, and the lock, which has no image-id, doesn't say whether that is"
+            f"{what} is {image.id}, and the lock, which has no image-id, does not say whether that is"
             f" {pin.values['digest']}",
             remedy=f"with network access, run `orchestrator lock PROJECT.YAML --upgrade {asked.name}`",
         )

@@ -146,7 +146,7 @@ def _stub(access: Access) -> Input:
     return Input(
         name="nanos", kind="stub", source="kernel: stub", path=entry.path,
         pin={"version": STUB_VERSION, "tree-sha256": entry.sha256},
-        note="the kernel is a stand-in that prints one line and stops; the image can't run the program",
+        note="the kernel is a stand-in that prints one line and stops; the image cannot run the program",
     )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def _enter() -> None:
     os.close(tell)
     _, status = os.waitpid(child, 0)
     if status:
-        raise OSError(0, "the user namespace's map can't be written")
+        raise OSError(0, "the user namespace's map cannot be written")
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)

@@ -20,6 +20,7 @@ from orchestrator.project.fields import (
     check_one_line,
     need_one_of,
 )
+from orchestrator.project.languages import LANGUAGES, Language
 from orchestrator.project.wrong_value import WrongValueError
 from orchestrator.suggest import shown
 from orchestrator.text import is_one_line
@@ -91,9 +92,20 @@ _WITHOUT: Mapping[str, Mapping[str | None, str]] = {
         "packages": "remove it, or make the image the `base` of a build",
         "secrets": "remove it: nothing is built",
         "ssh": "remove it: nothing is built",
+        "caches": "remove it: nothing is built",
+        "dependencies": "remove it: nothing is built",
+        "rust_linker": "remove it: nothing is built",
     },
-    "containerfile": {"run": _IN_THE_FILE, "packages": _IN_THE_FILE},
+    "containerfile": {
+        "run": _IN_THE_FILE,
+        "packages": _IN_THE_FILE,
+        "caches": "remove it; a RUN --mount=type=cache of the Containerfile has a cache",
+        "dependencies": "remove it: the Containerfile's steps fetch their packages themselves",
+        "rust_linker": f"{_IN_THE_FILE}: ENV RUSTFLAGS=-Clink-arg=-fuse-ld=bfd, for a program that rustc links by lld",
+    },
 }
+_EVERYWHERE = ("auto", "never", "default")
+"""Values of these that hold beside anything."""
 """What has no place beside a program that comes in an image, and what to do instead."""
 
 
@@ -135,21 +147,32 @@ class Build(Model):
     rust_linker: Literal["gnu", "default"] = Field(default="gnu", alias="rust-linker")
     """Linker for Rust programs. `gnu` makes cargo link with GNU ld where rustc would use its own lld, whose programs
     lose data on Nanos 0.1.51; `default` leaves the choice to rustc. A linker that the project itself names wins."""
+    language: Language | None = None
+    """`python` or `node`: the program is a script, or a directory with a `__main__.py` or package.json. Its interpreter
+    becomes the guest's program, and the script the first of its Args; the standard library, installed packages and
+    everything in /build are packed, with the libraries that they need. A program with a `#!` line needs no `language`,
+    which also gives defaults: of `base` (python:3.11-bookworm, node:22-bookworm) and of `run`, which installs what
+    requirements.txt and pyproject.toml, or package-lock.json, ask for."""
     run: Annotated[str, AfterValidator(_not_blank), AfterValidator(_starts)] = ""
     """Shell script that builds the program, run in /build with `sh -e`. Without it, `program` is there already: a
-    binary of the context, or a part of `image` or of what `containerfile` builds."""
+    binary of the context, or a part of `image` or of what `containerfile` builds; but see `language`."""
     program: Annotated[str, AfterValidator(_program_or_none)] = Field(default="", validate_default=True)
     """The built program, relative to /build; the image has it at its top. An absolute path names any program of the
     build stage, as /usr/bin/node, which keeps its place in the image. With `image` or `containerfile` it is a path from
-    their root; the default is what ENTRYPOINT and CMD start.
+    their root; the default is what ENTRYPOINT and CMD start. A script with a `#!` line is started by its interpreter.
     """
 
-    @field_validator("containerfile", "packages", "secrets", "ssh", "run")
+    @field_validator("containerfile", "packages", "secrets", "ssh", "run", "caches", "dependencies", "rust_linker")
     @classmethod
     def _not_beside(cls, value: Any, others: ValidationInfo) -> Any:
         """What would be without effect is refused."""
         for built, without in _WITHOUT.items():
-            if value and others.field_name in without and others.data.get(built) is not None:
+            if (
+                value
+                and value not in _EVERYWHERE
+                and others.field_name in without
+                and others.data.get(built) is not None
+            ):
                 raise WrongValueError(f"cannot be combined with build.{built}", without[others.field_name])
         return value
 
@@ -172,6 +195,11 @@ class Build(Model):
         if finished == [None, None]:
             raise PydanticCustomError("missing", "is missing")
         return value
+
+    @property
+    def step(self) -> str:
+        """The script of the build step: `run`, or what the language does by default."""
+        return self.run or (LANGUAGES[self.language].run if self.language is not None and not self.finished else "")
 
     @property
     def finished(self) -> bool:

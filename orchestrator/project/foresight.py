@@ -10,6 +10,7 @@ from pathlib import Path
 
 from orchestrator.errors import Severity
 from orchestrator.findings import Findings
+from orchestrator.package_locks import unread_locks
 from orchestrator.project.load import LoadedProject
 from orchestrator.suggest import nearest, shown
 
@@ -35,6 +36,7 @@ def foresee(loaded: LoadedProject, left_out_by: Callable[[str], str]) -> Finding
     _check_releases(loaded, findings)
     _check_prebuilt(loaded, left_out_by, findings)
     _check_git_crates(loaded, findings)
+    _check_locks(loaded, left_out_by, findings)
     return findings
 
 
@@ -121,6 +123,18 @@ def _check_git_crates(loaded: LoadedProject, findings: Findings) -> None:
         findings.warning(
             "git-crates", "build.dependencies", message, "remove it: they are then fetched on this machine"
         )
+
+
+def _check_locks(loaded: LoadedProject, left_out_by: Callable[[str], str], findings: Findings) -> None:
+    """Lock files at the context's top that nothing reads, where the step gets no packages but those that are read."""
+    if loaded.project.build.dependencies != "always":
+        return
+    try:
+        names = [path.name for path in (loaded.root / loaded.project.build.context).iterdir()]
+    except OSError:  # said elsewhere
+        return
+    for name, remedy in unread_locks(name for name in names if not left_out_by(name)):
+        findings.warning("unread-lock", "build.dependencies", f"`{name}` is not read", remedy)
 
 
 def _cargo_lock(loaded: LoadedProject) -> bytes:

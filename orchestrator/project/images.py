@@ -35,7 +35,7 @@ def transport_of(reference: str) -> str:
 def check_image(reference: str) -> str:
     """`reference` as it is. ValueError where an engine would not look for an image of that name."""
     if transport := transport_of(reference):
-        message = f"`{shown(reference)}` isn't allowed here: engines read `{transport}:` as a place on this machine"
+        message = f"`{shown(reference)}` is not allowed here: engines read `{transport}:` as a place on this machine"
         raise WrongValueError(message, f"write {IN_WORDS}; an image in a file is loaded into the engine first")
     return reference
 

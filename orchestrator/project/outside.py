@@ -38,12 +38,6 @@ def check_outside(loaded: LoadedProject) -> list[Finding]:
     return findings.collected
 
 
-def secret_files(loaded: LoadedProject) -> tuple[Path, ...]:
-    """Where the secrets' files really are: no build context may hold them."""
-    files = (secret.file for secret in loaded.project.build.secrets)
-    return tuple(Path(os.path.realpath(loaded.root / file)) for file in files if file is not None)
-
-
 def staged_host_files(loaded: LoadedProject) -> tuple[Path, ...]:
     """Where the files of this machine that go straight into the image are: no build context has to carry them."""
     entries = loaded.project.stage.outside.values()

@@ -11,10 +11,11 @@ from pathlib import Path
 from orchestrator.errors import Finding, Severity
 from orchestrator.findings import Findings
 from orchestrator.network import is_plain
+from orchestrator.project.languages import STARTS, Language
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.mirrors import redirect
 from orchestrator.project.project import RUNTIME_REFS
-from orchestrator.project.secrets import RESERVED, report_missing
+from orchestrator.project.secrets import RESERVED, report_missing, secret_files
 from orchestrator.project.stage_files import StagedFile
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -75,7 +76,7 @@ class _Checker:
 
     def _hint(self, value: str, what: str) -> str:
         if value.startswith("~"):
-            return "`~` isn't expanded here; write the full path"
+            return "`~` is not expanded here; write the full path"
         return f"{what}, relative to {self.loaded.path.parent} or absolute"
 
     def check_context(self) -> None:
@@ -93,7 +94,7 @@ class _Checker:
             if project.gpu:
                 self.error(field, "GPU projects are not packed from a finished image", remedy)
             if project.reproducible == "strict":
-                self.error("reproducible", f"strict can't build {field} a second time", "use `environment`")
+                self.error("reproducible", f"strict cannot build {field} a second time", "use `environment`")
         elif not build.run and not build.program.startswith("/"):
             self._check_prebuilt(self.loaded.root / build.context, build.program)
 
@@ -102,8 +103,14 @@ class _Checker:
         if left_out := self.left_out_by(os.path.normpath(program)) if _is_file(path) else "":
             self.error("build.program", f"`{program}` is excluded by {left_out}", f"add `!{program}` to {left_out}")
         elif not _is_file(path):
+            language = self.loaded.project.build.language
+            if language is not None and _starts(path, language):
+                return
             what = f"`{program}` is a directory" if _is_dir(path) else f"there is no file `{program}` in the context"
             remedy = "say in `build.run` how it is built, or name a binary that is there"
+            if language is not None:
+                what += f" without {' or '.join(STARTS[language])}" if _is_dir(path) else ""
+                remedy = "name the script that starts the program, or say in `build.run` how it is made"
             self.error("build.program", f"{what}, and no `build.run` makes it", remedy)
 
     def check_gevulot(self) -> None:
@@ -129,7 +136,7 @@ class _Checker:
             if path is not None and not _is_file(path / "kernel.img"):
                 self.error("nanos.path", f"`{nanos.path}` has no kernel.img", "give an unpacked Nanos release")
             elif path is not None and not _is_file(path / "boot.img"):
-                message = f"`{nanos.path}` has no boot.img, so the image won't boot by BIOS, as the node does"
+                message = f"`{nanos.path}` has no boot.img, so the image will not boot by BIOS, as the node does"
                 self.warning("nanos.path", message, "add boot.img of the same release")
 
     def check_tools(self) -> None:
@@ -137,7 +144,7 @@ class _Checker:
         if project.ops.path is not None:
             path = self.find_file("ops.path", project.ops.path)
             if path is not None and not os.access(path, os.X_OK):
-                self.error("ops.path", f"`{project.ops.path}` isn't executable", "run chmod +x on it")
+                self.error("ops.path", f"`{project.ops.path}` is not executable", "run chmod +x on it")
         if project.packer == "native" and "ops" in self.loaded.lines:
             default = "" if "packer" in self.loaded.lines else ", which is the default"
             self.warning("ops", f"has no effect with the native packer{default}", "remove it, or set `packer: ops`")
@@ -153,6 +160,10 @@ class _Checker:
             elif secret.id in RESERVED:
                 self.error(f"{name}.id", f"`{secret.id}` is reserved", "choose another id")
             seen.add(secret.id)
+        build = self.loaded.project.build
+        for key in ("secrets", "ssh", "caches", "dependencies", "rust-linker"):
+            if not build.run and not build.finished and f"build.{key}" in self.loaded.lines:
+                self.warning(f"build.{key}", "has no effect: there is no `build.run`", "remove it, or write build.run")
         # Warnings: `check` runs where the secrets needn't be. `build` reads them first, and then these are errors.
         report_missing(self.findings, self.loaded, os.environ, Severity.WARNING)
 
@@ -229,7 +240,13 @@ class _Checker:
     def check_staged_file(self, where: str, entry: StagedFile) -> None:
         project = self.loaded.project
         if entry.host is not None:
-            self.find_file(f"{where}.from", entry.host)
+            source = self.find_file(f"{where}.from", entry.host)
+            secret = next(
+                (file for file in secret_files(self.loaded) if source is not None and _is_same(source, file)), None
+            )
+            if secret is not None:
+                message = f"`{entry.host}` is the file of a build secret, and the image holds what is listed here"
+                self.error(f"{where}.from", message, "remove it: a secret reaches build.run alone")
         path = entry.guest_path
         built = {os.path.normpath(other.to or (other.path or "").lstrip("/")) for other in project.stage.built.values()}
         if sum(other.guest_path == path for other in project.stage.outside.values()) > 1:
@@ -238,7 +255,7 @@ class _Checker:
             self.error(f"{where}.to", f"`{path}` is also a file of the build", "list it once, or give it another place")
         # They stand in a Containerfile, whose escapes differ from builder to builder.
         if project.packer == "ops" and not re.fullmatch(r"[A-Za-z0-9_.+@=/-]+", path):
-            message = f"`{path}` has a character that can't be passed to ops's build step"
+            message = f"`{path}` has a character that cannot be passed to ops's build step"
             self.error(f"{where}.to", message, "use letters, digits and _ . + @ = - only, or set `packer: native`")
 
 
@@ -259,6 +276,19 @@ def _matches(context: Path, glob: str) -> bool:
         return "**" in glob or any(context.glob(glob))
     except (OSError, ValueError, NotImplementedError):
         return False
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Whether both are one file, by whatever names and links."""
+    try:
+        return path.samefile(other)
+    except (OSError, ValueError):
+        return False
+
+
+def _starts(path: Path, language: Language) -> bool:
+    """Whether a directory can be started by its interpreter."""
+    return any(_is_file(path / name) for name in STARTS[language])
 
 
 def _is_dir(path: Path) -> bool:

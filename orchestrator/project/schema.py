@@ -36,6 +36,7 @@ EXAMPLES: Mapping[str, str] = {
     "build": "build: {run: …, program: …}",
     "name": "name: my-prover",
     "build.image": "image: registry.example/me/prover:1.2",
+    "build.language": "language: python",
     "build.containerfile": "containerfile: Dockerfile",
     "build.args": 'args: {VERSION: "1.2"}',
     "build.packages": "packages: [libssl-dev]",
@@ -51,7 +52,7 @@ EXAMPLES: Mapping[str, str] = {
 _ENV = "the guest's variables go into `manifest: {Env: {NAME: value}}`"
 _BUILD_ENV = f"for the build step, `export NAME=value` in build.run; {_ENV}"
 _ARGS = "write `manifest: {Args: [--flag, value]}`"
-_DIRS = "write `manifest: {Dirs: [DIRECTORY]}`"
+_DIRS = "write `stage: {files: [DIRECTORY]}`: files takes directories too"
 _RUN = "write `build: {run: COMMAND}`"
 
 # Names that people reach for (`-` and `_` alike), and what to do instead.

@@ -54,6 +54,12 @@ def report_missing(findings: Findings, loaded: LoadedProject, environ: Mapping[s
         findings.add(severity, "secret", "build.ssh", *problem)
 
 
+def secret_files(loaded: LoadedProject) -> tuple[Path, ...]:
+    """Where the secrets' files really are: neither a build context nor an image may hold them."""
+    files = (secret.file for secret in loaded.project.build.secrets)
+    return tuple(Path(os.path.realpath(loaded.root / file)) for file in files if file is not None)
+
+
 def _problem(loaded: LoadedProject, secret: Secret, environ: Mapping[str, str]) -> tuple[str, str] | None:
     """What is wrong, and what to do."""
     if secret.env is not None:
@@ -66,7 +72,7 @@ def _problem(loaded: LoadedProject, secret: Secret, environ: Mapping[str, str]) 
         except (OSError, ValueError):
             return f"there is no file `{secret.file}`", "create it before `build`"
         if not stat.S_ISREG(status.st_mode):
-            return f"`{secret.file}` isn't a plain file", "give a file"
+            return f"`{secret.file}` is not a plain file", "give a file"
         size = status.st_size
         if not size:
             return f"`{secret.file}` is empty", "put the secret into it"
@@ -77,7 +83,7 @@ def _problem(loaded: LoadedProject, secret: Secret, environ: Mapping[str, str]) 
 
 def _agent_problem(agent: str) -> tuple[str, str] | None:
     if not agent:
-        return f"no ssh agent: {AGENT_VARIABLE} isn't set", "start one: eval $(ssh-agent) && ssh-add"
+        return f"no ssh agent: {AGENT_VARIABLE} is not set", "start one: eval $(ssh-agent) && ssh-add"
     try:
         if stat.S_ISSOCK(Path(agent).stat().st_mode):
             return None
@@ -96,7 +102,7 @@ def _value(loaded: LoadedProject, secret: Secret, environ: Mapping[str, str]) ->
         return (loaded.root / str(secret.file)).read_bytes()
     except OSError as error:
         index = loaded.project.build.secrets.index(secret)
-        message = f"`{secret.file}` can't be read ({error.strerror})"
+        message = f"`{secret.file}` cannot be read ({error.strerror})"
         findings = loaded.findings()
         findings.error("secret", f"build.secrets[{index}].file", message, "check its permissions")
         raise findings.failure() from error

@@ -101,14 +101,14 @@ class Checker:
         message = f"unknown key {where}"
         close, other, elsewhere = nearest(key, known), schema.other_name(key, path), schema.parents_of_key(key)
         if key.startswith("x-") and not path:
-            remedy = "remove it; keys of your own (`x-…`) aren't allowed, but any known key can have an anchor"
+            remedy = "remove it; keys of your own (`x-…`) are not allowed, but any known key can have an anchor"
         elif close is not None and is_slip(key, close):
             remedy = did_you_mean(key, known)
             self.meant.add(join(path, close))
         elif other is not None:
             remedy = other
         elif elsewhere:
-            message = f"isn't a key {where}"
+            message = f"is not a key {where}"
             remedy = _belongs(elsewhere)
             self.meant |= {join(parent, key) for parent in elsewhere}
         else:
@@ -180,13 +180,13 @@ class Checker:
             wrong = context.get("error")
             if isinstance(wrong, WrongValueError):
                 return wrong.message, wrong.remedy or remedy
-            return str(wrong or "isn't allowed"), remedy
+            return str(wrong or "is not allowed"), remedy
         if kind == "literal_error":
             return self._choice(str(context.get("expected", "")), self.document.raw.get(path, value))
         if kind == "string_pattern_mismatch":
             last = plain.rsplit(".", 1)[-1]
             must = schema.PATTERNS.get(plain) or schema.PATTERNS.get(last) or "of another form"
-            return f"`{shown(value)}` isn't allowed here", f"it must be {must}"
+            return f"`{shown(value)}` is not allowed here", f"it must be {must}"
         if kind in ("string_too_short", "too_short"):
             return "is empty", remedy or "give it a value or remove the key"
         if kind in ("greater_than_equal", "less_than_equal"):

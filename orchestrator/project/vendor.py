@@ -102,7 +102,7 @@ class Ops(Model):
         if self.version is not None and re.fullmatch(r"\d+\.\d+\.\d+", self.version):
             number = tuple(int(part) for part in self.version.split("."))
             if number < MINIMUM_OPS:
-                message = f"ops {self.version} can't write the /workspace mount as the node expects it"
+                message = f"ops {self.version} cannot write the /workspace mount as the node expects it"
                 raise WrongValueError(f"{message} (older than 0.1.42)", "use 0.1.42 or newer")
         return self
 

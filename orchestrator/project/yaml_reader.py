@@ -202,7 +202,7 @@ class _YamlReader:
                     code="yaml-merge",
                     line=_line(node),
                     field=join(path, "<<"),
-                    message="merges something that isn't a mapping",
+                    message="merges something that is not a mapping",
                     remedy="give it an alias of a mapping, such as `<<: *name`",
                 )
                 continue
@@ -231,7 +231,7 @@ class _YamlReader:
                     code="yaml-value",
                     line=_line(node),
                     field=path,
-                    message=f"`{shown(node.value)}` can't be read as {tag}",
+                    message=f"`{shown(node.value)}` cannot be read as {tag}",
                     remedy="quote it if it is meant as text",
                 )
                 return None
@@ -253,7 +253,7 @@ class _YamlReader:
                 code="yaml-tag",
                 line=_line(node),
                 field=path,
-                message=f"the YAML tag `{shown(node.tag.replace(_TAG, '!!'))}` isn't allowed here",
+                message=f"the YAML tag `{shown(node.tag.replace(_TAG, '!!'))}` is not allowed here",
                 remedy="remove the tag and write the plain value",
             )
 
@@ -274,11 +274,11 @@ def _syntax(error: yaml.YAMLError, text: str) -> dict[str, Any]:
         return {
             "code": "yaml-character",
             "line": text.count("\n", 0, error.position) + 1,
-            "message": f"the character U+{_codepoint(error):04X} isn't allowed in YAML",
+            "message": f"the character U+{_codepoint(error):04X} is not allowed in YAML",
             "remedy": "remove it, or write it as an escape in double quotes",
         }
     if not isinstance(error, yaml.MarkedYAMLError):
-        return {"code": "yaml-syntax", "line": None, "message": "isn't YAML", "remedy": "see the example of `init`"}
+        return {"code": "yaml-syntax", "line": None, "message": "is not YAML", "remedy": "see the example of `init`"}
     mark = error.problem_mark or error.context_mark
     if error.context_mark is not None and _begins_earlier(error):
         mark = error.context_mark  # where the quote or the key begins, not where the parser gave up
@@ -315,18 +315,18 @@ def _words(error: yaml.MarkedYAMLError, text: str, line: int | None) -> tuple[st
             "a `:` is not allowed here",
             "check the indentation of this line, or quote the value if it holds `: `",
         ),
-        "while scanning a quoted scalar": ("a quoted text isn't closed", "add the closing quote"),
-        "expected <block end>": ("the indentation doesn't match the lines above", "align it with its neighbours"),
+        "while scanning a quoted scalar": ("a quoted text is not closed", "add the closing quote"),
+        "expected <block end>": ("the indentation does not match the lines above", "align it with its neighbours"),
         "cannot start any token": ("a value begins with a character that YAML reserves", "quote the value"),
         "expected a comment or a line break": ("text follows `|` or `>`", "move it to the next line"),
-        "unknown escape character": ("a backslash in double quotes isn't a known escape", "use single quotes"),
-        "undefined tag handle": ("a YAML tag isn't allowed here", "quote the value if it begins with `!`"),
+        "unknown escape character": ("a backslash in double quotes is not a known escape", "use single quotes"),
+        "undefined tag handle": ("a YAML tag is not allowed here", "quote the value if it begins with `!`"),
     }
     whole = f"{error.context or ''} {problem}"
     if "expected ',' or" in problem and error.context_mark is not None:
-        message = f"the bracket of line {error.context_mark.line + 1} isn't closed, or a comma is missing"
+        message = f"the bracket of line {error.context_mark.line + 1} is not closed, or a comma is missing"
         return message, "check the brackets and commas"
     for part, words in table.items():
         if part in whole:
             return words
-    return "isn't valid YAML here", "check quotes, colons and indentation of this line and the one above"
+    return "is not valid YAML here", "check quotes, colons and indentation of this line and the one above"

@@ -140,7 +140,7 @@ def _key_bytes(path: Path, remedy: str) -> bytes:
         with path.open("rb") as stream:
             data = stream.read(_LARGEST_KEY + 1)
     except OSError as error:
-        raise UsageError(f"key {path} can't be read: {error.strerror}", remedy=remedy) from error
+        raise UsageError(f"key {path} cannot be read: {error.strerror}", remedy=remedy) from error
     if len(data) > _LARGEST_KEY:
         raise UsageError(f"{path} is too large for a key", remedy=remedy)
     return data

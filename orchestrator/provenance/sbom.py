@@ -25,7 +25,7 @@ from orchestrator import __version__
 from orchestrator.digest import Digests
 from orchestrator.image_kind import BOOT, KernelRelease, PackedFile
 from orchestrator.provenance.locks import LockedPackage, UnreadableLockError, read_lock
-from orchestrator.provenance.records import DebianPackage, Records
+from orchestrator.provenance.records import DebianPackage, Owner, Records
 from orchestrator.text import parse_json
 from orchestrator.verification import StandIn
 
@@ -53,28 +53,37 @@ class PackedImage:
 
 
 def sbom_text(packed: PackedImage) -> str:
-    """The document, two spaces, final newline. Its serial number is derived from the rest of it."""
+    """The document, a line for each component and for what it needs. Its number is derived from the rest of it."""
     bill = _Bill(packed)
     tools = ToolRepository(components=[_tool()])
     head = _render(Bom(metadata=BomMetaData(component=bill.root, tools=tools, properties=bill.notes)))
     # The library always writes the time of writing; nothing here depends on when it was made.
     metadata = {key: value for key, value in head["metadata"].items() if key != "timestamp"}
-    document = {
+    rows = [*_render_batches(bill.components.values()), *bill.files.values()]
+    components = _lines(sorted(rows, key=lambda component: str(component["bom-ref"])))
+    dependencies = _lines(
+        {"ref": ref, "dependsOn": sorted(bill.needs[ref])} if ref in bill.needs else {"ref": ref}
+        for ref in [ROOT, *sorted([*bill.components, *bill.files])]
+    )
+    content = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for part in (components, dependencies):
+        content.update(part.encode())
+    start = {
         "$schema": head["$schema"],
         "bomFormat": head["bomFormat"],
         "specVersion": head["specVersion"],
-        "serialNumber": "",
+        "serialNumber": uuid5(NAMESPACE_URL, f"urn:{PREFIX}:sbom:{content.hexdigest()}").urn,
         "version": 1,
         "metadata": metadata,
-        "components": _render_batches(bill.components.values()),
-        "dependencies": [
-            {"ref": ref, "dependsOn": sorted(bill.needs[ref])} if ref in bill.needs else {"ref": ref}
-            for ref in [ROOT, *sorted(bill.components)]
-        ],
     }
-    content = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-    document["serialNumber"] = uuid5(NAMESPACE_URL, f"urn:{PREFIX}:sbom:{content}").urn
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(start, indent=2, ensure_ascii=False).removesuffix("\n}")
+    return f'{text},\n  "components": [{components}],\n  "dependencies": [{dependencies}]\n}}\n'
+
+
+def _lines(rows: Iterable[dict[str, Any]]) -> str:
+    """Rows of a list, one a line: written out in full they would be ten times as many, by a far slower encoder."""
+    text = ",\n    ".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    return f"\n    {text}\n  " if text else ""
 
 
 class _Bill:
@@ -82,6 +91,8 @@ class _Bill:
 
     def __init__(self, packed: PackedImage) -> None:
         self.components: dict[str, Component] = {}
+        self.files: dict[str, dict[str, Any]] = {}
+        self._packages: dict[DebianPackage, str] = {}
         self.needs: dict[str, set[str]] = {ROOT: set()}
         self.notes: list[Property] = []
         self.kernel = ROOT
@@ -91,7 +102,7 @@ class _Bill:
             name=packed.name,
             bom_ref=ROOT,
             hashes=[_sha256(packed.digests.sha256), HashType(alg=HashAlgorithm.BLAKE3, content=packed.digests.blake3)],
-            properties=_properties(
+            properties=_noted(
                 size=str(packed.digests.size), stand_in=[f"{stand_in.path}: {stand_in.text}" for stand_in in outside]
             ),
         )
@@ -116,33 +127,26 @@ class _Bill:
                     version=packed.kernel.version,
                     bom_ref=packed.kernel.name,
                     hashes=[_sha256(kernel.sha256)],
-                    properties=_properties(stand_in=kernel.stand_in),
+                    properties=_noted(stand_in=kernel.stand_in),
                 )
             )
 
     def _add_file(self, file: PackedFile, records: Records, source: str) -> None:
         owner = records.owners.get(file.sha256)
-        name = _shown(file.path)
-        component = Component(
-            type=ComponentType.FILE,
-            name=name,
-            bom_ref=f"file:{name}",
-            hashes=[_sha256(file.sha256)],
-            properties=_properties(
-                size=str(file.size),
-                role=file.role,
-                stand_in=file.stand_in,
-                path_in_package=owner.path if owner else "",
-                evidence=f"dpkg, by {owner.evidence}" if owner else "",
-                source=source,
-            ),
-        )
+        row = _file_row(file, owner, source)
+        self.files.setdefault(row["bom-ref"], row)
+        under = self.kernel if file.path.startswith(BOOT) else ROOT
         if owner is not None:
-            package = _debian(owner.package, records)
-            self._add(package)
-            self._add(component, under=package.bom_ref.value or "")
-        else:
-            self._add(component, under=self.kernel if file.path.startswith(BOOT) else ROOT)
+            under = self._add_package(owner.package, records)
+        self.needs.setdefault(under, set()).add(row["bom-ref"])
+
+    def _add_package(self, package: DebianPackage, records: Records) -> str:
+        """The reference of a package that owns a file."""
+        if package not in self._packages:
+            component = _debian(package, records)
+            self._add(component)
+            self._packages[package] = component.bom_ref.value or ""
+        return self._packages[package]
 
     def _add_locked(self, records: Records) -> None:
         named: dict[LockedPackage, list[str]] = {}
@@ -156,6 +160,26 @@ class _Bill:
             self.notes.append(Property(name=f"{PREFIX}:left-out", value=f"{_shown(path)}: too large"))
         for package, paths in sorted(named.items()):
             self._add(_locked(package, paths))
+
+
+def _file_row(file: PackedFile, owner: Owner | None, source: str) -> dict[str, Any]:
+    """What the library renders of a file, without it: it takes 2 ms and 20 KiB for each (measured with 20,000)."""
+    name = _shown(file.path)
+    properties = _properties(
+        size=str(file.size),
+        role=file.role,
+        stand_in=file.stand_in,
+        path_in_package=owner.path if owner else "",
+        evidence=f"dpkg, by {owner.evidence}" if owner else "",
+        source=source,
+    )
+    return {
+        "bom-ref": f"file:{name}",
+        "hashes": [{"alg": "SHA-256", "content": file.sha256}],
+        "name": name,
+        "properties": sorted(properties, key=lambda row: row["name"]),
+        "type": "file",
+    }
 
 
 def _debian(package: DebianPackage, records: Records) -> Component:
@@ -173,7 +197,7 @@ def _debian(package: DebianPackage, records: Records) -> Component:
         version=package.version,
         purl=purl,
         bom_ref=purl.to_string(),
-        properties=_properties(source_package=f"{package.source}@{package.source_version}"),
+        properties=_noted(source_package=f"{package.source}@{package.source_version}"),
     )
 
 
@@ -188,7 +212,7 @@ def _locked(package: LockedPackage, paths: Iterable[str]) -> Component:
         purl=purl,
         bom_ref=purl.to_string() if purl else from_elsewhere,
         hashes=[_sha256(package.sha256)] if package.sha256 else [],
-        properties=_properties(
+        properties=_noted(
             lock_file=sorted(paths),
             evidence="named by a lock file; not every such package is linked into the program",
             source="" if package.registry else package.source or "the project's own",
@@ -212,10 +236,15 @@ def _sha256(content: str) -> HashType:
     return HashType(alg=HashAlgorithm.SHA_256, content=content)
 
 
-def _properties(**values: str | list[str]) -> list[Property]:
+def _noted(**values: str | list[str]) -> list[Property]:
+    """`_properties` for the library."""
+    return [Property(name=row["name"], value=row["value"]) for row in _properties(**values)]
+
+
+def _properties(**values: str | list[str]) -> list[dict[str, str]]:
     """`gevulot-orchestrator:NAME`, underscores as hyphens; empty ones left out."""
     return [
-        Property(name=f"{PREFIX}:{name.replace('_', '-')}", value=_shown(value))
+        {"name": f"{PREFIX}:{name.replace('_', '-')}", "value": _shown(value)}
         for name, texts in values.items()
         for value in ([texts] if isinstance(texts, str) else texts)
         if value
@@ -233,7 +262,7 @@ def _render_batches(components: Iterable[Component]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for start in range(0, len(every), _BATCH):
         rows += _render(Bom(components=every[start : start + _BATCH])).get("components", [])
-    return sorted(rows, key=lambda component: str(component["bom-ref"]))
+    return rows
 
 
 def _render(bom: Bom) -> dict[str, Any]:

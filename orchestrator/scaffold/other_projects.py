@@ -6,9 +6,10 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
-from orchestrator.project.containerfile import stages_of
+from orchestrator.debian_packages import link_packages, module_packages, packages_of
 from orchestrator.scaffold.sight import (
     DEBIAN,
     Sight,
@@ -21,11 +22,12 @@ from orchestrator.scaffold.sight import (
     table,
 )
 
-DEBIAN_GO = (1, 19)
-"""The Go of Debian bookworm."""
-CONTAINERFILES = ("Dockerfile", "Containerfile")
+DEBIAN_GO = {"bookworm": (1, 19), "trixie": (1, 24)}
+"""The Go of Debian's releases, the oldest first."""
+_MOST_SOURCES = 1000
+"""Source files that are looked into."""
 _CMAKE_NEEDS = {
-    "boost": ("libboost-all-dev",), "openssl": ("libssl-dev",), "gmp": ("libgmp-dev",), "zlib": ("zlib1g-dev",),
+    "openssl": ("libssl-dev",), "gmp": ("libgmp-dev",), "zlib": ("zlib1g-dev",),
     "eigen3": ("libeigen3-dev",), "tbb": ("libtbb-dev",), "protobuf": ("libprotobuf-dev", "protobuf-compiler"),
     "curl": ("libcurl4-openssl-dev",), "nlohmann_json": ("nlohmann-json3-dev",), "sodium": ("libsodium-dev",),
     "fmt": ("libfmt-dev",), "pkgconfig": ("pkg-config",), "ntl": ("libntl-dev",),
@@ -49,21 +51,42 @@ def see_go(directory: Path) -> Sight | None:
     package = "." if place == directory else f"./{place.relative_to(directory).as_posix()}"
     made = f"/build/bin-{name}"
     version = (re.findall(r"^go\s+([0-9.]+)", text, re.MULTILINE) or ["0"])[0]
-    newer = tuple(map(int, re.findall(r"[0-9]+", version)[:2])) > DEBIAN_GO
+    asked = tuple(map(int, re.findall(r"[0-9]+", version)[:2]))
+    release = next((name for name, its in DEBIAN_GO.items() if asked <= its), list(DEBIAN_GO)[-1])
+    newest = ".".join(map(str, DEBIAN_GO[release]))
+    packages = _cgo_packages(directory)
     saw = [f"go.mod: the module {module[1]}, its program {name} in {package}"]
     others = [path.name for path in places if path != place]
     saw += [f"go.mod: other programs are {', '.join(others[:5])}"] if others else []
     saw += [f"go.mod: {os.path.relpath(path, directory)}, which `replace` names" for path in outside]
     saw += [f"so build.context is {os.path.relpath(top, directory)}, which holds all of that"] if outside else []
+    saw += [f"cgo: {', '.join(packages)}, for build.packages"] if packages else []
     return Sight(
         saw=tuple(saw),
         context=relative_context(top, directory),
-        image="docker.io/library/golang:bookworm",
+        image=f"docker.io/library/golang:{release}",
+        release=release,
         bootstrap=("golang", "gcc", "libc6-dev", "ca-certificates"),
+        packages=packages,
         run=(*((f"cd {shlex.quote(below)}",) if below else ()), shlex.join(["go", "build", "-o", made, package])),
         program=f"bin-{name}",
-        advice=(f"go.mod asks for Go {version}; a base made from Debian packages has 1.19",) if newer else (),
+        advice=(f"go.mod asks for Go {version}; a base made from Debian packages has {newest}",)
+        if asked > DEBIAN_GO[release]
+        else (),
     )  # fmt: skip
+
+
+def _cgo_packages(directory: Path) -> tuple[str, ...]:
+    """What the `#cgo` lines of a module's sources link with, as Debian packages."""
+    packages: set[str] = set()
+    for source in islice(directory.rglob("*.go"), _MOST_SOURCES):
+        text = read_text(source)
+        if 'import "C"' in text:
+            for words in re.findall(r"#cgo\b[^\n:]*\bLDFLAGS:(.*)", text):
+                packages |= link_packages(words.split())
+            for words in re.findall(r"#cgo\b[^\n:]*\bpkg-config:(.*)", text):
+                packages |= module_packages(words.split())
+    return tuple(sorted(packages))
 
 
 def _is_main(path: Path) -> bool:
@@ -78,20 +101,22 @@ def see_cmake(directory: Path) -> Sight | None:
         return None
     at, program = next((pair for pair in programs if pair[1] == directory.name), programs[0])
     text = "\n".join(read_text(path) for path in (directory / "CMakeLists.txt", directory / at / "CMakeLists.txt"))
+    text = re.sub(r"#.*", "", text)
     asked = {name.lower() for name in re.findall(r"find_package\s*\(\s*(\w+)", text)}
-    asked |= {"gmp"} if re.search(r"\bgmp(xx)?\b", text) else set()
     cuda = re.search(r"(enable_language|LANGUAGES[^)]*)\W+CUDA|project\([^)]*\bCUDA\b", text) is not None
     others = [name for _, name in programs if name != program]
     saw = [f"CMakeLists.txt: the program {program}" + (f", in {at}" if at != "." else "")]
     saw += [f"CMakeLists.txt: other programs are {', '.join(others[:5])}"] if others else []
     saw += ["CMakeLists.txt: CUDA", "so this is a GPU project"] if cuda else []
-    known = sorted(asked & _CMAKE_NEEDS.keys())
-    saw += [f"CMakeLists.txt: {', '.join(known)}, for build.packages"] if known else []
+    needed = sorted(
+        _linked(text) | _parts_of_boost(text) | {package for name in asked for package in _CMAKE_NEEDS.get(name, ())}
+    )
+    saw += [f"CMakeLists.txt: {', '.join(needed)}, for build.packages"] if needed else []
     made = re.search(r"RUNTIME_OUTPUT_DIRECTORY\s+\"?\$\{(?:CMAKE_BINARY_DIR|PROJECT_BINARY_DIR)\}/([\w/.-]+)", text)
     folder = made[1] if made else at
     return Sight(
         saw=tuple(saw),
-        packages=(*(() if cuda else ("cmake", "g++", "make")), *(p for name in known for p in _CMAKE_NEEDS[name])),
+        packages=(*(() if cuda else ("cmake", "g++", "make")), *needed),
         run=(
             "cmake -S . -B cmake-build -DCMAKE_BUILD_TYPE=Release",
             f"cmake --build cmake-build --target {program} -j",
@@ -100,6 +125,29 @@ def see_cmake(directory: Path) -> Sight | None:
         cuda=cuda,
         shim="gevulot" in text.lower(),
     )
+
+
+def _linked(text: str) -> set[str]:
+    """The packages of what a CMakeLists.txt links with by name, of its pkg-config modules, and of its compiler."""
+    packages: set[str] = set()
+    for words in re.findall(r"\b(?:target_link_libraries|link_libraries|find_library)\s*\(([^)]*)\)", text):
+        packages |= link_packages(words.replace('"', " ").split())
+    for words in re.findall(r"\bpkg_(?:check_modules|search_module)\s*\(\s*\w+([^)]*)\)", text):
+        packages |= module_packages(words.replace('"', " ").split())
+    for compiler in re.findall(r"\bCMAKE_C(?:XX)?_COMPILER\s+\"?([\w.+-]+)", text):
+        packages |= set(packages_of("tool", compiler)) - {"libc6-dev"}
+    return packages
+
+
+def _parts_of_boost(text: str) -> set[str]:
+    """The packages of Boost: of the components that are asked for, the headers alone where none is."""
+    packages: set[str] = set()
+    for words in re.findall(r"\bfind_package\s*\(\s*Boost\b([^)]*)\)", text):
+        parts = [word for word in words.split() if re.fullmatch(r"[a-z_]+[0-9]*", word)]
+        packages |= {"libboost-dev"}
+        for part in parts:
+            packages |= set(packages_of("library", f"-lboost_{part}")) or {"libboost-all-dev"}
+    return packages
 
 
 def _executables(top: Path, directory: Path, depth: int = 0) -> Iterator[tuple[str, str]]:
@@ -113,7 +161,7 @@ def _executables(top: Path, directory: Path, depth: int = 0) -> Iterator[tuple[s
 
 
 def see_node(directory: Path) -> Sight | None:
-    """The script of a package.json: the interpreter is the program, the script its argument."""
+    """The script of a package.json."""
     document = read_json(directory / "package.json")
     if not document:
         return None
@@ -124,76 +172,56 @@ def see_node(directory: Path) -> Sight | None:
     script = next((name for name in wished if isinstance(name, str) and (directory / name).is_file()), None)
     if script is None:
         return None
-    script = os.path.normpath(script)
-    locked = (directory / "package-lock.json").is_file()
-    sources = sorted(path.name for path in directory.iterdir() if path.is_dir() and _is_source(path))
+    locked = any((directory / name).is_file() for name in ("package-lock.json", "npm-shrinkwrap.json"))
+    other = next((name for name in ("yarn.lock", "pnpm-lock.yaml", "bun.lockb") if (directory / name).is_file()), "")
+    needs = bool(table(document, "dependencies"))
+    advice = []
+    if other and not locked:
+        advice.append(f"{other} is of another package manager: install by build.run, or make a package-lock.json")
+    elif needs and not locked:
+        advice.append("there is no package-lock.json, which pins the packages: `npm install --package-lock-only`")
     return Sight(
-        saw=(f"package.json: the script {script}; node is the program, and the script its argument",),
-        image="docker.io/library/node:bookworm",
-        bootstrap=("nodejs", "npm", "ca-certificates"),
-        run=(
-            f"npm {'ci' if locked else 'install'} --omit=dev",
-            'cp -L "$(command -v node)" bin-node',
-            "mkdir -p node_modules usr/share   # Debian's node has parts of itself in /usr/share/nodejs",
-            "if [ -d /usr/share/nodejs ]; then cp -rL /usr/share/nodejs usr/share/; fi",
-        ),
-        program="bin-node",
-        files=() if script.partition("/")[0] in sources else (script,),
-        manifest={"Args": [f"/{script}"], "Dirs": ["node_modules", "usr", *sources]},
-        advice=() if locked else ("there is no package-lock.json: `npm install` makes one, which pins the packages",),
+        saw=(f"package.json: the script {os.path.normpath(script)}, started by node",),
+        image=None,
+        program=os.path.normpath(script),
+        language="node",
+        advice=tuple(advice),
     )
 
 
-def _is_source(path: Path) -> bool:
-    """Whether a directory may hold what a script loads: not what is installed, hidden or made."""
-    return path.name not in ("node_modules", "target", "test", "tests", "usr") and path.name[0] != "."
-
-
 def see_python(directory: Path) -> Sight | None:
-    """The script or module of a Python project: the interpreter is the program, the script its argument."""
+    """The module, script or installed command of a Python project."""
     project, requirements = directory / "pyproject.toml", directory / "requirements.txt"
     if not project.is_file() and not requirements.is_file():
         return None
-    name = str(table(read_toml(project), "project").get("name", "")).replace("-", "_")
+    about = table(read_toml(project), "project")
+    name = str(about.get("name", "")).replace("-", "_")
     scripts = [path.name for path in (directory / "main.py", directory / "__main__.py") if path.is_file()]
     scripts += sorted(path.name for path in directory.glob("*.py") if path.name not in ("setup.py", *scripts))
     modules = (directory / "src" / name, directory / name) if name else ()
     packaged = next((path for path in modules if (path / "__main__.py").is_file()), None)
-    if packaged is None and not scripts:
+    commands = list(table(about, "scripts"))
+    if packaged is not None:
+        program, what = packaged.relative_to(directory).as_posix(), f"the module {name}"
+    elif commands:
+        program, what = f"/usr/local/bin/{commands[0]}", f"the command {commands[0]}, which pip installs"
+    elif scripts:
+        program, what = scripts[0], f"the script {scripts[0]}"
+    else:
         return None
-    arguments = ["-m", name] if packaged is not None else [f"/{scripts[0]}"]
-    what = f"the module {name}" if packaged is not None else f"the script {scripts[0]}"
-    wanted = "-r requirements.txt" if requirements.is_file() else "."
+    locks = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock")
+    lock = next((lock for lock in locks if (directory / lock).is_file()), "")
+    advice = []
+    if lock and not requirements.is_file():
+        advice.append(f"pip does not read {lock}: export it as requirements.txt with hashes, which pins the packages")
+    elif requirements.is_file() and "--hash=" not in read_text(requirements):
+        advice.append("requirements.txt has no hashes: `pip-compile --generate-hashes` pins what pip downloads")
     return Sight(
-        saw=(
-            f"{project.name if project.is_file() else requirements.name}: {what};"
-            " python3 is the program, and that its argument",
-        ),
-        image="docker.io/library/python:3.11-bookworm",
-        bootstrap=("python3", "python3-pip", "ca-certificates"),
-        run=(
-            f"python3 -m pip install --target site {wanted}{' .' if packaged is not None and wanted != '.' else ''}",
-            'cp -L "$(command -v python3)" bin-python3',
-            "lib=$(python3 -c 'import sysconfig; print(sysconfig.get_path(\"stdlib\"))')",
-            'mkdir -p "usr/${lib#/usr/}" && cp -r "$lib/." "usr/${lib#/usr/}/"',
-            'rm -rf "usr/${lib#/usr/}/test" "usr/${lib#/usr/}/site-packages"',
-        ),
-        program="bin-python3",
-        files=() if packaged is not None else tuple(scripts),
-        manifest={"Args": arguments, "Dirs": ["site", "usr"], "Env": {"PYTHONPATH": "/site"}},
-    )
-
-
-def see_containerfile(directory: Path) -> Sight | None:
-    """The last stage of a Dockerfile."""
-    name = next((name for name in CONTAINERFILES if (directory / name).is_file()), None)
-    stages = stages_of(read_text(directory / name), {}) if name is not None else []
-    if name is None or not stages:
-        return None
-    named = [stage.name for stage in stages if not stage.name.isdigit()]
-    others = f"; its stages are {', '.join(named)}" if len(named) > 1 else ""
-    return Sight(
-        saw=(f"{name}: ENTRYPOINT and CMD of what it builds name the program{others}",), image=None, containerfile=name
+        saw=(f"{project.name if project.is_file() else requirements.name}: {what}, started by python3",),
+        image=None,
+        program=program,
+        language="python",
+        advice=tuple(advice),
     )
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.text import parse_json, parse_toml
 
@@ -20,16 +20,19 @@ class Sight:
     """A program that is there already. `saw` says what was seen and what follows, a line each.
 
     `context` is relative to the directory of project.yaml; `run` are the lines of the build step, and everything in
-    them and `program` is relative to the context. `image` and `bootstrap` are the base's (None: none is needed).
+    them and `program` is relative to the context. `image`, `release` (of Debian) and `bootstrap` are the base's; None
+    where none is needed.
     """
 
     saw: tuple[str, ...]
     context: str = "."
     image: str | None = DEBIAN
+    release: str = "bookworm"
     bootstrap: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     run: tuple[str, ...] = ()
     program: str = ""
+    language: Literal["", "python", "node"] = ""
     containerfile: str = ""
     target: str = ""
     cuda: bool = False

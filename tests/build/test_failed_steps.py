@@ -25,7 +25,7 @@ build:
   run: make
   program: out/prover
 """
-SCRIPT = "RUN umask 022 && sh -e /orchestrator/build.sh"
+SCRIPT = "RUN umask 022 && sh /orchestrator/step-log.sh sh -e /orchestrator/build.sh"
 STAGING = "RUN sh /orchestrator/stage-tree.sh --program out/prover"
 Fail = Callable[[str, str, int], str]
 
@@ -118,6 +118,10 @@ def test_staging_that_ends_in_another_way_is_a_failed_step(fail: Fail) -> None:
         ("main.c:1:10: fatal error: openssl/sha.h: No such file or directory", "openssl/sha.h", "libssl-dev"),
         ("main.c:1:10: fatal error: 'stdio.h' file not found", "stdio.h", "libc6-dev"),
         ("  No CMAKE_CXX_COMPILER could be found.", "a C++ compiler", "g++"),
+        (
+            "  The CMAKE_C_COMPILER:\n\n    musl-gcc\n\n  is not a full path and was not found in the PATH.",
+            "musl-gcc", "musl-tools",
+        ),
         ("  Could NOT find Boost (missing: Boost_INCLUDE_DIR)", "Boost", "libboost-all-dev"),
     ],
 )  # fmt: skip

@@ -16,6 +16,7 @@ DOCKERFILE = f"""\
 FROM {BASE["image"]} AS build
 ARG FLAGS=-Dwrong
 COPY . /src/
+RUN --mount=type=secret,id=orchestrator-ca,target=/etc/ssl/ca.pem grep -q "BEGIN CERT" /etc/ssl/ca.pem
 RUN --mount=type=secret,id=word gcc $FLAGS -DWORD="\\"$(cat /run/secrets/word)\\"" -o /src/hi /src/hi.c
 
 FROM scratch AS prover

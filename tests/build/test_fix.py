@@ -17,6 +17,7 @@ int main(void) {
     fopen("/etc/optional.conf", "r");
     fopen("/etc/debian_version", "r");
     fopen("/data", "r");
+    fopen("/etc/apt", "r");
     dlopen("libabsent.so.9", RTLD_NOW);
     int library = dlopen("libz.so.1", RTLD_NOW) != 0, file = fopen("/made.bin", "r") != 0;
     return library && file ? 0 : 3;
@@ -45,11 +46,10 @@ def test_what_is_added_is_there_and_a_success_adds_nothing(engine: Engine, tmp_p
     failed = rehearse(build())
     assert failed.code == 7, failed.stderr
     stage = yaml.safe_load(project.read_text())["stage"]
-    assert stage == {"extra": ["libz.so.1"], "files": ["made.bin"], "libraries": "auto"}
+    assert stage == {"extra": ["libz.so.1"], "files": ["/etc/debian_version", "data", "made.bin"], "libraries": "auto"}
     for name, why in {
         "/etc/optional.conf": "not in the build",
-        "/etc/debian_version": "name it in the manifest's Files",
-        "/data": "name it in the manifest's Dirs",
+        "/etc/apt": "a directory; if the program needs all that is in it, add it to stage.files",
         "libabsent.so.9": "add its package to build.packages",
     }.items():
         assert [line for line in failed.stderr.splitlines() if f"not added: {name}: " in line and why in line], name

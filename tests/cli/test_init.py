@@ -23,6 +23,8 @@ def test_a_new_project_is_right(here: Path, options: tuple[str, ...]) -> None:
     checked = cli("check", "new")
     assert checked.code == 0
     assert "warning" not in checked.err
+    project = load_project(Path("new/project.yaml")).project
+    assert (project.packer, project.resources.gpus) == ("native", int("--gpu" in options))
     rendered = cli("render", "new")
     assert rendered.code == 0
     assert "FROM " in rendered.text

@@ -21,6 +21,34 @@ GO_MAIN = "package main\n\nfunc main() {}\n"
 CMAKE = (
     "project(demo CXX)\nfind_package(Boost REQUIRED)\nadd_executable(${PROJECT_NAME} main.cpp) # add_executable(no)\n"
 )
+CMAKE_LIBRARIES = """\
+set(CMAKE_C_COMPILER "musl-gcc")
+project(one C)
+find_package(Boost 1.70 REQUIRED COMPONENTS filesystem)
+find_library(GMP "gmp") # find_library(X ssl)
+pkg_check_modules(SODIUM REQUIRED libsodium)
+add_executable(one main.c)
+target_link_libraries(one PRIVATE ${GMP} -lntl m pthread Boost::filesystem)
+"""
+COPYING = """\
+FROM debian AS build
+WORKDIR /src
+COPY . .
+FROM debian
+WORKDIR /data
+COPY --chown=1:1 seed.txt .
+COPY ["more/*.key", "./"]
+ADD tables sub
+ADD https://example.org/x.key /data/
+COPY --from=build /src/prover /usr/local/bin/
+COPY --from=build /src/keys \\
+     /keys
+COPY $WHAT /elsewhere/
+COPY <<END /data/text
+COPY a /b
+END
+"""
+CGO = "package main\n\nfunc main() {}\n"
 
 SEEN: dict[str, tuple[Mapping[str, str], str, list[str], dict[str, Any]]] = {
     "a crate": (
@@ -75,7 +103,12 @@ SEEN: dict[str, tuple[Mapping[str, str], str, list[str], dict[str, Any]]] = {
             "saw Cargo.toml: the program one, in b",
             "saw Cargo.toml: other programs are two; name one as build.program and --bin",
         ],
-        {"run": "cargo build --release --bin one\n", "program": "target/x86_64-unknown-linux-musl/release/one"},
+        {
+            "run": "if command -v rustup >/dev/null; then rustup target add x86_64-unknown-linux-musl; fi\n"
+            "cargo build --release --bin one\n",
+            "program": "target/x86_64-unknown-linux-musl/release/one",
+            "packages": ["musl-tools"],
+        },
     ),
     "a Go module": (
         {
@@ -91,11 +124,41 @@ SEEN: dict[str, tuple[Mapping[str, str], str, list[str], dict[str, Any]]] = {
         ],
         {"context": "..", "run": "cd p\ngo build -o /build/bin-prove ./cmd/prove\n", "program": "bin-prove"},
     ),
+    "Go with cgo": (
+        {
+            "p/go.mod": "module example.org/x\n\ngo 1.19\n",
+            "p/main.go": f'{CGO}// #cgo linux LDFLAGS: -L/opt -lgmp -lm\nimport "C"\n',
+            "p/own/own.go": 'package own\n\n// #cgo pkg-config: libsodium\nimport "C"\n',
+            "p/own/other.go": "package own\n\n// #cgo LDFLAGS: -lntl\n",  # not cgo: it imports no C
+        },
+        "p",
+        ["saw cgo: libgmp-dev, libsodium-dev, pkg-config, for build.packages"],
+        {"packages": ["libgmp-dev", "libsodium-dev", "pkg-config"], "program": "bin-x"},
+    ),
     "CMake": (
         {"p/CMakeLists.txt": CMAKE, "p/main.cpp": "int main() {}\n"},
         "p",
-        ["saw CMakeLists.txt: the program demo", "saw CMakeLists.txt: boost, for build.packages"],
-        {"program": "cmake-build/demo", "packages": ["cmake", "g++", "make", "libboost-all-dev"]},
+        ["saw CMakeLists.txt: the program demo", "saw CMakeLists.txt: libboost-dev, for build.packages"],
+        {"program": "cmake-build/demo", "packages": ["cmake", "g++", "make", "libboost-dev"]},
+    ),
+    "CMake's libraries by name": (
+        {"p/CMakeLists.txt": CMAKE_LIBRARIES, "p/main.c": "int main() {}\n"},
+        "p",
+        ["saw CMakeLists.txt: the program one"],
+        {
+            "packages": [
+                "cmake",
+                "g++",
+                "make",
+                "libboost-dev",
+                "libboost-filesystem-dev",
+                "libgmp-dev",
+                "libntl-dev",
+                "libsodium-dev",
+                "musl-tools",
+                "pkg-config",
+            ],
+        },
     ),
     "a Dockerfile": (
         {"p/Dockerfile": "FROM debian AS build\nFROM scratch AS prover\n", "p/package.json": "{}"},
@@ -103,17 +166,26 @@ SEEN: dict[str, tuple[Mapping[str, str], str, list[str], dict[str, Any]]] = {
         ["saw Dockerfile: ENTRYPOINT and CMD of what it builds name the program; its stages are build, prover"],
         {"containerfile": "Dockerfile"},
     ),
+    "a Dockerfile whose last stage brings files": (
+        {"p/Dockerfile": COPYING, "p/seed.txt": "", "p/tables/a.bin": "", "p/more/b.key": "", "p/more/c.key": ""},
+        "p",
+        [
+            "saw Dockerfile: its last stage brings /data/b.key, /data/c.key, /data/seed.txt, /data/sub, /keys,"
+            " for stage.files"
+        ],
+        {"containerfile": "Dockerfile"},
+    ),
     "Node": (
         {"p/package.json": json.dumps({"main": "src/prove.js"}), "p/package-lock.json": "{}", "p/src/prove.js": "1\n"},
         "p",
-        ["saw package.json: the script src/prove.js; node is the program, and the script its argument"],
-        {"program": "bin-node"},
+        ["saw package.json: the script src/prove.js, started by node"],
+        {"program": "src/prove.js", "language": "node"},
     ),
     "Python": (
         {"p/pyproject.toml": '[project]\nname = "my-prover"\n', "p/src/my_prover/__main__.py": "1\n"},
         "p",
-        ["saw pyproject.toml: the module my_prover; python3 is the program, and that its argument"],
-        {"program": "bin-python3"},
+        ["saw pyproject.toml: the module my_prover, started by python3"],
+        {"program": "src/my_prover", "language": "python"},
     ),
 }
 
@@ -138,6 +210,25 @@ def test_the_project_that_fits_is_written(name: str, here: Path) -> None:
     # No sample is put beside what is there.
     new = {path.name for path in here.rglob("*") if path.is_file()} - {Path(path).name for path in files}
     assert new <= {"project.yaml", ".project.schema.json", ".dockerignore"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "release", "advice"),
+    [
+        ("1.19", "bookworm", ""),
+        ("1.22.5", "trixie", ""),
+        ("1.99", "trixie", "a base made from Debian packages has 1.24"),
+    ],
+)
+def test_the_base_has_the_go_that_the_module_asks_for(asked: str, release: str, advice: str, here: Path) -> None:
+    Path("go.mod").write_text(f"module x\n\ngo {asked}\n")
+    Path("main.go").write_text(GO_MAIN)
+    assert cli("init").code == 0
+    base = load_project(Path("project.yaml")).project.base
+    assert base is not None
+    assert base.bootstrap is not None
+    assert (base.image, base.bootstrap.debian) == (f"docker.io/library/golang:{release}", release)
+    assert advice in Path("project.yaml").read_text()
 
 
 def test_a_program_that_was_built_already(here: Path) -> None:

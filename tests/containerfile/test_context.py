@@ -202,7 +202,7 @@ def test_unreadable_file_is_named() -> None:
         try:
             if user == 0:
                 os.seteuid(65534)  # root may read everything
-            with pytest.raises(UsageError, match="secret can't be read"):
+            with pytest.raises(UsageError, match="secret cannot be read"):
                 list(BuildContext(parts=[HostTree(prefix="", source=root)]).stream())
         finally:
             os.seteuid(user)

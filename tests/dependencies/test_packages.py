@@ -380,6 +380,24 @@ def test_a_lock_file_that_is_none(tmp_path: Path, server: FileServer, name: str,
     assert not server.seen
 
 
+def test_a_lock_file_that_nothing_reads_is_named_with_what_is_read(tmp_path: Path, server: FileServer) -> None:
+    locks = ("web/yarn.lock", "py/uv.lock", "poetry.lock", "both/pnpm-lock.yaml", "node_modules/a/yarn.lock")
+    for path in locks:
+        (tmp_path / "p" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "p" / path).write_text("# yarn lockfile v1\n")
+    empty = Served(path="both/package-lock.json", text='{"lockfileVersion": 3, "packages": {}}', requests={}, files={})
+    project = write(tmp_path / "p", server, empty)
+    why, pip = "is not read, so its packages are left to the build step; put", "requirements.txt with hashes, which"
+    assert [line for line in render(project, tmp_path / "out").err.splitlines() if "is not read" in line] == [
+        f"poetry.lock {why} a {pip} `poetry export -o requirements.txt` writes, beside it",
+        f"py/uv.lock {why} a {pip} `uv export -o requirements.txt` writes, beside it",
+        f"web/yarn.lock {why} package-lock.json, which `npm install --package-lock-only` writes, beside it",
+    ]
+    (foreseen,) = [finding for finding in check_project(project).findings if finding.code == "unread-lock"]
+    assert (foreseen.line, foreseen.field) == (5, "build.dependencies")
+    assert foreseen.message == "`poetry.lock` is not read"
+
+
 def test_lock_files_that_the_step_does_not_see_do_not_count(tmp_path: Path, server: FileServer) -> None:
     served = cargo_served()
     project = write(tmp_path / "p", server, served)

@@ -114,7 +114,7 @@ def test_any_bytes_decode_or_fail_cleanly(data: bytes, version: int) -> None:
 
 
 def test_text_that_is_no_utf8_is_refused() -> None:
-    with pytest.raises(ImageError, match="can't be written as UTF-8"):
+    with pytest.raises(ImageError, match="cannot be written as UTF-8"):
         Encoder(5).value("\ud800")
 
 

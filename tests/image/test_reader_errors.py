@@ -65,8 +65,8 @@ ROOTS: list[tuple[str, bytes, str]] = [
     ("no children", tup(sym("program") + text("/x")), "no directory"),
     ("children are text", tup(sym("children") + text("x")), "no directory"),
     ("children of a directory are text", tree(sym("d") + tup(sym("children") + text("x"))), "not a tuple"),
-    ("file and directory", tree(sym("d") + tup(sym("children") + tup(), sym("extents") + tup())), "can't be all"),
-    ("file and link", tree(sym("d") + tup(sym("linktarget") + text("x"), sym("extents") + tup())), "can't be all"),
+    ("file and directory", tree(sym("d") + tup(sym("children") + tup(), sym("extents") + tup())), "cannot be all"),
+    ("file and link", tree(sym("d") + tup(sym("linktarget") + text("x"), sym("extents") + tup())), "cannot be all"),
     ("link without target", tree(sym("l") + tup(sym("linktarget") + number(5))), "no usable target"),
     ("link with NUL", tree(sym("l") + tup(sym("linktarget") + text("a\0b"))), "no usable target"),
     ("extents are text", tree(sym("f") + tup(sym("extents") + text("x"))), "extents of 'f' are not a tuple"),
@@ -241,8 +241,8 @@ DISKS: list[tuple[str, Callable[[], bytes], str]] = [
     ("another kind of partition", lambda: patch(GOOD, 446, entry(0x07, 5120, 512)), "no bootfs"),
     ("esp and nothing else", lambda: patch(GOOD, 446, entry(0xEF, 5120, 512) + bytes(16)), "no bootfs|no rootfs"),
     ("partitions overlap", lambda: patch(GOOD, 462, entry(0x83, 6144, 1024)), "overlap"),
-    ("partition over the boot code", lambda: patch(GOOD, 446, entry(0x83, 512, 512)), "don't fit"),
-    ("boot code without end", lambda: patch(GOOD, 434, b"\xff" * 8), "don't fit"),
+    ("partition over the boot code", lambda: patch(GOOD, 446, entry(0x83, 512, 512)), "do not fit"),
+    ("boot code without end", lambda: patch(GOOD, 434, b"\xff" * 8), "do not fit"),
 ]  # fmt: skip
 
 

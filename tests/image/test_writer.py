@@ -344,7 +344,7 @@ def test_wrong_boot_files(tmp_path: Path) -> None:
             ImageWriter(tmp_path / "a", BootFiles(boot_img=boot_img, kernel=b""))
     with pytest.raises(ImageError, match="No such file"):
         ImageWriter(tmp_path / "a", BootFiles(boot_img=None, kernel=tmp_path / "none"))
-    with pytest.raises(ImageError, match="klib can't be named"):
+    with pytest.raises(ImageError, match="klib cannot be named"):
         ImageWriter(tmp_path / "a", BootFiles(boot_img=None, kernel=b"", klibs={"../x": b""}))
     with pytest.raises(ImageError, match="label"):
         ImageWriter(tmp_path / "a", BOOT, label="x" * 32)

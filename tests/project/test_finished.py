@@ -103,8 +103,17 @@ def test_what_starts_no_program(build: str, image: dict[str, Any], line: str, tm
         ("build: {program: sub}", ["build.program: `sub` is a directory, and no `build.run` makes it"]),
         ("build: {program: left-out}", ["build.program: `left-out` is excluded by .dockerignore; add `!left-out`"]),
         ("build: {image: a}\nresources: {gpus: 1}", ["build.image: GPU projects are not packed from a finished image"]),
-        ("build: {image: a}\nreproducible: strict", ["reproducible: strict can't build build.image a second time"]),
-        ("build: {image: 'oci:x'}", ["build.image: `oci:x` isn't allowed here"]),
+        ("build: {image: a}\nreproducible: strict", ["reproducible: strict cannot build build.image a second time"]),
+        ("build: {image: a, caches: [cargo]}", ["build.caches: cannot be combined with build.image; remove it"]),
+        (
+            "build: {containerfile: Dockerfile, caches: [go], dependencies: always, rust-linker: gnu}",
+            [
+                "build.caches: cannot be combined with build.containerfile; remove it; a RUN --mount=type=cache",
+                "build.dependencies: cannot be combined with build.containerfile",
+                "build.rust-linker: cannot be combined with build.containerfile; do it in the Containerfile",
+            ],
+        ),
+        ("build: {image: 'oci:x'}", ["build.image: `oci:x` is not allowed here"]),
     ],
 )
 def test_what_does_not_fit_is_said(text: str, lines: list[str], tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_numbers_of_any_length(tmp_path: Path, number: str, field: str) -> None:
     errors = errors_of(tmp_path, text)
     assert len(errors) == 1
     assert ":6: " in errors[0] or ":5: " in errors[0]
-    assert "can't be read as" in errors[0]
+    assert "cannot be read as" in errors[0]
 
 
 @pytest.mark.parametrize("first", ["#!/bin/sh 'unclosed", "#!", "#!  ", "#!/bin/bash \u2028RUN x", '#!"', "#! \\"])
@@ -95,7 +95,7 @@ def test_an_image_is_a_name_and_no_place_on_this_machine(tmp_path: Path, image: 
     for text in (f'base: "{image}"\n', f'base: {{image: "{image}"}}\n', f'gevulot: {{base: "{image}"}}\n'):
         (error,) = errors_of(tmp_path, HEAD + BUILD + text)
         assert f"{tmp_path}/project.yaml:6: " in error
-        assert "isn't allowed here" in error
+        assert "is not allowed here" in error
         assert "docker.io/library/debian:bookworm" in error
 
 

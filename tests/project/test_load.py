@@ -214,14 +214,14 @@ def test_missing_file_directory_and_too_large(tmp_path: Path) -> None:
 
 def test_name_that_the_system_refuses() -> None:
     for path in ("x" * 5000, "a\0b"):
-        with pytest.raises(UsageError, match="can't be read"):
+        with pytest.raises(UsageError, match="cannot be read"):
             load_project(Path(path))
 
 
 def test_unreadable_file(tmp_path: Path) -> None:
     link = tmp_path / "project.yaml"
     link.symlink_to(link)  # a loop: unreadable for root too
-    with pytest.raises(UsageError, match="can't be read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         load_project(link)
 
 

@@ -41,7 +41,7 @@ def test_nothing_to_say(tmp_path: Path) -> None:
     [
         ("gevulot: {path: absent}\n", "gevulot.path", "there is no directory `absent`"),
         ("gevulot: {path: here}\n", "gevulot.path", "has no crates/shim-ffi/Cargo.toml"),
-        ("gevulot: {path: ~/gevulot}\n", "gevulot.path", "`~` isn't expanded"),
+        ("gevulot: {path: ~/gevulot}\n", "gevulot.path", "`~` is not expanded"),
         ("gevulot: {path: file}\n", "gevulot.path", "`file` is a file"),
         ("nanos: {path: absent}\n", "nanos.path", "there is no directory"),
         ("nanos: {path: here}\n", "nanos.path", "has no kernel.img"),
@@ -170,7 +170,7 @@ def test_staged_files(tmp_path: Path) -> None:
     [
         ("{from: absent, to: a}", "from", "there is no file `absent`"),
         ("{from: here, to: a}", "from", "`here` is a directory"),
-        ("{from: ~/a, to: a}", "from", "`~` isn't expanded"),
+        ("{from: ~/a, to: a}", "from", "`~` is not expanded"),
         ("{from: file, to: /other}", "to", "`other` is the place of two files"),
         ("{from: file, to: ./made//later}", "to", "`made/later` is also a file of the build"),
     ],
@@ -184,6 +184,18 @@ def test_files_of_this_machine_that_are_wrong(tmp_path: Path, entry: str, field:
     assert words in str(errors[0])
 
 
+@pytest.mark.parametrize("name", ["token", "soft", "hard"])
+def test_a_secrets_file_never_goes_into_the_image(tmp_path: Path, name: str) -> None:
+    touch(tmp_path / "token")
+    (tmp_path / "soft").symlink_to("token")
+    (tmp_path / "hard").hardlink_to(tmp_path / "token")
+    build = BUILD + "  secrets: [{id: t, file: token}]\n"
+    said = one(
+        check(tmp_path, f"stage: {{files: [{{from: {name}, to: a}}]}}\n", build), Severity.ERROR, "stage.files[0].from"
+    )
+    assert f"`{name}` is the file of a build secret" in str(said)
+
+
 def test_places_that_an_opss_step_cannot_be_given(tmp_path: Path) -> None:
     touch(tmp_path / "file")
     stage = "packer: {}\nstage: {{files: [{{from: file, to: 'a b'}}]}}\n"
@@ -192,6 +204,12 @@ def test_places_that_an_opss_step_cannot_be_given(tmp_path: Path) -> None:
 
 
 def test_fields_without_effect(tmp_path: Path) -> None:
+    touch(tmp_path / "prog")
+    touch(tmp_path / "key")
+    step = "name: x\nbuild:\n  program: prog\n  caches: [cargo]\n  secrets: [{id: a, file: key}]\n"
+    said = [str(finding) for finding in check(tmp_path, "", step)]
+    path, why = tmp_path / "project.yaml", "has no effect: there is no `build.run`; remove it, or write build.run"
+    assert said == [f"{path}:5: build.secrets: {why}", f"{path}:4: build.caches: {why}"]
     one(check(tmp_path, "stage: {libraries: none, extra: [libcuda.so.1]}\n"), Severity.WARNING, "stage.extra")
     one(check(tmp_path, "packer: native\nops: {version: 0.1.43}\n"), Severity.WARNING, "ops")
     one(check(tmp_path, "ops: {version: 0.1.43}\n"), Severity.WARNING, "ops")

@@ -174,7 +174,7 @@ def test_halves_mixed_up_and_no_keys_at_all(tmp_path: Path, keys: tuple[Path, Pa
         load_public_key(keys[0])
     assert "-pubout" in caught.value.remedy
     for load in (load_signing_key, load_public_key):
-        with pytest.raises(UsageError, match="can't be read"):
+        with pytest.raises(UsageError, match="cannot be read"):
             load(tmp_path / "none.pem")
         (tmp_path / "text").write_text("no key")
         with pytest.raises(UsageError, match="in PEM"):

@@ -138,5 +138,5 @@ def test_strict_needs_the_native_packer(tmp_path: Path) -> None:
     done = orchestrator("check", project)
     assert done.code == 2
     line = project.read_text().splitlines().index("reproducible: strict") + 1
-    assert f"{project}:{line}: reproducible: strict can't hold with packer: ops" in done.stderr
+    assert f"{project}:{line}: reproducible: strict cannot hold with packer: ops" in done.stderr
     assert "use packer: native" in done.stderr

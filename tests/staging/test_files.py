@@ -107,7 +107,7 @@ def test_klibs_are_copied_aside(workshop: Workshop, write: Write) -> None:
         (("--file", "gone"), "Files: gone is not there"),
         (("--file", "/gone"), "and /gone"),
         (("--file", "../up"), "'..' has no meaning"),
-        (("--file", "data"), "put it in the manifest's Dirs"),
+        (("--file", "data"), "put it in stage.files, which takes directories"),
         (("--dir", "data/x"), "Dirs: data/x is a file"),
         (("--dir", "gone"), "Dirs: gone is not there"),
         (("--dir", "."), "would copy everything"),

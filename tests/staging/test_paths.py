@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import ssl
+import zoneinfo
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -140,6 +144,28 @@ def test_a_file_that_was_staged_already_need_not_be_there(workshop: Workshop) ->
     workshop.compile("prog", "int main(void) { return 0; }")
     staged = workshop.stage("--path", "lib/x86_64-linux-gnu/libc.so.6")
     assert staged.status == 0, staged.stderr
+
+
+def leads_somewhere(link: Path, root: Path) -> bool:
+    """Whether a link of the tree leads to something of the tree."""
+    target = os.readlink(link)  # noqa: PTH115 (as written)
+    return (Path(f"{root}/{target}") if target.startswith("/") else link.parent / target).exists()
+
+
+def test_certificates_and_time_zones(workshop: Workshop) -> None:
+    """This machine is the build stage. Whatever is staged can be used from the tree alone: no link leads out of it."""
+    workshop.compile("prog", "int main(void) { return 0; }")
+    staged = workshop.stage("--include", "certificates", "--include", "tzdata")
+    assert staged.status == 0, staged.stderr
+    bundle = (staged.root / "etc/ssl/certs/ca-certificates.crt").read_text()
+    assert len(ssl.create_default_context(cadata=bundle).get_ca_certs()) > 10
+    zones = staged.root / "usr/share/zoneinfo"
+    with (zones / "Europe/Berlin").open("rb") as file:
+        berlin = zoneinfo.ZoneInfo.from_file(file)
+    assert datetime(2026, 7, 1, tzinfo=berlin).utcoffset() == timedelta(hours=2)
+    assert not (zones / "right").exists() and not (zones / "posix").exists()
+    lost = [path for path in staged.root.rglob("*") if path.is_symlink() and not leads_somewhere(path, staged.root)]
+    assert lost == []
 
 
 def test_thousands_of_files_take_seconds(workshop: Workshop) -> None:

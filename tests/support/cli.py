@@ -39,6 +39,12 @@ def orchestrator(
     return _to_its_end(_command(arguments), cwd or ROOT, env, timeout)
 
 
+def with_devices(prepare: str, *arguments: str | Path) -> Run:
+    """Run a command in a mount namespace of its own, after `prepare`, a shell script of root's."""
+    script = f'set -e\n{prepare}\nexec "$@"'
+    return _to_its_end(["unshare", "--mount", "--", "sh", "-c", script, "sh", *_command(arguments)], ROOT, None, 120)
+
+
 _IMPORTED = """
 import sys
 before = set(sys.modules)

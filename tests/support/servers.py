@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import struct
@@ -219,10 +220,15 @@ class _FileHandler(BaseHTTPRequestHandler):
 
 
 class GitServer:
-    """git's own http-backend over every repository below `root`; `requests` are (method, path) so far."""
+    """git's own http-backend over every repository below `root`; `requests` are (method, path) so far.
 
-    def __init__(self, root: Path) -> None:
+    With `token` it is private: whoever has not that as the password, with any name, is refused.
+    """
+
+    def __init__(self, root: Path, host: str = "127.0.0.1", token: str = "") -> None:
         self.root = root
+        self.host = host
+        self.token = token
         self.requests: list[tuple[str, str]] = []
         self.failures: list[int] = []
         owner = self
@@ -230,13 +236,13 @@ class GitServer:
         class Handler(_GitHandler):
             server_of = owner
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((host, 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://{self.host}:{self._server.server_address[1]}"
 
     def __enter__(self) -> GitServer:
         self._thread.start()
@@ -264,6 +270,12 @@ class _GitHandler(BaseHTTPRequestHandler):
         self.server_of.requests.append((self.command, self.path))
         if self.server_of.failures:
             self.send_error(self.server_of.failures.pop(0))
+            return
+        if not self._is_let_in():
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         parts = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -299,6 +311,12 @@ class _GitHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
+    def _is_let_in(self) -> bool:
+        token, login = self.server_of.token, self.headers.get("Authorization", "")
+        with suppress(ValueError):
+            return not token or base64.b64decode(login.removeprefix("Basic ")).decode().endswith(f":{token}")
+        return False
+
 
 @contextmanager
 def file_server() -> Iterator[FileServer]:
@@ -308,7 +326,7 @@ def file_server() -> Iterator[FileServer]:
 
 
 @contextmanager
-def git_server(root: Path) -> Iterator[GitServer]:
+def git_server(root: Path, host: str = "127.0.0.1", token: str = "") -> Iterator[GitServer]:
     """A running GitServer for the repositories below `root`."""
-    with GitServer(root) as server:
+    with GitServer(root, host, token) as server:
         yield server

@@ -218,7 +218,7 @@ class _Check:
             yield error(
                 "gpu-boot-space",
                 f"kernel and klibs take {total} bytes, the boot file system holds {size - BOOT_OVERHEAD}:"
-                " the image can't be packed, or starts without the klib",
+                " the image cannot be packed, or starts without the klib",
                 "strip the klib's debug symbols (strip --strip-debug), or pack fewer klibs",
             )
 

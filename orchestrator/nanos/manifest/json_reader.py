@@ -214,7 +214,7 @@ class _JsonReader:
             return self.number(number, path)
         like = _NUMBER_LIKE.match(self.text, self.at)
         if like is not None:
-            self.stop(f"`{shown(like[0])}` isn't a JSON number", "write plain decimal digits, or quote it", path)
+            self.stop(f"`{shown(like[0])}` is not a JSON number", "write plain decimal digits, or quote it", path)
         if self.text[self.at : self.at + 1] == "'":
             self.stop("a string is in single quotes", "use double quotes", path)
         return self.stop(f"a value is missing before {self.here()}", "write a value or remove the key", path)
@@ -226,10 +226,10 @@ class _JsonReader:
             return words[word]
         near = {"True": "true", "False": "false", "None": "null", "nil": "null", "undefined": "null"}
         if word in near:
-            self.stop(f"`{word}` isn't JSON", f"write `{near[word]}`", path)
+            self.stop(f"`{word}` is not JSON", f"write `{near[word]}`", path)
         if word in ("NaN", "Infinity"):
-            self.stop(f"`{word}` isn't a JSON number", "write a number or remove the key", path)
-        return self.stop(f"the text `{shown(word)}` isn't quoted", "put it in double quotes", path)
+            self.stop(f"`{word}` is not a JSON number", "write a number or remove the key", path)
+        return self.stop(f"the text `{shown(word)}` is not quoted", "put it in double quotes", path)
 
     def number(self, match: re.Match[str], path: str) -> int | float:
         if len(match[0]) > 40:  # also keeps int() and float() away from absurd sizes
@@ -245,4 +245,4 @@ class _JsonReader:
             self.stop("a key is in single quotes", "use double quotes", path)
         if self.text[self.at] == ",":
             self.stop("there is nothing before a comma", "remove it", path)
-        self.stop(f"a key isn't quoted: {self.here()}", "put keys in double quotes", path)
+        self.stop(f"a key is not quoted: {self.here()}", "put keys in double quotes", path)

@@ -115,18 +115,22 @@ def _inner(report: Report, key: ManifestKey, value: Any, where: str, release: Re
 
 def _unknown(report: Report, key: str, value: Any, keys: Mapping[str, ManifestKey], path: str) -> None:
     where = f"{path}.{shown(key)}" if path else shown(key)
-    section_words = f"in `{path}`" if path else "at the top level"
+    section_words = f"in `{path}`" if path else "at the top level of the manifest"
     message = f"unknown key {section_words}"
     elsewhere = [section for section in sections_with_key(key) if SECTIONS[section] is not keys]
     others = {name: section for section, names in SECTIONS.items() for name in names if names is not keys}
     close = nearest(key, keys)
     meant = _OTHER_NAMES.get(key.lower())
     if meant is not None:
-        remedy = f"did you mean `{meant}`?" if keys is CONFIG else f"did you mean `{meant}` at the top level?"
+        remedy = (
+            f"did you mean `{meant}`?"
+            if keys is CONFIG
+            else f"did you mean `{meant}` at the top level of the manifest?"
+        )
     elif elsewhere:
         section = elsewhere[0]
         remedy = f"move it into `{section}`" if section else "move it to the top level of the manifest"
-        message = f"isn't a key {section_words}"
+        message = f"is not a key {section_words}"
     elif key in ALL_KERNEL_KEYS:
         remedy = "it is a kernel setting: move it into `ManifestPassthrough`"
     elif close is None and isinstance(value, str) and _ENVIRONMENT_NAME.fullmatch(key):
@@ -135,7 +139,7 @@ def _unknown(report: Report, key: str, value: Any, keys: Mapping[str, ManifestKe
         remedy = f"did you mean `{kernel}` in `ManifestPassthrough`?"
     elif close is None and (other := nearest(key, others)) is not None:
         section = others[other]
-        remedy = f"did you mean `{other}` {f'in `{section}`' if section else 'at the top level'}?"
+        remedy = f"did you mean `{other}` {f'in `{section}`' if section else 'at the top level of the manifest'}?"
     else:
         remedy = did_you_mean(key, keys) or "remove it; ops refuses unknown keys"
     report.error("unknown-key", where, message, remedy)

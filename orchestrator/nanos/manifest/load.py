@@ -40,7 +40,7 @@ def load_manifest(path: Path) -> LoadedManifest:
     findings.extend(document.findings)
     if not isinstance(document.data, dict):
         if not findings.collected:
-            findings.error("not-an-object", "", "isn't a JSON object", "write `{ … }` around the keys")
+            findings.error("not-an-object", "", "is not a JSON object", "write `{ … }` around the keys")
         raise findings.failure()
     if findings.collected:
         raise findings.failure()

@@ -100,7 +100,7 @@ def check(report: Report, values: ManifestValues, project: Project) -> None:
 def check_effective(report: Report, effective: EffectiveManifest, *, gpu: bool, shim: bool) -> None:
     """What the merged manifest must hold for the node."""
     if gpu and "gpu_nvidia" not in effective.klibs:
-        message = "the klib gpu_nvidia isn't packed, so the guest sees no GPU"
+        message = "the klib gpu_nvidia is not packed, so the guest sees no GPU"
         report.error("gpu-klib", "Klibs", message, "add gpu_nvidia to `Klibs`, or leave `Klibs` out")
     if "readonly_rootfs" not in effective.passthrough:
         message = "readonly_rootfs was removed, but the node attaches the disk read-only"
@@ -193,20 +193,20 @@ def _check_map_dirs(report: Report, values: ManifestValues) -> None:
         elif _GLOB.search(key.removesuffix(base)):
             report.error("map-glob", where, "has a pattern before its last part", "only the last part may hold one")
         if not guest.startswith("/"):
-            report.warning("map-target", where, f"`{shown(guest)}` isn't absolute", f"write `/{shown(guest)}`")
+            report.warning("map-target", where, f"`{shown(guest)}` is not absolute", f"write `/{shown(guest)}`")
 
 
 def _check_environment(report: Report, values: ManifestValues) -> None:
     for where, name, text in values.table("Env"):
         if not name or "=" in name or _is_unprintable(name):
             report.error(
-                "env-name", where, f"`{shown(name)}` can't be a variable's name", "use letters, digits and `_`"
+                "env-name", where, f"`{shown(name)}` cannot be a variable's name", "use letters, digits and `_`"
             )
         elif name in ALL_KERNEL_KEYS:
             message = "is a kernel setting, not an environment variable"
             report.warning("env-kernel-key", where, message, "move it into `ManifestPassthrough`")
         elif not text:
-            message = "is empty, and Nanos drops empty variables: the program won't see it"
+            message = "is empty, and Nanos drops empty variables: the program will not see it"
             report.warning("env-empty", where, message, "give it a value or remove it")
         elif name == "LD_LIBRARY_PATH":
             _check_library_path(report, where, text)
@@ -219,7 +219,7 @@ def _check_library_path(report: Report, where: str, text: str) -> None:
             guest = part.removeprefix("/build") or "/"
             report.warning("library-path", where, message, f"write `{shown(guest)}`, where ops packs it")
         elif not part.startswith("/"):
-            message = f"`{shown(part)}` isn't absolute"
+            message = f"`{shown(part)}` is not absolute"
             report.warning("library-path", where, message, "list absolute guest directories")
 
 
@@ -234,11 +234,11 @@ def _check_mounts(report: Report, values: ManifestValues) -> None:
         elif not key:
             report.error("mount-key", where, "has no key", 'write "%1"')
         elif option not in ("", "ro") or (option == "" and ":" in text):
-            report.error("mount-option", where, f"`:{shown(option)}` isn't a mount option", "only `:ro` is known")
+            report.error("mount-option", where, f"`:{shown(option)}` is not a mount option", "only `:ro` is known")
         elif guest in at:
             report.error("mount-twice", where, f"{guest} is mounted twice (also as `{at[guest]}`)", "keep one of them")
         elif option == "ro" and guest == WORKSPACE:
-            message = "is mounted read-only, so the program can't leave a result there"
+            message = "is mounted read-only, so the program cannot leave a result there"
             report.warning("mount-readonly", where, message, "remove `:ro`")
         elif not path.startswith("/"):
             message = f"`{shown(path)}` is relative; it is read as `{shown(guest)}`"
@@ -287,7 +287,7 @@ def _check_kernel_key(report: Report, where: str, key: str, nanos: Nanos) -> Non
         report.note("passthrough-newer", where, message, f"set `nanos: {{version: {newer}}}`, or remove it")
     elif key not in ALL_KERNEL_KEYS and not re.fullmatch(r"en\d+", key):
         close = nearest(key, ALL_KERNEL_KEYS)
-        message = f"isn't a setting that {kernel} reads"
+        message = f"is not a setting that {kernel} reads"
         if close is not None:
             report.error("passthrough-unknown", where, message, f"did you mean `{close}`?")
         else:
@@ -297,7 +297,7 @@ def _check_kernel_key(report: Report, where: str, key: str, nanos: Nanos) -> Non
 def _check_writable(report: Report, where: str, value: Any) -> None:
     """ops writes texts, lists and objects; for anything else it fails when half of the image is written."""
     if isinstance(value, bool):
-        message = "true and false can't be written into the image"
+        message = "true and false cannot be written into the image"
         report.error(
             "passthrough-type", where, message, 'write "t"' if value else "remove it: a flag that is absent is off"
         )
@@ -305,14 +305,14 @@ def _check_writable(report: Report, where: str, value: Any) -> None:
         report.error(
             "passthrough-type",
             where,
-            "a number can't be written into the image",
+            "a number cannot be written into the image",
             f'quote it: "{report.written(where, value)}"',
         )
     elif isinstance(value, list):
         for index, item in enumerate(value):
             if item is None:
                 report.error(
-                    "passthrough-type", f"{where}[{index}]", "null can't be written into the image", "remove it"
+                    "passthrough-type", f"{where}[{index}]", "null cannot be written into the image", "remove it"
                 )
             _check_writable(report, f"{where}[{index}]", item)
     elif isinstance(value, dict):
@@ -324,19 +324,19 @@ def _check_klibs(report: Report, values: ManifestValues) -> None:
     for where, name in values.texts("Klibs"):
         if not name or "/" in name or _is_unprintable(name):
             report.error(
-                "klib-name", where, f"`{shown(name)}` isn't a klib's name", "name the file; its directory is `KlibDir`"
+                "klib-name", where, f"`{shown(name)}` is not a klib's name", "name the file; its directory is `KlibDir`"
             )
 
 
 def _check_disk(report: Report, values: ManifestValues) -> None:
     size = values.text("BaseVolumeSz")
     if size is not None and volume_size(size) is None:
-        message = f"`{shown(size)}` isn't a size; ops would ignore it"
+        message = f"`{shown(size)}` is not a size; ops would ignore it"
         report.error(
             "volume-size", values.field("BaseVolumeSz"), message, "write digits and one of k, m, g, such as 512m"
         )
     if values.text("TargetRoot"):
-        message = "puts libraries at guest paths where the loader won't look"
+        message = "puts libraries at guest paths where the loader will not look"
         report.warning("target-root", values.field("TargetRoot"), message, "stage the files instead and remove it")
 
 

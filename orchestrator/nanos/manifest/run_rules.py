@@ -42,7 +42,7 @@ def check(report: Report, run: Mapping[str, Any], field: str, resources: Resourc
 
 def _address(report: Report, where: str, value: Any) -> None:
     if isinstance(value, str) and value and not is_address(value):
-        message = f"`{shown(value)}` isn't an address; ops would silently leave it out"
+        message = f"`{shown(value)}` is not an address; ops would silently leave it out"
         report.error("bad-address", where, message, "write one address, such as 10.0.0.2")
 
 
@@ -51,7 +51,7 @@ def _resources(report: Report, spelled: Mapping[str | None, tuple[str, Any]], re
     if isinstance(memory, str):
         size = memory_mib(memory)
         if size is None:
-            report.warning("memory", where, f"`{shown(memory)}` isn't a size", "remove it: `resources` sets it")
+            report.warning("memory", where, f"`{shown(memory)}` is not a size", "remove it: `resources` sets it")
         elif size != resources.memory:
             _differs(report, where, f"{size:g} MiB", f"memory: {resources.memory}")
     for name, wanted in (("CPUs", resources.cpus), ("GPUs", resources.gpus)):

@@ -34,7 +34,7 @@ def check_links(subject: Subject) -> Iterator[Finding]:
         yield warning(
             "link-dangling",
             _told(nowhere, "leads nowhere in the image", "lead nowhere in the image"),
-            "add its target to the manifest's Dirs or stage.files, or leave the link out",
+            "add its target to stage.files, or leave the link out",
         )
     if endless:
         yield warning(

@@ -77,7 +77,7 @@ _RULES = (
 )
 
 
-_NOT_CHECKED = "not checked: the program or its loader can't be read"
+_NOT_CHECKED = "not checked: the program or its loader cannot be read"
 
 
 def verify_image(

@@ -41,7 +41,7 @@ def read_task(path: Path | None, files: tuple[Path, ...], workspace_at: str) -> 
         try:
             task = parse_document(Task, path.read_bytes())
         except OSError as error:
-            raise UsageError(f"can't read {path}: {error.strerror}", remedy="give a task's JSON file") from error
+            raise UsageError(f"cannot read {path}: {error.strerror}", remedy="give a task's JSON file") from error
         except DocumentError as error:
             problem = error.problems[0]
             raise UsageError(f"{path}: {problem.said}", remedy=problem.remedy or 'write {"args": ["…"]}') from error
@@ -64,7 +64,7 @@ def prepare(workspace: Path, task: Task | None, files: tuple[Path, ...], *, loca
             with files_of_ours.replacing(workspace / file.name) as temporary:
                 files_of_ours.copy_over(file, temporary)
         except OSError as error:
-            raise UsageError(f"can't copy {file}: {error.strerror}", remedy="check the path") from error
+            raise UsageError(f"cannot copy {file}: {error.strerror}", remedy="check the path") from error
     if task is not None and local:
         files_of_ours.write_text(workspace / TASK, json.dumps(task.to_dict()))
 

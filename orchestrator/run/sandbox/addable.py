@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from orchestrator.run.sandbox.lookup import WORK_DIRECTORY, Lookup
+from orchestrator.run.sandbox.lookup import WORK_DIRECTORY, Lookup, StagesAs
 from orchestrator.run.sandbox.trace import Missing
 
 _OF_THE_KERNEL: Final = ("/proc", "/sys", "/dev")
@@ -14,9 +14,12 @@ _OF_THE_KERNEL: Final = ("/proc", "/sys", "/dev")
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What to write into project.yaml, and why the rest is left: reason → names, in order."""
+    """What to write into project.yaml (`libraries` of stage.extra, `entries` of stage.files), and why the rest is
+    left: reason → names, in order.
+    """
 
-    add: Missing
+    libraries: tuple[str, ...]
+    entries: tuple[str, ...]
     left: Mapping[str, tuple[str, ...]]
 
 
@@ -29,8 +32,11 @@ def choose(missing: Missing, nearby: Lookup, closer: Callable[[], Lookup], *, su
             left[reason] = (*left.get(reason, ()), name)
         return not reason
 
-    def why_no_file(path: str) -> str:
-        return _never(path) or (nearby.why_no_file(path.lstrip("/")) and closer().why_no_file(path.lstrip("/")))
+    def find_file(path: str) -> StagesAs:
+        if reason := _never(path):
+            return StagesAs(reason=reason)
+        near = nearby.find_file(path.lstrip("/"))
+        return near if near.entry else closer().find_file(path.lstrip("/"))
 
     def why_no_library(name: str) -> str:
         return _unwritable(name) or (nearby.why_no_library(name) and closer().why_no_library(name))
@@ -38,10 +44,19 @@ def choose(missing: Missing, nearby: Lookup, closer: Callable[[], Lookup], *, su
     if succeeded:
         for name in (*missing.libraries, *missing.files):
             keep(name, "the program succeeded without it")
-        return Choice(add=Missing(libraries=(), files=()), left=left)
-    files = tuple(path for path in missing.files if keep(path, why_no_file(path)))
+        return Choice(libraries=(), entries=(), left=left)
+    staged = {path: find_file(path) for path in missing.files}
+    staged |= {path: _with_its_files(where, staged.values()) for path, where in staged.items()}
+    entries = tuple(where.entry for path, where in staged.items() if keep(path, where.reason))
     libraries = tuple(name for name in missing.libraries if keep(name, why_no_library(name)))
-    return Choice(add=Missing(libraries=libraries, files=files), left=left)
+    return Choice(libraries=libraries, entries=entries, left=left)
+
+
+def _with_its_files(where: StagesAs, others: Iterable[StagesAs]) -> StagesAs:
+    """A directory of which files are added is there with them; whether the program wants the others nobody knows."""
+    if where.entry and any(other.entry.startswith(f"{where.entry}/") for other in others):
+        return StagesAs(reason="a directory, which comes with its files; add it to stage.files if all of it is needed")
+    return where
 
 
 def _never(path: str) -> str:

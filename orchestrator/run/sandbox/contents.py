@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from orchestrator.run.sandbox.answers import PROCEED, Answer, Process, fails
 from orchestrator.run.sandbox.limits import memory_use
 from orchestrator.run.sandbox.view import Spot, View
 
+_THREADS_NAME = re.compile(r"/proc/(self|\d+)/task/\d+/comm")
 _LOOKED_AT = os.O_PATH | os.O_NONBLOCK | os.O_NOFOLLOW
 
 
@@ -39,6 +41,17 @@ class Contents:
         if descriptor is None:
             return PROCEED
         return Answer(descriptor=descriptor, close_on_exec=bool(flags & os.O_CLOEXEC))
+
+    def take_name(self, spot: Spot, flags: int) -> Answer | None:
+        """Where a GPU's driver writes a name for a thread of its own, which then goes nowhere; None for all else.
+
+        /proc is read-only, and libcuda 580 gives up when it can't name its threads (seen on an H100; with the guest's
+        own driver, 535, the program finds no such file there).
+        """
+        if not (spot.beyond and flags & os.O_WRONLY and _THREADS_NAME.fullmatch(spot.path)):
+            return None
+        with tempfile.TemporaryFile() as file:
+            return Answer(descriptor=os.dup(file.fileno()), close_on_exec=bool(flags & os.O_CLOEXEC))
 
     @cached_property
     def _kinds(self) -> dict[str, str]:

@@ -11,19 +11,19 @@ import yaml
 
 from orchestrator.errors import UsageError
 from orchestrator.files import write_text
-from orchestrator.run.sandbox.trace import Missing, yaml_word
+from orchestrator.run.sandbox.trace import yaml_word
 
 _GIVE_PROJECT = "give the project.yaml of the image"
 
 
-def fix_project(path: Path, missing: Missing) -> tuple[str, ...]:
-    """Add libraries to `stage.extra` and files to `stage.files`; returns what was added, as `stage.extra: NAME`.
+def fix_project(path: Path, *, libraries: Sequence[str] = (), entries: Sequence[str] = ()) -> tuple[str, ...]:
+    """Add `libraries` to stage.extra and `entries` to stage.files; returns what was added, as `stage.extra: NAME`.
 
     UsageError, and nothing is written, where the file can't be read or is of a form that can't be added to.
     """
     text = _read(path)
     changed, added = text, []
-    for key, values in (("extra", missing.libraries), ("files", [file.lstrip("/") for file in missing.files])):
+    for key, values in (("extra", libraries), ("files", entries)):
         has = [node.value for node in _items(_value(_value(_root(path, changed), "stage"), key))]
         new = [name for name in dict.fromkeys(values) if name not in has]
         if new:
@@ -54,7 +54,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8")  # as bytes: line ends stay what they are
     except (OSError, ValueError) as error:
-        raise UsageError(f"can't read {path}: {error}", remedy=_GIVE_PROJECT) from error
+        raise UsageError(f"cannot read {path}: {error}", remedy=_GIVE_PROJECT) from error
 
 
 def _root(path: Path, text: str) -> yaml.MappingNode:
@@ -102,7 +102,7 @@ class _Edit:
         except yaml.YAMLError:
             right = False
         if not right:
-            raise self._by_hand("is written in a way that can't be added to")
+            raise self._by_hand("is written in a way that cannot be added to")
         return text
 
     def _expected(self) -> Any:

@@ -29,6 +29,17 @@ _DRIVER: Final = re.compile(
     r"lib(cuda|nvidia-ml|nvidia-ptxjitcompiler|nvidia-nvvm|nvidia-gpucomp)\.so\.(1|4|\d{3}\.\d+(\.\d+)?)"
 )
 """libcuda loads the last three by name when it compiles PTX; newer drivers have split them off."""
+_SYSTEM: Final = Path("/")
+_FACTS: Final = (
+    "proc/driver/nvidia/**/*", "sys/module/nvidia*/initstate", "sys/module/nvidia*/version",
+    "sys/devices/system/memory/block_size_bytes", "sys/devices/system/node/online",
+    "sys/devices/system/node/node*/cpu*",
+)  # fmt: skip
+"""What the machine's libcuda reads before it uses a GPU; and of each GPU's PCI device, those below."""
+_PCI_DEVICES: Final = "sys/bus/pci/devices"
+_PCI_FACTS: Final = ("class", "device", "local_cpulist", "local_cpus", "numa_node", "revision", "vendor")
+_NVIDIA: Final = "0x10de"
+_LONGEST_FACT: Final = 64 * 1024
 _GUEST_FOLDER: Final = "lib/x86_64-linux-gnu"
 
 
@@ -59,6 +70,32 @@ def host_gpus() -> HostGpus:
         "this machine's driver has no libcuda.so.1 in the usual folders",
         remedy="install the driver's CUDA library (Debian: libcuda1), of nvidia-smi's version",
     )
+
+
+def copy_facts(skeleton: Path) -> None:
+    """Put what the machine's driver says of itself and its GPUs in /proc and /sys into the guest's skeleton of them.
+
+    The sandbox shows neither. A file that the guest has too stays the guest's.
+    """
+    paths = [path for pattern in _FACTS for path in _SYSTEM.glob(pattern)]
+    for device in (_SYSTEM / _PCI_DEVICES).glob("*"):
+        if _text_of(device / "vendor").strip() == _NVIDIA:
+            paths += [device / name for name in _PCI_FACTS]
+    with GuardedTree(skeleton) as inside:
+        for path in paths:
+            target = PurePosixPath(path.relative_to(_SYSTEM))
+            if path.is_file() and not (skeleton / target).exists():
+                with inside.create_file(target) as sink:
+                    sink.write(_text_of(path).encode())
+
+
+def _text_of(path: Path) -> str:
+    """Its beginning; "" when it can't be read, as some of them by root alone."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(_LONGEST_FACT)
+    except OSError:
+        return ""
 
 
 def swap_driver_libraries(tree: Path, libraries: Iterable[Path]) -> tuple[str, ...]:

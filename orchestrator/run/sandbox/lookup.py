@@ -21,18 +21,26 @@ _MUSL_DIRECTORIES: Final = ("/lib", "/usr/local/lib", "/usr/lib")
 _CACHE_SIZE: Final = 16 * 1024 * 1024
 _LINKS: Final = 8
 """How many links are followed from one path."""
-_DIRECTORY: Final = "a directory: name it in the manifest's Dirs"
+_DIRECTORY: Final = "a directory; if the program needs all that is in it, add it to stage.files"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagesAs:
+    """How stage.files asks for a guest's path: `entry`, or the `reason` why it cannot. The other is ""."""
+
+    entry: str = ""
+    reason: str = ""
 
 
 class Lookup(Protocol):
-    """Where the program was built, as far as it can be seen. Each answers "" for what the next build will find."""
+    """Where the program was built, as far as it can be seen: what will the next build find?"""
 
-    def why_no_file(self, path: str) -> str:
-        """Why stage.files can't take a path that is relative to the work directory."""
+    def find_file(self, path: str) -> StagesAs:
+        """What stage.files needs for a guest's path, which is without its leading "/"."""
         ...
 
     def why_no_library(self, name: str) -> str:
-        """Why stage.extra can't take a library's name."""
+        """Why stage.extra can't take a library's name; "" when it can."""
         ...
 
 
@@ -46,7 +54,7 @@ class ContextLookup:
     context: Path
     left_out_by: Callable[[str], str]
 
-    def why_no_file(self, path: str) -> str:
+    def find_file(self, path: str) -> StagesAs:
         """What is in the context will be in the work directory."""
         try:
             is_file, is_directory = (self.context / path).is_file(), (self.context / path).is_dir()
@@ -54,10 +62,10 @@ class ContextLookup:
             is_file = is_directory = False
         ignore_file = self.left_out_by(path) if is_file or is_directory else ""
         if ignore_file:
-            return f"left out of the build by {ignore_file}"
-        if is_directory:
-            return _DIRECTORY
-        return "" if is_file else "not in the build's context; if build.run makes it, add it by hand"
+            return StagesAs(reason=f"left out of the build by {ignore_file}")
+        if is_file or is_directory:
+            return StagesAs(entry=path)
+        return StagesAs(reason="not in the build's context; if build.run makes it, add it by hand")
 
     def why_no_library(self, _name: str) -> str:
         """Packages are installed in the container only."""
@@ -67,9 +75,9 @@ class ContextLookup:
 class UnknownLookup:
     """For a program that comes in an image: without an engine nobody knows what is in it."""
 
-    def why_no_file(self, _path: str) -> str:
+    def find_file(self, _path: str) -> StagesAs:
         """Of any file."""
-        return "it is not known whether the image has it; add it by hand"
+        return StagesAs(reason="it is not known whether the image has it; add it by hand")
 
     def why_no_library(self, _name: str) -> str:
         """Of any library."""
@@ -88,18 +96,21 @@ class ContainerLookup:
     directories: tuple[str, ...] = ()
     top: str = WORK_DIRECTORY
 
-    def why_no_file(self, path: str) -> str:
-        """As stage-tree.sh takes it: a regular file below the work directory."""
+    def find_file(self, path: str) -> StagesAs:
+        """A file or directory of the work directory, or a file anywhere else; a system's directory may be all of it."""
         kind = self._kind(f"{self.top}/{path}")
-        if kind == "file":
-            return ""
+        if kind == "file" or (kind == "directory" and self.top):
+            return StagesAs(entry=path)
         if kind == "directory":
-            return _DIRECTORY
+            return StagesAs(reason=_DIRECTORY)
         if not self.top:
-            return "not in the program's image"
-        if self._kind(f"/{path}") == "file":
-            return f"outside {WORK_DIRECTORY}: name it in the manifest's Files, with its leading /"
-        return "not in the build; make it in build.run, or put it into the build's context"
+            return StagesAs(reason="not in the program's image")
+        kind = self._kind(f"/{path}")
+        if kind == "file":
+            return StagesAs(entry=f"/{path}")
+        if kind == "directory":
+            return StagesAs(reason=_DIRECTORY)
+        return StagesAs(reason="not in the build; make it in build.run, or put it into the build's context")
 
     def why_no_library(self, name: str) -> str:
         """As stage-tree.sh finds it: in its search directories, or where the loader's configuration says."""

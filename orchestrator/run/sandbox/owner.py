@@ -52,7 +52,7 @@ def lend_folder(folder: Path, user: int | None, *, back: bool) -> Iterator[None]
         try:
             _lend(folder, user, before)
         except OSError as error:
-            what = f"{folder} can't be given to the program's user: {error.strerror}"
+            what = f"{folder} cannot be given to the program's user: {error.strerror}"
             raise UsageError(what, remedy="take another --workspace") from error
         yield
     finally:

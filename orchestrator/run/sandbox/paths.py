@@ -103,6 +103,8 @@ class PathCalls:
         changes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         if not changes and self.trace and spot.realm == "root" and spot.asked:
             self.opened[spot.asked] += 1
+        if (named := self.contents.take_name(spot, flags)) is not None:
+            return named
         error = _why_not(spot, flags)
         if error == errno.EROFS or (error == errno.ENOENT and flags & os.O_CREAT):
             self._note_write(call, "opened {} for writing", spot)
@@ -123,6 +125,8 @@ class PathCalls:
             return PROCEED
         if spot.status is None:
             return fails(spot.error)
+        if spot.beyond:
+            return PROCEED  # a device has its own numbers, by which a driver knows it
         try:
             self.process.memory.write(call.arguments[at], self._stat_bytes(spot, spot.status))
         except OSError:
@@ -281,12 +285,20 @@ class PathCalls:
         return fails(errno.EROFS)
 
     def _note_write(self, call: Call, done: str, spot: Spot) -> None:
+        if self._is_of_the_driver(spot):
+            return
         why = f"only {self.process.machine.program.workspace} can be written"
         self.process.findings.add(call, "write", done, why, subject=spot.asked)
 
     def _note_absent(self, call: Call, spot: Spot) -> None:
+        if self._is_of_the_driver(spot):
+            return
         why = "the guest has no such file"
         self.process.findings.add(call, "system-file", "looked for {}", why, subject=spot.asked, severity="note")
+
+    def _is_of_the_driver(self, spot: Spot) -> bool:
+        """Whether this machine's GPU driver looks there or makes its nodes, and not the program."""
+        return self.view.beyond and spot.realm == "system"
 
     def _note_gone(self, call: Call, spot: Spot) -> None:
         """A file of the share is about to go. It stops the guest when it is still open, and may when it is new."""
@@ -313,7 +325,7 @@ def _why_not(spot: Spot, flags: int) -> int:
     if spot.is_link and not flags & _O_PATH:
         return errno.ELOOP
     if flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC):
-        return errno.EROFS
+        return 0 if spot.beyond and stat.S_ISCHR(spot.mode) else errno.EROFS  # a GPU is worked by its node
     if flags & os.O_DIRECTORY and not creates and not spot.is_directory:
         return errno.ENOTDIR
     return 0

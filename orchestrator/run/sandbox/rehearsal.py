@@ -30,7 +30,7 @@ from orchestrator.run.node.task import WORKSPACE
 from orchestrator.run.outcome import Outcome, Violation
 from orchestrator.run.sandbox import sandboxes
 from orchestrator.run.sandbox.bpf import filter_program
-from orchestrator.run.sandbox.gpus import HostGpus, host_gpus, swap_driver_libraries
+from orchestrator.run.sandbox.gpus import HostGpus, copy_facts, host_gpus, swap_driver_libraries
 from orchestrator.run.sandbox.launcher import LaunchSettings, launcher
 from orchestrator.run.sandbox.limits import counts_by_namespace, disk_limit, resource_limits
 from orchestrator.run.sandbox.outcome import GuestMachine, OpenedPath, OutputSink, Program, SandboxLimits, VsockHandler
@@ -163,6 +163,8 @@ def rehearse(path: Path, options: RehearseOptions, emit: Emit = ignore) -> Rehea
         prepare(folders.workspace, task, options.files, local=local)
         gpus = host_gpus() if options.gpus else None
         swapped = swap_driver_libraries(folders.tree, gpus.libraries) if gpus else ()
+        if gpus:
+            copy_facts(folders.launcher / SKELETON)
         node = LocalNode(task=task, workspace=folders.workspace, workspace_at=program.workspace)
         bounds = Bounds(limits=limits, workspace=folders.workspace, deadline=deadline, sink=options.sink)
         with (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final
 
 from orchestrator.guest.table import ArgumentRule
@@ -24,7 +24,7 @@ from orchestrator.run.sandbox.vsock import AF_VSOCK, Bridge
 
 _CLONE_VFORK: Final = 0x4000
 _CLONE_VM: Final = 0x100
-_CANT: Final = "Nanos can't"
+_CANT: Final = "Nanos cannot"
 Handler = Callable[[Call], Answer]
 
 
@@ -96,7 +96,7 @@ class GuestRules:
         self._looked = True
         if not self.process.memory.readable:
             why = "paths and values were answered by Linux, not as the guest does; use --engine none, or be root"
-            self.findings.add(call, "unseen", "runs as another user, whose memory can't be read", why)
+            self.findings.add(call, "unseen", "runs as another user, whose memory cannot be read", why)
 
     def close(self) -> None:
         """Let go of descriptors."""
@@ -127,7 +127,7 @@ class GuestRules:
             **dict.fromkeys(("clone", "fork", "vfork"), self._clone),
             **dict.fromkeys(("execve", "execveat"), self._execute),
             "exit_group": self._exit,
-            "ioctl": ioctl,
+            "ioctl": partial(ioctl, gpus=self.view.beyond),
         }
 
     def _refuse(self, row: ArgumentRule) -> Handler:

@@ -171,7 +171,7 @@ class ContainerSandbox:
         """Why it ended."""
         problem = self.container.problem()
         if problem is not None and problem.endswith(f" {_LAUNCHER_FAILED}"):
-            return "the container can't reach this process: its engine doesn't see this machine's temporary files"
+            return "the container cannot reach this process: its engine does not see this machine's temporary files"
         return problem
 
     def adopt(self, pid: int) -> None:

@@ -119,13 +119,14 @@ class SocketCalls:
             return f"/{name}"
 
 
-def ioctl(call: Call) -> Answer:
-    """Sockets have some of Linux's requests, every other descriptor only those that the filter lets through."""
+def ioctl(call: Call, *, gpus: bool) -> Answer:
+    """Sockets have some of Linux's requests, a GPU its driver's, every other descriptor those of the filter alone."""
     try:
         link = str(Path(f"/proc/{call.pid}/fd/{call.arguments[0] & 0xFFFFFFFF}").readlink())
     except OSError:
         return PROCEED  # no such descriptor, as the kernel will say
-    return PROCEED if link.startswith("socket:") else fails(errno.ENOSYS)
+    has_more = link.startswith("socket:") or (gpus and link.startswith("/dev/nvidia"))
+    return PROCEED if has_more else fails(errno.ENOSYS)
 
 
 def _family_name(family: int) -> str:

@@ -20,8 +20,10 @@ _ASKED_BY_ALL: Final = (
     "/etc/localtime",
     "/usr/lib/locale/",
     "/etc/nsswitch.conf",
+    "/etc/nvidia/nvidia-application-profiles-rc",
+    "/usr/share/nvidia/nvidia-application-profiles-",
 )
-"""What the C library looks for in every program, and does without."""
+"""What the C library looks for in every program, and libcuda in every one for a GPU, and they do without."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import stat
 import struct
 from dataclasses import dataclass, field, replace
@@ -81,6 +82,7 @@ class View:
     share_at: str
     beyond: bool = False
     _own_root: str = ""
+    _own_number: str = "self"
     _share_descriptor: int = -1
     _known: dict[tuple[str, bool], Spot] = field(default_factory=dict)
 
@@ -89,6 +91,7 @@ class View:
         root = f"/proc/{pid}/root"
         if os.access(f"{root}/.", os.R_OK):
             self._own_root = root
+            self._own_number = _number_of_its_own(pid)
         self._known.clear()
         self.close()
         self._share_descriptor = os.open(self.share, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -112,7 +115,8 @@ class View:
         if known is None:
             spot, through_share = self._walk(path, follow=follow)
             known = replace(spot, asked=os.path.normpath(path))
-            if not through_share:  # all else can't change
+            # All else can't change, but for this machine's own, where threads come and go.
+            if not through_share and not (self.beyond and spot.realm == "system"):
                 self._known[path, follow] = known
         return known
 
@@ -165,7 +169,8 @@ class View:
             return Spot(path=path, realm=realm, host=host, error=errno.ENOENT)
         beyond = self.beyond and realm == "system" and not os.path.lexists(host)
         if beyond:
-            host = f"{self._own_root}{path}"
+            # "self" would be us.
+            host = self._own_root + re.sub("^/proc/self/", f"/proc/{self._own_number}/", path)
         try:
             status = os.lstat(host)
             target = str(Path(host).readlink()) if stat.S_ISLNK(status.st_mode) else ""
@@ -194,6 +199,12 @@ class View:
 
 def _absent(spot: Spot, path: str, error: int, *, parent_there: bool = False) -> Spot:
     return Spot(path=path, realm=spot.realm, host=spot.host, error=error, parent_there=parent_there)
+
+
+def _number_of_its_own(pid: int) -> str:
+    """What process `pid` is called in its own namespace, whose /proc it sees."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((line.split()[-1] for line in lines if line.startswith("NSpid:")), str(pid))
 
 
 def _open_beneath(directory: int, name: str) -> int:

@@ -181,7 +181,7 @@ def _put_input(
         source = workspace_file(parent.workspace, WORKSPACE, path)
     target = host_path(workspace, WORKSPACE, path)
     if target is None or source is None:
-        raise UsageError(f"{path} can't be put into {WORKSPACE}", remedy="give it another name")
+        raise UsageError(f"{path} cannot be put into {WORKSPACE}", remedy="give it another name")
     make_directory(target.parent)
     copy(source, target)
     return _record(path, target)

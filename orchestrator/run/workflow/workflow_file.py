@@ -77,7 +77,7 @@ def read_workflow(path: Path) -> tuple[WorkflowStep, ...]:
     try:
         steps = parse_document(Many[WorkflowStep], path.read_bytes())
     except OSError as error:
-        raise UsageError(f"can't read {path}: {error.strerror}", remedy="give a workflow's JSON file") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}", remedy="give a workflow's JSON file") from error
     except DocumentError as error:
         findings = Findings(file=str(path))
         for problem in error.problems:

@@ -90,19 +90,19 @@ def test_resources_that_differ_are_a_warning(tmp_path: Path) -> None:
         ({"ManifestPassthrough": {"readonly_rootfs": "false"}}, "warning", "any value turns it on"),
         ({"ManifestPassthrough": {"readonly_rootfs": None}}, "warning", "readonly_rootfs was removed"),
         ({"ManifestPassthrough": {"program": "/x"}}, "warning", "replaces all that comes from `Program`"),
-        ({"ManifestPassthrough": {"own_setting": "x"}}, "warning", "isn't a setting that Nanos 0.1.51 reads"),
+        ({"ManifestPassthrough": {"own_setting": "x"}}, "warning", "is not a setting that Nanos 0.1.51 reads"),
         ({"Mounts": None}, "warning", "nothing is mounted at /workspace"),
         ({"Mounts": {"%1": "/workspace:ro"}}, "warning", "is mounted read-only"),
         ({"Mounts": {"data": "/data"}}, "warning", "the node serves one share"),
         ({"Mounts": {"%1": "workspace"}}, "warning", 'write "/workspace" to say so'),
         ({"RunConfig": {"GPUs": 0, "GPUType": "nvidia-tesla-t4"}}, "warning", "or write pci-passthrough"),
-        ({"RunConfig": {"Memory": "2 GB"}}, "warning", "isn't a size"),
+        ({"RunConfig": {"Memory": "2 GB"}}, "warning", "is not a size"),
         ({"RunConfig": {"CPUs": -1}}, "warning", "below zero"),
-        ({"Debugflags": ["own_flag"]}, "warning", "isn't a setting that Nanos 0.1.51 reads"),
+        ({"Debugflags": ["own_flag"]}, "warning", "is not a setting that Nanos 0.1.51 reads"),
         ({"Env": {"EMPTY": ""}}, "warning", "Nanos drops empty variables"),
         ({"Env": {"readonly_rootfs": "t"}}, "warning", "move it into `ManifestPassthrough`"),
         ({"Env": {"LD_LIBRARY_PATH": "/build/gevulot/lib"}}, "warning", "write `/gevulot/lib`"),
-        ({"Env": {"LD_LIBRARY_PATH": "lib"}}, "warning", "isn't absolute"),
+        ({"Env": {"LD_LIBRARY_PATH": "lib"}}, "warning", "is not absolute"),
         ({"Env": {"HOME_OF": "$HOME/x"}}, "warning", "is taken literally"),
         ({"NanosVersion": "0.1.50"}, "warning", "set `nanos: {version: …}`"),
         ({"Kernel": "/k.img"}, "warning", "is blanked"),
@@ -113,7 +113,7 @@ def test_resources_that_differ_are_a_warning(tmp_path: Path) -> None:
         ({"Dirs": ["/lib"]}, "warning", "relative to /build"),
         ({"Klibs": ["gpu_nvidia"]}, "warning", "the project has no GPU"),
         ({"RunConfig": {"IPAddress": "10.0.0.2", "NetMask": "255.0.0.0"}}, "warning", "always writes 255.255.255.0"),
-        ({"TargetRoot": "root"}, "warning", "the loader won't look"),
+        ({"TargetRoot": "root"}, "warning", "the loader will not look"),
         ({"Files": ["/lib/x86_64-linux-gnu/libdl.so.2"]}, "note", "/build/lib/x86_64-linux-gnu/libdl.so.2"),
         ({"CloudConfig": {"Platform": "gcp"}}, "note", "only matters for cloud providers"),
         ({"RunConfig": {"Verbose": True, "Bridged": True}}, "note", "Bridged, Verbose: only for `ops run`"),
@@ -149,7 +149,7 @@ def test_settings_of_newer_kernels_are_known(tmp_path: Path, nanos: str, said_of
     assert all(said_of in f.message for f in newer)
     (unknown,) = [f for f in manifest.findings if f.code == "passthrough-unknown"]
     name, _, version = nanos.partition(": ")
-    assert unknown.message == f"isn't a setting that Nanos{f' {version}' if name == 'version' else ''} reads"
+    assert unknown.message == f"is not a setting that Nanos{f' {version}' if name == 'version' else ''} reads"
 
 
 def test_gpu_project_without_its_klib(tmp_path: Path) -> None:

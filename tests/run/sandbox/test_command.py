@@ -74,6 +74,10 @@ def test_a_failing_program_is_7_and_its_output_shown(packed: Packed) -> None:
     done = orchestrator("rehearse", str(image), "--engine", "none")
     assert (done.code, done.stdout) == (7, "out\n")
     assert "exit code 3" in done.stderr
+    assert "see its output, above; --trace lists the files that it did not find" in done.stderr
+    traced = orchestrator("rehearse", str(image), "--engine", "none", "--trace")
+    assert traced.code == 7
+    assert "--trace lists" not in traced.stderr
 
 
 def test_a_program_that_the_guests_kernel_damages_is_7_though_it_runs_here(packed: Packed) -> None:
@@ -117,6 +121,7 @@ def test_fix_writes_what_helps_and_says_why_not_the_rest(packed: Packed, tmp_pat
     assert yaml.safe_load(done.stdout)["stage"]["files"][-1] == "a, b"
     assert project.read_text() == "name: x\n"
     assert "not added: libabsent.so.2, /p/q, /p, /left/out" in done.stderr
+    assert "note: the program succeeded without what follows" in done.stderr
     assert ": the program succeeded without it" in done.stderr
 
     done = orchestrator("rehearse", packed.image(MISSES, "-DRETURN=1"), *fix, "--json")
@@ -126,7 +131,7 @@ def test_fix_writes_what_helps_and_says_why_not_the_rest(packed: Packed, tmp_pat
     why = {row["name"]: row["reason"] for row in done.json()["fix"]["not_added"]}
     assert why.keys() == {"/p", "/left/out", "/etc/optional.conf", "/build/p/q", "libabsent.so.2"}
     assert "left out of the build by .dockerignore" in why["/left/out"]
-    assert "in the manifest's Dirs" in why["/p"]
+    assert "a directory, which comes with its files" in why["/p"]
 
 
 def test_what_is_done_again_and_again_is_one_line(packed: Packed) -> None:

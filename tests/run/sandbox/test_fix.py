@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import yaml
 
 from orchestrator.errors import UsageError
 from orchestrator.run.sandbox.fix import fix_project
-from orchestrator.run.sandbox.trace import Missing
 
-MISSING = Missing(libraries=("libabsent.so.2",), files=("/params/a.srs", "/b"))
+MISSING: Mapping[str, Sequence[str]] = {
+    "libraries": ("libabsent.so.2",),
+    "entries": ("params/a.srs", "b", "/etc/hosts"),
+}
 
 
 @pytest.mark.parametrize(
@@ -36,15 +39,15 @@ def test_what_is_missing_is_added_once(tmp_path: Path, stage: str) -> None:
     project = tmp_path / "project.yaml"
     project.write_text(f"name: x  # mine\n{stage}")
     before = yaml.safe_load(project.read_text())
-    assert fix_project(project, MISSING)
+    assert fix_project(project, **MISSING)
     text = project.read_text()
     after = yaml.safe_load(text)
     old = before.get("stage") or {}
     assert after["stage"]["extra"] == [*(old.get("extra") or []), "libabsent.so.2"]
-    assert sorted(after["stage"]["files"]) == sorted({*(old.get("files") or []), "params/a.srs", "b"})
+    assert sorted(after["stage"]["files"]) == sorted({*(old.get("files") or []), "params/a.srs", "b", "/etc/hosts"})
     assert {**after, "stage": 0} == {**before, "stage": 0}
     assert text.count("#") == f"# {stage}".count("#")
-    assert fix_project(project, MISSING) == ()
+    assert fix_project(project, **MISSING) == ()
     assert project.read_text() == text
 
 
@@ -53,7 +56,7 @@ def test_names_are_quoted_line_ends_links_and_modes_stay(tmp_path: Path) -> None
     real.write_bytes(b"name: x\r\nstage:\r\n  files:\r\n  - old\r\n")
     real.chmod(0o640)
     link.symlink_to(real)
-    assert fix_project(link, Missing(libraries=(), files=("/a, b", "/#c", "/yes")))
+    assert fix_project(link, entries=("a, b", "#c", "yes"))
     assert link.is_symlink() and real.stat().st_mode & 0o777 == 0o640
     assert yaml.safe_load(real.read_bytes())["stage"]["files"] == ["old", "a, b", "#c", "yes"]
     assert real.read_bytes().count(b"\n") == real.read_bytes().count(b"\r\n") == 7
@@ -67,6 +70,6 @@ def test_what_cannot_be_added_to_is_left_as_it_is(tmp_path: Path, text: str) -> 
     project = tmp_path / "project.yaml"
     project.write_text(text)
     with pytest.raises(UsageError) as caught:
-        fix_project(project, MISSING)
+        fix_project(project, **MISSING)
     assert caught.value.remedy
     assert project.read_text() == text

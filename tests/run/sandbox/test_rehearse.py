@@ -55,7 +55,7 @@ CASES = {
         source='if (fork() < 0) { printf("%d\\n", errno == ENOSYS); return 4; } return 0;',
         exit_code=4,
         stdout="1\n",
-        says=("the program called fork (clone without CLONE_VM) at /", "; Nanos can't"),
+        says=("the program called fork (clone without CLONE_VM) at /", "; Nanos cannot"),
     ),
     "exec": Case(
         source='execl("/bin/sh", "sh", (char *) 0); return 5;',

@@ -1,0 +1,3 @@
+module git.example.org/private/lattice.git
+
+go 1.19
