@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -109,7 +109,7 @@ def build_project(
         with only_such_step(job):
             image_id = run_containerfile(job, made, packed_stage(job.plan))
 
-        def pack_into(target: Path) -> tuple[Packing, Records]:
+        def pack_into(target: Path, _progress: Callable[[int], None]) -> tuple[Packing, Records]:
             packed = pack(job, image_id, target)
             forget(job, image_id)
             return packed
