@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from orchestrator.amounts import seconds, size
 from orchestrator.cli.build_processes import BuildProcesses, StoppedError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.build.result import Result
+    from orchestrator.cli.shown_steps import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +186,7 @@ class BuildManner:
     progress: str
     no_cache: bool = False
     begin: str = ""
+    shell: bool = False
     jobs: int = 1
     fail_fast: bool = False
     options: tuple[str, ...] = ()
@@ -195,21 +198,28 @@ def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner
 
     with make_progress(manner.progress) as shown:
         if manner.jobs == 1 or len(wanted) == 1:
-            _in_turn(wanted, builds, manner, shown.emit)
+            _in_turn(wanted, builds, manner, shown)
         else:
             _side_by_side(wanted, builds, manner, shown.emit)
         shown.failed = bool(builds.failures)
 
 
-def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, emit: Emit) -> None:
+def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, shown: Progress) -> None:
     """One after the other, on one engine."""
     from orchestrator.build.pipeline import build_project
     from orchestrator.build.state import BuildOptions
     from orchestrator.engine.select import connect
     from orchestrator.provenance.dsse import load_signing_key
 
-    first = wanted[0].asked
-    options = BuildOptions(locked=first.locked, offline=first.offline, no_cache=manner.no_cache, begin=manner.begin)
+    first, emit = wanted[0].asked, shown.emit
+
+    def shell(image: str, step: str) -> None:
+        with shown.paused():
+            say(f"`{step}` failed; this shell is in the state before it, without its caches and secrets")
+            connected.open_shell(image, uuid4().hex, offline=first.offline)
+
+    options = BuildOptions(locked=first.locked, offline=first.offline, no_cache=manner.no_cache, begin=manner.begin,
+                           shell=shell if manner.shell else None)  # fmt: skip
     key = None if first.sign is None else load_signing_key(first.sign)
     with closing(connect(first.engine, emit=emit)) as connected:
 
