@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -56,7 +56,7 @@ class StagedEntry:
     """One entry of the guest's tree. `path` has no leading "/"; `kind` is file|directory|symlink|hardlink.
 
     `target` is a symlink's text, or the guest path of the file that a hard link repeats. `sha256` is what a file has to
-    be, "" where nothing says it.
+    be, "" where nothing says it. `stored`: its bytes needn't be read, they lie in an open file at that offset.
     """
 
     path: str
@@ -65,17 +65,49 @@ class StagedEntry:
     target: str = ""
     sha256: str = ""
     read: Callable[[], Iterator[bytes]] | None = None
+    stored: tuple[int, int] | None = None
 
     def chunks(self) -> Iterator[bytes]:
         """A file's bytes, exactly `size` of them. Only once, and before the next entry is taken from a stream."""
         return iter(()) if self.read is None else self.read()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackedEntry:
+    """One entry of a staged tree that was packed: `kind` is file|directory|symlink, `target` a symlink's text.
+
+    `offset` says where in the image a file's bytes begin, all `size` of them; `sha256` (hex) is theirs.
+    """
+
+    path: str
+    kind: str
+    size: int = 0
+    target: str = ""
+    sha256: str = ""
+    offset: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedTree:
+    """A staged tree in an image that was made of it: `descriptor` is the open image, which is as it was then.
+
+    `entries` as `Packing.staged` had them.
+    """
+
+    descriptor: int
+    entries: Sequence[PackedEntry]
+
+
+def host_files(inputs: Inputs) -> dict[str, StagedEntry]:
+    """The files of `stage.files` that no build step makes, by guest path."""
+    return {resolved.guest_path: _host_entry(resolved) for resolved in inputs.staged_files}
+
+
 def placed_files(inputs: Inputs, files: ImageFiles) -> dict[str, StagedEntry]:
     """The files whose places the staged tree has, by guest path: large ones of the image `files`, and those of
     `stage.files` that no build step makes."""
     large = {entry.path: entry for entry in _large_entries(files)}
-    return large | {resolved.guest_path: _host_entry(resolved) for resolved in inputs.staged_files}
+    return large | host_files(inputs)
 
 
 def _large_entries(files: ImageFiles) -> Iterator[StagedEntry]:

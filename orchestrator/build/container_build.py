@@ -12,8 +12,8 @@ from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.needed_packages import find_lacks
 from orchestrator.build.refusals import find_refusal
 from orchestrator.build.state import BuildJob
-from orchestrator.containerfile.assemble import CONTAINERFILE, AssembledContext, proxy_arguments
-from orchestrator.containerfile.context import BuildContext
+from orchestrator.containerfile.assemble import AssembledContext, proxy_arguments
+from orchestrator.containerfile.context import CONTAINERFILE, BuildContext
 from orchestrator.containerfile.members import status_of
 from orchestrator.containerfile.render import render_program
 from orchestrator.containerfile.sources import user_sources
@@ -28,9 +28,9 @@ from orchestrator.project.load import LoadedProject
 
 PACKAGES_STAGES = ("packages", "gevulot-packages")
 """The stages that install Debian packages: from files, without a network and without anything of the user's."""
-RESULT_STAGE, STAGING_STAGE = "result", "staging"
-STAGING_SCRIPT = "stage-tree.sh"
-"""The script that gathers what goes into the image: an `error:` line of it is a refusal, no accident."""
+RESULT_STAGE, STAGING_STAGE, SCRIPT_STAGE = "result", "staging", "script"
+STAGING_SCRIPTS = ("stage-tree.sh", "find-interpreter.sh")
+"""The scripts that gather what goes into the image: an `error:` line of theirs is a refusal, no accident."""
 BUILD_ATTEMPTS = 3
 """Builds of others that end at the same time can take a layer away: twice in a row is bad luck enough."""
 
@@ -119,6 +119,10 @@ def forget_image(engine: Engine, image_id: str, build_id: str) -> None:
         engine.remove(Leftover(kind="image", id=image_id, name="", build_id=build_id))
 
 
+def _is_staging(failure: StepFailedError) -> bool:
+    return any(script in failure.instruction for script in STAGING_SCRIPTS)
+
+
 def _explain(failure: StepFailedError, job: BuildJob, made: AssembledContext) -> BuildStepError:
     """A failed step in words: its last lines, where it came from in project.yaml, what to do."""
     loaded = job.order.loaded
@@ -126,7 +130,7 @@ def _explain(failure: StepFailedError, job: BuildJob, made: AssembledContext) ->
     field = origin.field if origin is not None else ""
     line = origin.line if origin is not None else None
     known = job.plan.image.explain(field, failure.tail) if origin is not None else None
-    refusal = find_refusal(failure.tail, loaded) if STAGING_SCRIPT in failure.instruction else None
+    refusal = find_refusal(failure.tail, loaded) if _is_staging(failure) else None
     if known is not None:
         message, remedy = known.message, known.remedy
     elif refusal is not None:
@@ -175,6 +179,8 @@ def _about_program(loaded: LoadedProject, made: AssembledContext) -> str:
 
 def _line_of_run(loaded: LoadedProject, tail: str) -> int:
     """The line of project.yaml at which the user's script failed, as far as the shell said; else where it begins."""
+    if not loaded.project.build.run:  # what the language does by default
+        return loaded.line("build.language") or 1
     inner = line_in_script(tail)
     script, text = loaded.project.build.run.split("\n"), loaded.text.split("\n")
     if inner is None or inner > len(script):

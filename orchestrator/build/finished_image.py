@@ -10,7 +10,8 @@ from orchestrator.build.container_build import run_request
 from orchestrator.build.failed_state import open_shell
 from orchestrator.build.kept_program import load_program, program_tag
 from orchestrator.build.state import BuildJob, phase
-from orchestrator.containerfile.assemble import CONTAINERFILE, assemble_own, proxy_arguments
+from orchestrator.containerfile.assemble import assemble_own, proxy_arguments
+from orchestrator.containerfile.context import CONTAINERFILE
 from orchestrator.containerfile.render_directory import own_tag_by_hand
 from orchestrator.engine.base import BuildRequest, BuildSecret, StepFailedError
 from orchestrator.errors import BuildStepError, UsageError

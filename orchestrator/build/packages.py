@@ -11,12 +11,12 @@ from orchestrator import archive as reading
 from orchestrator.build.container_build import PACKAGES_STAGES, forget_image, run_containerfile, run_request
 from orchestrator.build.state import BuildJob, phase
 from orchestrator.containerfile.assemble import (
-    CONTAINERFILE,
     BuilderCapabilities,
     assemble_listing,
     assemble_packages,
     proxy_arguments,
 )
+from orchestrator.containerfile.context import CONTAINERFILE
 from orchestrator.containerfile.render import INSTALL_PACKAGES, PackagesStage, render_packages, render_script
 from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, StepFailedError
 from orchestrator.errors import EngineError, InputError

@@ -118,6 +118,7 @@ def build_project(
             containerfile=made.containerfile,
             manifest=made.manifest,
             context_sha256=lambda _packing: made.context.digest(),
+            context=made.context.lines,
             shim=job.shim,
         )
         target = ImageTarget(directory=output, sign=sign)

@@ -275,8 +275,9 @@ def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> N
             last = LastBuild(asked)
             earlier = last.unchanged()
             if earlier is None or building.no_cache or building.begin or building.verify_cached:
-                before = earlier if building.verify_cached else None  # with --no-cache, other bytes may be wanted
-                wanted.append(WantedBuild(number=number, asked=asked, last=last, before=before))
+                before = earlier if building.verify_cached else None  # with --no-cache alone, other bytes may be wanted
+                whole = bool(building.no_cache or building.begin or building.verify_cached)
+                wanted.append(WantedBuild(number=number, asked=asked, last=last, before=before, whole=whole))
             else:
                 builds.ended[number] = EndedBuild(result=earlier)
         if wanted:

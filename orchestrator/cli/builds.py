@@ -6,8 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -22,16 +23,20 @@ if TYPE_CHECKING:
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.build.result import Result
     from orchestrator.cli.shown_steps import Progress
+    from orchestrator.engine.base import RunningEngine
+    from orchestrator.provenance.dsse import SigningKey
 
 
 @dataclass(frozen=True, kw_only=True)
 class WantedBuild:
-    """A build to do, and its place among those asked for. `before` is the one that its image must equal."""
+    """A build to do, and its place among those asked for. `before` is the one that its image must equal; `whole`: it is
+    not to be made of an earlier image."""
 
     number: int
     asked: Asked
     last: LastBuild
     before: Result | None
+    whole: bool = False
 
     @property
     def name(self) -> str:
@@ -206,25 +211,24 @@ def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner
 
 def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, shown: Progress) -> None:
     """One after the other, on one engine."""
-    from orchestrator.build.pipeline import build_project
-    from orchestrator.build.state import BuildOptions
-    from orchestrator.engine.select import connect
-    from orchestrator.provenance.dsse import load_signing_key
+    from orchestrator.build.repack import repack
 
-    first, emit = wanted[0].asked, shown.emit
+    first, key, emit = wanted[0].asked, None, shown.emit
+    if first.sign is not None:
+        from orchestrator.provenance.dsse import load_signing_key
 
-    def shell(image: str, step: str) -> None:
-        with shown.paused():
-            say(f"`{step}` failed; this shell is in the state before it, without its caches and secrets")
-            connected.open_shell(image, uuid4().hex, offline=first.offline)
+        key = load_signing_key(first.sign)
+    with ExitStack() as stack:
 
-    options = BuildOptions(locked=first.locked, offline=first.offline, no_cache=manner.no_cache, begin=manner.begin,
-                           shell=shell if manner.shell else None)  # fmt: skip
-    key = None if first.sign is None else load_signing_key(first.sign)
-    with closing(connect(first.engine, emit=emit)) as connected:
+        @cache
+        def engine() -> RunningEngine:
+            from orchestrator.engine.select import connect
 
-        def build(asked: Asked) -> Result:
-            return build_project(asked.checked, connected, output=asked.output, emit=emit, options=options, sign=key)
+            return stack.enter_context(closing(connect(first.engine, emit=emit)))
+
+        def build(one: WantedBuild) -> Result:
+            again = None if one.whole else repack(one.asked, one.last, emit, key)
+            return again or _build_whole(one.asked, engine(), manner, shown, key)
 
         for number, one in enumerate(wanted, start=1):
             if len(wanted) > 1:
@@ -236,11 +240,28 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
                 emit(Notice(text=f"{one.name} failed; the other projects go on", level="warning"))
 
 
-def _build_one(one: WantedBuild, build: Callable[[Asked], Result]) -> EndedBuild:
+def _build_whole(
+    asked: Asked, engine: RunningEngine, manner: BuildManner, shown: Progress, key: SigningKey | None
+) -> Result:
+    """With every step, as far as the engine's cache hasn't it."""
+    from orchestrator.build.pipeline import build_project
+    from orchestrator.build.state import BuildOptions
+
+    def shell(image: str, step: str) -> None:
+        with shown.paused():
+            say(f"`{step}` failed; this shell is in the state before it, without its caches and secrets")
+            engine.open_shell(image, uuid4().hex, offline=asked.offline)
+
+    options = BuildOptions(locked=asked.locked, offline=asked.offline, no_cache=manner.no_cache, begin=manner.begin,
+                           shell=shell if manner.shell else None)  # fmt: skip
+    return build_project(asked.checked, engine, output=asked.output, emit=shown.emit, options=options, sign=key)
+
+
+def _build_one(one: WantedBuild, build: Callable[[WantedBuild], Result]) -> EndedBuild:
     """Do one build, however it ends."""
     began, result = time.monotonic(), None
     try:
-        result = build(one.asked)
+        result = build(one)
         one.last.remember(result)
         if one.before is not None:
             _require_same(one.before, result)
@@ -269,7 +290,7 @@ def _side_by_side(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildMa
     """
     processes = BuildProcesses(manner.options, emit)
     with ThreadPoolExecutor(manner.jobs, "build") as pool, _stopped_with_us(processes, pool):
-        futures = {pool.submit(_build_one, one, processes.build): one for one in wanted}
+        futures = {pool.submit(_build_one, one, lambda one: processes.build(one.asked)): one for one in wanted}
         for done, future in enumerate(as_completed(futures), start=1):
             one = futures[future]
             ended = builds.ended[one.number] = future.result()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orchestrator.containerfile.context import BuildContext, Content, HostFile, Part
+from orchestrator.containerfile.context import CONTAINERFILE, MANIFEST, BuildContext, Content, HostFile, Part
 from orchestrator.containerfile.order import LATER
 from orchestrator.containerfile.render import (
     INSTALL_PACKAGES,
@@ -34,7 +34,6 @@ from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import secret_files
 from orchestrator.resolved import Input, Inputs, checksums
 
-CONTAINERFILE = "Containerfile"
 CACHE_LABEL = f"LABEL {LABEL}={CACHE}"
 # apt reads this beside its own configuration; the bundle is the one that every other tool is pointed to.
 APT_CONF = 'Acquire::https::CaInfo "/orchestrator/network/ca.crt";\nAcquire::Retries "3";\n'
@@ -77,7 +76,7 @@ def assemble(
     manifest, certificates = render_manifest(plan), _certificates(loaded)
     parts: list[Part] = [
         Content(path=CONTAINERFILE, data=containerfile.encode()),
-        Content(path="manifest.json", data=manifest.encode()),
+        Content(path=MANIFEST, data=manifest.encode()),
         *script_parts(render_scripts(plan)),
         *_network(capabilities, certificates),
     ]

@@ -17,10 +17,13 @@ from orchestrator.errors import UsageError
 from orchestrator.events import Emit, Notice, ignore
 from orchestrator.files import GuardedTree
 
-__all__ = ["MTIME", "ORDER", "BuildContext", "Content", "HostFile", "HostTree", "Part"]
+__all__ = ["CONTAINERFILE", "MANIFEST", "MTIME", "ORDER", "BuildContext", "Content", "HostFile", "HostTree", "Part"]
 
 ORDER = "scripts/order"
 """Where the context names the order of its sources' times, which the engine's cache must know: see `order`."""
+CONTAINERFILE = "Containerfile"
+MANIFEST = "manifest.json"
+"""Where it has what the guest is told."""
 _BLOCK = tarfile.BLOCKSIZE
 _END = b"\0" * (2 * _BLOCK)
 
@@ -44,6 +47,22 @@ class HostFile:
 
 
 Part = Content | HostFile | HostTree
+ContextLine = tuple[str, str]
+"""A member's path, and its kind with its SHA-256 or a link's target."""
+
+
+def digest_of(lines: Iterable[ContextLine]) -> str:
+    """SHA-256 (hex) of a context's lines."""
+    whole = hashlib.sha256()
+    for path, line in lines:
+        whole.update(f"{path}\0{line}\0".encode(errors="surrogateescape"))
+    return whole.hexdigest()
+
+
+def with_text(lines: Iterable[ContextLine], path: str, text: str) -> list[ContextLine]:
+    """The lines of a context in which the file `path` has another text."""
+    changed = f"f {hashlib.sha256(text.encode()).hexdigest()}"
+    return [(name, changed if name == path else line) for name, line in lines]
 
 
 @dataclass(kw_only=True)
@@ -75,7 +94,11 @@ class BuildContext:
 
         Of contents, names and modes: a checkout elsewhere, whose files have other times, has the same.
         """
-        whole = hashlib.sha256()
+        return digest_of(self.lines())
+
+    def lines(self) -> list[ContextLine]:
+        """What the digest is of. Reads every file."""
+        lines = []
         for member in self.members():
             line = "d"
             if member.kind == "link":
@@ -85,8 +108,8 @@ class BuildContext:
                 for chunk in content_of(member)[1]:
                     content.update(chunk)
                 line = f"{'x' if member.executable else 'f'} {content.hexdigest()}"
-            whole.update(f"{member.path}\0{line}\0".encode(errors="surrogateescape"))
-        return whole.hexdigest()
+            lines.append((member.path, line))
+        return lines
 
     def write_to(self, directory: Path) -> None:
         """Write the context as files under `directory` (made if missing; its files of the same names replaced)."""

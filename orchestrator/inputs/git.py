@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
 from orchestrator import files, process
 from orchestrator.errors import InputError
 from orchestrator.events import Notice
@@ -240,6 +238,9 @@ class _Repository:
 
     def _remote(self, *arguments: str) -> process.CompletedProcess:
         """Run git against the remote, with retries. InputError when final, _TransientError when all tries failed."""
+        # Here: it brings asyncio along, and most builds ask no remote.
+        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
         retrying = Retrying(
             retry=retry_if_exception_type(_TransientError),
             stop=stop_after_attempt(min(3, self.access.limits.attempts)),
