@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
@@ -28,6 +28,8 @@ from orchestrator.resolved import Inputs
 class BuildOptions:
     """How to build. `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again; `begin`:
     every step again from this one of `STAGES` on, "" = none; `shared`: a cache of inputs that other machines have too.
+
+    `shell`: opens a shell in an image, in whose state the given step failed.
     """
 
     locked: bool = False
@@ -35,6 +37,7 @@ class BuildOptions:
     no_cache: bool = False
     begin: str = ""
     shared: SharedEntries | None = None
+    shell: Callable[[str, str], None] | None = None
 
     def runs_again(self, stage: str) -> bool:
         """Whether the steps of one of `STAGES` run even though they are cached."""

@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from orchestrator.amounts import seconds, size
 from orchestrator.cli.build_processes import BuildProcesses, StoppedError
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.build.result import Result
-    from orchestrator.engine.base import Engine
+    from orchestrator.cli.shown_steps import Progress
+    from orchestrator.engine.base import RunningEngine
     from orchestrator.provenance.dsse import SigningKey
     from orchestrator.receipt.receipt import Receipt
     from orchestrator.shared_cache.choice import CacheChoice
@@ -223,6 +225,7 @@ class BuildManner:
     folds: str = "none"
     no_cache: bool = False
     begin: str = ""
+    shell: bool = False
     jobs: int = 1
     fail_fast: bool = False
     options: tuple[str, ...] = ()
@@ -235,17 +238,17 @@ def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner
 
     with make_build_progress(manner.progress, manner.folds) as shown:
         if manner.jobs == 1 or len(wanted) == 1:
-            _in_turn(wanted, builds, manner, shown.emit)
+            _in_turn(wanted, builds, manner, shown)
         else:
             _side_by_side(wanted, builds, manner, shown.emit)
         shown.failed = bool(builds.failures)
 
 
-def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, emit: Emit) -> None:
+def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, shown: Progress) -> None:
     """One after the other, on one engine."""
     from orchestrator.build.repack import repack
 
-    first, key = wanted[0].asked, None
+    first, key, emit = wanted[0].asked, None, shown.emit
     if first.sign is not None:
         from orchestrator.provenance.dsse import load_signing_key
 
@@ -254,14 +257,14 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
         shared = stack.enter_context(_shared_cache(manner, first, emit))
 
         @cache
-        def engine() -> Engine:
+        def engine() -> RunningEngine:
             from orchestrator.engine.select import connect
 
             return stack.enter_context(closing(connect(first.engine, emit=emit)))
 
         def build(one: WantedBuild) -> Result:
             again = None if one.whole else repack(one.asked, one.last, emit, key)
-            return again or _build_whole(one.asked, engine(), manner, emit, key, shared)
+            return again or _build_whole(one.asked, engine(), manner, shown, key, shared)
 
         for number, one in enumerate(wanted, start=1):
             if len(wanted) > 1:
@@ -288,9 +291,9 @@ def _shared_cache(manner: BuildManner, asked: Asked, emit: Emit) -> Iterator[Sha
 
 def _build_whole(
     asked: Asked,
-    engine: Engine,
+    engine: RunningEngine,
     manner: BuildManner,
-    emit: Emit,
+    shown: Progress,
     key: SigningKey | None,
     shared: SharedInputs | None,
 ) -> Result:
@@ -298,10 +301,14 @@ def _build_whole(
     from orchestrator.build.pipeline import build_project
     from orchestrator.build.state import BuildOptions
 
-    options = BuildOptions(
-        locked=asked.locked, offline=asked.offline, no_cache=manner.no_cache, begin=manner.begin, shared=shared
-    )
-    return build_project(asked.checked, engine, output=asked.output, emit=emit, options=options, sign=key)
+    def shell(image: str, step: str) -> None:
+        with shown.paused():
+            say(f"`{step}` failed; this shell is in the state before it, without its caches and secrets")
+            engine.open_shell(image, uuid4().hex, offline=asked.offline)
+
+    options = BuildOptions(locked=asked.locked, offline=asked.offline, no_cache=manner.no_cache, begin=manner.begin,
+                           shared=shared, shell=shell if manner.shell else None)  # fmt: skip
+    return build_project(asked.checked, engine, output=asked.output, emit=shown.emit, options=options, sign=key)
 
 
 def _build_one(one: WantedBuild, build: Callable[[WantedBuild], Result]) -> EndedBuild:
