@@ -312,6 +312,12 @@ def _is_local_image(loaded: LoadedProject) -> bool:
     return entry is None or entry.ground == "engine"
 
 
+def local_inputs(project: Project) -> Iterator[tuple[str, str, Iterable[str]]]:
+    """Name, path and what doesn't count at its top, of all inputs that are the user's own files and directories."""
+    yield from _inputs_of_tree(project)
+    yield from _inputs_beside(project)
+
+
 def _inputs_of_tree(project: Project) -> Iterator[tuple[str, str, Iterable[str]]]:
     """Name, path and what doesn't count at its top, of the inputs that are the user's own files and directories."""
     if project.ops.path is not None:

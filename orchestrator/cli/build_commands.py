@@ -36,7 +36,7 @@ from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
-    from orchestrator.project.user_settings import CacheRole
+    from orchestrator.shared_cache.choice import CacheOptions
 
 _OF_ALL = ("progress", "as_json", "jobs", "fail_fast")
 """Options of `build` that are about all projects together, by their parameters' names."""
@@ -182,8 +182,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     offline: bool,
     no_cache: bool,
     verify_cached: bool,
-    cache: str | None,
-    cache_role: CacheRole | None,
+    cache: CacheOptions,
     trust_project: bool,
     sign: Path | None,
     jobs: int,
@@ -228,7 +227,7 @@ def build(  # noqa: PLR0913 - one parameter an option
         if wanted:
             manner = BuildManner(
                 progress=progress, no_cache=no_cache, jobs=jobs, fail_fast=fail_fast, options=_options_of_each(),
-                cache=chosen_cache(cache, cache_role),
+                cache=chosen_cache(cache),
             )  # fmt: skip
             build_all(wanted, builds, manner)
 
