@@ -17,6 +17,7 @@ from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.kept_shim import NotKeptError, shim_name, take_shim, with_shim
 from orchestrator.build.packages import capabilities_of, package_lister, with_packages, with_shim_packages
 from orchestrator.build.script_program import with_script
+from orchestrator.build.shared_shim import bring_shim, offer_shim
 from orchestrator.build.state import BuildJob, BuildOrder, phase
 from orchestrator.containerfile.assemble import AssembledContext, assemble, assemble_shim
 from orchestrator.containerfile.sources import has_climbing_links
@@ -103,10 +104,11 @@ def _with_shim(job: BuildJob) -> BuildJob:
         finally:
             forget(job, image_id)
 
+    options = job.order.options
     try:
-        entry = take_shim(
-            job.order.store, name, open_result, newer_than=time.time() if job.order.options.no_cache else 0.0
-        )
+        if options.results is not None and not options.no_cache:
+            bring_shim(job.order.store, name, options.results)
+        entry = take_shim(job.order.store, name, open_result, newer_than=time.time() if options.no_cache else 0.0)
     except NotKeptError as error:
         # It is built beside the program then, every time.
         job.order.emit(Notice(text=f"the built shim was not cached: {error.message}"))
@@ -114,6 +116,8 @@ def _with_shim(job: BuildJob) -> BuildJob:
     if not built:
         with phase(job.order.emit, "shim", "take the finished shim from the cache"):
             pass
+    elif options.results is not None:
+        offer_shim(name, entry, options.results)
     used = ShimUsed(key=entry.key, sha256=entry.sha256, reused=not built)
     return replace(job, plan=with_shim(job.plan, entry), shim=used)
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from orchestrator.dependencies.packages import TakenPackages
@@ -21,16 +22,20 @@ from orchestrator.project.secrets import ProjectSecrets
 from orchestrator.receipt.receipt import EngineUsed, ShimUsed
 from orchestrator.resolved import Inputs
 
+if TYPE_CHECKING:
+    from orchestrator.shared_cache.results import SharedResults
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
     """How to build. `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again; `shared`:
-    a cache of inputs that other machines have too."""
+    a cache of inputs that other machines have too; `results`: what they built."""
 
     locked: bool = False
     offline: bool = False
     no_cache: bool = False
     shared: SharedEntries | None = None
+    results: SharedResults | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,7 +86,13 @@ class OwnBuilds:
             from orchestrator.shared_cache.entries import SharedInputs
 
             shared = SharedInputs(self.shared)
-        options = BuildOptions(locked=asked.locked, offline=asked.offline, no_cache=self.no_cache, shared=shared)
+        options = BuildOptions(
+            locked=asked.locked,
+            offline=asked.offline,
+            no_cache=self.no_cache,
+            shared=shared,
+            results=self.results,
+        )
         return build_project(
             asked.checked, self.engine, output=asked.output, emit=self.emit, options=options, sign=self.sign
         )

@@ -148,13 +148,13 @@ def shared_cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=PATH,
         multiple=True,
         metavar="PUBLIC.PEM",
-        help="Take finished images that this ed25519 key signed; may be repeated.",
+        help="Take finished images and shims that this ed25519 key signed; may be repeated.",
     )
     @click.option(
         "--cache-sign",
         type=PATH,
         metavar="KEY.PEM",
-        help="With --cache-role read-write: put finished images there, signed with this ed25519 private key.",
+        help="With --cache-role read-write: put finished images and shims there, signed with this ed25519 private key.",
     )
     @functools.wraps(command)
     def wrapped(

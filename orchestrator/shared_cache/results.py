@@ -131,7 +131,11 @@ class SharedResults:
         try:
             self._put(key, files, self._sign)
         except OSError as error:
-            self._cache.stop_writing(error)
+            self.stop_writing(error)
+
+    def stop_writing(self, error: Exception) -> None:
+        """Put nothing more there; said once."""
+        self._cache.stop_writing(error)
 
     def _put(self, key: str, files: Mapping[str, Path], sign: SigningKey) -> None:
         rows = []
