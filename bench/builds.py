@@ -188,6 +188,7 @@ class BuildBench:
         usage, container = self.by_engine("create", image, "true")
         usage = usage.and_then(self.by_engine("cp", f"{container.strip()}:{path}", target)[0])
         usage = usage.and_then(self.meter.settle(self.folder / target))
+        (self.folder / target).unlink()
         return usage.and_then(self.by_engine("rm", container.strip())[0])
 
     def by_engine(self, *arguments: str) -> tuple[Usage, str]:
@@ -217,6 +218,9 @@ class BuildBench:
                 usage = self.work(way, case)()
                 self.samples.add(case, way, usage, storage=round(storage_mib(self.engine.storage) - before, 1))
         self.samples.add("copy", "copy", self.meter.copy(self.image, self.folder / "copy.img"))
+        (self.folder / "copy.img").unlink()
+        if "cold" in cases:  # the next repetition begins without what is in the cache
+            self.engine.prune()
 
     def document(self) -> dict[str, Any]:
         """The run, for the report."""

@@ -31,9 +31,16 @@ class MeasuredEngine:
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def is_podman(self) -> bool:
-        """Podman, not Docker."""
-        return "podman" in self.builder
+    def name(self) -> str:
+        """docker or podman."""
+        return "podman" if "podman" in self.builder else "docker"
+
+    def prune(self) -> None:
+        """Let go of what builds left, where the engine is the tests' own: it would fill the disk."""
+        if self.storage is not None:
+            words = ["builder", "prune", "--all", "--force"] if self.name == "docker" else ["image", "prune", "--force"]
+            environment = {**os.environ, **self.variables}
+            subprocess.run([*self.command, *words], env=environment, capture_output=True, check=False)
 
 
 @contextmanager

@@ -51,10 +51,9 @@ class PackBench:
             turn = number % len(ways)
             for way in [*ways][turn:] + [*ways][:turn]:
                 self._measure(way, ways[way])
-            self.samples.add("pack", COPY, self._meter().copy(self.folder / "out/bench.img", self.folder / "copy.img"))
-            (self.folder / "copy.img").unlink()
         for engine in self.engines:
-            self._by_engine(engine, "rmi", "-f", "bench-stage", "bench-packed")
+            self._by_engine(engine, "rmi", "-f", "bench-stage")
+            engine.prune()
         return {
             "bench": "pack",
             "mib": self.tree.mib,
@@ -67,7 +66,7 @@ class PackBench:
     def _measure(self, way: str, work: Callable[[], Usage]) -> None:
         if way in self.absent:
             return
-        engine = next((engine for engine in self.engines if way.endswith(engine.command[0].rpartition("/")[2])), None)
+        engine = next((engine for engine in self.engines if way.endswith(f", {engine.name}")), None)
         before = storage_mib(engine.storage if engine else None)
         try:
             usage = work()
@@ -78,14 +77,27 @@ class PackBench:
             return
         more = storage_mib(engine.storage if engine else None) - before
         self.samples.add("pack", way, usage, storage=round(more, 1))
+        if engine is not None:
+            self._by_engine(engine, "rmi", "-f", "bench-packed")
+            engine.prune()
+        if way == "ours":
+            self._copy()
+
+    def _copy(self) -> None:
+        """The limit, of our image; where that is one large file, of the file: there may be no room for three."""
+        source = self.folder / "out/bench.img"
+        if not self.tree.files:
+            shutil.rmtree(self.folder / "out")
+            source = self.folder / "tree/data"
+        self.samples.add("pack", COPY, self._meter().copy(source, self.folder / "copy.img"))
+        (self.folder / "copy.img").unlink()
 
     def _ways(self, peers: bool) -> dict[str, Callable[[], Usage]]:
         ways: dict[str, Callable[[], Usage]] = {"ours": self.ours}
         for engine in self.engines:
-            name = engine.command[0].rpartition("/")[2]
-            ways[f"by hand, {name}"] = partial(self.by_hand, engine)
+            ways[f"by hand, {engine.name}"] = partial(self.by_hand, engine)
             if peers:
-                ways[f"build -o type=tar, {name}"] = partial(self.export, engine)
+                ways[f"build -o type=tar, {engine.name}"] = partial(self.export, engine)
         if peers:
             ways |= {"tar": self.tar, "mkfs.ext4 -d": self.mkfs, "mkosi's disk step": self.repart}
         return ways
@@ -103,7 +115,6 @@ class PackBench:
         usage = usage.and_then(self._by_engine(engine, "cp", f"{container.strip()}:/bench.img", "by-hand.img")[0])
         usage = usage.and_then(self._meter(engine).settle(self.folder / "by-hand.img"))
         usage = usage.and_then(self._by_engine(engine, "rm", container.strip())[0])
-        self._by_engine(engine, "rmi", "-f", "bench-packed")
         return self._settled(usage, "by-hand.img", remove_only=True)
 
     def export(self, engine: MeasuredEngine) -> Usage:
@@ -161,8 +172,3 @@ class PackBench:
 
     def _meter(self, engine: MeasuredEngine | None = None) -> Meter:
         return Meter(folder=self.folder, engine=engine.pid if engine else 0)
-
-
-def free_mib(folder: Path) -> int:
-    """Room on its disk."""
-    return shutil.disk_usage(folder).free // MIB

@@ -49,7 +49,8 @@ PACKS = """\
 `ours` is `pack`: the image is verified and hashed, and has its receipt and bill of materials. By
 hand it is the guide's last step alone: the tree lies in the engine already, a step writes the file,
 its layer is committed, and `create` and `cp` bring it out. The others put the same tree into one
-file and do no more. `copy` is the limit: `cp` of our image, to the disk.
+file and do no more. `copy` is the limit: `cp` of the large file, or of our image of the small ones, to
+the disk.
 """
 SCALES = """\
 ## Against size and number of files

@@ -232,11 +232,12 @@ END
 
 # ask_node: parts of itself that Debian's has as files, which are named in the program or its library.
 ask_node() {
+    [ -d /usr/share/nodejs ] || return 0
     {
         printf '%s\n' "$interpreter"
         find /usr/lib /usr/local/lib -maxdepth 2 -name 'libnode.so*' -type f 2>/dev/null || true
     } | while IFS= read -r a_file; do
-        grep -ao '/usr/share/nodejs/[A-Za-z0-9_@./-]*\.js' "$a_file" || true
+        tr -cs 'A-Za-z0-9_@./-' '\n' <"$a_file" | grep '^/usr/share/nodejs/.*\.js$' || true
     done | sed -n 's;^\(/usr/share/nodejs/\(@[^/]*/\)\{0,1\}[^/]*\)/.*;\1;p' | sort -u | while IFS= read -r a_dir; do
         if [ -d "$a_dir" ]; then say path "$a_dir" && say exclude types; fi
     done

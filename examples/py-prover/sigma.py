@@ -1,7 +1,8 @@
-"""Okamoto's proof of knowledge of (value, blinding) with commitment = value * G + blinding * H, on BN254's first group."""
+"""Okamoto's proof of knowledge of (value, blinding) with commitment = value * G + blinding * H, on BN254."""
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 from py_ecc.optimized_bn128 import FQ, G1, add, b, curve_order, is_on_curve, multiply, normalize
 
@@ -9,10 +10,10 @@ Point = tuple[int, int]
 
 
 def _number(*parts: object) -> int:
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest(), "big") % curve_order
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest(), "big") % int(curve_order)
 
 
-def _second_generator():
+def _second_generator() -> Any:
     """A point whose logarithm to G nobody knows: the first one whose x is a hash."""
     for counter in range(256):
         x = FQ(int.from_bytes(hashlib.sha256(b"py-prover %d" % counter).digest(), "big"))
@@ -27,12 +28,12 @@ H = _second_generator()
 assert is_on_curve(H, b)
 
 
-def _affine(point) -> Point:
+def _affine(point: Any) -> Point:
     x, y = normalize(point)
     return int(x), int(y)
 
 
-def _sum(first: int, second: int):
+def _sum(first: int, second: int) -> Any:
     return add(multiply(G1, first % curve_order), multiply(H, second % curve_order))
 
 

@@ -42,12 +42,13 @@ def packed_stage(plan: Plan) -> str:
 def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: str = "") -> str:
     """Build stage `target` of what was assembled; the image id. BuildStepError says where a failed step came from."""
     packages = target in PACKAGES_STAGES
+    again = job.order.options.runs_again("packages" if packages else SHIM_STAGE if target == SHIM_STAGE else "program")
     # The user's own are for the user's step; the shim's sources come from elsewhere.
     own = target != SHIM_STAGE and not packages
     secrets = [BuildSecret(id=name, data=value) for name, value in job.order.secrets.values.items() if own]
     if job.order.engine.capabilities.mounts and not packages:
         secrets.append(BuildSecret(id=CA_SECRET, data=made.certificates, hide=False))
-        if job.order.options.no_cache and own:
+        if again and own:
             secrets.append(BuildSecret(id=FRESH_SECRET, data=b"fresh", hide=False))
     offline = packages or job.order.options.offline
     request = BuildRequest(
@@ -57,7 +58,7 @@ def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: s
         build_id=job.order.build_id,
         target=target,
         build_args={} if offline else proxy_arguments(job.order.loaded),
-        no_cache=job.order.options.no_cache,
+        no_cache=again,
         offline=offline,
         images=tuple(base.reference for base in (job.inputs.base, job.inputs.gevulot_base, job.inputs.image) if base),
         secrets=tuple(secrets),
@@ -79,7 +80,7 @@ def only_such_step(job: BuildJob) -> Iterator[None]:
     sources for a more exact answer would take longer than to wait for nothing now and then.
     """
     engine, options = job.order.engine, job.order.options
-    if engine.capabilities.buildkit or options.no_cache or job.plan.program_image:
+    if engine.capabilities.buildkit or options.runs_again("program") or job.plan.program_image:
         yield
         return
     told = hashlib.sha256(render_program(job.plan).encode())
@@ -95,7 +96,8 @@ def run_request(engine: Engine, request: BuildRequest, made: AssembledContext, e
     """Run a build with the context of what was assembled, again where another's took a layer away; the image id."""
     for attempt in range(1, BUILD_ATTEMPTS + 1):
         try:
-            return engine.build(replace(request, context=made.context.stream()), emit)
+            size, chunks = made.context.sized_stream()
+            return engine.build(replace(request, context=chunks, context_size=size), emit)
         except LayerLostError as lost:
             if attempt == BUILD_ATTEMPTS:
                 raise

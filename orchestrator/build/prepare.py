@@ -106,9 +106,10 @@ def _with_shim(job: BuildJob) -> BuildJob:
 
     options = job.order.options
     try:
-        if options.results is not None and not options.no_cache:
+        if options.results is not None and not options.runs_again("gevulot"):
             bring_shim(job.order.store, name, options.results)
-        entry = take_shim(job.order.store, name, open_result, newer_than=time.time() if options.no_cache else 0.0)
+        newer_than = time.time() if options.runs_again("gevulot") else 0.0
+        entry = take_shim(job.order.store, name, open_result, newer_than=newer_than)
     except NotKeptError as error:
         # It is built beside the program then, every time.
         job.order.emit(Notice(text=f"the built shim was not cached: {error.message}"))

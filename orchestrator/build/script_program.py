@@ -13,7 +13,7 @@ from orchestrator.errors import EngineError
 from orchestrator.events import Notice
 from orchestrator.plan.make import make_plan
 from orchestrator.plan.plan import Plan
-from orchestrator.project.script import may_be_script, read_script
+from orchestrator.project.script import is_interpreter, may_be_script, read_script
 
 ANSWER = "/orchestrator/interpreter"
 _LIMITS = reading.UnpackLimits(members=10)
@@ -26,7 +26,7 @@ def with_script(job: BuildJob) -> BuildJob:
     Errors: BuildStepError for a script that nothing can start.
     """
     order = job.order
-    if not may_be_script(order.loaded):
+    if not _is_asked(job):
         return job
     asking = replace(job, plan=replace(job.plan, asks_for_script=True))
     made = assemble(order.loaded, asking.plan, job.inputs, capabilities=capabilities_of(order.engine), emit=order.emit)
@@ -41,8 +41,18 @@ def with_script(job: BuildJob) -> BuildJob:
     for text in script.warnings:
         order.emit(Notice(text=text, level="warning"))
     loaded = replace(order.loaded, script=script)
-    order = replace(order, loaded=loaded, settings=order.kind.read_settings(loaded))
+    # Every step has run again by now, if that was asked for.
+    options = replace(order.options, no_cache=False)
+    order = replace(order, loaded=loaded, settings=order.kind.read_settings(loaded), options=options)
     return replace(job, order=order, plan=_completed(job.plan, make_plan(loaded, order.settings, job.inputs)))
+
+
+def _is_asked(job: BuildJob) -> bool:
+    """Whether the container has to be asked: of a finished image the program's first bytes may say that it needn't."""
+    build = job.order.loaded.project.build
+    if not build.finished or build.language is not None or is_interpreter(build.program):
+        return may_be_script(job.order.loaded)
+    return _read(job, job.plan.program_image, build.program, 2) in (b"#!", None)
 
 
 def _completed(known: Plan, made: Plan) -> Plan:
@@ -51,17 +61,21 @@ def _completed(known: Plan, made: Plan) -> Plan:
 
 
 def _answer(job: BuildJob, image: str) -> str:
+    return (_read(job, image, ANSWER, _LONGEST) or b"").decode("utf-8", "surrogateescape")
+
+
+def _read(job: BuildJob, image: str, path: str, most: int) -> bytes | None:
+    """The first bytes of a file in an image; None for anything but a file."""
     try:
         with (
-            job.order.engine.open_archive(image, ANSWER, job.order.build_id) as stream,
+            job.order.engine.open_archive(image, path, job.order.build_id) as stream,
             reading.translate_errors(),
             reading.read_tar(reading.Meter(stream=stream, limits=_LIMITS)) as archive,
         ):
             for member in archive:
-                if member.isreg():
-                    return archive.small(member, _LONGEST).decode("utf-8", "surrogateescape")
+                return archive.content(member).read(most) if member.isreg() else None
     except reading.ArchiveError as error:
         raise EngineError(
-            f"the engine's archive of {ANSWER} is broken: {error}", remedy="check the engine's log and try again"
+            f"the engine's archive of {path} is broken: {error}", remedy="check the engine's log and try again"
         ) from error
-    return ""
+    return None

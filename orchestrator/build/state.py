@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from orchestrator.build.stages import begins_by
 from orchestrator.dependencies.packages import TakenPackages
 from orchestrator.engine.base import Engine, EngineInfo
 from orchestrator.events import Emit, StepFinished, StepStarted
@@ -28,14 +29,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """How to build. `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again; `shared`:
-    a cache of inputs that other machines have too; `results`: what they built."""
+    """How to build. `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again; `begin`:
+    every step again from this one of `STAGES` on, "" = none; `shared`: a cache of inputs that other machines have too,
+    `results`: of what they built."""
 
     locked: bool = False
     offline: bool = False
     no_cache: bool = False
+    begin: str = ""
     shared: SharedEntries | None = None
     results: SharedResults | None = None
+
+    def runs_again(self, stage: str) -> bool:
+        """Whether the steps of one of `STAGES` run even though they are cached."""
+        return self.no_cache or begins_by(self.begin, stage)
 
 
 @dataclass(frozen=True, kw_only=True)

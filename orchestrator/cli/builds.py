@@ -191,6 +191,7 @@ class BuildManner:
 
     progress: str
     no_cache: bool = False
+    begin: str = ""
     jobs: int = 1
     fail_fast: bool = False
     options: tuple[str, ...] = ()
@@ -206,15 +207,18 @@ def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner
             _in_turn(wanted, builds, manner, shown.emit)
         else:
             _side_by_side(wanted, builds, manner, shown.emit)
+        shown.failed = bool(builds.failures)
 
 
 def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, emit: Emit) -> None:
     """One after the other, on one engine."""
+    from orchestrator.build.state import BuildOptions
     from orchestrator.cli.own_builds import OwnBuilds
 
     first = wanted[0].asked
     with ExitStack() as stack:
-        own = OwnBuilds.begin(first, emit, stack, no_cache=manner.no_cache, cache=manner.cache)
+        options = BuildOptions(no_cache=manner.no_cache, begin=manner.begin)
+        own = OwnBuilds.prepare(first, emit, stack, options, manner.cache)
 
         def build(one: WantedBuild) -> Result:
             return own.build(one.asked, one.last, whole=one.whole)

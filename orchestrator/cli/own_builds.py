@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.build.result import Result
+    from orchestrator.build.state import BuildOptions
     from orchestrator.engine.base import Engine
     from orchestrator.events import Emit
     from orchestrator.provenance.dsse import SigningKey
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 class OwnBuilds:
     """What the builds of one command have in common; `stack` is left when they have ended.
 
-    `first` is one of them, for what is the same for all. The engine is only asked for when a build needs it.
+    `first` is one of them, for what is the same for all; `options` are what each one's own are added to. The engine is
+    only asked for when a build needs it.
     """
 
     first: Asked
-    no_cache: bool
+    options: BuildOptions
     emit: Emit
     stack: ExitStack
     sign: SigningKey | None = None
@@ -34,11 +36,11 @@ class OwnBuilds:
     results: SharedResults | None = None
 
     @classmethod
-    def begin(
-        cls, first: Asked, emit: Emit, stack: ExitStack, *, no_cache: bool = False, cache: CacheChoice | None = None
+    def prepare(
+        cls, first: Asked, emit: Emit, stack: ExitStack, options: BuildOptions, cache: CacheChoice | None
     ) -> Self:
         """Reads the keys. UsageError for one that is none, or a shared cache's address that is none."""
-        own = cls(first=first, no_cache=no_cache, emit=emit, stack=stack)
+        own = cls(first=first, options=options, emit=emit, stack=stack)
         if first.sign is not None:
             from orchestrator.provenance.dsse import load_signing_key
 
@@ -79,20 +81,13 @@ class OwnBuilds:
     def _build_whole(self, asked: Asked) -> Result:
         """With every step, as far as the engine's cache hasn't it."""
         from orchestrator.build.pipeline import build_project
-        from orchestrator.build.state import BuildOptions
 
         shared = None
         if self.shared is not None:
             from orchestrator.shared_cache.entries import SharedInputs
 
             shared = SharedInputs(self.shared)
-        options = BuildOptions(
-            locked=asked.locked,
-            offline=asked.offline,
-            no_cache=self.no_cache,
-            shared=shared,
-            results=self.results,
-        )
+        options = replace(self.options, locked=asked.locked, offline=asked.offline, shared=shared, results=self.results)
         return build_project(
             asked.checked, self.engine, output=asked.output, emit=self.emit, options=options, sign=self.sign
         )

@@ -24,7 +24,8 @@ ORDER = "scripts/order"
 CONTAINERFILE = "Containerfile"
 MANIFEST = "manifest.json"
 """Where it has what the guest is told."""
-_END = b"\0" * (2 * tarfile.BLOCKSIZE)
+_BLOCK = tarfile.BLOCKSIZE
+_END = b"\0" * (2 * _BLOCK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +82,12 @@ class BuildContext:
 
     def stream(self) -> Iterator[bytes]:
         """The tar's chunks: sorted, owner 0, modes 0644/0755, no time of the host. Never a whole file in memory."""
-        for member in self._in_order():
-            yield from _tar_member(member)
-        yield _END
+        yield from self.sized_stream()[1]
+
+    def sized_stream(self) -> tuple[int, Iterator[bytes]]:
+        """About how many bytes the tar has (names that need a header of their own are not counted), and its chunks."""
+        members = self._in_order()
+        return sum(_BLOCK + -(-member.size // _BLOCK) * _BLOCK for member in members) + len(_END), _tar_of(members)
 
     def digest(self) -> str:
         """SHA-256 (hex) over the sorted entries: what the receipt records. Reads every file.
@@ -203,7 +207,13 @@ def _order(members: Iterable[Member]) -> TimeOrder:
 
 
 def _tar(members: Iterable[Member]) -> bytes:
-    return b"".join(chunk for member in members for chunk in _tar_member(member)) + _END
+    return b"".join(_tar_of(members))
+
+
+def _tar_of(members: Iterable[Member]) -> Iterator[bytes]:
+    for member in members:
+        yield from _tar_member(member)
+    yield _END
 
 
 def _tar_member(member: Member) -> Iterator[bytes]:
@@ -219,5 +229,5 @@ def _tar_member(member: Member) -> Iterator[bytes]:
         chunks = iter(())
     yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
     yield from chunks
-    if padding := -info.size % tarfile.BLOCKSIZE:
+    if padding := -info.size % _BLOCK:
         yield b"\0" * padding

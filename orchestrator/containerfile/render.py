@@ -18,6 +18,7 @@ STAGING_SCRIPTS = (
 COPIED_SCRIPTS = (*STAGING_SCRIPTS, "sbom-records.sh", "pack-ops.sh")
 RUST_LINKER = "rust-linker.sh"
 VARY_STEP = "vary-step.sh"
+STEP_LOG = "step-log.sh"
 GATHER_TOOLS = "gather-tools.sh"
 FIND_INTERPRETER = "find-interpreter.sh"
 CACHES = "caches.sh"
@@ -122,9 +123,9 @@ def render_scripts(plan: Plan) -> dict[str, str]:
 
 
 def render_run(plan: Plan) -> dict[str, str]:
-    """The script of the user's step; nothing where there is none."""
+    """The script of the user's step, and what runs it; nothing where there is none."""
     script = plan.run_script
-    return {"build.sh": script if script.endswith("\n") else script + "\n"} if script else {}
+    return {"build.sh": script if script.endswith("\n") else script + "\n", **render_script(STEP_LOG)} if script else {}
 
 
 def render_script(name: str) -> dict[str, str]:

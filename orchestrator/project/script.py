@@ -9,6 +9,13 @@ from orchestrator.resolved import PackedPath, ScriptSettings
 
 _MAKES_SCRIPTS = re.compile(r"\b(?:pip3?|venv|virtualenv|uv|poetry|npm|yarn|pnpm|python[0-9.]*|node)\b")
 
+_INTERPRETER = re.compile(r"(?:.*/)?(?:python[0-9.]*|node|nodejs)")
+
+
+def is_interpreter(program: str) -> bool:
+    """Whether a path names an interpreter whose library we know how to pack."""
+    return _INTERPRETER.fullmatch(program) is not None
+
 
 def may_be_script(loaded: LoadedProject) -> bool:
     """Whether the program may be a script, as far as project.yaml and the sources say: the build container knows.

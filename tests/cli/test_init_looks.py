@@ -103,7 +103,12 @@ SEEN: dict[str, tuple[Mapping[str, str], str, list[str], dict[str, Any]]] = {
             "saw Cargo.toml: the program one, in b",
             "saw Cargo.toml: other programs are two; name one as build.program and --bin",
         ],
-        {"run": "cargo build --release --bin one\n", "program": "target/x86_64-unknown-linux-musl/release/one"},
+        {
+            "run": "if command -v rustup >/dev/null; then rustup target add x86_64-unknown-linux-musl; fi\n"
+            "cargo build --release --bin one\n",
+            "program": "target/x86_64-unknown-linux-musl/release/one",
+            "packages": ["musl-tools"],
+        },
     ),
     "a Go module": (
         {
