@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
     from orchestrator.build.last_build import Asked
     from orchestrator.cli.builds import Builds
-    from orchestrator.project.user_settings import CacheRole
+    from orchestrator.shared_cache.choice import CacheOptions
 
 _OF_ALL = ("progress", "as_json", "jobs", "fail_fast", "watching", "shell", "annotations", "summary")
 """Options of `build` that are about all projects together, by their parameters' names."""
@@ -222,8 +222,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     no_cache: bool,
     begin: str | None,
     verify_cached: bool,
-    cache: str | None,
-    cache_role: CacheRole | None,
+    cache: CacheOptions,
     trust_project: bool,
     sign: Path | None,
     jobs: int,
@@ -259,7 +258,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     asked = _Building(output=output, engine=engine, progress=progress, locked=locked, offline=offline,
                       no_cache=no_cache, begin=begin or "", verify_cached=verify_cached, trust=trust_project,
                       sign=sign, jobs=jobs, fail_fast=fail_fast, shell=shell, options=_options_of_each(),
-                      runner=runner_of(annotations, summary), cache=(cache, cache_role))  # fmt: skip
+                      runner=runner_of(annotations, summary), cache=cache)  # fmt: skip
     if shell:
         _require_terminal(jobs)
     if not watching:
@@ -283,7 +282,7 @@ def _require_terminal(jobs: int) -> None:
 class _Building:
     """What `build` is asked for, whatever the projects.
 
-    `options` are those for the build of a single one, `cache` what `--cache` and `--cache-role` say.
+    `options` are those for the build of a single one, `cache` what `--cache` and its kin say.
     """
 
     output: Path
@@ -300,7 +299,7 @@ class _Building:
     fail_fast: bool
     shell: bool
     options: tuple[str, ...]
-    cache: tuple[str | None, CacheRole | None]
+    cache: CacheOptions
     runner: Runner
 
 
@@ -330,7 +329,7 @@ def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> N
             manner = BuildManner(progress=building.progress, folds=building.runner.folds, no_cache=building.no_cache,
                                  begin=building.begin, jobs=building.jobs, fail_fast=building.fail_fast,
                                  shell=building.shell, options=building.options,
-                                 cache=chosen_cache(*building.cache))  # fmt: skip
+                                 cache=chosen_cache(building.cache))  # fmt: skip
             build_all(wanted, builds, manner)
 
 

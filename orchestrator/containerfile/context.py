@@ -169,6 +169,10 @@ class BuildContext:
             self._add(members, Member(path=LINKS, kind="file", data=_tar(_sorted(links))))
         return _sorted(members)
 
+    def order_key(self) -> str:
+        """What build tools can tell of how old the sources are; see `TimeOrder.key`."""
+        return _order(self.members()).key
+
     def _in_order(self) -> list[Member]:
         """The members with their times, and the file that names the order of the sources' ones."""
         members = {member.path: member for member in self.members()}
