@@ -6,10 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from orchestrator.amounts import seconds, size
 from orchestrator.cli.build_processes import BuildProcesses, StoppedError
@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.build.result import Result
-    from orchestrator.engine.base import Engine
-    from orchestrator.provenance.dsse import SigningKey
+    from orchestrator.cli.shown_steps import Progress
     from orchestrator.receipt.receipt import Receipt
     from orchestrator.shared_cache.choice import CacheChoice
-    from orchestrator.shared_cache.entries import SharedInputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +62,8 @@ class EndedBuild:
             return f"failed (exit {exit_code_of(self.failure)})"
         if self.result is None:
             return "not built"
+        if self.seconds is not None and self.result.document.taken is not None:
+            return "taken"
         return "unchanged" if self.seconds is None else "built"
 
 
@@ -196,6 +196,9 @@ def _say_built(result: Result, took: float | None) -> None:
     receipt = result.document
     if took is None:
         say(f"{receipt.name}: nothing has changed since it was built and verified ({receipt.finished})")
+    elif receipt.taken is not None:
+        say(f"{receipt.name}: taken from {receipt.taken.cache} and verified in {seconds(took)}")
+        say(f"  built     elsewhere ({receipt.finished}), signed by key {receipt.taken.signed_by[:16]}…")
     else:
         say(f"{receipt.name}: built and verified in {seconds(took)}")
     say(f"  image     {receipt.image.path} ({size(receipt.image.size)})")
@@ -223,6 +226,7 @@ class BuildManner:
     folds: str = "none"
     no_cache: bool = False
     begin: str = ""
+    shell: bool = False
     jobs: int = 1
     fail_fast: bool = False
     options: tuple[str, ...] = ()
@@ -235,33 +239,30 @@ def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner
 
     with make_build_progress(manner.progress, manner.folds) as shown:
         if manner.jobs == 1 or len(wanted) == 1:
-            _in_turn(wanted, builds, manner, shown.emit)
+            _in_turn(wanted, builds, manner, shown)
         else:
             _side_by_side(wanted, builds, manner, shown.emit)
         shown.failed = bool(builds.failures)
 
 
-def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, emit: Emit) -> None:
+def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, shown: Progress) -> None:
     """One after the other, on one engine."""
-    from orchestrator.build.repack import repack
+    from orchestrator.build.state import BuildOptions
+    from orchestrator.cli.own_builds import OwnBuilds
 
-    first, key = wanted[0].asked, None
-    if first.sign is not None:
-        from orchestrator.provenance.dsse import load_signing_key
-
-        key = load_signing_key(first.sign)
+    first, emit = wanted[0].asked, shown.emit
     with ExitStack() as stack:
-        shared = stack.enter_context(_shared_cache(manner, first, emit))
 
-        @cache
-        def engine() -> Engine:
-            from orchestrator.engine.select import connect
+        def shell(image: str, step: str) -> None:
+            with shown.paused():
+                say(f"`{step}` failed; this shell is in the state before it, without its caches and secrets")
+                own.engine.open_shell(image, uuid4().hex, offline=first.offline)
 
-            return stack.enter_context(closing(connect(first.engine, emit=emit)))
+        options = BuildOptions(no_cache=manner.no_cache, begin=manner.begin, shell=shell if manner.shell else None)
+        own = OwnBuilds.prepare(first, emit, stack, options, manner.cache)
 
         def build(one: WantedBuild) -> Result:
-            again = None if one.whole else repack(one.asked, one.last, emit, key)
-            return again or _build_whole(one.asked, engine(), manner, emit, key, shared)
+            return own.build(one.asked, one.last, whole=one.whole)
 
         for number, one in enumerate(wanted, start=1):
             if len(wanted) > 1:
@@ -271,37 +272,8 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
                 if manner.fail_fast:
                     return
                 emit(Notice(text=f"{one.name} failed; the other projects go on", level="warning"))
-
-
-@contextmanager
-def _shared_cache(manner: BuildManner, asked: Asked, emit: Emit) -> Iterator[SharedInputs | None]:
-    """The inputs that are shared with other machines; None where there is no such cache to be used."""
-    cache = manner.cache.open(emit, offline=asked.offline) if manner.cache is not None else None
-    if cache is None:
-        yield None
-        return
-    from orchestrator.shared_cache.entries import SharedInputs
-
-    with closing(cache):
-        yield SharedInputs(cache)
-
-
-def _build_whole(
-    asked: Asked,
-    engine: Engine,
-    manner: BuildManner,
-    emit: Emit,
-    key: SigningKey | None,
-    shared: SharedInputs | None,
-) -> Result:
-    """With every step, as far as the engine's cache hasn't it."""
-    from orchestrator.build.pipeline import build_project
-    from orchestrator.build.state import BuildOptions
-
-    options = BuildOptions(
-        locked=asked.locked, offline=asked.offline, no_cache=manner.no_cache, begin=manner.begin, shared=shared
-    )
-    return build_project(asked.checked, engine, output=asked.output, emit=emit, options=options, sign=key)
+            if ended.result is not None and ended.failure is None:
+                own.share(one.asked, ended.result)
 
 
 def _build_one(one: WantedBuild, build: Callable[[WantedBuild], Result]) -> EndedBuild:
