@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from orchestrator.build.stages import begins_by
 from orchestrator.containerfile.tree import ListedTree
 from orchestrator.dependencies.packages import TakenPackages
 from orchestrator.engine.base import Engine, EngineInfo
@@ -23,6 +22,7 @@ from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets
 from orchestrator.receipt.receipt import EngineUsed, ShimUsed
 from orchestrator.resolved import Inputs
+from orchestrator.stages import begins_by
 
 if TYPE_CHECKING:
     from orchestrator.shared_cache.results import SharedResults

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.build.stages import STAGES
 from orchestrator.cli.console import (
     answer,
     answer_block,
@@ -39,6 +38,7 @@ from orchestrator.cli.runner import Runner, findings_of, runner_of
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.scaffold.pipeline import SYSTEMS, check_absent, find_projects, write_pipeline
 from orchestrator.scaffold.write import LANGUAGES, init_project
+from orchestrator.stages import STAGES
 
 if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject

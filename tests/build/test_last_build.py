@@ -21,10 +21,10 @@ from orchestrator.build import last_build
 from orchestrator.build.check import check_project
 from orchestrator.build.last_build import Asked, LastBuild
 from orchestrator.build.result import Result
-from orchestrator.build.stages import STAGES
 from orchestrator.build.stamps import Stamps, contents
 from orchestrator.build.state import BuildOptions
 from orchestrator.receipt.read import load_receipt
+from orchestrator.stages import STAGES
 from tests.cli.conftest import cli
 from tests.support.cli import imported_by
 from tests.support.receipts import receipt_text
