@@ -20,7 +20,7 @@ from orchestrator.build.script_program import with_script
 from orchestrator.build.shared_shim import bring_shim, offer_shim
 from orchestrator.build.state import BuildJob, BuildOrder, phase
 from orchestrator.containerfile.assemble import AssembledContext, assemble, assemble_shim
-from orchestrator.containerfile.sources import has_climbing_links
+from orchestrator.containerfile.sources import has_climbing_links, list_sources
 from orchestrator.engine.base import Engine
 from orchestrator.errors import EngineError, VerificationError
 from orchestrator.events import Notice
@@ -58,12 +58,14 @@ def prepare(order: BuildOrder) -> BuildJob:
     inputs = resolve_locked(order.loaded, order.engine, order.emit, policy)
     _check_gpu_assets(order, inputs)
     plan = make_plan(order.loaded, order.settings, inputs)
-    plan = replace(plan, climbing_links=has_climbing_links(order.loaded))
     job = BuildJob(order=order, inputs=inputs, plan=plan)
     if plan.shim is not None:
         job = _with_shim(job)
     if plan.finished:
         return with_script(with_packages(with_finished_image(job)))
+    # Not before: a shim may have taken its time.
+    sources = list_sources(order.loaded)
+    job = replace(job, sources=sources, plan=replace(job.plan, climbing_links=has_climbing_links(sources)))
     if options.offline:
         job = _with_kept_program(job)
     return with_script(job if job.plan.program_image else with_dependencies(with_packages(job)))
@@ -136,6 +138,5 @@ def _with_kept_program(job: BuildJob) -> BuildJob:
 
 def assemble_context(job: BuildJob) -> AssembledContext:
     """The Containerfile and its context, as the engine wants them."""
-    return assemble(
-        job.order.loaded, job.plan, job.inputs, capabilities=capabilities_of(job.order.engine), emit=job.order.emit
-    )
+    order, can = job.order, capabilities_of(job.order.engine)
+    return assemble(order.loaded, job.plan, job.inputs, capabilities=can, sources=job.sources, emit=order.emit)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from orchestrator.build.stages import begins_by
+from orchestrator.containerfile.tree import ListedTree
 from orchestrator.dependencies.packages import TakenPackages
 from orchestrator.engine.base import Engine, EngineInfo
 from orchestrator.events import Emit, StepFinished, StepStarted
@@ -79,10 +80,12 @@ class BuildOrder(PackOrder):
 class BuildJob(PackJob):
     """One build under way: what was asked for, and what that became.
 
-    `shim` is the finished one, if there is one; `dependencies` are packages that the step is given.
+    `sources` are the user's, as they were listed for it, None where the program is in an image; `shim` is the finished
+    one, if there is one; `dependencies` are packages that the step is given.
     """
 
     order: BuildOrder
+    sources: ListedTree | None = None
     shim: ShimUsed | None = None
     dependencies: tuple[TakenPackages, ...] = ()
 

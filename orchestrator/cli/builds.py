@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.amounts import seconds, size
 from orchestrator.cli.build_processes import BuildProcesses, StoppedError
 from orchestrator.cli.console import answer, answer_json, exit_code_of, failure_document_of, say, say_failure
+from orchestrator.cli.runner import Runner, findings_of
 from orchestrator.errors import VerificationError
 from orchestrator.events import Emit, Notice
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.build.result import Result
+    from orchestrator.receipt.receipt import Receipt
     from orchestrator.shared_cache.choice import CacheChoice
 
 
@@ -69,6 +71,8 @@ class Builds:
 
     checked: Sequence[CheckedProject] = ()
     ended: dict[int, EndedBuild] = field(default_factory=dict)
+    earlier: dict[str, Receipt] = field(default_factory=dict)
+    """The receipts that were there before, by project name."""
 
     @property
     def rows(self) -> list[tuple[CheckedProject, EndedBuild]]:
@@ -82,8 +86,8 @@ class Builds:
 
 
 @contextmanager
-def answering(builds: Builds, *, as_json: bool) -> Iterator[None]:
-    """Say what was built, however it ends; with --json one document also of a failure.
+def answering(builds: Builds, runner: Runner, *, as_json: bool) -> Iterator[None]:
+    """Say what was built, however it ends; with --json one document also of a failure. The CI system is told as well.
 
     The failure of a single project is raised. Where some of several failed, the process ends with the highest of
     their exit codes.
@@ -98,8 +102,10 @@ def answering(builds: Builds, *, as_json: bool) -> Iterator[None]:
         if isinstance(error, KeyboardInterrupt):
             say("the interrupted build wrote no image; `orchestrator clean` removes what it left behind")
         _answer(builds, failure_document_of(error), as_json=as_json)
+        _tell(runner, builds, error)
         raise
     _answer(builds, {"ok": True} if worst is None else failure_document_of(worst), as_json=as_json)
+    _tell(runner, builds, worst)
     if worst is not None:
         sys.exit(exit_code_of(worst))
 
@@ -125,6 +131,31 @@ def _answer(builds: Builds, document: Mapping[str, Any], *, as_json: bool) -> No
     unchanged = [result.document.name for ended, result in results if ended.seconds is None]
     built = [receipt_document(result.document) for _, result in results]
     answer_json({**document, **several, "unchanged": unchanged, "built": built})
+
+
+def _tell(runner: Runner, builds: Builds, failure: BaseException | None) -> None:
+    """Annotations and summary. What `check` warned of is at its lines; other warnings are in the summary."""
+    warned = [finding for checked in builds.checked for finding in checked.findings]
+    failed = [(ended.failure, checked.loaded.path) for checked, ended in builds.rows if ended.failure is not None]
+    findings = [finding for error, path in failed for finding in findings_of(error, path)]
+    if failure is not None and not failed:
+        findings += findings_of(failure)
+    runner.annotate([*findings, *warned], [checked.loaded.path for checked in builds.checked])
+    if runner.summary is not None:
+        from orchestrator.cli.build_summary import SummaryRow, summarise
+
+        rows = [
+            SummaryRow(
+                name=checked.loaded.project.name,
+                state=ended.state,
+                seconds=ended.seconds,
+                receipt=ended.result.document if ended.result is not None else None,
+                failure=ended.failure,
+                before=builds.earlier.get(checked.loaded.project.name),
+            )
+            for checked, ended in builds.rows
+        ]
+        runner.summarise(summarise(rows, failure))
 
 
 def _of_several(builds: Builds) -> dict[str, Any]:
@@ -190,6 +221,7 @@ class BuildManner:
     """How the builds of one command are done: `jobs` at a time, by processes with the command's own `options`."""
 
     progress: str
+    folds: str = "none"
     no_cache: bool = False
     begin: str = ""
     jobs: int = 1
@@ -200,9 +232,9 @@ class BuildManner:
 
 def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner) -> None:
     """Build them; how each ended goes to `builds` at once. What isn't a failure of one of them is raised."""
-    from orchestrator.cli.progress import make_progress
+    from orchestrator.cli.folded_progress import make_build_progress
 
-    with make_progress(manner.progress) as shown:
+    with make_build_progress(manner.progress, manner.folds) as shown:
         if manner.jobs == 1 or len(wanted) == 1:
             _in_turn(wanted, builds, manner, shown.emit)
         else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.console import answer_json, as_user_error, failure_document
+from orchestrator.cli.runner import ANNOTATIONS
 from orchestrator.errors import OrchestratorError, UsageError
 
 if TYPE_CHECKING:
@@ -78,6 +79,13 @@ DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 project_argument = click.argument("project", type=PROJECT, metavar="PROJECT.YAML")
 image_argument = click.argument("image", type=PATH, metavar="IMAGE")
+annotations_option = click.option(
+    "--annotations",
+    type=click.Choice(ANNOTATIONS),
+    default="auto",
+    show_default=True,
+    help="Show errors and warnings at their lines in this CI system; auto is the one that runs this.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 engine_option = click.option(
     "--engine",

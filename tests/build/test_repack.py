@@ -22,6 +22,7 @@ from orchestrator.build.staged_tree import open_tree
 from orchestrator.build.state import PackJob, PackOrder
 from orchestrator.build.write_image import ImageTarget, Recorder, TreeOrigin, write_image
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble
+from orchestrator.digest import file_digests
 from orchestrator.events import ignore
 from orchestrator.image.reader import open_image
 from orchestrator.inputs.resolve import resolve_inputs
@@ -84,7 +85,7 @@ class Built:
         with open_tree(self.folder / "container", self.folder) as tree:
             target = ImageTarget(directory=self.folder / out)
             recorder = Recorder(warned=Warnings(checked.findings))
-            result = write_image(job, origin, recorder, target, lambda image: pack_files(job, tree, image))
+            result = write_image(job, origin, recorder, target, lambda image, _: pack_files(job, tree, image))
         if remembered:
             last.remember(result)
 
@@ -97,8 +98,10 @@ class Built:
     def receipt(self, out: str = "out", name: str = "program") -> dict[str, object]:
         """But for what tells of the run."""
         document = json.loads((self.folder / out / f"{name}.receipt.json").read_text())
-        for key in ("finished", "stages", "attachments", "verification", "image"):
+        for key in ("finished", "stages", "attachments", "verification"):
             document.pop(key)
+        document["image"].pop("path")
+        document["program_hash"].pop("image_file_name")
         return dict(document)
 
     def whole_is_the_same(self, name: str = "program", project: str = "project.yaml") -> bool:
@@ -108,6 +111,9 @@ class Built:
             one, other = (self.folder / out / f"{name}.{suffix}" for out in ("out", "whole"))
             if one.read_bytes() != other.read_bytes():
                 return False
+        digests = file_digests(self.folder / f"out/{name}.img")
+        told = json.loads((self.folder / f"out/{name}.receipt.json").read_text())["image"]
+        assert (told["size"], told["blake3"], told["sha256"]) == (digests.size, digests.blake3, digests.sha256)
         return self.receipt(name=name) == self.receipt("whole", name)
 
 
