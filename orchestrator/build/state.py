@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 class BuildOptions:
     """How to build. `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again; `begin`:
     every step again from this one of `STAGES` on, "" = none; `shared`: a cache of inputs that other machines have too,
-    `results`: of what they built."""
+    `results`: of what they built.
+
+    `shell`: opens a shell in an image, in whose state the given step failed.
+    """
 
     locked: bool = False
     offline: bool = False
@@ -40,6 +43,7 @@ class BuildOptions:
     begin: str = ""
     shared: SharedEntries | None = None
     results: SharedResults | None = None
+    shell: Callable[[str, str], None] | None = None
 
     def runs_again(self, stage: str) -> bool:
         """Whether the steps of one of `STAGES` run even though they are cached."""

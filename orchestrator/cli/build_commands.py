@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from orchestrator.cli.builds import Builds
     from orchestrator.shared_cache.choice import CacheOptions
 
-_OF_ALL = ("progress", "as_json", "jobs", "fail_fast", "watching", "annotations", "summary")
+_OF_ALL = ("progress", "as_json", "jobs", "fail_fast", "watching", "shell", "annotations", "summary")
 """Options of `build` that are about all projects together, by their parameters' names."""
 
 
@@ -197,6 +198,7 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
 @click.option(
     "--watch", "watching", is_flag=True, help="Build again whenever the project's files change, until Ctrl-C."
 )
+@click.option("--shell-on-failure", "shell", is_flag=True, help="Open a shell in the state before a step that fails.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first project that fails; by default the others go on.")
 @click.option(
     "--reproduce",
@@ -225,6 +227,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     sign: Path | None,
     jobs: int,
     fail_fast: bool,
+    shell: bool,
     watching: bool,
     receipt: Path | None,
     annotations: str,
@@ -254,8 +257,10 @@ def build(  # noqa: PLR0913 - one parameter an option
         return
     asked = _Building(output=output, engine=engine, progress=progress, locked=locked, offline=offline,
                       no_cache=no_cache, begin=begin or "", verify_cached=verify_cached, trust=trust_project,
-                      sign=sign, jobs=jobs, fail_fast=fail_fast, options=_options_of_each(),
+                      sign=sign, jobs=jobs, fail_fast=fail_fast, shell=shell, options=_options_of_each(),
                       runner=runner_of(annotations, summary), cache=cache)  # fmt: skip
+    if shell:
+        _require_terminal(jobs)
     if not watching:
         _build(asked, projects, as_json=as_json)
         return
@@ -264,6 +269,13 @@ def build(  # noqa: PLR0913 - one parameter an option
     from orchestrator.cli.watch import watch
 
     watch(projects, lambda changed: _build_and_go_on(asked, changed))
+
+
+def _require_terminal(jobs: int) -> None:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError("--shell-on-failure needs a terminal", remedy="run it in one, or leave the option out")
+    if jobs > 1:
+        raise UsageError("--shell-on-failure has one terminal for one build at a time", remedy="leave out --jobs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +297,7 @@ class _Building:
     sign: Path | None
     jobs: int
     fail_fast: bool
+    shell: bool
     options: tuple[str, ...]
     cache: CacheOptions
     runner: Runner
@@ -315,7 +328,8 @@ def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> N
         if wanted:
             manner = BuildManner(progress=building.progress, folds=building.runner.folds, no_cache=building.no_cache,
                                  begin=building.begin, jobs=building.jobs, fail_fast=building.fail_fast,
-                                 options=building.options, cache=chosen_cache(building.cache))  # fmt: skip
+                                 shell=building.shell, options=building.options,
+                                 cache=chosen_cache(building.cache))  # fmt: skip
             build_all(wanted, builds, manner)
 
 

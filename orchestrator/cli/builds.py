@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from orchestrator.amounts import seconds, size
 from orchestrator.cli.build_processes import BuildProcesses, StoppedError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.build.result import Result
+    from orchestrator.cli.shown_steps import Progress
     from orchestrator.receipt.receipt import Receipt
     from orchestrator.shared_cache.choice import CacheChoice
 
@@ -224,6 +226,7 @@ class BuildManner:
     folds: str = "none"
     no_cache: bool = False
     begin: str = ""
+    shell: bool = False
     jobs: int = 1
     fail_fast: bool = False
     options: tuple[str, ...] = ()
@@ -236,20 +239,26 @@ def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner
 
     with make_build_progress(manner.progress, manner.folds) as shown:
         if manner.jobs == 1 or len(wanted) == 1:
-            _in_turn(wanted, builds, manner, shown.emit)
+            _in_turn(wanted, builds, manner, shown)
         else:
             _side_by_side(wanted, builds, manner, shown.emit)
         shown.failed = bool(builds.failures)
 
 
-def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, emit: Emit) -> None:
+def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, shown: Progress) -> None:
     """One after the other, on one engine."""
     from orchestrator.build.state import BuildOptions
     from orchestrator.cli.own_builds import OwnBuilds
 
-    first = wanted[0].asked
+    first, emit = wanted[0].asked, shown.emit
     with ExitStack() as stack:
-        options = BuildOptions(no_cache=manner.no_cache, begin=manner.begin)
+
+        def shell(image: str, step: str) -> None:
+            with shown.paused():
+                say(f"`{step}` failed; this shell is in the state before it, without its caches and secrets")
+                own.engine.open_shell(image, uuid4().hex, offline=first.offline)
+
+        options = BuildOptions(no_cache=manner.no_cache, begin=manner.begin, shell=shell if manner.shell else None)
         own = OwnBuilds.prepare(first, emit, stack, options, manner.cache)
 
         def build(one: WantedBuild) -> Result:

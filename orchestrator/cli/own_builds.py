@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.build.result import Result
     from orchestrator.build.state import BuildOptions
-    from orchestrator.engine.base import Engine
+    from orchestrator.engine.base import RunningEngine
     from orchestrator.events import Emit
     from orchestrator.provenance.dsse import SigningKey
     from orchestrator.shared_cache.choice import CacheChoice
@@ -51,7 +51,7 @@ class OwnBuilds:
         return own
 
     @cached_property
-    def engine(self) -> Engine:
+    def engine(self) -> RunningEngine:
         """The engine of all."""
         from orchestrator.engine.select import connect
 
