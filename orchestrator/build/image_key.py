@@ -22,7 +22,7 @@ from orchestrator.containerfile.sources import user_sources
 from orchestrator.errors import OrchestratorError
 from orchestrator.inputs.trees import digest_tree, file_digest, walk
 from orchestrator.lock.project_lock import LockedInput, ProjectLock, lock_text, read_lock
-from orchestrator.lock.resolve import is_of
+from orchestrator.lock.resolve import FINISHED, is_of
 from orchestrator.project.load import LoadedProject, lock_path
 from orchestrator.resources import CONTAINERFILES, MANIFESTS, PACKAGE
 
@@ -35,15 +35,16 @@ _FORM: Final = "image-1"
 def image_key(checked: CheckedProject, signed_by: str = "") -> str | None:
     """64 hex digits; None where an image is decided by what other machines can't know.
 
-    That is so without a lock that says everything, with an image that only an engine here has, with local inputs that
-    aren't as they were locked, and with secrets or an ssh agent, which are a machine's own. `signed_by`: the id of the
-    key that signs the image's provenance.
+    That is so without a lock that says everything, with an image that only an engine here has, with what a
+    Containerfile takes from outside unpinned, with local inputs that aren't as they were locked, and with secrets or an
+    ssh agent, which are a machine's own. `signed_by`: the id of the key that signs the image's provenance.
     """
-    loaded = checked.loaded
+    loaded, build = checked.loaded, checked.loaded.project.build
     try:
         lock = read_lock(lock_path(loaded.path))
-        build = loaded.project.build
-        if lock is None or build.secrets or build.ssh or not is_of(lock, loaded) or _knows_engine(lock):
+        if lock is None or build.secrets or build.ssh or not is_of(lock, loaded) or _is_local_image(lock):
+            return None
+        if loaded.containerfile is not None and loaded.containerfile.unpinned:
             return None
         if any(not _as_locked(lock, *local) for local in _local_digests(loaded)):
             return None
@@ -64,6 +65,7 @@ def _digest(checked: CheckedProject, lock: ProjectLock, signed_by: str) -> str:
         loaded.project.model_dump_json(exclude=_OF_THIS_MACHINE),
         checked.settings.text,
         render_text(checked),
+        loaded.containerfile.text if loaded.containerfile is not None else "",  # its own context may leave it out
         lock_text(lock),
         *(digest for _, digest in _local_digests(loaded)),
         *(("", "") if image else (context.digest(), context.order_key())),
@@ -73,9 +75,10 @@ def _digest(checked: CheckedProject, lock: ProjectLock, signed_by: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _knows_engine(lock: ProjectLock) -> bool:
-    """Whether an input is what the engine of some machine had under a name."""
-    return any(entry.ground == "engine" for entry in lock.entries.values())
+def _is_local_image(lock: ProjectLock) -> bool:
+    """Whether the finished image with the program is what some machine's engine had under a name, of no registry."""
+    image = lock.entries.get(FINISHED)
+    return image is not None and image.ground == "engine"
 
 
 def _local_digests(loaded: LoadedProject) -> Iterator[tuple[str, str]]:

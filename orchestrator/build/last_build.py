@@ -251,7 +251,10 @@ def _stamps(asked: Asked) -> Stamps:
     """Of everything on this machine that decides the staged tree."""
     loaded, stamps = asked.checked.loaded, Stamps()
     _add_program(stamps)
-    if loaded.project.build.image is None:
+    build = loaded.project.build
+    if build.containerfile is not None:  # its own context may leave it out
+        stamps.add_file("containerfile", loaded.root / build.context / build.containerfile)
+    if build.image is None:
         _add_context(stamps, loaded)
     else:
         stamps.complete = not _is_local_image(loaded)

@@ -102,7 +102,7 @@ def _fetch(
     parts = {_RECEIPT: receipt, _IMAGE: image, **attachments.parts}
     for suffix, path in parts.items():
         if not results.fetch(result, f"{name}.{suffix}", path):
-            raise _NotTakenError
+            raise _NotTakenError("not there as it was signed")
 
 
 def _receipt(path: Path) -> Receipt | None:

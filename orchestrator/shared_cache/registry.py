@@ -174,7 +174,7 @@ class RegistryBackend:
                         continue
                     yield reply
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise SharedCacheError(str(error) or type(error).__name__) from error
+                raise SharedCacheError(_reason(error)) from error
             return
 
     def _credentials(self, url: str) -> dict[str, str]:
@@ -221,6 +221,16 @@ def _measured(source: Source) -> tuple[str, int]:
         whole.update(chunk)
         size += len(chunk)
     return f"sha256:{whole.hexdigest()}", size
+
+
+def _reason(error: Exception) -> str:
+    """In the system's words where it has some: httpx and httpcore put numbers before them."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error) or type(error).__name__
 
 
 def _no_downgrade(reply: httpx.Response) -> None:

@@ -109,8 +109,16 @@ class SharedResults:
                 return None
 
     def fetch(self, result: SignedResult, name: str, target: Path) -> bool:
-        """Write a file of the result to `target`; False where the cache doesn't have it as it was signed."""
-        file = result.files[name]
+        """Write a file of the result to `target`; False where the cache doesn't have it as it was signed.
+
+        The next result of this key replaces this one then: its files may be others (a receipt has times).
+        """
+        if self._fetched(result.files[name], target):
+            return True
+        self._cache.renew(_name(result.key))
+        return False
+
+    def _fetched(self, file: ResultFile, target: Path) -> bool:
         blob = file_name(file.digest.sha256)
         if not self._cache.fetch(blob, target, file.size):
             return False

@@ -112,9 +112,13 @@ class SharedCache:
 
     def refuse(self, name: str, why: str) -> None:
         """Say that a file of the cache is not what its name says; it is replaced when there is a right one."""
-        self._refused.add(name)
+        self.renew(name)
         text = f"the shared cache {self.shown}: {name} is refused, because {why}; this build does without it"
         self._emit(Notice(text=text, level="warning"))
+
+    def renew(self, name: str) -> None:
+        """Have what is put under a name next take the place of what has it."""
+        self._refused.add(name)
 
     def _put(self, name: str, stream: _CountedSource) -> None:
         if name in self._refused or not self._backend.has(name):

@@ -196,6 +196,18 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+def test_a_containerfile_that_its_context_leaves_out_is_noticed(built: Built) -> None:
+    """As many a .dockerignore does."""
+    own = PROJECT.replace("run: make", "containerfile: Dockerfile").replace("program: program", "program: /program", 1)
+    (built.folder / "project.yaml").write_text(own)
+    (built.folder / "sources/.dockerignore").write_text("Dockerfile\n")
+    (built.folder / "sources/Dockerfile").write_text("FROM registry.invalid/base:1\nRUN make\n")
+    built.remember()
+    assert built.unchanged() is not None
+    (built.folder / "sources/Dockerfile").write_text("FROM registry.invalid/base:1\nRUN make all\n")
+    assert built.unchanged() is None
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_change_is_noticed(built: Built, change: str) -> None:
     assert built.unchanged() is not None

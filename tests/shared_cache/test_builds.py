@@ -93,3 +93,16 @@ def test_with_one_changed_source_only_the_users_step_runs(tmp_path: Path, server
     assert [receipt["shim"]["reused"] for receipt in receipts] == [False, True]
     assert receipts[0]["shim"]["sha256"] == receipts[1]["shim"]["sha256"]
     assert server.count("/data") == 1
+
+
+@pytest.mark.parametrize("fault", ["gone", "changed"])
+def test_a_result_that_lost_a_file_is_replaced_by_the_next(tmp_path: Path, build: Build, fault: str) -> None:
+    """Whose receipt is another one: a statement that stayed would speak of the lost one for ever."""
+    done, _ = build("first", LISTING, SHIM, STAGED)
+    assert done.code == 0, done.err
+    (receipt,) = (path for path in (tmp_path / "shared/file").glob("*/*") if b'"program_hash"' in path.read_bytes())
+    receipt.unlink() if fault == "gone" else receipt.write_bytes(b"{}")
+    done, engine = build("second", STAGED)
+    assert (done.code, len(engine.requests)) == (0, 1), done.err
+    done, engine = build("third")
+    assert (done.code, len(engine.requests)) == (0, 0), done.err
