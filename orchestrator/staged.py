@@ -54,7 +54,7 @@ class ImageFiles(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StagedEntry:
     """One entry of the guest's tree. `path` has no leading "/"; `kind` is file|directory|symlink|hardlink.
 
