@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.project.load import LoadedProject
     from orchestrator.project.paths import LeftOutBy
     from orchestrator.project.project import Project
-    from orchestrator.staged import ImageFiles
+    from orchestrator.staged import ImageFiles, PackedEntry, PackedTree
 
 BOOT: Final = "boot:"
 """Prefix of paths of what starts the machine, which lies outside the guest's root, as `verify` writes them."""
@@ -64,10 +64,12 @@ FileDigests = Mapping[str, tuple[int, str]]
 @dataclass(frozen=True, kw_only=True)
 class Packing:
     """How an image was packed. `tool_version` is of the tool in the container that made it, None where there is none;
-    `contents` are the files whose bytes went through our hands."""
+    `contents` are the files whose bytes went through our hands; `staged` is the staged tree as `ImagePlan.pack_again`
+    wants it, and empty where that can't be."""
 
     tool_version: str | None
     contents: FileDigests = field(default_factory=dict)
+    staged: Sequence[PackedEntry] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +177,13 @@ class ImagePlan(Protocol):
 
         Errors: EngineError for
         a broken stream, InputError for what an input lacks, BuildStepError for a tree that no image can hold.
+        """
+
+    def pack_again(self, inputs: Inputs, tree: PackedTree, target: Path, progress: Callable[[int], None]) -> Packing:
+        """Write the image to `target` as `pack` would, out of an image in which the same staged tree was packed, but
+        for the files of `inputs.staged_files`, which may be others now.
+
+        `progress` is told up to which byte the file is as it will be. Errors: those of `pack`.
         """
 
     def stand_ins(self, inputs: Inputs) -> tuple[StandIn, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -59,7 +59,7 @@ class StagedEntry:
     """One entry of the guest's tree. `path` has no leading "/"; `kind` is file|directory|symlink|hardlink.
 
     `target` is a symlink's text, or the guest path of the file that a hard link repeats. `sha256` is what a file has to
-    be, "" where nothing says it.
+    be, "" where nothing says it. `stored`: its bytes needn't be read, they lie in an open file at that offset.
     """
 
     path: str
@@ -68,23 +68,53 @@ class StagedEntry:
     target: str = ""
     sha256: str = ""
     read: Callable[[], Iterator[bytes]] | None = None
+    stored: tuple[int, int] | None = None
 
     def chunks(self) -> Iterator[bytes]:
         """A file's bytes, exactly `size` of them. Only once, and before the next entry is taken from a stream."""
         return iter(()) if self.read is None else self.read()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackedEntry:
+    """One entry of a staged tree that was packed: `kind` is file|directory|symlink, `target` a symlink's text.
+
+    `offset` says where in the image a file's bytes begin, all `size` of them; `sha256` (hex) is theirs.
+    """
+
+    path: str
+    kind: str
+    size: int = 0
+    target: str = ""
+    sha256: str = ""
+    offset: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedTree:
+    """A staged tree in an image that was made of it: `descriptor` is the open image, which is as it was then.
+
+    `entries` as `Packing.staged` had them.
+    """
+
+    descriptor: int
+    entries: Sequence[PackedEntry]
+
+
+def host_files(inputs: Inputs) -> dict[str, StagedEntry]:
+    """The files of `stage.files` that no build step makes, by guest path."""
+    return {resolved.guest_path: _host_entry(resolved) for resolved in inputs.staged_files}
+
+
 def placed_files(inputs: Inputs, files: ImageFiles) -> dict[str, StagedEntry]:
     """The files whose places the staged tree has, by guest path: large ones of the image `files`, and those of
     `stage.files` that no build step makes."""
     large = {entry.path: entry for entry in _large_entries(files)}
-    return large | {resolved.guest_path: _host_entry(resolved) for resolved in inputs.staged_files}
+    return large | host_files(inputs)
 
 
 def _large_entries(files: ImageFiles) -> Iterator[StagedEntry]:
-    with files.open_archive(LARGE_FILES) as stream:
-        texts = [b"".join(e.chunks()) for e in read_entries(stream, "") if e.kind == "file" and e.size < _LONGEST_LIST]
-    for line in b"".join(texts).decode(errors="surrogateescape").split("\n"):
+    for line in _large_list(files).decode(errors="surrogateescape").split("\n"):
         if not line:
             continue
         match = _LARGE_LINE.fullmatch(line)
@@ -92,6 +122,16 @@ def _large_entries(files: ImageFiles) -> Iterator[StagedEntry]:
             raise BuildStepError(f"{LARGE_FILES} in the container has a line that makes no sense: {line[:80]!r}")
         path, source, size = match[1], match[2], int(match[3])
         yield StagedEntry(path=path, kind="file", size=size, read=partial(_large_chunks, files, source, size))
+
+
+def _large_list(files: ImageFiles) -> bytes:
+    stored = files.open_file(LARGE_FILES)
+    if stored is not None:
+        with stored:
+            return stored.read(_LONGEST_LIST)
+    with files.open_archive(LARGE_FILES) as stream:
+        texts = [b"".join(e.chunks()) for e in read_entries(stream, "") if e.kind == "file" and e.size < _LONGEST_LIST]
+    return b"".join(texts)
 
 
 def _large_chunks(files: ImageFiles, source: str, size: int) -> Iterator[bytes]:

@@ -39,7 +39,7 @@ BY_NAME = {
     "orchestrator.engine.probe": {"name"},
     "orchestrator.project.secrets": {"AGENT_VARIABLE", "secret.env"},
     "orchestrator.inputs.debian": {"name"},
-    "orchestrator.inputs.download": {"name"},
+    "orchestrator.inputs.transmission": {"name"},
 }
 """Where the environment is asked for a name that is no literal there: NAMED has all of them, but for a secret's."""
 

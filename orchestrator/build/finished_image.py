@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from orchestrator.build.container_build import run_request
+from orchestrator.build.failed_state import open_shell
 from orchestrator.build.kept_program import load_program, program_tag
 from orchestrator.build.state import BuildJob, phase
-from orchestrator.containerfile.assemble import CONTAINERFILE, assemble_own, proxy_arguments
+from orchestrator.containerfile.assemble import assemble_own, proxy_arguments
+from orchestrator.containerfile.context import CONTAINERFILE
 from orchestrator.containerfile.render_directory import own_tag_by_hand
 from orchestrator.engine.base import BuildRequest, BuildSecret, StepFailedError
 from orchestrator.errors import BuildStepError, UsageError
@@ -87,7 +89,7 @@ def _own_image(job: BuildJob) -> str:
     if own is not None and own.unpinned:
         text = f"{name} takes {', '.join(own.unpinned)} from outside, which project.lock cannot pin"
         order.emit(Notice(text=text, level="warning"))
-    if not order.options.no_cache and (kept := load_program(order.store, order.engine, key)):
+    if not order.options.runs_again("program") and (kept := load_program(order.store, order.engine, key)):
         with phase(order.emit, "program", f"take what {name} makes from an earlier build"):
             return kept
     with order.store.lock(f"own-{order.engine.info.kind}-{key}"):
@@ -100,7 +102,7 @@ def _build_own(job: BuildJob, tag: str) -> str:
     labelled = not order.engine.capabilities.buildkit
     made = assemble_own(order.loaded, job.plan, references, labelled=labelled, emit=order.emit)
     secrets = [BuildSecret(id=name, data=value) for name, value in order.secrets.values.items()]
-    if order.engine.info.mounts:
+    if order.engine.capabilities.mounts:
         secrets.append(BuildSecret(id=CA_SECRET, data=made.certificates, hide=False))
     request = BuildRequest(
         context=(),
@@ -109,7 +111,7 @@ def _build_own(job: BuildJob, tag: str) -> str:
         build_id=BASE,
         target=build.target or "",
         build_args={**({} if order.options.offline else proxy_arguments(order.loaded)), **build.args},
-        no_cache=order.options.no_cache,
+        no_cache=order.options.runs_again("program"),
         offline=order.options.offline,
         images=tuple(references.values()),
         secrets=tuple(secrets),
@@ -118,6 +120,7 @@ def _build_own(job: BuildJob, tag: str) -> str:
     try:
         run_request(order.engine, request, made, order.emit)
     except StepFailedError as failure:
+        open_shell(order, request, made, failure)
         raise _explain(job, failure) from failure
     return tag
 

@@ -17,12 +17,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from orchestrator import __version__
 from orchestrator.build.check import CheckedProject
-from orchestrator.build.result import Result
-from orchestrator.build.stamps import RECENT_NS, Stamps, contents, stamp
+from orchestrator.build.proof import Proof, digest_of, files_of, stamps_of
+from orchestrator.build.result import BuiltTree, Result
+from orchestrator.build.stamps import RECENT_NS, Stamps, contents
 from orchestrator.containerfile.git_index import index_files
 from orchestrator.containerfile.sources import user_sources
 from orchestrator.containerfile.tree import Walk
@@ -36,16 +37,20 @@ from orchestrator.project.load import LoadedProject, lock_path
 from orchestrator.project.project import Project
 from orchestrator.project.secrets import read_secrets
 from orchestrator.receipt.read import read_receipt, receipt_path
-from orchestrator.receipt.receipt import receipt_document
 from orchestrator.resolved import FILE_PREFIX
 from orchestrator.resources import CONTAINERFILES, MANIFESTS, PACKAGE
 from orchestrator.user_paths import cache_root
+
+if TYPE_CHECKING:
+    from orchestrator.build.kept_trees import KeptTree
 
 FOLDER: Final = "builds"
 """Of the cache: one small file for each image, named by a hash of the image's path."""
 ENGINE_VARIABLES: Final = (
     "DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINER_HOST", "CONTAINER_CONNECTION", "DOCKER_BUILDKIT",
 )  # fmt: skip
+_OF_NO_TREE: Final[dict[str, Any]] = {"name": True, "manifest": True, "resources": {"cpus", "memory"}}
+"""Keys of project.yaml that decide nothing of the staged tree; what the manifest does of it, is asked by itself."""
 _TICK_NS: Final = 50_000_000
 """Longer than the clock of any file system that keeps fractions of a second goes without moving (Linux: 10 ms)."""
 
@@ -94,13 +99,13 @@ class LastBuild:
         """Looks at every file that counts, and reads none."""
         self._asked = asked
         self._taken_ns = time.time_ns()
-        self._recent = ""
+        self._recent = self._recent_of_tree = ""
         place = hashlib.sha256(os.fsencode(os.path.realpath(asked.image))).hexdigest()[:40]
         self._path = cache_root() / FOLDER / f"{place}.json"
         try:
-            self._stamps = _stamps(asked)
+            self._stamps, self._beside = _stamps(asked), _stamps_beside(asked)
         except (OSError, UsageError, ValueError):  # the build says it with the place in project.yaml
-            self._stamps = Stamps()
+            self._stamps = self._beside = Stamps()
             self._stamps.complete = False
 
     def unchanged(self) -> Result | None:
@@ -108,8 +113,28 @@ class LastBuild:
         result = self._checked()
         if result is None:
             with suppress(OSError):
-                self._recent = contents(self._stamps.recent(self._taken_ns))
+                self._recent = contents(self._recent_files(self._taken_ns))
+                self._recent_of_tree = contents(self._stamps.recent(self._taken_ns))
         return result
+
+    def trees(self) -> Iterator[KeptTree]:
+        """The staged tree that a build would make, where a finished image holds it already: image by image.
+
+        Of another project's image too, where that has the same tree.
+        """
+        from orchestrator.build.kept_trees import kept_trees
+
+        if not self._stamps.complete:
+            return
+        with suppress(OSError, UsageError, ValueError):
+            for tree in kept_trees(self._key_of_tree()):
+                decided = tree.record.decided
+                if decided.written_ns > self._taken_ns:
+                    continue
+                if contents(self._stamps.recent(decided.taken_ns)) != decided.recent:
+                    continue
+                if hmac.compare_digest(_secrets(self._asked, decided.salt), decided.secrets):
+                    yield tree
 
     def remember(self, result: Result) -> None:
         """Take note of the build that has followed `unchanged`. What can't be vouched for isn't noted."""
@@ -121,35 +146,48 @@ class LastBuild:
             return
         # A cache that can't be written only means that the next build takes its time.
         with suppress(OSError, UsageError), only_build_of(asked.output, asked.checked.loaded.project.name, ignore):
-            if not _lock_agrees(asked, result) or read_receipt(result.image) != result.document:
+            if read_receipt(result.image) != result.document or not _outlasted(result):
                 return
-            if not _outlasted(result):
+            if result.tree is not None and _lock_agrees(asked, result, of_tree=True):
+                self._remember_tree(result, result.tree)
+            if not self._beside.complete or not _lock_agrees(asked, result):
                 return
             salt = secrets.token_hex(16)
             record = Record(
                 version=1, decided=self._decided(), taken_ns=self._taken_ns, recent=self._recent, salt=salt,
-                secrets=_secrets(asked, salt), results=_results(result), receipt=_receipt(result),
+                secrets=_secrets(asked, salt), results=stamps_of(result), receipt=digest_of(result.document),
                 written_ns=time.time_ns(),
             )  # fmt: skip
             self._write(record)
+
+    def _remember_tree(self, result: Result, tree: BuiltTree) -> None:
+        from orchestrator.build.kept_trees import Decided, keep_tree
+
+        salt = secrets.token_hex(16)
+        decided = Decided(
+            taken_ns=self._taken_ns, recent=self._recent_of_tree, salt=salt, secrets=_secrets(self._asked, salt),
+            written_ns=time.time_ns(),
+        )  # fmt: skip
+        keep_tree(self._key_of_tree(), tree, Proof.of(result), decided)
 
     def _checked(self) -> Result | None:
         try:
             record = read_document(self._path, Record, links=False)
             # A clock that was set back makes every time doubtful.
-            if not self._stamps.complete or record.written_ns > self._taken_ns or record.decided != self._decided():
+            complete = self._stamps.complete and self._beside.complete
+            if not complete or record.written_ns > self._taken_ns or record.decided != self._decided():
                 return None
             result = self._result()
-            if result is None or _receipt(result) != record.receipt or _results(result) != record.results:
+            if result is None or digest_of(result.document) != record.receipt or stamps_of(result) != record.results:
                 return None
-            recent = self._stamps.recent(record.taken_ns)
+            recent = self._recent_files(record.taken_ns)
             if contents(recent) != record.recent:
                 return None
             if not hmac.compare_digest(_secrets(self._asked, record.salt), record.secrets):
                 return None
         except (OSError, DocumentError, UsageError):
             return None
-        if recent and not self._stamps.recent(self._taken_ns):
+        if recent and not self._recent_files(self._taken_ns):
             with suppress(OSError):  # they have been read, and their stamps are old enough now: once is enough
                 self._write(record.model_copy(update={"taken_ns": self._taken_ns, "recent": ""}))
         return result
@@ -174,11 +212,30 @@ class LastBuild:
             ),  # the receipt's
             __version__,
             sys.version,
-            f"{asked.engine} {chosen_context()} {[os.environ.get(name) for name in ENGINE_VARIABLES]}",
+            _engine(asked),
             f"{asked.locked} {asked.offline} {asked.sign}",
-            self._stamps.digest,
+            f"{self._stamps.digest} {self._beside.digest}",
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def _key_of_tree(self) -> str:
+        """Of all that decides the staged tree: a part of `_decided`. OSError where there is no lock."""
+        asked, loaded, settings = self._asked, self._asked.checked.loaded, self._asked.checked.settings
+        parts = [
+            os.path.realpath(loaded.root),
+            loaded.project.model_dump_json(exclude=_OF_NO_TREE),
+            *(settings.program, list(settings.files), [list(option) for option in settings.staging]),
+            lock_path(loaded.path).read_text(encoding="utf-8"),
+            __version__,
+            sys.version,
+            _engine(asked),
+            f"{asked.locked} {asked.offline}",
+            self._stamps.digest,
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
+
+    def _recent_files(self, taken_ns: int) -> list[Path]:
+        return [*self._stamps.recent(taken_ns), *self._beside.recent(taken_ns)]
 
     def _write(self, record: Record) -> None:
         make_directory(self._path.parent.parent)
@@ -186,25 +243,40 @@ class LastBuild:
         write_text(self._path, record.model_dump_json(indent=1) + "\n")
 
 
+def _engine(asked: Asked) -> str:
+    return f"{asked.engine} {chosen_context()} {[os.environ.get(name) for name in ENGINE_VARIABLES]}"
+
+
 def _stamps(asked: Asked) -> Stamps:
-    """Of everything on this machine that decides the image."""
+    """Of everything on this machine that decides the staged tree."""
     loaded, stamps = asked.checked.loaded, Stamps()
     _add_program(stamps)
     if loaded.project.build.image is None:
         _add_context(stamps, loaded)
     else:
         stamps.complete = not _is_local_image(loaded)
-    for name, local, skip in _local_inputs(loaded.project):
+    _add_inputs(stamps, loaded, _inputs_of_tree(loaded.project))
+    stamps.add_file("certificates", ca_bundle())
+    if loaded.project.network.ca is not None:
+        stamps.add_file("network.ca", loaded.root / loaded.project.network.ca)
+    return stamps
+
+
+def _stamps_beside(asked: Asked) -> Stamps:
+    """Of what else decides the image and what lies beside it."""
+    loaded, stamps = asked.checked.loaded, Stamps()
+    _add_inputs(stamps, loaded, _inputs_beside(loaded.project))
+    if asked.sign is not None:
+        stamps.add_file("sign", asked.sign)
+    return stamps
+
+
+def _add_inputs(stamps: Stamps, loaded: LoadedProject, inputs: Iterable[tuple[str, str, Iterable[str]]]) -> None:
+    for name, local, skip in inputs:
         if (loaded.root / local).is_dir():
             stamps.add_tree(name, loaded.root / local, skip)
         else:
             stamps.add_file(name, loaded.root / local)
-    stamps.add_file("certificates", ca_bundle())
-    if loaded.project.network.ca is not None:
-        stamps.add_file("network.ca", loaded.root / loaded.project.network.ca)
-    if asked.sign is not None:
-        stamps.add_file("sign", asked.sign)
-    return stamps
 
 
 def _add_program(stamps: Stamps) -> None:
@@ -240,16 +312,26 @@ def _is_local_image(loaded: LoadedProject) -> bool:
     return entry is None or entry.ground == "engine"
 
 
-def _local_inputs(project: Project) -> Iterator[tuple[str, str, Iterable[str]]]:
-    """Name, path and what doesn't count at its top, of the inputs that are the user's own files and directories."""
-    if project.nanos.path is not None:
-        yield "nanos", project.nanos.path, ()
+def local_inputs(project: Project) -> Iterator[tuple[str, str, Iterable[str]]]:
+    """Name, path and what doesn't count at its top, of every input that is the user's own file or directory."""
+    yield from _inputs_of_tree(project)
+    yield from _inputs_beside(project)
+
+
+def _inputs_of_tree(project: Project) -> Iterator[tuple[str, str, Iterable[str]]]:
+    """Those that decide the staged tree."""
     if project.ops.path is not None:
         yield "ops", project.ops.path, ()
     if project.gpu_assets is not None and project.gpu_assets.path is not None:
         yield "gpu-assets", project.gpu_assets.path, ()
     if project.gevulot is not None and project.gevulot.path is not None:
         yield "gevulot", project.gevulot.path, GEVULOT_SKIP
+
+
+def _inputs_beside(project: Project) -> Iterator[tuple[str, str, Iterable[str]]]:
+    """Those that are packed beside the staged tree."""
+    if project.nanos.path is not None:
+        yield "nanos", project.nanos.path, ()
     for entry in project.stage.outside.values():
         if entry.host is not None:
             yield f"{FILE_PREFIX}{entry.guest_path}", entry.host, ()
@@ -264,24 +346,10 @@ def _secrets(asked: Asked, salt: str) -> str:
     return hashlib.scrypt(b"".join(parts), salt=salt.encode(), n=2**14, r=8, p=1).hex()
 
 
-def _files(result: Result) -> list[Path]:
-    return [result.image, *(result.image.parent / attachment.file for attachment in result.document.attachments)]
-
-
-def _results(result: Result) -> dict[str, str]:
-    """The stamps of what a build wrote, by name."""
-    return {path.name: stamp(path.lstat()) for path in _files(result)}
-
-
-def _receipt(result: Result) -> str:
-    document = {key: value for key, value in receipt_document(result.document).items() if key != "smoke"}
-    return hashlib.sha256(json.dumps(document).encode()).hexdigest()
-
-
 def _outlasted(result: Result) -> bool:
     """Wait until the file system's clock has moved since the results were written: from then on, their stamps tell of
     every change. False where that would take long: in whole seconds, or in another machine's time."""
-    for path in _files(result):
+    for path in files_of(result):
         status = path.lstat()
         written = max(status.st_mtime_ns, status.st_ctime_ns)
         age = time.time_ns() - written
@@ -292,9 +360,9 @@ def _outlasted(result: Result) -> bool:
     return True
 
 
-def _lock_agrees(asked: Asked, result: Result) -> bool:
+def _lock_agrees(asked: Asked, result: Result, *, of_tree: bool = False) -> bool:
     """Whether the lock, as it is now, says what the build used: not so where local files differ from it, or where
-    somebody has just changed it."""
+    somebody has just changed it. `of_tree`: of what decides the staged tree alone."""
     from orchestrator.lock.project_lock import read_lock
     from orchestrator.receipt.record import pin_used
 
@@ -303,4 +371,5 @@ def _lock_agrees(asked: Asked, result: Result) -> bool:
     return lock is not None and all(
         used.get(name) in (None, pin_used(entry.kind, entry.resolved, entry.packages))
         for name, entry in lock.entries.items()
+        if not of_tree or not name.startswith((FILE_PREFIX, "nanos"))
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.build.finish import verify_and_hash
-from orchestrator.build.result import Result
+from orchestrator.build.finish import Hashed, verify_and_hash
+from orchestrator.build.result import BuiltTree, Result
 from orchestrator.build.state import PackJob, phase
 from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
@@ -18,6 +18,7 @@ from orchestrator.receipt.receipt import EngineUsed, ShimUsed, receipt_text
 from orchestrator.receipt.record import FinishedBuild, StageTimes, Warnings, make_receipt
 
 if TYPE_CHECKING:
+    from orchestrator.containerfile.context import ContextLine
     from orchestrator.provenance.dsse import SigningKey
     from orchestrator.provenance.records import Records
 
@@ -32,12 +33,14 @@ class ImageTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class TreeOrigin:
-    """What a receipt tells of where a staged tree is from. `context_sha256` is known once it is packed."""
+    """What a receipt tells of where a staged tree is from. `context_sha256` is known once it is packed; `context` gives
+    what it is of, where the tree may serve for another image."""
 
     engine: EngineUsed
     containerfile: str
     manifest: str
     context_sha256: Callable[[Packing], str]
+    context: Callable[[], Sequence[ContextLine]] | None = None
     shim: ShimUsed | None = None
 
 
@@ -64,12 +67,13 @@ def write_image(
     origin: TreeOrigin,
     recorder: Recorder,
     target: ImageTarget,
-    pack_into: Callable[[Path], tuple[Packing, Records]],
+    pack_into: Callable[[Path, Callable[[int], None]], tuple[Packing, Records]],
     compare: Callable[[FinishedBuild, Path], FinishedBuild] = lambda built, _image: built,
 ) -> Result:
     """Pack, verify, hash and write the image, its receipt and what it names, or leave all as they were.
 
-    `pack_into` writes the image; `compare` may refuse what was built, and adds to what the receipt says.
+    `pack_into` writes the image, and may say up to which byte it is as it will be; `compare` may refuse what was
+    built, and adds to what the receipt says.
     """
     from orchestrator.provenance.attach import open_attachments
 
@@ -81,10 +85,11 @@ def write_image(
         replacing(receipt) as receipt_part,
         open_attachments(target.directory, name, target.sign) as attachments,
         replacing(image) as image_part,
+        Hashed(image_part) as hashed,
     ):
-        packing, records = pack_into(image_part)
+        packing, records = pack_into(image_part, hashed.progress)
         warned.add("staging", records.warnings)
-        verification, digests = verify_and_hash(job, image_part, image, records.warnings)
+        verification, digests = verify_and_hash(job, hashed, image_part, image, records.warnings)
         warned.add_findings("verify", verification.findings)
         built = FinishedBuild(
             kind=order.kind,
@@ -109,4 +114,19 @@ def write_image(
             attached = attachments.write(built, image_part, records, recorder.started)
         document = make_receipt(built, attached)
         fill(receipt_part, receipt_text(document).encode())
-    return Result(image=image, receipt=receipt, document=document)
+    return Result(image=image, receipt=receipt, document=document, tree=_built_tree(job, origin, packing, records))
+
+
+def _built_tree(job: PackJob, origin: TreeOrigin, packing: Packing, records: Records) -> BuiltTree | None:
+    """What another image can be made of; None where that can't be, or must not."""
+    strict = job.order.loaded.project.reproducible == "strict"
+    if origin.context is None or not packing.staged or job.plan.finished or strict:
+        return None
+    from orchestrator.provenance.records import with_shim_lock
+
+    shim = job.inputs.gevulot.path if job.inputs.gevulot is not None else None
+    whole = with_shim_lock(records, shim)  # with sources that may be gone then
+    return BuiltTree(
+        inputs=job.inputs, containerfile=origin.containerfile, context=origin.context(), records=whole.files,
+        left_out=whole.left_out, entries=packing.staged,
+    )  # fmt: skip

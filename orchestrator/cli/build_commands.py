@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.build.stages import STAGES
 from orchestrator.cli.console import (
     answer,
     answer_block,
     answer_json,
     say,
+    say_failure,
     say_findings,
     say_warnings,
 )
@@ -23,20 +26,27 @@ from orchestrator.cli.parameters import (
     DIRECTORY,
     PATH,
     PROJECT,
+    annotations_option,
     engine_option,
     json_failures,
     json_option,
     progress_option,
     project_argument,
+    shared_cache_options,
     trust_option,
 )
-from orchestrator.errors import UsageError
+from orchestrator.cli.runner import Runner, findings_of, runner_of
+from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.scaffold.pipeline import SYSTEMS, check_absent, find_projects, write_pipeline
 from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
+    from orchestrator.build.last_build import Asked
+    from orchestrator.cli.builds import Builds
+    from orchestrator.shared_cache.choice import CacheOptions
 
-_OF_ALL = ("progress", "as_json", "jobs", "fail_fast")
+_OF_ALL = ("progress", "as_json", "jobs", "fail_fast", "watching", "shell", "annotations", "summary")
 """Options of `build` that are about all projects together, by their parameters' names."""
 
 
@@ -45,12 +55,28 @@ _OF_ALL = ("progress", "as_json", "jobs", "fail_fast")
 @click.option("--gpu", is_flag=True, help="Write a CUDA C++ program.")
 @click.option("--language", type=click.Choice(LANGUAGES),
               help="Write a sample program in this language, whatever is there; the default is rust.")  # fmt: skip
-def init(directory: Path, gpu: bool, language: str | None) -> None:
+@click.option("--ci", type=click.Choice(tuple(SYSTEMS)),
+              help="Write a pipeline of this system too, for every project.yaml in and below DIR.")  # fmt: skip
+def init(directory: Path, gpu: bool, language: str | None, ci: str | None) -> None:
     """Write a commented project.yaml into DIR (default: here) for the program that is there.
 
     That is what a Cargo.toml, go.mod, CMakeLists.txt, Dockerfile, package.json, pyproject.toml or a program says; with
-    none of them, or with --language or --gpu, a sample program is written as well.
+    none of them, or with --language or --gpu, a sample program is written as well. With --ci and a project.yaml in or
+    below DIR, only the pipeline is written.
     """
+    if ci is not None:
+        check_absent(directory, ci)
+    if ci is None or gpu or language is not None or not find_projects(directory):
+        _init_project(directory, gpu=gpu, language=language)
+    if ci is not None:
+        projects = find_projects(directory)
+        written = write_pipeline(directory, ci, projects)
+        for path in written:
+            say(f"wrote {path}, for {', '.join(projects)}")
+        answer(str(written[0]))
+
+
+def _init_project(directory: Path, *, gpu: bool, language: str | None) -> None:
     sight = None
     if not gpu and language is None:
         from orchestrator.scaffold.look import also_there, look
@@ -72,13 +98,20 @@ def init(directory: Path, gpu: bool, language: str | None) -> None:
 
 @click.command(short_help="Validate project.yaml, manifest and paths without engine or network.")
 @project_argument
+@annotations_option
 @json_option
 @json_failures
-def check(project: Path, as_json: bool) -> None:
+def check(project: Path, annotations: str, as_json: bool) -> None:
     """Validate project.yaml, the manifest and the paths they name. Needs no engine or network, and writes nothing."""
     from orchestrator.build.check import check_project
 
-    findings = check_project(project).findings
+    runner = runner_of(annotations)
+    try:
+        findings = check_project(project).findings
+    except (OrchestratorError, OSError) as error:
+        runner.annotate(findings_of(error, project), [project])
+        raise
+    runner.annotate(findings, [project])
     if as_json:
         answer_json({"ok": True, "findings": [vars(finding) for finding in findings]})
         return
@@ -145,11 +178,13 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
 @click.option("--locked", is_flag=True, help="Require an up-to-date project.lock; fail instead of updating it.")
 @click.option("--offline", is_flag=True, help="Use no network: inputs come from the cache, build steps get none.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
+@click.option("--from", "begin", type=click.Choice(STAGES), help="Run every step again from this stage on.")
 @click.option(
     "--verify-cached",
     is_flag=True,
     help="Build even if nothing has changed, and fail if the image comes out different.",
 )
+@shared_cache_options
 @trust_option
 @click.option("--sign", type=PATH, metavar="KEY.PEM", help="Sign the provenance with this ed25519 private key.")
 @click.option(
@@ -160,6 +195,10 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
     metavar="N",
     help="Build up to N projects at the same time.",
 )
+@click.option(
+    "--watch", "watching", is_flag=True, help="Build again whenever the project's files change, until Ctrl-C."
+)
+@click.option("--shell-on-failure", "shell", is_flag=True, help="Open a shell in the state before a step that fails.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first project that fails; by default the others go on.")
 @click.option(
     "--reproduce",
@@ -168,6 +207,9 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
     metavar="RECEIPT",
     help="Build again what this receipt describes, on another engine if there is one, and compare; write no image.",
 )
+@annotations_option
+@click.option("--summary", type=PATH, metavar="FILE",
+              help="Append a summary as Markdown to this file; the default is GitHub's, in its jobs.")  # fmt: skip
 @json_option
 def build(  # noqa: PLR0913 - one parameter an option
     *,
@@ -178,12 +220,18 @@ def build(  # noqa: PLR0913 - one parameter an option
     locked: bool,
     offline: bool,
     no_cache: bool,
+    begin: str | None,
     verify_cached: bool,
+    cache: CacheOptions,
     trust_project: bool,
     sign: Path | None,
     jobs: int,
     fail_fast: bool,
+    shell: bool,
+    watching: bool,
     receipt: Path | None,
+    annotations: str,
+    summary: Path | None,
     as_json: bool,
 ) -> None:
     """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project (default: ./project.yaml).
@@ -193,36 +241,125 @@ def build(  # noqa: PLR0913 - one parameter an option
     Of several projects, one that fails does not keep the others from being built; a table at the end says how each
     ended, and the exit code is the highest of theirs.
 
+    With --watch, build again whenever project.yaml, the context or another file that decides an image changes. A
+    change during a build starts the next one after it. Ctrl-C ends it (exit 130).
+
     With --reproduce, build the image of a receipt again from project.yaml, project.lock and the sources, and compare.
     What differs is reported with the file, its package, the step that wrote it and the likely cause (exit 6).
     """
-    from orchestrator.build.last_build import Asked, LastBuild
-    from orchestrator.cli.builds import BuildManner, Builds, EndedBuild, WantedBuild, answering, build_all
-
     projects = projects or (Path("project.yaml"),)
     if receipt is not None:
         asked_again = _Reproducing(projects=projects, receipt=receipt, output=output, engine=engine, progress=progress,
                                    offline=offline, trust=trust_project, sign=sign)  # fmt: skip
+        if watching:
+            raise UsageError("--reproduce and --watch exclude each other", remedy="leave out one of them")
         _reproduce(asked_again, as_json=as_json)
         return
+    asked = _Building(output=output, engine=engine, progress=progress, locked=locked, offline=offline,
+                      no_cache=no_cache, begin=begin or "", verify_cached=verify_cached, trust=trust_project,
+                      sign=sign, jobs=jobs, fail_fast=fail_fast, shell=shell, options=_options_of_each(),
+                      runner=runner_of(annotations, summary), cache=cache)  # fmt: skip
+    if shell:
+        _require_terminal(jobs)
+    if not watching:
+        _build(asked, projects, as_json=as_json)
+        return
+    if as_json:
+        raise UsageError("--watch has no single answer for --json", remedy="use --progress json for its events")
+    from orchestrator.cli.watch import watch
+
+    watch(projects, lambda changed: _build_and_go_on(asked, changed))
+
+
+def _require_terminal(jobs: int) -> None:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError("--shell-on-failure needs a terminal", remedy="run it in one, or leave the option out")
+    if jobs > 1:
+        raise UsageError("--shell-on-failure has one terminal for one build at a time", remedy="leave out --jobs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Building:
+    """What `build` is asked for, whatever the projects.
+
+    `options` are those for the build of a single one, `cache` what `--cache` and its kin say.
+    """
+
+    output: Path
+    engine: str
+    progress: str
+    locked: bool
+    offline: bool
+    no_cache: bool
+    begin: str
+    verify_cached: bool
+    trust: bool
+    sign: Path | None
+    jobs: int
+    fail_fast: bool
+    shell: bool
+    options: tuple[str, ...]
+    cache: CacheOptions
+    runner: Runner
+
+
+def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> None:
+    """Build what has changed of the projects, and say so."""
+    from orchestrator.build.last_build import Asked, LastBuild
+    from orchestrator.cli.builds import BuildManner, Builds, EndedBuild, WantedBuild, answering, build_all
+    from orchestrator.shared_cache.choice import chosen_cache
+
     builds, wanted = Builds(), list[WantedBuild]()
     # What is finished is finished, also when another project fails.
-    with answering(builds, as_json=as_json):
-        builds.checked = _check_all(projects, trust=trust_project)
+    with answering(builds, building.runner, as_json=as_json):
+        builds.checked = _check_all(projects, trust=building.trust)
         for number, checked in enumerate(builds.checked):
-            asked = Asked(checked=checked, output=output, engine=engine, locked=locked, offline=offline, sign=sign)
+            asked = Asked(checked=checked, output=building.output, engine=building.engine, locked=building.locked,
+                          offline=building.offline, sign=building.sign)  # fmt: skip
             last = LastBuild(asked)
+            _remember_receipt(builds, asked)
             earlier = last.unchanged()
-            if earlier is None or no_cache or verify_cached:
-                before = earlier if verify_cached else None  # with --no-cache alone, other bytes may be wanted
-                wanted.append(WantedBuild(number=number, asked=asked, last=last, before=before))
+            if earlier is None or building.no_cache or building.begin or building.verify_cached:
+                before = earlier if building.verify_cached else None  # with --no-cache alone, other bytes may be wanted
+                whole = bool(building.no_cache or building.begin or building.verify_cached)
+                wanted.append(WantedBuild(number=number, asked=asked, last=last, before=before, whole=whole))
             else:
                 builds.ended[number] = EndedBuild(result=earlier)
         if wanted:
-            manner = BuildManner(
-                progress=progress, no_cache=no_cache, jobs=jobs, fail_fast=fail_fast, options=_options_of_each()
-            )
+            manner = BuildManner(progress=building.progress, folds=building.runner.folds, no_cache=building.no_cache,
+                                 begin=building.begin, jobs=building.jobs, fail_fast=building.fail_fast,
+                                 shell=building.shell, options=building.options,
+                                 cache=chosen_cache(building.cache))  # fmt: skip
             build_all(wanted, builds, manner)
+
+
+def _build_and_go_on(building: _Building, projects: Sequence[Path]) -> None:
+    """The same for `--watch`: what fails is said, and a project with errors keeps no other from being built."""
+    from orchestrator.build.check import check_project, require_secrets
+
+    right = []
+    for project in projects:
+        try:
+            require_secrets(check_project(project, trust=building.trust))
+            right.append(project)
+        except (OrchestratorError, OSError) as error:
+            say_failure(error)
+    try:
+        if right:
+            _build(building, right, as_json=False)
+    except SystemExit:
+        pass  # of several projects the table has said it
+    except Exception as error:  # noqa: BLE001 - the next change may mend it
+        say_failure(error)
+
+
+def _remember_receipt(builds: Builds, asked: Asked) -> None:
+    """The receipt of the last build, for what the summary compares. One that is no receipt counts as none."""
+    from orchestrator.receipt.read import read_receipt
+
+    with suppress(UsageError):
+        if (receipt := read_receipt(asked.image)) is not None:
+            builds.earlier[receipt.name] = receipt
 
 
 def _options_of_each() -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from orchestrator.cli.parameters import (
 from orchestrator.cli.rehearse_fix import fix as fix_missing
 from orchestrator.cli.results import answer_result
 from orchestrator.errors import ProgramError, UsageError
+from orchestrator.files import write_text
 
 if TYPE_CHECKING:
     from orchestrator.run.outcome import Outcome
@@ -64,6 +65,12 @@ if TYPE_CHECKING:
     metavar="PROJECT.YAML",
     help="With --trace: after a failure, add those that its build has to this project.",
 )
+@click.option(
+    "--trim",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="With --trace: after a success, write the names of the files it opened here, for `stage.trim`.",
+)
 @click.option("--gpus", is_flag=True, help="Use this machine's GPUs and its driver's libraries.")
 @json_option
 @json_failures
@@ -82,6 +89,7 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
     threads: int,
     trace: bool,
     fix: Path | None,
+    trim: Path | None,
     gpus: bool,
     as_json: bool,
 ) -> None:
@@ -95,15 +103,22 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
 
     if fix is not None and not trace:
         raise UsageError("--fix writes what --trace finds", remedy="give both")
-    options = RehearseOptions(
-        engine=engine, timeout=timeout, memory=memory, cpus=cpus, disk=disk, threads=threads, runtime=runtime,
-        task=task, files=files, workspace=workspace, trace=trace, gpus=gpus, sink=None if as_json else Relay(),
-    )  # fmt: skip
-    done = run_rehearsal(existing_image(image), options, say_notice)
+    if trim is not None and not trace:
+        raise UsageError("--trim writes what --trace sees", remedy="give both")
+    with Relay() as relay:
+        options = RehearseOptions(
+            engine=engine, timeout=timeout, memory=memory, cpus=cpus, disk=disk, threads=threads, runtime=runtime,
+            task=task, files=files, workspace=workspace, trace=trace, gpus=gpus, sink=None if as_json else relay,
+        )  # fmt: skip
+        done = run_rehearsal(existing_image(image), options, say_notice)
     _say_what_happened(done)
     if done.missing is not None and not as_json:
         _answer_missing(done.missing, succeeded=done.ok)
     fixed = {"fix": fix_missing(fix, engine, done, quiet=as_json)} if fix is not None else {}
+    if trim is not None and done.ok:
+        write_text(trim, f"# What {image.name} opened in a rehearsal, for stage.trim\n" + "\n".join(done.used) + "\n")
+        if not as_json:
+            say(f"{trim}: {len(done.used)} files; name it as `stage: {{trim: …}}`, and rehearse again what it leaves")
     if as_json:
         answer_outcome(done.to_dict() | fixed, ok=done.ok)
         return
@@ -113,7 +128,7 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
     if run.result is not None and run.result.error is None:
         answer_result(run.result, kept=workspace is not None)
     if done.failure is not None:
-        raise ProgramError(done.failure, remedy=_remedy(done.outcome))
+        raise ProgramError(done.failure, remedy=_remedy(done.outcome, traced=done.missing is not None))
 
 
 def _answer_missing(missing: Missing, *, succeeded: bool) -> None:
@@ -139,7 +154,7 @@ def _say_what_happened(done: Rehearsal) -> None:
 _WORDS = {"error": "stops", "limit": "limit", "note": "note"}
 
 
-def _remedy(outcome: Outcome) -> str:
+def _remedy(outcome: Outcome, *, traced: bool) -> str:
     end = outcome.end
     if end == "memory":
         return "raise resources.memory in project.yaml, or have it use less"
@@ -147,7 +162,11 @@ def _remedy(outcome: Outcome) -> str:
         return "raise --timeout if it only needs longer"
     if end in ("disk", "threads"):
         return f"raise --{end} if it needs more"
-    return "see what the guest cannot do, above" if outcome.violations else "see its output, above"
+    if outcome.violations:
+        return "see what the guest cannot do, above"
+    # What is most often missing is a file that nothing but the program names.
+    more = "" if traced or outcome.exit_code == 0 else "; --trace lists the files that it did not find"
+    return f"see its output, above{more}"
 
 
 COMMANDS = (rehearse,)

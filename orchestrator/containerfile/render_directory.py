@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from orchestrator.containerfile.assemble import CONTAINERFILE, AssembledContext
+from orchestrator.containerfile.assemble import AssembledContext
+from orchestrator.containerfile.context import CONTAINERFILE
 from orchestrator.containerfile.ours import has_our_containerfile
 from orchestrator.errors import UsageError
 from orchestrator.files import write_bytes

@@ -45,16 +45,17 @@ class BuildRequest:
     """One image build.
 
     `context` yields the chunks of a tar that holds `containerfile` (its name inside the tar) and all that it
-    copies; it is called at most once. `target` is the stage to end at. `tag` names the result. `images` are those of
-    its FROM lines for whose registries a login may be looked up. `ssh` is the path of an ssh agent's socket on this
-    machine ("" = none). Secrets and ssh need an engine whose `capabilities` have them; else EngineError. `offline`
-    steps run without a network.
+    copies; it is gone through at most once. `context_size` is about how many bytes that is (0 = unknown). `target` is
+    the stage to end at. `tag` names the result. `images` are those of its FROM lines for whose registries a login may
+    be looked up. `ssh` is the path of an ssh agent's socket on this machine ("" = none). Secrets and ssh need an
+    engine whose `capabilities` have them; else EngineError. `offline` steps run without a network.
     """
 
     context: Iterable[bytes]
     containerfile: str
     tag: str
     build_id: str
+    context_size: int = 0
     target: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
@@ -97,10 +98,10 @@ class Leftover:
 class ContainerRequest:
     """A container that runs: no network, a read-only root, no capability, nothing of the engine's environment.
 
-    `mounts`: (host directory, where in the container, read-only). `memory`: bytes, 0 = no limit; EngineError from an
-    engine that can't limit it. `processes`: the most that it may have, 0 = no limit. `user`: the id that it runs as
-    (None: this process's own, of a rootless engine root's). `devices`: device nodes of the host, at the same place in
-    the container.
+    `mounts`: (host directory, where in the container, read-only). `memory`: bytes, 0 = no limit. `processes`: the most
+    that it may have, 0 = no limit. An engine without such a limit (`EngineCapabilities.limits`) sets none. `user`: the
+    id that it runs as (None: this process's own, of a rootless engine root's). `devices`: device nodes of the host, at
+    the same place in the container.
     """
 
     image: str
@@ -231,6 +232,10 @@ class Engine(Protocol):
 
 class RunningEngine(Engine, Protocol):
     """An engine that also runs programs, as a rehearsal needs; builds do without."""
+
+    def open_shell(self, image: str, build_id: str, *, offline: bool) -> None:
+        """Run `/bin/sh` of `image` on this command's terminal until it ends. EngineError where that has none."""
+        ...
 
     def open_container(self, request: ContainerRequest) -> AbstractContextManager[Container]:
         """A container that is made, can be started, and is removed at the end whatever it does."""

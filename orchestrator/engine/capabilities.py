@@ -25,6 +25,7 @@ class EngineCapabilities:
     parallel: bool
     storage: str
     cgroup: str
+    limits: tuple[str, ...]
     rootless: bool
     remote: bool
     shares_files: bool | None
@@ -84,14 +85,20 @@ FALLBACKS = (
         capability="storage",
         meaning="the driver of the engine's storage; `containerd/…`: images are called by their manifests",
         known_by="`/info`",
-        without="where it isn't overlay storage that this user can read, or images are called by their manifests, large"
-        " files come through the archive endpoint",
+        without="where it is not overlay storage that this user can read, or images are called by their manifests,"
+        " large files come through the archive endpoint",
     ),
     Fallback(
         capability="cgroup",
         meaning="the version of control groups that the engine uses",
         known_by="`/info`",
         without="shown only: which OCI runtime works with it is found by a trial build (private Podman)",
+    ),
+    Fallback(
+        capability="limits",
+        meaning="which limits a container can have from its control group: `memory`, `pids`",
+        known_by="`/info`",
+        without="`rehearse` watches memory and threads every 50 ms, and says so",
     ),
     Fallback(
         capability="rootless",
@@ -110,7 +117,7 @@ FALLBACKS = (
         capability="shares_files",
         meaning="the engine sees this machine's temporary files under the same name",
         known_by="the process behind the socket, looked at through `/proc`; not known for another user's",
-        without="`rehearse` refuses the engine and names TMPDIR; Podman can't have the ssh agent",
+        without="`rehearse` refuses the engine and names TMPDIR; Podman cannot have the ssh agent",
     ),
 )
 """A row for each field, in their order."""

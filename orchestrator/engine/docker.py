@@ -56,6 +56,7 @@ class DockerEngine(ApiEngine):
             parallel=buildkit,
             storage=self.facts.storage,
             cgroup=self.facts.cgroup,
+            limits=self.facts.limits,
             rootless=self.facts.rootless,
             remote=self._remote(),
             shares_files=self._shares_files(),
@@ -124,7 +125,7 @@ class DockerEngine(ApiEngine):
         emit: Emit,
     ) -> str:
         mask = mask_of(request)
-        data = count_sent(request.context, emit)
+        data = count_sent(request.context, emit, request.context_size)
         try:
             with self._api.post_stream("/build", params=params, data=data, headers=headers) as reply:
                 return _follow(reply, log, mask)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,10 @@ from .nodes import MAX_DIRECTORIES, MAX_NAME, MAX_PATH, attributes_as_read
 DATA_START: Final = (FIRST_SECTORS + EXTENSION_SECTORS) * SECTOR
 PIECE: Final = 64 * 1024
 _ZEROS: Final = bytes(PIECE)
+_AT_ONCE: Final = 16 * 1024 * 1024
+"""Bytes that the kernel copies before others hear of it."""
+_NO_COPY: Final = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
+"""Of copy_file_range, where two file systems can't do it: bytes are then read and written."""
 
 
 class OutOfOrderError(ValueError):
@@ -34,6 +39,16 @@ class _FilePosition:
     size: int
     position: int  # bytes from the partition's start; meaningless when empty
     sha256: str
+
+
+@dataclass(kw_only=True)
+class _Range:
+    """Bytes of another file that are yet to be copied: from `start` there to `offset` here."""
+
+    source: int
+    start: int
+    offset: int
+    length: int
 
 
 @dataclass(kw_only=True)
@@ -87,6 +102,34 @@ class ImageOutput:
             data += part or bytes(length - len(data))
         return data
 
+    def copy(self, source: int, start: int, offset: int, length: int) -> Iterator[int]:
+        """Take `length` bytes of the open file `source` from `start` on; its holes are left out. Gives how many of
+        them are here, as they come. ImageError where the file ends before."""
+        end, at = start + length, start
+        while at < end:
+            data, hole = _next_data(source, at, end)
+            while data < hole:
+                data += self._copy_some(source, data, offset + data - start, min(hole - data, _AT_ONCE))
+                yield data - start
+            at = hole
+        yield length
+
+    def _copy_some(self, source: int, start: int, offset: int, length: int) -> int:
+        copied = -1
+        with _explaining():
+            try:
+                copied = os.copy_file_range(source, self.descriptor, length, start, offset)
+            except OSError as error:
+                if error.errno not in _NO_COPY:
+                    raise
+        if copied < 0:
+            data = os.pread(source, min(length, 16 * PIECE), start)
+            self.write(offset, data)
+            copied = len(data)
+        if not copied:
+            raise ImageError("the earlier image ends before its files do")
+        return copied
+
     def set_size(self, size: int) -> None:
         """Give the file its final size."""
         with _explaining():
@@ -99,8 +142,22 @@ class ImageOutput:
             self.descriptor = -1
 
 
+def _next_data(source: int, at: int, end: int) -> tuple[int, int]:
+    """Where the next bytes before `end` begin that are no hole, and where they end; (end, end) for none."""
+    try:
+        data = os.lseek(source, at, os.SEEK_DATA)
+        return (data, min(os.lseek(source, data, os.SEEK_HOLE), end)) if data < end else (end, end)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # nothing but a hole up to the file's end, or no such place
+            return (end, end) if os.fstat(source).st_size >= end else (at, end)
+        return at, end  # a file system that knows no holes
+
+
 class TfsWriter:
-    """One file system: file data goes out as it comes, the log at the end. `limit` is its size in bytes, if fixed."""
+    """One file system: file data goes out as it comes, the log at the end. `limit` is its size in bytes, if fixed.
+
+    What is copied out of another file goes out last, with `copy_stored`.
+    """
 
     def __init__(
         self, output: ImageOutput, offset: int, *, version: int, label: str = "", limit: int | None = None
@@ -117,6 +174,8 @@ class TfsWriter:
         self._last: tuple[bytes, ...] = ()
         self._listing: list[ListingEntry] = []
         self._hashing = Hashing()
+        self._stored: list[_Range] = []
+        self._places: dict[str, int] = {}
 
     def add_directory(self, path: str) -> None:
         """An empty directory (files in it make it by themselves)."""
@@ -151,11 +210,40 @@ class TfsWriter:
             written += len(chunk)
         if written != size:
             raise ImageError(f"{path} has {written} bytes, not the {size} that were announced")
-        file = _FilePosition(size=size, position=self._end, sha256=digest.hexdigest())
-        self._end += padded
-        parent[names[-1]] = file
-        self._list(ListingEntry(type="file", path="/" + "/".join(names), size=size, sha256=file.sha256))
-        return file.sha256
+        self._put(parent, names, size, digest.hexdigest())
+        return digest.hexdigest()
+
+    def add_stored_file(self, path: str, size: int, sha256: str, source: int, start: int) -> None:
+        """A file that lies in the open file `source` from `start` on, whose SHA-256 (hex) is known: `copy_stored`
+        copies its bytes, and nobody reads them."""
+        names = self._advance(path)
+        parent, offset = self._parent(names), self._offset + self._end
+        last = self._stored[-1] if self._stored else None
+        if (
+            last is not None
+            and last.source == source
+            and offset - last.offset == start - last.start
+            and (offset == -(-(last.offset + last.length) // SECTOR) * SECTOR)
+        ):
+            last.length = offset + size - last.offset  # with the zeros between them
+        elif size:
+            self._stored.append(_Range(source=source, start=start, offset=offset, length=size))
+        self._put(parent, names, size, sha256)
+
+    def copy_stored(self, progress: Callable[[int], None] = lambda _end: None) -> None:
+        """Copy what `add_stored_file` added; `progress` is told up to which byte of the output all is there."""
+        for stored in self._stored:
+            for copied in self._output.copy(stored.source, stored.start, stored.offset, stored.length):
+                progress(stored.offset + copied)
+        self._stored.clear()
+
+    def _put(self, parent: _Dir, names: list[str], size: int, sha256: str) -> None:
+        """Take note of a file whose bytes lie at the end."""
+        path = "/" + "/".join(names)
+        parent[names[-1]] = _FilePosition(size=size, position=self._end, sha256=sha256)
+        self._places[path] = self._offset + self._end
+        self._end += -(-size // SECTOR) * SECTOR
+        self._list(ListingEntry(type="file", path=path, size=size, sha256=sha256))
 
     def copy_file(self, path: str, earlier_path: str) -> str:
         """A second copy of a file that is already written (a hard link of an archive); its SHA-256."""
@@ -164,6 +252,7 @@ class TfsWriter:
             entry = entry.get(name) if isinstance(entry, dict) else None
         if not isinstance(entry, _FilePosition):
             raise ImageError(f"{path} is a hard link to {earlier_path}, which is not a file of the image")
+        self.copy_stored()
         start = self._offset + entry.position
         return self.add_file(path, entry.size, self._pieces(start, entry.size))
 
@@ -201,6 +290,11 @@ class TfsWriter:
     def contents(self) -> dict[str, tuple[int, str]]:
         """Size and SHA-256 (hex) of every file so far, by path."""
         return {entry.path: (entry.size, entry.sha256) for entry in self._listing if entry.type == "file"}
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Where every file so far begins in the output, in bytes, by path."""
+        return self._places
 
     @property
     def totals(self) -> tuple[int, int]:

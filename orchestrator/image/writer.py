@@ -52,7 +52,8 @@ class BootFiles:
 class WrittenImage:
     """What was written. `tree_sha256` equals `tree_digest(tree_listing(rootfs))` of the image read back.
 
-    `contents`: size and SHA-256 (hex) of each of the root file system's files, by its path.
+    `contents`: size and SHA-256 (hex) of each of the root file system's files, by its path; `places`: where it begins
+    in the image, in bytes. `boot_contents` and `boot_places` are those of the boot file system.
     """
 
     size: int
@@ -63,6 +64,9 @@ class WrittenImage:
     files: int
     bytes_of_files: int
     contents: Mapping[str, tuple[int, str]]
+    places: Mapping[str, int]
+    boot_contents: Mapping[str, tuple[int, str]]
+    boot_places: Mapping[str, int]
 
 
 class ImageWriter:
@@ -88,7 +92,7 @@ class ImageWriter:
         self._sector = _boot_sector(boot)
         self._output = ImageOutput(target)
         try:
-            self._partitions, self._bootfs_uuid = self._write_boot(boot, version)
+            self._partitions, self._bootfs_uuid, self._bootfs = self._write_boot(boot, version)
             start = self._partitions[-1].offset + self._partitions[-1].length
             self._rootfs_offset = start
             self._rootfs = TfsWriter(self._output, start, version=version, label=label)
@@ -99,8 +103,9 @@ class ImageWriter:
         self.add_symlink: Callable[[str, str], None] = self._rootfs.add_symlink
         self.add_file: Callable[[str, int, Iterable[bytes]], str] = self._rootfs.add_file
         self.copy_file: Callable[[str, str], str] = self._rootfs.copy_file
+        self.add_stored_file: Callable[[str, int, str, int, int], None] = self._rootfs.add_stored_file
 
-    def _write_boot(self, boot: BootFiles, version: int) -> tuple[tuple[Partition, ...], str]:
+    def _write_boot(self, boot: BootFiles, version: int) -> tuple[tuple[Partition, ...], str, TfsWriter]:
         stage2 = boot.boot_img[SECTOR:] if boot.boot_img else b""
         self._output.write(SECTOR, stage2)
         offset = SECTOR + len(stage2) + CRASH_LOG
@@ -109,18 +114,27 @@ class ImageWriter:
             write_esp(self._output.write, offset, boot.efi)
             partitions.append(Partition(kind="esp", offset=offset, length=ESP_SIZE))
             offset += ESP_SIZE
-        uuid = _write_bootfs(TfsWriter(self._output, offset, version=version, limit=BOOTFS_SIZE), boot)
+        bootfs = TfsWriter(self._output, offset, version=version, limit=BOOTFS_SIZE)
+        uuid = _write_bootfs(bootfs, boot)
         partitions.append(Partition(kind="bootfs", offset=offset, length=BOOTFS_SIZE))
-        return tuple(partitions), uuid
+        return tuple(partitions), uuid, bootfs
 
-    def finish(self, attributes: Mapping[str, Value]) -> WrittenImage:
-        """Write the root file system's log and the partition table. Nothing can be added afterwards."""
+    def finish(
+        self, attributes: Mapping[str, Value], progress: Callable[[int], None] = lambda _end: None
+    ) -> WrittenImage:
+        """Write the root file system's log, the partition table, and then what is copied out of another file.
+
+        Nothing can be added afterwards. Of the last part `progress` is told up to which byte the image is as it will
+        be; before it nothing is.
+        """
         uuid, tree, length = self._rootfs.finish(attributes)
         size = max(self._rootfs_offset + length, self._minimum)
         self._output.set_size(size)
         rootfs = Partition(kind="rootfs", offset=self._rootfs_offset, length=size - self._rootfs_offset)
         partitions = (*self._partitions, rootfs)
         self._output.write(0, build_table(self._sector, partitions))
+        self._rootfs.copy_stored(progress)
+        progress(size)
         self.close()
         files, total = self._rootfs.totals
         return WrittenImage(
@@ -132,6 +146,9 @@ class ImageWriter:
             files=files,
             bytes_of_files=total,
             contents=self._rootfs.contents,
+            places=self._rootfs.places,
+            boot_contents=self._bootfs.contents,
+            boot_places=self._bootfs.places,
         )
 
     def close(self) -> None:

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from orchestrator.errors import BuildStepError
 from orchestrator.image_kind import ContextFile, ImagePlan, KernelRelease, Packing
-from orchestrator.nanos.packers.native import GuestPlan, NativeJob, pack_native
+from orchestrator.nanos.packers.native import GuestPlan, NativeJob, pack_native, pack_native_again
 from orchestrator.nanos.packers.ops import explain, extract_image, ops_version
 from orchestrator.nanos.verify.subject import stand_in_file
 from orchestrator.resolved import Inputs
-from orchestrator.staged import ImageFiles, placed_files
+from orchestrator.staged import ImageFiles, PackedTree, StagedEntry, host_files, placed_files
 from orchestrator.verification import StandIn
 
 OPS_FIELD = "ops"
@@ -81,17 +81,19 @@ class NanosPlan:
     def pack(self, inputs: Inputs, files: ImageFiles, target: Path, progress: Callable[[int, int], None]) -> Packing:
         """By the project's packer."""
         if self.packer == "native":
-            common = inputs.nanos_common.local if inputs.nanos_common else None
-            job = NativeJob(
-                guest=self.guest,
-                nanos=inputs.nanos_kernel.local,
-                common=common,
-                placed=placed_files(inputs, files),
-                spool=target.parent,
-            )
-            return Packing(tool_version=None, contents=pack_native(job, files.open_archive, target).contents)
+            return pack_native(self._job(inputs, placed_files(inputs, files), target), files.open_archive, target)
         extract_image(self.name, files, target, progress)
         return Packing(tool_version=ops_version(files.open_archive))
+
+    def pack_again(self, inputs: Inputs, tree: PackedTree, target: Path, progress: Callable[[int], None]) -> Packing:
+        """By the native packer, the only one that says what it packed."""
+        return pack_native_again(self._job(inputs, host_files(inputs), target), tree, target, progress)
+
+    def _job(self, inputs: Inputs, placed: Mapping[str, StagedEntry], target: Path) -> NativeJob:
+        common = inputs.nanos_common.local if inputs.nanos_common else None
+        return NativeJob(
+            guest=self.guest, nanos=inputs.nanos_kernel.local, common=common, placed=placed, spool=target.parent
+        )
 
     def stand_ins(self, inputs: Inputs) -> tuple[StandIn, ...]:
         """An image made by a stand-in ops looks like the real one's."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestrator.errors import Finding, Severity
 from orchestrator.findings import Findings
 from orchestrator.network import is_plain
+from orchestrator.project.languages import STARTS, Language
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.mirrors import redirect
 from orchestrator.project.project import RUNTIME_REFS
@@ -102,8 +103,14 @@ class _Checker:
         if left_out := self.left_out_by(os.path.normpath(program)) if _is_file(path) else "":
             self.error("build.program", f"`{program}` is excluded by {left_out}", f"add `!{program}` to {left_out}")
         elif not _is_file(path):
+            language = self.loaded.project.build.language
+            if language is not None and _starts(path, language):
+                return
             what = f"`{program}` is a directory" if _is_dir(path) else f"there is no file `{program}` in the context"
             remedy = "say in `build.run` how it is built, or name a binary that is there"
+            if language is not None:
+                what += f" without {' or '.join(STARTS[language])}" if _is_dir(path) else ""
+                remedy = "name the script that starts the program, or say in `build.run` how it is made"
             self.error("build.program", f"{what}, and no `build.run` makes it", remedy)
 
     def check_gevulot(self) -> None:
@@ -211,10 +218,28 @@ class _Checker:
         if project.stage.libraries == "none" and project.stage.extra:
             message = "with `libraries: none`, only these libraries are packed, not the ones they need"
             self.warning("stage.extra", message, "set `libraries: auto`, or list those too")
+        if project.stage.trim is not None:
+            self.check_trim(project.stage.trim)
         for index, entry in project.stage.built.items():
             self.check_built(f"stage.files[{index}]", entry.path or "", entry.to)
         for index, entry in project.stage.outside.items():
             self.check_staged_file(f"stage.files[{index}]", entry)
+
+    def check_trim(self, path: str) -> None:
+        """A list of files among the sources, for a program that an interpreter starts."""
+        build = self.loaded.project.build
+        if build.finished:
+            self.error("stage.trim", "a finished image is packed as it is", "remove it")
+            return
+        context = self.loaded.root / build.context
+        left_out = forgotten(context, path, self.left_out_by)
+        if left_out is not None:
+            self.warning("stage.trim", *left_out)
+        elif not path.startswith("/") and not _is_file(context / path):
+            message = f"there is no file `{path}` in the build context"
+            self.warning(
+                "stage.trim", message, "`rehearse --trace --trim` writes one, of an image that was built without it"
+            )
 
     def check_built(self, where: str, path: str, to: str | None) -> None:
         """A path of the build stage: what is relative may be in the context."""
@@ -277,6 +302,11 @@ def _is_same(path: Path, other: Path) -> bool:
         return path.samefile(other)
     except (OSError, ValueError):
         return False
+
+
+def _starts(path: Path, language: Language) -> bool:
+    """Whether a directory can be started by its interpreter."""
+    return any(_is_file(path / name) for name in STARTS[language])
 
 
 def _is_dir(path: Path) -> bool:

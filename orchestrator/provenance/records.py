@@ -15,6 +15,7 @@ from orchestrator.staged import OpenArchive, read_entries
 
 RECORDS = "/sbom"
 SHIM_LOCK = "gevulot/Cargo.lock"
+_LOCKS = "locks/"
 LARGEST_FILE = 16 * 1024 * 1024
 LARGEST_TOTAL = 64 * 1024 * 1024
 MOST_WARNINGS = 200
@@ -50,6 +51,7 @@ class Records:
     `system` and `codename` are os-release's ID and VERSION_CODENAME ("" where it has none); `owners` maps a file's
     SHA-256 to whose it is; `locks` maps a lock file's path in the sources to its bytes; `left_out` names lock files
     that were too large to take; `warnings` are what staging warned of, also when the engine had its result in a cache.
+    `files` are what all this was read from, by path below /sbom.
     """
 
     system: str = ""
@@ -58,6 +60,7 @@ class Records:
     locks: Mapping[str, bytes] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 def read_records(open_archive: OpenArchive) -> Records:
@@ -70,7 +73,7 @@ def read_records(open_archive: OpenArchive) -> Records:
             if entry.kind != "file":
                 continue
             if entry.size > min(room, LARGEST_FILE):
-                left_out.append(entry.path.removeprefix("locks/"))
+                left_out.append(entry.path.removeprefix(_LOCKS))
                 continue
             room -= entry.size
             files[entry.path] = b"".join(entry.chunks())
@@ -86,9 +89,10 @@ def parse_records(files: Mapping[str, bytes], *, left_out: tuple[str, ...] = ())
         system=release.get("ID", ""),
         codename=release.get("VERSION_CODENAME", ""),
         owners=_owners(_text(files, "owners"), packages),
-        locks={path.removeprefix("locks/"): data for path, data in sorted(files.items()) if path.startswith("locks/")},
+        locks={path.removeprefix(_LOCKS): data for path, data in sorted(files.items()) if path.startswith(_LOCKS)},
         left_out=tuple(sorted({*left_out, *missed})),
         warnings=tuple(_warnings(_text(files, "warnings"))),
+        files=files,
     )
 
 
@@ -106,7 +110,11 @@ def with_shim_lock(records: Records, shim: Path | None) -> Records:
         return records
     if len(data) > LARGEST_FILE:
         return replace(records, left_out=tuple(sorted({*records.left_out, SHIM_LOCK})))
-    return replace(records, locks={**records.locks, SHIM_LOCK: data})
+    return replace(
+        records,
+        locks={**records.locks, SHIM_LOCK: data},
+        files={**records.files, f"{_LOCKS}{SHIM_LOCK}": data},
+    )
 
 
 def _text(files: Mapping[str, bytes], name: str) -> str:

@@ -26,15 +26,9 @@ def build(project: Path, out: Path, engine: str, *more: str) -> Path:
     return Path(done.stdout.splitlines()[-1])
 
 
-def steps_run(image: Path) -> list[str]:
-    """The RUN steps of its build that did not come from the engine's cache."""
-    stages = json.loads(image.with_suffix(".receipt.json").read_text())["stages"]
-    return [row["step"] for row in stages if row["step"].startswith("RUN ") and not row["cached"]]
-
-
 @pytest.mark.engine
 def test_same_bytes_from_both_engines_and_without_cache(tmp_path: Path) -> None:
-    """Also where the manifest and a file of the host have changed since: no step runs again for those."""
+    """Also where the manifest and a file of the host have changed since: no engine is asked for those."""
     # Podman takes no link that leads out of a context. The text is so large that the staging step only lists it.
     check = '\ntest "$(readlink up)$(readlink sub/far)" = ../../outside../../../x\n'
     run = f"{COMPILE}{check}mkdir made\nseq 2000000 >made/large.txt\n"
@@ -48,6 +42,7 @@ def test_same_bytes_from_both_engines_and_without_cache(tmp_path: Path) -> None:
     (tmp_path / "p/src/up").symlink_to("../../outside")
     (tmp_path / "p/src/sub/far").symlink_to("../../../x")
     manifest = {"Klibs": None, "Args": ["x"]}
+    images = []
     with engines.docker_engine() as docker, engines.podman_engine() as podman:
         for engine in (docker, podman):
             (tmp_path / "p/manifest.json").write_text(json.dumps(manifest | {"Args": ["before"]}))
@@ -56,8 +51,10 @@ def test_same_bytes_from_both_engines_and_without_cache(tmp_path: Path) -> None:
             (tmp_path / "p/manifest.json").write_text(json.dumps(manifest))
             (tmp_path / "p/keys.srs").write_text("now")
             changed = build(project, tmp_path / "out", engine.info.endpoint)
-            assert steps_run(changed) == []
-        images = [
+            receipt = json.loads(changed.with_suffix(".receipt.json").read_text())
+            assert {row["stage"] for row in receipt["stages"]} <= {"inputs", "pack", "verify", "receipt"}
+            images.append(changed.read_bytes())
+        images += [
             build(project, tmp_path / f"{number}", engine.info.endpoint, *more).read_bytes()
             for number, (engine, more) in enumerate(
                 [(docker, []), (podman, []), (docker, ["--no-cache"]), (podman, ["--no-cache"])]

@@ -30,6 +30,26 @@ pkg_check_modules(SODIUM REQUIRED libsodium)
 add_executable(one main.c)
 target_link_libraries(one PRIVATE ${GMP} -lntl m pthread Boost::filesystem)
 """
+COPYING = """\
+FROM debian AS build
+WORKDIR /src
+COPY . .
+FROM debian
+WORKDIR /data
+COPY --chown=1:1 seed.txt .
+COPY ["more/*.key", "./"]
+ADD tables sub
+ADD https://example.org/x.key /data/
+COPY --from=build /src/prover /usr/local/bin/
+COPY --from=build /src/keys \\
+     /keys
+COPY $WHAT /elsewhere/
+COPY <<END /data/text
+COPY a /b
+END
+ENTRYPOINT ["prover", "--keys", "/keys"]
+CMD ["seed.txt", "other"]
+"""
 CGO = "package main\n\nfunc main() {}\n"
 
 SEEN: dict[str, tuple[Mapping[str, str], str, list[str], dict[str, Any]]] = {
@@ -85,7 +105,12 @@ SEEN: dict[str, tuple[Mapping[str, str], str, list[str], dict[str, Any]]] = {
             "saw Cargo.toml: the program one, in b",
             "saw Cargo.toml: other programs are two; name one as build.program and --bin",
         ],
-        {"run": "cargo build --release --bin one\n", "program": "target/x86_64-unknown-linux-musl/release/one"},
+        {
+            "run": "if command -v rustup >/dev/null; then rustup target add x86_64-unknown-linux-musl; fi\n"
+            "cargo build --release --bin one\n",
+            "program": "target/x86_64-unknown-linux-musl/release/one",
+            "packages": ["musl-tools"],
+        },
     ),
     "a Go module": (
         {
@@ -146,14 +171,14 @@ SEEN: dict[str, tuple[Mapping[str, str], str, list[str], dict[str, Any]]] = {
     "Node": (
         {"p/package.json": json.dumps({"main": "src/prove.js"}), "p/package-lock.json": "{}", "p/src/prove.js": "1\n"},
         "p",
-        ["saw package.json: the script src/prove.js; node is the program, and the script its argument"],
-        {"program": "bin-node"},
+        ["saw package.json: the script src/prove.js, started by node"],
+        {"program": "src/prove.js", "language": "node"},
     ),
     "Python": (
         {"p/pyproject.toml": '[project]\nname = "my-prover"\n', "p/src/my_prover/__main__.py": "1\n"},
         "p",
-        ["saw pyproject.toml: the module my_prover; python3 is the program, and that its argument"],
-        {"program": "bin-python3"},
+        ["saw pyproject.toml: the module my_prover, started by python3"],
+        {"program": "src/my_prover", "language": "python"},
     ),
 }
 
@@ -197,6 +222,22 @@ def test_the_base_has_the_go_that_the_module_asks_for(asked: str, release: str, 
     assert base.bootstrap is not None
     assert (base.image, base.bootstrap.debian) == (f"docker.io/library/golang:{release}", release)
     assert advice in Path("project.yaml").read_text()
+
+
+def test_what_the_last_stage_of_a_dockerfile_copies_is_packed(here: Path) -> None:
+    for path in ("seed.txt", "tables/a.bin", "more/b.key", "more/c.key"):
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).touch()
+    Path("Dockerfile").write_text(COPYING)
+    made = cli("init")
+    files = ["/data/b.key", "/data/c.key", "/data/seed.txt", "/data/sub", "/keys"]
+    assert f"saw Dockerfile: its last stage brings {', '.join(files)}, for stage.files" in made.err
+    project = load_project(Path("project.yaml")).project
+    assert list(project.stage.files) == files
+    # A dynamic program starts in / whatever WORKDIR says: what it finds there, it is given by its whole path.
+    assert "seed.txt other in WORKDIR /data, where Nanos starts no dynamic program" in made.err
+    assert project.manifest == {"Args": ["--keys", "/keys", "/data/seed.txt", "other"]}
+    assert cli("check", ".").code == 0
 
 
 def test_a_program_that_was_built_already(here: Path) -> None:

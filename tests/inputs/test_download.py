@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from orchestrator.errors import InputError
 from orchestrator.events import Event, Notice, StepFinished, StepProgress, StepStarted
 from orchestrator.inputs.access import Access, FetchLimits
-from orchestrator.inputs.download import fetch, tls_context
+from orchestrator.inputs.download import fetch
 from orchestrator.inputs.store import Store
+from orchestrator.inputs.transmission import tls_context
 from tests.inputs.conftest import QUICK, leftovers
 from tests.support.servers import Fault, FileServer, file_server
 

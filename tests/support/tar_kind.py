@@ -38,7 +38,7 @@ from orchestrator.resolved import InputName, Inputs
 from orchestrator.run.outcome import Outcome
 from orchestrator.run.qemu.machine import QemuMachine
 from orchestrator.run.sandbox.rehearsal import Rehearsal, RehearseOptions
-from orchestrator.staged import ImageFiles, placed_files, read_entries, with_placed
+from orchestrator.staged import ImageFiles, PackedTree, placed_files, read_entries, with_placed
 from orchestrator.verification import Check, StandIn, Verification
 
 SETTINGS = "settings.json"
@@ -75,6 +75,9 @@ class TarPlan:
                 if entry.kind == "file":
                     _add(tar, f"root/{entry.path}", b"".join(entry.chunks()))
         return Packing(tool_version=None)
+
+    def pack_again(self, inputs: Inputs, tree: PackedTree, target: Path, progress: Callable[[int], None]) -> Packing:
+        raise AssertionError("`pack` says nothing of what it packed")
 
     def stand_ins(self, inputs: Inputs) -> tuple[StandIn, ...]:
         return ()

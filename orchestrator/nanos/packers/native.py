@@ -6,21 +6,28 @@ same bytes on any machine and from any engine.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
+import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from orchestrator.archive import ArchiveError, UnpackLimits, read_tar, translate_errors, unpack
 from orchestrator.errors import BuildStepError, InputError
 from orchestrator.image.errors import ImageError
 from orchestrator.image.listing import path_key
 from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, WrittenImage
+from orchestrator.image_kind import BOOT, Packing
 from orchestrator.nanos.packers.read_ahead import read_ahead
 from orchestrator.staged import (
     CHUNK,
     OpenArchive,
+    PackedEntry,
+    PackedTree,
     StagedEntry,
     all_entries,
     changed_file,
@@ -36,6 +43,10 @@ COMMON_FILES = {
 }
 COMMON_SIZE = 64 * 2**20
 """They have some 100 KB."""
+_KLIBS: Final = f"{BOOT}/klib/"
+"""Where staged klibs lie in an image, as `PackedEntry.path`."""
+MOST_NOTED: Final = 200_000
+"""Entries of a staged tree that are kept in mind for the next build."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,21 +83,57 @@ class NativeJob:
     spool: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
 
 
-def pack_native(job: NativeJob, open_archive: OpenArchive, target: Path) -> WrittenImage:
+def pack_native(job: NativeJob, open_archive: OpenArchive, target: Path) -> Packing:
     """Write the image to `target` (an existing, empty temporary file).
 
     Errors: EngineError for a broken stream, InputError for a missing kernel or klib, BuildStepError for a tree
     that no image can hold.
     """
-    try:
+    with _as_build_error():
         return _pack(job, open_archive, target)
+
+
+def pack_native_again(job: NativeJob, tree: PackedTree, target: Path, progress: Callable[[int], None]) -> Packing:
+    """The same out of an image in which the tree was packed already; `job.placed` may be other files than there."""
+    klibs = {
+        entry.path.removeprefix(_KLIBS): _stored_bytes(tree.descriptor, entry)
+        for entry in tree.entries
+        if entry.path.startswith(_KLIBS)
+    }
+    staged = (_packed_before(entry, job, tree) for entry in tree.entries if not entry.path.startswith(BOOT))
+    with _as_build_error():
+        return _write(job, _boot_files(job, lambda: klibs), staged, target, progress)
+
+
+@contextmanager
+def _as_build_error() -> Iterator[None]:
+    try:
+        yield
     except ImageError as error:
         # The format's own error says "not verified" (6); here a step of the build failed, on a full disk say.
         raise BuildStepError(error.message, remedy=error.remedy) from error
 
 
-def _pack(job: NativeJob, open_archive: OpenArchive, target: Path) -> WrittenImage:
-    boot = _boot_files(job, open_archive)
+def _packed_before(entry: PackedEntry, job: NativeJob, tree: PackedTree) -> StagedEntry:
+    """An entry whose bytes lie in an earlier image, unless another file is to have its place now."""
+    placed = job.placed.get(entry.path)
+    if placed is not None and (placed.size, placed.sha256) != (entry.size, entry.sha256):
+        return placed
+    stored = (tree.descriptor, entry.offset)
+    return StagedEntry(
+        path=entry.path, kind=entry.kind, size=entry.size, target=entry.target, sha256=entry.sha256, stored=stored
+    )
+
+
+def _stored_bytes(descriptor: int, entry: PackedEntry) -> bytes:
+    data = os.pread(descriptor, entry.size, entry.offset)
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise BuildStepError(f"{entry.path} in the earlier image is not what was written there")
+    return data
+
+
+def _pack(job: NativeJob, open_archive: OpenArchive, target: Path) -> Packing:
+    boot = _boot_files(job, lambda: _staged_klibs(open_archive))
     try:
         with open_archive("/stage") as stream, read_ahead(stream) as ahead:
             return _write(job, boot, with_placed(read_entries(ahead, "stage"), job.placed), target)
@@ -101,13 +148,21 @@ def _pack(job: NativeJob, open_archive: OpenArchive, target: Path) -> WrittenIma
                 return _write(job, boot, staged, target)
 
 
-def _write(job: NativeJob, boot: BootFiles, staged: Iterator[StagedEntry], target: Path) -> WrittenImage:
+def _write(
+    job: NativeJob,
+    boot: BootFiles,
+    staged: Iterator[StagedEntry],
+    target: Path,
+    progress: Callable[[int], None] = lambda _end: None,
+) -> Packing:
     additions = {**_common_files(job.common), **job.guest.extra_files}
-    guest = job.guest
+    guest, taken = job.guest, list[tuple[str, str, str]]()
     with ImageWriter(target, boot, version=guest.tfs_version, minimum_size=guest.minimum_size) as writer:
-        for entry, data in _with_additions(staged, additions, guest.mount_points):
+        for entry, data in _with_additions(_noting(staged, taken), additions, guest.mount_points):
             if data is not None:
                 writer.add_file(entry.path, len(data), [data])
+            elif entry.kind == "file" and entry.stored is not None:
+                writer.add_stored_file(entry.path, entry.size, entry.sha256, *entry.stored)
             elif entry.kind == "file":
                 digest = writer.add_file(entry.path, entry.size, entry.chunks())
                 if entry.sha256 and digest != entry.sha256:
@@ -118,7 +173,33 @@ def _write(job: NativeJob, boot: BootFiles, staged: Iterator[StagedEntry], targe
                 writer.add_symlink(entry.path, entry.target)
             else:
                 writer.copy_file(entry.path, entry.target)
-        return writer.finish(guest.attributes)
+        written = writer.finish(guest.attributes, progress)
+    return Packing(tool_version=None, contents=written.contents, staged=tuple(_packed(guest, taken, written)))
+
+
+def _noting(staged: Iterable[StagedEntry], taken: list[tuple[str, str, str]]) -> Iterator[StagedEntry]:
+    """The entries as they come; `taken` has path, kind and target of the first."""
+    for entry in staged:
+        if len(taken) <= MOST_NOTED:
+            taken.append((entry.path, entry.kind, entry.target))
+        yield entry
+
+
+def _packed(guest: GuestPlan, taken: Sequence[tuple[str, str, str]], written: WrittenImage) -> Iterator[PackedEntry]:
+    """The staged tree, and where the image has its files; a hard link is a file there. Nothing of a huge tree."""
+    if len(taken) > MOST_NOTED:
+        return
+    for name, kind, target in taken:
+        if kind in ("directory", "symlink"):
+            yield PackedEntry(path=name, kind=kind, target=target)
+            continue
+        size, sha256 = written.contents[path := f"/{name}"]
+        yield PackedEntry(path=name, kind="file", size=size, sha256=sha256, offset=written.places[path])
+    for name in guest.klibs if guest.staged_klibs else ():
+        size, sha256 = written.boot_contents[path := f"/klib/{name}"]
+        yield PackedEntry(
+            path=f"{_KLIBS}{name}", kind="file", size=size, sha256=sha256, offset=written.boot_places[path]
+        )
 
 
 def _with_additions(
@@ -159,15 +240,19 @@ def _common_files(archive: Path | None) -> dict[str, bytes]:
     return files
 
 
-def _boot_files(job: NativeJob, open_archive: OpenArchive) -> BootFiles:
+def _staged_klibs(open_archive: OpenArchive) -> dict[str, bytes]:
+    with open_archive("/klibs") as stream:
+        return {entry.path: b"".join(entry.chunks()) for entry in read_entries(stream, "klibs") if entry.size}
+
+
+def _boot_files(job: NativeJob, staged_klibs: Callable[[], Mapping[str, bytes]]) -> BootFiles:
     kernel, boot = job.nanos / "kernel.img", job.nanos / "boot.img"
     if not kernel.is_file():
         raise InputError(f"{job.nanos} has no kernel.img", remedy="set nanos.path to the directory of a Nanos release")
     klibs: dict[str, Path | bytes] = {}
     names = job.guest.klibs
     if names and job.guest.staged_klibs:
-        with open_archive("/klibs") as stream:
-            klibs = {entry.path: b"".join(entry.chunks()) for entry in read_entries(stream, "klibs") if entry.size}
+        klibs.update(staged_klibs())
     elif names:
         klibs = {name: job.nanos / "klibs" / name for name in names}
     for name in names:
