@@ -61,6 +61,10 @@ SCALES = """\
 """
 FARS = """\
 ## Far out
+
+An image takes at most 500,000 files, directories and links: with more, `build` and `pack` refuse the
+tree, and say why. Memory does not grow with the size of files, but with their number: 20,000 take
+some 70 MiB more while they are packed, so that from some 35,000 on a build takes more than 200 MiB.
 """
 STARTS = """\
 ## Start-up

@@ -16,6 +16,7 @@ COUNTS = (1000, 5000, 20_000, 80_000)
 FAR = {
     "a sparse file of 64 GiB": Tree(mib=64 * 1024, kind="sparse"),
     "1,000,000 files of 16 bytes": Tree(files=1_000_000, small=16),
+    "400,000 files of 16 bytes": Tree(files=400_000, small=16),
 }
 COMMANDS = ("pack", "inspect", "verify", "copy")
 

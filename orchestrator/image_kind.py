@@ -42,7 +42,7 @@ class ContextFile:
     executable: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PackedFile:
     """One file of an image. `path` is a guest path, or `boot:` and a path of what starts the machine; `size` is bytes.
 

@@ -7,6 +7,7 @@ it has /stage, /klibs and /sbom as the step left them.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import posixpath
 import shutil
@@ -21,7 +22,7 @@ from typing import BinaryIO, cast
 from orchestrator.archive import ArchiveError, kind_of, translate_errors, unpack
 from orchestrator.chunks import ChunkReader
 from orchestrator.errors import BuildStepError, EngineError, UsageError
-from orchestrator.staged import CHUNK, LARGE, LARGE_FILES, LIMITS, StagedEntry, file_entry, root_entries
+from orchestrator.staged import CHUNK, FEWER, LARGE, LARGE_FILES, LIMITS, StagedEntry, file_entry, root_entries
 
 STAGE, RECORDS = "stage", "sbom"
 _ROOT = "/"
@@ -89,7 +90,8 @@ class StagedTree:
 def open_tree(path: Path, spool: Path) -> Iterator[StagedTree]:
     """A directory or a tar (also compressed). UsageError for anything else, and for what no image can hold."""
     if path.is_dir():
-        yield _checked(StagedTree(path=path, entries=dict(_walk(path)), spool=spool))
+        listed = dict(itertools.islice(_walk(path), LIMITS.members + 1))
+        yield _checked(StagedTree(path=path, entries=listed, spool=spool))
         return
     if not path.is_file():
         raise UsageError(
@@ -104,10 +106,13 @@ def open_tree(path: Path, spool: Path) -> Iterator[StagedTree]:
                     for at, entry in tree.items()
                 }
                 yield _checked(StagedTree(path=path, entries=_with_parents(tree), spool=spool))
-        except EngineError as error:
-            if not isinstance(error.__cause__, tarfile.TarError | ArchiveError):
+        except (EngineError, BuildStepError) as error:
+            cause = error.__cause__
+            if not isinstance(cause, tarfile.TarError | ArchiveError):
                 raise
-            raise UsageError(f"{path} is not a whole tar: {error.__cause__}", remedy="make it again") from error
+            if isinstance(cause, ArchiveError) and cause.refused:
+                raise UsageError(f"{path} can't be packed: {cause}", remedy=error.remedy) from error
+            raise UsageError(f"{path} is not a whole tar: {cause}", remedy="make it again") from error
 
 
 @contextmanager
@@ -165,6 +170,8 @@ def _with_parents(entries: Mapping[str, StagedEntry]) -> dict[str, StagedEntry]:
 def _checked(tree: StagedTree) -> StagedTree:
     if not tree.entries:
         raise UsageError(f"{tree.path} is empty", remedy="give the staged tree")
+    if len(tree.entries) > LIMITS.members:
+        raise UsageError(f"{tree.path} has more than {LIMITS.members} files, directories and links", remedy=FEWER)
     return tree
 
 

@@ -18,7 +18,7 @@ SPARSE_SLACK = 1 << 30
 """Bytes that a file may claim beyond its file system's length: more is nearly all holes, and no use to read whole."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ListingEntry:
     """One node or root attribute.
 
@@ -83,6 +83,9 @@ def tree_digest(entries: Iterable[ListingEntry]) -> str:
     """SHA-256 (hex) over the listing, one JSON line an entry; equal for images with the same decoded tree."""
     digest = hashlib.sha256()
     for entry in entries:
-        digest.update(json.dumps(vars(entry), sort_keys=True).encode())  # `asdict` copies: five times slower
+        row = {  # in this order, which `asdict` doesn't give, and a fifth of its time
+            "path": entry.path, "sha256": entry.sha256, "size": entry.size, "target": entry.target, "type": entry.type,
+        }  # fmt: skip
+        digest.update(json.dumps(row).encode())
         digest.update(b"\n")
     return digest.hexdigest()

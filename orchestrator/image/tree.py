@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Extent:
     """A run of a file's bytes: file offset and length in bytes, position in bytes from the partition's start.
 
@@ -19,7 +19,7 @@ class Extent:
     position: int | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class File:
     """A regular file of `size` bytes."""
 
@@ -27,21 +27,21 @@ class File:
     extents: tuple[Extent, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Symlink:
     """A symbolic link; `target` is verbatim."""
 
     target: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Directory:
     """A directory; iteration order of `children` is the image's own."""
 
     children: dict[str, Node] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Special:
     """A node that is neither file, link nor directory (`kind`: socket, …). Found only in images that ran."""
 

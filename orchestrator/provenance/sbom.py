@@ -59,11 +59,12 @@ def sbom_text(packed: PackedImage) -> str:
     head = _render(Bom(metadata=BomMetaData(component=bill.root, tools=tools, properties=bill.notes)))
     # The library always writes the time of writing; nothing here depends on when it was made.
     metadata = {key: value for key, value in head["metadata"].items() if key != "timestamp"}
-    rows = [*_render_batches(bill.components.values()), *bill.files.values()]
-    components = _lines(sorted(rows, key=lambda component: str(component["bom-ref"])))
+    rendered = {str(row["bom-ref"]): _line(row) for row in _render_batches(bill.components.values())}
+    rows = {**bill.files, **rendered}
+    components = _lines(rows[ref] for ref in sorted(rows))
     dependencies = _lines(
-        {"ref": ref, "dependsOn": sorted(bill.needs[ref])} if ref in bill.needs else {"ref": ref}
-        for ref in [ROOT, *sorted([*bill.components, *bill.files])]
+        _line({"ref": ref, "dependsOn": sorted(bill.needs[ref])} if ref in bill.needs else {"ref": ref})
+        for ref in [ROOT, *sorted(rows)]
     )
     content = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for part in (components, dependencies):
@@ -80,9 +81,14 @@ def sbom_text(packed: PackedImage) -> str:
     return f'{text},\n  "components": [{components}],\n  "dependencies": [{dependencies}]\n}}\n'
 
 
-def _lines(rows: Iterable[dict[str, Any]]) -> str:
-    """Rows of a list, one a line: written out in full they would be ten times as many, by a far slower encoder."""
-    text = ",\n    ".join(json.dumps(row, ensure_ascii=False) for row in rows)
+def _line(row: dict[str, Any]) -> str:
+    """A row, in one line: written out in full it would have ten, by a far slower encoder."""
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _lines(rows: Iterable[str]) -> str:
+    """A list's rows."""
+    text = ",\n    ".join(rows)
     return f"\n    {text}\n  " if text else ""
 
 
@@ -91,7 +97,7 @@ class _Bill:
 
     def __init__(self, packed: PackedImage) -> None:
         self.components: dict[str, Component] = {}
-        self.files: dict[str, dict[str, Any]] = {}
+        self.files: dict[str, str] = {}  # as text, which takes a fifth of the memory
         self._packages: dict[DebianPackage, str] = {}
         self.needs: dict[str, set[str]] = {ROOT: set()}
         self.notes: list[Property] = []
@@ -134,7 +140,7 @@ class _Bill:
     def _add_file(self, file: PackedFile, records: Records, source: str) -> None:
         owner = records.owners.get(file.sha256)
         row = _file_row(file, owner, source)
-        self.files.setdefault(row["bom-ref"], row)
+        self.files.setdefault(row["bom-ref"], _line(row))
         under = self.kernel if file.path.startswith(BOOT) else ROOT
         if owner is not None:
             under = self._add_package(owner.package, records)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from orchestrator.staged import LARGE
+from orchestrator.errors import BuildStepError
+from orchestrator.staged import LARGE, LIMITS, read_entries
 from tests.cli.conftest import cli
 from tests.support.engines import need
 
@@ -124,6 +127,33 @@ def test_what_is_no_tree_is_said(words: list[str], said: str, tree: Path) -> Non
     assert (done.code, done.out) == (2, b"")
     assert said in done.err
     assert not list(Path("out").glob("*.img")) if Path("out").exists() else True
+
+
+def test_a_tree_of_too_many_files_is_refused_with_that_reason(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a million: nothing is broken then, neither the tar nor the engine that sends one."""
+    for module in ("orchestrator.staged", "orchestrator.build.staged_tree"):
+        monkeypatch.setattr(f"{module}.LIMITS", replace(LIMITS, members=4))
+    for form in (tree, tar_of(tree, "tree.tar")):
+        done = cli("pack", form, "--program", "app/prove", "--nanos", "stub", "-o", "out")
+        assert done.code == 2
+        assert "has more than 4 files, directories and links\n  leave out what" in done.err
+    with Path("tree.tar").open("rb") as stream, pytest.raises(BuildStepError, match="it has more than 4 members"):
+        list(read_entries(stream, "stage"))
+
+
+def test_a_directory_that_cannot_be_read_is_an_error(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in it would be missing in the image."""
+
+    def scandir(path: Path) -> object:
+        if Path(path).name == "data":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    real = os.scandir
+    monkeypatch.setattr("os.scandir", scandir)
+    done = cli("pack", tree, "--program", "app/prove", "--nanos", "stub", "-o", "out")
+    assert (done.code, done.out) == (2, b"")
+    assert "app/data: Permission denied" in done.err
 
 
 def test_a_tree_that_lacks_a_library_is_refused_by_verification(tree: Path) -> None:
