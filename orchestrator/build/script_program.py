@@ -29,8 +29,9 @@ def with_script(job: BuildJob) -> BuildJob:
     order = job.order
     if not _is_asked(job):
         return job
+    can = capabilities_of(order.engine)
     asking = replace(job, plan=replace(job.plan, asks_for_script=True))
-    made = assemble(order.loaded, asking.plan, job.inputs, capabilities=capabilities_of(order.engine), emit=order.emit)
+    made = assemble(order.loaded, asking.plan, job.inputs, capabilities=can, sources=job.sources, emit=order.emit)
     with only_such_step(asking):
         image = run_containerfile(asking, made, SCRIPT_STAGE)
     try:

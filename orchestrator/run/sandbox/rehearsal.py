@@ -298,6 +298,9 @@ class _Attempts:
 
         connected = connect(engine, emit=emit)
         try:
+            if "memory" not in connected.capabilities.limits:
+                name = connected.info.kind.capitalize()
+                emit(Notice(text=f"{name} cannot limit memory here; what the program uses is checked every 50 ms"))
             inside = partial(self._inside, connected)
             return self._attempt(inside, connected.info.kind, own_count=self.folders.user is not None)
         finally:
