@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextvars import ContextVar
 from types import FrameType
-from typing import Any, TextIO, TypeVar
+from typing import Any, Self, TextIO, TypeVar
 
 import click
 
@@ -95,7 +95,11 @@ class Relay:
         target.buffer.write(data)
         target.buffer.flush()
 
-    def finish(self) -> None:
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
         """The program has ended: hand on what still waited for the end of a line."""
         for stream, inert_stream in self._inert.items():
             target = sys.stdout if stream == "stdout" else sys.stderr
