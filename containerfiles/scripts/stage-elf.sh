@@ -35,8 +35,10 @@ check_program() {
         7f454c46*) die "build.program: $program is for another machine: $(readelf -h "$program" 2>/dev/null |
             sed -n 's/^ *\(Class\|Machine\): *//p' | tr '\n' ' ')" "Gevulot's nodes are x86-64: compile for that" ;;
         2321*) die "build.program: $program is a script: $(head -n 1 "$program")" \
-            "Nanos runs ELF programs only: name the compiled program" ;;
-        *) die "build.program: $program is not an ELF program" "name the compiled program" ;;
+            "Nanos runs ELF programs only: name the compiled program, or write \`build: {language: python}\` (or node)" ;;
+        *) c_known=''
+            case $program in *.py | *.[cm]js | *.js) c_known='write `build: {language: python}` (or node), or ' ;; esac
+            die "build.program: $program is not an ELF program" "${c_known}name the compiled program" ;;
     esac
 }
 

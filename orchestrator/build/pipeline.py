@@ -29,6 +29,7 @@ from orchestrator.build.prepare import assemble_context, prepare, read_usable_se
 from orchestrator.build.reproduce import Reproduction, rebuild_if_strict, reproduce
 from orchestrator.build.result import Result
 from orchestrator.build.room import check_fits
+from orchestrator.build.script_program import needs_engine, only_an_engine_knows
 from orchestrator.build.state import BuildJob, BuildOptions, BuildOrder, engine_used, phase
 from orchestrator.build.write_image import ImageTarget, Recorder, TreeOrigin, write_image
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble, assemble_own
@@ -60,6 +61,7 @@ class Staging:
 def render_text(checked: CheckedProject) -> str:
     """The Containerfile alone: nothing is fetched, bases and sources are named as in project.yaml."""
     plan = nominal_plan(checked.loaded, checked.settings, nominal_locked(checked.loaded))
+    plan = replace(plan, asks_for_script=needs_engine(checked.loaded))
     links = has_climbing_links(list_sources(checked.loaded))
     return render_containerfile(replace(plan, dependencies=plan_nominally(checked.loaded), climbing_links=links))
 
@@ -70,6 +72,8 @@ def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> list
     Outside inputs are fetched, no engine is asked.
     """
     check_room(output)
+    if needs_engine(checked.loaded):
+        raise only_an_engine_knows(checked.loaded)
     inputs = with_package_files(checked.loaded, resolve_locked(checked.loaded, None, emit), emit)
     inputs = replace(inputs, image=nominal_locked(checked.loaded).image)
     plan = nominal_plan(checked.loaded, checked.settings, inputs)

@@ -9,11 +9,12 @@ from orchestrator.build.container_build import SCRIPT_STAGE, forget, only_such_s
 from orchestrator.build.packages import capabilities_of
 from orchestrator.build.state import BuildJob
 from orchestrator.containerfile.assemble import assemble
-from orchestrator.errors import EngineError
+from orchestrator.errors import EngineError, UsageError
 from orchestrator.events import Notice
 from orchestrator.plan.make import make_plan
 from orchestrator.plan.plan import Plan
-from orchestrator.project.script import is_interpreter, may_be_script, read_script
+from orchestrator.project.load import LoadedProject
+from orchestrator.project.script import is_interpreter, is_script, may_be_script, read_script
 
 ANSWER = "/orchestrator/interpreter"
 _LIMITS = reading.UnpackLimits(members=10)
@@ -28,8 +29,9 @@ def with_script(job: BuildJob) -> BuildJob:
     order = job.order
     if not _is_asked(job):
         return job
+    can = capabilities_of(order.engine)
     asking = replace(job, plan=replace(job.plan, asks_for_script=True))
-    made = assemble(order.loaded, asking.plan, job.inputs, capabilities=capabilities_of(order.engine), emit=order.emit)
+    made = assemble(order.loaded, asking.plan, job.inputs, capabilities=can, sources=job.sources, emit=order.emit)
     with only_such_step(asking):
         image = run_containerfile(asking, made, SCRIPT_STAGE)
     try:
@@ -45,6 +47,20 @@ def with_script(job: BuildJob) -> BuildJob:
     options = replace(order.options, no_cache=False)
     order = replace(order, loaded=loaded, settings=order.kind.read_settings(loaded), options=options)
     return replace(job, order=order, plan=_completed(job.plan, make_plan(loaded, order.settings, job.inputs)))
+
+
+def needs_engine(loaded: LoadedProject) -> bool:
+    """Whether project.yaml or the sources say that the program is a script, so that its plan begins in an engine."""
+    build = loaded.project.build
+    return build.language is not None or (may_be_script(loaded) and is_script(loaded))
+
+
+def only_an_engine_knows(loaded: LoadedProject) -> UsageError:
+    """Why there is nothing to build by hand."""
+    findings = loaded.findings()
+    message = "what starts the program, and where that lies, only its build container says"
+    findings.error("script", "build.program", message, "`render` without -o prints its Containerfile; `build` asks")
+    return findings.failure()
 
 
 def _is_asked(job: BuildJob) -> bool:

@@ -25,14 +25,26 @@ def may_be_script(loaded: LoadedProject) -> bool:
     build = loaded.project.build
     if build.language is not None or build.finished or build.program.startswith("/"):
         return True
-    path = loaded.root / build.context / build.program
+    there = _begins_as_script(loaded)
+    return _MAKES_SCRIPTS.search(build.run) is not None if there is None else there
+
+
+def is_script(loaded: LoadedProject) -> bool:
+    """Whether the program is a script of the sources."""
+    build = loaded.project.build
+    return not build.finished and not build.program.startswith("/") and _begins_as_script(loaded) is True
+
+
+def _begins_as_script(loaded: LoadedProject) -> bool | None:
+    """Whether the file of the sources begins with `#!`; None where there is none."""
+    path = loaded.root / loaded.project.build.context / loaded.project.build.program
     try:
         if path.is_file():
             with path.open("rb") as stream:
                 return stream.read(2) == b"#!"
     except OSError:
         return False
-    return _MAKES_SCRIPTS.search(build.run) is not None
+    return None
 
 
 def read_script(text: str) -> ScriptSettings | None:

@@ -44,6 +44,7 @@ PUBLISHED_OF_BUILD: Final = frozenset(
         "context",
         "dependencies",
         "image",
+        "language",
         "packages",
         "program",
         "run",

@@ -86,7 +86,8 @@ def npm_served() -> Served:
     rows = {
         "": {"name": "program"},
         "node_modules/left": row(data, f"{USUAL_NPM}/left/-/left-1.0.0.tgz"),
-        "node_modules/left/node_modules/@a/right": row(scoped, f"{USUAL_NPM}/@a/right/-/right-2.0.0.tgz"),
+        # As npm writes it with omit-lockfile-registry-resolved.
+        "node_modules/left/node_modules/@a/right": {"version": "2.0.0", "integrity": integrity(scoped)},
         "node_modules/windows": {**row(data, f"{USUAL_NPM}/w.tgz"), "os": ["win32"], "optional": True},
         "node_modules/arm": {**row(data, f"{USUAL_NPM}/a.tgz"), "cpu": ["arm64"], "optional": True},
         "node_modules/own": {"resolved": "own", "link": True},
