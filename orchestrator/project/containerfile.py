@@ -22,6 +22,7 @@ _URL = re.compile(r"(?:^|\s)(https?://\S+|git@\S+)")
 _ARGUMENT = re.compile(r"(\w+)(?:=(\"[^\"]*\"|'[^']*'|\S*))?")
 _GAP = r"(?:\s|[\\`]\n(?:\s*#[^\n]*\n)*)+"
 _FROM = re.compile(rf"FROM{_GAP}(?:--\S+{_GAP})*(?P<image>[^\s\\`]+)", re.IGNORECASE)
+_MOUNT = re.compile(r"--mount=\S+\s+")
 _AS = re.compile(r"\sAS\s+(\S+)\s*$", re.IGNORECASE)
 
 
@@ -115,6 +116,28 @@ def stages_of(text: str, arguments: Mapping[str, str]) -> list[ContainerStage]:
             copied = stage.copied if word.upper() == "RUN" else (*stage.copied, *_copied(rest, stage.directory))
             stages[-1] = replace(stage, uses=stage.uses + uses, urls=stage.urls + urls, copied=copied)
     return stages
+
+
+def without_mounts(instruction: str) -> str:
+    """An instruction on one line and without its mounts, as engines name a step with more or less of them."""
+    return " ".join(_MOUNT.sub("", instruction.replace("\\\n", " ")).split())
+
+
+def text_before(text: str, stage: str, instruction: str) -> str | None:
+    """What stands in a Containerfile before a step; None where it isn't found.
+
+    `stage` and `instruction` are as an engine names them: `stage-2` is the third where it has no name, "" is any.
+    """
+    numbered, names = -1, set[str]()
+    for step in _instructions(text):
+        word, _, rest = step.text.partition(" ")
+        if word.upper() == "FROM":
+            numbered += 1
+            name = _AS.search(rest.rstrip())
+            names = {str(numbered), f"stage-{numbered}", *([name[1].lower()] if name else ())}
+        elif stage.lower() in ("", *names) and without_mounts(step.text) == without_mounts(instruction):
+            return text[: step.start]
+    return None
 
 
 def _begin(stage: ContainerStage, before: list[ContainerStage]) -> ContainerStage:
