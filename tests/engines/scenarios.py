@@ -26,8 +26,8 @@ from tests.support.cli import Run
 MARK = f"0.63{secrets.randbelow(10**6):06d}"
 """How long a step sleeps at a time, by which its processes are known."""
 _WAIT = f"for i in $(seq 60); do sleep {MARK}; done"
-_ENGINES_OWN = ("storage-run-", "buildah-cache")
-"""Podman's, for as long as it lives: its run-time directory, and what `RUN --mount=type=cache` keeps."""
+_ENGINES_OWN = ("storage-run-", "buildah-cache", "rootlesskit")
+"""As long as it lives: its run-time directories, and what Podman's `RUN --mount=type=cache` keeps."""
 _ASK = """\
 import os, socket, struct
 agent = socket.socket(socket.AF_UNIX)
