@@ -189,7 +189,7 @@ def clean(bench: Bench) -> None:
     until = time.monotonic() + 15
     while (left := [*_left(bench)]) and time.monotonic() < until:
         time.sleep(0.5)
-    assert not left, "left:\n" + "\n".join(left)
+    assert not left, f"left after:\n{done.stderr}{done.stdout}\n" + "\n".join(left)
 
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
