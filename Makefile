@@ -28,9 +28,9 @@ check: setup-check
 	@$(PYTHON) -m tests.support.machine_code
 
 # Projects of strangers, from `init` to the right answer; writes docs/strangers.md. The first run takes half an hour.
-# ONLY="halo2 or dockerfile": those alone, by the names of their folders in tests/strangers.
+# ONLY="halo2 or dockerfile": those alone, by the names of their folders in tests/strangers. ENGINE=docker: on Docker.
 test-strangers: setup-strangers
-	@nice $(PYTHON) -m pytest -v tests/strangers/matrix.py $(if $(ONLY),-k "$(ONLY)")
+	@ENGINE=$(ENGINE) nice $(PYTHON) -m pytest -v tests/strangers/matrix.py $(if $(ONLY),-k "$(ONLY)")
 
 fuzz: setup-test
 	@$(PYTHON) -m pip install --quiet -e '.[fuzz]'
@@ -55,10 +55,11 @@ bench: setup-test
 bench-quick: setup-test
 	@$(PYTHON) -m bench quick
 
-# docs/performance.md and its plots, of the runs so far, which may lie in several files.
+# docs/performance.md and its plots, of the runs so far: those that are kept (bench/results), and this machine's. Of two
+# runs of the same, the later one counts.
 bench-report:
 	@$(PYTHON) -m pip install --quiet -e '.[bench]'
-	@$(PYTHON) -m bench report $(or $(RUNS),target/bench.json)
+	@$(PYTHON) -m bench report $(or $(RUNS),$(wildcard bench/results/*.json target/bench*.json))
 
 # The pictures of docs/terminal.md, of builds on ENGINE.
 screens: setup-test

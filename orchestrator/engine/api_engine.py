@@ -28,6 +28,7 @@ from orchestrator.engine.logins import auth_header, find_login
 from orchestrator.engine.peers import sees_files
 from orchestrator.engine.reasons import image_error
 from orchestrator.engine.running import RunningBuild, killed, register, running
+from orchestrator.engine.shell import run_shell
 from orchestrator.errors import EngineError, InputError
 from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted
 from orchestrator.label import LABEL
@@ -46,6 +47,9 @@ class ApiEngine:
     """The common part; `info` says who answers."""
 
     _containers = "/containers/json"
+
+    _network = ""
+    """The network of its steps, as its API names it; "" = its default."""
 
     def __init__(self, api: Api, info: EngineInfo) -> None:
         self._api = api
@@ -305,6 +309,11 @@ class ApiEngine:
             finally:
                 with suppress(EngineError):
                     remove_container(self._api, name)
+
+    def open_shell(self, image: str, build_id: str, *, offline: bool) -> None:
+        """Run `/bin/sh` of `image` on this command's terminal until it ends."""
+        with self.protect(build_id):
+            run_shell(self._api, image, build_id=build_id, network="none" if offline else self._network)
 
     def _create(self, request: ContainerRequest, name: str, *, rootless: bool) -> None:
         """Make a container that is to run."""

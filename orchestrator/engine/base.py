@@ -233,6 +233,10 @@ class Engine(Protocol):
 class RunningEngine(Engine, Protocol):
     """An engine that also runs programs, as a rehearsal needs; builds do without."""
 
+    def open_shell(self, image: str, build_id: str, *, offline: bool) -> None:
+        """Run `/bin/sh` of `image` on this command's terminal until it ends. EngineError where that has none."""
+        ...
+
     def open_container(self, request: ContainerRequest) -> AbstractContextManager[Container]:
         """A container that is made, can be started, and is removed at the end whatever it does."""
         ...
