@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 Reply = Callable[[bytes, "grpc.ServicerContext"], bytes]
 Exchange = Callable[[Iterator[bytes], "grpc.ServicerContext"], Iterator[bytes]]
 _CHUNK: Final = 64 * 1024
-_LONGEST: Final = 60
-"""Characters of a temporary directory's name that leave room for ours: a socket's path may have 107 bytes."""
+LONGEST_PLACE: Final = 50
+"""Bytes of a temporary directory's name that leave room for ours: a socket's path may have 107. The longest, of a
+rehearsal in a container, adds `/orchestrator-rehearse-XXXXXXXX/launcher/socket/socket`."""
 
 
 @contextmanager
 def socket_directory(purpose: str) -> Iterator[Path]:
     """A directory of our own (see `temporary`) for sockets, also where TMPDIR is too long a name for them."""
-    short = None if len(tempfile.gettempdir()) < _LONGEST else Path("/tmp")
+    short = None if len(os.fsencode(tempfile.gettempdir())) < LONGEST_PLACE else Path("/tmp")
     with own_directory(purpose, short) as folder:
         yield folder
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from orchestrator.rpc import socket_directory
 from orchestrator.temporary import OwnDirectory, own_directory, sweep
 
 _KILLED = """
@@ -59,3 +62,18 @@ def test_directories_that_nobody_may_write_to_go_as_well(place: Path) -> None:
         for folder in (own / "a/b", own / "a"):
             folder.chmod(0)
     assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("letter", ["x", "é"])
+@pytest.mark.parametrize("length", range(44, 70, 5))
+def test_a_socket_of_a_rehearsal_has_room_whatever_tmpdir_is(
+    length: int, letter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket's path may have 107 bytes. TMPDIRs of 54 to 59 ended in "AF_UNIX path too long"."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        place = Path(short) / (letter * (length - len(short) - 1))
+        place.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(place))
+        with socket_directory("rehearse") as folder, socket.socket(socket.AF_UNIX) as listening:
+            (folder / "launcher/socket").mkdir(parents=True)
+            listening.bind(str(folder / "launcher/socket/socket"))

@@ -44,14 +44,18 @@ def existing_image(path: Path) -> Path:
     )
 
 
+_SCHEMES = ("unix://", "tcp://", "http://", "https://", "ssh://")
+"""As `engine/endpoints.py` has them, whose import `--help` need not wait for; a test compares the two."""
+
+
 def _engine(*known: str) -> Callable[[click.Context, click.Parameter, str], str]:
     """A check for --engine: one of these names, or a URL."""
 
     def check(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-        if value in known or value.startswith(("unix://", "tcp://", "http://", "https://")):
+        if value in known or value.startswith(_SCHEMES):
             return value
         raise click.BadParameter(
-            f"{value!r} is not one of {', '.join(known)}, nor a URL (unix:///path, tcp://host:port)"
+            f"{value!r} is not one of {', '.join(known)}, nor a URL (unix:///path, tcp://host:port, ssh://user@host)"
         )
 
     return check

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,7 @@ from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted
 from orchestrator.label import LABEL
 from orchestrator.resolved import ImageSettings
 from orchestrator.staged import ImageFiles
+from orchestrator.user_paths import is_visible
 
 PULL_IDLE = 120.0
 """Seconds without a word during a pull, after which the registry counts as unreachable."""
@@ -87,6 +89,10 @@ class ApiEngine:
     def _remote(self) -> bool:
         return self.facts.is_elsewhere(self._info.endpoint)
 
+    def _is_ours(self, path: Path) -> bool:
+        """Whether a directory of the engine's is one of this process's too, as far as can be told."""
+        return is_visible(path, stat.S_IFDIR) and sees_files(self._info.endpoint, path) is not False
+
     def _shares_files(self) -> bool | None:
         """See `EngineCapabilities`. By TCP or ssh it may still be this machine's own."""
         if not self._info.endpoint.startswith("unix://"):
@@ -99,7 +105,7 @@ class ApiEngine:
         """See `Engine.places`: only of an engine of this machine that is in no machine of its own."""
         with suppress(EngineError):
             if not self.capabilities.remote:
-                return tuple(place for place in self.facts.places if place.path.is_dir())
+                return tuple(place for place in self.facts.places if self._is_ours(place.path))
         return ()
 
     @contextmanager

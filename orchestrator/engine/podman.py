@@ -115,17 +115,26 @@ class PodmanEngine(ApiEngine):
     def store(self) -> str:
         """Where it keeps its images: services come and go on one store."""
         with suppress(EngineError):
-            if not self.capabilities.remote and self.facts.records is not None:
-                return str(self.facts.records)
+            if self._records is not None:
+                return str(self._records)
         return self._info.endpoint
+
+    @cached_property
+    def _records(self) -> Path | None:
+        """What it knows of its containers, where that is a directory of ours too: not so in a mount namespace of its
+        own, where another Podman's may have the same name here."""
+        records = self.facts.records
+        if records is None or self.capabilities.remote or not self._is_ours(records):
+            return None
+        return records
 
     def leftovers(self) -> list[Leftover]:
         """Also the working containers of builds that were killed, or whose service was, on this machine."""
         return [*self._working_containers(), *super().leftovers()]
 
     def _working_containers(self) -> list[Leftover]:
-        records = self.facts.records
-        if self.capabilities.remote or records is None:
+        records = self._records
+        if records is None:
             return []
         rows = self._api.json("GET", self._containers, params={"all": True, "external": True}) or []
         names = {str(row["Id"]): str((row.get("Names") or [""])[0]) for row in rows if row.get("State") == "storage"}

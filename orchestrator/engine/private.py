@@ -26,7 +26,7 @@ _FAILED = re.compile(rf"Request Failed\({UNSAID}\): (.*?)\"?$", re.MULTILINE)
 _NOT_UNPACKED = "Unable to copy tar file"
 """All that Podman 4.3.1 logs then, whatever the reason."""
 _LONGEST = 60
-"""Characters of a directory's name that leave room for ours."""
+"""Bytes of a directory's name that leave room for ours."""
 _NO_ROOM = 1 << 20
 """Bytes: a file system with less is full. What Podman could not unpack it has removed by now, but for whole pages."""
 INSTALL = "install it (Debian: apt-get install podman runc), or start Docker"
@@ -176,10 +176,10 @@ def _connection(path: Path) -> socket.socket:
 def _runtime_dir() -> Path:
     """Short, private and on tmpfs where there is such a place: a socket's path may have 107 bytes."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime and len(runtime) < _LONGEST and os.access(runtime, os.W_OK):
+    if runtime and len(os.fsencode(runtime)) < _LONGEST and os.access(runtime, os.W_OK):
         return Path(runtime)
     usual = tempfile.gettempdir()
-    return Path(usual if len(usual) < _LONGEST else "/tmp")
+    return Path(usual if len(os.fsencode(usual)) < _LONGEST else "/tmp")
 
 
 def _make_scratch() -> OwnDirectory | None:

@@ -263,7 +263,10 @@ class Image:
             raise
 
     def _read(self) -> None:
-        self.size: int = os.lseek(self._handle.descriptor, 0, os.SEEK_END)
+        try:
+            self.size: int = os.lseek(self._handle.descriptor, 0, os.SEEK_END)
+        except OSError as error:  # a directory on tmpfs; elsewhere a read fails
+            raise ImageError(f"cannot read the image {self.path}: {error.strerror}", path=self.path) from error
         device = _Device(self._handle, 0, self.size)
         if self.size < 2 * SECTOR:
             raise ImageError(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.engine.endpoints import SCHEMES
 from orchestrator.errors import ExitCode
 from tests.cli.conftest import cli, unchanged
 from tests.support.cli import ROOT, orchestrator
@@ -196,3 +197,10 @@ def test_names_that_are_no_text(here: Path) -> None:
     assert cli("init", folder).code == 0
     assert cli("check", folder).code == 0
     assert orchestrator("check", folder, cwd=here, env={"PYTHONIOENCODING": "ascii"}).code == 0
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_url_of_an_engine_is_taken(scheme: str) -> None:
+    ended = cli("build", "missing.yaml", "--engine", f"{scheme}nowhere.invalid")
+    assert "missing.yaml" in ended.err
+    assert "--engine" not in ended.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -155,3 +156,20 @@ def test_a_limit_that_the_engine_lacks_is_not_asked_for() -> None:
     ):
         pass
     assert asked[0]["resource_limits"] == {"pids": {"limit": 7}}
+
+
+def test_a_store_that_is_not_here_is_known_by_the_engine_s_address(tmp_path: Path) -> None:
+    """Two Podmans, each in a container, have /var/lib/containers; a build on one is none on the other."""
+    here, gone = tmp_path / "overlay-containers", tmp_path / "elsewhere/overlay-containers"
+    here.mkdir()
+    headers = {"Libpod-Api-Version": "5.4.2", "Api-Version": "1.41"}
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        for records, known_by in ((here, str(here)), (gone, "")):
+            store = {"graphDriverName": "overlay", "graphRoot": str(records.parent)}
+            replies = {"/_ping": (200, headers, "OK"), "/v4.0.0/libpod/info": (200, {}, json.dumps({"store": store}))}
+            with (
+                serving(replies, at=Path(short) / f"{records.parent.name}.sock") as url,
+                closing(connect(url)) as engine,
+            ):
+                assert isinstance(engine, PodmanEngine)
+                assert engine.store == (known_by or url)

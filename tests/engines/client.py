@@ -62,7 +62,9 @@ class Client:
         """A command that runs."""
         command = [*self._python(), "-m", "orchestrator", *map(str, arguments)]
         if arguments[0] in ("build", "clean", "rehearse", "lock"):
-            command += ["--engine", self.service.spec]
+            # By `auto` a rehearsal takes no engine where it can do without.
+            spec = self.service.spec
+            command += ["--engine", self.service.engine.program if spec == "auto" else spec]
         with subprocess.Popen(
             command,
             cwd=ROOT if not self.service.engine.rootless else self.folder,

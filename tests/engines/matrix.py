@@ -23,7 +23,7 @@ from tests.engines.machines import Machine
 from tests.engines.scenarios import SCENARIOS, Bench, NotHereError
 from tests.support.user import NOBODY
 
-FOLDER = Path(tempfile.gettempdir()) / f"matrix-{os.getpid()}"
+FOLDER = Path(tempfile.gettempdir()) / f"mx{os.getpid()}"
 
 
 @pytest.fixture(scope="session")
@@ -46,19 +46,19 @@ def users_cache() -> Iterator[Path]:
 @pytest.fixture(scope="module", params=ENGINES, ids=lambda engine: engine.id)
 def bench(request: pytest.FixtureRequest, digests: dict[str, str]) -> Iterator[Bench]:
     engine: MatrixEngine = request.param
-    folder = FOLDER / engine.id / "shared"
+    # Short: sockets lie in it, and a rehearsal goes elsewhere than TMPDIR where their paths get too long.
+    place = FOLDER / str(ENGINES.index(engine))
+    folder = place / "s"
     (folder / "tmp").mkdir(parents=True)
     cache = request.getfixturevalue("users_cache") if engine.rootless else None
     try:
-        with Machine(
-            engine.release, FOLDER / engine.id / "m", shared=folder if engine.way == UNIX else None
-        ) as machine:
+        with Machine(engine.release, place / "m", shared=folder if engine.way == UNIX else None) as machine:
             service = serve(engine, machine)
             client = Client(service=service, folder=folder, cache=cache)
             client.own(folder)
             yield Bench(client=client, digests=digests)
     finally:
-        shutil.rmtree(FOLDER / engine.id, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -70,7 +70,7 @@ def test_engine(bench: Bench, scenario: str) -> None:
         record.write(title, scenario, record.Cell(outcome="refused", reason=str(reason)))
         pytest.skip(str(reason))
     except BaseException as fault:
-        record.write(title, scenario, record.Cell(outcome="failed", reason=" ".join(f"{fault}".split())[:400]))
+        record.write(title, scenario, record.Cell(outcome="failed", reason=" ".join(f"{fault}".split())[-400:]))
         raise
     record.write(title, scenario, record.Cell(outcome="ok"))
     record.keep_digests(bench.digests)

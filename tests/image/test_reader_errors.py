@@ -254,5 +254,6 @@ def test_broken_disks(tmp_path: Path, make: Callable[[], bytes], message: str) -
 def test_a_missing_image_or_a_directory(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="No such file"):
         open_image(tmp_path / "none.img")
-    with pytest.raises(ImageError):
-        open_image(tmp_path)
+    for folder in (tmp_path, Path("/dev/shm")):  # of tmpfs a directory has no end to seek
+        with pytest.raises(ImageError):
+            open_image(folder)

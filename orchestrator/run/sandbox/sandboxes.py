@@ -19,6 +19,7 @@ from orchestrator import process
 from orchestrator.engine.base import Container, ContainerRequest, Leftover, RunningEngine
 from orchestrator.errors import EngineError
 from orchestrator.label import LABEL
+from orchestrator.rpc import LONGEST_PLACE
 from orchestrator.run.sandbox import jail
 from orchestrator.run.sandbox.launcher import FOLDER
 from orchestrator.run.sandbox.limits import MemoryGroup, new_memory_group
@@ -238,7 +239,8 @@ def _refused(error: EngineError, folders: Folders, engine: RunningEngine) -> Can
         return CannotBeginError(
             f"{begin}{engine.info.kind} at {engine.info.endpoint} does not see {folders.launcher.parent}:"
             " it is on another machine, or in a mount namespace of its own (a container, Docker Desktop)",
-            remedy="set TMPDIR to a directory that it sees under the same name, or use --engine none",
+            remedy="set TMPDIR to a directory that it sees under the same name"
+            f" (of less than {LONGEST_PLACE} bytes, for sockets), or use --engine none",
         )
     return CannotBeginError(
         f"{begin}{engine.info.kind} refuses its container: {error.message}",
