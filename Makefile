@@ -6,7 +6,7 @@ ORCHESTRATOR := $(PYTHON) -m orchestrator
 # Two workers, the longest tests first; which tests share a worker: tests/conftest.py.
 PYTEST_ARGS ?= -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo test test-quick test-strangers check docs proto fuzz bench bench-report kill-test guest-conformance format clean setup-demo setup-test setup-strangers setup-check
+.PHONY: demo test test-quick test-strangers check docs proto fuzz bench bench-quick bench-report screens kill-test guest-conformance format clean setup-demo setup-test setup-strangers setup-check
 
 demo: setup-demo
 	@PYTHON=$(PYTHON) sh examples/demo.sh
@@ -30,7 +30,7 @@ check: setup-check
 # Projects of strangers, from `init` to the right answer; writes docs/strangers.md. The first run takes half an hour.
 # ONLY="halo2 or dockerfile": those alone, by the names of their folders in tests/strangers.
 test-strangers: setup-strangers
-	@nice $(PYTHON) -m pytest tests/strangers/matrix.py $(if $(ONLY),-k "$(ONLY)")
+	@nice $(PYTHON) -m pytest -v tests/strangers/matrix.py $(if $(ONLY),-k "$(ONLY)")
 
 fuzz: setup-test
 	@$(PYTHON) -m pip install --quiet -e '.[fuzz]'
@@ -40,14 +40,22 @@ fuzz: setup-test
 kill-test: setup-test
 	@$(PYTHON) -m tests.kills.harness --kills $(or $(N),60) $(if $(SEED),--seed $(SEED)) $(ENGINES)
 
-bench: setup-demo
-	@$(PYTHON) bench/bench_pack.py
-	@for engine in $(ENGINES); do $(PYTHON) bench/bench_build.py --engine "$$engine" --json target/bench.json || exit 1; done
+# Against the same by hand (docs/performance.md). ARGS: one measurement, such as "pack --mib 8192 --kind sparse" (--help
+# has them all); without, every one: hours. bench-quick: the tables that matter most, in some ten minutes.
+bench: setup-test
+	@$(PYTHON) -m bench $(or $(ARGS),full)
 
-# docs/performance.md and its plot, of the runs so far. ENGINES: the URLs of Docker and Podman, for `make bench`.
+bench-quick: setup-test
+	@$(PYTHON) -m bench quick
+
+# docs/performance.md and its plots, of the runs so far, which may lie in several files.
 bench-report:
 	@$(PYTHON) -m pip install --quiet -e '.[bench]'
-	@$(PYTHON) bench/report.py target/bench.json docs/performance.md
+	@$(PYTHON) -m bench report $(or $(RUNS),target/bench.json)
+
+# The pictures of docs/terminal.md, of builds on ENGINE.
+screens: setup-test
+	@$(PYTHON) bench/screens.py --engine $(or $(ENGINE),auto) docs/terminal
 
 # How far a rehearsal agrees with the real kernel (docs/guest.md). NANOS: a Nanos release, or where a kernel was built.
 guest-conformance: setup-check

@@ -138,6 +138,36 @@ class ImageSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PackedPath:
+    """A file or directory of the build container that goes into the image, less what `exclude` matches.
+
+    `path` is absolute, or `.` for the whole work directory, which is the guest's root.
+    """
+
+    path: str
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptSettings:
+    """How a program that is a script is started: by its interpreter, which is the guest's program.
+
+    `interpreter` is its path in the build container, `program` that in the guest, without the leading "/"; `arguments`
+    are the words before the user's own, the script among them (none where the program is the interpreter itself);
+    `paths` is what it loads; `fixed`: the guest's kernel has to place it at one address always.
+    """
+
+    language: str
+    interpreter: str
+    program: str
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    paths: tuple[PackedPath, ...] = ()
+    fixed: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pin:
     """What an input has to be, as the lock recorded it: kind, `Input.pin`, its Debian packages, and the ground."""
 

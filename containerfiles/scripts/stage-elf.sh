@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # The ELF half of stage-tree.sh, which sources it: what a program, and every other ELF file that is packed, needs.
 #
-# shellcheck disable=SC2154  # set by stage-tree.sh: out, work, nl, tab, here, program, program_file, program_at, search, extras, includes
+# shellcheck disable=SC2154  # set by stage-tree.sh: out, work, nl, tab, here, program, program_file, program_at, search, extras, includes, interpreter_of
 
 header() { od -An -v -tx1 -N20 <"$1" | tr -d ' \n'; }
 
@@ -350,6 +350,7 @@ stage_unwinder() {
 
 hint_at_dlopen() {
     case $interp in '') return ;; esac
+    if [ -n "$interpreter_of" ]; then return; fi # what it loads by name is packed, and the rest is every interpreter's own
     h_who=$(callers dlopen)
     [ -z "$h_who" ] || [ -n "$extras" ] ||
         warn "${h_who}can load libraries by name, which staging cannot see: name those in stage.extra"

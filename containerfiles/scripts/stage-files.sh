@@ -192,7 +192,7 @@ stage_path() {
         /proc/* | /sys/* | /dev/* | /run/* | "$out"/*) die "stage.files: $1: only exists while the container runs" "name what build.run makes" ;;
     esac
     if [ -d "$p_root$p_path" ]; then
-        [ -n "$p_to" ] || die "stage.files: '$1' would copy everything" "name what the program needs, or give the entry a place with \`to\`"
+        [ -n "$p_to" ] || [ "$2" = / ] || die "stage.files: '$1' would copy everything" "name what the program needs, or give the entry a place with \`to\`"
         [ -n "$p_path" ] || [ "$p_root" != / ] || die "stage.files: / would copy the whole container" "name what the program needs"
         p_from=$p_root$p_path
         plan_tree "${p_from%/}" "$p_to" '' "$3"

@@ -9,15 +9,16 @@
 #                    [--path PATH [--to GUEST] [--exclude GLOB]...]... [--outside GUESTPATH]... [--include WORD]...
 #                    [--file ENTRY]... [--dir ENTRY]... [--map GLOB=GUESTDIR]...
 #                    [--runtime-dir GUESTDIR]... [--make-dir GUESTDIR]... [--klib NAME]... [--klib-dir DIR]
-#                    [--large BYTES] [--out DIR] [--klib-out DIR] [--warnings FILE] [--large-out FILE]
+#                    [--interpreter-of LANGUAGE] [--large BYTES] [--out DIR] [--klib-out DIR] [--warnings FILE] [--large-out FILE]
 #
 # --path, --to, --exclude and --outside are entries of stage.files; --file, --dir and --map are the manifest's.
 #
 # stdout: a line `staged: PATH <- SOURCE (size)` for each thing, sorted, then a count. stderr: `warning: …` and
 # `error: …`. FILE (/sbom/warnings) keeps the warnings, one a line, also for builds that find this step in the engine's
 # cache. An outside file is one that comes straight from the host later: an empty file keeps its place. A runtime
-# directory is one where the guest will have a mount. With --large, files of so many bytes or more are not copied: an
-# empty file keeps the place of each, and FILE (/sbom/large) lists them. Exit status 0, or 1 when anything is missing.
+# directory is one where the guest will have a mount. Of python, the program compiles every module of the tree. With --large,
+# files of so many bytes or more are not copied: an empty file keeps the place of each, and FILE (/sbom/large) lists
+# them. Exit status 0, or 1 when anything is missing.
 set -eu
 LC_ALL=C
 export LC_ALL
@@ -40,7 +41,7 @@ warn() {
 
 here=${PWD%/} # where relative paths begin; "" is the root
 program='' as='' libraries=auto search='' extras='' paths='' outside='' includes='' files='' dirs='' maps='' mounts='' made='' klibs=''
-klib_dir=. out=/stage klib_out=/klibs warnings=/sbom/warnings large='' large_out=/sbom/large
+klib_dir=. out=/stage klib_out=/klibs warnings=/sbom/warnings large='' large_out=/sbom/large interpreter_of=''
 
 parse_arguments() {
     while [ $# -gt 0 ]; do
@@ -67,6 +68,7 @@ parse_arguments() {
             --out) out=$2 ;;
             --klib-out) klib_out=$2 ;;
             --warnings) warnings=$2 ;;
+            --interpreter-of) interpreter_of=$2 ;;
             --large) large=$2 ;;
             --large-out) large_out=$2 ;;
             *) die "unknown option $1" ;;
@@ -86,6 +88,8 @@ parse_arguments() {
 . "$(dirname "$0")/stage-large.sh"
 # shellcheck source=containerfiles/scripts/stage-include.sh
 . "$(dirname "$0")/stage-include.sh"
+# shellcheck source=containerfiles/scripts/stage-python.sh
+. "$(dirname "$0")/stage-python.sh"
 
 need_readelf() {
     command -v readelf >/dev/null 2>&1 && return
@@ -235,6 +239,7 @@ each stage_include "$includes"
 stage_paths "$paths"
 each stage_file "$files"
 settle
+[ "$interpreter_of" != python ] || compile_python "$program_file"
 each stage_empty "$made"
 each stage_outside "$outside"
 settle_links

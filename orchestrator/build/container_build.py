@@ -26,9 +26,9 @@ from orchestrator.project.load import LoadedProject
 
 PACKAGES_STAGES = ("packages", "gevulot-packages")
 """The stages that install Debian packages: from files, without a network and without anything of the user's."""
-RESULT_STAGE, STAGING_STAGE = "result", "staging"
-STAGING_SCRIPT = "stage-tree.sh"
-"""The script that gathers what goes into the image: an `error:` line of it is a refusal, no accident."""
+RESULT_STAGE, STAGING_STAGE, SCRIPT_STAGE = "result", "staging", "script"
+STAGING_SCRIPTS = ("stage-tree.sh", "find-interpreter.sh")
+"""The scripts that gather what goes into the image: an `error:` line of theirs is a refusal, no accident."""
 BUILD_ATTEMPTS = 3
 """Builds of others that end at the same time can take a layer away: twice in a row is bad luck enough."""
 
@@ -41,12 +41,13 @@ def packed_stage(plan: Plan) -> str:
 def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: str = "") -> str:
     """Build stage `target` of what was assembled; the image id. BuildStepError says where a failed step came from."""
     packages = target in PACKAGES_STAGES
+    again = job.order.options.runs_again("packages" if packages else SHIM_STAGE if target == SHIM_STAGE else "program")
     # The user's own are for the user's step; the shim's sources come from elsewhere.
     own = target != SHIM_STAGE and not packages
     secrets = [BuildSecret(id=name, data=value) for name, value in job.order.secrets.values.items() if own]
     if job.order.engine.capabilities.mounts and not packages:
         secrets.append(BuildSecret(id=CA_SECRET, data=made.certificates, hide=False))
-        if job.order.options.no_cache and own:
+        if again and own:
             secrets.append(BuildSecret(id=FRESH_SECRET, data=b"fresh", hide=False))
     offline = packages or job.order.options.offline
     request = BuildRequest(
@@ -56,7 +57,7 @@ def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: s
         build_id=job.order.build_id,
         target=target,
         build_args={} if offline else proxy_arguments(job.order.loaded),
-        no_cache=job.order.options.no_cache,
+        no_cache=again,
         offline=offline,
         images=tuple(base.reference for base in (job.inputs.base, job.inputs.gevulot_base, job.inputs.image) if base),
         secrets=tuple(secrets),
@@ -78,7 +79,7 @@ def only_such_step(job: BuildJob) -> Iterator[None]:
     sources for a more exact answer would take longer than to wait for nothing now and then.
     """
     engine, options = job.order.engine, job.order.options
-    if engine.capabilities.buildkit or options.no_cache or job.plan.program_image:
+    if engine.capabilities.buildkit or options.runs_again("program") or job.plan.program_image:
         yield
         return
     told = hashlib.sha256(render_program(job.plan).encode())
@@ -94,7 +95,8 @@ def run_request(engine: Engine, request: BuildRequest, made: AssembledContext, e
     """Run a build with the context of what was assembled, again where another's took a layer away; the image id."""
     for attempt in range(1, BUILD_ATTEMPTS + 1):
         try:
-            return engine.build(replace(request, context=made.context.stream()), emit)
+            size, chunks = made.context.sized_stream()
+            return engine.build(replace(request, context=chunks, context_size=size), emit)
         except LayerLostError as lost:
             if attempt == BUILD_ATTEMPTS:
                 raise
@@ -113,6 +115,10 @@ def forget_image(engine: Engine, image_id: str, build_id: str) -> None:
         engine.remove(Leftover(kind="image", id=image_id, name="", build_id=build_id))
 
 
+def _is_staging(failure: StepFailedError) -> bool:
+    return any(script in failure.instruction for script in STAGING_SCRIPTS)
+
+
 def _explain(failure: StepFailedError, job: BuildJob, made: AssembledContext) -> BuildStepError:
     """A failed step in words: its last lines, where it came from in project.yaml, what to do."""
     loaded = job.order.loaded
@@ -120,7 +126,7 @@ def _explain(failure: StepFailedError, job: BuildJob, made: AssembledContext) ->
     field = origin.field if origin is not None else ""
     line = origin.line if origin is not None else None
     known = job.plan.image.explain(field, failure.tail) if origin is not None else None
-    refusal = find_refusal(failure.tail, loaded) if STAGING_SCRIPT in failure.instruction else None
+    refusal = find_refusal(failure.tail, loaded) if _is_staging(failure) else None
     if known is not None:
         message, remedy = known.message, known.remedy
     elif refusal is not None:
@@ -169,6 +175,8 @@ def _about_program(loaded: LoadedProject, made: AssembledContext) -> str:
 
 def _line_of_run(loaded: LoadedProject, tail: str) -> int:
     """The line of project.yaml at which the user's script failed, as far as the shell said; else where it begins."""
+    if not loaded.project.build.run:  # what the language does by default
+        return loaded.line("build.language") or 1
     inner = line_in_script(tail)
     script, text = loaded.project.build.run.split("\n"), loaded.text.split("\n")
     if inner is None or inner > len(script):

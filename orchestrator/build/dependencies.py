@@ -63,15 +63,16 @@ def plan_offline(job: BuildJob) -> DependenciesPlan | None:
 def take_for_step(step: StepPackages) -> tuple[TakenPackages, ...]:
     """What the step is given instead of a registry; nothing where that is its own affair. Errors: see above."""
     setting = step.loaded.project.build.dependencies
-    # What cargo can't fetch by itself in this base; the packages of other kinds stay the step's own affair.
-    crates = setting == "auto" and not step.offline and needs_fetched_crates(step.loaded)
-    if setting == "never" or (setting == "auto" and not step.offline and not crates):
+    needed = needed_kinds(step.loaded) if setting == "auto" and not step.offline else frozenset()
+    if setting == "never" or (setting == "auto" and not step.offline and not needed):
         return ()
-    taken = [of_kind for of_kind in step.take(say_unread=not crates) if of_kind.kind == "cargo" or not crates]
+    taken = [of_kind for of_kind in step.take(say_unread=not needed) if not needed or of_kind.kind in needed]
     used = []
     for of_kind in taken:
-        if of_kind.failure is not None and (setting == "always" or crates):
+        if of_kind.failure is not None and (setting == "always" or "cargo" in needed):
             raise _failed(step.loaded, of_kind.failure)
+        if of_kind.kind == "npm" and "npm" in needed and of_kind.refused:
+            continue  # npm, if there is one, is told to look nowhere else
         if of_kind.failure is not None:
             text = f"the build step is not given {words_for(of_kind.kind)}: {of_kind.failure.message}"
             step.emit(Notice(text=text))
@@ -80,6 +81,16 @@ def take_for_step(step: StepPackages) -> tuple[TakenPackages, ...]:
             used.append(of_kind)
     _say_refused(step.emit, taken, "the build step must fetch them itself")
     return tuple(used)
+
+
+def needed_kinds(loaded: LoadedProject) -> frozenset[str]:
+    """Of which package managers the step is given packages though it has a network: they can't fetch them by themselves
+    in this base, or aren't there. The packages of other kinds stay the step's own affair.
+    """
+    build = loaded.project.build
+    npm = build.language == "node" and not build.run and not build.finished
+    kinds = {"cargo": needs_fetched_crates(loaded), "npm": npm}
+    return frozenset(kind for kind, needed in kinds.items() if needed)
 
 
 def plan_packages(used: Sequence[TakenPackages]) -> DependenciesPlan | None:
@@ -96,11 +107,11 @@ def plan_packages(used: Sequence[TakenPackages]) -> DependenciesPlan | None:
 def plan_nominally(loaded: LoadedProject) -> DependenciesPlan | None:
     """What `plan_packages` would give, from the names of lock files alone."""
     setting = loaded.project.build.dependencies
-    crates = setting == "auto" and needs_fetched_crates(loaded)
-    if setting != "always" and not crates:
+    needed = needed_kinds(loaded) if setting == "auto" else frozenset()
+    if setting != "always" and not needed:
         return None
     kinds = dict.fromkeys(sorted(lock_file.kind for lock_file in find_lock_files(_sources(loaded))))
-    kinds = {kind: None for kind in kinds if kind == "cargo" or not crates}
+    kinds = {kind: None for kind in kinds if not needed or kind in needed}
     return DependenciesPlan(kinds=tuple(kinds), files={}, texts={}) if kinds else None
 
 

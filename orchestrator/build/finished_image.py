@@ -88,7 +88,7 @@ def _own_image(job: BuildJob) -> str:
     if own is not None and own.unpinned:
         text = f"{name} takes {', '.join(own.unpinned)} from outside, which project.lock cannot pin"
         order.emit(Notice(text=text, level="warning"))
-    if not order.options.no_cache and (kept := load_program(order.store, order.engine, key)):
+    if not order.options.runs_again("program") and (kept := load_program(order.store, order.engine, key)):
         with phase(order.emit, "program", f"take what {name} makes from an earlier build"):
             return kept
     with order.store.lock(f"own-{order.engine.info.kind}-{key}"):
@@ -110,7 +110,7 @@ def _build_own(job: BuildJob, tag: str) -> str:
         build_id=BASE,
         target=build.target or "",
         build_args={**({} if order.options.offline else proxy_arguments(order.loaded)), **build.args},
-        no_cache=order.options.no_cache,
+        no_cache=order.options.runs_again("program"),
         offline=order.options.offline,
         images=tuple(references.values()),
         secrets=tuple(secrets),

@@ -312,8 +312,14 @@ def _is_local_image(loaded: LoadedProject) -> bool:
     return entry is None or entry.ground == "engine"
 
 
+def local_inputs(project: Project) -> Iterator[tuple[str, str, Iterable[str]]]:
+    """Name, path and what doesn't count at its top, of every input that is the user's own file or directory."""
+    yield from _inputs_of_tree(project)
+    yield from _inputs_beside(project)
+
+
 def _inputs_of_tree(project: Project) -> Iterator[tuple[str, str, Iterable[str]]]:
-    """Name, path and what doesn't count at its top, of the inputs that are the user's own files and directories."""
+    """Those that decide the staged tree."""
     if project.ops.path is not None:
         yield "ops", project.ops.path, ()
     if project.gpu_assets is not None and project.gpu_assets.path is not None:
@@ -323,7 +329,7 @@ def _inputs_of_tree(project: Project) -> Iterator[tuple[str, str, Iterable[str]]
 
 
 def _inputs_beside(project: Project) -> Iterator[tuple[str, str, Iterable[str]]]:
-    """The same of what is packed beside the staged tree."""
+    """Those that are packed beside the staged tree."""
     if project.nanos.path is not None:
         yield "nanos", project.nanos.path, ()
     for entry in project.stage.outside.values():

@@ -126,7 +126,7 @@ def _image(job: BuildJob, stage: PackagesStage, debs: Input, base: Input) -> str
     key = key_of("packages", *text, checksums(debs.debs), platform.machine())
     tag = f"{TAG}:{key.rpartition('-')[2][:12]}"
     with order.store.lock(f"import-{order.engine.info.kind}-{key}"):
-        if order.options.no_cache or order.engine.image_digest(tag) is None:
+        if order.options.runs_again("packages") or order.engine.image_digest(tag) is None:
             fetched = fetch_debs(job.access, debs)
             made = assemble_packages(stage, fetched, capabilities=capabilities_of(order.engine))
             kept = replace(job, order=replace(order, build_id=BASE))

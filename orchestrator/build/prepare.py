@@ -16,6 +16,7 @@ from orchestrator.build.kept_shim import RESULT as SHIM_RESULT
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.kept_shim import NotKeptError, shim_name, take_shim, with_shim
 from orchestrator.build.packages import capabilities_of, package_lister, with_packages, with_shim_packages
+from orchestrator.build.script_program import with_script
 from orchestrator.build.state import BuildJob, BuildOrder, phase
 from orchestrator.containerfile.assemble import AssembledContext, assemble, assemble_shim
 from orchestrator.containerfile.sources import has_climbing_links, list_sources
@@ -60,13 +61,13 @@ def prepare(order: BuildOrder) -> BuildJob:
     if plan.shim is not None:
         job = _with_shim(job)
     if plan.finished:
-        return with_packages(with_finished_image(job))
+        return with_script(with_packages(with_finished_image(job)))
     # Not before: a shim may have taken its time.
     sources = list_sources(order.loaded)
     job = replace(job, sources=sources, plan=replace(job.plan, climbing_links=has_climbing_links(sources)))
     if options.offline:
         job = _with_kept_program(job)
-    return job if job.plan.program_image else with_dependencies(with_packages(job))
+    return with_script(job if job.plan.program_image else with_dependencies(with_packages(job)))
 
 
 def _check_gpu_assets(order: BuildOrder, inputs: Inputs) -> None:
@@ -106,7 +107,10 @@ def _with_shim(job: BuildJob) -> BuildJob:
 
     try:
         entry = take_shim(
-            job.order.store, name, open_result, newer_than=time.time() if job.order.options.no_cache else 0.0
+            job.order.store,
+            name,
+            open_result,
+            newer_than=time.time() if job.order.options.runs_again("gevulot") else 0.0,
         )
     except NotKeptError as error:
         # It is built beside the program then, every time.

@@ -131,18 +131,28 @@ def _plain_tar(path: Path, spool: Path) -> Iterator[BinaryIO]:
 
 
 def _walk(top: Path) -> Iterator[tuple[str, StagedEntry]]:
-    for directory, names, files in os.walk(top):
-        for name in sorted((*names, *files)):
-            path = Path(directory, name)
-            at = path.relative_to(top).as_posix()
-            if path.is_symlink():
-                yield at, StagedEntry(path=at, kind="symlink", target=os.readlink(path))  # noqa: PTH115 (as written)
-            elif path.is_dir():
+    waiting = [("", top)]
+    while waiting:
+        below, directory = waiting.pop()
+        try:
+            with os.scandir(directory) as listing:
+                items = sorted(listing, key=lambda item: item.name)
+        except OSError as error:
+            raise UsageError(f"cannot read {directory}: {error.strerror}", remedy="check its permissions") from error
+        for item in items:
+            at = f"{below}{item.name}"
+            if item.is_symlink():
+                target = os.readlink(item.path)  # noqa: PTH115 (as written)
+                yield at, StagedEntry(path=at, kind="symlink", target=target)
+            elif item.is_dir():
                 yield at, StagedEntry(path=at, kind="directory")
-            elif path.is_file():
-                yield at, file_entry(at, path)
+                waiting.append((f"{at}/", Path(item.path)))
+            elif item.is_file():
+                yield at, file_entry(at, Path(item.path))
             else:
-                raise UsageError(f"{path} is a device, socket or pipe", remedy="an image holds files and directories")
+                raise UsageError(
+                    f"{item.path} is a device, socket or pipe", remedy="an image holds files and directories"
+                )
 
 
 def _with_parents(entries: Mapping[str, StagedEntry]) -> dict[str, StagedEntry]:

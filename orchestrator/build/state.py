@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
+from orchestrator.build.stages import begins_by
 from orchestrator.containerfile.tree import ListedTree
 from orchestrator.dependencies.packages import TakenPackages
 from orchestrator.engine.base import Engine, EngineInfo
@@ -15,7 +16,7 @@ from orchestrator.events import Emit, StepFinished, StepStarted
 from orchestrator.image_kind import GuestSettings, ImageKind
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.resolve import ResolveOptions, access_of
-from orchestrator.inputs.store import Store
+from orchestrator.inputs.store import SharedEntries, Store
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets
@@ -25,11 +26,19 @@ from orchestrator.resolved import Inputs
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """How to build. `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again."""
+    """How to build. `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again; `begin`:
+    every step again from this one of `STAGES` on, "" = none; `shared`: a cache of inputs that other machines have too.
+    """
 
     locked: bool = False
     offline: bool = False
     no_cache: bool = False
+    begin: str = ""
+    shared: SharedEntries | None = None
+
+    def runs_again(self, stage: str) -> bool:
+        """Whether the steps of one of `STAGES` run even though they are cached."""
+        return self.no_cache or begins_by(self.begin, stage)
 
 
 @dataclass(frozen=True, kw_only=True)

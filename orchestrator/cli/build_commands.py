@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.build.stages import STAGES
 from orchestrator.cli.console import (
     answer,
     answer_block,
     answer_json,
     say,
+    say_failure,
     say_findings,
     say_warnings,
 )
@@ -28,15 +30,17 @@ from orchestrator.cli.parameters import (
     json_option,
     progress_option,
     project_argument,
+    shared_cache_options,
     trust_option,
 )
-from orchestrator.errors import UsageError
+from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
+    from orchestrator.project.user_settings import CacheRole
 
-_OF_ALL = ("progress", "as_json", "jobs", "fail_fast")
+_OF_ALL = ("progress", "as_json", "jobs", "fail_fast", "watching")
 """Options of `build` that are about all projects together, by their parameters' names."""
 
 
@@ -145,11 +149,13 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
 @click.option("--locked", is_flag=True, help="Require an up-to-date project.lock; fail instead of updating it.")
 @click.option("--offline", is_flag=True, help="Use no network: inputs come from the cache, build steps get none.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
+@click.option("--from", "begin", type=click.Choice(STAGES), help="Run every step again from this stage on.")
 @click.option(
     "--verify-cached",
     is_flag=True,
     help="Build even if nothing has changed, and fail if the image comes out different.",
 )
+@shared_cache_options
 @trust_option
 @click.option("--sign", type=PATH, metavar="KEY.PEM", help="Sign the provenance with this ed25519 private key.")
 @click.option(
@@ -159,6 +165,9 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
     show_default=True,
     metavar="N",
     help="Build up to N projects at the same time.",
+)
+@click.option(
+    "--watch", "watching", is_flag=True, help="Build again whenever the project's files change, until Ctrl-C."
 )
 @click.option("--fail-fast", is_flag=True, help="Stop at the first project that fails; by default the others go on.")
 @click.option(
@@ -178,11 +187,15 @@ def build(  # noqa: PLR0913 - one parameter an option
     locked: bool,
     offline: bool,
     no_cache: bool,
+    begin: str | None,
     verify_cached: bool,
+    cache: str | None,
+    cache_role: CacheRole | None,
     trust_project: bool,
     sign: Path | None,
     jobs: int,
     fail_fast: bool,
+    watching: bool,
     receipt: Path | None,
     as_json: bool,
 ) -> None:
@@ -193,37 +206,103 @@ def build(  # noqa: PLR0913 - one parameter an option
     Of several projects, one that fails does not keep the others from being built; a table at the end says how each
     ended, and the exit code is the highest of theirs.
 
+    With --watch, build again whenever project.yaml, the context or another file that decides an image changes. A
+    change during a build starts the next one after it. Ctrl-C ends it (exit 130).
+
     With --reproduce, build the image of a receipt again from project.yaml, project.lock and the sources, and compare.
     What differs is reported with the file, its package, the step that wrote it and the likely cause (exit 6).
     """
-    from orchestrator.build.last_build import Asked, LastBuild
-    from orchestrator.cli.builds import BuildManner, Builds, EndedBuild, WantedBuild, answering, build_all
-
     projects = projects or (Path("project.yaml"),)
     if receipt is not None:
         asked_again = _Reproducing(projects=projects, receipt=receipt, output=output, engine=engine, progress=progress,
                                    offline=offline, trust=trust_project, sign=sign)  # fmt: skip
+        if watching:
+            raise UsageError("--reproduce and --watch exclude each other", remedy="leave out one of them")
         _reproduce(asked_again, as_json=as_json)
         return
+    asked = _Building(output=output, engine=engine, progress=progress, locked=locked, offline=offline,
+                      no_cache=no_cache, begin=begin or "", verify_cached=verify_cached, trust=trust_project,
+                      sign=sign, jobs=jobs, fail_fast=fail_fast, options=_options_of_each(),
+                      cache=(cache, cache_role))  # fmt: skip
+    if not watching:
+        _build(asked, projects, as_json=as_json)
+        return
+    if as_json:
+        raise UsageError("--watch has no single answer for --json", remedy="use --progress json for its events")
+    from orchestrator.cli.watch import watch
+
+    watch(projects, lambda changed: _build_and_go_on(asked, changed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Building:
+    """What `build` is asked for, whatever the projects.
+
+    `options` are those for the build of a single one, `cache` what `--cache` and `--cache-role` say.
+    """
+
+    output: Path
+    engine: str
+    progress: str
+    locked: bool
+    offline: bool
+    no_cache: bool
+    begin: str
+    verify_cached: bool
+    trust: bool
+    sign: Path | None
+    jobs: int
+    fail_fast: bool
+    options: tuple[str, ...]
+    cache: tuple[str | None, CacheRole | None]
+
+
+def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> None:
+    """Build what has changed of the projects, and say so."""
+    from orchestrator.build.last_build import Asked, LastBuild
+    from orchestrator.cli.builds import BuildManner, Builds, EndedBuild, WantedBuild, answering, build_all
+    from orchestrator.shared_cache.choice import chosen_cache
+
     builds, wanted = Builds(), list[WantedBuild]()
     # What is finished is finished, also when another project fails.
     with answering(builds, as_json=as_json):
-        builds.checked = _check_all(projects, trust=trust_project)
+        builds.checked = _check_all(projects, trust=building.trust)
         for number, checked in enumerate(builds.checked):
-            asked = Asked(checked=checked, output=output, engine=engine, locked=locked, offline=offline, sign=sign)
+            asked = Asked(checked=checked, output=building.output, engine=building.engine, locked=building.locked,
+                          offline=building.offline, sign=building.sign)  # fmt: skip
             last = LastBuild(asked)
             earlier = last.unchanged()
-            if earlier is None or no_cache or verify_cached:
-                before = earlier if verify_cached else None  # with --no-cache alone, other bytes may be wanted
-                whole = no_cache or verify_cached
+            if earlier is None or building.no_cache or building.begin or building.verify_cached:
+                before = earlier if building.verify_cached else None  # with --no-cache alone, other bytes may be wanted
+                whole = bool(building.no_cache or building.begin or building.verify_cached)
                 wanted.append(WantedBuild(number=number, asked=asked, last=last, before=before, whole=whole))
             else:
                 builds.ended[number] = EndedBuild(result=earlier)
         if wanted:
-            manner = BuildManner(
-                progress=progress, no_cache=no_cache, jobs=jobs, fail_fast=fail_fast, options=_options_of_each()
-            )
+            manner = BuildManner(progress=building.progress, no_cache=building.no_cache, begin=building.begin,
+                                 jobs=building.jobs, fail_fast=building.fail_fast, options=building.options,
+                                 cache=chosen_cache(*building.cache))  # fmt: skip
             build_all(wanted, builds, manner)
+
+
+def _build_and_go_on(building: _Building, projects: Sequence[Path]) -> None:
+    """The same for `--watch`: what fails is said, and a project with errors keeps no other from being built."""
+    from orchestrator.build.check import check_project, require_secrets
+
+    right = []
+    for project in projects:
+        try:
+            require_secrets(check_project(project, trust=building.trust))
+            right.append(project)
+        except (OrchestratorError, OSError) as error:
+            say_failure(error)
+    try:
+        if right:
+            _build(building, right, as_json=False)
+    except SystemExit:
+        pass  # of several projects the table has said it
+    except Exception as error:  # noqa: BLE001 - the next change may mend it
+        say_failure(error)
 
 
 def _options_of_each() -> tuple[str, ...]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from orchestrator.build.result import Result
     from orchestrator.engine.base import Engine
     from orchestrator.provenance.dsse import SigningKey
+    from orchestrator.shared_cache.choice import CacheChoice
+    from orchestrator.shared_cache.entries import SharedInputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,9 +190,11 @@ class BuildManner:
 
     progress: str
     no_cache: bool = False
+    begin: str = ""
     jobs: int = 1
     fail_fast: bool = False
     options: tuple[str, ...] = ()
+    cache: CacheChoice | None = None
 
 
 def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner) -> None:
@@ -202,6 +206,7 @@ def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner
             _in_turn(wanted, builds, manner, shown.emit)
         else:
             _side_by_side(wanted, builds, manner, shown.emit)
+        shown.failed = bool(builds.failures)
 
 
 def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, emit: Emit) -> None:
@@ -214,6 +219,7 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
 
         key = load_signing_key(first.sign)
     with ExitStack() as stack:
+        shared = stack.enter_context(_shared_cache(manner, first, emit))
 
         @cache
         def engine() -> Engine:
@@ -223,7 +229,7 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
 
         def build(one: WantedBuild) -> Result:
             again = None if one.whole else repack(one.asked, one.last, emit, key)
-            return again or _build_whole(one.asked, engine(), manner, emit, key)
+            return again or _build_whole(one.asked, engine(), manner, emit, key, shared)
 
         for number, one in enumerate(wanted, start=1):
             if len(wanted) > 1:
@@ -235,12 +241,34 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
                 emit(Notice(text=f"{one.name} failed; the other projects go on", level="warning"))
 
 
-def _build_whole(asked: Asked, engine: Engine, manner: BuildManner, emit: Emit, key: SigningKey | None) -> Result:
+@contextmanager
+def _shared_cache(manner: BuildManner, asked: Asked, emit: Emit) -> Iterator[SharedInputs | None]:
+    """The inputs that are shared with other machines; None where there is no such cache to be used."""
+    cache = manner.cache.open(emit, offline=asked.offline) if manner.cache is not None else None
+    if cache is None:
+        yield None
+        return
+    from orchestrator.shared_cache.entries import SharedInputs
+
+    with closing(cache):
+        yield SharedInputs(cache)
+
+
+def _build_whole(
+    asked: Asked,
+    engine: Engine,
+    manner: BuildManner,
+    emit: Emit,
+    key: SigningKey | None,
+    shared: SharedInputs | None,
+) -> Result:
     """With every step, as far as the engine's cache hasn't it."""
     from orchestrator.build.pipeline import build_project
     from orchestrator.build.state import BuildOptions
 
-    options = BuildOptions(locked=asked.locked, offline=asked.offline, no_cache=manner.no_cache)
+    options = BuildOptions(
+        locked=asked.locked, offline=asked.offline, no_cache=manner.no_cache, begin=manner.begin, shared=shared
+    )
     return build_project(asked.checked, engine, output=asked.output, emit=emit, options=options, sign=key)
 
 

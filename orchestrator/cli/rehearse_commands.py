@@ -113,7 +113,7 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
     if run.result is not None and run.result.error is None:
         answer_result(run.result, kept=workspace is not None)
     if done.failure is not None:
-        raise ProgramError(done.failure, remedy=_remedy(done.outcome))
+        raise ProgramError(done.failure, remedy=_remedy(done.outcome, traced=done.missing is not None))
 
 
 def _answer_missing(missing: Missing, *, succeeded: bool) -> None:
@@ -139,7 +139,7 @@ def _say_what_happened(done: Rehearsal) -> None:
 _WORDS = {"error": "stops", "limit": "limit", "note": "note"}
 
 
-def _remedy(outcome: Outcome) -> str:
+def _remedy(outcome: Outcome, *, traced: bool) -> str:
     end = outcome.end
     if end == "memory":
         return "raise resources.memory in project.yaml, or have it use less"
@@ -147,7 +147,11 @@ def _remedy(outcome: Outcome) -> str:
         return "raise --timeout if it only needs longer"
     if end in ("disk", "threads"):
         return f"raise --{end} if it needs more"
-    return "see what the guest cannot do, above" if outcome.violations else "see its output, above"
+    if outcome.violations:
+        return "see what the guest cannot do, above"
+    # What is most often missing is a file that nothing but the program names.
+    more = "" if traced or outcome.exit_code == 0 else "; --trace lists the files that it did not find"
+    return f"see its output, above{more}"
 
 
 COMMANDS = (rehearse,)

@@ -24,7 +24,8 @@ ORDER = "scripts/order"
 CONTAINERFILE = "Containerfile"
 MANIFEST = "manifest.json"
 """Where it has what the guest is told."""
-_END = b"\0" * (2 * tarfile.BLOCKSIZE)
+_BLOCK = tarfile.BLOCKSIZE
+_END = b"\0" * (2 * _BLOCK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +85,19 @@ class BuildContext:
 
     def stream(self) -> Iterator[bytes]:
         """The tar's chunks: sorted, owner 0, modes 0644/0755, no time of the host. Never a whole file in memory."""
+        yield from self.sized_stream()[1]
+
+    def sized_stream(self) -> tuple[int, Iterator[bytes]]:
+        """About how many bytes the tar has (names that need a header of their own are not counted), and its chunks."""
+        members = self._in_order()
+        size = sum(_BLOCK + -(-member.size // _BLOCK) * _BLOCK for member in members) + len(_END)
+        return size, self._streaming(members)
+
+    def _streaming(self, members: Iterable[Member]) -> Iterator[bytes]:
+        """The tar's chunks; the digest is of these bytes then."""
         self._streamed, lines = None, list[ContextLine]()
         told = {member.path for member in self.members()}  # without the order of times
-        for member in self._in_order():
+        for member in members:
             content = hashlib.sha256()
             yield from _tar_member(member, content)
             if member.path in told:
@@ -244,5 +255,5 @@ def _tar_member(member: Member, content: hashlib._Hash) -> Iterator[bytes]:
     for chunk in chunks:
         content.update(chunk)
         yield chunk
-    if padding := -info.size % tarfile.BLOCKSIZE:
+    if padding := -info.size % _BLOCK:
         yield b"\0" * padding

@@ -12,13 +12,17 @@ from orchestrator.network import CA_SECRET, FRESH_SECRET, SSH_AGENT, SSH_MOUNT, 
 from orchestrator.plan.plan import Plan
 from orchestrator.resources import CONTAINERFILES, SCRIPTS
 
-STAGING_SCRIPTS = ("stage-tree.sh", "stage-elf.sh", "stage-files.sh", "stage-large.sh", "stage-include.sh")
+STAGING_SCRIPTS = (
+    "stage-tree.sh", "stage-elf.sh", "stage-files.sh", "stage-large.sh", "stage-include.sh", "stage-python.sh",
+)  # fmt: skip
 COPIED_SCRIPTS = (*STAGING_SCRIPTS, "sbom-records.sh", "pack-ops.sh")
 RUST_LINKER = "rust-linker.sh"
 VARY_STEP = "vary-step.sh"
+STEP_LOG = "step-log.sh"
 GATHER_TOOLS = "gather-tools.sh"
+FIND_INTERPRETER = "find-interpreter.sh"
 CACHES = "caches.sh"
-DEPENDENCIES, CRATES = "dependencies.sh", "cargo-crates.toml"
+DEPENDENCIES, CRATES, INSTALL_LOCKED = "dependencies.sh", "cargo-crates.toml", "install-locked.js"
 GIT_SETTINGS = "/settings.toml"
 """How the place of cargo's settings for a git repository ends."""
 INSTALL_PACKAGES, LIST_PACKAGES = "install-packages.sh", "list-packages.sh"
@@ -107,6 +111,7 @@ def render_scripts(plan: Plan) -> dict[str, str]:
     """The scripts of the build context's `scripts/` folder, by file name."""
     names = (*COPIED_SCRIPTS, VARY_STEP) if plan.rebuild is not None else COPIED_SCRIPTS
     names = (*names, GATHER_TOOLS) if plan.finished else names
+    names = (*names, FIND_INTERPRETER) if plan.asks_for_script else names
     scripts = {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in names}
     return {
         **scripts,
@@ -118,9 +123,9 @@ def render_scripts(plan: Plan) -> dict[str, str]:
 
 
 def render_run(plan: Plan) -> dict[str, str]:
-    """The script of the user's step; nothing where there is none."""
+    """The script of the user's step, and what runs it; nothing where there is none."""
     script = plan.run_script
-    return {"build.sh": script if script.endswith("\n") else script + "\n"} if script else {}
+    return {"build.sh": script if script.endswith("\n") else script + "\n", **render_script(STEP_LOG)} if script else {}
 
 
 def render_script(name: str) -> dict[str, str]:
@@ -147,6 +152,8 @@ def _dependency_scripts(plan: Plan) -> dict[str, str]:
     if plan.dependencies is None:
         return {}
     scripts = {DEPENDENCIES: (SCRIPTS / DEPENDENCIES).read_text(encoding="utf-8")}
+    if "npm" in plan.dependencies.kinds:
+        scripts |= render_script(INSTALL_LOCKED)
     if "cargo" in plan.dependencies.kinds:
         linker = render_rust_scripts(plan).get("cargo-config.toml", "")
         texts = sorted(plan.dependencies.texts.items())

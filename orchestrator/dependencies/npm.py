@@ -63,6 +63,8 @@ def read_package_lock(text: str) -> LockedPackages:
         if address.startswith("file:"):
             continue
         digest = _digest(row.integrity)
+        if row.resolved == "" and row.version and digest is not None:  # npm's omit-lockfile-registry-resolved
+            address = _registry_address(row.name or installed, row.version)
         if not re.match("https?://", address):
             where = shown(redact_url(address))
             refused.append(f"{title} comes from {where}" if address else f"{title} has no `resolved` address")
@@ -71,6 +73,11 @@ def read_package_lock(text: str) -> LockedPackages:
         else:
             packages[f"{title} {digest[1]}"] = _tarball(title, address, *digest)
     return LockedPackages(packages=packages, refused=tuple(refused))
+
+
+def _registry_address(name: str, version: str) -> str:
+    """Where the registry has a version, by its own rule for names."""
+    return f"{REGISTRIES['npm:']}/{name}/-/{name.rpartition('/')[2]}-{version}.tgz"
 
 
 def _tarball(title: str, address: str, algorithm: str, digest: str) -> Package:

@@ -45,16 +45,17 @@ class BuildRequest:
     """One image build.
 
     `context` yields the chunks of a tar that holds `containerfile` (its name inside the tar) and all that it
-    copies; it is called at most once. `target` is the stage to end at. `tag` names the result. `images` are those of
-    its FROM lines for whose registries a login may be looked up. `ssh` is the path of an ssh agent's socket on this
-    machine ("" = none). Secrets and ssh need an engine whose `capabilities` have them; else EngineError. `offline`
-    steps run without a network.
+    copies; it is gone through at most once. `context_size` is about how many bytes that is (0 = unknown). `target` is
+    the stage to end at. `tag` names the result. `images` are those of its FROM lines for whose registries a login may
+    be looked up. `ssh` is the path of an ssh agent's socket on this machine ("" = none). Secrets and ssh need an
+    engine whose `capabilities` have them; else EngineError. `offline` steps run without a network.
     """
 
     context: Iterable[bytes]
     containerfile: str
     tag: str
     build_id: str
+    context_size: int = 0
     target: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False

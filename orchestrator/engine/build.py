@@ -19,8 +19,13 @@ from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted
 CONTEXT_STEP = "context"
 _FAULT = re.compile(r"failed to create endpoint|could not find bridge|container networking|cgroup|rlimit|netns", re.I)
 _LOST = re.compile(r"\b(?:layer|image) not known")  # Podman, whose builds lock nothing that they take from the cache
+_CLIPPED = re.compile(r"\[output clipped, log limit \S+ reached\]\s*$")
 _FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 MAKE_ROOM = "free space there: `orchestrator clean` removes what builds left, and the engine's own prune removes more"
+CLIPPED_REMEDY = (
+    "BuildKit dropped the rest of the step's output: let the step print less, or start dockerd with"
+    " BUILDKIT_STEP_LOG_MAX_SIZE=-1 and BUILDKIT_STEP_LOG_MAX_SPEED=-1 in its environment"
+)
 _EXIT = re.compile(r"(?:exit code: |exit status |non-zero code: )(\d+)")
 _PARSE = re.compile(
     r"parse error|unknown instruction|Dockerfile.*cannot be empty|no contents in|no FROM statement|"
@@ -42,8 +47,11 @@ def build_parameters(request: BuildRequest) -> dict[str, Any]:
     }
 
 
-def count_sent(chunks: Iterable[bytes], emit: Emit) -> Iterator[bytes]:
-    """`chunks`, with events that say how much has been sent. The step begins when the engine takes the first."""
+def count_sent(chunks: Iterable[bytes], emit: Emit, total: int = 0) -> Iterator[bytes]:
+    """`chunks`, of about `total` bytes (0 = unknown), with events that say how much has been sent.
+
+    The step begins when the engine takes the first.
+    """
     began, sent, told = time.monotonic(), 0, 0.0
     emit(StepStarted(id=CONTEXT_STEP, stage="context", title="send the build context"))
     error = "not sent whole"
@@ -54,7 +62,7 @@ def count_sent(chunks: Iterable[bytes], emit: Emit) -> Iterator[bytes]:
             now = time.monotonic()
             if now - told > 0.2:  # a terminal can't show more, and a log should not
                 told = now
-                emit(StepProgress(id=CONTEXT_STEP, done=sent, total=0))
+                emit(StepProgress(id=CONTEXT_STEP, done=sent, total=total and max(total, sent)))
         emit(StepProgress(id=CONTEXT_STEP, done=sent, total=sent))
         error = ""
     finally:
@@ -102,6 +110,8 @@ def step_failed(step: Step, instruction: str, problem: str, status: int | None) 
     if step.shared:
         others = ", ".join(sorted(step.shared))
         tail = f"(the engine does not say which stage a line is from; some may be from stage {others})\n{tail}"
+    if _CLIPPED.search(tail):
+        tail += f"\n({CLIPPED_REMEDY})"
     return StepFailedError(
         f"{where}{short} failed: {what}",
         stage=step.stage,

@@ -84,8 +84,8 @@ FALLBACKS = (
         capability="storage",
         meaning="the driver of the engine's storage; `containerd/…`: images are called by their manifests",
         known_by="`/info`",
-        without="where it isn't overlay storage that this user can read, or images are called by their manifests, large"
-        " files come through the archive endpoint",
+        without="where it is not overlay storage that this user can read, or images are called by their manifests,"
+        " large files come through the archive endpoint",
     ),
     Fallback(
         capability="cgroup",
@@ -110,7 +110,7 @@ FALLBACKS = (
         capability="shares_files",
         meaning="the engine sees this machine's temporary files under the same name",
         known_by="the process behind the socket, looked at through `/proc`; not known for another user's",
-        without="`rehearse` refuses the engine and names TMPDIR; Podman can't have the ssh agent",
+        without="`rehearse` refuses the engine and names TMPDIR; Podman cannot have the ssh agent",
     ),
 )
 """A row for each field, in their order."""

@@ -124,7 +124,7 @@ class DockerEngine(ApiEngine):
         emit: Emit,
     ) -> str:
         mask = mask_of(request)
-        data = count_sent(request.context, emit)
+        data = count_sent(request.context, emit, request.context_size)
         try:
             with self._api.post_stream("/build", params=params, data=data, headers=headers) as reply:
                 return _follow(reply, log, mask)

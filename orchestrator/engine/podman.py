@@ -189,7 +189,7 @@ class PodmanEngine(ApiEngine):
             )
         log, image, headers = PodmanLog(steps), "", config_header(logins_of(request))
         try:
-            data, query = count_sent(sent.context(), emit), params | sent.params()
+            data, query = count_sent(sent.context(), emit, request.context_size), params | sent.params()
             # Closed by the service at the reply's end, which a guard can see.
             headers |= {} if self.capabilities.parallel else {"Connection": "close"}
             with (

@@ -9,7 +9,7 @@ from orchestrator.image_kind import GuestSettings, ImagePlan
 from orchestrator.plan.plan import GpuPlan, Origin, Plan, ShimPlan, StagingPlan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.vendor import Gevulot
-from orchestrator.resolved import Inputs
+from orchestrator.resolved import Inputs, ScriptSettings
 from orchestrator.staged import LARGE
 
 # docs/facts/gevulot.md, 4: copied to their sonames; all must be of one driver version.
@@ -22,7 +22,7 @@ CUDA_LIBRARIES = "/usr/local/cuda*/targets/x86_64-linux/lib"
 def make_plan(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) -> Plan:
     """The plan of one image. Bases that were not resolved (no engine) keep the user's own reference."""
     project = loaded.project
-    interpreter, script = _script(project.build.run)
+    interpreter, script = _script(project.build.step)
     image = settings.plan_image(inputs)
     return Plan(
         name=project.name,
@@ -46,6 +46,7 @@ def make_plan(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) ->
         finished=project.build.finished,
         fixed_environment=project.reproducible != "none",
         caches=project.build.caches,
+        script_question=tuple(_script_question(loaded)),
         origins=_origins(loaded, image),
     )
 
@@ -76,9 +77,10 @@ def _large(image: ImagePlan) -> tuple[tuple[str, str], ...]:
 
 
 def _staging(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) -> Iterator[tuple[str, str]]:
-    project = loaded.project
+    project, script = loaded.project, loaded.script
     # A finished image is staged from its root.
-    yield "--program", project.build.program.lstrip("/") if project.build.finished else project.build.program
+    program = project.build.program if script is None else script.interpreter
+    yield "--program", program.lstrip("/") if project.build.finished else program
     yield "--as", settings.program
     yield "--libraries", project.stage.libraries
     if inputs.gpu_assets:
@@ -91,6 +93,8 @@ def _staging(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) -> 
         yield "--extra", name
     for word in dict.fromkeys(project.stage.include):
         yield "--include", word
+    if script is not None:
+        yield from _loaded_by(script, loaded)
     for entry in project.stage.built.values():
         yield "--path", entry.path or ""
         if entry.to is not None:
@@ -104,10 +108,48 @@ def _staging(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) -> 
     yield from settings.staging
 
 
+def _script_question(loaded: LoadedProject) -> Iterator[tuple[str, str]]:
+    """The options of find-interpreter.sh."""
+    build, image = loaded.project.build, loaded.image
+    yield "--program", build.program
+    if build.language is not None:
+        yield "--language", build.language
+    if image is not None:
+        yield "--directory", image.directory
+        for word in image.arguments:
+            yield "--argument", word
+
+
+def _loaded_by(script: ScriptSettings, loaded: LoadedProject) -> Iterator[tuple[str, str]]:
+    """What an interpreter loads, first of all: what the project names replaces it."""
+    yield "--interpreter-of", script.language
+    for packed in script.paths:
+        yield "--path", packed.path
+        if packed.path == ".":
+            yield "--to", "/"
+            for name in _not_the_programs(loaded):
+                yield "--exclude", f"/{name}"
+        for glob in packed.exclude:
+            yield "--exclude", glob
+
+
+def _not_the_programs(loaded: LoadedProject) -> Iterator[str]:
+    """What is at the top of /build and not of the program: its project file, and what we put there."""
+    project = loaded.project
+    if project.build.context in (".", "./"):
+        yield loaded.path.name
+        yield ".project.schema.json"
+    yield ".dockerignore"
+    if project.gevulot is not None:
+        yield "gevulot"
+    if project.gpu:
+        yield from ("lib", "lib64", "nvidia")
+
+
 def _origins(loaded: LoadedProject, image: ImagePlan) -> dict[str, Origin]:
     fields = (
-        "build.image", "build.containerfile", "build.run", "build.packages", "build", "stage", "gevulot", "gpu-assets",
-        "base", *image.steps.values(),
+        "build.image", "build.containerfile", "build.run", "build.packages", "build.program", "build", "stage",
+        "gevulot", "gpu-assets", "base", *image.steps.values(),
     )  # fmt: skip
     origins = {field: Origin(field=field, line=loaded.lines.get(field)) for field in fields}
     if "build.program" in loaded.lines and "stage" not in loaded.lines:

@@ -10,6 +10,7 @@ from orchestrator.plan.plan import Origin, Plan
 _RULES = (
     ("", "/orchestrator/build.sh", "build.run"),
     ("", "stage-tree.sh", "stage"),
+    ("", "find-interpreter.sh", "build.program"),
     ("", "sbom-records.sh", "stage"),
     ("gevulot-packages", "", "gevulot"),
     ("", "install-packages.sh", "build.packages"),

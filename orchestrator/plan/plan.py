@@ -92,7 +92,8 @@ class Plan:
     lock files name, where the step is given it; `fixed_environment`: the user's step gets the same clock, locale and
     umask everywhere (`reproducible`); `caches` outlast the step (`build.caches`); `climbing_links`: links of the
     sources that lead out of them come in a tar of their own; `rebuild`: the step runs under other conditions, to be
-    compared; `origins` maps a step's key (see `plan.origins`) to its place in project.yaml.
+    compared; `asks_for_script`: a stage `script` says what starts the program, `script_question` are the options of
+    find-interpreter.sh there; `origins` maps a step's key (see `plan.origins`) to its place in project.yaml.
     """
 
     name: str
@@ -118,4 +119,6 @@ class Plan:
     caches: tuple[str, ...] = ("cargo",)
     climbing_links: bool = False
     rebuild: Rebuild | None = None
+    asks_for_script: bool = False
+    script_question: tuple[tuple[str, str], ...] = ()
     origins: Mapping[str, Origin] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from orchestrator.project.fields import (
     check_one_line,
     need_one_of,
 )
+from orchestrator.project.languages import LANGUAGES, Language
 from orchestrator.project.wrong_value import WrongValueError
 from orchestrator.suggest import shown
 from orchestrator.text import is_one_line
@@ -146,13 +147,19 @@ class Build(Model):
     rust_linker: Literal["gnu", "default"] = Field(default="gnu", alias="rust-linker")
     """Linker for Rust programs. `gnu` makes cargo link with GNU ld where rustc would use its own lld, whose programs
     lose data on Nanos 0.1.51; `default` leaves the choice to rustc. A linker that the project itself names wins."""
+    language: Language | None = None
+    """`python` or `node`: the program is a script, or a directory with a `__main__.py` or package.json. Its interpreter
+    becomes the guest's program, and the script the first of its Args; the standard library, installed packages and
+    everything in /build are packed, with the libraries that they need. A program with a `#!` line needs no `language`,
+    which also gives defaults: of `base` (python:3.11-bookworm, node:22-bookworm) and of `run`, which installs what
+    requirements.txt and pyproject.toml, or package-lock.json, ask for."""
     run: Annotated[str, AfterValidator(_not_blank), AfterValidator(_starts)] = ""
     """Shell script that builds the program, run in /build with `sh -e`. Without it, `program` is there already: a
-    binary of the context, or a part of `image` or of what `containerfile` builds."""
+    binary of the context, or a part of `image` or of what `containerfile` builds; but see `language`."""
     program: Annotated[str, AfterValidator(_program_or_none)] = Field(default="", validate_default=True)
     """The built program, relative to /build; the image has it at its top. An absolute path names any program of the
     build stage, as /usr/bin/node, which keeps its place in the image. With `image` or `containerfile` it is a path from
-    their root; the default is what ENTRYPOINT and CMD start.
+    their root; the default is what ENTRYPOINT and CMD start. A script with a `#!` line is started by its interpreter.
     """
 
     @field_validator("containerfile", "packages", "secrets", "ssh", "run", "caches", "dependencies", "rust_linker")
@@ -188,6 +195,11 @@ class Build(Model):
         if finished == [None, None]:
             raise PydanticCustomError("missing", "is missing")
         return value
+
+    @property
+    def step(self) -> str:
+        """The script of the build step: `run`, or what the language does by default."""
+        return self.run or (LANGUAGES[self.language].run if self.language is not None and not self.finished else "")
 
     @property
     def finished(self) -> bool:

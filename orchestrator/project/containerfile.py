@@ -5,9 +5,13 @@ The engine reads the rest. Grammar: Docker's Dockerfile reference ("Format", "FR
 
 from __future__ import annotations
 
+import posixpath
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+
+from orchestrator.text import parse_json
 
 _DIRECTIVE = re.compile(r"#\s*(\w+)\s*=\s*(\S+)\s*$")
 _SYNTAX = re.compile(r"^(\s*#\s*)syntax(\s*=)", re.IGNORECASE | re.MULTILINE)
@@ -22,10 +26,23 @@ _AS = re.compile(r"\sAS\s+(\S+)\s*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Copied:
+    """What a COPY or ADD brings into its stage. `target` is absolute; with a `/` at its end it is a directory.
+
+    `sources` are of the context, or of another stage or image (`from_stage`).
+    """
+
+    sources: tuple[str, ...]
+    target: str
+    from_stage: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class ContainerStage:
     """One FROM, which ends before `after`. `image` is its reference with ARGs filled in, at `start`:`end` of the text.
 
     `uses` are the stages and images, by name or number, that its instructions copy from; `urls` what ADD fetches.
+    `directory` is where its last WORKDIR leads, as far as this file says; `copied` is what its own COPY and ADD bring.
     """
 
     name: str
@@ -36,6 +53,8 @@ class ContainerStage:
     after: int
     uses: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
+    directory: str = "/"
+    copied: tuple[Copied, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +98,43 @@ def stages_of(text: str, arguments: Mapping[str, str]) -> list[ContainerStage]:
             for name, default in _ARGUMENT.findall(rest):
                 values[name] = arguments.get(name, _filled(default.strip("\"'"), values))
         elif word.upper() == "FROM":
-            stages += _stage(text, instruction, values, str(len(stages)))
+            stages += [_begin(stage, stages) for stage in _stage(text, instruction, values, str(len(stages)))]
+        elif stages and word.upper() == "WORKDIR":
+            directory = posixpath.join(stages[-1].directory, rest.strip().strip("\"'"))
+            stages[-1] = replace(stages[-1], directory=posixpath.normpath(directory))
         elif stages and word.upper() in ("COPY", "ADD", "RUN"):
             stage, uses = stages[-1], tuple(_OTHER_STAGE.findall(rest))
             urls = tuple(_URL.findall(rest)) if word.upper() == "ADD" else ()
-            stages[-1] = replace(stage, uses=stage.uses + uses, urls=stage.urls + urls)
+            copied = stage.copied if word.upper() == "RUN" else (*stage.copied, *_copied(rest, stage.directory))
+            stages[-1] = replace(stage, uses=stage.uses + uses, urls=stage.urls + urls, copied=copied)
     return stages
+
+
+def _begin(stage: ContainerStage, before: list[ContainerStage]) -> ContainerStage:
+    """A stage that begins with an earlier one of the file begins in its directory."""
+    for other in before:
+        if stage.image.lower() == other.name:
+            return replace(stage, directory=other.directory)
+    return stage
+
+
+def _copied(rest: str, directory: str) -> Iterator[Copied]:
+    """What a COPY or ADD says; nothing where it can't be read, or has files in a here-document."""
+    options = re.match(r"(?:--\S+\s+)*", rest)
+    flags, names = rest[: options.end()] if options else "", rest[options.end() if options else 0 :].strip()
+    try:
+        words = parse_json(names) if names.startswith("[") else shlex.split(names)
+    except ValueError:
+        return
+    if len(words) < 2 or not all(isinstance(word, str) and not word.startswith("<<") for word in words):
+        return
+    target = posixpath.normpath(posixpath.join(directory, words[-1]))
+    is_directory = len(words) > 2 or words[-1].endswith(("/", "/.")) or words[-1] == "." or target == directory
+    yield Copied(
+        sources=tuple(words[:-1]),
+        target=f"{target.rstrip('/')}/" if is_directory else target,
+        from_stage="--from=" in flags,
+    )
 
 
 def containerfile_of(text: str, stages: list[ContainerStage], target: ContainerStage) -> Containerfile:

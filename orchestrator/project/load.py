@@ -13,7 +13,7 @@ from orchestrator.project import yaml_reader
 from orchestrator.project.containerfile import Containerfile
 from orchestrator.project.project import Project
 from orchestrator.project.validation import Checker, top_level
-from orchestrator.resolved import ImageSettings, InputName
+from orchestrator.resolved import ImageSettings, InputName, ScriptSettings
 
 MAX_BYTES = 256 * 1024
 """A project.yaml is a page of text; more is a mistake (an image, an archive) and would keep the parser busy."""
@@ -30,7 +30,8 @@ class LoadedProject:
     `own_mirrors`: those that the user's settings name, whom we trust more than a project. `trusted`: they name the
     project's directory, or one above. `unused_inputs`: what its kind of image does without, and nobody resolves.
     `staged`: there is no project.yaml, but a tree with everything where the guest will have it.
-    `containerfile`: the user's own, read; `image`: what the finished image says of its program, once there is one.
+    `containerfile`: the user's own, read; `image`: what the finished image says of its program, once there is one;
+    `script`: how the program is started, once the build container has said that it is a script.
     """
 
     project: Project
@@ -47,6 +48,7 @@ class LoadedProject:
     staged: bool = False
     containerfile: Containerfile | None = None
     image: ImageSettings | None = None
+    script: ScriptSettings | None = None
 
     def line(self, name: str) -> int | None:
         """The line of the field `name`, or of the nearest thing above it that the file has."""

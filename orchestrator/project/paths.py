@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestrator.errors import Finding, Severity
 from orchestrator.findings import Findings
 from orchestrator.network import is_plain
+from orchestrator.project.languages import STARTS, Language
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.mirrors import redirect
 from orchestrator.project.project import RUNTIME_REFS
@@ -102,8 +103,14 @@ class _Checker:
         if left_out := self.left_out_by(os.path.normpath(program)) if _is_file(path) else "":
             self.error("build.program", f"`{program}` is excluded by {left_out}", f"add `!{program}` to {left_out}")
         elif not _is_file(path):
+            language = self.loaded.project.build.language
+            if language is not None and _starts(path, language):
+                return
             what = f"`{program}` is a directory" if _is_dir(path) else f"there is no file `{program}` in the context"
             remedy = "say in `build.run` how it is built, or name a binary that is there"
+            if language is not None:
+                what += f" without {' or '.join(STARTS[language])}" if _is_dir(path) else ""
+                remedy = "name the script that starts the program, or say in `build.run` how it is made"
             self.error("build.program", f"{what}, and no `build.run` makes it", remedy)
 
     def check_gevulot(self) -> None:
@@ -277,6 +284,11 @@ def _is_same(path: Path, other: Path) -> bool:
         return path.samefile(other)
     except (OSError, ValueError):
         return False
+
+
+def _starts(path: Path, language: Language) -> bool:
+    """Whether a directory can be started by its interpreter."""
+    return any(_is_file(path / name) for name in STARTS[language])
 
 
 def _is_dir(path: Path) -> bool:

@@ -22,6 +22,7 @@ from orchestrator.project.bases import (
 )
 from orchestrator.project.build_step import Build
 from orchestrator.project.fields import Line, Mirrors, Model, Version
+from orchestrator.project.languages import LANGUAGES
 from orchestrator.project.stage_files import Stage
 from orchestrator.project.vendor import DEFAULT_NANOS, DEFAULT_OPS, Gevulot, GpuAssets, Nanos, Ops
 from orchestrator.project.wrong_value import WrongValueError
@@ -137,7 +138,10 @@ class Project(Model):
         """
         if "base" in self.model_fields_set:
             return self.base
-        if not self.build.run:
+        language = self.build.language
+        if language is not None and self.cuda is None and not self.build.finished:
+            return LANGUAGES[language].base
+        if not self.build.step:
             return PLAIN_BASE
         if self.cuda is None:
             return self.base
@@ -150,7 +154,7 @@ class Project(Model):
         """The Debian packages of that base: the user's, and where nothing is built there, what staging needs."""
         if self.build.finished:
             return STAGING_TOOLS
-        return self.build.packages if self.build.run else (*self.build.packages, *READELF)
+        return self.build.packages if self.build.step else (*self.build.packages, *READELF)
 
     @property
     def gevulot_ref(self) -> str | None:

@@ -36,6 +36,7 @@ EXAMPLES: Mapping[str, str] = {
     "build": "build: {run: …, program: …}",
     "name": "name: my-prover",
     "build.image": "image: registry.example/me/prover:1.2",
+    "build.language": "language: python",
     "build.containerfile": "containerfile: Dockerfile",
     "build.args": 'args: {VERSION: "1.2"}',
     "build.packages": "packages: [libssl-dev]",

@@ -13,9 +13,11 @@ from orchestrator.scaffold.sight import Sight, common_context, read_text, read_t
 
 IMAGE = "docker.io/library/rust:bookworm"
 BOOTSTRAP = ("cargo-web", "rustc-web", "gcc", "libc6-dev", "ca-certificates")
+_DEBIANS_TARGET = "x86_64-unknown-linux-gnu"
 _DEPENDENCIES = ("dependencies", "build-dependencies")
 _NEEDS = {
     "openssl-sys": ("libssl-dev", "pkg-config"),
+    "openssl-src": ("make", "perl"),
     "prost-build": ("protobuf-compiler",),
     "protobuf-codegen": ("protobuf-compiler",),
     "clang-sys": ("libclang-dev", "clang"),
@@ -49,7 +51,8 @@ def see_cargo(directory: Path) -> Sight | None:
     words = ["cargo", "build", "--release", *(["--locked"] if lock.is_file() else [])]
     if len(programs) > 1 or root != directory:
         words += ["--bin", program]
-    made = Path(root.relative_to(top), "target", _target(directory, root), "release", program)
+    target = _target(directory, root)
+    made = Path(root.relative_to(top), "target", target, "release", program)
     saw = [f"Cargo.toml: the program {program}" + (f", in {path.relative_to(directory)}" if path != directory else "")]
     if others := [name for _, name in programs if name != program]:
         saw.append(f"Cargo.toml: other programs are {', '.join(others[:5])}; name one as build.program and --bin")
@@ -58,12 +61,26 @@ def see_cargo(directory: Path) -> Sight | None:
         context=relative_context(top, directory),
         image=IMAGE,
         bootstrap=BOOTSTRAP,
-        packages=tuple(_packages(lock, packages)),
-        run=(*((f"cd {shlex.quote(below)}",) if below else ()), shlex.join(words)),
+        packages=(*_packages(lock, packages), *(("musl-tools",) if target.endswith("-musl") else ())),
+        run=(*((f"cd {shlex.quote(below)}",) if below else ()), *_add_target(target), shlex.join(words)),
         program=made.as_posix(),
         shim="gevulot" in read_text(path / "Cargo.toml") or "gevulot" in read_text(path / "build.rs").lower(),
-        advice=() if lock.is_file() else ("there is no Cargo.lock: `cargo generate-lockfile` pins the crates",),
+        advice=tuple(_advice(lock, target)),
     )
+
+
+def _add_target(target: str) -> tuple[str, ...]:
+    """What installs the target of .cargo/config.toml: rustup, which the image has and Debian's Rust has not."""
+    if target in ("", _DEBIANS_TARGET):
+        return ()
+    return (f"if command -v rustup >/dev/null; then rustup target add {shlex.quote(target)}; fi",)
+
+
+def _advice(lock: Path, target: str) -> Iterator[str]:
+    if not lock.is_file():
+        yield "there is no Cargo.lock: `cargo generate-lockfile` pins the crates"
+    if target not in ("", _DEBIANS_TARGET):
+        yield f"Debian's Rust, which a base made from Debian packages has, cannot build for {target}"
 
 
 def _surroundings(directory: Path, root: Path, top: Path, outside: list[Path]) -> Iterator[str]:

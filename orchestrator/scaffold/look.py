@@ -6,11 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.scaffold.cargo_project import see_cargo
+from orchestrator.scaffold.container_project import CONTAINERFILES, see_containerfile
 from orchestrator.scaffold.other_projects import (
-    CONTAINERFILES,
     see_binary,
     see_cmake,
-    see_containerfile,
     see_go,
     see_node,
     see_python,
@@ -34,7 +33,7 @@ def look(directory: Path) -> Sight | None:
 
 def _is_plain(sight: Sight) -> bool:
     """Whether each of its texts is one line: names are from files of others, and become lines of YAML and of shell."""
-    texts = (*sight.saw, *sight.run, *sight.advice, sight.program, sight.context, sight.containerfile)
+    texts = (*sight.saw, *sight.run, *sight.advice, sight.program, sight.context, sight.containerfile, *sight.files)
     return all(is_one_line(text) for text in texts)
 
 

@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 
 from orchestrator.debian_packages import link_packages, module_packages, packages_of
-from orchestrator.project.containerfile import stages_of
 from orchestrator.scaffold.sight import (
     DEBIAN,
     Sight,
@@ -27,7 +26,6 @@ DEBIAN_GO = {"bookworm": (1, 19), "trixie": (1, 24)}
 """The Go of Debian's releases, the oldest first."""
 _MOST_SOURCES = 1000
 """Source files that are looked into."""
-CONTAINERFILES = ("Dockerfile", "Containerfile")
 _CMAKE_NEEDS = {
     "openssl": ("libssl-dev",), "gmp": ("libgmp-dev",), "zlib": ("zlib1g-dev",),
     "eigen3": ("libeigen3-dev",), "tbb": ("libtbb-dev",), "protobuf": ("libprotobuf-dev", "protobuf-compiler"),
@@ -163,7 +161,7 @@ def _executables(top: Path, directory: Path, depth: int = 0) -> Iterator[tuple[s
 
 
 def see_node(directory: Path) -> Sight | None:
-    """The script of a package.json: the interpreter is the program, the script its argument."""
+    """The script of a package.json."""
     document = read_json(directory / "package.json")
     if not document:
         return None
@@ -174,76 +172,56 @@ def see_node(directory: Path) -> Sight | None:
     script = next((name for name in wished if isinstance(name, str) and (directory / name).is_file()), None)
     if script is None:
         return None
-    script = os.path.normpath(script)
-    locked = (directory / "package-lock.json").is_file()
-    sources = sorted(path.name for path in directory.iterdir() if path.is_dir() and _is_source(path))
+    locked = any((directory / name).is_file() for name in ("package-lock.json", "npm-shrinkwrap.json"))
+    other = next((name for name in ("yarn.lock", "pnpm-lock.yaml", "bun.lockb") if (directory / name).is_file()), "")
+    needs = bool(table(document, "dependencies"))
+    advice = []
+    if other and not locked:
+        advice.append(f"{other} is of another package manager: install by build.run, or make a package-lock.json")
+    elif needs and not locked:
+        advice.append("there is no package-lock.json, which pins the packages: `npm install --package-lock-only`")
     return Sight(
-        saw=(f"package.json: the script {script}; node is the program, and the script its argument",),
-        image="docker.io/library/node:bookworm",
-        bootstrap=("nodejs", "npm", "ca-certificates"),
-        run=(
-            f"npm {'ci' if locked else 'install'} --omit=dev",
-            'cp -L "$(command -v node)" bin-node',
-            "mkdir -p node_modules usr/share   # Debian's node has parts of itself in /usr/share/nodejs",
-            "if [ -d /usr/share/nodejs ]; then cp -rL /usr/share/nodejs usr/share/; fi",
-        ),
-        program="bin-node",
-        files=() if script.partition("/")[0] in sources else (script,),
-        manifest={"Args": [f"/{script}"], "Dirs": ["node_modules", "usr", *sources]},
-        advice=() if locked else ("there is no package-lock.json: `npm install` makes one, which pins the packages",),
+        saw=(f"package.json: the script {os.path.normpath(script)}, started by node",),
+        image=None,
+        program=os.path.normpath(script),
+        language="node",
+        advice=tuple(advice),
     )
 
 
-def _is_source(path: Path) -> bool:
-    """Whether a directory may hold what a script loads: not what is installed, hidden or made."""
-    return path.name not in ("node_modules", "target", "test", "tests", "usr") and path.name[0] != "."
-
-
 def see_python(directory: Path) -> Sight | None:
-    """The script or module of a Python project: the interpreter is the program, the script its argument."""
+    """The module, script or installed command of a Python project."""
     project, requirements = directory / "pyproject.toml", directory / "requirements.txt"
     if not project.is_file() and not requirements.is_file():
         return None
-    name = str(table(read_toml(project), "project").get("name", "")).replace("-", "_")
+    about = table(read_toml(project), "project")
+    name = str(about.get("name", "")).replace("-", "_")
     scripts = [path.name for path in (directory / "main.py", directory / "__main__.py") if path.is_file()]
     scripts += sorted(path.name for path in directory.glob("*.py") if path.name not in ("setup.py", *scripts))
     modules = (directory / "src" / name, directory / name) if name else ()
     packaged = next((path for path in modules if (path / "__main__.py").is_file()), None)
-    if packaged is None and not scripts:
+    commands = list(table(about, "scripts"))
+    if packaged is not None:
+        program, what = packaged.relative_to(directory).as_posix(), f"the module {name}"
+    elif commands:
+        program, what = f"/usr/local/bin/{commands[0]}", f"the command {commands[0]}, which pip installs"
+    elif scripts:
+        program, what = scripts[0], f"the script {scripts[0]}"
+    else:
         return None
-    arguments = ["-m", name] if packaged is not None else [f"/{scripts[0]}"]
-    what = f"the module {name}" if packaged is not None else f"the script {scripts[0]}"
-    wanted = "-r requirements.txt" if requirements.is_file() else "."
+    locks = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock")
+    lock = next((lock for lock in locks if (directory / lock).is_file()), "")
+    advice = []
+    if lock and not requirements.is_file():
+        advice.append(f"pip does not read {lock}: export it as requirements.txt with hashes, which pins the packages")
+    elif requirements.is_file() and "--hash=" not in read_text(requirements):
+        advice.append("requirements.txt has no hashes: `pip-compile --generate-hashes` pins what pip downloads")
     return Sight(
-        saw=(
-            f"{project.name if project.is_file() else requirements.name}: {what};"
-            " python3 is the program, and that its argument",
-        ),
-        image="docker.io/library/python:3.11-bookworm",
-        bootstrap=("python3", "python3-pip", "ca-certificates"),
-        run=(
-            f"python3 -m pip install --target site {wanted}{' .' if packaged is not None and wanted != '.' else ''}",
-            'cp -L "$(command -v python3)" bin-python3',
-            "lib=$(python3 -c 'import sysconfig; print(sysconfig.get_path(\"stdlib\"))')",
-            'mkdir -p "usr/${lib#/usr/}" && cp -r "$lib/." "usr/${lib#/usr/}/"',
-            'rm -rf "usr/${lib#/usr/}/test" "usr/${lib#/usr/}/site-packages"',
-        ),
-        program="bin-python3",
-        files=() if packaged is not None else tuple(scripts),
-        manifest={"Args": arguments, "Dirs": ["site", "usr"], "Env": {"PYTHONPATH": "/site"}},
-    )
-
-
-def see_containerfile(directory: Path) -> Sight | None:
-    """The last stage of a Dockerfile."""
-    name = next((name for name in CONTAINERFILES if (directory / name).is_file()), None)
-    stages = stages_of(read_text(directory / name), {}) if name is not None else []
-    if name is None or not stages:
-        return None
-    named = [stage.name for stage in stages if not stage.name.isdigit()]
-    others = f"; its stages are {', '.join(named)}" if len(named) > 1 else ""
-    return Sight(
-        saw=(f"{name}: ENTRYPOINT and CMD of what it builds name the program{others}",), image=None, containerfile=name
+        saw=(f"{project.name if project.is_file() else requirements.name}: {what}, started by python3",),
+        image=None,
+        program=program,
+        language="python",
+        advice=tuple(advice),
     )
 
 

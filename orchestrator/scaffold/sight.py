@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.text import parse_json, parse_toml
 
@@ -32,6 +32,7 @@ class Sight:
     packages: tuple[str, ...] = ()
     run: tuple[str, ...] = ()
     program: str = ""
+    language: Literal["", "python", "node"] = ""
     containerfile: str = ""
     target: str = ""
     cuda: bool = False

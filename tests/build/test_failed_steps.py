@@ -25,7 +25,7 @@ build:
   run: make
   program: out/prover
 """
-SCRIPT = "RUN umask 022 && sh -e /orchestrator/build.sh"
+SCRIPT = "RUN umask 022 && sh /orchestrator/step-log.sh sh -e /orchestrator/build.sh"
 STAGING = "RUN sh /orchestrator/stage-tree.sh --program out/prover"
 Fail = Callable[[str, str, int], str]
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,9 @@ from orchestrator.build import last_build
 from orchestrator.build.check import check_project
 from orchestrator.build.last_build import Asked, LastBuild
 from orchestrator.build.result import Result
+from orchestrator.build.stages import STAGES
 from orchestrator.build.stamps import Stamps, contents
+from orchestrator.build.state import BuildOptions
 from orchestrator.receipt.read import load_receipt
 from tests.cli.conftest import cli
 from tests.support.cli import imported_by
@@ -365,7 +368,7 @@ def test_it_loads_nothing_that_builds(built: Built) -> None:
     assert not loaded & {"httpx", "jinja2", "docker", "elftools", "orchestrator.inputs.download"}
 
 
-@pytest.mark.parametrize("option", ["--no-cache", "--verify-cached"])
+@pytest.mark.parametrize("option", ["--no-cache", "--verify-cached", "--from=program"])
 def test_the_long_way_when_it_is_asked_for(built: Built, option: str) -> None:
     ended = cli(*built.command(option))
     assert ended.code == 3
@@ -376,3 +379,17 @@ def test_a_change_goes_the_long_way(built: Built) -> None:
     CHANGES["touched"](built.folder)
     assert cli(*built.command()).code == 3
     assert cli(*built.command("--json")).json()["unchanged"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "again"),
+    [
+        ({}, []),
+        ({"begin": "program"}, ["program"]),
+        ({"begin": "gevulot"}, ["gevulot", "program"]),
+        ({"begin": "packages"}, ["packages", "gevulot", "program"]),
+        ({"no_cache": True}, ["packages", "gevulot", "program"]),
+    ],
+)
+def test_which_stages_run_again(options: dict[str, Any], again: list[str]) -> None:
+    assert [stage for stage in STAGES if BuildOptions(**options).runs_again(stage)] == again

@@ -31,7 +31,7 @@ build:
   run: make
   program: prover
 """
-SCRIPT = "RUN umask 022 && sh -e /orchestrator/build.sh"
+SCRIPT = "RUN umask 022 && sh /orchestrator/step-log.sh sh -e /orchestrator/build.sh"
 
 
 @pytest.fixture

@@ -30,6 +30,24 @@ pkg_check_modules(SODIUM REQUIRED libsodium)
 add_executable(one main.c)
 target_link_libraries(one PRIVATE ${GMP} -lntl m pthread Boost::filesystem)
 """
+COPYING = """\
+FROM debian AS build
+WORKDIR /src
+COPY . .
+FROM debian
+WORKDIR /data
+COPY --chown=1:1 seed.txt .
+COPY ["more/*.key", "./"]
+ADD tables sub
+ADD https://example.org/x.key /data/
+COPY --from=build /src/prover /usr/local/bin/
+COPY --from=build /src/keys \\
+     /keys
+COPY $WHAT /elsewhere/
+COPY <<END /data/text
+COPY a /b
+END
+"""
 CGO = "package main\n\nfunc main() {}\n"
 
 SEEN: dict[str, tuple[Mapping[str, str], str, list[str], dict[str, Any]]] = {
@@ -85,7 +103,12 @@ SEEN: dict[str, tuple[Mapping[str, str], str, list[str], dict[str, Any]]] = {
             "saw Cargo.toml: the program one, in b",
             "saw Cargo.toml: other programs are two; name one as build.program and --bin",
         ],
-        {"run": "cargo build --release --bin one\n", "program": "target/x86_64-unknown-linux-musl/release/one"},
+        {
+            "run": "if command -v rustup >/dev/null; then rustup target add x86_64-unknown-linux-musl; fi\n"
+            "cargo build --release --bin one\n",
+            "program": "target/x86_64-unknown-linux-musl/release/one",
+            "packages": ["musl-tools"],
+        },
     ),
     "a Go module": (
         {
@@ -143,17 +166,26 @@ SEEN: dict[str, tuple[Mapping[str, str], str, list[str], dict[str, Any]]] = {
         ["saw Dockerfile: ENTRYPOINT and CMD of what it builds name the program; its stages are build, prover"],
         {"containerfile": "Dockerfile"},
     ),
+    "a Dockerfile whose last stage brings files": (
+        {"p/Dockerfile": COPYING, "p/seed.txt": "", "p/tables/a.bin": "", "p/more/b.key": "", "p/more/c.key": ""},
+        "p",
+        [
+            "saw Dockerfile: its last stage brings /data/b.key, /data/c.key, /data/seed.txt, /data/sub, /keys,"
+            " for stage.files"
+        ],
+        {"containerfile": "Dockerfile"},
+    ),
     "Node": (
         {"p/package.json": json.dumps({"main": "src/prove.js"}), "p/package-lock.json": "{}", "p/src/prove.js": "1\n"},
         "p",
-        ["saw package.json: the script src/prove.js; node is the program, and the script its argument"],
-        {"program": "bin-node"},
+        ["saw package.json: the script src/prove.js, started by node"],
+        {"program": "src/prove.js", "language": "node"},
     ),
     "Python": (
         {"p/pyproject.toml": '[project]\nname = "my-prover"\n', "p/src/my_prover/__main__.py": "1\n"},
         "p",
-        ["saw pyproject.toml: the module my_prover; python3 is the program, and that its argument"],
-        {"program": "bin-python3"},
+        ["saw pyproject.toml: the module my_prover, started by python3"],
+        {"program": "src/my_prover", "language": "python"},
     ),
 }
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.progress import PlainProgress, TtyProgress
+from orchestrator.cli.progress import PlainProgress
+from orchestrator.cli.tty_progress import TtyProgress
 from orchestrator.events import Notice, StepFinished, StepOutput, StepStarted
 from orchestrator.inputs.store import Store
 from tests.cli.conftest import cli

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.engine.api_engine import error_text
 from orchestrator.engine.base import StepFailedError
+from orchestrator.engine.build import step_failed
 from orchestrator.engine.buildkit import BuildKitLog
 from orchestrator.engine.classic import ClassicLog
 from orchestrator.engine.podman_log import PodmanLog
@@ -189,3 +190,12 @@ def test_a_path_that_is_missing_is_no_fault_of_the_engine() -> None:
     error = log.failure("COPY failed: file not found in build context: stat docs/cgroup.md: file does not exist")
     assert isinstance(error, StepFailedError)
     assert error.instruction.startswith("COPY docs/cgroup.md")
+
+
+def test_a_log_that_was_cut_off_says_so() -> None:
+    """Of a step of the user's own Dockerfile, which nothing of ours runs."""
+    steps = Steps(Events())
+    step = steps.start("a", stage="prover", title="RUN make")
+    steps.output("a", "cc -c a.c\n[output clipped, log limit 1MiB reached]\n")
+    error = step_failed(step, "RUN make", "exit code: 2", 2)
+    assert error.tail.splitlines()[2].startswith("(BuildKit dropped the rest of the step's output: ")

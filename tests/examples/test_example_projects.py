@@ -43,6 +43,8 @@ def test_each_kind_of_project_is_there() -> None:
         "my-verifier/project.devnet.yaml",
         "my-verifier/project.ops.yaml",
         "my-verifier/project.yaml",
+        "py-prover/project.yaml",
+        "snarkjs-prover/project.yaml",
     }
 
 

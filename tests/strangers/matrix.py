@@ -34,12 +34,10 @@ def podman() -> Iterator[Engine]:
 
 @pytest.fixture(scope="module", autouse=True)
 def page() -> Iterator[None]:
-    """The page of the results, written when each stranger has one."""
+    """The page of the results: the last ones of this checkout, and where it has none what the page had."""
     yield
-    results = [Result.read(stranger.name) for stranger in STRANGERS]
-    known = [result for result in results if result is not None]
-    if len(known) == len(STRANGERS):
-        PAGE.write_text(markdown(STRANGERS, known))
+    results = {stranger.name: result for stranger in STRANGERS if (result := Result.read(stranger.name))}
+    PAGE.write_text(markdown(STRANGERS, results, PAGE.read_text() if PAGE.is_file() else ""))
 
 
 @pytest.mark.parametrize("stranger", STRANGERS, ids=lambda stranger: stranger.name)

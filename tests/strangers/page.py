@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from textwrap import fill
 from typing import Any
 
 from tests.strangers.stranger import Stranger
@@ -63,12 +64,32 @@ class Result:
         (RESULTS / f"{self.name}.json").write_text(json.dumps(asdict(self)))
 
 
-def markdown(strangers: Sequence[Stranger], results: Sequence[Result]) -> str:
-    """The page."""
+def markdown(strangers: Sequence[Stranger], results: Mapping[str, Result], before: str = "") -> str:
+    """The page; the row of a stranger without a result is that of the page `before`."""
     text = HEAD.format(cpus=os.cpu_count())
-    for stranger, result in zip(strangers, results, strict=True):
-        lines = "all" if stranger.by_hand else result.lines
-        text += f"| {stranger.what} (`{stranger.name}`) | {result.base} | {lines} | {stranger.first} | {stranger.now} "
-        text += f"| {result.seconds:.0f} | {result.size / 2**20:.1f} | right |\n"
-    notes = [f"- `{stranger.name}`: {stranger.note}.\n" for stranger in strangers if stranger.note]
-    return text + "\nWhat stood in the way:\n\n" + "".join(notes)
+    for stranger in strangers:
+        text += _row(stranger, results[stranger.name]) if stranger.name in results else _old_row(stranger, before)
+    notes = [f"- `{stranger.name}`: {stranger.note}." for stranger in strangers if stranger.note]
+    return (
+        text
+        + "\nWhat stood in the way:\n\n"
+        + "".join(f"{fill(note, 100, subsequent_indent='  ')}\n" for note in notes)
+    )
+
+
+def _row(stranger: Stranger, result: Result) -> str:
+    lines = "all" if stranger.by_hand else result.lines
+    tries = f"{stranger.first} | {stranger.now}"
+    size = f"{result.size / 2**20:.1f}"
+    return f"{_first_cell(stranger)} {result.base} | {lines} | {tries} | {result.seconds:.0f} | {size} | right |\n"
+
+
+def _old_row(stranger: Stranger, page: str) -> str:
+    first = _first_cell(stranger)
+    return next(
+        (f"{line}\n" for line in page.splitlines() if line.startswith(first)), f"{first} | | | | | | not built |\n"
+    )
+
+
+def _first_cell(stranger: Stranger) -> str:
+    return f"| {stranger.what} (`{stranger.name}`) |"

@@ -19,6 +19,7 @@ from orchestrator.nanos.manifest.rules import ManifestValues, absolute_mount
 from orchestrator.nanos.manifest.schema import CONFIG, ManifestKey, canonical
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.paths import LeftOutBy, forgotten
+from orchestrator.resolved import ScriptSettings
 from orchestrator.suggest import shown
 from orchestrator.text import parse_json
 
@@ -50,6 +51,8 @@ def merge_manifest(loaded: LoadedProject) -> EffectiveManifest:
     findings = linter.lint(own.report(), own.data, project)
     _raise_errors(own.file, findings)
     data = merge(defaults(loaded), spelled(own.data))
+    if loaded.script is not None and loaded.script.arguments:
+        data["Args"] = [*loaded.script.arguments, *data.get("Args", ())]  # the user's are the script's
     if "Mounts" in data:
         data["Mounts"] = {key: absolute_mount(path) for key, path in data["Mounts"].items()}
     if isinstance(project.manifest, str):
@@ -90,7 +93,17 @@ def defaults(loaded: LoadedProject) -> dict[str, Any]:
     data["RunConfig"] = run
     program = project.build.program
     data["Program"] = program.lstrip("/") if program.startswith("/") else PurePosixPath(program).name
-    return _of_image(loaded, data) if project.build.finished or loaded.staged else data
+    data = _of_image(loaded, data) if project.build.finished or loaded.staged else data
+    return data if loaded.script is None else _of_script(loaded.script, data)
+
+
+def _of_script(script: ScriptSettings, data: dict[str, Any]) -> dict[str, Any]:
+    """`data` for a program that its interpreter starts, as it is in the guest."""
+    data["Program"] = script.program
+    data["Env"] = {**data.get("Env", {}), **script.environment}
+    if script.fixed:
+        data["ManifestPassthrough"] = {**data.get("ManifestPassthrough", {}), "noaslr": "t"}
+    return data
 
 
 def _of_image(loaded: LoadedProject, data: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -121,11 +121,25 @@ class Subject:
     @cached_property
     def links(self) -> tuple[Link, ...]:
         """The needs of the program, and then those of every packed ELF file that it does not reach by itself."""
+        opened = {path: self.loader.open_by_name(path) for path in self._unreached if path not in self.strangers}
+        met = self._met_elsewhere(opened)
         links = list(self.loader.program_links)
-        for path in self._unreached:
-            if path not in self.strangers:
-                links += self.loader.open_by_name(path)
+        for path, its in opened.items():
+            links += (link for link in its if link.path is not None or (path, link.by, link.name) not in met)
         return tuple(links)
+
+    def _met_elsewhere(self, opened: Mapping[str, tuple[Link, ...]]) -> set[tuple[str, str, str]]:
+        """(a file, who asks, for what): needs that the file can't meet when it is opened itself, but another one that
+        loads it can, by a DT_RPATH, which counts for all that it leads to: the libraries in a Python wheel have none of
+        their own (auditwheel's numpy.libs).
+        """
+        unmet = {path: {(link.by, link.name) for link in its if link.path is None} for path, its in opened.items()}
+        met: set[tuple[str, str, str]] = set()
+        for opener, its in opened.items():
+            answered = {(self.real_path(link.by), link.name) for link in its if link.path is not None}
+            for path in {self.real_path(link.path) for link in its if link.path is not None} & unmet.keys() - {opener}:
+                met |= {(path, by, name) for by, name in unmet[path] if (self.real_path(by), name) in answered}
+        return met
 
     @cached_property
     def _reached(self) -> frozenset[str]:

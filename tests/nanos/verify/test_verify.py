@@ -19,7 +19,7 @@ from orchestrator.values import Value
 from orchestrator.verification import Verification
 from tests.support.linkers import lld_flags
 
-from .conftest import DIRECTORY, LIBRARIES, LOADER, Compile, Recipe
+from .conftest import DIRECTORY, LIBRARIES, LOADER, Compile, Content, Recipe
 
 Verify = Callable[..., Verification]
 Break = Callable[[Recipe, Compile], Recipe]
@@ -323,6 +323,25 @@ def test_a_library_behind_links_is_found(verify: Verify, good: Recipe) -> None:
     moved = {f"/usr{path}" if path.startswith("/lib") else path: content for path, content in good.files.items()}
     result = verify(replace(good, files={**moved, "/lib": "usr/lib", "/lib64": "usr/lib64"}), "devnet")
     assert result.ok, result.findings
+
+
+@pytest.mark.parametrize("tags", ["--disable-new-dtags", "--enable-new-dtags"])
+def test_a_library_that_another_ones_rpath_leads_to(
+    verify: Verify, good: Recipe, compile_c: Compile, tags: str
+) -> None:
+    """As in a Python wheel: a module's DT_RPATH serves libraries that have none themselves; a RUNPATH doesn't."""
+    shared = ("-shared", "-fPIC")
+    second = compile_c("libsecond.so", "int second(void) { return 0; }", *shared)
+    first = compile_c("libfirst.so", "int second(void); int first(void) { return second(); }", *shared, str(second))
+    path = f"-Wl,{tags},-rpath,$ORIGIN/../pack.libs"
+    source = "int first(void); int module(void) { return first(); }"
+    module = compile_c("module.so", source, *shared, str(first), path, f"-Wl,-rpath-link,{first.parent}")
+    files: dict[str, Content] = {
+        "/site/pack/module.so": module, "/site/pack.libs/libfirst.so": first, "/site/pack.libs/libsecond.so": second,
+    }  # fmt: skip
+    assert verify(good.but(files=files)).ok == (tags == "--disable-new-dtags")
+    alone = verify(good.but(files={path: content for path, content in files.items() if "module" not in path}))
+    assert [finding.code for finding in alone.findings if finding.severity == "error"] == ["library-missing"]
 
 
 def test_the_environment_of_the_image_is_the_loaders(verify: Verify, good: Recipe) -> None:

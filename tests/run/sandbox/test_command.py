@@ -74,6 +74,10 @@ def test_a_failing_program_is_7_and_its_output_shown(packed: Packed) -> None:
     done = orchestrator("rehearse", str(image), "--engine", "none")
     assert (done.code, done.stdout) == (7, "out\n")
     assert "exit code 3" in done.stderr
+    assert "see its output, above; --trace lists the files that it did not find" in done.stderr
+    traced = orchestrator("rehearse", str(image), "--engine", "none", "--trace")
+    assert traced.code == 7
+    assert "--trace lists" not in traced.stderr
 
 
 def test_a_program_that_the_guests_kernel_damages_is_7_though_it_runs_here(packed: Packed) -> None:
