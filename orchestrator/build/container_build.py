@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+from orchestrator.build.failed_state import open_shell
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.needed_packages import find_lacks
 from orchestrator.build.refusals import find_refusal
@@ -68,6 +69,8 @@ def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: s
     except StepFailedError as failure:
         # BuildKit names no stage where a Containerfile has but one.
         failure.stage = failure.stage or (target if target in (SHIM_STAGE, *PACKAGES_STAGES) else "")
+        if own:
+            open_shell(job.order, request, made, failure)
         raise _explain(failure, job, made) from failure
 
 

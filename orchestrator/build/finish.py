@@ -64,15 +64,20 @@ def pack_files(job: PackJob, files: ImageFiles, target: Path) -> tuple[Packing, 
         return packing, read_records(files.open_archive)
 
 
+def check(image: Path, order: PackOrder, target: Path) -> Verification:
+    """What the checks say of the image that is to be `target`."""
+    project = order.loaded.project
+    expected = Expected(runtime=project.runtime, gpu_families=project.gpu_families, libraries=project.stage.libraries)
+    with phase(order.emit, "verify", f"verify {target.name}"):
+        return order.kind.verify(image, expected)
+
+
 def verify(image: Path, order: PackOrder, target: Path, warnings: Iterable[str] = ()) -> Verification:
     """The checks that the image passed. VerificationError when it fails one; it is kept beside as `.rejected`.
 
     `warnings` of the steps before are said then: they may be why, and no last lines of a finished build will say them.
     """
-    project = order.loaded.project
-    expected = Expected(runtime=project.runtime, gpu_families=project.gpu_families, libraries=project.stage.libraries)
-    with phase(order.emit, "verify", f"verify {target.name}"):
-        verification = order.kind.verify(image, expected)
+    verification = check(image, order, target)
     if verification.ok:
         return verification
     for text in warnings:

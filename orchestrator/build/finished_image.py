@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from orchestrator.build.container_build import run_request
+from orchestrator.build.failed_state import open_shell
 from orchestrator.build.kept_program import load_program, program_tag
 from orchestrator.build.state import BuildJob, phase
 from orchestrator.containerfile.assemble import assemble_own, proxy_arguments
@@ -119,6 +120,7 @@ def _build_own(job: BuildJob, tag: str) -> str:
     try:
         run_request(order.engine, request, made, order.emit)
     except StepFailedError as failure:
+        open_shell(order, request, made, failure)
         raise _explain(job, failure) from failure
     return tag
 

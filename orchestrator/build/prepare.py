@@ -17,6 +17,7 @@ from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.kept_shim import NotKeptError, shim_name, take_shim, with_shim
 from orchestrator.build.packages import capabilities_of, package_lister, with_packages, with_shim_packages
 from orchestrator.build.script_program import with_script
+from orchestrator.build.shared_shim import bring_shim, offer_shim
 from orchestrator.build.state import BuildJob, BuildOrder, phase
 from orchestrator.containerfile.assemble import AssembledContext, assemble, assemble_shim
 from orchestrator.containerfile.sources import has_climbing_links, list_sources
@@ -105,13 +106,12 @@ def _with_shim(job: BuildJob) -> BuildJob:
         finally:
             forget(job, image_id)
 
+    options = job.order.options
     try:
-        entry = take_shim(
-            job.order.store,
-            name,
-            open_result,
-            newer_than=time.time() if job.order.options.runs_again("gevulot") else 0.0,
-        )
+        if options.results is not None and not options.runs_again("gevulot"):
+            bring_shim(job.order.store, name, options.results)
+        newer_than = time.time() if options.runs_again("gevulot") else 0.0
+        entry = take_shim(job.order.store, name, open_result, newer_than=newer_than)
     except NotKeptError as error:
         # It is built beside the program then, every time.
         job.order.emit(Notice(text=f"the built shim was not cached: {error.message}"))
@@ -119,6 +119,8 @@ def _with_shim(job: BuildJob) -> BuildJob:
     if not built:
         with phase(job.order.emit, "shim", "take the finished shim from the cache"):
             pass
+    elif options.results is not None:
+        offer_shim(name, entry, options.results)
     used = ShimUsed(key=entry.key, sha256=entry.sha256, reused=not built)
     return replace(job, plan=with_shim(job.plan, entry), shim=used)
 

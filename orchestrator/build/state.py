@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from orchestrator.build.stages import begins_by
@@ -23,11 +24,17 @@ from orchestrator.project.secrets import ProjectSecrets
 from orchestrator.receipt.receipt import EngineUsed, ShimUsed
 from orchestrator.resolved import Inputs
 
+if TYPE_CHECKING:
+    from orchestrator.shared_cache.results import SharedResults
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
     """How to build. `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again; `begin`:
-    every step again from this one of `STAGES` on, "" = none; `shared`: a cache of inputs that other machines have too.
+    every step again from this one of `STAGES` on, "" = none; `shared`: a cache of inputs that other machines have too,
+    `results`: of what they built.
+
+    `shell`: opens a shell in an image, in whose state the given step failed.
     """
 
     locked: bool = False
@@ -35,6 +42,8 @@ class BuildOptions:
     no_cache: bool = False
     begin: str = ""
     shared: SharedEntries | None = None
+    results: SharedResults | None = None
+    shell: Callable[[str, str], None] | None = None
 
     def runs_again(self, stage: str) -> bool:
         """Whether the steps of one of `STAGES` run even though they are cached."""

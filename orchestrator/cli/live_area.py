@@ -36,6 +36,7 @@ class LiveArea:
         self._drawn: list[int] = []
         """Columns of each row that is on the screen."""
         self._columns = 0
+        self._open = False
         self._kept: deque[Text] = deque(maxlen=_KEPT)
 
     @property
@@ -46,6 +47,7 @@ class LiveArea:
     def start(self) -> None:
         """Take the bottom of the terminal."""
         with self._lock:
+            self._open = True
             if self._stream is sys.stderr:
                 self._stderr, sys.stderr = sys.stderr, _Above(self._stream, self.above)
             self._write(_HIDE)
@@ -57,6 +59,7 @@ class LiveArea:
                 if isinstance(sys.stderr, _Above):
                     sys.stderr.finish()
                 sys.stderr, self._stderr = self._stderr, None
+            self._open = False
             kept = [last] if last is not None else []
             self._write(self._back(self.size()) + "".join(map(self._line, kept)) + _SHOW)
 
@@ -78,6 +81,8 @@ class LiveArea:
     def draw(self, rows: Callable[[os.terminal_size], Sequence[Text]]) -> None:
         """Draw the rows for the terminal's size anew; what does not fit is cut off."""
         with self._lock:
+            if not self._open:
+                return
             size = self.size()
             back = self._back(size)
             shown = rows(size)[: max(size.lines - 1, 1)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from orchestrator.amounts import seconds
@@ -29,6 +31,11 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         """Nothing to release by default."""
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While the context lasts, the terminal is somebody else's."""
+        yield
 
     def emit(self, event: Event) -> None:
         """Show one event."""

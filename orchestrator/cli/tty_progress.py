@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event as Flag
 from threading import Lock, Thread
@@ -63,6 +64,14 @@ class TtyProgress(Progress):
         mark = ("failed", "red") if self.failed else ("done", "green")
         counted = Text.assemble((self._glyphs[mark[0]], mark[1]), f" {self._tally}")
         self._area.stop(counted if kind is None and self._tally.steps else None)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        self._area.stop()
+        try:
+            yield
+        finally:
+            self._area.start()
 
     def emit(self, event: Event) -> None:
         with self._lock:

@@ -91,10 +91,10 @@ class BuildContext:
         """About how many bytes the tar has (names that need a header of their own are not counted), and its chunks."""
         members = self._in_order()
         size = sum(_BLOCK + -(-member.size // _BLOCK) * _BLOCK for member in members) + len(_END)
-        return size, self._streaming(members)
+        return size, self._told(members)
 
-    def _streaming(self, members: Iterable[Member]) -> Iterator[bytes]:
-        """The tar's chunks; the digest is of these bytes then."""
+    def _told(self, members: Iterable[Member]) -> Iterator[bytes]:
+        """The chunks of the tar; what the digest needs is kept once they have all been taken."""
         self._streamed, lines = None, list[ContextLine]()
         told = {member.path for member in self.members()}  # without the order of times
         for member in members:
@@ -168,6 +168,10 @@ class BuildContext:
         elif links:
             self._add(members, Member(path=LINKS, kind="file", data=_tar(_sorted(links))))
         return _sorted(members)
+
+    def order_key(self) -> str:
+        """What build tools can tell of how old the sources are; see `TimeOrder.key`."""
+        return _order(self.members()).key
 
     def _in_order(self) -> list[Member]:
         """The members with their times, and the file that names the order of the sources' ones."""

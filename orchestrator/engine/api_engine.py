@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +27,7 @@ from orchestrator.engine.logins import auth_header, find_login
 from orchestrator.engine.peers import sees_files
 from orchestrator.engine.reasons import image_error
 from orchestrator.engine.running import RunningBuild, killed, register, running
+from orchestrator.engine.shell import run_shell
 from orchestrator.errors import EngineError, InputError
 from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted
 from orchestrator.label import LABEL
@@ -43,6 +45,9 @@ class ApiEngine:
     """The common part; `info` says who answers."""
 
     _containers = "/containers/json"
+
+    _network = ""
+    """The network of its steps, as its API names it; "" = its default."""
 
     def __init__(self, api: Api, info: EngineInfo) -> None:
         self._api = api
@@ -284,6 +289,12 @@ class ApiEngine:
     def open_container(self, request: ContainerRequest) -> Iterator[Container]:
         """A container that is made, can be started, and is removed at the end."""
         name = f"orchestrator-{secrets.token_hex(8)}"
+        limits = self.capabilities.limits
+        request = replace(
+            request,
+            memory=request.memory if "memory" in limits else 0,
+            processes=request.processes if "pids" in limits else 0,
+        )
         with self.protect(request.build_id), hold_back() as let_through:  # as in `open_archive`
             try:
                 self._create(request, name, rootless=self.capabilities.rootless)
@@ -292,6 +303,11 @@ class ApiEngine:
             finally:
                 with suppress(EngineError):
                     remove_container(self._api, name)
+
+    def open_shell(self, image: str, build_id: str, *, offline: bool) -> None:
+        """Run `/bin/sh` of `image` on this command's terminal until it ends."""
+        with self.protect(build_id):
+            run_shell(self._api, image, build_id=build_id, network="none" if offline else self._network)
 
     def _create(self, request: ContainerRequest, name: str, *, rootless: bool) -> None:
         """Make a container that is to run."""

@@ -98,10 +98,10 @@ class Leftover:
 class ContainerRequest:
     """A container that runs: no network, a read-only root, no capability, nothing of the engine's environment.
 
-    `mounts`: (host directory, where in the container, read-only). `memory`: bytes, 0 = no limit; EngineError from an
-    engine that can't limit it. `processes`: the most that it may have, 0 = no limit. `user`: the id that it runs as
-    (None: this process's own, of a rootless engine root's). `devices`: device nodes of the host, at the same place in
-    the container.
+    `mounts`: (host directory, where in the container, read-only). `memory`: bytes, 0 = no limit. `processes`: the most
+    that it may have, 0 = no limit. An engine without such a limit (`EngineCapabilities.limits`) sets none. `user`: the
+    id that it runs as (None: this process's own, of a rootless engine root's). `devices`: device nodes of the host, at
+    the same place in the container.
     """
 
     image: str
@@ -232,6 +232,10 @@ class Engine(Protocol):
 
 class RunningEngine(Engine, Protocol):
     """An engine that also runs programs, as a rehearsal needs; builds do without."""
+
+    def open_shell(self, image: str, build_id: str, *, offline: bool) -> None:
+        """Run `/bin/sh` of `image` on this command's terminal until it ends. EngineError where that has none."""
+        ...
 
     def open_container(self, request: ContainerRequest) -> AbstractContextManager[Container]:
         """A container that is made, can be started, and is removed at the end whatever it does."""

@@ -87,6 +87,7 @@ class PodmanEngine(ApiEngine):
             parallel=_numbers(self._info.version) < PANICS,
             storage=self.facts.storage,
             cgroup=self.facts.cgroup,
+            limits=self.facts.limits,
             rootless=self.facts.rootless,
             remote=remote,
             shares_files=shares_files,

@@ -89,7 +89,7 @@ class Built:
         if remembered:
             last.remember(result)
 
-    def build(self, *more: str, project: str = "project.yaml") -> Ended:
+    def build(self, *more: str | Path, project: str = "project.yaml") -> Ended:
         return cli("build", self.folder / project, "-o", self.folder / "out", "--engine", NO_ENGINE, *more)
 
     def manifest(self, word: str, **more: object) -> None:
@@ -121,13 +121,18 @@ class Built:
 def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Built:
     monkeypatch.setenv("ORCHESTRATOR_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    made = Built(folder=tmp_path)
-    (tmp_path / "project.yaml").write_text(PROJECT)
-    (tmp_path / "sources").mkdir()
-    (tmp_path / "sources/program.c").write_text("int main(void) { return 0; }\n")
-    (tmp_path / "data.key").write_bytes(b"key" * 1000)
+    return make_built(tmp_path)
+
+
+def make_built(folder: Path) -> Built:
+    """The project and its first build, in `folder`."""
+    made = Built(folder=folder)
+    (folder / "project.yaml").write_text(PROJECT)
+    (folder / "sources").mkdir()
+    (folder / "sources/program.c").write_text("int main(void) { return 0; }\n")
+    (folder / "data.key").write_bytes(b"key" * 1000)
     made.manifest("before")
-    stage = tmp_path / "container/stage"
+    stage = folder / "container/stage"
     (stage / "tables/empty").mkdir(parents=True)
     (stage / "keys").mkdir()
     (stage / "keys/data.key").touch()  # its place
@@ -138,9 +143,9 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Built:
     with (stage / "tables/3").open("wb") as sparse:
         sparse.seek(HOLE)
         sparse.write(b"end" * 10_000)
-    (tmp_path / "container/sbom").mkdir()
-    (tmp_path / "container/sbom/large").touch()
-    (tmp_path / "container/sbom/warnings").write_text("a word of the staging step\n")
+    (folder / "container/sbom").mkdir()
+    (folder / "container/sbom/large").touch()
+    (folder / "container/sbom/warnings").write_text("a word of the staging step\n")
     made.build_whole()
     return made
 
