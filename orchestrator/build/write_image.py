@@ -119,8 +119,9 @@ def write_image(
 
 def _built_tree(job: PackJob, origin: TreeOrigin, packing: Packing, records: Records) -> BuiltTree | None:
     """What another image can be made of; None where that can't be, or must not."""
-    strict = job.order.loaded.project.reproducible == "strict"
-    if origin.context is None or not packing.staged or job.plan.finished or strict:
+    loaded = job.order.loaded
+    strict, said_by_engine = loaded.project.reproducible == "strict", job.plan.finished or loaded.script is not None
+    if origin.context is None or not packing.staged or said_by_engine or strict:
         return None
     from orchestrator.provenance.records import with_shim_lock
 
