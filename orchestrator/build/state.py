@@ -25,16 +25,19 @@ from orchestrator.resolved import Inputs
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """How to build. `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again; `begin`:
-    every step again from this one of `STAGES` on, "" = none.
+    """How to build.
 
-    `shell`: opens a shell in an image, in whose state the given step failed.
+    `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again; `begin`: every step again
+    from this one of `STAGES` on, "" = none. `cache_from` and `cache_to`: as in a `BuildRequest`, for the user's own
+    steps and what follows from them. `shell`: opens a shell in an image, in whose state the given step failed.
     """
 
     locked: bool = False
     offline: bool = False
     no_cache: bool = False
     begin: str = ""
+    cache_from: tuple[str, ...] = ()
+    cache_to: str = ""
     shell: Callable[[str, str], None] | None = None
 
     def runs_again(self, stage: str) -> bool:

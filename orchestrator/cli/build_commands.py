@@ -26,6 +26,7 @@ from orchestrator.cli.parameters import (
     DIRECTORY,
     PATH,
     PROJECT,
+    cache_reference,
     engine_option,
     json_failures,
     json_option,
@@ -167,6 +168,8 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
 @click.option(
     "--watch", "watching", is_flag=True, help="Build again whenever the project's files change, until Ctrl-C."
 )
+@click.option("--cache-from", multiple=True, metavar="IMAGE", help="Take layers from this image of a registry.")
+@click.option("--cache-to", metavar="IMAGE", help="Bring the build's layers to this image of a registry.")
 @click.option("--shell-on-failure", "shell", is_flag=True, help="Open a shell in the state before a step that fails.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first project that fails; by default the others go on.")
 @click.option(
@@ -192,6 +195,8 @@ def build(  # noqa: PLR0913 - one parameter an option
     sign: Path | None,
     jobs: int,
     fail_fast: bool,
+    cache_from: tuple[str, ...],
+    cache_to: str | None,
     shell: bool,
     watching: bool,
     receipt: Path | None,
@@ -220,7 +225,9 @@ def build(  # noqa: PLR0913 - one parameter an option
         return
     asked = _Building(output=output, engine=engine, progress=progress, locked=locked, offline=offline,
                       no_cache=no_cache, begin=begin or "", verify_cached=verify_cached, trust=trust_project,
-                      sign=sign, jobs=jobs, fail_fast=fail_fast, shell=shell, options=_options_of_each())  # fmt: skip
+                      sign=sign, jobs=jobs, fail_fast=fail_fast, shell=shell,
+                      cache_from=tuple(cache_reference("--cache-from", value) for value in cache_from),
+                      cache_to=cache_reference("--cache-to", cache_to or ""), options=_options_of_each())  # fmt: skip
     if shell:
         _require_terminal(jobs)
     if not watching:
@@ -257,6 +264,8 @@ class _Building:
     jobs: int
     fail_fast: bool
     shell: bool
+    cache_from: tuple[str, ...]
+    cache_to: str
     options: tuple[str, ...]
 
 
@@ -283,6 +292,7 @@ def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> N
         if wanted:
             manner = BuildManner(progress=building.progress, no_cache=building.no_cache, begin=building.begin,
                                  jobs=building.jobs, fail_fast=building.fail_fast, shell=building.shell,
+                                 cache_from=building.cache_from, cache_to=building.cache_to,
                                  options=building.options)  # fmt: skip
             build_all(wanted, builds, manner)
 

@@ -192,6 +192,8 @@ class BuildManner:
     no_cache: bool = False
     begin: str = ""
     shell: bool = False
+    cache_from: tuple[str, ...] = ()
+    cache_to: str = ""
     jobs: int = 1
     fail_fast: bool = False
     options: tuple[str, ...] = ()
@@ -253,6 +255,7 @@ def _build_whole(
             engine.open_shell(image, uuid4().hex, offline=asked.offline)
 
     options = BuildOptions(locked=asked.locked, offline=asked.offline, no_cache=manner.no_cache, begin=manner.begin,
+                           cache_from=manner.cache_from, cache_to=manner.cache_to,
                            shell=shell if manner.shell else None)  # fmt: skip
     return build_project(asked.checked, engine, output=asked.output, emit=shown.emit, options=options, sign=key)
 
