@@ -6,7 +6,7 @@ ORCHESTRATOR := $(PYTHON) -m orchestrator
 # Two workers, the longest tests first; which tests share a worker: tests/conftest.py.
 PYTEST_ARGS ?= -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo test test-quick test-strangers check docs proto fuzz bench bench-quick bench-report screens kill-test guest-conformance format clean setup-demo setup-test setup-strangers setup-check
+.PHONY: demo test test-quick test-strangers test-engines check docs proto fuzz bench bench-quick bench-report screens kill-test guest-conformance format clean setup-demo setup-test setup-strangers setup-check
 
 demo: setup-demo
 	@PYTHON=$(PYTHON) sh examples/demo.sh
@@ -28,9 +28,9 @@ check: setup-check
 	@$(PYTHON) -m tests.support.machine_code
 
 # Projects of strangers, from `init` to the right answer; writes docs/strangers.md. The first run takes half an hour.
-# ONLY="halo2 or dockerfile": those alone, by the names of their folders in tests/strangers.
+# ONLY="halo2 or dockerfile": those alone, by the names of their folders in tests/strangers. ENGINE=docker: on Docker.
 test-strangers: setup-strangers
-	@nice $(PYTHON) -m pytest -v tests/strangers/matrix.py $(if $(ONLY),-k "$(ONLY)")
+	@ENGINE=$(ENGINE) nice $(PYTHON) -m pytest -v tests/strangers/matrix.py $(if $(ONLY),-k "$(ONLY)")
 
 fuzz: setup-test
 	@$(PYTHON) -m pip install --quiet -e '.[fuzz]'
@@ -40,6 +40,13 @@ fuzz: setup-test
 kill-test: setup-test
 	@$(PYTHON) -m tests.kills.harness --kills $(or $(N),60) $(if $(SEED),--seed $(SEED)) $(ENGINES)
 
+# Engines of Debian's releases, made by mmdebstrap (docs/engines.md): all scenarios on each, then the page's table of it.
+# ONLY=podman-sid: a part; as root, with 10 GB of disk and an hour.
+test-engines: setup-test
+	@$(PYTHON) -m pytest -n 0 -v -p no:cacheprovider tests/engines/matrix.py $(if $(ONLY),-k "$(ONLY)"); \
+		status=$$?; $(PYTHON) -m tests.engines.record && exit $$status
+	@$(PYTHON) -m pytest -n 0 -v -s -p no:cacheprovider tests/engines/together.py -k "$(or $(ONLY),podman-trixie)"
+
 # Against the same by hand (docs/performance.md). ARGS: one measurement, such as "pack --mib 8192 --kind sparse" (--help
 # has them all); without, every one: hours. bench-quick: the tables that matter most, in some ten minutes.
 bench: setup-test
@@ -48,10 +55,11 @@ bench: setup-test
 bench-quick: setup-test
 	@$(PYTHON) -m bench quick
 
-# docs/performance.md and its plots, of the runs so far, which may lie in several files.
+# docs/performance.md and its plots, of the runs so far: those that are kept (bench/results), and this machine's. Of two
+# runs of the same, the later one counts.
 bench-report:
 	@$(PYTHON) -m pip install --quiet -e '.[bench]'
-	@$(PYTHON) -m bench report $(or $(RUNS),target/bench.json)
+	@$(PYTHON) -m bench report $(or $(RUNS),$(wildcard bench/results/*.json target/bench*.json))
 
 # The pictures of docs/terminal.md, of builds on ENGINE.
 screens: setup-test

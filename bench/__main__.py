@@ -30,7 +30,7 @@ from orchestrator import __version__
 _QUICK: tuple[str, ...] = (
     "start --runs 10",
     "build --engines docker,podman --source build --mib 50 --runs 3 --ways ours,by-hand",
-    "pack --engines docker,podman --mib 1024 --runs 3",
+    "pack --engines docker,podman --mib 1024 --runs 2",
     "pack --engines docker --files 20000 --runs 3",
     "build --engines docker,podman --source host --mib 1024 --runs 1 --cases cold,manifest --ways ours,by-hand",
     "build --engines docker,podman --source build --mib 1024 --runs 1 --cases cold --ways ours,by-hand",

@@ -154,7 +154,9 @@ class ScriptSettings:
 
     `interpreter` is its path in the build container, `program` that in the guest, without the leading "/"; `arguments`
     are the words before the user's own, the script among them (none where the program is the interpreter itself);
-    `paths` is what it loads; `fixed`: the guest's kernel has to place it at one address always.
+    `words` are a finished image's own words in place of its `ImageSettings.arguments`; `directory` is where the program
+    begins ("" = the root), to which the guest's file `start` takes it; `paths` is what it loads; `fixed`: the guest's
+    kernel has to place it at one address always.
     """
 
     language: str
@@ -162,6 +164,9 @@ class ScriptSettings:
     program: str
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+    directory: str = ""
+    start: str = ""
     paths: tuple[PackedPath, ...] = ()
     fixed: bool = False
     warnings: tuple[str, ...] = ()

@@ -104,6 +104,7 @@ OWN_WRITING = {
     "orchestrator.cli.console": "/dev/null",
     "orchestrator.inputs.userns": "/proc/PID/uid_map; a script that imports nothing of ours",
     "orchestrator.guest.files": "the rehearsal's own folders",
+    "orchestrator.shared_cache.object_store": "an object store's files, by fsspec",
     "orchestrator.run.sandbox.jail": "/proc/self/uid_map, mount points; a script that imports nothing of ours",
     "orchestrator.run.sandbox.limits": "control groups",
     "orchestrator.run.sandbox.notify": "/proc/PID/mem",

@@ -11,6 +11,9 @@
 #   interpreter  what starts it, absolute
 #   program      the same as the guest will have it
 #   argument     a word that it is given: options of the `#!` line, then the script as the guest will have it
+#   word         a WORD, with the script among them by its absolute path
+#   directory    where the program begins, of a finished image, if not in /
+#   start        the guest's file that goes there: Nanos gives programs with a loader no other directory than /
 #   environment  NAME=VALUE
 #   fixed        the kernel is to place the program at one address always
 #   path         a file or directory to pack, absolute, or `.` for the whole work directory
@@ -188,6 +191,19 @@ sources_of() {
     done
 }
 
+# say_given: a finished image's words for its program; the first that is no option may be a file of its work directory.
+say_given() {
+    g_first=yes
+    printf '%s' "$arguments" | while IFS= read -r g_word; do
+        case $g_first:$g_word in
+            yes:-* | no:* | yes:/*) ;;
+            *) if [ -f "$directory/$g_word" ]; then g_word=$directory/${g_word#./}; fi ;;
+        esac
+        case $g_word in -*) ;; *) g_first=no ;; esac
+        say word "$g_word"
+    done
+}
+
 # ask_python: what it loads by itself, and from where: it alone knows.
 ask_python() {
     PATH=$path PYTHONDONTWRITEBYTECODE=1 "$interpreter" -B - "$out" "$here" <<'END'
@@ -214,6 +230,9 @@ for name in sorted(os.listdir(library)):
     if os.path.islink(os.path.join(library, name)) and os.path.isfile(target) and not target.startswith(library):
         say("path", target)
 done = [library]
+packages = [entry for entry in sys.path if os.path.basename(entry) in ("site-packages", "dist-packages")]
+if packages:
+    say("start", packages[0] + "/orchestrator-start.pth")
 for entry in sys.path:
     entry = os.path.abspath(entry) if entry else ""
     if not entry or not os.path.exists(entry) or entry == os.path.abspath("/") or entry in done:
@@ -268,6 +287,12 @@ fi
 say language "$kind"
 say interpreter "$interpreter"
 say program "$(in_guest "$interpreter")"
+case $here$directory in *[\"\\]*) directory='' ;; esac # it becomes a text of the language
+if [ -n "$here" ] || [ ! -d "$directory/" ]; then directory=''; fi
+if [ -n "$directory" ]; then
+    say directory "$directory"
+    if [ "$kind" = node ]; then say start /.orchestrator-start.js && say argument --require=/.orchestrator-start.js; fi
+fi
 if [ -n "$starts" ]; then
     printf '%s' "$options" | while IFS= read -r option; do say argument "$option"; done
     if [ "$kind" = python ] && [ -f "$script/__init__.py" ]; then # a package: its modules import each other by its name
@@ -279,6 +304,7 @@ if [ -n "$starts" ]; then
     else say argument "$(in_guest "$script")"
     fi
 fi
+[ -n "$starts" ] || say_given
 pack_sources
 case $kind in
     python) ask_python ;;

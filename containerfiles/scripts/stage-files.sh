@@ -218,7 +218,28 @@ stage_glob() {
     grep -q "^[dfl]$sep" "$work/tree" || die "stage.files: $1 matches nothing (looked below $g_from)" "make it in build.run, or take it out of stage.files"
 }
 
-# stage_paths LINES: entries of stage.files, each a line `p PATH`, then at most one `t TO`, then lines `x EXCLUDE`.
+# trim_plan FILE: of what is planned so far, only what FILE names, a guest path a line, and what leads there.
+trim_plan() {
+    case $1 in /*) r_list=$1 ;; *) r_list=$here/$1 ;; esac
+    [ -f "$r_list" ] || die "stage.trim: $1 is not there (looked for $r_list)" "write it with \`rehearse --trace --trim\`, into the build context"
+    awk -F "$sep" -v OFS="$sep" '
+        FILENAME == ARGV[1] {
+            if ($0 !~ /^\//) next
+            path = substr($0, 2)
+            sub(/\r$/, "", path)
+            kept[path]
+            while (match(path, /\/[^\/]*$/)) { path = substr(path, 1, RSTART - 1); leads[path] }
+            next
+        }
+        ($1 == "F" || $1 == "f" || $1 == "a") && !($2 in kept) { print "x", $2, $3; next }
+        $1 == "l" && !($2 in kept) && !($2 in leads) { print "x", $2, $3; next }
+        ($1 == "d" || $1 == "r" || $1 == "m") && $2 != "" && !($2 in leads) { print "x", $2, $3; next }
+        { print }' "$r_list" "$work/plan" >"$work/trimmed"
+    mv "$work/trimmed" "$work/plan"
+}
+
+# stage_paths LINES: entries of stage.files, each a line `p PATH`, then at most one `t TO`, then lines `x EXCLUDE`; a line
+# `o FILE` trims all before it.
 stage_paths() {
     s_path='' s_to='' s_excludes=''
     printf '%s' "$1" >"$work/paths"
@@ -227,6 +248,10 @@ stage_paths() {
             p)
                 [ -z "$s_path" ] || stage_path "$s_path" "$s_to" "$s_excludes"
                 s_path=$s_text s_to='' s_excludes='' ;;
+            o)
+                [ -z "$s_path" ] || stage_path "$s_path" "$s_to" "$s_excludes"
+                s_path='' s_to='' s_excludes=''
+                trim_plan "$s_text" ;;
             t) s_to=$s_text ;;
             x) s_excludes=$s_excludes$s_text$nl ;;
         esac

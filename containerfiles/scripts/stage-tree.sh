@@ -6,12 +6,12 @@
 # run the program, and a GPU program may not even start where no GPU is.
 #
 #   sh stage-tree.sh --program PATH --as NAME [--libraries auto|none] [--search DIR]... [--extra NAME]...
-#                    [--path PATH [--to GUEST] [--exclude GLOB]...]... [--outside GUESTPATH]... [--include WORD]...
+#                    [--path PATH [--to GUEST] [--exclude GLOB]...]... [--trim FILE] [--outside GUESTPATH]... [--include WORD]...
 #                    [--file ENTRY]... [--dir ENTRY]... [--map GLOB=GUESTDIR]...
 #                    [--runtime-dir GUESTDIR]... [--make-dir GUESTDIR]... [--klib NAME]... [--klib-dir DIR]
-#                    [--interpreter-of LANGUAGE] [--large BYTES] [--out DIR] [--klib-out DIR] [--warnings FILE] [--large-out FILE]
+#                    [--interpreter-of LANGUAGE] [--start-in DIR --start-file GUEST] [--large BYTES] [--out DIR] [--klib-out DIR] [--warnings FILE] [--large-out FILE]
 #
-# --path, --to, --exclude and --outside are entries of stage.files; --file, --dir and --map are the manifest's.
+# --path, --to, --exclude and --outside are entries of stage.files; FILE of --trim names what is packed of those before it; --file, --dir and --map are the manifest's.
 #
 # stdout: a line `staged: PATH <- SOURCE (size)` for each thing, sorted, then a count. stderr: `warning: …` and
 # `error: …`. FILE (/sbom/warnings) keeps the warnings, one a line, also for builds that find this step in the engine's
@@ -41,7 +41,7 @@ warn() {
 
 here=${PWD%/} # where relative paths begin; "" is the root
 program='' as='' libraries=auto search='' extras='' paths='' outside='' includes='' files='' dirs='' maps='' mounts='' made='' klibs=''
-klib_dir=. out=/stage klib_out=/klibs warnings=/sbom/warnings large='' large_out=/sbom/large interpreter_of=''
+klib_dir=. out=/stage klib_out=/klibs warnings=/sbom/warnings large='' large_out=/sbom/large interpreter_of='' start_in='' start_file=''
 
 parse_arguments() {
     while [ $# -gt 0 ]; do
@@ -56,6 +56,7 @@ parse_arguments() {
             --path) paths=${paths}p$sep$2$nl ;;
             --to) paths=${paths}t$sep$2$nl ;;
             --exclude) paths=${paths}x$sep$2$nl ;;
+            --trim) paths=${paths}o$sep$2$nl ;;
             --outside) outside=$outside$2$nl ;;
             --include) includes=$includes$2$nl ;;
             --file) files=$files$2$nl ;;
@@ -69,6 +70,8 @@ parse_arguments() {
             --klib-out) klib_out=$2 ;;
             --warnings) warnings=$2 ;;
             --interpreter-of) interpreter_of=$2 ;;
+            --start-in) start_in=$2 ;;
+            --start-file) start_file=${2#/} ;;
             --large) large=$2 ;;
             --large-out) large_out=$2 ;;
             *) die "unknown option $1" ;;
@@ -239,6 +242,7 @@ each stage_include "$includes"
 stage_paths "$paths"
 each stage_file "$files"
 settle
+[ -z "$start_in" ] || stage_start
 [ "$interpreter_of" != python ] || compile_python "$program_file"
 each stage_empty "$made"
 each stage_outside "$outside"

@@ -206,7 +206,7 @@ def _order(checked: CheckedProject, engine: Engine, options: BuildOptions, emit:
         kind=checked.kind,
         settings=checked.settings,
         engine=engine,
-        store=Store(emit=emit, imported=options.offline),
+        store=Store(emit=emit, imported=options.offline, shared=options.shared),
         secrets=read_usable_secrets(checked.loaded, engine),
         options=options,
         build_id=uuid4().hex,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orchestrator.project.load import LoadedProject
 
-_PROGRAM, _FILES, _INCLUDE = "build.program: ", "stage.files: ", "stage.include: "
+_PROGRAM, _FILES, _INCLUDE, _TRIM = "build.program: ", "stage.files: ", "stage.include: ", "stage.trim: "
 _ASKED = re.compile(r"(?P<kind>Files|Dirs): '?(?P<name>.+?)'? (?:is|would) ")
 
 
@@ -37,7 +37,9 @@ def find_refusal(tail: str, loaded: LoadedProject) -> Refusal | None:
         return Refusal(field="build.program", message=message, remedy=remedy)
     field = _field(what, loaded)
     return Refusal(
-        field=field, message=f"staging refused it: {what.removeprefix(_FILES).removeprefix(_INCLUDE)}", remedy=remedy
+        field=field,
+        message=f"staging refused it: {what.removeprefix(_FILES).removeprefix(_INCLUDE).removeprefix(_TRIM)}",
+        remedy=remedy,
     )
 
 
@@ -57,6 +59,8 @@ def _field(what: str, loaded: LoadedProject) -> str:
     """Where project.yaml asks for what was refused: `stage` where that can't be told."""
     if what.startswith(_INCLUDE):
         return "stage.include"
+    if what.startswith(_TRIM):
+        return "stage.trim"
     if what.startswith(_FILES):
         rest = what.removeprefix(_FILES)
         named = {i: entry.path or "" for i, entry in loaded.project.stage.built.items()}

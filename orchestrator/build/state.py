@@ -15,7 +15,7 @@ from orchestrator.events import Emit, StepFinished, StepStarted
 from orchestrator.image_kind import GuestSettings, ImageKind
 from orchestrator.inputs.access import Access
 from orchestrator.inputs.resolve import ResolveOptions, access_of
-from orchestrator.inputs.store import Store
+from orchestrator.inputs.store import SharedEntries, Store
 from orchestrator.plan.plan import Plan
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.secrets import ProjectSecrets
@@ -28,8 +28,9 @@ class BuildOptions:
     """How to build.
 
     `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again; `begin`: every step again
-    from this one of `STAGES` on, "" = none. `cache_from` and `cache_to`: as in a `BuildRequest`, for the user's own
-    steps and what follows from them. `shell`: opens a shell in an image, in whose state the given step failed.
+    from this one of `STAGES` on, "" = none; `shared`: a cache of inputs that other machines have too. `cache_from` and
+    `cache_to`: as in a `BuildRequest`, for the user's own steps and what follows from them. `shell`: opens a shell in
+    an image, in whose state the given step failed.
     """
 
     locked: bool = False
@@ -39,6 +40,7 @@ class BuildOptions:
     cache_from: tuple[str, ...] = ()
     cache_to: str = ""
     shell: Callable[[str, str], None] | None = None
+    shared: SharedEntries | None = None
 
     def runs_again(self, stage: str) -> bool:
         """Whether the steps of one of `STAGES` run even though they are cached."""

@@ -32,6 +32,7 @@ from orchestrator.cli.parameters import (
     json_option,
     progress_option,
     project_argument,
+    shared_cache_options,
     trust_option,
 )
 from orchestrator.errors import OrchestratorError, UsageError
@@ -39,6 +40,7 @@ from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
+    from orchestrator.project.user_settings import CacheRole
 
 _OF_ALL = ("progress", "as_json", "jobs", "fail_fast", "watching", "shell")
 """Options of `build` that are about all projects together, by their parameters' names."""
@@ -155,6 +157,7 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
     is_flag=True,
     help="Build even if nothing has changed, and fail if the image comes out different.",
 )
+@shared_cache_options
 @trust_option
 @click.option("--sign", type=PATH, metavar="KEY.PEM", help="Sign the provenance with this ed25519 private key.")
 @click.option(
@@ -191,6 +194,8 @@ def build(  # noqa: PLR0913 - one parameter an option
     no_cache: bool,
     begin: str | None,
     verify_cached: bool,
+    cache: str | None,
+    cache_role: CacheRole | None,
     trust_project: bool,
     sign: Path | None,
     jobs: int,
@@ -227,7 +232,8 @@ def build(  # noqa: PLR0913 - one parameter an option
                       no_cache=no_cache, begin=begin or "", verify_cached=verify_cached, trust=trust_project,
                       sign=sign, jobs=jobs, fail_fast=fail_fast, shell=shell,
                       cache_from=tuple(cache_reference("--cache-from", value) for value in cache_from),
-                      cache_to=cache_reference("--cache-to", cache_to or ""), options=_options_of_each())  # fmt: skip
+                      cache_to=cache_reference("--cache-to", cache_to or ""), options=_options_of_each(),
+                      cache=(cache, cache_role))  # fmt: skip
     if shell:
         _require_terminal(jobs)
     if not watching:
@@ -249,7 +255,10 @@ def _require_terminal(jobs: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Building:
-    """What `build` is asked for, whatever the projects; `options` are those for the build of a single one."""
+    """What `build` is asked for, whatever the projects.
+
+    `options` are those for the build of a single one, `cache` what `--cache` and `--cache-role` say.
+    """
 
     output: Path
     engine: str
@@ -267,12 +276,14 @@ class _Building:
     cache_from: tuple[str, ...]
     cache_to: str
     options: tuple[str, ...]
+    cache: tuple[str | None, CacheRole | None]
 
 
 def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> None:
     """Build what has changed of the projects, and say so."""
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.cli.builds import BuildManner, Builds, EndedBuild, WantedBuild, answering, build_all
+    from orchestrator.shared_cache.choice import chosen_cache
 
     builds, wanted = Builds(), list[WantedBuild]()
     # What is finished is finished, also when another project fails.
@@ -293,7 +304,7 @@ def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> N
             manner = BuildManner(progress=building.progress, no_cache=building.no_cache, begin=building.begin,
                                  jobs=building.jobs, fail_fast=building.fail_fast, shell=building.shell,
                                  cache_from=building.cache_from, cache_to=building.cache_to,
-                                 options=building.options)  # fmt: skip
+                                 options=building.options, cache=chosen_cache(*building.cache))  # fmt: skip
             build_all(wanted, builds, manner)
 
 

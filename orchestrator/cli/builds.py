@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from orchestrator.cli.shown_steps import Progress
     from orchestrator.engine.base import RunningEngine
     from orchestrator.provenance.dsse import SigningKey
+    from orchestrator.shared_cache.choice import CacheChoice
+    from orchestrator.shared_cache.entries import SharedInputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +199,7 @@ class BuildManner:
     jobs: int = 1
     fail_fast: bool = False
     options: tuple[str, ...] = ()
+    cache: CacheChoice | None = None
 
 
 def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner) -> None:
@@ -221,6 +224,7 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
 
         key = load_signing_key(first.sign)
     with ExitStack() as stack:
+        shared = stack.enter_context(_shared_cache(manner, first, emit))
 
         @cache
         def engine() -> RunningEngine:
@@ -230,7 +234,7 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
 
         def build(one: WantedBuild) -> Result:
             again = None if one.whole else repack(one.asked, one.last, emit, key)
-            return again or _build_whole(one.asked, engine(), manner, shown, key)
+            return again or _build_whole(one.asked, engine(), manner, shown, key, shared)
 
         for number, one in enumerate(wanted, start=1):
             if len(wanted) > 1:
@@ -242,8 +246,26 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
                 emit(Notice(text=f"{one.name} failed; the other projects go on", level="warning"))
 
 
+@contextmanager
+def _shared_cache(manner: BuildManner, asked: Asked, emit: Emit) -> Iterator[SharedInputs | None]:
+    """The inputs that are shared with other machines; None where there is no such cache to be used."""
+    cache = manner.cache.open(emit, offline=asked.offline) if manner.cache is not None else None
+    if cache is None:
+        yield None
+        return
+    from orchestrator.shared_cache.entries import SharedInputs
+
+    with closing(cache):
+        yield SharedInputs(cache)
+
+
 def _build_whole(
-    asked: Asked, engine: RunningEngine, manner: BuildManner, shown: Progress, key: SigningKey | None
+    asked: Asked,
+    engine: RunningEngine,
+    manner: BuildManner,
+    shown: Progress,
+    key: SigningKey | None,
+    shared: SharedInputs | None,
 ) -> Result:
     """With every step, as far as the engine's cache hasn't it."""
     from orchestrator.build.pipeline import build_project
@@ -255,7 +277,7 @@ def _build_whole(
             engine.open_shell(image, uuid4().hex, offline=asked.offline)
 
     options = BuildOptions(locked=asked.locked, offline=asked.offline, no_cache=manner.no_cache, begin=manner.begin,
-                           cache_from=manner.cache_from, cache_to=manner.cache_to,
+                           cache_from=manner.cache_from, cache_to=manner.cache_to, shared=shared,
                            shell=shell if manner.shell else None)  # fmt: skip
     return build_project(asked.checked, engine, output=asked.output, emit=shown.emit, options=options, sign=key)
 

@@ -140,3 +140,18 @@ progress_option = click.option(
     show_default=True,
     help="How to show progress on stderr.",
 )
+
+
+def shared_cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a command that uses a shared cache."""
+    url = click.option(
+        "--cache",
+        metavar="URL",
+        help="Share inputs with other machines: a directory, oci://HOST/PATH, s3://BUCKET/PATH; `none`: with nobody.",
+    )
+    role = click.option(
+        "--cache-role",
+        type=click.Choice(["read", "read-write"]),
+        help="Only take from the shared cache, or put there what it lacks.  [default: read]",
+    )
+    return url(role(command))

@@ -26,6 +26,7 @@ from orchestrator.cli.parameters import (
 from orchestrator.cli.rehearse_fix import fix as fix_missing
 from orchestrator.cli.results import answer_result
 from orchestrator.errors import ProgramError, UsageError
+from orchestrator.files import write_text
 
 if TYPE_CHECKING:
     from orchestrator.run.outcome import Outcome
@@ -64,6 +65,12 @@ if TYPE_CHECKING:
     metavar="PROJECT.YAML",
     help="With --trace: after a failure, add those that its build has to this project.",
 )
+@click.option(
+    "--trim",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="With --trace: after a success, write the names of the files it opened here, for `stage.trim`.",
+)
 @click.option("--gpus", is_flag=True, help="Use this machine's GPUs and its driver's libraries.")
 @json_option
 @json_failures
@@ -82,6 +89,7 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
     threads: int,
     trace: bool,
     fix: Path | None,
+    trim: Path | None,
     gpus: bool,
     as_json: bool,
 ) -> None:
@@ -95,6 +103,8 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
 
     if fix is not None and not trace:
         raise UsageError("--fix writes what --trace finds", remedy="give both")
+    if trim is not None and not trace:
+        raise UsageError("--trim writes what --trace sees", remedy="give both")
     options = RehearseOptions(
         engine=engine, timeout=timeout, memory=memory, cpus=cpus, disk=disk, threads=threads, runtime=runtime,
         task=task, files=files, workspace=workspace, trace=trace, gpus=gpus, sink=None if as_json else Relay(),
@@ -104,6 +114,10 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
     if done.missing is not None and not as_json:
         _answer_missing(done.missing, succeeded=done.ok)
     fixed = {"fix": fix_missing(fix, engine, done, quiet=as_json)} if fix is not None else {}
+    if trim is not None and done.ok:
+        write_text(trim, f"# What {image.name} opened in a rehearsal, for stage.trim\n" + "\n".join(done.used) + "\n")
+        if not as_json:
+            say(f"{trim}: {len(done.used)} files; name it as `stage: {{trim: …}}`, and rehearse again what it leaves")
     if as_json:
         answer_outcome(done.to_dict() | fixed, ok=done.ok)
         return

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -288,6 +289,12 @@ class ApiEngine:
     def open_container(self, request: ContainerRequest) -> Iterator[Container]:
         """A container that is made, can be started, and is removed at the end."""
         name = f"orchestrator-{secrets.token_hex(8)}"
+        limits = self.capabilities.limits
+        request = replace(
+            request,
+            memory=request.memory if "memory" in limits else 0,
+            processes=request.processes if "pids" in limits else 0,
+        )
         with self.protect(request.build_id), hold_back() as let_through:  # as in `open_archive`
             try:
                 self._create(request, name, rootless=self.capabilities.rootless)

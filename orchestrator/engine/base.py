@@ -102,10 +102,10 @@ class Leftover:
 class ContainerRequest:
     """A container that runs: no network, a read-only root, no capability, nothing of the engine's environment.
 
-    `mounts`: (host directory, where in the container, read-only). `memory`: bytes, 0 = no limit; EngineError from an
-    engine that can't limit it. `processes`: the most that it may have, 0 = no limit. `user`: the id that it runs as
-    (None: this process's own, of a rootless engine root's). `devices`: device nodes of the host, at the same place in
-    the container.
+    `mounts`: (host directory, where in the container, read-only). `memory`: bytes, 0 = no limit. `processes`: the most
+    that it may have, 0 = no limit. An engine without such a limit (`EngineCapabilities.limits`) sets none. `user`: the
+    id that it runs as (None: this process's own, of a rootless engine root's). `devices`: device nodes of the host, at
+    the same place in the container.
     """
 
     image: str

@@ -26,6 +26,7 @@ class EngineCapabilities:
     registry_cache: bool
     storage: str
     cgroup: str
+    limits: tuple[str, ...]
     rootless: bool
     remote: bool
     shares_files: bool | None
@@ -99,6 +100,12 @@ FALLBACKS = (
         meaning="the version of control groups that the engine uses",
         known_by="`/info`",
         without="shown only: which OCI runtime works with it is found by a trial build (private Podman)",
+    ),
+    Fallback(
+        capability="limits",
+        meaning="which limits a container can have from its control group: `memory`, `pids`",
+        known_by="`/info`",
+        without="`rehearse` watches memory and threads every 50 ms, and says so",
     ),
     Fallback(
         capability="rootless",

@@ -61,6 +61,7 @@ class DockerEngine(ApiEngine):
             registry_cache=buildkit,
             storage=self.facts.storage,
             cgroup=self.facts.cgroup,
+            limits=self.facts.limits,
             rootless=self.facts.rootless,
             remote=self._remote(),
             shares_files=self._shares_files(),

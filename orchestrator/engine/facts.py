@@ -10,17 +10,20 @@ from typing import Any
 
 from orchestrator.engine.base import EnginePlace
 
+LIMITS = ("memory", "pids")
+"""What a container of ours is limited in, by its control group."""
 _SNAPSHOTTER = "io.containerd.snapshotter.v1"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineFacts:
     """One engine's; "" = it doesn't say. `kernel` is the release of its machine's, `records` where Podman keeps what it
-    knows of its containers. `places` are directories of its machine.
+    knows of its containers. `places` are directories of its machine. `limits`: those of LIMITS that it can set.
     """
 
     storage: str = ""
     cgroup: str = ""
+    limits: tuple[str, ...] = LIMITS
     rootless: bool = False
     kernel: str = ""
     desktop: bool = False
@@ -43,6 +46,11 @@ def docker_facts(info: Mapping[str, Any]) -> EngineFacts:
     return EngineFacts(
         storage=driver,
         cgroup=str(info.get("CgroupVersion") or ""),
+        limits=tuple(
+            limit
+            for limit, known in zip(LIMITS, ("MemoryLimit", "PidsLimit"), strict=True)
+            if info.get(known) is not False
+        ),
         rootless="name=rootless" in (info.get("SecurityOptions") or ()),
         kernel=str(info.get("KernelVersion") or ""),
         desktop="Desktop" in str(info.get("OperatingSystem")),
@@ -59,6 +67,7 @@ def podman_facts(info: Mapping[str, Any]) -> EngineFacts:
     return EngineFacts(
         storage=driver,
         cgroup=str(host.get("cgroupVersion") or "").removeprefix("v"),
+        limits=tuple(limit for limit in LIMITS if limit in (host.get("cgroupControllers", LIMITS) or ())),
         rootless=bool((host.get("security") or {}).get("rootless")),
         kernel=str(host.get("kernel") or ""),
         places=tuple(EnginePlace(path=Path(path), name=name) for path, name in named if path),

@@ -93,6 +93,7 @@ class PodmanEngine(ApiEngine):
             registry_cache=_numbers(self._info.version) >= HAS_CACHE,
             storage=self.facts.storage,
             cgroup=self.facts.cgroup,
+            limits=self.facts.limits,
             rootless=self.facts.rootless,
             remote=remote,
             shares_files=shares_files,

@@ -19,9 +19,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
 from orchestrator.documents import Document, DocumentError, read_document
 from orchestrator.errors import InputError
@@ -33,6 +34,8 @@ from orchestrator.user_paths import CACHE_VARIABLE, cache_root
 T = TypeVar("T")
 IMPORTED = "imported"
 """In the facts of a name or an entry: it came in a bundle, and nothing proves it."""
+SHARED = "shared"
+"""In the facts of an entry: a shared cache brought it, and its hash is all that is known of it."""
 TOUCH = 3600.0
 """An entry's last use is recorded to this many seconds."""
 _KEY = re.compile(r"[a-z0-9][a-z0-9.+_-]{0,180}")
@@ -58,6 +61,16 @@ class CacheEntry:
     info: Mapping[str, str] = field(default_factory=dict)
 
 
+class SharedEntries(Protocol):
+    """A cache that other machines have too. Neither method fails because of it, however it is."""
+
+    def bring(self, store: Store, key: str) -> None:
+        """Put the entry `key` into `store`, if it is to be had and proves itself."""
+
+    def offer(self, entry: CacheEntry) -> None:
+        """Take an entry that has just been made, if it proves itself."""
+
+
 def key_of(kind: str, *parts: str) -> str:
     """A key for something named by `parts` (a URL, a list of packages): `KIND-` and 40 hex digits."""
     return f"{kind}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:40]}"
@@ -67,13 +80,22 @@ class Store:
     """The cache. Any number of threads and processes may use one root at a time.
 
     A name that came in a bundle is what its maker says, which nothing proves: it counts only where `imported` is set,
-    for who can ask nobody else (`--offline`). Whatever a lock pins is found without names.
+    for who can ask nobody else (`--offline`). Whatever a lock pins is found without names. What is not here and whose
+    key proves it is looked for in `shared` before it is made, and put there afterwards.
     """
 
-    def __init__(self, root: Path | None = None, emit: Emit = ignore, *, imported: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path | None = None,
+        emit: Emit = ignore,
+        *,
+        imported: bool = False,
+        shared: SharedEntries | None = None,
+    ) -> None:
         self.root = root or cache_root()
         self._emit = emit
         self._imported = imported
+        self._shared = shared
         try:
             for name in ("entries", "names", "locks", "tmp", "git"):
                 make_directory(self.root / name)
@@ -102,12 +124,15 @@ class Store:
         entry = self._read(key)
         if entry is not None and _unchanged(entry):
             return entry
+        self._bring(key)
         with self.lock(key):
             entry = self._rehashed(key)
             if entry is not None:
                 return entry
             with self.temporary(key) as temporary:
-                return self._install(_fill(temporary, fill, None), temporary, key)
+                entry = self._install(_fill(temporary, fill, None), temporary, key)
+        self._offer(entry)
+        return entry
 
     def keep(self, name: str, fill: Fill, *, expected: str | None = None, newer_than: float = 0.0) -> CacheEntry:
         """As `put`, for what may be other bytes another day (a URL): stored by its SHA-256, found by `name`.
@@ -116,6 +141,9 @@ class Store:
         1970) is made anew. `expected` is the SHA-256 that it must have; else it is an InputError.
         """
         entry = self._kept(name, expected, newer_than)
+        if entry is None and expected:
+            self._bring(f"sha256-{expected}")
+            entry = self._kept(name, expected, newer_than)
         if entry is not None:
             return entry
         with self.lock(name):
@@ -127,9 +155,32 @@ class Store:
                 made = _fill(temporary, fill, expected)
                 key = f"sha256-{made.sha256}"
                 with self.lock(key):
-                    entry = self._rehashed(key) or self._install(made, temporary, key)
+                    entry = self._rehashed(key)
+                    entry = self._install(made, temporary, key) if entry is None else self._described(entry, made)
             self.name(name, entry.key, {"fetched": f"{time.time():.6f}"})
-            return entry
+        self._offer(entry)
+        return entry
+
+    def _bring(self, key: str) -> None:
+        """Ask the shared cache for an entry; one process does while others wait."""
+        if self._shared is None or self.get(key) is not None:
+            return
+        with self.lock(f"shared-{key}", doing=f"is looking for {key} in the shared cache"):
+            if self.get(key) is None:
+                alone = copy(self)
+                alone._shared = None
+                self._shared.bring(alone, key)
+
+    def _offer(self, entry: CacheEntry) -> None:
+        if self._shared is not None:
+            self._shared.offer(entry)
+
+    def _described(self, entry: CacheEntry, made: CacheEntry) -> CacheEntry:
+        """The entry, with the facts of what was made now where a shared cache brought it, which knows none."""
+        if SHARED in entry.info:
+            entry = replace(entry, info=made.info)
+            write_text(entry.path.parent / "entry.json", _json(entry))
+        return entry
 
     def _kept(self, name: str, expected: str | None, newer_than: float) -> CacheEntry | None:
         if expected:

@@ -42,6 +42,8 @@ CHUNK = 1024 * 1024
 LEVEL = 3
 LIMITS = reading.UnpackLimits(members=5_000_000, size=2**40, seconds=4 * 3600.0)
 """A bundle holds whole bases and their layers, which is more than an archive of sources."""
+ONE_LIMITS = reading.UnpackLimits(members=1_000_000, size=16 * 2**30)
+"""One entry, from whoever it is."""
 _MEMBER = re.compile(r"entries/(?P<key>[a-z0-9][a-z0-9.+_-]{0,180})/(?P<rest>entry\.json|data(?:/.+)?)", re.DOTALL)
 _NAME = re.compile(r"names/(?P<name>[a-z0-9][a-z0-9.+_-]{0,180})\.json")
 _SOURCES = re.compile(r"git-([0-9a-f]{40}|[0-9a-f]{64})")
@@ -83,6 +85,17 @@ def export_entries(store: Store, keys: Iterable[str], target: Path) -> list[Cach
                 f"the input cache has no complete {key}", remedy="`orchestrator cache ls` shows what it has"
             )
         entries.append(entry)
+    keys = {entry.key for entry in entries}
+    _write(target, entries, {name: record for name, record in store.names() if record["key"] in keys})
+    return entries
+
+
+def write_entry(entry: CacheEntry, target: Path) -> None:
+    """Write one entry to `target`, without the names that stand for it."""
+    _write(target, [entry], {})
+
+
+def _write(target: Path, entries: Iterable[CacheEntry], names: Mapping[str, Mapping[str, str]]) -> None:
     with (
         replacing(target) as part,
         open_emptied(part) as raw,
@@ -92,11 +105,23 @@ def export_entries(store: Store, keys: Iterable[str], target: Path) -> list[Cach
         _add_bytes(tar, EXPORT, FORMAT)
         for entry in entries:
             _add_entry(tar, entry)
-        for name, record in store.names():
-            if record["key"] in {entry.key for entry in entries}:
-                _add_bytes(tar, f"names/{name}.json", _json(_unmarked(record)))
+        for name, record in names.items():
+            _add_bytes(tar, f"names/{name}.json", _json(_unmarked(record)))
         _add_bytes(tar, END, FORMAT)
-    return entries
+
+
+def read_entry(key: str, source: Path, target: Path) -> Mapping[str, str]:
+    """Write the content of the one entry that `source` holds, `key`, to `target` (new); the facts that we know.
+
+    InputError unless the content proves itself, as sources do by their commit, or has the SHA-256 of a `sha256-` key.
+    """
+    try:
+        with source.open("rb") as raw, reading.translate_errors():
+            stream = reading.unpack(raw, ONE_LIMITS)
+            with reading.read_tar(stream) as tar:
+                return _One(members=_Members(tar), shown=source.name).read(key, target)
+    except reading.ArchiveError as error:
+        raise _damaged(source.name, str(error)) from error
 
 
 def import_entries(store: Store, source: Path) -> ImportReport:
@@ -185,14 +210,13 @@ class _Members:
 
 
 @dataclass(kw_only=True)
-class _Import:
+class _Reading:
     """One file being read."""
 
-    store: Store
     members: _Members
     shown: str
 
-    def run(self) -> ImportReport:
+    def _begin(self) -> None:
         first = self.members.peek()
         if first is None or first.name != EXPORT or self._small(first) != FORMAT:
             raise InputError(
@@ -200,19 +224,6 @@ class _Import:
                 remedy="check the path; a file of a newer version needs that version",
             )
         self.members.skip()
-        keys: dict[str, list[str]] = {"new": [], "known": [], "left_out": [], "unproven": []}
-        while (member := self.members.peek()) is None or member.name != END:
-            if member is None:
-                raise _damaged(self.shown, "it is truncated")
-            if (entry := _MEMBER.fullmatch(member.name)) and entry["rest"] == "entry.json":
-                for what in self._entry(entry["key"], member):
-                    keys[what].append(entry["key"])
-            elif name := _NAME.fullmatch(member.name):
-                self._name(name["name"], member)
-                self.members.skip()
-            else:
-                raise _damaged(self.shown, f"member {member.name[:200]!r} is unexpected here")
-        return ImportReport(**{what: tuple(entries) for what, entries in keys.items()})
 
     def _small(self, member: tarfile.TarInfo) -> bytes:
         return self.members.small(member, MAX_RECORD)
@@ -222,33 +233,6 @@ class _Import:
             return parse_document(kind, self._small(member), newer=True)
         except DocumentError as error:
             raise _damaged(self.shown, f"{member.name[:200]!r} is not a record: {error}") from error
-
-    def _entry(self, key: str, member: tarfile.TarInfo) -> tuple[str, ...]:
-        """Take one entry; what became of it, as in `ImportReport`. Its content is read to the end in any case."""
-        record = self._record(member, _BundledRecord)
-        self.members.skip()
-        digest, info = record.sha256, record.info
-        if key.startswith("sha256-") and key != f"sha256-{digest}":
-            raise _damaged(self.shown, f"{key} holds something else")
-        if not key.startswith("sha256-") and not _SOURCES.fullmatch(key) and not _IMAGES.fullmatch(key):
-            self._pass(key)
-            return ("left_out",)
-        done: tuple[str, ...] = ("known",)
-
-        def fill(target: Path) -> Mapping[str, str]:
-            nonlocal done
-            self._take(key, target)
-            actual = trees.digest_tree(target) if target.is_dir() else trees.file_digest(target)[0]
-            if actual != digest:
-                raise _damaged(self.shown, f"the sha256 of {key} is {actual}, its record says {digest}")
-            facts = _facts(key, target, cast("Mapping[str, str]", info))
-            done = ("new", "unproven") if IMPORTED in facts else ("new",)
-            return facts
-
-        self.store.put(key, fill)
-        if done == ("known",):
-            self._pass(key)
-        return done
 
     def _parts(self, key: str) -> Iterator[tuple[tarfile.TarInfo, PurePosixPath]]:
         """The members of an entry's data, with their paths below it."""
@@ -312,6 +296,80 @@ class _Import:
         source = self.members.content(member)
         while chunk := source.read(CHUNK):
             sink.write(chunk)
+
+
+@dataclass(kw_only=True)
+class _One(_Reading):
+    """A file that holds one entry."""
+
+    def read(self, key: str, target: Path) -> Mapping[str, str]:
+        self._begin()
+        member = self.members.peek()
+        if member is None or member.name != f"entries/{key}/entry.json":
+            raise _damaged(self.shown, f"it does not begin with {key}")
+        record = self._record(member, _BundledRecord)
+        self.members.skip()
+        self._take(key, target)
+        last = self.members.peek()
+        if last is None or last.name != END:
+            raise _damaged(self.shown, "it is truncated, or holds more than one entry")
+        actual = trees.digest_tree(target) if target.is_dir() else trees.file_digest(target)[0]
+        if key.startswith("sha256-") and key != f"sha256-{actual}":
+            raise _damaged(self.shown, f"its content is sha256-{actual}")
+        facts = _facts(key, target, record.info)
+        if IMPORTED in facts:
+            raise _damaged(self.shown, f"its content does not prove that it is {key}")
+        return facts
+
+
+@dataclass(kw_only=True)
+class _Import(_Reading):
+    """A file whose entries go into a cache."""
+
+    store: Store
+
+    def run(self) -> ImportReport:
+        self._begin()
+        keys: dict[str, list[str]] = {"new": [], "known": [], "left_out": [], "unproven": []}
+        while (member := self.members.peek()) is None or member.name != END:
+            if member is None:
+                raise _damaged(self.shown, "it is truncated")
+            if (entry := _MEMBER.fullmatch(member.name)) and entry["rest"] == "entry.json":
+                for what in self._entry(entry["key"], member):
+                    keys[what].append(entry["key"])
+            elif name := _NAME.fullmatch(member.name):
+                self._name(name["name"], member)
+                self.members.skip()
+            else:
+                raise _damaged(self.shown, f"member {member.name[:200]!r} is unexpected here")
+        return ImportReport(**{what: tuple(entries) for what, entries in keys.items()})
+
+    def _entry(self, key: str, member: tarfile.TarInfo) -> tuple[str, ...]:
+        """Take one entry; what became of it, as in `ImportReport`. Its content is read to the end in any case."""
+        record = self._record(member, _BundledRecord)
+        self.members.skip()
+        digest, info = record.sha256, record.info
+        if key.startswith("sha256-") and key != f"sha256-{digest}":
+            raise _damaged(self.shown, f"{key} holds something else")
+        if not key.startswith("sha256-") and not _SOURCES.fullmatch(key) and not _IMAGES.fullmatch(key):
+            self._pass(key)
+            return ("left_out",)
+        done: tuple[str, ...] = ("known",)
+
+        def fill(target: Path) -> Mapping[str, str]:
+            nonlocal done
+            self._take(key, target)
+            actual = trees.digest_tree(target) if target.is_dir() else trees.file_digest(target)[0]
+            if actual != digest:
+                raise _damaged(self.shown, f"the sha256 of {key} is {actual}, its record says {digest}")
+            facts = _facts(key, target, cast("Mapping[str, str]", info))
+            done = ("new", "unproven") if IMPORTED in facts else ("new",)
+            return facts
+
+        self.store.put(key, fill)
+        if done == ("known",):
+            self._pass(key)
+        return done
 
     def _name(self, name: str, member: tarfile.TarInfo) -> None:
         """A name of this machine's own stays as it is; one from elsewhere is marked."""

@@ -123,6 +123,8 @@ def _script_question(loaded: LoadedProject) -> Iterator[tuple[str, str]]:
 def _loaded_by(script: ScriptSettings, loaded: LoadedProject) -> Iterator[tuple[str, str]]:
     """What an interpreter loads, first of all: what the project names replaces it."""
     yield "--interpreter-of", script.language
+    if script.directory and script.start:
+        yield from (("--start-in", script.directory), ("--start-file", script.start))
     for packed in script.paths:
         yield "--path", packed.path
         if packed.path == ".":
@@ -131,6 +133,8 @@ def _loaded_by(script: ScriptSettings, loaded: LoadedProject) -> Iterator[tuple[
                 yield "--exclude", f"/{name}"
         for glob in packed.exclude:
             yield "--exclude", glob
+    if loaded.project.stage.trim is not None:
+        yield "--trim", loaded.project.stage.trim
 
 
 def _not_the_programs(loaded: LoadedProject) -> Iterator[str]:

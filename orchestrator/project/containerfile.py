@@ -43,7 +43,8 @@ class ContainerStage:
     """One FROM, which ends before `after`. `image` is its reference with ARGs filled in, at `start`:`end` of the text.
 
     `uses` are the stages and images, by name or number, that its instructions copy from; `urls` what ADD fetches.
-    `directory` is where its last WORKDIR leads, as far as this file says; `copied` is what its own COPY and ADD bring.
+    `directory` is where its last WORKDIR leads, as far as this file says; `copied` is what its own COPY and ADD bring;
+    `entrypoint` and `command` are the words of ENTRYPOINT and CMD, none where a shell reads them.
     """
 
     name: str
@@ -56,6 +57,8 @@ class ContainerStage:
     urls: tuple[str, ...] = ()
     directory: str = "/"
     copied: tuple[Copied, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +106,10 @@ def stages_of(text: str, arguments: Mapping[str, str]) -> list[ContainerStage]:
         elif stages and word.upper() == "WORKDIR":
             directory = posixpath.join(stages[-1].directory, rest.strip().strip("\"'"))
             stages[-1] = replace(stages[-1], directory=posixpath.normpath(directory))
+        elif stages and word.upper() == "ENTRYPOINT":
+            stages[-1] = replace(stages[-1], entrypoint=_words(rest), command=())
+        elif stages and word.upper() == "CMD":
+            stages[-1] = replace(stages[-1], command=_words(rest))
         elif stages and word.upper() in ("COPY", "ADD", "RUN"):
             stage, uses = stages[-1], tuple(_OTHER_STAGE.findall(rest))
             urls = tuple(_URL.findall(rest)) if word.upper() == "ADD" else ()
@@ -134,11 +141,20 @@ def text_before(text: str, stage: str, instruction: str) -> str | None:
 
 
 def _begin(stage: ContainerStage, before: list[ContainerStage]) -> ContainerStage:
-    """A stage that begins with an earlier one of the file begins in its directory."""
+    """A stage that begins with an earlier one of the file begins with what that says of its start."""
     for other in before:
         if stage.image.lower() == other.name:
-            return replace(stage, directory=other.directory)
+            return replace(stage, directory=other.directory, entrypoint=other.entrypoint, command=other.command)
     return stage
+
+
+def _words(rest: str) -> tuple[str, ...]:
+    """The words of an instruction in its JSON form."""
+    try:
+        words = parse_json(rest)
+    except ValueError:
+        return ()
+    return tuple(words) if isinstance(words, list) and all(isinstance(word, str) for word in words) else ()
 
 
 def _copied(rest: str, directory: str) -> Iterator[Copied]:
@@ -146,15 +162,15 @@ def _copied(rest: str, directory: str) -> Iterator[Copied]:
     options = re.match(r"(?:--\S+\s+)*", rest)
     flags, names = rest[: options.end()] if options else "", rest[options.end() if options else 0 :].strip()
     try:
-        words = parse_json(names) if names.startswith("[") else shlex.split(names)
+        words = _words(names) if names.startswith("[") else tuple(shlex.split(names))
     except ValueError:
         return
-    if len(words) < 2 or not all(isinstance(word, str) and not word.startswith("<<") for word in words):
+    if len(words) < 2 or any(word.startswith("<<") for word in words):
         return
     target = posixpath.normpath(posixpath.join(directory, words[-1]))
     is_directory = len(words) > 2 or words[-1].endswith(("/", "/.")) or words[-1] == "." or target == directory
     yield Copied(
-        sources=tuple(words[:-1]),
+        sources=words[:-1],
         target=f"{target.rstrip('/')}/" if is_directory else target,
         from_stage="--from=" in flags,
     )

@@ -218,10 +218,28 @@ class _Checker:
         if project.stage.libraries == "none" and project.stage.extra:
             message = "with `libraries: none`, only these libraries are packed, not the ones they need"
             self.warning("stage.extra", message, "set `libraries: auto`, or list those too")
+        if project.stage.trim is not None:
+            self.check_trim(project.stage.trim)
         for index, entry in project.stage.built.items():
             self.check_built(f"stage.files[{index}]", entry.path or "", entry.to)
         for index, entry in project.stage.outside.items():
             self.check_staged_file(f"stage.files[{index}]", entry)
+
+    def check_trim(self, path: str) -> None:
+        """A list of files among the sources, for a program that an interpreter starts."""
+        build = self.loaded.project.build
+        if build.finished:
+            self.error("stage.trim", "a finished image is packed as it is", "remove it")
+            return
+        context = self.loaded.root / build.context
+        left_out = forgotten(context, path, self.left_out_by)
+        if left_out is not None:
+            self.warning("stage.trim", *left_out)
+        elif not path.startswith("/") and not _is_file(context / path):
+            message = f"there is no file `{path}` in the build context"
+            self.warning(
+                "stage.trim", message, "`rehearse --trace --trim` writes one, of an image that was built without it"
+            )
 
     def check_built(self, where: str, path: str, to: str | None) -> None:
         """A path of the build stage: what is relative may be in the context."""

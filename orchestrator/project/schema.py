@@ -42,6 +42,7 @@ EXAMPLES: Mapping[str, str] = {
     "build.packages": "packages: [libssl-dev]",
     "build.secrets": "secrets: [{id: token, env: TOKEN}]",
     "stage.extra": "extra: [libcuda.so.1]",
+    "stage.trim": "trim: opened.txt",
     "stage.files": "files: [params/kzg.srs]",
     "resources": "resources: {cpus: 2, memory: 512, gpus: 0}",
     "nanos": "nanos: {version: 0.1.51}",

@@ -38,7 +38,7 @@ def may_be_script(loaded: LoadedProject) -> bool:
 def read_script(text: str) -> ScriptSettings | None:
     """Its lines KEY <tab> VALUE as settings; None when the program is no script."""
     single: dict[str, str] = {}
-    lists: dict[str, list[str]] = {"argument": [], "environment": [], "warning": []}
+    lists: dict[str, list[str]] = {"argument": [], "environment": [], "warning": [], "word": []}
     paths: list[PackedPath] = []
     for line in text.split("\n"):
         key, _, value = line.partition("\t")
@@ -58,6 +58,9 @@ def read_script(text: str) -> ScriptSettings | None:
         program=single.get("program", single["interpreter"]).lstrip("/"),
         arguments=tuple(lists["argument"]),
         environment=dict(entry.split("=", 1) for entry in lists["environment"]),
+        words=tuple(lists["word"]),
+        directory=single.get("directory", ""),
+        start=single.get("start", ""),
         paths=tuple(paths),
         fixed="fixed" in single,
         warnings=tuple(lists["warning"]),

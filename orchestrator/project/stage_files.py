@@ -111,6 +111,12 @@ class Stage(Model):
     zones).
     """
 
+    trim: BuildStagePath | None = None
+    """Of a program that an interpreter starts (`build.language`, a `#!` line): a file in /build that names what is
+    packed of the interpreter's library, its packages and the sources, a guest path a line. `rehearse --trace --trim
+    FILE` writes one, of what the program opened. What `files` names is packed in any case.
+    """
+
     @property
     def built(self) -> dict[int, StagedFile]:
         """The entries that name files of the build stage, by their place in `files`."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -18,10 +18,21 @@ from orchestrator.project.project import Network
 from orchestrator.suggest import did_you_mean
 from orchestrator.user_paths import settings_path
 
+CacheRole = Literal["read", "read-write"]
+"""Whether a machine only takes from a shared cache, or puts things there too."""
+
+
+class CacheSettings(Model):
+    """The shared cache of all builds; a directory is relative to the file's."""
+
+    url: Line | None = None
+    role: CacheRole = "read"
+
 
 class UserSettings(Model):
     """config.yaml. `network.ca` is relative to the file's directory, `trusted` names directories of projects."""
 
+    cache: CacheSettings = CacheSettings()
     mirrors: Mirrors = Field(default_factory=dict)
     network: Network = Network()
     trusted: tuple[Line, ...] = ()
@@ -81,4 +92,5 @@ def _mirrors(findings: Findings, written: Any) -> None:
 
 
 def _model_of(field: str) -> type[Model]:
-    return Network if field.startswith("network.") else UserSettings
+    tables: dict[str, type[Model]] = {"network": Network, "cache": CacheSettings}
+    return tables.get(field.rpartition(".")[0], UserSettings)

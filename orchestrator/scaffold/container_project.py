@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from orchestrator.project.containerfile import ContainerStage, Copied, stages_of
@@ -30,7 +30,21 @@ def see_containerfile(directory: Path) -> Sight | None:
     # A single stage has the sources, which a program doesn't read.
     files = sorted(set(_files(directory, stages[-1]))) if len(stages) > 1 else []
     saw += [f"{name}: its last stage brings {', '.join(files[:5])}, for stage.files"] if files else []
-    return Sight(saw=tuple(saw), image=None, containerfile=name, files=tuple(files))
+    manifest: dict[str, list[str]] = {}
+    if (arguments := _arguments(stages[-1])) != (absolute := _arguments(stages[-1], files)):
+        manifest = {"Args": absolute}
+        saw += [
+            f"{name}: {' '.join(arguments)} in WORKDIR {stages[-1].directory}, where Nanos starts no dynamic program"
+        ]
+        saw += ["so the manifest's Args are absolute"]
+    return Sight(saw=tuple(saw), image=None, containerfile=name, files=tuple(files), manifest=manifest)
+
+
+def _arguments(stage: ContainerStage, files: Collection[str] = ()) -> list[str]:
+    """What ENTRYPOINT and CMD give the program; `files` of WORKDIR by their absolute paths."""
+    words = [*stage.entrypoint, *stage.command][1:]
+    paths = [posixpath.join(stage.directory, word) for word in words]
+    return [path if path in files else word for path, word in zip(paths, words, strict=True)]
 
 
 def _files(directory: Path, stage: ContainerStage) -> Iterator[str]:

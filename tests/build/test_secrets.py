@@ -248,9 +248,9 @@ def test_the_classic_builder_still_has_the_certificates(tmp_path: Path) -> None:
 
 
 @contextmanager
-def agent(answer: bytes) -> Iterator[str]:
+def agent(answer: bytes, parent: Path = Path("/tmp")) -> Iterator[str]:
     """An ssh agent that gives `answer` to every request; the path of its socket."""
-    folder = Path("/tmp") / f"orchestrator-agent-{secrets.token_hex(6)}"
+    folder = parent / f"orchestrator-agent-{secrets.token_hex(6)}"
     folder.mkdir(mode=0o700)
     path = folder / "agent.sock"
     listening = socket.socket(socket.AF_UNIX)

@@ -47,6 +47,8 @@ COPY $WHAT /elsewhere/
 COPY <<END /data/text
 COPY a /b
 END
+ENTRYPOINT ["prover", "--keys", "/keys"]
+CMD ["seed.txt", "other"]
 """
 CGO = "package main\n\nfunc main() {}\n"
 
@@ -166,15 +168,6 @@ SEEN: dict[str, tuple[Mapping[str, str], str, list[str], dict[str, Any]]] = {
         ["saw Dockerfile: ENTRYPOINT and CMD of what it builds name the program; its stages are build, prover"],
         {"containerfile": "Dockerfile"},
     ),
-    "a Dockerfile whose last stage brings files": (
-        {"p/Dockerfile": COPYING, "p/seed.txt": "", "p/tables/a.bin": "", "p/more/b.key": "", "p/more/c.key": ""},
-        "p",
-        [
-            "saw Dockerfile: its last stage brings /data/b.key, /data/c.key, /data/seed.txt, /data/sub, /keys,"
-            " for stage.files"
-        ],
-        {"containerfile": "Dockerfile"},
-    ),
     "Node": (
         {"p/package.json": json.dumps({"main": "src/prove.js"}), "p/package-lock.json": "{}", "p/src/prove.js": "1\n"},
         "p",
@@ -229,6 +222,22 @@ def test_the_base_has_the_go_that_the_module_asks_for(asked: str, release: str, 
     assert base.bootstrap is not None
     assert (base.image, base.bootstrap.debian) == (f"docker.io/library/golang:{release}", release)
     assert advice in Path("project.yaml").read_text()
+
+
+def test_what_the_last_stage_of_a_dockerfile_copies_is_packed(here: Path) -> None:
+    for path in ("seed.txt", "tables/a.bin", "more/b.key", "more/c.key"):
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).touch()
+    Path("Dockerfile").write_text(COPYING)
+    made = cli("init")
+    files = ["/data/b.key", "/data/c.key", "/data/seed.txt", "/data/sub", "/keys"]
+    assert f"saw Dockerfile: its last stage brings {', '.join(files)}, for stage.files" in made.err
+    project = load_project(Path("project.yaml")).project
+    assert list(project.stage.files) == files
+    # A dynamic program starts in / whatever WORKDIR says: what it finds there, it is given by its whole path.
+    assert "seed.txt other in WORKDIR /data, where Nanos starts no dynamic program" in made.err
+    assert project.manifest == {"Args": ["--keys", "/keys", "/data/seed.txt", "other"]}
+    assert cli("check", ".").code == 0
 
 
 def test_a_program_that_was_built_already(here: Path) -> None:

@@ -9,16 +9,22 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.engine.base import Engine
+from orchestrator.engine.base import ContainerRequest, Engine
+from orchestrator.engine.docker_api import Api
 from orchestrator.engine.facts import EngineFacts, docker_facts, podman_facts
 from orchestrator.engine.peers import sees_files
+from orchestrator.engine.podman import PodmanEngine
+from orchestrator.engine.podman_container import specification
 from orchestrator.engine.select import connect
 from tests.engine.capabilities_page import DOCUMENT, table
+from tests.engine.test_select import serving
+from tests.support.fake_engine import CAPABILITIES
 from tests.support.sections import section
 
 HERE = os.uname().release
@@ -56,14 +62,22 @@ def test_what_docker_says(info: dict[str, Any], expected: tuple[str, str, bool, 
 
 def test_what_podman_says() -> None:
     said = {
-        "host": {"cgroupVersion": "v2", "security": {"rootless": True}, "kernel": HERE},
+        "host": {
+            "cgroupVersion": "v2",
+            "cgroupControllers": ["cpu", "pids"],
+            "security": {"rootless": True},
+            "kernel": HERE,
+        },
         "store": {"graphDriverName": "overlay", "graphRoot": "/s", "imageCopyTmpDir": "/var/tmp"},
     }
     facts = podman_facts(said)
     assert (facts.storage, facts.cgroup, facts.rootless) == ("overlay", "2", True)
+    assert facts.limits == ("pids",)
+    assert podman_facts({"host": {"cgroupControllers": None}}).limits == ()
     assert facts.records == Path("/s/overlay-containers")
     assert [str(place.path) for place in facts.places] == ["/s", "/var/tmp"]
     assert podman_facts({}) == EngineFacts()
+    assert docker_facts({"MemoryLimit": False, "PidsLimit": True}).limits == ("pids",)
 
 
 @pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:2375", "ssh://me@far"])
@@ -120,3 +134,24 @@ def test_engines_are_asked_once(engine: Engine, monkeypatch: pytest.MonkeyPatch)
         first = again.capabilities
         monkeypatch.setattr(again, "_find_capabilities", None)
         assert again.capabilities is first
+
+
+def test_a_limit_that_the_engine_lacks_is_not_asked_for() -> None:
+    """crun fails where control groups have no memory controller; the watch of a rehearsal is there without it."""
+    asked: list[dict[str, Any]] = []
+
+    class Answering(PodmanEngine):
+        capabilities = replace(CAPABILITIES, limits=("pids",))
+
+        def _create(self, request: ContainerRequest, name: str, *, rootless: bool) -> None:
+            asked.append(specification(request, name, rootless=rootless))
+
+    headers = {"Libpod-Api-Version": "5.4.2", "Api-Version": "1.41"}
+    request = ContainerRequest(image="i", command=("c",), build_id="test", memory=1 << 20, processes=7)
+    with (
+        serving({"/_ping": (200, headers, "OK")}) as url,
+        closing(Answering(Api(url))) as engine,
+        engine.open_container(request),
+    ):
+        pass
+    assert asked[0]["resource_limits"] == {"pids": {"limit": 7}}

@@ -25,8 +25,8 @@ from tests.engine.test_endpoints import FAKE_SSH, write
 from tests.support.engines import Events, request
 
 
-def certificates(folder: Path) -> None:
-    """ca.pem, what it signed for a server and for a client, and another authority that signed nothing."""
+def certificates(folder: Path, address: str = "127.0.0.1") -> None:
+    """ca.pem, what it signed for a server at `address` and for a client, and another authority that signed nothing."""
 
     def openssl(*arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
@@ -35,7 +35,7 @@ def certificates(folder: Path) -> None:
     for name in ("ca", "other"):
         openssl("req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
     for name, keyfile in (("server", "server.key"), ("cert", "key.pem")):
-        names = ("-addext", "subjectAltName=IP:127.0.0.1", "-subj", f"/CN={name}")
+        names = ("-addext", f"subjectAltName=IP:{address}", "-subj", f"/CN={name}")
         authority = ("-CA", "ca.pem", "-CAkey", "ca.key")
         openssl("req", "-x509", *key, *authority, "-keyout", keyfile, "-out", f"{name}.pem", *names)
 

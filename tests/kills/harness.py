@@ -217,8 +217,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="make kill-test", description=__doc__)
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("engines", nargs="*", default=[*GROUNDS], choices=[*GROUNDS])
+    # Not `choices`: without an argument Python 3.11 takes the list of all of them for one that it doesn't have.
+    parser.add_argument("engines", nargs="*", default=[*GROUNDS], metavar="|".join(GROUNDS))
     asked = parser.parse_args(arguments)
+    if unknown := set(asked.engines) - set(GROUNDS):
+        parser.error(f"unknown engines: {', '.join(sorted(unknown))}; known: {', '.join(GROUNDS)}")
     seed = asked.seed if asked.seed is not None else random.SystemRandom().randrange(10**6)
     print(f"SEED={seed}", flush=True)
     for index, name in enumerate(asked.engines):

@@ -26,7 +26,7 @@ class Answer:
     refusal: str
 
 
-def ask(workshop: Workshop, program: str, *arguments: str) -> Answer:
+def ask(workshop: Workshop, program: str, *arguments: str, at: Path | None = None) -> Answer:
     """Of a program below the work directory, with python3 and a shell in PATH."""
     tools = Path(workshop.path)
     for name in ("python3", "sh", "env"):
@@ -37,7 +37,7 @@ def ask(workshop: Workshop, program: str, *arguments: str) -> Answer:
     words = [str(SCRIPTS / "find-interpreter.sh"), "--program", program, *arguments, "--out", str(out)]
     environment = {"PATH": workshop.path, "HOME": str(workshop.build)}
     done = subprocess.run(
-        [*shell, *words], cwd=workshop.build, env=environment, capture_output=True, text=True, check=False
+        [*shell, *words], cwd=at or workshop.build, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode in (0, 1), done.stderr
     return Answer(script=read_script(out.read_text()) if done.returncode == 0 else None, refusal=done.stderr)
@@ -142,6 +142,58 @@ def test_an_interpreter_that_is_a_script_itself(workshop: Workshop, tmp_path: Pa
 def test_another_language_than_the_first_line_says(workshop: Workshop) -> None:
     write(workshop, "main", "#!/usr/bin/env python3\n")
     assert "and build.language is node" in ask(workshop, "main", "--language", "node").refusal
+
+
+def test_a_finished_image_gives_the_words_and_the_directory(workshop: Workshop) -> None:
+    """Run in /: an image's paths are the guest's. The script in the image's directory is named by its whole path."""
+    write(workshop, "app/main.py", "print(1)\n")
+    directory = workshop.build / "app"
+    words = [word for name in ("-u", "main.py", "data.txt") for word in ("--argument", name)]
+    answer = ask(workshop, PYTHON, "--directory", str(directory), *words, at=Path("/"))
+    assert answer.script is not None, answer.refusal
+    assert answer.script.words == ("-u", f"{directory}/main.py", "data.txt")
+    assert answer.script.arguments == ()
+    assert answer.script.directory == str(directory)
+    assert answer.script.start.endswith("-packages/orchestrator-start.pth")
+    assert str(directory) in [packed.path for packed in answer.script.paths]
+    assert "." not in [packed.path for packed in answer.script.paths]
+    # What other programs find in such an image is the user's own affair.
+    assert ask(workshop, "/bin/true", "--directory", str(directory), at=Path("/")).script is None
+
+
+def test_modules_are_compiled_the_same_each_time_and_only_what_is_used_is_kept(workshop: Workshop) -> None:
+    for name in ("main.py", "used/__init__.py", "used/part.py", "unused/__init__.py", "bad.py"):
+        write(workshop, name, f"NAME = {name!r}\n" if name != "bad.py" else "print 'of another Python'\n")
+    write(workshop, "opened.txt", "# of a rehearsal\n/main.py\n/used/__init__.py\n/bad.py\n")
+    write(workshop, "data/kept", "by its name")
+    options = ["--interpreter-of", "python", "--path", ".", "--to", "/", "--exclude", "__pycache__"]
+    chosen = ["--trim", "opened.txt", "--path", "data"]
+    for name in ("python3", "env"):
+        if not (Path(workshop.path) / name).exists() and Path("/usr/bin", name).exists():
+            (Path(workshop.path) / name).symlink_to(f"/usr/bin/{name}")
+    first = workshop.stage(*options, *chosen, program=PYTHON, name=PYTHON[1:])
+    assert first.status == 0, first.stderr
+    tag = Path(PYTHON).name.replace("python", "cpython-").replace(".", "")
+    own = {path for path in first.paths() if not path.startswith(("/lib", "/usr"))}
+    assert own == {
+        "/main.py", f"/__pycache__/main.{tag}.pyc", "/bad.py", "/data/kept",
+        "/used/__init__.py", f"/used/__pycache__/__init__.{tag}.pyc",
+    }  # fmt: skip
+    compiled = (first.root / f"__pycache__/main.{tag}.pyc").read_bytes()
+    assert compiled[4:8] == b"\x01\0\0\0"  # by a hash, which is not checked: no time is in it
+    assert b"/main.py" in compiled  # as the guest will know it
+    assert str(first.root).encode() not in compiled
+    shutil.rmtree(first.root)
+    again = workshop.stage(*options, program=PYTHON, name=PYTHON[1:])
+    assert (again.root / f"__pycache__/main.{tag}.pyc").read_bytes() == compiled
+    assert (again.root / "unused/__init__.py").exists()
+
+
+def test_a_list_that_is_not_there_is_refused(workshop: Workshop) -> None:
+    write(workshop, "main.py", "")
+    staged = workshop.stage("--path", ".", "--to", "/", "--trim", "none.txt", program=PYTHON, name=PYTHON[1:])
+    assert staged.status == 1
+    assert "error: stage.trim: none.txt is not there" in staged.stderr
 
 
 def test_what_is_no_script_is_left_alone(workshop: Workshop) -> None:

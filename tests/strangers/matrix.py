@@ -7,6 +7,7 @@ A stranger is a folder beside this file: sources, and a stranger.yaml that says 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -26,9 +27,9 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def podman() -> Iterator[Engine]:
-    """One engine for all: which one it is, other tests ask."""
-    with engines.podman_engine() as engine:
+def builder() -> Iterator[Engine]:
+    """One engine for all, a private Podman or with ENGINE=docker Docker: what differs, other tests ask."""
+    with engines.docker_engine() if os.environ.get("ENGINE") == "docker" else engines.podman_engine() as engine:
         yield engine
 
 
@@ -41,13 +42,13 @@ def page() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("stranger", STRANGERS, ids=lambda stranger: stranger.name)
-def test_the_answer_is_right(stranger: Stranger, podman: Engine, tmp_path: Path) -> None:
+def test_the_answer_is_right(stranger: Stranger, builder: Engine, tmp_path: Path) -> None:
     sources = stranger.copy_to(tmp_path / stranger.name)
-    ground = Ground(sources=sources, folder=tmp_path / "service", engine=podman)
+    ground = Ground(sources=sources, folder=tmp_path / "service", engine=builder)
     ground.folder.mkdir()
     with ExitStack() as stack:
         services = [stack.enter_context(SERVICES[name](ground)) for name in stranger.services]
-        result = try_stranger(stranger, sources, podman, services)
+        result = try_stranger(stranger, sources, builder, services)
     RESULTS.mkdir(parents=True, exist_ok=True)
     result.write()
     shutil.rmtree(tmp_path / stranger.name)

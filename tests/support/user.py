@@ -34,7 +34,7 @@ _USER = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 
 
 @functools.cache
-def _python() -> str:
+def python_of_all() -> str:
     """That of the tests may lie where only root gets; another of its version can use its packages."""
     same = f"import sys; exit(sys.version_info[:2] != {sys.version_info[:2]})"
     for interpreter in (sys.executable, "/usr/bin/python3"):
@@ -57,7 +57,7 @@ def as_user(ground: Path, *arguments: str | Path) -> Run:
     }
     environment.pop("XDG_RUNTIME_DIR", None)
     done = subprocess.run(
-        [*_USER, _python(), "-m", "orchestrator", *map(str, arguments)],
+        [*_USER, python_of_all(), "-m", "orchestrator", *map(str, arguments)],
         env=environment,
         cwd=home,
         capture_output=True,

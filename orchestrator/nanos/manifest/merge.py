@@ -101,8 +101,15 @@ def _of_script(script: ScriptSettings, data: dict[str, Any]) -> dict[str, Any]:
     """`data` for a program that its interpreter starts, as it is in the guest."""
     data["Program"] = script.program
     data["Env"] = {**data.get("Env", {}), **script.environment}
+    if script.words:
+        data["Args"] = list(script.words)
+    passthrough = dict(data.get("ManifestPassthrough", {}))
+    if script.directory and script.start:
+        passthrough.pop("cwd", None)  # which Nanos heeds of static programs alone
     if script.fixed:
-        data["ManifestPassthrough"] = {**data.get("ManifestPassthrough", {}), "noaslr": "t"}
+        passthrough["noaslr"] = "t"
+    if passthrough or "ManifestPassthrough" in data:
+        data["ManifestPassthrough"] = passthrough
     return data
 
 

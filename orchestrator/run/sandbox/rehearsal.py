@@ -38,7 +38,7 @@ from orchestrator.run.sandbox.owner import lend_folder, program_id
 from orchestrator.run.sandbox.rules import GuestRules
 from orchestrator.run.sandbox.sandboxes import Folders
 from orchestrator.run.sandbox.supervisor import Bounds, CannotBeginError, Sandbox, supervise, too_late
-from orchestrator.run.sandbox.trace import Missing, find_missing
+from orchestrator.run.sandbox.trace import Missing, find_missing, find_used
 from orchestrator.run.sandbox.tree import hostname, make_mount_points
 from orchestrator.run.sandbox.view import SKELETON, View
 from orchestrator.run.sandbox.vsock import Bridge
@@ -77,15 +77,16 @@ class RehearseOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
-    """What came of it. `run` is how the program ended; `missing` only with a trace; `swapped`: the driver libraries
-    that were this machine's, not the image's; `damaged`: what the guest's kernel does to the program or its loader,
-    which Linux doesn't."""
+    """What came of it. `run` is how the program ended; `missing` and `used` (files that it opened) only with a trace;
+    `swapped`: the driver libraries that were this machine's, not the image's; `damaged`: what the guest's kernel does
+    to the program or its loader, which Linux doesn't."""
 
     run: Outcome
     limits: SandboxLimits
     machine: GuestMachine
     swapped: tuple[str, ...] = ()
     missing: Missing | None = None
+    used: tuple[str, ...] = ()
     damaged: tuple[Finding, ...] = ()
 
     @property
@@ -181,6 +182,7 @@ def rehearse(path: Path, options: RehearseOptions, emit: Emit = ignore) -> Rehea
             machine=machine,
             swapped=swapped,
             missing=find_missing(image.rootfs, opened) if options.trace else None,
+            used=find_used(image.rootfs, opened) if options.trace else (),
             damaged=_find_damage(image, program),
         )
 
@@ -296,6 +298,9 @@ class _Attempts:
 
         connected = connect(engine, emit=emit)
         try:
+            if "memory" not in connected.capabilities.limits:
+                name = connected.info.kind.capitalize()
+                emit(Notice(text=f"{name} cannot limit memory here; what the program uses is checked every 50 ms"))
             inside = partial(self._inside, connected)
             return self._attempt(inside, connected.info.kind, own_count=self.folders.user is not None)
         finally:

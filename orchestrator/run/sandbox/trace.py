@@ -11,6 +11,7 @@ from typing import Any, Final
 import yaml
 
 from orchestrator.image.reader import Filesystem
+from orchestrator.image.tree import File
 from orchestrator.run.sandbox.outcome import OpenedPath
 
 _LIBRARY: Final = re.compile(r"[^/]+\.so(\.[^/]+)*")
@@ -46,6 +47,25 @@ class Missing:
     def to_dict(self) -> dict[str, Any]:
         """For --json."""
         return {"libraries": list(self.libraries), "files": list(self.files)}
+
+
+_COMPILED: Final = re.compile(r"(.*)/__pycache__/([^/]+)\.[^./]+(?:\.opt-[^./]+)?\.pyc")
+
+
+def find_used(filesystem: Filesystem, opened: Iterable[OpenedPath]) -> tuple[str, ...]:
+    """The image's files that were opened, sorted, as `stage.trim` takes them: with and without links on the way.
+
+    A compiled module of Python stands for its source, from which staging makes it.
+    """
+    used: set[str] = set()
+    for opened_path in opened:
+        resolved = filesystem.resolve(opened_path.path)
+        if resolved is None or not isinstance(resolved[1], File):
+            continue
+        for path in (posixpath.normpath(opened_path.path), resolved[0]):
+            compiled = _COMPILED.fullmatch(path)
+            used.add(f"{compiled[1]}/{compiled[2]}.py" if compiled else path)
+    return tuple(sorted(path for path in used if path.isprintable()))
 
 
 def yaml_word(text: str) -> str:

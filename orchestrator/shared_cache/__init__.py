@@ -1,0 +1,1 @@
+"""A cache that several machines share: inputs that prove themselves, and signed results."""
