@@ -121,6 +121,15 @@ def commit(temporary: Path, path: Path) -> None:
         os.close(directory)
 
 
+def flush(path: Path) -> None:
+    """What was written to a file so far is on the disk, so that `commit` has little to wait for."""
+    descriptor = open_regular(path, os.O_RDONLY)
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_text(path: Path, text: str) -> None:
     """`path` holds exactly `text`, or is as it was; a link of that name is replaced, not followed."""
     write_bytes(path, text.encode())

@@ -111,9 +111,7 @@ def placed_files(inputs: Inputs, files: ImageFiles) -> dict[str, StagedEntry]:
 
 
 def _large_entries(files: ImageFiles) -> Iterator[StagedEntry]:
-    with files.open_archive(LARGE_FILES) as stream:
-        texts = [b"".join(e.chunks()) for e in read_entries(stream, "") if e.kind == "file" and e.size < _LONGEST_LIST]
-    for line in b"".join(texts).decode(errors="surrogateescape").split("\n"):
+    for line in _large_list(files).decode(errors="surrogateescape").split("\n"):
         if not line:
             continue
         match = _LARGE_LINE.fullmatch(line)
@@ -121,6 +119,16 @@ def _large_entries(files: ImageFiles) -> Iterator[StagedEntry]:
             raise BuildStepError(f"{LARGE_FILES} in the container has a line that makes no sense: {line[:80]!r}")
         path, source, size = match[1], match[2], int(match[3])
         yield StagedEntry(path=path, kind="file", size=size, read=partial(_large_chunks, files, source, size))
+
+
+def _large_list(files: ImageFiles) -> bytes:
+    stored = files.open_file(LARGE_FILES)
+    if stored is not None:
+        with stored:
+            return stored.read(_LONGEST_LIST)
+    with files.open_archive(LARGE_FILES) as stream:
+        texts = [b"".join(e.chunks()) for e in read_entries(stream, "") if e.kind == "file" and e.size < _LONGEST_LIST]
+    return b"".join(texts)
 
 
 def _large_chunks(files: ImageFiles, source: str, size: int) -> Iterator[bytes]:

@@ -13,10 +13,9 @@ from orchestrator.build.needed_packages import find_lacks
 from orchestrator.build.refusals import find_refusal
 from orchestrator.build.state import BuildJob
 from orchestrator.containerfile.assemble import AssembledContext, proxy_arguments
-from orchestrator.containerfile.context import CONTAINERFILE, BuildContext
+from orchestrator.containerfile.context import CONTAINERFILE
 from orchestrator.containerfile.members import status_of
 from orchestrator.containerfile.render import render_program
-from orchestrator.containerfile.sources import user_sources
 from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLostError, Leftover, StepFailedError
 from orchestrator.engine.build import MAKE_ROOM, is_full
 from orchestrator.errors import BuildStepError, EngineError
@@ -89,7 +88,7 @@ def only_such_step(job: BuildJob) -> Iterator[None]:
         yield
         return
     told = hashlib.sha256(render_program(job.plan).encode())
-    for member in BuildContext(parts=[user_sources(job.order.loaded)]).members():
+    for member in job.sources.members if job.sources is not None else ():
         size = status_of(member.source).st_size if member.source is not None else 0
         told.update(f"{member.path}\0{size}\0".encode(errors="surrogateescape"))
     # So many locks, and not one for each state that sources ever had.

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from orchestrator.build.state import BuildJob, PackJob, PackOrder, phase
-from orchestrator.digest import Digests, file_digests
+from orchestrator.digest import Digests, Watermark, file_digests
 from orchestrator.errors import UsageError, VerificationError
 from orchestrator.events import Emit, Notice, StepProgress
-from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, FileLock, make_directory
+from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, FileLock, flush, make_directory
 from orchestrator.image_kind import Expected, Packing
 from orchestrator.staged import ImageFiles
 from orchestrator.verification import Verification
@@ -65,15 +64,20 @@ def pack_files(job: PackJob, files: ImageFiles, target: Path) -> tuple[Packing, 
         return packing, read_records(files.open_archive)
 
 
+def check(image: Path, order: PackOrder, target: Path) -> Verification:
+    """What the checks say of the image that is to be `target`."""
+    project = order.loaded.project
+    expected = Expected(runtime=project.runtime, gpu_families=project.gpu_families, libraries=project.stage.libraries)
+    with phase(order.emit, "verify", f"verify {target.name}"):
+        return order.kind.verify(image, expected)
+
+
 def verify(image: Path, order: PackOrder, target: Path, warnings: Iterable[str] = ()) -> Verification:
     """The checks that the image passed. VerificationError when it fails one; it is kept beside as `.rejected`.
 
     `warnings` of the steps before are said then: they may be why, and no last lines of a finished build will say them.
     """
-    project = order.loaded.project
-    expected = Expected(runtime=project.runtime, gpu_families=project.gpu_families, libraries=project.stage.libraries)
-    with phase(order.emit, "verify", f"verify {target.name}"):
-        verification = order.kind.verify(image, expected)
+    verification = check(image, order, target)
     if verification.ok:
         return verification
     for text in warnings:
@@ -98,24 +102,46 @@ def with_stand_ins(verification: Verification, job: PackJob) -> Verification:
     return replace(verification, stand_ins=(*verification.stand_ins, *job.plan.image.stand_ins(job.inputs)))
 
 
-def verify_and_hash(
-    job: PackJob, image: Path, target: Path, warnings: Iterable[str] = ()
-) -> tuple[Verification, Digests]:
-    """`verify` and `with_stand_ins`, and the image's digests, side by side.
+class Hashed:
+    """An image that is hashed, and put on the disk, by threads beside whoever writes and verifies it.
 
-    These can't be had while it is written: a file system begins with an id that follows from all of its contents.
+    Where it is written from front to back, `progress` says how far it is. Else all waits for `finish`: a file system
+    begins with an id that follows from all of its contents.
     """
-    stopped, emit = Event(), job.order.emit
 
-    def go_on(_done: int) -> None:
-        if stopped.is_set():
-            raise CancelledError
+    def __init__(self, image: Path) -> None:
+        self._image, self._written = image, Watermark()
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="hash")
+        self._digests = self._threads.submit(file_digests, image, None, self._written)
+        self._flushed: Future[None] | None = None
+        self.progress = self._written.reach
 
-    with ThreadPoolExecutor(1, thread_name_prefix="hash") as beside:
-        try:
-            digests = beside.submit(file_digests, image, go_on)
-            verification = with_stand_ins(verify(image, job.order, target, warnings), job)
-            with phase(emit, "receipt", f"hash {target.name}"):
-                return verification, digests.result()
-        finally:
-            stopped.set()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop what is still going on."""
+        self._written.stop()
+        self._threads.shutdown()
+
+    def finish(self) -> None:
+        """The image is written."""
+        self._written.finish()
+        self._flushed = self._threads.submit(flush, self._image)
+
+    def digests(self) -> Digests:
+        """Of the whole image, which is on the disk then. OSError where it can't be."""
+        digests = self._digests.result()
+        if self._flushed is not None:
+            self._flushed.result()
+        return digests
+
+
+def verify_and_hash(
+    job: PackJob, hashed: Hashed, image: Path, target: Path, warnings: Iterable[str] = ()
+) -> tuple[Verification, Digests]:
+    """`verify` and `with_stand_ins`, and the image's digests, side by side."""
+    hashed.finish()
+    verification = with_stand_ins(verify(image, job.order, target, warnings), job)
+    with phase(job.order.emit, "receipt", f"hash {target.name}"):
+        return verification, hashed.digests()

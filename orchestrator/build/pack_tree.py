@@ -105,7 +105,7 @@ def pack_tree(checked: CheckedProject, asked: PackAsked, emit: Emit) -> Result:
         )
         target = ImageTarget(directory=asked.output, sign=asked.sign)
         packed = replace(job, inputs=replace(inputs, staged_files=(*inputs.staged_files, *_placed(tree))))
-        return write_image(job, origin, recorder, target, lambda image: pack_files(packed, tree, image))
+        return write_image(job, origin, recorder, target, lambda image, _: pack_files(packed, tree, image))
 
 
 def _inputs(loaded: LoadedProject, asked: PackAsked, emit: Emit) -> Inputs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,7 +34,7 @@ from orchestrator.build.write_image import ImageTarget, Recorder, TreeOrigin, wr
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble, assemble_own
 from orchestrator.containerfile.render import render_containerfile
 from orchestrator.containerfile.render_directory import OWN, check_room, clear_earlier, commands_by_hand
-from orchestrator.containerfile.sources import has_climbing_links
+from orchestrator.containerfile.sources import has_climbing_links, list_sources
 from orchestrator.engine.base import Engine
 from orchestrator.events import Emit
 from orchestrator.image_kind import Packing
@@ -60,7 +60,7 @@ class Staging:
 def render_text(checked: CheckedProject) -> str:
     """The Containerfile alone: nothing is fetched, bases and sources are named as in project.yaml."""
     plan = nominal_plan(checked.loaded, checked.settings, nominal_locked(checked.loaded))
-    links = has_climbing_links(checked.loaded)
+    links = has_climbing_links(list_sources(checked.loaded))
     return render_containerfile(replace(plan, dependencies=plan_nominally(checked.loaded), climbing_links=links))
 
 
@@ -74,9 +74,10 @@ def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> list
     inputs = replace(inputs, image=nominal_locked(checked.loaded).image)
     plan = nominal_plan(checked.loaded, checked.settings, inputs)
     used = take_for_step(StepPackages(loaded=checked.loaded, store=Store(emit=emit), emit=emit))
-    links = has_climbing_links(checked.loaded)
+    sources = list_sources(checked.loaded, (output,))
+    links = has_climbing_links(sources)
     plan = replace(plan, dependencies=plan_packages(used), climbing_links=links)
-    made = assemble(checked.loaded, plan, inputs, capabilities=BuilderCapabilities(), exclude=(output,), emit=emit)
+    made = assemble(checked.loaded, plan, inputs, capabilities=BuilderCapabilities(), sources=sources, emit=emit)
     clear_earlier(output)
     made.context.write_to(output)
     if checked.loaded.containerfile is not None:
@@ -108,7 +109,7 @@ def build_project(
         with only_such_step(job):
             image_id = run_containerfile(job, made, packed_stage(job.plan))
 
-        def pack_into(target: Path) -> tuple[Packing, Records]:
+        def pack_into(target: Path, _progress: Callable[[int], None]) -> tuple[Packing, Records]:
             packed = pack(job, image_id, target)
             forget(job, image_id)
             return packed

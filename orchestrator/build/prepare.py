@@ -17,9 +17,10 @@ from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.kept_shim import NotKeptError, shim_name, take_shim, with_shim
 from orchestrator.build.packages import capabilities_of, package_lister, with_packages, with_shim_packages
 from orchestrator.build.script_program import with_script
+from orchestrator.build.shared_shim import bring_shim, offer_shim
 from orchestrator.build.state import BuildJob, BuildOrder, phase
 from orchestrator.containerfile.assemble import AssembledContext, assemble, assemble_shim
-from orchestrator.containerfile.sources import has_climbing_links
+from orchestrator.containerfile.sources import has_climbing_links, list_sources
 from orchestrator.engine.base import Engine
 from orchestrator.errors import EngineError, VerificationError
 from orchestrator.events import Notice
@@ -57,12 +58,14 @@ def prepare(order: BuildOrder) -> BuildJob:
     inputs = resolve_locked(order.loaded, order.engine, order.emit, policy)
     _check_gpu_assets(order, inputs)
     plan = make_plan(order.loaded, order.settings, inputs)
-    plan = replace(plan, climbing_links=has_climbing_links(order.loaded))
     job = BuildJob(order=order, inputs=inputs, plan=plan)
     if plan.shim is not None:
         job = _with_shim(job)
     if plan.finished:
         return with_script(with_packages(with_finished_image(job)))
+    # Not before: a shim may have taken its time.
+    sources = list_sources(order.loaded)
+    job = replace(job, sources=sources, plan=replace(job.plan, climbing_links=has_climbing_links(sources)))
     if options.offline:
         job = _with_kept_program(job)
     return with_script(job if job.plan.program_image else with_dependencies(with_packages(job)))
@@ -103,13 +106,12 @@ def _with_shim(job: BuildJob) -> BuildJob:
         finally:
             forget(job, image_id)
 
+    options = job.order.options
     try:
-        entry = take_shim(
-            job.order.store,
-            name,
-            open_result,
-            newer_than=time.time() if job.order.options.runs_again("gevulot") else 0.0,
-        )
+        if options.results is not None and not options.runs_again("gevulot"):
+            bring_shim(job.order.store, name, options.results)
+        newer_than = time.time() if options.runs_again("gevulot") else 0.0
+        entry = take_shim(job.order.store, name, open_result, newer_than=newer_than)
     except NotKeptError as error:
         # It is built beside the program then, every time.
         job.order.emit(Notice(text=f"the built shim was not cached: {error.message}"))
@@ -117,6 +119,8 @@ def _with_shim(job: BuildJob) -> BuildJob:
     if not built:
         with phase(job.order.emit, "shim", "take the finished shim from the cache"):
             pass
+    elif options.results is not None:
+        offer_shim(name, entry, options.results)
     used = ShimUsed(key=entry.key, sha256=entry.sha256, reused=not built)
     return replace(job, plan=with_shim(job.plan, entry), shim=used)
 
@@ -134,6 +138,5 @@ def _with_kept_program(job: BuildJob) -> BuildJob:
 
 def assemble_context(job: BuildJob) -> AssembledContext:
     """The Containerfile and its context, as the engine wants them."""
-    return assemble(
-        job.order.loaded, job.plan, job.inputs, capabilities=capabilities_of(job.order.engine), emit=job.order.emit
-    )
+    order, can = job.order, capabilities_of(job.order.engine)
+    return assemble(order.loaded, job.plan, job.inputs, capabilities=can, sources=job.sources, emit=order.emit)

@@ -7,7 +7,7 @@ the long way would fail with as well.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -99,20 +99,21 @@ def _repack(asked: Asked, tree: KeptTree, descriptor: int, emit: Emit, sign: Sig
             shim=tree.document.shim,
         )
 
-        def pack_into(target: Path) -> tuple[Packing, Records]:
-            return _pack(job, tree, descriptor, target)
+        def pack_into(target: Path, progress: Callable[[int], None]) -> tuple[Packing, Records]:
+            return _pack(job, tree, PackedTree(descriptor=descriptor, entries=tree.entries), target, progress)
 
         return write_image(job, origin, recorder, ImageTarget(directory=asked.output, sign=sign), pack_into)
 
 
-def _pack(job: PackJob, tree: KeptTree, descriptor: int, target: Path) -> tuple[Packing, Records]:
+def _pack(
+    job: PackJob, tree: KeptTree, packed: PackedTree, target: Path, progress: Callable[[int], None]
+) -> tuple[Packing, Records]:
     from orchestrator.provenance.records import parse_records
 
-    packed = PackedTree(descriptor=descriptor, entries=tree.entries)
     earlier = Path(tree.record.proof.image).name
     with phase(job.order.emit, "pack", f"write the image, with the files of the earlier {earlier}"):
-        packing = job.plan.image.pack_again(job.inputs, packed, target, lambda _end: None)
-        if not tree.is_same(descriptor):
+        packing = job.plan.image.pack_again(job.inputs, packed, target, progress)
+        if not tree.is_same(packed.descriptor):
             raise _ChangedError
     return packing, parse_records(tree.records, left_out=tree.record.left_out)
 

@@ -220,7 +220,10 @@ def _possible_contexts(job: BuildJob) -> Iterator[AssembledContext]:
     ]
 
     def for_builders(plan: Plan) -> Iterator[AssembledContext]:
-        return (assemble(order.loaded, plan, job.inputs, capabilities=builder, emit=order.emit) for builder in builders)
+        return (
+            assemble(order.loaded, plan, job.inputs, capabilities=builder, sources=job.sources, emit=order.emit)
+            for builder in builders
+        )
 
     yield from for_builders(job.plan)
     # Offline the step is given packages that it gets itself otherwise. This reads every source: only if it must.

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from orchestrator.build.stages import begins_by
+from orchestrator.containerfile.tree import ListedTree
 from orchestrator.dependencies.packages import TakenPackages
 from orchestrator.engine.base import Engine, EngineInfo
 from orchestrator.events import Emit, StepFinished, StepStarted
@@ -22,15 +24,18 @@ from orchestrator.project.secrets import ProjectSecrets
 from orchestrator.receipt.receipt import EngineUsed, ShimUsed
 from orchestrator.resolved import Inputs
 
+if TYPE_CHECKING:
+    from orchestrator.shared_cache.results import SharedResults
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """How to build.
+    """How to build. `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again; `begin`:
+    every step again from this one of `STAGES` on, "" = none; `shared`: a cache of inputs that other machines have too,
+    `results`: of what they built.
 
-    `locked`: only what the lock says; `offline`: no network; `no_cache`: every step again; `begin`: every step again
-    from this one of `STAGES` on, "" = none; `shared`: a cache of inputs that other machines have too. `cache_from` and
-    `cache_to`: as in a `BuildRequest`, for the user's own steps and what follows from them. `shell`: opens a shell in
-    an image, in whose state the given step failed.
+    `cache_from` and `cache_to`: as in a `BuildRequest`, for the user's own steps and what follows from them. `shell`:
+    opens a shell in an image, in whose state the given step failed.
     """
 
     locked: bool = False
@@ -39,8 +44,9 @@ class BuildOptions:
     begin: str = ""
     cache_from: tuple[str, ...] = ()
     cache_to: str = ""
-    shell: Callable[[str, str], None] | None = None
     shared: SharedEntries | None = None
+    results: SharedResults | None = None
+    shell: Callable[[str, str], None] | None = None
 
     def runs_again(self, stage: str) -> bool:
         """Whether the steps of one of `STAGES` run even though they are cached."""
@@ -81,10 +87,12 @@ class BuildOrder(PackOrder):
 class BuildJob(PackJob):
     """One build under way: what was asked for, and what that became.
 
-    `shim` is the finished one, if there is one; `dependencies` are packages that the step is given.
+    `sources` are the user's, as they were listed for it, None where the program is in an image; `shim` is the finished
+    one, if there is one; `dependencies` are packages that the step is given.
     """
 
     order: BuildOrder
+    sources: ListedTree | None = None
     shim: ShimUsed | None = None
     dependencies: tuple[TakenPackages, ...] = ()
 

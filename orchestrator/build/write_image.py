@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.build.finish import verify_and_hash
+from orchestrator.build.finish import Hashed, verify_and_hash
 from orchestrator.build.result import BuiltTree, Result
 from orchestrator.build.state import PackJob, phase
 from orchestrator.events import Emit, Event
@@ -67,12 +67,13 @@ def write_image(
     origin: TreeOrigin,
     recorder: Recorder,
     target: ImageTarget,
-    pack_into: Callable[[Path], tuple[Packing, Records]],
+    pack_into: Callable[[Path, Callable[[int], None]], tuple[Packing, Records]],
     compare: Callable[[FinishedBuild, Path], FinishedBuild] = lambda built, _image: built,
 ) -> Result:
     """Pack, verify, hash and write the image, its receipt and what it names, or leave all as they were.
 
-    `pack_into` writes the image; `compare` may refuse what was built, and adds to what the receipt says.
+    `pack_into` writes the image, and may say up to which byte it is as it will be; `compare` may refuse what was
+    built, and adds to what the receipt says.
     """
     from orchestrator.provenance.attach import open_attachments
 
@@ -84,10 +85,11 @@ def write_image(
         replacing(receipt) as receipt_part,
         open_attachments(target.directory, name, target.sign) as attachments,
         replacing(image) as image_part,
+        Hashed(image_part) as hashed,
     ):
-        packing, records = pack_into(image_part)
+        packing, records = pack_into(image_part, hashed.progress)
         warned.add("staging", records.warnings)
-        verification, digests = verify_and_hash(job, image_part, image, records.warnings)
+        verification, digests = verify_and_hash(job, hashed, image_part, image, records.warnings)
         warned.add_findings("verify", verification.findings)
         built = FinishedBuild(
             kind=order.kind,

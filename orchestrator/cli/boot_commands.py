@@ -81,7 +81,8 @@ def boot(  # noqa: PLR0913 - one parameter an option
     )
     work = Work(local=local, task=task, files=files)
     kind = kind_of_image(image)
-    outcome = boot_with_task(kind.boot, machine, work, _ignore if as_json else partial(Relay(), "stdout"))
+    with Relay() as relay:
+        outcome = boot_with_task(kind.boot, machine, work, _ignore if as_json else partial(relay, "stdout"))
     recorded, result = "", outcome.result
     if smoke:
         # Whether it starts is all that is asked: what it answered to a task is shown, and doesn't count.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from orchestrator.cli.parameters import (
     DIRECTORY,
     PATH,
     PROJECT,
+    annotations_option,
     cache_reference,
     engine_option,
     json_failures,
@@ -35,14 +36,18 @@ from orchestrator.cli.parameters import (
     shared_cache_options,
     trust_option,
 )
+from orchestrator.cli.runner import Runner, findings_of, runner_of
 from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.scaffold.pipeline import SYSTEMS, check_absent, find_projects, write_pipeline
 from orchestrator.scaffold.write import LANGUAGES, init_project
 
 if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
-    from orchestrator.project.user_settings import CacheRole
+    from orchestrator.build.last_build import Asked
+    from orchestrator.cli.builds import Builds
+    from orchestrator.shared_cache.choice import CacheOptions
 
-_OF_ALL = ("progress", "as_json", "jobs", "fail_fast", "watching", "shell")
+_OF_ALL = ("progress", "as_json", "jobs", "fail_fast", "watching", "shell", "annotations", "summary")
 """Options of `build` that are about all projects together, by their parameters' names."""
 
 
@@ -51,12 +56,28 @@ _OF_ALL = ("progress", "as_json", "jobs", "fail_fast", "watching", "shell")
 @click.option("--gpu", is_flag=True, help="Write a CUDA C++ program.")
 @click.option("--language", type=click.Choice(LANGUAGES),
               help="Write a sample program in this language, whatever is there; the default is rust.")  # fmt: skip
-def init(directory: Path, gpu: bool, language: str | None) -> None:
+@click.option("--ci", type=click.Choice(tuple(SYSTEMS)),
+              help="Write a pipeline of this system too, for every project.yaml in and below DIR.")  # fmt: skip
+def init(directory: Path, gpu: bool, language: str | None, ci: str | None) -> None:
     """Write a commented project.yaml into DIR (default: here) for the program that is there.
 
     That is what a Cargo.toml, go.mod, CMakeLists.txt, Dockerfile, package.json, pyproject.toml or a program says; with
-    none of them, or with --language or --gpu, a sample program is written as well.
+    none of them, or with --language or --gpu, a sample program is written as well. With --ci and a project.yaml in or
+    below DIR, only the pipeline is written.
     """
+    if ci is not None:
+        check_absent(directory, ci)
+    if ci is None or gpu or language is not None or not find_projects(directory):
+        _init_project(directory, gpu=gpu, language=language)
+    if ci is not None:
+        projects = find_projects(directory)
+        written = write_pipeline(directory, ci, projects)
+        for path in written:
+            say(f"wrote {path}, for {', '.join(projects)}")
+        answer(str(written[0]))
+
+
+def _init_project(directory: Path, *, gpu: bool, language: str | None) -> None:
     sight = None
     if not gpu and language is None:
         from orchestrator.scaffold.look import also_there, look
@@ -78,13 +99,20 @@ def init(directory: Path, gpu: bool, language: str | None) -> None:
 
 @click.command(short_help="Validate project.yaml, manifest and paths without engine or network.")
 @project_argument
+@annotations_option
 @json_option
 @json_failures
-def check(project: Path, as_json: bool) -> None:
+def check(project: Path, annotations: str, as_json: bool) -> None:
     """Validate project.yaml, the manifest and the paths they name. Needs no engine or network, and writes nothing."""
     from orchestrator.build.check import check_project
 
-    findings = check_project(project).findings
+    runner = runner_of(annotations)
+    try:
+        findings = check_project(project).findings
+    except (OrchestratorError, OSError) as error:
+        runner.annotate(findings_of(error, project), [project])
+        raise
+    runner.annotate(findings, [project])
     if as_json:
         answer_json({"ok": True, "findings": [vars(finding) for finding in findings]})
         return
@@ -182,6 +210,9 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
     metavar="RECEIPT",
     help="Build again what this receipt describes, on another engine if there is one, and compare; write no image.",
 )
+@annotations_option
+@click.option("--summary", type=PATH, metavar="FILE",
+              help="Append a summary as Markdown to this file; the default is GitHub's, in its jobs.")  # fmt: skip
 @json_option
 def build(  # noqa: PLR0913 - one parameter an option
     *,
@@ -194,8 +225,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     no_cache: bool,
     begin: str | None,
     verify_cached: bool,
-    cache: str | None,
-    cache_role: CacheRole | None,
+    cache: CacheOptions,
     trust_project: bool,
     sign: Path | None,
     jobs: int,
@@ -205,6 +235,8 @@ def build(  # noqa: PLR0913 - one parameter an option
     shell: bool,
     watching: bool,
     receipt: Path | None,
+    annotations: str,
+    summary: Path | None,
     as_json: bool,
 ) -> None:
     """Build, verify and write DIR/NAME.img and DIR/NAME.receipt.json for each project (default: ./project.yaml).
@@ -230,10 +262,10 @@ def build(  # noqa: PLR0913 - one parameter an option
         return
     asked = _Building(output=output, engine=engine, progress=progress, locked=locked, offline=offline,
                       no_cache=no_cache, begin=begin or "", verify_cached=verify_cached, trust=trust_project,
-                      sign=sign, jobs=jobs, fail_fast=fail_fast, shell=shell,
+                      sign=sign, jobs=jobs, fail_fast=fail_fast, shell=shell, options=_options_of_each(),
                       cache_from=tuple(cache_reference("--cache-from", value) for value in cache_from),
-                      cache_to=cache_reference("--cache-to", cache_to or ""), options=_options_of_each(),
-                      cache=(cache, cache_role))  # fmt: skip
+                      cache_to=cache_reference("--cache-to", cache_to or ""),
+                      runner=runner_of(annotations, summary), cache=cache)  # fmt: skip
     if shell:
         _require_terminal(jobs)
     if not watching:
@@ -257,7 +289,7 @@ def _require_terminal(jobs: int) -> None:
 class _Building:
     """What `build` is asked for, whatever the projects.
 
-    `options` are those for the build of a single one, `cache` what `--cache` and `--cache-role` say.
+    `options` are those for the build of a single one, `cache` what `--cache` and its kin say.
     """
 
     output: Path
@@ -276,7 +308,8 @@ class _Building:
     cache_from: tuple[str, ...]
     cache_to: str
     options: tuple[str, ...]
-    cache: tuple[str | None, CacheRole | None]
+    cache: CacheOptions
+    runner: Runner
 
 
 def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> None:
@@ -287,12 +320,13 @@ def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> N
 
     builds, wanted = Builds(), list[WantedBuild]()
     # What is finished is finished, also when another project fails.
-    with answering(builds, as_json=as_json):
+    with answering(builds, building.runner, as_json=as_json):
         builds.checked = _check_all(projects, trust=building.trust)
         for number, checked in enumerate(builds.checked):
             asked = Asked(checked=checked, output=building.output, engine=building.engine, locked=building.locked,
                           offline=building.offline, sign=building.sign)  # fmt: skip
             last = LastBuild(asked)
+            _remember_receipt(builds, asked)
             earlier = last.unchanged()
             if earlier is None or building.no_cache or building.begin or building.verify_cached:
                 before = earlier if building.verify_cached else None  # with --no-cache alone, other bytes may be wanted
@@ -301,10 +335,11 @@ def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> N
             else:
                 builds.ended[number] = EndedBuild(result=earlier)
         if wanted:
-            manner = BuildManner(progress=building.progress, no_cache=building.no_cache, begin=building.begin,
-                                 jobs=building.jobs, fail_fast=building.fail_fast, shell=building.shell,
-                                 cache_from=building.cache_from, cache_to=building.cache_to,
-                                 options=building.options, cache=chosen_cache(*building.cache))  # fmt: skip
+            manner = BuildManner(progress=building.progress, folds=building.runner.folds, no_cache=building.no_cache,
+                                 begin=building.begin, jobs=building.jobs, fail_fast=building.fail_fast,
+                                 shell=building.shell, cache_from=building.cache_from,
+                                 cache_to=building.cache_to, options=building.options,
+                                 cache=chosen_cache(building.cache))  # fmt: skip
             build_all(wanted, builds, manner)
 
 
@@ -326,6 +361,15 @@ def _build_and_go_on(building: _Building, projects: Sequence[Path]) -> None:
         pass  # of several projects the table has said it
     except Exception as error:  # noqa: BLE001 - the next change may mend it
         say_failure(error)
+
+
+def _remember_receipt(builds: Builds, asked: Asked) -> None:
+    """The receipt of the last build, for what the summary compares. One that is no receipt counts as none."""
+    from orchestrator.receipt.read import read_receipt
+
+    with suppress(UsageError):
+        if (receipt := read_receipt(asked.image)) is not None:
+            builds.earlier[receipt.name] = receipt
 
 
 def _options_of_each() -> tuple[str, ...]:

@@ -62,6 +62,7 @@ class BuildProcesses:
         path = str(loaded.path)
         # Not from the current directory, which is a project's: what lies there is nobody's module.
         command = [sys.executable, "-P", "-m", "orchestrator", "build", *self._options, "--progress", "json", "--json"]
+        command += ["--annotations", "none"]  # this process tells the CI system
         command += ["--debug"] if self._debug else []
         paths = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
         said = _Said(loaded.project.name, self._emit, others=self._debug)

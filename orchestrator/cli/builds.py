@@ -6,15 +6,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from orchestrator.amounts import seconds, size
 from orchestrator.cli.build_processes import BuildProcesses, StoppedError
 from orchestrator.cli.console import answer, answer_json, exit_code_of, failure_document_of, say, say_failure
+from orchestrator.cli.runner import Runner, findings_of
 from orchestrator.errors import VerificationError
 from orchestrator.events import Emit, Notice
 
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.build.result import Result
     from orchestrator.cli.shown_steps import Progress
-    from orchestrator.engine.base import RunningEngine
-    from orchestrator.provenance.dsse import SigningKey
+    from orchestrator.receipt.receipt import Receipt
     from orchestrator.shared_cache.choice import CacheChoice
-    from orchestrator.shared_cache.entries import SharedInputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +62,8 @@ class EndedBuild:
             return f"failed (exit {exit_code_of(self.failure)})"
         if self.result is None:
             return "not built"
+        if self.seconds is not None and self.result.document.taken is not None:
+            return "taken"
         return "unchanged" if self.seconds is None else "built"
 
 
@@ -73,6 +73,8 @@ class Builds:
 
     checked: Sequence[CheckedProject] = ()
     ended: dict[int, EndedBuild] = field(default_factory=dict)
+    earlier: dict[str, Receipt] = field(default_factory=dict)
+    """The receipts that were there before, by project name."""
 
     @property
     def rows(self) -> list[tuple[CheckedProject, EndedBuild]]:
@@ -86,8 +88,8 @@ class Builds:
 
 
 @contextmanager
-def answering(builds: Builds, *, as_json: bool) -> Iterator[None]:
-    """Say what was built, however it ends; with --json one document also of a failure.
+def answering(builds: Builds, runner: Runner, *, as_json: bool) -> Iterator[None]:
+    """Say what was built, however it ends; with --json one document also of a failure. The CI system is told as well.
 
     The failure of a single project is raised. Where some of several failed, the process ends with the highest of
     their exit codes.
@@ -102,8 +104,10 @@ def answering(builds: Builds, *, as_json: bool) -> Iterator[None]:
         if isinstance(error, KeyboardInterrupt):
             say("the interrupted build wrote no image; `orchestrator clean` removes what it left behind")
         _answer(builds, failure_document_of(error), as_json=as_json)
+        _tell(runner, builds, error)
         raise
     _answer(builds, {"ok": True} if worst is None else failure_document_of(worst), as_json=as_json)
+    _tell(runner, builds, worst)
     if worst is not None:
         sys.exit(exit_code_of(worst))
 
@@ -129,6 +133,31 @@ def _answer(builds: Builds, document: Mapping[str, Any], *, as_json: bool) -> No
     unchanged = [result.document.name for ended, result in results if ended.seconds is None]
     built = [receipt_document(result.document) for _, result in results]
     answer_json({**document, **several, "unchanged": unchanged, "built": built})
+
+
+def _tell(runner: Runner, builds: Builds, failure: BaseException | None) -> None:
+    """Annotations and summary. What `check` warned of is at its lines; other warnings are in the summary."""
+    warned = [finding for checked in builds.checked for finding in checked.findings]
+    failed = [(ended.failure, checked.loaded.path) for checked, ended in builds.rows if ended.failure is not None]
+    findings = [finding for error, path in failed for finding in findings_of(error, path)]
+    if failure is not None and not failed:
+        findings += findings_of(failure)
+    runner.annotate([*findings, *warned], [checked.loaded.path for checked in builds.checked])
+    if runner.summary is not None:
+        from orchestrator.cli.build_summary import SummaryRow, summarise
+
+        rows = [
+            SummaryRow(
+                name=checked.loaded.project.name,
+                state=ended.state,
+                seconds=ended.seconds,
+                receipt=ended.result.document if ended.result is not None else None,
+                failure=ended.failure,
+                before=builds.earlier.get(checked.loaded.project.name),
+            )
+            for checked, ended in builds.rows
+        ]
+        runner.summarise(summarise(rows, failure))
 
 
 def _of_several(builds: Builds) -> dict[str, Any]:
@@ -167,6 +196,9 @@ def _say_built(result: Result, took: float | None) -> None:
     receipt = result.document
     if took is None:
         say(f"{receipt.name}: nothing has changed since it was built and verified ({receipt.finished})")
+    elif receipt.taken is not None:
+        say(f"{receipt.name}: taken from {receipt.taken.cache} and verified in {seconds(took)}")
+        say(f"  built     elsewhere ({receipt.finished}), signed by key {receipt.taken.signed_by[:16]}…")
     else:
         say(f"{receipt.name}: built and verified in {seconds(took)}")
     say(f"  image     {receipt.image.path} ({size(receipt.image.size)})")
@@ -191,6 +223,7 @@ class BuildManner:
     """How the builds of one command are done: `jobs` at a time, by processes with the command's own `options`."""
 
     progress: str
+    folds: str = "none"
     no_cache: bool = False
     begin: str = ""
     shell: bool = False
@@ -204,9 +237,9 @@ class BuildManner:
 
 def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner) -> None:
     """Build them; how each ended goes to `builds` at once. What isn't a failure of one of them is raised."""
-    from orchestrator.cli.progress import make_progress
+    from orchestrator.cli.folded_progress import make_build_progress
 
-    with make_progress(manner.progress) as shown:
+    with make_build_progress(manner.progress, manner.folds) as shown:
         if manner.jobs == 1 or len(wanted) == 1:
             _in_turn(wanted, builds, manner, shown)
         else:
@@ -216,25 +249,23 @@ def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner
 
 def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, shown: Progress) -> None:
     """One after the other, on one engine."""
-    from orchestrator.build.repack import repack
+    from orchestrator.build.state import BuildOptions
+    from orchestrator.cli.own_builds import OwnBuilds
 
-    first, key, emit = wanted[0].asked, None, shown.emit
-    if first.sign is not None:
-        from orchestrator.provenance.dsse import load_signing_key
-
-        key = load_signing_key(first.sign)
+    first, emit = wanted[0].asked, shown.emit
     with ExitStack() as stack:
-        shared = stack.enter_context(_shared_cache(manner, first, emit))
 
-        @cache
-        def engine() -> RunningEngine:
-            from orchestrator.engine.select import connect
+        def shell(image: str, step: str) -> None:
+            with shown.paused():
+                say(f"`{step}` failed; this shell is in the state before it, without its caches and secrets")
+                own.engine.open_shell(image, uuid4().hex, offline=first.offline)
 
-            return stack.enter_context(closing(connect(first.engine, emit=emit)))
+        options = BuildOptions(no_cache=manner.no_cache, begin=manner.begin, cache_from=manner.cache_from,
+                               cache_to=manner.cache_to, shell=shell if manner.shell else None)  # fmt: skip
+        own = OwnBuilds.prepare(first, emit, stack, options, manner.cache)
 
         def build(one: WantedBuild) -> Result:
-            again = None if one.whole else repack(one.asked, one.last, emit, key)
-            return again or _build_whole(one.asked, engine(), manner, shown, key, shared)
+            return own.build(one.asked, one.last, whole=one.whole)
 
         for number, one in enumerate(wanted, start=1):
             if len(wanted) > 1:
@@ -244,42 +275,8 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
                 if manner.fail_fast:
                     return
                 emit(Notice(text=f"{one.name} failed; the other projects go on", level="warning"))
-
-
-@contextmanager
-def _shared_cache(manner: BuildManner, asked: Asked, emit: Emit) -> Iterator[SharedInputs | None]:
-    """The inputs that are shared with other machines; None where there is no such cache to be used."""
-    cache = manner.cache.open(emit, offline=asked.offline) if manner.cache is not None else None
-    if cache is None:
-        yield None
-        return
-    from orchestrator.shared_cache.entries import SharedInputs
-
-    with closing(cache):
-        yield SharedInputs(cache)
-
-
-def _build_whole(
-    asked: Asked,
-    engine: RunningEngine,
-    manner: BuildManner,
-    shown: Progress,
-    key: SigningKey | None,
-    shared: SharedInputs | None,
-) -> Result:
-    """With every step, as far as the engine's cache hasn't it."""
-    from orchestrator.build.pipeline import build_project
-    from orchestrator.build.state import BuildOptions
-
-    def shell(image: str, step: str) -> None:
-        with shown.paused():
-            say(f"`{step}` failed; this shell is in the state before it, without its caches and secrets")
-            engine.open_shell(image, uuid4().hex, offline=asked.offline)
-
-    options = BuildOptions(locked=asked.locked, offline=asked.offline, no_cache=manner.no_cache, begin=manner.begin,
-                           cache_from=manner.cache_from, cache_to=manner.cache_to, shared=shared,
-                           shell=shell if manner.shell else None)  # fmt: skip
-    return build_project(asked.checked, engine, output=asked.output, emit=shown.emit, options=options, sign=key)
+            if ended.result is not None and ended.failure is None:
+                own.share(one.asked, ended.result)
 
 
 def _build_one(one: WantedBuild, build: Callable[[WantedBuild], Result]) -> EndedBuild:

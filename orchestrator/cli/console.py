@@ -7,16 +7,18 @@ import json
 import os
 import re
 import signal
+import stat
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextvars import ContextVar
 from types import FrameType
-from typing import Any, TextIO, TypeVar
+from typing import Any, Self, TextIO, TypeVar
 
 import click
 
+from orchestrator.cli.runner_log import InertStream, on_github, shown, shown_json
 from orchestrator.errors import OUTSIDE, BuildStepError, ExitCode, Finding, OrchestratorError, Severity, UsageError
 from orchestrator.events import Event, Notice
 from orchestrator.text import OutputFilter, coloured, lines_of, one_line, paragraph, safe_json
@@ -35,7 +37,7 @@ def answer(text: str) -> None:
 
     A reader that has gone (`| head`) changes nothing about how the command ends.
     """
-    _answer(one_line(text))
+    _answer(shown(one_line(text)))
 
 
 def answer_block(text: str) -> None:
@@ -53,7 +55,7 @@ def _answer(text: str) -> None:
 
 def answer_json(document: Any) -> None:
     """Print exactly one JSON document (stdout)."""
-    _answer(safe_json(json.dumps(document, indent=2, ensure_ascii=False)))
+    _answer(shown_json(safe_json(json.dumps(document, indent=2, ensure_ascii=False))))
 
 
 def answer_outcome(document: Any, *, ok: bool) -> None:
@@ -70,22 +72,46 @@ def _silence_stdout() -> None:
 
 def say(text: str) -> None:
     """Print anything that isn't the answer (stderr), for a terminal; further lines of it are set in."""
-    click.echo(paragraph(text), err=True)
+    click.echo(shown(paragraph(text)), err=True)
 
 
 class Relay:
-    """A program's own output to ours: as it is to a file or pipe, without what a terminal acts on to a terminal."""
+    """A program's own output to ours: as it is to a file or pipe, without what a terminal acts on to a terminal.
+
+    Where GitHub's runner reads a pipe of ours, nothing in it is a command.
+    """
 
     def __init__(self) -> None:
         self._filters: dict[str, OutputFilter] = {}
+        self._inert: dict[str, InertStream] = {}
 
     def __call__(self, stream: str, data: bytes) -> None:
         """Hand on what the program wrote to `stdout` or `stderr`."""
         target = sys.stdout if stream == "stdout" else sys.stderr
         if target.isatty():
             data = self._filters.setdefault(stream, OutputFilter()).feed(data).encode(errors="replace")
+        elif on_github() and not _is_file(target):
+            data = self._inert.setdefault(stream, InertStream()).feed(data)
         target.buffer.write(data)
         target.buffer.flush()
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """The program has ended: hand on what still waited for the end of a line."""
+        for stream, inert_stream in self._inert.items():
+            target = sys.stdout if stream == "stdout" else sys.stderr
+            target.buffer.write(inert_stream.finish())
+            target.buffer.flush()
+
+
+def _is_file(stream: TextIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def say_notice(event: Event) -> None:
@@ -99,7 +125,7 @@ def say_findings(findings: Iterable[Finding]) -> None:
 
     Of many notes or warnings of one kind the first is shown, and how many there are; each error is to be mended.
     """
-    for finding, more in alike(findings, _kind, shown=SHOWN_ALIKE):
+    for finding, more in alike(findings, _kind, most=SHOWN_ALIKE):
         prefix = "" if finding.severity is Severity.ERROR else f"{finding.severity}: "
         say(f"{prefix}{finding}{more_like_it(more)}")
 
@@ -116,13 +142,13 @@ def _kind(finding: Finding) -> Hashable:
     return finding.severity, finding.code, finding.file, re.sub(r"\[\d+\].*", "", finding.field or "")
 
 
-def alike(items: Iterable[Item], kind: Callable[[Item], Hashable], *, shown: int = 1) -> Iterator[tuple[Item, int]]:
-    """The first of each kind in order, and how many more there are; up to `shown` of a kind are given one by one."""
+def alike(items: Iterable[Item], kind: Callable[[Item], Hashable], *, most: int = 1) -> Iterator[tuple[Item, int]]:
+    """The first of each kind in order, and how many more there are; up to `most` of a kind are given one by one."""
     kinds: dict[Hashable, list[Item]] = {}
     for item in items:
         kinds.setdefault(kind(item), []).append(item)
     for group in kinds.values():
-        if len(group) <= shown:
+        if len(group) <= most:
             yield from ((item, 0) for item in group)
         else:
             yield group[0], len(group) - 1
@@ -137,7 +163,7 @@ def say_error(error: OrchestratorError) -> None:
     """One to a few lines: what is wrong; what to do."""
     if error.detail:
         for line in lines_of(error.detail)[-DETAIL_LINES:]:
-            click.echo(f"  | {coloured(line)}", err=True)
+            click.echo(shown(f"  | {coloured(line)}"), err=True)
     if error.findings:
         say_findings(error.findings)
         return

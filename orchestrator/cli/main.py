@@ -14,6 +14,7 @@ import click
 
 from orchestrator import __version__
 from orchestrator.cli.console import run_to_exit_code
+from orchestrator.cli.runner_log import shown
 
 COMMANDS: Final = {
     "init": "build_commands",
@@ -105,5 +106,7 @@ def _invoke(arguments: list[str]) -> None:
     except click.exceptions.Abort:
         raise KeyboardInterrupt from None
     except click.ClickException as error:
-        error.show()
+        text = io.StringIO()
+        error.show(text)
+        click.echo(shown(text.getvalue().rstrip("\n")), err=True)
         sys.exit(2)

@@ -9,6 +9,7 @@ import click
 
 from orchestrator.cli.console import say_warnings
 from orchestrator.cli.parameters import DIRECTORY, PATH, PROJECT, json_option, progress_option
+from orchestrator.cli.runner import Runner
 from orchestrator.errors import UsageError
 
 
@@ -53,7 +54,7 @@ def pack(  # noqa: PLR0913 - one parameter an option
     from orchestrator.provenance.dsse import load_signing_key
 
     builds = Builds()
-    with answering(builds, as_json=as_json):
+    with answering(builds, Runner(), as_json=as_json):
         if project is not None:
             if program or name or manifest or nanos:
                 raise UsageError("--project names program, manifest and kernel itself", remedy="give --project alone")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.console import answer_json, as_user_error, failure_document
+from orchestrator.cli.runner import ANNOTATIONS
 from orchestrator.errors import OrchestratorError, UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.project.user_settings import CacheRole
 
 
 class ProjectPath(click.ParamType[Path]):
@@ -91,6 +95,13 @@ DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 project_argument = click.argument("project", type=PROJECT, metavar="PROJECT.YAML")
 image_argument = click.argument("image", type=PATH, metavar="IMAGE")
+annotations_option = click.option(
+    "--annotations",
+    type=click.Choice(ANNOTATIONS),
+    default="auto",
+    show_default=True,
+    help="Show errors and warnings at their lines in this CI system; auto is the one that runs this.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 engine_option = click.option(
     "--engine",
@@ -143,15 +154,44 @@ progress_option = click.option(
 
 
 def shared_cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of a command that uses a shared cache."""
-    url = click.option(
+    """The options of a command that uses a shared cache; its parameter `cache` is what they say."""
+
+    @click.option(
         "--cache",
         metavar="URL",
-        help="Share inputs with other machines: a directory, oci://HOST/PATH, s3://BUCKET/PATH; `none`: with nobody.",
+        help="Share inputs and results with other machines by a directory, oci://HOST/PATH or s3://BUCKET/PATH;"
+        " `none`: with nobody.",
     )
-    role = click.option(
+    @click.option(
         "--cache-role",
         type=click.Choice(["read", "read-write"]),
         help="Only take from the shared cache, or put there what it lacks.  [default: read]",
     )
-    return url(role(command))
+    @click.option(
+        "--cache-trust",
+        type=PATH,
+        multiple=True,
+        metavar="PUBLIC.PEM",
+        help="Take finished images and shims that this ed25519 key signed; may be repeated.",
+    )
+    @click.option(
+        "--cache-sign",
+        type=PATH,
+        metavar="KEY.PEM",
+        help="With --cache-role read-write: put finished images and shims there, signed with this ed25519 private key.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *arguments: Any,
+        cache: str | None,
+        cache_role: CacheRole | None,
+        cache_trust: tuple[Path, ...],
+        cache_sign: Path | None,
+        **named: Any,
+    ) -> None:
+        from orchestrator.shared_cache.choice import CacheOptions
+
+        options = CacheOptions(url=cache, role=cache_role, trusted=cache_trust, sign=cache_sign)
+        command(*arguments, cache=options, **named)
+
+    return wrapped

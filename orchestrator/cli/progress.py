@@ -12,6 +12,7 @@ from threading import Lock, Thread
 from typing import TextIO
 
 from orchestrator.amounts import seconds
+from orchestrator.cli.runner_log import shown, shown_json
 from orchestrator.cli.shown_steps import Progress, Tally, head_of, is_dull, shortened, title_of
 from orchestrator.cli.transfers import Transfer
 from orchestrator.events import ENDED_BY_OTHERS, Event, Notice, StepFinished, StepOutput, StepProgress, StepStarted
@@ -30,7 +31,7 @@ class JsonProgress(Progress):
 
     def emit(self, event: Event) -> None:
         with self._lock:
-            print(json.dumps(self._line_of(event).model_dump()), file=self._stream, flush=True)
+            print(shown_json(json.dumps(self._line_of(event).model_dump())), file=self._stream, flush=True)
 
 
 @dataclass(kw_only=True)
@@ -85,14 +86,18 @@ class PlainProgress(Progress):
                     self._print(paragraph(f"{event.level}: {event.text}"))
 
     def _print(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        print(shown(line), file=self._stream, flush=True)
 
     def _tick(self) -> None:
         while not self._over.wait(self.HOLD / 2):
             with self._lock:
                 late = time.monotonic() - self.HOLD
-                for step in [step for step in self._steps.values() if not step.number and step.since < late]:
-                    self._print(self._head(step))
+                for key in [key for key, step in self._steps.items() if not step.number and step.since < late]:
+                    self._begin(key)
+
+    def _begin(self, key: str) -> None:
+        """A step takes a while and has not shown anything yet."""
+        self._print(self._head(self._steps[key]))
 
     def _head(self, step: _PlainStep) -> str:
         self._numbered += 1

@@ -105,11 +105,12 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
         raise UsageError("--fix writes what --trace finds", remedy="give both")
     if trim is not None and not trace:
         raise UsageError("--trim writes what --trace sees", remedy="give both")
-    options = RehearseOptions(
-        engine=engine, timeout=timeout, memory=memory, cpus=cpus, disk=disk, threads=threads, runtime=runtime,
-        task=task, files=files, workspace=workspace, trace=trace, gpus=gpus, sink=None if as_json else Relay(),
-    )  # fmt: skip
-    done = run_rehearsal(existing_image(image), options, say_notice)
+    with Relay() as relay:
+        options = RehearseOptions(
+            engine=engine, timeout=timeout, memory=memory, cpus=cpus, disk=disk, threads=threads, runtime=runtime,
+            task=task, files=files, workspace=workspace, trace=trace, gpus=gpus, sink=None if as_json else relay,
+        )  # fmt: skip
+        done = run_rehearsal(existing_image(image), options, say_notice)
     _say_what_happened(done)
     if done.missing is not None and not as_json:
         _answer_missing(done.missing, succeeded=done.ok)

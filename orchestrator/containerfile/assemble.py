@@ -24,7 +24,7 @@ from orchestrator.containerfile.render import (
     render_shim,
 )
 from orchestrator.containerfile.sources import user_sources
-from orchestrator.containerfile.tree import HostTree
+from orchestrator.containerfile.tree import HostTree, ListedTree
 from orchestrator.events import Emit, ignore
 from orchestrator.image_kind import ContextFile
 from orchestrator.label import CACHE, LABEL
@@ -68,10 +68,10 @@ def assemble(
     inputs: Inputs,
     *,
     capabilities: BuilderCapabilities,
-    exclude: Sequence[Path] = (),
+    sources: ListedTree | None = None,
     emit: Emit = ignore,
 ) -> AssembledContext:
-    """The context of one build. `exclude` is left out of the user's sources, like all that is ours (see `ours`)."""
+    """The context of one build; `sources` are the user's, None: as they are now."""
     containerfile = render_containerfile(plan, mounts=capabilities.mounts, ssh=capabilities.ssh)
     manifest, certificates = render_manifest(plan), _certificates(loaded)
     parts: list[Part] = [
@@ -83,7 +83,7 @@ def assemble(
     if plan.finished:
         parts += shim_parts(plan)
     elif not plan.program_image:
-        parts += program_parts(loaded, plan, inputs, exclude)
+        parts += program_parts(loaded, plan, inputs, sources)
     if plan.packages_locked and not plan.packages_image and inputs.packages is not None:
         parts += packages_parts("program", inputs.packages)
     if plan.shim is not None and plan.shim.prebuilt is None and inputs.gevulot is not None:
@@ -163,9 +163,9 @@ def script_parts(scripts: Mapping[str, str]) -> list[Part]:
     ]
 
 
-def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, exclude: Sequence[Path] = ()) -> list[Part]:
+def program_parts(loaded: LoadedProject, plan: Plan, inputs: Inputs, sources: ListedTree | None = None) -> list[Part]:
     """What the stage `program` copies, its script aside: the sources, their packages, the shim, the GPU assets."""
-    parts: list[Part] = [user_sources(loaded, exclude), *shim_parts(plan)]
+    parts: list[Part] = [sources or user_sources(loaded), *shim_parts(plan)]
     if inputs.gpu_assets is not None:
         parts.append(HostTree(prefix="gpu-assets", source=inputs.gpu_assets.local, mtime=LATER))
     if plan.dependencies is not None:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from orchestrator.containerfile.links import LINKS, climbs
 from orchestrator.containerfile.members import Member, content_of, status_of, unreadable
 from orchestrator.containerfile.order import MTIME, TimeOrder, order_of
-from orchestrator.containerfile.tree import HostTree, Walk
+from orchestrator.containerfile.tree import HostTree, ListedTree, list_tree
 from orchestrator.errors import UsageError
 from orchestrator.events import Emit, Notice, ignore
 from orchestrator.files import GuardedTree
@@ -46,7 +46,7 @@ class HostFile:
     executable: bool | None = None
 
 
-Part = Content | HostFile | HostTree
+Part = Content | HostFile | HostTree | ListedTree
 ContextLine = tuple[str, str]
 """A member's path, and its kind with its SHA-256 or a link's target."""
 
@@ -69,9 +69,10 @@ def with_text(lines: Iterable[ContextLine], path: str, text: str) -> list[Contex
 class BuildContext:
     """A build context made of `parts`; a later part replaces an earlier one's file of the same path.
 
-    The host is read anew by each method. Errors: UsageError for a file that can't be read, or that changes
-    while it is read, and for an ignore file that can't be parsed. `caches` are the host paths of what the last walk
-    left out as a cache. `with_ours`: files of ours say what a context can't hold: `ORDER`, and `LINKS`.
+    What it holds is listed once; files are read by each method, but for the digest, which is that of the last stream,
+    if there was a whole one. Errors: UsageError for a file that can't be read, or that changes while it is read, and
+    for an ignore file that can't be parsed. `caches` are the host paths of what was left out as a cache. `with_ours`:
+    files of ours say what a context can't hold: `ORDER`, and `LINKS`.
     """
 
     parts: Sequence[Part]
@@ -79,6 +80,8 @@ class BuildContext:
     with_ours: bool = True
     caches: set[Path] = field(default_factory=set)
     _said: set[str] = field(default_factory=set)
+    _listed: list[Member] | None = None
+    _streamed: list[ContextLine] | None = None
 
     def stream(self) -> Iterator[bytes]:
         """The tar's chunks: sorted, owner 0, modes 0644/0755, no time of the host. Never a whole file in memory."""
@@ -87,28 +90,38 @@ class BuildContext:
     def sized_stream(self) -> tuple[int, Iterator[bytes]]:
         """About how many bytes the tar has (names that need a header of their own are not counted), and its chunks."""
         members = self._in_order()
-        return sum(_BLOCK + -(-member.size // _BLOCK) * _BLOCK for member in members) + len(_END), _tar_of(members)
+        size = sum(_BLOCK + -(-member.size // _BLOCK) * _BLOCK for member in members) + len(_END)
+        return size, self._told(members)
+
+    def _told(self, members: Iterable[Member]) -> Iterator[bytes]:
+        """The chunks of the tar; what the digest needs is kept once they have all been taken."""
+        self._streamed, lines = None, list[ContextLine]()
+        told = {member.path for member in self.members()}  # without the order of times
+        for member in members:
+            content = hashlib.sha256()
+            yield from _tar_member(member, content)
+            if member.path in told:
+                lines.append(_line(member, content.hexdigest()))
+        self._streamed = lines
+        yield _END
 
     def digest(self) -> str:
-        """SHA-256 (hex) over the sorted entries: what the receipt records. Reads every file.
+        """SHA-256 (hex) over the sorted entries: what the receipt records.
 
         Of contents, names and modes: a checkout elsewhere, whose files have other times, has the same.
         """
         return digest_of(self.lines())
 
     def lines(self) -> list[ContextLine]:
-        """What the digest is of. Reads every file."""
+        """What the digest is of. Reads every file, unless they have just been streamed."""
+        if self._streamed is not None:
+            return self._streamed
         lines = []
         for member in self.members():
-            line = "d"
-            if member.kind == "link":
-                line = f"l {member.target}"
-            elif member.kind == "file":
-                content = hashlib.sha256()
-                for chunk in content_of(member)[1]:
-                    content.update(chunk)
-                line = f"{'x' if member.executable else 'f'} {content.hexdigest()}"
-            lines.append((member.path, line))
+            content = hashlib.sha256()
+            for chunk in content_of(member)[1] if member.kind == "file" else ():
+                content.update(chunk)
+            lines.append(_line(member, content.hexdigest()))
         return lines
 
     def write_to(self, directory: Path) -> None:
@@ -135,13 +148,18 @@ class BuildContext:
 
     def members(self) -> list[Member]:
         """Every member, parents first, sorted by path; the order of their times is left aside."""
+        if self._listed is None:
+            self._listed = self._list()
+        return self._listed
+
+    def _list(self) -> list[Member]:
         members: dict[str, Member] = {}
         links: dict[str, Member] = {}
         self.caches.clear()
         for part in self.parts:
             for member in self._of(part):
-                if isinstance(part, HostTree) and part.sources and climbs(member):
-                    path = member.path.removeprefix(f"{part.prefix}/")
+                if (tree := _sources(part)) is not None and climbs(member):
+                    path = member.path.removeprefix(f"{tree.prefix}/")
                     links[path] = replace(member, path=path)
                 else:
                     self._add(members, member)
@@ -151,10 +169,14 @@ class BuildContext:
             self._add(members, Member(path=LINKS, kind="file", data=_tar(_sorted(links))))
         return _sorted(members)
 
+    def order_key(self) -> str:
+        """What build tools can tell of how old the sources are; see `TimeOrder.key`."""
+        return _order(self.members()).key
+
     def _in_order(self) -> list[Member]:
         """The members with their times, and the file that names the order of the sources' ones."""
         members = {member.path: member for member in self.members()}
-        if not any(isinstance(part, HostTree) and part.sources for part in self.parts):
+        if not any(map(_sources, self.parts)):
             return list(members.values())
         order = _order(members.values())
         members |= {path: replace(members[path], mtime=time) for path, time in order.times.items()}
@@ -180,15 +202,30 @@ class BuildContext:
             executable = bool(status_of(part.source).st_mode & 0o111) if part.executable is None else part.executable
             yield Member(path=part.path, kind="file", executable=executable, source=part.source)
         else:
-            walk = Walk(tree=part, say=self._say)
-            yield from walk.members()
-            self.caches |= {part.source / name for name in walk.caches}
+            listed = list_tree(part) if isinstance(part, HostTree) else part
+            for text in listed.said:
+                self._say(text)
+            yield from listed.members
+            self.caches |= set(listed.caches)
 
     def _say(self, text: str) -> None:
         """Once, however often the host is read."""
         if text not in self._said:
             self._said.add(text)
             self.emit(Notice(text=text))
+
+
+def _sources(part: Part) -> HostTree | None:
+    """A part that is the user's own sources."""
+    tree = part.tree if isinstance(part, ListedTree) else part
+    return tree if isinstance(tree, HostTree) and tree.sources else None
+
+
+def _line(member: Member, digest: str) -> ContextLine:
+    """`digest` is of a file's content."""
+    if member.kind == "link":
+        return member.path, f"l {member.target}"
+    return member.path, f"{'x' if member.executable else 'f'} {digest}" if member.kind == "file" else "d"
 
 
 def _sorted(members: dict[str, Member]) -> list[Member]:
@@ -203,16 +240,11 @@ def _order(members: Iterable[Member]) -> TimeOrder:
 
 
 def _tar(members: Iterable[Member]) -> bytes:
-    return b"".join(_tar_of(members))
+    return b"".join(chunk for member in members for chunk in _tar_member(member, hashlib.sha256())) + _END
 
 
-def _tar_of(members: Iterable[Member]) -> Iterator[bytes]:
-    for member in members:
-        yield from _tar_member(member)
-    yield _END
-
-
-def _tar_member(member: Member) -> Iterator[bytes]:
+def _tar_member(member: Member, content: hashlib._Hash) -> Iterator[bytes]:
+    """One member of the tar; `content` gets the bytes of a file."""
     info = tarfile.TarInfo(member.path)
     info.mtime = member.mtime
     if member.kind == "file":
@@ -224,6 +256,8 @@ def _tar_member(member: Member) -> Iterator[bytes]:
         info.mode = 0o755 if member.kind == "dir" else 0o777
         chunks = iter(())
     yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-    yield from chunks
+    for chunk in chunks:
+        content.update(chunk)
+        yield chunk
     if padding := -info.size % _BLOCK:
         yield b"\0" * padding

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.containerfile.ignore import IGNORE_FILES
 from orchestrator.containerfile.links import climbs
-from orchestrator.containerfile.tree import HostTree, Walk
+from orchestrator.containerfile.tree import HostTree, ListedTree, list_tree
 from orchestrator.project.load import LoadedProject
 from orchestrator.project.outside import staged_host_files
 from orchestrator.project.secrets import secret_files
@@ -35,6 +35,11 @@ def user_sources(loaded: LoadedProject, exclude: Sequence[Path] = ()) -> HostTre
     )  # fmt: skip
 
 
-def has_climbing_links(loaded: LoadedProject) -> bool:
+def list_sources(loaded: LoadedProject, exclude: Sequence[Path] = ()) -> ListedTree:
+    """What `user_sources` is made of now: one walk for the plan, the context and whoever compares builds."""
+    return list_tree(user_sources(loaded, exclude))
+
+
+def has_climbing_links(sources: ListedTree) -> bool:
     """Whether the sources hold links that lead out of them, which Podman takes in no build context."""
-    return any(climbs(member) for member in Walk(tree=user_sources(loaded), say=lambda _text: None).members())
+    return any(map(climbs, sources.members))

@@ -148,6 +148,25 @@ class Walk:
             self.say(f"{path} is a socket, pipe or device; left out of the build context")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListedTree:
+    """A tree as one walk found it: its members, the caches that were left out (host paths), and what was said."""
+
+    tree: HostTree
+    members: tuple[Member, ...]
+    caches: tuple[Path, ...] = ()
+    said: tuple[str, ...] = ()
+
+
+def list_tree(tree: HostTree) -> ListedTree:
+    """Walk through a tree once, for all who need to know what is in it. UsageError for what can't be read."""
+    said: list[str] = []
+    walk = Walk(tree=tree, say=said.append)
+    members = tuple(walk.members())
+    caches = tuple(tree.source / name for name in walk.caches)
+    return ListedTree(tree=tree, members=members, caches=caches, said=tuple(said))
+
+
 def _hard_linked(path: Path) -> os.stat_result | None:
     """The status of a file that has further names; None for anything else."""
     try:

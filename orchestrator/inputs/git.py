@@ -68,23 +68,28 @@ def fetch_git(access: Access, url: str, ref: str, *, commit: str | None = None, 
             commit = repository.resolve(ref)
         commit = commit or ref
         key = f"git-{commit}"
-        entry = _believed(access, key, tree, shown)
-        step.cached = entry is not None
-        if entry is None:
-            entry = access.store.put(key, lambda target: repository.export(commit, target))
+        _forget_unbelieved(access, key, tree, shown)
+        step.cached = True
+
+        def fill(target: Path) -> Mapping[str, str]:
+            step.cached = False
+            return repository.export(commit, target)
+
+        entry = access.store.put(key, fill)
         repository.warn_of_submodules(entry)
     return Checkout(commit=entry.info.get("commit", commit), entry=entry)
 
 
-def _believed(access: Access, key: str, tree: str, shown: str) -> CacheEntry | None:
+def _forget_unbelieved(access: Access, key: str, tree: str, shown: str) -> None:
+    """Remove from the cache what a bundle brought, and neither proves itself nor is as the lock says."""
     entry = access.store.get(key)
     if entry is None or IMPORTED not in entry.info or entry.sha256 == tree:
-        return entry
+        return
     if not access.offline:
         access.store.remove(key)
-        return None
+        return
     if tree:
-        return entry  # the caller compares it with the lock, and says how it differs
+        return  # the caller compares it with the lock, and says how it differs
     raise InputError(
         f"{shown}: nothing proves that the bundle's {key.removeprefix('git-')} is that commit, and no lock says so",
         remedy="copy project.lock along with the bundle, or build with network access",

@@ -68,7 +68,7 @@ class SharedEntries(Protocol):
         """Put the entry `key` into `store`, if it is to be had and proves itself."""
 
     def offer(self, entry: CacheEntry) -> None:
-        """Take an entry that has just been made, if it proves itself."""
+        """Take an entry that a build uses, if it proves itself."""
 
 
 def key_of(kind: str, *parts: str) -> str:
@@ -123,6 +123,7 @@ class Store:
         """
         entry = self._read(key)
         if entry is not None and _unchanged(entry):
+            self._offer(entry)
             return entry
         self._bring(key)
         with self.lock(key):
@@ -145,6 +146,7 @@ class Store:
             self._bring(f"sha256-{expected}")
             entry = self._kept(name, expected, newer_than)
         if entry is not None:
+            self._offer(entry)
             return entry
         with self.lock(name):
             # Whoever we waited for may have fetched it meanwhile.

@@ -187,6 +187,11 @@ def known_names(loaded: LoadedProject, names: frozenset[str]) -> frozenset[str]:
     return known
 
 
+def is_of(lock: ProjectLock, loaded: LoadedProject) -> bool:
+    """Whether a lock says everything that the project asks for: what `--locked` requires."""
+    return not _stale(loaded, lock)
+
+
 def _asked(loaded: LoadedProject) -> dict[InputName, Request]:
     return {name: asked for name, asked in requests_of(loaded).items() if name not in loaded.unused_inputs}
 

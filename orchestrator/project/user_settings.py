@@ -23,10 +23,14 @@ CacheRole = Literal["read", "read-write"]
 
 
 class CacheSettings(Model):
-    """The shared cache of all builds; a directory is relative to the file's."""
+    """The shared cache of all builds; a directory is relative to the file's, as are the keys (PEM)."""
 
     url: Line | None = None
     role: CacheRole = "read"
+    trusted_keys: tuple[Line, ...] = Field(default=(), alias="trusted-keys")
+    """Public keys: results that one of them signed are taken."""
+    sign: Line | None = None
+    """The private key that signs the results of this machine."""
 
 
 class UserSettings(Model):

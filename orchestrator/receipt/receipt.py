@@ -223,6 +223,19 @@ class Attachment(Document):
     """Of its bytes."""
 
 
+class TakenImage(Document):
+    """How an image that another machine built came from a shared cache."""
+
+    cache: str
+    """Its address, without credentials."""
+    key: str
+    """Of everything that decides the image."""
+    signed_by: Digest
+    """The key that signed for it: SHA-256 of its DER form."""
+    at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    """When it was taken and verified here, UTC."""
+
+
 class Receipt(Document):
     """Receipt of one image, NAME.receipt.json."""
 
@@ -276,6 +289,8 @@ class Receipt(Document):
     """What the node gives the program."""
     attachments: Many[Attachment]
     """Files beside the image."""
+    taken: TakenImage | None = None
+    """Where the image is from, if it was not built on this machine; absent otherwise."""
     smoke: SmokeRecord | None = None
     """What `boot --smoke` saw last; absent before."""
 

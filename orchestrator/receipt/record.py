@@ -152,7 +152,7 @@ def make_receipt(built: FinishedBuild, attachments: Sequence[Attachment] = ()) -
         engine=built.engine,
         stages=tuple(built.stages),
         warnings=tuple(built.warnings),
-        verification=_verification(built.verification),
+        verification=verification_made(built.verification),
         resources=_resources(built.project),
         attachments=tuple(attachments),
         **optional,
@@ -188,7 +188,8 @@ def pin_used(kind: InputKind, pin: Mapping[str, str], packages: Iterable[str]) -
     return {**pin, "packages-sha256": sha256_text("\n".join(package.rsplit(" ", 2)[0] for package in packages))}
 
 
-def _verification(made: Verification) -> VerificationMade:
+def verification_made(made: Verification) -> VerificationMade:
+    """What `verify` said, as the receipt tells of it."""
     # Of its own document, so that the receipt says what `verify --json` says. Strict: a list is no tuple but in JSON.
     return VerificationMade.model_validate(made.to_dict(), strict=False)
 

@@ -28,6 +28,7 @@ class SharedInputs:
     def __init__(self, cache: SharedCache, *, limit: int = FetchLimits().size) -> None:
         self._cache = cache
         self._limit = limit
+        self._offered: set[str] = set()
 
     def bring(self, store: Store, key: str) -> None:
         """Put an entry into `store`, once its content was seen to be what the key says."""
@@ -39,14 +40,19 @@ class SharedInputs:
             store.put(key, fill)
 
     def offer(self, entry: CacheEntry) -> None:
-        """Put a new entry there."""
-        if not self._cache.writable or IMPORTED in entry.info:
+        """Put an entry there, once for each."""
+        if not self._cache.writable or IMPORTED in entry.info or entry.key in self._offered:
             return
+        self._offered.add(entry.key)
         file, sources = _FILE.fullmatch(entry.key), _SOURCES.fullmatch(entry.key)
         if file is not None and entry.path.is_file():
             self._cache.store(file_name(file[1]), entry.path)
         # What git writes out otherwise (line ends, by .gitattributes) can't prove itself to others.
-        elif sources is not None and git_proof.proves(sources[1], entry.path, entry.info):
+        elif (
+            sources is not None
+            and self._cache.lacks(entry.key)
+            and git_proof.proves(sources[1], entry.path, entry.info)
+        ):
             try:
                 with OwnDirectory("shared-cache") as folder:
                     packed = folder / _PACKED

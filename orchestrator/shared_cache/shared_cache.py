@@ -98,6 +98,18 @@ class SharedCache:
         except (OSError, SharedCacheError) as error:
             self.stop_writing(error)
 
+    def lacks(self, name: str) -> bool:
+        """Whether it is to be written to, and has nothing right of this name."""
+        if not self.writable:
+            return False
+        try:
+            return name in self._refused or not self._watched(
+                lambda: self._backend.has(name), lambda: 0, self._patience.seconds
+            )
+        except (OSError, SharedCacheError) as error:
+            self._stop(error)
+            return False
+
     def refuse(self, name: str, why: str) -> None:
         """Say that a file of the cache is not what its name says; it is replaced when there is a right one."""
         self._refused.add(name)

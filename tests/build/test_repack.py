@@ -22,6 +22,7 @@ from orchestrator.build.staged_tree import open_tree
 from orchestrator.build.state import PackJob, PackOrder
 from orchestrator.build.write_image import ImageTarget, Recorder, TreeOrigin, write_image
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble
+from orchestrator.digest import file_digests
 from orchestrator.events import ignore
 from orchestrator.image.reader import open_image
 from orchestrator.inputs.resolve import resolve_inputs
@@ -84,11 +85,11 @@ class Built:
         with open_tree(self.folder / "container", self.folder) as tree:
             target = ImageTarget(directory=self.folder / out)
             recorder = Recorder(warned=Warnings(checked.findings))
-            result = write_image(job, origin, recorder, target, lambda image: pack_files(job, tree, image))
+            result = write_image(job, origin, recorder, target, lambda image, _: pack_files(job, tree, image))
         if remembered:
             last.remember(result)
 
-    def build(self, *more: str, project: str = "project.yaml") -> Ended:
+    def build(self, *more: str | Path, project: str = "project.yaml") -> Ended:
         return cli("build", self.folder / project, "-o", self.folder / "out", "--engine", NO_ENGINE, *more)
 
     def manifest(self, word: str, **more: object) -> None:
@@ -97,8 +98,10 @@ class Built:
     def receipt(self, out: str = "out", name: str = "program") -> dict[str, object]:
         """But for what tells of the run."""
         document = json.loads((self.folder / out / f"{name}.receipt.json").read_text())
-        for key in ("finished", "stages", "attachments", "verification", "image"):
+        for key in ("finished", "stages", "attachments", "verification"):
             document.pop(key)
+        document["image"].pop("path")
+        document["program_hash"].pop("image_file_name")
         return dict(document)
 
     def whole_is_the_same(self, name: str = "program", project: str = "project.yaml") -> bool:
@@ -108,6 +111,9 @@ class Built:
             one, other = (self.folder / out / f"{name}.{suffix}" for out in ("out", "whole"))
             if one.read_bytes() != other.read_bytes():
                 return False
+        digests = file_digests(self.folder / f"out/{name}.img")
+        told = json.loads((self.folder / f"out/{name}.receipt.json").read_text())["image"]
+        assert (told["size"], told["blake3"], told["sha256"]) == (digests.size, digests.blake3, digests.sha256)
         return self.receipt(name=name) == self.receipt("whole", name)
 
 
@@ -115,13 +121,18 @@ class Built:
 def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Built:
     monkeypatch.setenv("ORCHESTRATOR_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    made = Built(folder=tmp_path)
-    (tmp_path / "project.yaml").write_text(PROJECT)
-    (tmp_path / "sources").mkdir()
-    (tmp_path / "sources/program.c").write_text("int main(void) { return 0; }\n")
-    (tmp_path / "data.key").write_bytes(b"key" * 1000)
+    return make_built(tmp_path)
+
+
+def make_built(folder: Path) -> Built:
+    """The project and its first build, in `folder`."""
+    made = Built(folder=folder)
+    (folder / "project.yaml").write_text(PROJECT)
+    (folder / "sources").mkdir()
+    (folder / "sources/program.c").write_text("int main(void) { return 0; }\n")
+    (folder / "data.key").write_bytes(b"key" * 1000)
     made.manifest("before")
-    stage = tmp_path / "container/stage"
+    stage = folder / "container/stage"
     (stage / "tables/empty").mkdir(parents=True)
     (stage / "keys").mkdir()
     (stage / "keys/data.key").touch()  # its place
@@ -132,9 +143,9 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Built:
     with (stage / "tables/3").open("wb") as sparse:
         sparse.seek(HOLE)
         sparse.write(b"end" * 10_000)
-    (tmp_path / "container/sbom").mkdir()
-    (tmp_path / "container/sbom/large").touch()
-    (tmp_path / "container/sbom/warnings").write_text("a word of the staging step\n")
+    (folder / "container/sbom").mkdir()
+    (folder / "container/sbom/large").touch()
+    (folder / "container/sbom/warnings").write_text("a word of the staging step\n")
     made.build_whole()
     return made
 

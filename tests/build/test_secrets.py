@@ -20,6 +20,7 @@ import pytest
 
 from orchestrator.build.check import check_project
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble
+from orchestrator.containerfile.sources import list_sources
 from orchestrator.engine.api_engine import ApiEngine
 from orchestrator.engine.base import BuildRequest, BuildSecret, Engine, LayerLostError
 from orchestrator.events import ignore
@@ -286,7 +287,8 @@ def stage_image(engine: Engine, project: Path, canaries: Canaries, target: str) 
     inputs = resolve_inputs(checked.loaded, engine, ignore)
     plan = make_plan(checked.loaded, checked.settings, inputs)
     capabilities = BuilderCapabilities(mounts=engine.capabilities.mounts, ssh=engine.capabilities.ssh)
-    made = assemble(checked.loaded, plan, inputs, capabilities=capabilities, exclude=(project.parent / "out",))
+    sources = list_sources(checked.loaded, (project.parent / "out",))
+    made = assemble(checked.loaded, plan, inputs, capabilities=capabilities, sources=sources)
     identity = f"test-secrets-{secrets.token_hex(4)}"
     request = BuildRequest(
         context=(),

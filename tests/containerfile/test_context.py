@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.containerfile.context import MTIME, BuildContext, Content, HostFile, HostTree, Part
+from orchestrator.containerfile.tree import list_tree
 from orchestrator.errors import UsageError
 from orchestrator.events import Event, Notice
 
@@ -260,4 +261,18 @@ def test_links_out_of_the_sources_come_in_a_tar_of_their_own(tree: Path) -> None
     before = context.digest()
     (tree / "src/up").unlink()
     (tree / "src/up").symlink_to("../../../x")
-    assert context.digest() != before
+    assert BuildContext(parts=context.parts).digest() != before
+
+
+def test_sources_are_listed_once_and_the_digest_is_of_what_was_sent(tree: Path) -> None:
+    listed = list_tree(HostTree(prefix="src", source=tree, sources=True))
+    context = BuildContext(parts=[listed])
+    (tree / "later").write_text("after the listing")
+    (tree / "src/main.rs").write_text("changed before it is sent")
+    sent = b"".join(context.stream())
+    assert b"later" not in sent
+    assert b"changed before it is sent" in sent
+    digest = context.digest()
+    assert digest == BuildContext(parts=[listed]).digest()
+    (tree / "src/main.rs").write_text("changed after it was sent")
+    assert context.digest() == digest != BuildContext(parts=[listed]).digest()

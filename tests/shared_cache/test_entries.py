@@ -45,6 +45,18 @@ def test_a_file_is_downloaded_by_one_machine_alone(
     assert server.count("/input") == 1
 
 
+def test_what_a_machine_has_already_is_put_there_too(tmp_path: Path, machine: MakeMachine, server: FileServer) -> None:
+    backend, url = DirectoryBackend(tmp_path / "shared", make=True), server.add("/input", DATA)
+    commit = repository(tmp_path / "repository", "one")
+    first = machine(DirectoryBackend(tmp_path / "nowhere", make=True))
+    again = Machine(first.store.root, backend, writable=True, limit=2**30, seconds=20.0)
+    for one in (first, again):
+        fetch(one.access, url)
+        sources(one, tmp_path / "repository", commit)
+    assert sorted(backend.names()) == [file_name(sha256_of(tmp_path)), f"git-{commit}"]
+    assert server.count("/input") == 1
+
+
 def test_who_only_reads_puts_nothing_there(tmp_path: Path, machine: MakeMachine, server: FileServer) -> None:
     (tmp_path / "shared").mkdir()
     backend = DirectoryBackend(tmp_path / "shared", make=True)
