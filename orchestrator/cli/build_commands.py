@@ -23,11 +23,11 @@ from orchestrator.cli.console import (
     say_warnings,
 )
 from orchestrator.cli.parameters import (
+    CACHE,
     DIRECTORY,
     PATH,
     PROJECT,
     annotations_option,
-    cache_reference,
     engine_option,
     json_failures,
     json_option,
@@ -199,8 +199,10 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
 @click.option(
     "--watch", "watching", is_flag=True, help="Build again whenever the project's files change, until Ctrl-C."
 )
-@click.option("--cache-from", multiple=True, metavar="IMAGE", help="Take layers from this image of a registry.")
-@click.option("--cache-to", metavar="IMAGE", help="Bring the build's layers to this image of a registry.")
+@click.option(
+    "--cache-from", multiple=True, type=CACHE, metavar="IMAGE", help="Take layers from this image of a registry."
+)
+@click.option("--cache-to", type=CACHE, metavar="IMAGE", help="Bring the build's layers to this image of a registry.")
 @click.option("--shell-on-failure", "shell", is_flag=True, help="Open a shell in the state before a step that fails.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first project that fails; by default the others go on.")
 @click.option(
@@ -262,10 +264,8 @@ def build(  # noqa: PLR0913 - one parameter an option
         return
     asked = _Building(output=output, engine=engine, progress=progress, locked=locked, offline=offline,
                       no_cache=no_cache, begin=begin or "", verify_cached=verify_cached, trust=trust_project,
-                      sign=sign, jobs=jobs, fail_fast=fail_fast, shell=shell, options=_options_of_each(),
-                      cache_from=tuple(cache_reference("--cache-from", value) for value in cache_from),
-                      cache_to=cache_reference("--cache-to", cache_to or ""),
-                      runner=runner_of(annotations, summary), cache=cache)  # fmt: skip
+                      sign=sign, jobs=jobs, fail_fast=fail_fast, shell=shell, options=_options_of_each(), cache=cache,
+                      cache_from=cache_from, cache_to=cache_to or "", runner=runner_of(annotations, summary))  # fmt: skip
     if shell:
         _require_terminal(jobs)
     if not watching:

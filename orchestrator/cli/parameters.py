@@ -44,6 +44,19 @@ def cache_reference(option: str, value: str) -> str:
     return fields["ref"]
 
 
+class CacheReference(click.ParamType[str]):
+    """What `cache_reference` takes."""
+
+    name = "image"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        """The image or repository."""
+        return cache_reference(param.opts[0] if param is not None else "", str(value))
+
+
+CACHE = CacheReference()
+
+
 def existing_image(path: Path) -> Path:
     """`path`, a file that is there. UsageError says what it is instead, and which image may be meant."""
     remedy = "give the path of an image, such as target/NAME.img"
