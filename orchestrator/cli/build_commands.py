@@ -264,8 +264,8 @@ def build(  # noqa: PLR0913 - one parameter an option
         return
     asked = _Building(output=output, engine=engine, progress=progress, locked=locked, offline=offline,
                       no_cache=no_cache, begin=begin or "", verify_cached=verify_cached, trust=trust_project,
-                      sign=sign, jobs=jobs, fail_fast=fail_fast, shell=shell, options=_options_of_each(), cache=cache,
-                      cache_from=cache_from, cache_to=cache_to or "", runner=runner_of(annotations, summary))  # fmt: skip
+                      sign=sign, jobs=jobs, fail_fast=fail_fast, shell=shell, cache=cache, cache_from=cache_from,
+                      cache_to=cache_to or "", options=_options_of_each(), runner=runner_of(annotations, summary))  # fmt: skip
     if shell:
         _require_terminal(jobs)
     if not watching:
