@@ -248,8 +248,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     Of several projects, one that fails does not keep the others from being built; a table at the end says how each
     ended, and the exit code is the highest of theirs.
 
-    With --watch, build again whenever project.yaml, the context or another file that decides an image changes. A
-    change during a build starts the next one after it. Ctrl-C ends it (exit 130).
+    With --watch, build again whenever a file that decides an image changes, until Ctrl-C (exit 130).
 
     With --reproduce, build the image of a receipt again from project.yaml, project.lock and the sources, and compare.
     What differs is reported with the file, its package, the step that wrote it and the likely cause (exit 6).
@@ -262,10 +261,11 @@ def build(  # noqa: PLR0913 - one parameter an option
             raise UsageError("--reproduce and --watch exclude each other", remedy="leave out one of them")
         _reproduce(asked_again, as_json=as_json)
         return
-    asked = _Building(output=output, engine=engine, progress=progress, locked=locked, offline=offline,
+    runner = runner_of(annotations, summary)
+    asked = _Building(output=output, engine=engine, progress=progress, locked=locked, offline=offline, sign=sign,
                       no_cache=no_cache, begin=begin or "", verify_cached=verify_cached, trust=trust_project,
-                      sign=sign, jobs=jobs, fail_fast=fail_fast, shell=shell, cache=cache, cache_from=cache_from,
-                      cache_to=cache_to or "", options=_options_of_each(), runner=runner_of(annotations, summary))  # fmt: skip
+                      jobs=jobs, fail_fast=fail_fast, shell=shell, cache=cache, cache_from=cache_from, runner=runner,
+                      cache_to=cache_to or "", options=_options_of_each())  # fmt: skip
     if shell:
         _require_terminal(jobs)
     if not watching:
