@@ -63,6 +63,8 @@ def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: s
         images=tuple(base.reference for base in (job.inputs.base, job.inputs.gevulot_base, job.inputs.image) if base),
         secrets=tuple(secrets),
         ssh=job.order.secrets.agent if own else "",
+        cache_from=job.order.options.cache_from if own else (),
+        cache_to=job.order.options.cache_to if own else "",
     )
     try:
         return run_request(job.order.engine, request, made, job.order.emit)

@@ -26,7 +26,9 @@ def open_shell(order: BuildOrder, request: BuildRequest, made: AssembledContext,
     )
     # What stands before the step has just run, so it comes from the cache, also where --no-cache was given.
     size, chunks = context.sized_stream()
-    state = replace(request, context=chunks, context_size=size, target="", tag=f"{request.tag}-before", no_cache=False)
+    state = replace(
+        request, context=chunks, context_size=size, target="", cache_to="", tag=f"{request.tag}-before", no_cache=False
+    )
     image = ""
     try:
         image = order.engine.build(state, ignore)

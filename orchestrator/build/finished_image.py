@@ -116,6 +116,7 @@ def _build_own(job: BuildJob, tag: str) -> str:
         images=tuple(references.values()),
         secrets=tuple(secrets),
         ssh=order.secrets.agent,
+        cache_from=order.options.cache_from,
     )
     try:
         run_request(order.engine, request, made, order.emit)

@@ -34,13 +34,16 @@ class BuildOptions:
     every step again from this one of `STAGES` on, "" = none; `shared`: a cache of inputs that other machines have too,
     `results`: of what they built.
 
-    `shell`: opens a shell in an image, in whose state the given step failed.
+    `cache_from` and `cache_to`: as in a `BuildRequest`, for the user's own steps and what follows from them. `shell`:
+    opens a shell in an image, in whose state the given step failed.
     """
 
     locked: bool = False
     offline: bool = False
     no_cache: bool = False
     begin: str = ""
+    cache_from: tuple[str, ...] = ()
+    cache_to: str = ""
     shared: SharedEntries | None = None
     results: SharedResults | None = None
     shell: Callable[[str, str], None] | None = None

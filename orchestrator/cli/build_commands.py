@@ -22,6 +22,7 @@ from orchestrator.cli.console import (
     say_warnings,
 )
 from orchestrator.cli.parameters import (
+    CACHE,
     DIRECTORY,
     PATH,
     PROJECT,
@@ -198,6 +199,10 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
 @click.option(
     "--watch", "watching", is_flag=True, help="Build again whenever the project's files change, until Ctrl-C."
 )
+@click.option(
+    "--cache-from", multiple=True, type=CACHE, metavar="IMAGE", help="Take layers from this image of a registry."
+)
+@click.option("--cache-to", type=CACHE, metavar="IMAGE", help="Bring the build's layers to this image of a registry.")
 @click.option("--shell-on-failure", "shell", is_flag=True, help="Open a shell in the state before a step that fails.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first project that fails; by default the others go on.")
 @click.option(
@@ -227,6 +232,8 @@ def build(  # noqa: PLR0913 - one parameter an option
     sign: Path | None,
     jobs: int,
     fail_fast: bool,
+    cache_from: tuple[str, ...],
+    cache_to: str | None,
     shell: bool,
     watching: bool,
     receipt: Path | None,
@@ -241,8 +248,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     Of several projects, one that fails does not keep the others from being built; a table at the end says how each
     ended, and the exit code is the highest of theirs.
 
-    With --watch, build again whenever project.yaml, the context or another file that decides an image changes. A
-    change during a build starts the next one after it. Ctrl-C ends it (exit 130).
+    With --watch, build again whenever a file that decides an image changes, until Ctrl-C (exit 130).
 
     With --reproduce, build the image of a receipt again from project.yaml, project.lock and the sources, and compare.
     What differs is reported with the file, its package, the step that wrote it and the likely cause (exit 6).
@@ -255,10 +261,11 @@ def build(  # noqa: PLR0913 - one parameter an option
             raise UsageError("--reproduce and --watch exclude each other", remedy="leave out one of them")
         _reproduce(asked_again, as_json=as_json)
         return
-    asked = _Building(output=output, engine=engine, progress=progress, locked=locked, offline=offline,
+    runner = runner_of(annotations, summary)
+    asked = _Building(output=output, engine=engine, progress=progress, locked=locked, offline=offline, sign=sign,
                       no_cache=no_cache, begin=begin or "", verify_cached=verify_cached, trust=trust_project,
-                      sign=sign, jobs=jobs, fail_fast=fail_fast, shell=shell, options=_options_of_each(),
-                      runner=runner_of(annotations, summary), cache=cache)  # fmt: skip
+                      jobs=jobs, fail_fast=fail_fast, shell=shell, cache=cache, cache_from=cache_from, runner=runner,
+                      cache_to=cache_to or "", options=_options_of_each())  # fmt: skip
     if shell:
         _require_terminal(jobs)
     if not watching:
@@ -298,6 +305,8 @@ class _Building:
     jobs: int
     fail_fast: bool
     shell: bool
+    cache_from: tuple[str, ...]
+    cache_to: str
     options: tuple[str, ...]
     cache: CacheOptions
     runner: Runner
@@ -328,7 +337,8 @@ def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> N
         if wanted:
             manner = BuildManner(progress=building.progress, folds=building.runner.folds, no_cache=building.no_cache,
                                  begin=building.begin, jobs=building.jobs, fail_fast=building.fail_fast,
-                                 shell=building.shell, options=building.options,
+                                 shell=building.shell, cache_from=building.cache_from,
+                                 cache_to=building.cache_to, options=building.options,
                                  cache=chosen_cache(building.cache))  # fmt: skip
             build_all(wanted, builds, manner)
 

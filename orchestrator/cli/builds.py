@@ -227,6 +227,8 @@ class BuildManner:
     no_cache: bool = False
     begin: str = ""
     shell: bool = False
+    cache_from: tuple[str, ...] = ()
+    cache_to: str = ""
     jobs: int = 1
     fail_fast: bool = False
     options: tuple[str, ...] = ()
@@ -258,7 +260,8 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
                 say(f"`{step}` failed; this shell is in the state before it, without its caches and secrets")
                 own.engine.open_shell(image, uuid4().hex, offline=first.offline)
 
-        options = BuildOptions(no_cache=manner.no_cache, begin=manner.begin, shell=shell if manner.shell else None)
+        options = BuildOptions(no_cache=manner.no_cache, begin=manner.begin, cache_from=manner.cache_from,
+                               cache_to=manner.cache_to, shell=shell if manner.shell else None)  # fmt: skip
         own = OwnBuilds.prepare(first, emit, stack, options, manner.cache)
 
         def build(one: WantedBuild) -> Result:

@@ -28,6 +28,35 @@ class ProjectPath(click.ParamType[Path]):
         return path / "project.yaml" if path.is_dir() else path
 
 
+def cache_reference(option: str, value: str) -> str:
+    """The repository or image that `--cache-from` or `--cache-to` names: as it is, or as buildx writes it.
+
+    UsageError for a kind of cache that the engines' API does not have.
+    """
+    if "=" not in value:
+        return value
+    fields = dict(part.partition("=")[::2] for part in value.split(","))
+    if fields.get("type") != "registry" or not fields.get("ref") or fields.keys() - {"type", "ref"}:
+        raise UsageError(
+            f"{option} {value}: the engines' API has caches in registries only",
+            remedy="give an image's name, such as registry.example/team/cache:main",
+        )
+    return fields["ref"]
+
+
+class CacheReference(click.ParamType[str]):
+    """What `cache_reference` takes."""
+
+    name = "image"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        """The image or repository."""
+        return cache_reference(param.opts[0] if param is not None else "", str(value))
+
+
+CACHE = CacheReference()
+
+
 def existing_image(path: Path) -> Path:
     """`path`, a file that is there. UsageError says what it is instead, and which image may be meant."""
     remedy = "give the path of an image, such as target/NAME.img"

@@ -49,6 +49,8 @@ class BuildRequest:
     the stage to end at. `tag` names the result. `images` are those of its FROM lines for whose registries a login may
     be looked up. `ssh` is the path of an ssh agent's socket on this machine ("" = none). Secrets and ssh need an
     engine whose `capabilities` have them; else EngineError. `offline` steps run without a network.
+    `cache_from` and `cache_to` name images of registries (Podman: repositories) that layers are taken from and brought
+    to; EngineError where the engine's `capabilities` lack it.
     """
 
     context: Iterable[bytes]
@@ -63,6 +65,8 @@ class BuildRequest:
     secrets: tuple[BuildSecret, ...] = ()
     ssh: str = ""
     offline: bool = False
+    cache_from: tuple[str, ...] = ()
+    cache_to: str = ""
 
 
 class StepFailedError(BuildStepError):

@@ -76,7 +76,7 @@ def mask_of(request: BuildRequest) -> Mask:
 
 def logins_of(request: BuildRequest) -> dict[str, Login]:
     """Logins for the registries of the request's images, by registry."""
-    logins = (find_login(image) for image in request.images)
+    logins = (find_login(image) for image in (*request.images, *request.cache_from, *filter(None, [request.cache_to])))
     return {login.registry: login for login in logins if login is not None}
 
 

@@ -16,6 +16,7 @@ from orchestrator.errors import EngineError, OrchestratorError
 TRACE = "moby.buildkit.trace"
 _NAME = re.compile(r"\[(?:(?P<stage>\S+) )?\d+/\d+\] (?P<title>.*)", re.DOTALL)
 _INTERNAL = re.compile(r"\[internal\] (?P<title>.*)", re.DOTALL)
+_CACHE = ("importing cache manifest", "inferred cache manifest")
 _METADATA = "load metadata for "
 
 
@@ -78,5 +79,6 @@ class BuildKitLog:
         step = self._steps[vertex.digest]
         if not step.ended:
             self._steps.finish(vertex.digest, cached=vertex.cached, error=vertex.error, seconds=seconds)
-            if vertex.error:
+            # A cache that can't be had does not end the build.
+            if vertex.error and not vertex.name.startswith(_CACHE):
                 self._failed.append(step)

@@ -23,6 +23,7 @@ class EngineCapabilities:
     mounts: bool
     ssh: str
     parallel: bool
+    registry_cache: bool
     storage: str
     cgroup: str
     limits: tuple[str, ...]
@@ -80,6 +81,12 @@ FALLBACKS = (
         known_by="BuildKit, and Podman before 5, whose service panics when such a build is interrupted",
         without="stages run one after the other; on this machine a guard keeps the connection of an interrupted build"
         " open until its end",
+    ),
+    Fallback(
+        capability="registry_cache",
+        meaning="layers come from a registry, and go there (`--cache-from`, `--cache-to`)",
+        known_by="BuildKit, by a cache inside of the image; Podman from 4.3 on, by a repository of layers",
+        without="a build with these options is refused (exit 3)",
     ),
     Fallback(
         capability="storage",

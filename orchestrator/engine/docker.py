@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.engine.api_engine import ApiEngine, error_text
@@ -17,10 +20,11 @@ from orchestrator.engine.classic import ClassicLog
 from orchestrator.engine.docker_api import Api, ApiError, GoneError
 from orchestrator.engine.logins import config_header
 from orchestrator.engine.mask import Mask
+from orchestrator.engine.registry_cache import INLINE, push, require_cache
 from orchestrator.engine.session import Attachables, open_session
 from orchestrator.engine.steps import Steps
 from orchestrator.errors import EngineError, OrchestratorError
-from orchestrator.events import Emit
+from orchestrator.events import Emit, Notice, StepFinished, StepStarted
 from orchestrator.label import LABEL
 from orchestrator.network import SSH_MOUNT
 
@@ -54,6 +58,7 @@ class DockerEngine(ApiEngine):
             mounts=buildkit,
             ssh=SSH_MOUNT if buildkit else "",
             parallel=buildkit,
+            registry_cache=buildkit,
             storage=self.facts.storage,
             cgroup=self.facts.cgroup,
             limits=self.facts.limits,
@@ -78,8 +83,11 @@ class DockerEngine(ApiEngine):
             raise
 
     def _build(self, request: BuildRequest, steps: Steps, emit: Emit, job: str) -> str:
+        able = self.capabilities.registry_cache
+        require_cache(request, able=able, single=False, engine="Docker's classic builder")
         params: dict[str, Any] = {
-            **build_parameters(request),
+            **build_parameters(_with_inline_cache(request)),
+            "cachefrom": json.dumps(request.cache_from),
             "labels": {LABEL: request.build_id},
             "networkmode": "none" if request.offline else self._network,
         }
@@ -94,7 +102,22 @@ class DockerEngine(ApiEngine):
             headers = config_header(logins_of(request))
             image = self._post(request, params, headers, ClassicLog(steps), emit)
         steps.close()
+        if image and request.cache_to:
+            self._push_cache(image, request.cache_to, emit)
         return image or raise_no_image(self._info)
+
+    def _push_cache(self, image: str, reference: str, emit: Emit) -> None:
+        """The image is what was asked for: a registry that does not take it is a warning."""
+        step, began, problem = f"push {reference}", time.monotonic(), "interrupted"
+        emit(StepStarted(id=step, stage="cache", title=step))
+        try:
+            problem = push(self._api, image, reference, error_text)
+        except ApiError as error:
+            problem = error.said
+        finally:
+            emit(StepFinished(id=step, seconds=time.monotonic() - began, error=problem))
+        if problem:
+            emit(Notice(text=f"the cache was not brought to {reference}: {problem}", level="warning"))
 
     def _with_buildkit(self, request: BuildRequest, params: dict[str, Any], steps: Steps, emit: Emit) -> str:
         attachables = Attachables(
@@ -137,6 +160,10 @@ class DockerEngine(ApiEngine):
         with suppress(EngineError):
             if self.capabilities.buildkit:
                 self._api.json("POST", "/build/cancel", params={"id": job}, timeout=10)
+
+
+def _with_inline_cache(request: BuildRequest) -> BuildRequest:
+    return replace(request, build_args={**request.build_args, INLINE: "1"}) if request.cache_to else request
 
 
 def _follow(messages: Iterator[dict[str, Any]], log: BuildKitLog | ClassicLog, mask: Mask) -> str:

@@ -27,6 +27,7 @@ from orchestrator.engine.facts import EngineFacts, podman_facts
 from orchestrator.engine.logins import config_header
 from orchestrator.engine.podman_container import specification
 from orchestrator.engine.podman_log import PodmanLog
+from orchestrator.engine.registry_cache import require_cache
 from orchestrator.engine.running import RunningBuild, killed, register
 from orchestrator.engine.steps import Steps
 from orchestrator.engine.working import BuildMark, find_abandoned
@@ -52,6 +53,10 @@ UNSAID = "Internal Server Error"
 _SSH_CONTEXT = "orchestrator-ssh"
 SSH = f"type=bind,from={_SSH_CONTEXT}"
 """`EngineCapabilities.ssh` of a Podman of this machine that is older."""
+
+
+HAS_CACHE = (4, 3)
+"""The first version that keeps layers in a repository of a registry."""
 
 
 class PodmanEngine(ApiEngine):
@@ -85,6 +90,7 @@ class PodmanEngine(ApiEngine):
             mounts=True,
             ssh="" if remote or shares_files is False else _ssh(self._info.version),
             parallel=_numbers(self._info.version) < PANICS,
+            registry_cache=_numbers(self._info.version) >= HAS_CACHE,
             storage=self.facts.storage,
             cgroup=self.facts.cgroup,
             limits=self.facts.limits,
@@ -177,6 +183,8 @@ class PodmanEngine(ApiEngine):
         self._api.json("POST", "/libpod/containers/create", body=specification(request, name, rootless=rootless))
 
     def _build(self, request: BuildRequest, steps: Steps, emit: Emit, mark: BuildMark) -> str:
+        able = self.capabilities.registry_cache
+        require_cache(request, able=able, single=True, engine=f"Podman {self._info.version}")
         params: dict[str, Any] = {
             **build_parameters(request),
             "labels": {LABEL: request.build_id},
@@ -184,6 +192,8 @@ class PodmanEngine(ApiEngine):
             "shmsize": mark.size,
             "jobs": "0" if self.capabilities.parallel else "1",  # 0: as many stages as there are
             "layers": "1",
+            **({"cachefrom": request.cache_from[0]} if request.cache_from else {}),
+            **({"cacheto": request.cache_to} if request.cache_to else {}),
         }
         sent = _Sent(request, self.capabilities.ssh)
         if request.ssh and not self.capabilities.ssh:

@@ -7,10 +7,12 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator.engine.base import Engine
+from orchestrator.engine.docker_api import Api
 from orchestrator.engine.select import connect
 from orchestrator.errors import InputError
 from orchestrator.events import ignore
@@ -89,6 +91,42 @@ def test_a_digest_can_be_pulled(puller: Engine, server: Registry, reference: str
     pinned = f"{reference.rpartition(':')[0]}@{moved}"
     assert puller.pull(pinned, ignore) == moved
     assert puller.image_digest(pinned) == moved
+
+
+def test_layers_go_to_a_registry_and_come_from_there(puller: Engine, server: Registry, tmp_path: Path) -> None:
+    """As on a build runner that is new each time: what this engine has of the step is removed in between."""
+    server.auth_file(tmp_path / ".docker/config.json")
+    marker = secrets.token_hex(8)
+    repository = f"{server.host}/team/cache"
+
+    def made(word: str, **cache: Any) -> tuple[str, bool]:
+        events = engines.Events()
+        text = f"FROM {engines.ensure_base(puller)}\nRUN echo {word} {marker} && date +%s%N >/made\n"
+        wanted = request(text, "test-registry-cache")
+        image = puller.build(replace(wanted, **cache), events)
+        with puller.open_archive(image, "/made", wanted.build_id) as stream:
+            content = stream.read().decode(errors="replace")
+        forget_step(puller, image, marker)
+        return content[512:540], events.finish(marker).cached
+
+    first, _ = made("one", cache_to=repository)
+    second, cached = made("one", cache_from=(repository,))
+    assert (second, cached) == (first, True)
+    # One that isn't there is no reason to fail.
+    _, cached = made("other", cache_from=(f"{server.host}/team/nothing",))
+    assert not cached
+
+
+def forget_step(engine: Engine, image: str, marker: str) -> None:
+    """Remove an image, and the engine's own cache of its step."""
+    api: Api = engine._api  # type: ignore[attr-defined]
+    api.json("DELETE", f"/images/{image}", params={"force": True})
+    if engine.capabilities.buildkit:
+        records = api.json("GET", "/system/df")["BuildCache"]
+        for record in records:
+            if marker in record["Description"]:
+                filters = json.dumps({"id": [record["ID"]]})
+                api.json("POST", "/build/prune", params={"all": True, "filters": filters})
 
 
 def test_a_wrong_login_says_where_it_is_from(puller: Engine, server: Registry, reference: str, tmp_path: Path) -> None:

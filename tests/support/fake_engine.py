@@ -22,7 +22,8 @@ from orchestrator.staged import ImageFiles
 
 CAPABILITIES = EngineCapabilities(
     api_version="1.41", buildkit=True, session=SESSION_SERVICES, mounts=True, ssh="type=ssh", parallel=True,
-    storage="overlay2", cgroup="2", limits=("memory", "pids"), rootless=False, remote=False, shares_files=True,
+    registry_cache=True, storage="overlay2", cgroup="2", limits=("memory", "pids"), rootless=False, remote=False,
+    shares_files=True,
 )  # fmt: skip
 INFO = EngineInfo(kind="docker", version="0.0", api_version="1.41", builder="buildkit", endpoint="unix:///fake.sock")
 
