@@ -1,7 +1,7 @@
 """Whether anything that decides an image has changed since its last build: if not, there is nothing to do.
 
 Light on purpose: no engine is asked, no template rendered and no source read. What the record of a build compares is in
-`_decided`; docs/architecture.md, decision 17, says why each part counts.
+`_decided`; docs/decisions.md, 17, says why each part counts.
 """
 
 from __future__ import annotations

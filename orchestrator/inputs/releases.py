@@ -1,6 +1,6 @@
 """The vendor's releases: the Nanos kernel, ops and its common files, the GPU assets; or what stands in for them.
 
-Addresses and layouts: facts measured on ops 0.1.43 and Nanos 0.1.51 (docs/architecture.md).
+Addresses and layouts: facts measured on ops 0.1.43 and Nanos 0.1.51 (docs/facts/ops.md).
 """
 
 from __future__ import annotations
