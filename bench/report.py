@@ -91,6 +91,7 @@ def section(run: Mapping[str, Any]) -> str:
     table = tables.get(run["bench"], _plain_table)(run, rows)
     counts = {len(samples) for ways in rows.values() for samples in ways.values()}
     least, most = min(counts, default=0), max(counts, default=0)
+    least, most = (least, most) if counts else (1, 1)
     repeated = f"{least}" if least == most else f"{least} to {most}"
     busy = run["load"] > 2 * run["cpus"]
     facts = [
@@ -154,6 +155,8 @@ def _plain_table(run: Mapping[str, Any], rows: Mapping[str, Any]) -> list[str]:
     what = {"size": "MiB", "files": "files"}.get(run.get("axis", ""), "tree")
     heads = [f"{command}, s | MiB" if command != "copy" else "copy, s" for command in commands]
     lines = [f"| {what} | {' | '.join(heads)} |", "|---" * (1 + 2 * len(commands) - ("copy" in commands)) + "|"]
+    if not rows:
+        lines = []
     for case, ways in rows.items():
         cells = []
         for command in commands:

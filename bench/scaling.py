@@ -57,8 +57,10 @@ class ScaleBench:
         try:
             for _ in range(runs):
                 for name, words in commands.items():
-                    if usage := self._run(meter, case, name, words):
-                        self.samples.add(case, name, usage)
+                    usage = self._run(meter, case, name, words)
+                    if usage is None:
+                        break  # without an image there is nothing to look into
+                    self.samples.add(case, name, usage)
                 if (folder / "out/bench.img").exists():
                     self.samples.add(case, "copy", meter.copy(folder / "out/bench.img", folder / "copy.img"))
                     (folder / "copy.img").unlink()
@@ -69,7 +71,7 @@ class ScaleBench:
         try:
             return meter.run([sys.executable, "-m", "orchestrator", *words])[0]
         except MeasuredCommandError as problem:
-            self.refused.setdefault(case, {})[name] = str(problem).strip()[-400:]
+            self.refused.setdefault(case, {})[name] = " ".join(str(problem).partition("error: ")[2].split())[-400:]
             return None
 
 
