@@ -24,7 +24,7 @@ CHUNK = 1024 * 1024
 LIMITS = UnpackLimits(size=2**42, seconds=24 * 3600.0)
 """What a build makes may be large and slow to read; its headers may not, and it may not have more entries: 20,000 take
 70 MiB of memory until their image is written (measured)."""
-FEWER: Final = "leave out what the program doesn't need, or put many small files into one archive that it reads"
+FEWER: Final = "leave out what the program does not need, or put many small files into one archive that it reads"
 """What to do about a tree that has too many."""
 OpenArchive = Callable[[str], AbstractContextManager[BinaryIO]]
 """Opens a tar stream of a path in the resulting container, from its start each time it is called."""

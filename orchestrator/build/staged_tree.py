@@ -111,7 +111,7 @@ def open_tree(path: Path, spool: Path) -> Iterator[StagedTree]:
             if not isinstance(cause, tarfile.TarError | ArchiveError):
                 raise
             if isinstance(cause, ArchiveError) and cause.refused:
-                raise UsageError(f"{path} can't be packed: {cause}", remedy=error.remedy) from error
+                raise UsageError(f"{path} cannot be packed: {cause}", remedy=error.remedy) from error
             raise UsageError(f"{path} is not a whole tar: {cause}", remedy="make it again") from error
 
 
