@@ -243,7 +243,7 @@ def _translate_errors(top: str) -> Iterator[None]:
         yield
     except (tarfile.TarError, ArchiveError) as error:
         if isinstance(error, ArchiveError) and error.refused:
-            raise BuildStepError(f"/{top} in the container can't be packed: {error}", remedy=FEWER) from error
+            raise BuildStepError(f"/{top} in the container cannot be packed: {error}", remedy=FEWER) from error
         raise EngineError(
             f"the engine's archive of /{top} is broken: {error}",
             remedy="the engine or its disk failed; look at its log and run the build again",
