@@ -16,7 +16,11 @@ from orchestrator.project.secrets import secret_files
 
 def user_sources(loaded: LoadedProject, exclude: Sequence[Path] = ()) -> HostTree:
     """The directory `build.context`, less `exclude`, the files of secrets (a stage's layers keep what it copies) and
-    those that go straight into the image."""
+    those that go straight into the image.
+
+    project.yaml and its manifest file stay out unless they are named: else a change of the manifest alone, which no
+    step reads, would run the user's step again.
+    """
     project = loaded.project
     context = (loaded.root / project.build.context).resolve()
     left_out = (*exclude, *secret_files(loaded), *staged_host_files(loaded))
@@ -31,8 +35,19 @@ def user_sources(loaded: LoadedProject, exclude: Sequence[Path] = ()) -> HostTre
         keep = (re.sub(r"([\\*?[])", r"\\\1", project.build.program), *(path for path in paths if path[:1] != "/"))
     return HostTree(
         prefix="src", source=context, ignore_file=True, exclude=left_out, sources=True,
-        keep=keep, ignore_files=ignore_files,
+        keep=keep, ignore_files=ignore_files, unless_named=_own_files(loaded),
     )  # fmt: skip
+
+
+def _own_files(loaded: LoadedProject) -> frozenset[Path]:
+    """What says what to build, and not of what: project.yaml and its manifest, unless the image is to hold them."""
+    project = loaded.project
+    files = {loaded.path.resolve()}
+    if isinstance(project.manifest, str):
+        files.add((loaded.root / project.manifest).resolve())
+    context = loaded.root / project.build.context
+    packed = (project.build.program, *(entry.path or "" for entry in project.stage.built.values()))
+    return frozenset(files - {(context / name).resolve() for name in packed})
 
 
 def list_sources(loaded: LoadedProject, exclude: Sequence[Path] = ()) -> ListedTree:

@@ -23,7 +23,7 @@ class HostTree:
     directories) left out whatever the rules say, a file under all its names. `sources` says that people and their
     tools work in it: files keep the order of their times, and what is ours or a cache stays out (see `ours` and
     `caches`), but for what the patterns `keep` name. Without it all files are as old as `mtime` says, in seconds since
-    1970. `ignore_files`: see `ignore`.
+    1970. `ignore_files`: see `ignore`. `unless_named`: real paths of files that stay out where no `!` keeps them.
     """
 
     prefix: str
@@ -34,6 +34,7 @@ class HostTree:
     mtime: int = MTIME
     keep: tuple[str, ...] = ()
     ignore_files: tuple[str, ...] = IGNORE_FILES
+    unless_named: frozenset[Path] = frozenset()
 
 
 @dataclass(kw_only=True)
@@ -133,6 +134,8 @@ class Walk:
             cache = name
             if self._in_caches.ignored(name, cache):
                 self.caches.append(name)
+        elif not cache and self.tree.unless_named and Path(entry.path) in self.tree.unless_named:
+            cache = name
         return not cache or not self._in_caches.ignored(name, cache)
 
     def _leaf(self, name: str, path: Path, entry: os.DirEntry[str]) -> Iterator[Member]:

@@ -124,7 +124,8 @@ class Build(Model):
     """Values for the ARG lines of `containerfile`."""
     context: Line = "."
     """Directory to copy to /build, relative to project.yaml. .dockerignore is honoured. Directories with a
-    CACHEDIR.TAG, such as cargo's target/, are left out unless a `!PATH` in .dockerignore keeps a part of them."""
+    CACHEDIR.TAG, such as cargo's target/, are left out unless a `!PATH` in .dockerignore keeps a part of them. So are
+    project.yaml and its manifest file, which no step needs: a change of them alone runs none again."""
     packages: tuple[PackageName, ...] = ()
     """Debian packages that the build step needs. apt in the base says which others they need; project.lock names them
     all by version and sha256, and they are installed from files, without a network. The base must have apt."""

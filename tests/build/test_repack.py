@@ -124,10 +124,10 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Built:
     return make_built(tmp_path)
 
 
-def make_built(folder: Path) -> Built:
+def make_built(folder: Path, project: str = PROJECT) -> Built:
     """The project and its first build, in `folder`."""
     made = Built(folder=folder)
-    (folder / "project.yaml").write_text(PROJECT)
+    (folder / "project.yaml").write_text(project)
     (folder / "sources").mkdir()
     (folder / "sources/program.c").write_text("int main(void) { return 0; }\n")
     (folder / "data.key").write_bytes(b"key" * 1000)
@@ -173,6 +173,23 @@ def test_it_is_what_a_whole_build_would_be(built: Built, change: str) -> None:
     built.manifest("and again")
     assert built.build().code == 0
     assert built.whole_is_the_same()
+
+
+def test_among_the_sources_the_project_is_none_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / ".dockerignore").write_text("container\nwhole\n")
+    text = PROJECT.replace("context: sources", "context: .")
+    built = make_built(folder, text)
+    for change in (lambda: built.manifest("now"), lambda: (folder / "project.yaml").write_text(f"# now\n{text}")):
+        change()
+        done = built.build()
+        assert (done.code, NO_ENGINE in done.err) == (0, False), done.err
+    assert built.whole_is_the_same()
+    (folder / "sources/program.c").write_text("int main(void) { return 1; }\n")
+    assert built.build().code == 3
 
 
 def test_holes_stay_holes(built: Built) -> None:

@@ -51,6 +51,23 @@ def test_again_without_a_file_that_has_gone(project: Path) -> None:
     assert Path("ctx/notes.txt").read_text() == "mine"
 
 
+def test_what_says_what_to_build_is_no_source_unless_it_is_named(project: Path) -> None:
+    Path("project.yaml").write_text(PROJECT + "manifest: guest/manifest.json\n")
+    Path("guest").mkdir()
+    Path("guest/manifest.json").write_text("{}")
+    Path("guest/other.json").touch()
+    sources = lambda: {path.name for path in Path("ctx/src").rglob("*") if path.is_file()}  # noqa: E731
+    assert cli("render", ".", "-o", "ctx").code == 0
+    assert sources() == {"hello.c", "other.json"}
+    Path(".dockerignore").write_text("!guest/manifest.json\n")
+    assert cli("render", ".", "-o", "ctx").code == 0
+    assert sources() == {".dockerignore", "hello.c", "manifest.json", "other.json"}
+    # What the image is to hold is a source, whatever it is.
+    Path("project.yaml").write_text(PROJECT + "stage: {files: [project.yaml]}\n")
+    assert cli("render", ".", "-o", "ctx").code == 0
+    assert "project.yaml" in sources()
+
+
 def test_certificates_are_not_written_through_a_link_of_the_project(
     project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
