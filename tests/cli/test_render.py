@@ -56,7 +56,10 @@ def test_what_says_what_to_build_is_no_source_unless_it_is_named(project: Path) 
     Path("guest").mkdir()
     Path("guest/manifest.json").write_text("{}")
     Path("guest/other.json").touch()
-    sources = lambda: {path.name for path in Path("ctx/src").rglob("*") if path.is_file()}  # noqa: E731
+
+    def sources() -> set[str]:
+        return {path.name for path in Path("ctx/src").rglob("*") if path.is_file()}
+
     assert cli("render", ".", "-o", "ctx").code == 0
     assert sources() == {"hello.c", "other.json"}
     Path(".dockerignore").write_text("!guest/manifest.json\n")
