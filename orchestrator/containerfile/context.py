@@ -79,9 +79,10 @@ class BuildContext:
     emit: Emit = ignore
     with_ours: bool = True
     caches: set[Path] = field(default_factory=set)
-    _said: set[str] = field(default_factory=set)
-    _listed: list[Member] | None = None
-    _streamed: list[ContextLine] | None = None
+    # Not of what `replace` makes of it: that has other parts.
+    _said: set[str] = field(default_factory=set, init=False)
+    _listed: list[Member] | None = field(default=None, init=False)
+    _streamed: list[ContextLine] | None = field(default=None, init=False)
 
     def stream(self) -> Iterator[bytes]:
         """The tar's chunks: sorted, owner 0, modes 0644/0755, no time of the host. Never a whole file in memory."""

@@ -23,7 +23,7 @@ def test_a_shell_in_the_state_before_the_failed_step(engine: Engine, tmp_path: P
         terminal.type("echo in $PWD with $(ls | tr '\\n' ' '); exit 3\n")
         code = terminal.end()
     said = terminal.said.replace("\r", "")
-    assert "in /build with program.c project.yaml\n" in said, said
+    assert "in /build with program.c\n" in said, said
     assert "build.run: the build step failed with status 1" in "".join(said.split("\n"))
     assert code == 5
     assert {left.id for left in engine.leftovers() if left.build_id != "cache"} <= before

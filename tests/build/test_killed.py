@@ -83,16 +83,23 @@ def test_a_killed_build_keeps_the_image_of_the_one_before(engine: Engine, projec
 
 
 def test_clean_leaves_what_a_running_build_uses(engine: Engine, project: Path, tmp_path: Path) -> None:
-    arguments: list[str | Path] = ["build", project, "-o", tmp_path, "--engine", engine.info.endpoint]
+    # The whole way: an image that is made of an earlier one has nothing in an engine.
+    arguments: list[str | Path] = [
+        "build",
+        project,
+        "-o",
+        tmp_path,
+        "--engine",
+        engine.info.endpoint,
+        "--verify-cached",
+    ]
     said = []
 
-    def clean(event: dict[str, Any]) -> bool:
-        if event.get("stage") != "pack":
-            return False
+    def clean() -> None:
         said.append(orchestrator("clean", tmp_path, "--engine", engine.info.endpoint))
-        return True
 
-    done = interrupted(arguments, clean, signal.SIGCONT)
+    # Stopped meanwhile: what follows may take less time than `clean`.
+    done = interrupted(arguments, lambda event: event.get("stage") == "pack", signal.SIGSTOP, meanwhile=clean)
     assert done.code == 0, done.stderr
     assert said[0].code == 0
     assert f"{tmp_path}/.orchestrator-program.lock stays: a running build uses it" in said[0].stderr

@@ -37,8 +37,6 @@ def copied(example: str, folder: Path) -> Path:
 def test_an_example_is_built_and_gives_the_right_answer(
     example: str, engine: Engine, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    if (example, engine.info.kind) == ("snarkjs-prover", "podman"):
-        pytest.skip("one engine is enough where the time for all tests is short: py-prover takes the same way on both")
     project = copied(example, tmp_path / "project")
     done = orchestrator("build", project, "-o", tmp_path / "out", "--engine", engine.info.endpoint)
     assert done.code == 0, done.stderr[-4000:]

@@ -57,8 +57,8 @@ def write(folder: Path, run: str, files: list[str]) -> Path:
     return write_project(folder, base=RUST, build=build, stage={"files": files})
 
 
-def build(project: Path, out: Path, engine: Engine) -> Built:
-    done = orchestrator("build", project, "-o", out, "--engine", engine.info.endpoint)
+def build(project: Path, out: Path, engine: Engine, *more: str) -> Built:
+    done = orchestrator("build", project, "-o", out, "--engine", engine.info.endpoint, *more)
     assert done.code == 0, done.stderr[-4000:]
     image = (out / "program.img").read_bytes()
     lines = [f"by {tool}: {word}" for tool in ("make", "cargo", "ninja") for word in ("ONE", "TWO")]
@@ -101,7 +101,8 @@ def test_stale_products_are_made_anew_and_layers_kept(engine: Engine, tmp_path: 
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-a", sources, copy], check=True)
     for project, out in ((sources, "out"), (copy, "target")):
-        again = build(project / "project.yaml", project / out, engine)
+        # (Of the same sources, the image would be made of the first one without any step.)
+        again = build(project / "project.yaml", project / out, engine, "--verify-cached")
         assert again.printed == first.printed
         assert set(again.cached.values()) == {True}, again.cached
 

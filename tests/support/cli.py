@@ -93,9 +93,17 @@ def without_temporary_files(
 
 
 def interrupted(
-    arguments: Sequence[str | Path], when: Callable[[dict[str, Any]], bool], sign: signal.Signals, delay: float = 0.0
+    arguments: Sequence[str | Path],
+    when: Callable[[dict[str, Any]], bool],
+    sign: signal.Signals,
+    delay: float = 0.0,
+    *,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Run:
-    """Run a build with `--progress json`; send `sign` `delay` seconds after the first event that `when` accepts."""
+    """Run a build with `--progress json`; send `sign` `delay` seconds after the first event that `when` accepts.
+
+    After that call `meanwhile`, and let it go on if it was stopped.
+    """
     running = subprocess.Popen(
         _command([*arguments, "--progress", "json"]),
         cwd=ROOT,
@@ -114,6 +122,8 @@ def interrupted(
             time.sleep(delay)
             running.send_signal(sign)
             sent = True
+            meanwhile()
+            running.send_signal(signal.SIGCONT)
     out = running.stdout.read()
     code = running.wait(timeout=120)
     running.stdout.close()
