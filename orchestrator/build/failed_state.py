@@ -41,7 +41,10 @@ def open_shell(order: BuildOrder, request: BuildRequest, made: AssembledContext,
 
 
 def _forget(order: BuildOrder, image: str, build_id: str) -> None:
+    """The image, and what Podman committed of the same build on its way there."""
+    made = Leftover(kind="image", id=image, name="", build_id=build_id)
     try:
-        order.engine.remove(Leftover(kind="image", id=image, name="", build_id=build_id))
+        for leftover in (made, *(left for left in order.engine.leftovers() if left.build_id == build_id)):
+            order.engine.remove(leftover)
     except EngineError:
         return  # `clean` removes it
