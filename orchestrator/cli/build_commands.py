@@ -319,6 +319,7 @@ def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> N
     from orchestrator.shared_cache.choice import chosen_cache
 
     builds, wanted = Builds(), list[WantedBuild]()
+    whole = bool(building.no_cache or building.begin or building.verify_cached)
     # What is finished is finished, also when another project fails.
     with answering(builds, building.runner, as_json=as_json):
         builds.checked = _check_all(projects, trust=building.trust)
@@ -326,11 +327,11 @@ def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> N
             asked = Asked(checked=checked, output=building.output, engine=building.engine, locked=building.locked,
                           offline=building.offline, sign=building.sign)  # fmt: skip
             last = LastBuild(asked)
-            _remember_receipt(builds, asked)
+            if building.runner.summary is not None:
+                _remember_receipt(builds, asked)
             earlier = last.unchanged()
-            if earlier is None or building.no_cache or building.begin or building.verify_cached:
+            if earlier is None or whole:
                 before = earlier if building.verify_cached else None  # with --no-cache alone, other bytes may be wanted
-                whole = bool(building.no_cache or building.begin or building.verify_cached)
                 wanted.append(WantedBuild(number=number, asked=asked, last=last, before=before, whole=whole))
             else:
                 builds.ended[number] = EndedBuild(result=earlier)
