@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from typing import Any
 
 from bench import report
 from bench.builds import CASES, KINDS, SOURCES, WAYS, BuildBench, BuildSubject, measure_builds
+from bench.disk import NoRoomError
 from bench.engines import open_engine
 from bench.measure import MIB, MeasuredCommandError
 from bench.packing import PackBench
@@ -30,8 +33,8 @@ from orchestrator import __version__
 _QUICK: tuple[str, ...] = (
     "start --runs 10",
     "build --engines docker,podman --source build --mib 50 --runs 3 --ways ours,by-hand",
-    "pack --engines docker,podman --mib 1024 --runs 2",
-    "pack --engines docker --files 20000 --runs 3",
+    "pack --engines docker,podman --mib 1024 --runs 2 --no-peers",
+    "pack --engines docker --files 20000 --runs 3 --no-peers",
     "build --engines docker,podman --source host --mib 1024 --runs 1 --cases cold,manifest --ways ours,by-hand",
     "build --engines docker,podman --source build --mib 1024 --runs 1 --cases cold --ways ours,by-hand",
 )
@@ -51,12 +54,13 @@ _FULL: tuple[str, ...] = (
     "pack --engines docker,podman --mib 8192 --runs 3",
     "pack --engines docker,podman --mib 8192 --kind zero --runs 3",
     "pack --engines docker,podman --mib 8192 --kind sparse --runs 3",
+    "build --engines docker,podman --source host --mib 4096 --runs 3 --cases cold,manifest --ways ours,by-hand",
     "build --engines docker,podman --source host --mib 8192 --runs 3 --cases cold,manifest --ways ours,by-hand",
     "scale --axis size --runs 3",
     "scale --axis files --runs 3",
     "far",
 )
-"""All of it: hours, and 60 GiB of disk."""
+"""All of it: hours. Of 8 GiB by hand, what does not fit on the disk is left out, with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +98,8 @@ def _build(options: argparse.Namespace) -> None:
     subject = BuildSubject(mib=options.mib, kind=options.kind, files=options.files, source=options.source)
     for name in options.engines:
         with _working(options) as run, open_engine(name) as engine:
-            bench = BuildBench(folder=run.folder, engine=engine, subject=subject, ways=ways, before=options.before)
+            bench = BuildBench(folder=run.folder, engine=engine, subject=subject, ways=ways, before=options.before,
+                               drop=options.drop_caches)  # fmt: skip
             run.keep(measure_builds(bench, options.cases, options.runs))
 
 
@@ -102,7 +107,7 @@ def _pack(options: argparse.Namespace) -> None:
     tree = Tree(mib=0 if options.files else options.mib, kind=options.kind, files=options.files)
     with _working(options) as run, ExitStack() as stack:
         engines = [stack.enter_context(open_engine(name)) for name in options.engines]
-        bench = PackBench(folder=run.folder, tree=tree, engines=engines)
+        bench = PackBench(folder=run.folder, tree=tree, engines=engines, drop=options.drop_caches)
         run.keep(bench.run(options.runs, peers=not options.no_peers))
 
 
@@ -125,17 +130,24 @@ def _start(options: argparse.Namespace) -> None:
 
 def _profile(lines: tuple[str, ...]) -> Callable[[argparse.Namespace], None]:
     def run(options: argparse.Namespace) -> None:
-        for line in lines:
+        for line in _with_runs(lines, options.runs):
             print(f"== {line}", flush=True)
             if (room := shutil.disk_usage(tempfile.gettempdir()).free // MIB) < options.room:
                 print(f"left out: the disk has only {room} MiB")
                 continue
+            began = time.monotonic()
             try:
                 main([*line.split(), "--json", str(options.json)])
-            except MeasuredCommandError as problem:
+            except (MeasuredCommandError, NoRoomError) as problem:
                 print(f"failed: {problem}", flush=True)
+            print(f"(that took {time.monotonic() - began:.0f} s)", flush=True)
 
     return run
+
+
+def _with_runs(lines: tuple[str, ...], runs: int | None) -> list[str]:
+    """The lines with another number of repetitions, where one is asked for."""
+    return [re.sub(r"--runs \d+", f"--runs {runs}", line) if runs else line for line in lines]
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -168,11 +180,12 @@ def _parser() -> argparse.ArgumentParser:
         parser_of.add_argument("--kind", choices=KINDS, default="random")
         parser_of.add_argument("--files", type=int, default=0, help="So many files of 4 KiB instead of one.")
         parser_of.add_argument("--runs", type=int, default=5)
+        parser_of.add_argument("--drop-caches", action="store_true", help="Begin with an empty page cache; as root.")
     build.add_argument("--source", choices=SOURCES, default="build", help="What makes the file.")
     build.add_argument("--cases", type=_words, default=CASES, help=", ".join(CASES))
     build.add_argument("--ways", type=_words, default=("ours", "ours-ops", "by-hand"))
     build.add_argument("--before", type=Path, metavar="DIR", help="A checkout of another version.")
-    pack.add_argument("--no-peers", action="store_true", help="Only ours, by hand and the limit.")
+    pack.add_argument("--no-peers", action="store_true", help="Only ours, by hand and the limits (copy, tar).")
     scale = command("scale", _scale, "Seconds and memory against size or number of files.")
     scale.add_argument("--axis", choices=("size", "files"), default="size")
     scale.add_argument("--values", type=_numbers, default=())
@@ -183,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--runs", type=int, default=10)
     for name, lines in (("quick", _QUICK), ("full", _FULL)):
         profile = command(name, _profile(lines), f"{len(lines)} of the above, one after the other.")
+        profile.add_argument("--runs", type=int, help="Repetitions of each, instead of its own number.")
         profile.add_argument("--room", type=int, default=12 * 1024, help="MiB that must be free on the disk.")
     page = commands.add_parser("report", help="Write docs/performance.md and its plots from runs.")
     page.set_defaults(work=_report)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,15 +21,25 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from bench.disk import LARGE, NoRoomError, drop_caches, require_room
 from bench.engines import MeasuredEngine
-from bench.measure import MIB, Meter, Samples, Usage, storage_mib
+from bench.measure import MIB, MeasuredCommandError, Meter, Samples, Usage, storage_mib
 from orchestrator.inputs.bases import BOOTSTRAP_TAG
+from orchestrator.inputs.store import Store
 from tests.standins.make_ops import make_ops
 from tests.standins.nanos_release import make_release
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CASES = ("cold", "nothing", "warm", "manifest", "line", "data", "second")
 WAYS = ("ours", "ours, ops", "by hand")
+_COPIES = {
+    ("docker", "by hand"): {"build": 4, "host": 5, "url": 6},
+    ("podman", "by hand"): {"build": 5, "host": 5, "url": 6},
+    ("docker", ""): {"build": 2, "host": 1, "url": 2},
+    ("podman", ""): {"build": 3, "host": 1, "url": 2},
+}
+"""Copies of the large file that lie on the disk at once, beside the file of this machine: layers, contexts, what
+Podman's commit has in /var/tmp, our cache, the image. "" is any other way."""
 KINDS = ("random", "zero", "sparse")
 SOURCES = ("build", "host", "url")
 _MAKE = {
@@ -77,16 +89,20 @@ class BuildSubject:
 
 @dataclass(kw_only=True)
 class BuildBench:
-    """Builds of one subject in `folder`. `before`: a checkout of another version, which does the same in turn."""
+    """Builds of one subject in `folder`. `before`: a checkout of another version, which does the same in turn; `drop`:
+    nothing is in the page cache when a build begins; `absent` says why a way isn't there."""
 
     folder: Path
     engine: MeasuredEngine
     subject: BuildSubject
     ways: tuple[str, ...] = WAYS
     before: Path | None = None
+    drop: bool = False
+    absent: dict[str, str] = field(default_factory=dict)
     samples: Samples = field(default_factory=Samples)
     changes: int = 0
     address: str = ""
+    cached: str = ""
 
     def __post_init__(self) -> None:
         self.meter = Meter(folder=self.folder, engine=self.engine.pid)
@@ -156,6 +172,9 @@ class BuildBench:
         elif self.subject.source == "url":
             with (self.folder / "outside/data").open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            if digest != self.cached:
+                self.forget()
+                self.cached = digest
             data = f"{{url: '{self.address}', sha256: {digest}, to: data}}"
         native = _PROJECT.replace("DATA", data).replace("PACKER", "native").replace("NANOS", "{kernel: stub}")
         ops = _PROJECT.replace("DATA", data).replace("PACKER", "ops\nops: {path: ops}")
@@ -177,6 +196,11 @@ class BuildBench:
             if self.subject.source == "host" and lock.exists():
                 lock_command = [sys.executable, "-m", "orchestrator", "lock", file.name, "--upgrade", "file:data"]
                 self.meter.run([*lock_command, "--engine", self.engine.url])
+
+    def forget(self) -> None:
+        """Let go of the file that our cache has of the server."""
+        if self.cached:
+            Store().remove(f"sha256-{self.cached}")
 
     def ours(self, *options: str, project: str = "native", checkout: Path = REPOSITORY, out: str = "out") -> Usage:
         """One build with the orchestrator."""
@@ -222,16 +246,64 @@ class BuildBench:
     def repeat(self, cases: tuple[str, ...], number: int) -> None:
         """Each case once, one way after the other; who is first changes with the number of the repetition."""
         turn = number % len(self.all_ways)
+        ways = (*self.all_ways[turn:], *self.all_ways[:turn])
+        if self.subject.mib >= LARGE and self.subject.kind != "sparse":
+            self._repeat_apart(cases, ways)
+            return
         for case in cases:
             self.change(case)
-            for way in (*self.all_ways[turn:], *self.all_ways[:turn]):
-                before = storage_mib(self.engine.storage)
-                usage = self.work(way, case)()
-                self.samples.add(case, way, usage, storage=round(storage_mib(self.engine.storage) - before, 1))
-        self.samples.add("copy", "copy", self.meter.copy(self.image, self.folder / "copy.img"))
-        (self.folder / "copy.img").unlink()
+            for way in ways:
+                self._measure(way, case)
+        self._copy()
         if "cold" in cases:  # the next repetition begins without what is in the cache
             self.engine.prune()
+
+    def _repeat_apart(self, cases: tuple[str, ...], ways: tuple[str, ...]) -> None:
+        """One way after the other, each with all cases, so that the disk never holds what two of them made."""
+        for way in ways:
+            try:
+                copies: float = _COPIES[self.engine.name, way if way == "by hand" else ""][self.subject.source]
+                outside = self.folder / "outside/data"
+                # What is there now is small, or is made anew in the same place.
+                there = outside.stat().st_size / MIB / self.subject.mib if outside.exists() else 0
+                copies += 0 if self.subject.source == "build" else 1 - there
+                require_room(copies, self.subject.mib, f"{way} on {self.engine.name}")
+                for case in cases:
+                    self.change(case)
+                    self._measure(way, case)
+                if way == "ours":
+                    self._copy()
+            except (NoRoomError, MeasuredCommandError) as problem:
+                if way == "ours" and isinstance(problem, MeasuredCommandError):
+                    raise
+                self.absent[way] = str(problem).strip().splitlines()[-1][-300:]
+            finally:
+                self._clear()
+
+    def _measure(self, way: str, case: str) -> None:
+        before, work = storage_mib(self.engine.storage), self.work(way, case)
+        if self.drop:
+            drop_caches()
+        usage = work()
+        self.samples.add(case, way, usage, storage=round(storage_mib(self.engine.storage) - before, 1))
+
+    def _copy(self) -> None:
+        """The limit."""
+        if not self.image.exists():
+            return
+        if self.drop:
+            drop_caches()
+        self.samples.add("copy", "copy", self.meter.copy(self.image, self.folder / "copy.img"))
+        (self.folder / "copy.img").unlink()
+
+    def _clear(self) -> None:
+        """Let go of what one way made, but for the receipt, which says on what it was."""
+        for pattern in ("out*/*.img", "by-hand.img", "fetched/data"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
+        command = [*self.engine.command, "rmi", "-f", "bench-by-hand"]
+        subprocess.run(command, env={**os.environ, **self.engine.variables}, capture_output=True, check=False)
+        self.engine.prune()
 
     def document(self) -> dict[str, Any]:
         """The run, for the report."""
@@ -244,6 +316,8 @@ class BuildBench:
             "source": self.subject.source,
             "kind": self.subject.kind,
             "files": self.subject.files,
+            "dropped": self.drop,
+            "absent": self.absent,
             "samples": self.samples.rows,
         }
 
@@ -269,6 +343,9 @@ def measure_builds(bench: BuildBench, cases: tuple[str, ...], runs: int) -> dict
     with served(bench.folder / "outside") as address:
         bench.address = address
         bench.prepare(cases[0])
-        for number in range(runs):
-            bench.repeat(cases, number)
+        try:
+            for number in range(runs):
+                bench.repeat(cases, number)
+        finally:
+            bench.forget()
         return bench.document()

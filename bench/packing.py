@@ -2,24 +2,31 @@
 engine, against other programs that put a tree into one file, and against copying that file.
 
 By hand is what the guide's last step does: a step that writes the file (`tar` stands in for ops), the commit of its
-layer, `create`, `cp`. The tree lies in the engine already.
+layer, `create`, `cp`. The tree lies in the engine already. The limits are `tar` of the tree, the tree out of the engine
+as a tar (`cp CONTAINER:/stage -`), and `cp` of the large file or of our image.
 """
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.disk import LARGE, NoRoomError, drop_caches, require_room
 from bench.engines import MeasuredEngine
 from bench.measure import MIB, MeasuredCommandError, Meter, Samples, Usage, storage_mib
 from bench.trees import PROGRAM, Tree
 
-COPY = "copy"
+COPY, TAR = "copy", "tar"
+_COPIES = {"by hand, docker": 2, "by hand, podman": 3, "build -o type=tar, docker": 2, "build -o type=tar, podman": 3}
+"""Copies of the tree that lie on the disk at once, beside the tree; one for any other way. Podman's commit has the
+container's own, one in /var/tmp and the layer."""
 ABSENT = {
     "ops": "its Go module can't be had here: the module proxy refuses it",
     "kraftkit": "its Go module can't be had here: the module proxy refuses it",
@@ -32,36 +39,82 @@ _PARTITION = "[Partition]\nType=root\nFormat=ext4\nCopyFiles={tree}:/\nSizeMinBy
 
 @dataclass(kw_only=True)
 class PackBench:
-    """One tree, packed in each way in turn. `absent` says why a peer isn't there."""
+    """One tree, packed in each way in turn. `absent` says why a way isn't there; `drop`: nothing of it is in the page
+    cache when a way begins."""
 
     folder: Path
     tree: Tree
     engines: Sequence[MeasuredEngine] = ()
+    drop: bool = False
     samples: Samples = field(default_factory=Samples)
     absent: dict[str, str] = field(default_factory=lambda: dict(ABSENT))
 
     def run(self, runs: int, *, peers: bool = True) -> dict[str, Any]:
         """All repetitions; the run, for the report."""
         self.tree.write(self.folder / "tree")
-        # An engine that gets the tree as a context has all of it written once, before anything is measured.
-        for engine in self.engines:
-            self._build(engine, "staged", _STAGED, "-t", "bench-stage")
-        ways = self._ways(peers)
+        for engine in self.engines if not self._large else ():
+            self._stage(engine)
+        groups = self._ways(peers)
         for number in range(runs):
-            turn = number % len(ways)
-            for way in [*ways][turn:] + [*ways][:turn]:
-                self._measure(way, ways[way])
-        for engine in self.engines:
-            self._by_engine(engine, "rmi", "-f", "bench-stage")
-            engine.prune()
+            if not self._large:  # all in turn
+                self._repeat({way: work for ways in groups.values() for way, work in ways.items()}, number)
+                continue
+            for name, ways in groups.items():
+                there = next((engine for engine in self.engines if engine.name == name), None)
+                with self._only_here(there, ways):
+                    self._repeat(ways, number)
+        for engine in self.engines if not self._large else ():
+            self._unstage(engine)
         return {
             "bench": "pack",
             "mib": self.tree.mib,
             "kind": self.tree.kind,
             "files": self.tree.files,
+            "dropped": self.drop,
             "samples": self.samples.rows,
             "absent": self.absent,
         }
+
+    @property
+    def _large(self) -> bool:
+        return self.tree.mib >= LARGE and self.tree.kind != "sparse"
+
+    def _repeat(self, ways: dict[str, Callable[[], Usage]], number: int) -> None:
+        """Each way once; who is first changes with the number of the repetition."""
+        turn = number % len(ways)
+        for way in [*ways][turn:] + [*ways][:turn]:
+            self._measure(way, ways[way])
+
+    def _stage(self, engine: MeasuredEngine) -> None:
+        """An engine that gets the tree as a context has all of it written once, before anything is measured."""
+        self._build(engine, "staged", _STAGED, "-t", "bench-stage")
+
+    def _unstage(self, engine: MeasuredEngine) -> None:
+        self._by_engine(engine, "rmi", "-f", "bench-stage")
+        engine.prune()
+
+    @contextmanager
+    def _only_here(self, engine: MeasuredEngine | None, ways: Iterable[str]) -> Iterator[None]:
+        """A large tree lies in one place at a time: on the disk, or in one engine. `engine` None: on the disk."""
+        tree = self.folder / "tree"
+        if engine is None:
+            yield
+            return
+        try:
+            require_room(2 if engine.name == "docker" else 3, self.tree.mib, f"the tree in {engine.name}")
+            self._stage(engine)
+        except (NoRoomError, MeasuredCommandError) as problem:
+            self.absent |= {way: str(problem).strip().splitlines()[-1][-300:] for way in ways}
+            engine.prune()
+            yield
+            return
+        shutil.rmtree(tree)
+        engine.prune()  # the context
+        try:
+            yield
+        finally:
+            self._unstage(engine)
+            self.tree.write(tree)
 
     def _measure(self, way: str, work: Callable[[], Usage]) -> None:
         if way in self.absent:
@@ -69,11 +122,17 @@ class PackBench:
         engine = next((engine for engine in self.engines if way.endswith(f", {engine.name}")), None)
         before = storage_mib(engine.storage if engine else None)
         try:
+            if self.tree.kind != "sparse":
+                require_room(_COPIES.get(way, 1.13), self.tree.mib, way)
+            if self.drop:
+                drop_caches()
             usage = work()
-        except (MeasuredCommandError, FileNotFoundError) as problem:
+        except (MeasuredCommandError, FileNotFoundError, NoRoomError) as problem:
             if way == "ours":
                 raise
             self.absent[way] = str(problem).strip().splitlines()[-1][-300:]
+            if engine is not None:
+                engine.prune()
             return
         more = storage_mib(engine.storage if engine else None) - before
         self.samples.add("pack", way, usage, storage=round(more, 1))
@@ -89,18 +148,26 @@ class PackBench:
         if not self.tree.files:
             shutil.rmtree(self.folder / "out")
             source = self.folder / "tree/data"
+        if self.drop:
+            drop_caches()
         self.samples.add("pack", COPY, self._meter().copy(source, self.folder / "copy.img"))
         (self.folder / "copy.img").unlink()
 
-    def _ways(self, peers: bool) -> dict[str, Callable[[], Usage]]:
-        ways: dict[str, Callable[[], Usage]] = {"ours": self.ours}
+    def _ways(self, peers: bool) -> dict[str, dict[str, Callable[[], Usage]]]:
+        """The ways, by where the tree lies: "" on the disk, or in an engine of that name."""
+        here: dict[str, Callable[[], Usage]] = {"ours": self.ours, TAR: self.tar}
+        if peers:
+            here |= {"mkfs.ext4 -d": self.mkfs, "mkosi's disk step": self.repart}
+        groups = {"": here}
         for engine in self.engines:
-            ways[f"by hand, {engine.name}"] = partial(self.by_hand, engine)
+            ways: dict[str, Callable[[], Usage]] = {
+                f"by hand, {engine.name}": partial(self.by_hand, engine),
+                f"cp to a tar, {engine.name}": partial(self.take_out, engine),
+            }
             if peers:
                 ways[f"build -o type=tar, {engine.name}"] = partial(self.export, engine)
-        if peers:
-            ways |= {"tar": self.tar, "mkfs.ext4 -d": self.mkfs, "mkosi's disk step": self.repart}
-        return ways
+            groups[engine.name] = ways
+        return groups
 
     def ours(self) -> Usage:
         """`pack`: an image that is verified and hashed, a receipt, a bill of materials."""
@@ -116,6 +183,15 @@ class PackBench:
         usage = usage.and_then(self._meter(engine).settle(self.folder / "by-hand.img"))
         usage = usage.and_then(self._by_engine(engine, "rm", container.strip())[0])
         return self._settled(usage, "by-hand.img", remove_only=True)
+
+    def take_out(self, engine: MeasuredEngine) -> Usage:
+        """`create`, and `cp` of the tree as a tar, which goes to a file."""
+        usage, container = self._by_engine(engine, "create", "bench-stage", "true")
+        copy = shlex.join([*engine.command, "cp", f"{container.strip()}:/stage", "-"])
+        written = self._meter(engine).run(["sh", "-c", f"{copy} >staged.tar"], engine.variables)[0]
+        usage = usage.and_then(written).and_then(self._meter(engine).settle(self.folder / "staged.tar"))
+        usage = usage.and_then(self._by_engine(engine, "rm", container.strip())[0])
+        return self._settled(usage, "staged.tar", remove_only=True)
 
     def export(self, engine: MeasuredEngine) -> Usage:
         """The builder's own tar."""

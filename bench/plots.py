@@ -10,6 +10,8 @@ from bench.measure import MEMORY_LIMIT, middle
 from bench.report import title
 
 _WIDTH = 0.8
+_STYLES = {"copy": "--", "tar": "-."}
+"""How the ways that do no more than any way must are drawn."""
 
 
 def _pyplot() -> Any:
@@ -61,12 +63,14 @@ def plot_scales(runs: Sequence[Mapping[str, Any]], target: Path) -> None:
             cases = {float(case): ways[command] for case, ways in run["samples"].items() if command in ways}
             places = sorted(cases)
             seconds = [middle(cases[place]) for place in places]
+            if command in _STYLES:
+                above.plot(places, seconds, color="black", lw=0.8, ls=_STYLES[command], label=command)
+                continue
             (line,) = above.plot(places, seconds, marker="o", ms=3, label=command)
             straight = [seconds[-1] * place / places[-1] for place in places]
             above.plot(places, straight, lw=0.5, ls=":", color=line.get_color())
-            if command != "copy":
-                memory = [middle(cases[place], "memory") for place in places]
-                below.plot(places, memory, marker="o", ms=3, label=command)
+            memory = [middle(cases[place], "memory") for place in places]
+            below.plot(places, memory, marker="o", ms=3, label=command)
         below.axhline(MEMORY_LIMIT, color="black", lw=0.8, ls="--", label=f"{MEMORY_LIMIT} MiB")
         axis = "MiB" if run["axis"] == "size" else "files of 4 KiB"
         for picture, what in ((above, "seconds"), (below, "memory, MiB")):

@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.aims import summary
 from bench.measure import MEMORY_LIMIT, middle
 from bench.trees import Tree
 
 Rows = list[dict[str, float]]
+LIMITS = ("copy", "tar")
+"""Ways that do no more than any way must."""
 
 HEAD = """\
 # How long a build takes
@@ -49,13 +52,15 @@ PACKS = """\
 `ours` is `pack`: the image is verified and hashed, and has its receipt and bill of materials. By
 hand it is the guide's last step alone: the tree lies in the engine already, a step writes the file,
 its layer is committed, and `create` and `cp` bring it out. The others put the same tree into one
-file and do no more. `copy` is the limit: `cp` of the large file, or of our image of the small ones, to
-the disk.
+file and do no more. The limits: `copy` is `cp` of the large file, or of our image of the small ones,
+`tar` is `tar` of the tree, `cp to a tar` is `cp CONTAINER:/stage -` of the engine's own command: all
+to the disk.
 """
 SCALES = """\
 ## Against size and number of files
 
-`inspect` lists the whole tree, `verify` makes every check; `copy` is `cp` of the image.
+`inspect` lists the whole tree, `verify` makes every check. The limits: `copy` is `cp` of the image,
+`tar` is `tar` of the tree.
 
 ![Seconds and memory against size and number of files](performance-scale.svg)
 """
@@ -64,7 +69,7 @@ FARS = """\
 
 An image takes at most 500,000 files, directories and links: with more, `build` and `pack` refuse the
 tree, and say why. Memory does not grow with the size of files, but with their number: 20,000 take
-some 70 MiB more while they are packed, so that from some 35,000 on a build takes more than 200 MiB.
+some 80 MiB more while they are packed, so that from some 35,000 on a build takes more than 200 MiB.
 """
 STARTS = """\
 ## Start-up
@@ -76,12 +81,15 @@ _CHAPTERS = {"start": STARTS, "build": BUILDS, "pack": PACKS, "scale": SCALES, "
 def title(run: Mapping[str, Any]) -> str:
     """What was measured, in a line."""
     subject = Tree(mib=run.get("mib", 0), kind=run.get("kind", ""), files=run.get("files", 0)).title
+    subject += ", empty page cache" if run.get("dropped") else ""
     if run["bench"] == "build":
         places = {"build": "made by build.run", "host": "a file of this machine", "url": "by URL"}
         return f"{run['engine']}, {subject}, {places[run['source']]}"
     if run["bench"] == "scale":
         return "By size" if run["axis"] == "size" else "By number of files"
-    return {"pack": subject, "far": "Once each", "start": "Commands"}[run["bench"]]
+    if run["bench"] == "far":
+        return f"Once: {', '.join(sorted({*run['samples'], *run['refused']}))}"
+    return {"pack": subject, "start": "Commands"}[run["bench"]]
 
 
 def section(run: Mapping[str, Any]) -> str:
@@ -105,33 +113,37 @@ def section(run: Mapping[str, Any]) -> str:
 
 def _build_table(run: Mapping[str, Any], rows: Mapping[str, Any]) -> list[str]:
     lines = [
-        "| case | way | seconds | of by hand | memory | written | engine | storage | beyond |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| case | way | seconds | of by hand | of copy | memory | written | engine | storage | beyond |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
+    copy = rows.get("copy", {}).get("copy")
     for case, ways in rows.items():
         hand = ways.get("by hand")
         for way, samples in ways.items():
             ratio = f"{middle(samples) / middle(hand):.2f}" if hand and way != "by hand" else ""
+            limit = f"{middle(samples) / middle(copy):.1f}" if copy and case != "copy" else ""
             steps = run["source"] == "build" and case in ("cold", "line", "data") and run.get("kind") != "sparse"
             own = (run["files"] * 4 / 1024 if run["files"] else run["mib"]) if steps else 0
             beyond = f"{max(middle(samples, 'storage') - own, 0):.0f}" if case != "copy" else ""
             lines.append(
-                f"| {case} | {way} | {shown(samples)} | {ratio} | {_memory(samples)} "
+                f"| {case} | {way} | {shown(samples)} | {ratio} | {limit} | {_memory(samples)} "
                 f"| {_mib(samples, 'written')} | {_mib(samples, 'engine')} | {_mib(samples, 'storage')} | {beyond} |"
             )
-    return lines
+    return [*lines, "", *_wrapped(_not_there(run["absent"]))] if run.get("absent") else lines
 
 
 def _pack_table(run: Mapping[str, Any], rows: Mapping[str, Any]) -> list[str]:
     ways = rows["pack"]
     lines = [
-        "| way | seconds | of ours | of `cp` | memory | written | engine | storage |",
-        "|---|---|---|---|---|---|---|---|",
+        "| way | seconds | of ours | of `cp` | of `tar` | memory | written | engine | storage |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
+    tar = ways.get("tar")
     for way, samples in ways.items():
         lines.append(
             f"| {way} | {shown(samples)} | {middle(samples) / middle(ways['ours']):.2f} "
-            f"| {middle(samples) / middle(ways['copy']):.2f} | {_memory(samples)} "
+            f"| {middle(samples) / middle(ways['copy']):.2f} "
+            f"| {f'{middle(samples) / middle(tar):.2f}' if tar else ''} | {_memory(samples)} "
             f"| {_mib(samples, 'written')} | {_mib(samples, 'engine')} | {_mib(samples, 'storage')} |"
         )
     return [*lines, "", *_wrapped(_not_there(run["absent"]))]
@@ -153,16 +165,17 @@ def _plain_table(run: Mapping[str, Any], rows: Mapping[str, Any]) -> list[str]:
             f"| `{way}` | {shown(rows['start'][way])} | {_memory(rows['start'][way])} |" for way in commands
         ]
     what = {"size": "MiB", "files": "files"}.get(run.get("axis", ""), "tree")
-    heads = [f"{command}, s | MiB" if command != "copy" else "copy, s" for command in commands]
-    lines = [f"| {what} | {' | '.join(heads)} |", "|---" * (1 + 2 * len(commands) - ("copy" in commands)) + "|"]
+    heads = [f"{command}, s" if command in LIMITS else f"{command}, s | MiB" for command in commands]
+    columns = 1 + sum(1 if command in LIMITS else 2 for command in commands)
+    lines = [f"| {what} | {' | '.join(heads)} |", "|---" * columns + "|"]
     if not rows:
         lines = []
     for case, ways in rows.items():
         cells = []
         for command in commands:
             samples = ways.get(command, [])
-            cells += [shown(samples) if samples else "refused"]
-            cells += [_mib(samples, "memory") if samples else ""] if command != "copy" else []
+            cells += [shown(samples) if samples else "" if command in LIMITS else "refused"]
+            cells += [_mib(samples, "memory") if samples else ""] if command not in LIMITS else []
         lines.append(f"| {case} | {' | '.join(cells)} |")
     for case, reasons in run["refused"].items():
         lines += ["", *_wrapped("; ".join(f"{case}, {command}: {said}" for command, said in reasons.items()))]
@@ -211,7 +224,7 @@ def write(runs: Sequence[Mapping[str, Any]], page: Path) -> None:
     from bench import plots
 
     kept = latest(runs)
-    parts, chapter = [HEAD], ""
+    parts, chapter = [HEAD, summary(kept)], ""
     for run in kept:
         if run["bench"] != chapter:
             chapter = run["bench"]

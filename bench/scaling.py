@@ -18,7 +18,6 @@ FAR = {
     "1,000,000 files of 16 bytes": Tree(files=1_000_000, small=16),
     "400,000 files of 16 bytes": Tree(files=400_000, small=16),
 }
-COMMANDS = ("pack", "inspect", "verify", "copy")
 
 
 @dataclass(kw_only=True)
@@ -64,6 +63,8 @@ class ScaleBench:
                 if (folder / "out/bench.img").exists():
                     self.samples.add(case, "copy", meter.copy(folder / "out/bench.img", folder / "copy.img"))
                     (folder / "copy.img").unlink()
+                    if source.is_dir():
+                        self.samples.add(case, "tar", _tar(meter, folder))
         finally:
             shutil.rmtree(folder)
 
@@ -73,6 +74,14 @@ class ScaleBench:
         except MeasuredCommandError as problem:
             self.refused.setdefault(case, {})[name] = " ".join(str(problem).partition("error: ")[2].split())[-400:]
             return None
+
+
+def _tar(meter: Meter, folder: Path) -> Usage:
+    """The other limit: GNU tar of the tree, to the disk."""
+    usage, _ = meter.run(["tar", "-C", "tree", "--sparse", "-cf", "tree.tar", "."])
+    usage = usage.and_then(meter.settle(folder / "tree.tar"))
+    (folder / "tree.tar").unlink()
+    return usage
 
 
 def measure_start(folder: Path, runs: int) -> dict[str, Any]:

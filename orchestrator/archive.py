@@ -19,11 +19,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any, BinaryIO, Final, Protocol, cast
+from typing import IO, Any, BinaryIO, Final, cast
 
 import zstandard
 
+from orchestrator.tar_stream import Forward, Readable, plain_header
+
 CHUNK: Final = 1024 * 1024
+
 _MAGICS: Final = {b"PK": "zip", b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _MEMORY: Final = 256 * 2**20
 """What a decompressor may take for its window; zstd -19 and xz -9 need 8 and 64 MiB."""
@@ -60,12 +63,6 @@ class ArchiveError(Exception):
         self.refused = refused
 
 
-class _Readable(Protocol):
-    def read(self, size: int = -1, /) -> bytes:
-        """Up to `size` bytes."""
-        ...
-
-
 @contextmanager
 def translate_errors() -> Iterator[None]:
     """What Python's modules raise for nonsense in an archive, as ArchiveError. The disk's errors stay what they are."""
@@ -99,7 +96,7 @@ def kind_of(stream: IO[bytes]) -> str:
 class Meter:
     """A stream, unpacked, that is read within limits. `last` are its last bytes: a whole tar ends in zeros."""
 
-    stream: _Readable
+    stream: Readable
     limits: UnpackLimits
     packed: _Counted | None = None
     count: int = 0
@@ -115,7 +112,7 @@ class Meter:
         """Up to `size` bytes; ArchiveError past a limit."""
         data = self.stream.read(size if 0 <= size <= CHUNK else CHUNK)
         self.count += len(data)
-        self.last = (self.last + data)[-tarfile.BLOCKSIZE :]
+        self.last = (self.last + data[-tarfile.BLOCKSIZE :])[-tarfile.BLOCKSIZE :]
         if self.count > self.limits.size:
             raise ArchiveError(f"it unpacks to more than {self.limits.size} bytes", refused=True)
         packed = self.packed.count if self.packed is not None else self.count
@@ -192,11 +189,11 @@ class _Xz:
 def unpack(stream: IO[bytes], limits: UnpackLimits) -> Meter:
     """A stream from its beginning, unpacked as its first bytes say. A zip is none of this: `read_zip`."""
     kind, counted = kind_of(stream), _Counted(stream)
-    inner: _Readable = counted
+    inner: Readable = counted
     if kind == "gzip":
-        inner = cast("_Readable", gzip.GzipFile(fileobj=cast("Any", counted)))
+        inner = cast("Readable", gzip.GzipFile(fileobj=cast("Any", counted)))
     elif kind == "bzip2":
-        inner = cast("_Readable", bz2.BZ2File(cast("Any", counted)))
+        inner = cast("Readable", bz2.BZ2File(cast("Any", counted)))
     elif kind == "xz":
         inner = _Xz(counted)
     elif kind == "zstd":
@@ -214,6 +211,9 @@ class _Header(tarfile.TarInfo):
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> Any:
         """The next header. The zero block that ends an archive is remembered: where it is missing, more is."""
+        plain = tar.plain_member() if isinstance(tar, Tar) else None
+        if plain is not None:
+            return plain
         try:
             return super().fromtarfile(tar)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
@@ -244,6 +244,26 @@ class Tar(tarfile.TarFile):
         self._chain = self._global = 0
         super().__init__(*arguments, **options)
 
+    def plain_member(self) -> tarfile.TarInfo | None:
+        """The next member, where its header says all of it; None where tarfile has to look at it."""
+        stream: Any = self.fileobj
+        start = stream.tell()
+        if isinstance(stream, Forward):
+            block = stream.peek(tarfile.BLOCKSIZE)
+        else:
+            block = stream.read(tarfile.BLOCKSIZE)
+            stream.seek(start)
+        member = plain_header(block, self) if not self.pax_headers else None
+        if member is None:
+            return None
+        self.extended(member)
+        member.offset = start
+        member.offset_data = self.offset = member.offset + tarfile.BLOCKSIZE
+        if member.isreg():
+            self.offset += -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        stream.seek(member.offset_data)
+        return member
+
     def extended(self, header: tarfile.TarInfo) -> None:
         """Measure one header, before the records that belong to it are read. ArchiveError past the limits."""
         if header.type not in _EXTENDED:
@@ -273,6 +293,19 @@ class Tar(tarfile.TarFile):
             raise ArchiveError(f"member {member.name[:200]!r} has no content")
         return source
 
+    def chunks(self, member: tarfile.TarInfo) -> Iterator[bytes]:
+        """The same in pieces of at most 1 MiB; fewer bytes than its size where the archive ends before."""
+        source: Any = self.fileobj
+        left = member.size if member.isreg() else 0
+        while left:
+            source.seek(member.offset_data + member.size - left)
+            read = source.read_some if isinstance(source, Forward) and left > CHUNK else source.read
+            chunk = read(min(CHUNK, left))
+            if not chunk:
+                return
+            left -= len(chunk)
+            yield chunk
+
     def small(self, member: tarfile.TarInfo, limit: int) -> bytes:
         """All the bytes of a file of at most `limit`."""
         if not member.isreg() or not 0 <= member.size <= limit:
@@ -283,7 +316,7 @@ class Tar(tarfile.TarFile):
 @contextmanager
 def read_tar(stream: Meter) -> Iterator[Tar]:
     """The tar of a stream, read once and forwards. What follows the tar's end is left in the stream."""
-    options: dict[str, Any] = {"fileobj": stream, "mode": "r|", "bufsize": CHUNK, "limits": stream.limits}
+    options: dict[str, Any] = {"fileobj": Forward(stream), "mode": "r:", "limits": stream.limits}
     with Tar.open(**options) as tar:
         yield tar
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.engine.base import Engine, Leftover
+from orchestrator.engine.running import killed
+from orchestrator.engine.sync_records import forget_all
 from orchestrator.errors import EngineError
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, remove_unused
 from orchestrator.label import BASE, CACHE
@@ -53,6 +55,27 @@ def clean_engine(engine: Engine, *, bases: bool, dry_run: bool) -> CleanReport:
     return CleanReport(removed=tuple(removed), kept=tuple((kept | refused).items()))
 
 
+def reap_engine(engine: Engine) -> CleanReport:
+    """Remove what this machine's killed builds left in an engine, by their ids: nothing of other machines' builds.
+
+    The layers that an engine keeps stay, and those that another build is made of by now. For who runs unasked, where
+    `clean_engine` is a person's wish.
+    """
+    ids = {build.build_id for _, build in killed()} - {BASE, CACHE}
+    engine.end_killed()  # first: their working containers hold their layers
+    waiting = [leftover for leftover in engine.leftovers() if leftover.build_id in ids] if ids else []
+    removed: list[Leftover] = []
+    refused: dict[Leftover, str] = {}
+    for leftover in sorted(waiting, key=lambda leftover: leftover.kind != "container"):
+        try:
+            engine.remove(leftover)
+        except EngineError as error:
+            refused[leftover] = error.message
+        else:
+            removed.append(leftover)
+    return CleanReport(removed=tuple(removed), kept=tuple(refused.items()))
+
+
 def _may_be_used(leftover: Leftover, running: Collection[str]) -> bool:
     """Whether one of these builds made it, or may take it from the cache at any moment."""
     return leftover.build_id in running or (leftover.kind == "image" and leftover.build_id in (BASE, CACHE))
@@ -84,6 +107,11 @@ def clean_directory(directory: Path, *, dry_run: bool) -> CleanedFiles:
         if path not in kept:
             (removed if remove_unused(path, dry_run=dry_run) else kept).append(path)
     return CleanedFiles(removed=tuple(sorted({*removed})), kept=tuple(sorted(kept)))
+
+
+def clean_records(*, dry_run: bool) -> CleanedFiles:
+    """Forget what BuildKit daemons keep of build contexts: the next build brings its own as the first one did."""
+    return CleanedFiles(removed=tuple(forget_all(dry_run=dry_run)))
 
 
 def clean_temporary(*, dry_run: bool) -> CleanedFiles:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from orchestrator.errors import BuildStepError, Finding
 from orchestrator.resolved import InputName, Inputs
-from orchestrator.verification import StandIn, Verification
+from orchestrator.verification import PackedFile, StandIn, Verification
 
 if TYPE_CHECKING:
     from orchestrator.project.load import LoadedProject
@@ -42,23 +42,17 @@ class ContextFile:
     executable: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PackedFile:
-    """One file of an image. `path` is a guest path, or `boot:` and a path of what starts the machine; `size` is bytes.
-
-    `role` is program, kernel, klib or "". `stand_in` is what the file says of itself if it only stands in for
-    the real one.
-    """
-
-    path: str
-    size: int
-    sha256: str
-    role: str = ""
-    stand_in: str = ""
-
-
 FileDigests = Mapping[str, tuple[int, str]]
 """Size in bytes and SHA-256 (hex) of files, by guest path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackProgress:
+    """Who is told how far an image is: `copied` (done, total) bytes where it comes as a whole, `ready` up to which byte
+    it is as it will be."""
+
+    copied: Callable[[int, int], None]
+    ready: Callable[[int], None] = lambda _end: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +124,14 @@ class Expected:
     """What is known of an image before it is verified.
 
     `runtime` (devnet, local) is what its shim must speak, None if that isn't known; `gpu_families` (project.yaml, the
-    receipt) which GPUs its program must run on; `libraries` is project.yaml's stage.libraries, for the advice.
+    receipt) which GPUs its program must run on; `libraries` is project.yaml's stage.libraries, for the advice. `known`:
+    the digests of files that were just written, where `Verification.files` is wanted.
     """
 
     runtime: str | None = None
     gpu_families: Sequence[str] = ()
     libraries: str | None = None
+    known: FileDigests | None = None
 
 
 class ImagePlan(Protocol):
@@ -171,9 +167,8 @@ class ImagePlan(Protocol):
     def explain(self, field: str, tail: str) -> BuildStepError | None:
         """A step of `steps` that failed, of which `tail` are the last lines, in true words; None for other steps."""
 
-    def pack(self, inputs: Inputs, files: ImageFiles, target: Path, progress: Callable[[int, int], None]) -> Packing:
-        """Write the image to `target` (an existing, empty temporary file) out of the last stage's `files`; `progress`
-        is told (done, total) bytes.
+    def pack(self, inputs: Inputs, files: ImageFiles, target: Path, progress: PackProgress) -> Packing:
+        """Write the image to `target` (an existing, empty temporary file) out of the last stage's `files`.
 
         Errors: EngineError for
         a broken stream, InputError for what an input lacks, BuildStepError for a tree that no image can hold.
@@ -284,6 +279,9 @@ class ImageKind(Protocol):
 
     def check_gpu_assets(self, project: Project, inputs: Inputs) -> tuple[Finding, ...]:
         """What is wrong with GPU assets that would be packed. OSError when they can't be read."""
+
+    def import_ahead(self) -> None:
+        """Import what packing and `verify` import late: the engine runs its steps meanwhile."""
 
     def verify(self, image: Path, expected: Expected) -> Verification:
         """Every check that can be made without booting. What is wrong with the image is in the result."""

@@ -119,6 +119,7 @@ def follow(
     env: Mapping[str, str],
     line: Callable[[str], None],
     running: Callable[[Background], AbstractContextManager[None]],
+    cwd: Path | None = None,
 ) -> CompletedProcess:
     """Run to the end, handing on stderr line by line as it comes; `env` is added to this process's own environment.
 
@@ -128,6 +129,7 @@ def follow(
     with (
         subprocess.Popen(
             list(arguments),
+            cwd=cwd,
             env={**os.environ, **env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -151,6 +153,15 @@ def follow(
     return CompletedProcess(
         status=background.returncode, stdout=output.decode(errors="replace"), stderr="", output=output
     )
+
+
+def has_ended(background: Background, *, within: float) -> bool:
+    """Whether it ends within so many seconds."""
+    try:
+        background.wait(timeout=within)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def stop(background: Background) -> None:

@@ -53,13 +53,21 @@ class ImageFiles(Protocol):
         """
         ...
 
+    def sorted_entries(self, path: str) -> Iterator[StagedEntry] | None:
+        """The entries below `path` in the order of an image (`image_order`), where they can be read one by one.
+
+        None everywhere else: `open_archive` has them.
+        """
+        ...
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StagedEntry:
     """One entry of the guest's tree. `path` has no leading "/"; `kind` is file|directory|symlink|hardlink.
 
     `target` is a symlink's text, or the guest path of the file that a hard link repeats. `sha256` is what a file has to
-    be, "" where nothing says it. `stored`: its bytes needn't be read, they lie in an open file at that offset.
+    be, "" where nothing says it. `stored`: its bytes needn't be read, they lie in an open file at that offset. `open`
+    opens the file itself where it lies on this machine; None where that can't be, or isn't worth it.
     """
 
     path: str
@@ -69,10 +77,15 @@ class StagedEntry:
     sha256: str = ""
     read: Callable[[], Iterator[bytes]] | None = None
     stored: tuple[int, int] | None = None
+    open: Callable[[], BinaryIO | None] | None = None
 
     def chunks(self) -> Iterator[bytes]:
         """A file's bytes, exactly `size` of them. Only once, and before the next entry is taken from a stream."""
         return iter(()) if self.read is None else self.read()
+
+    def content(self) -> bytes:
+        """The same at once: for small files."""
+        return b"".join(self.chunks())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +114,11 @@ class PackedTree:
     entries: Sequence[PackedEntry]
 
 
+def image_order(path: str) -> bytes:
+    """Sorts paths as an image has them: by the bytes of their names, and a directory right before what is in it."""
+    return path.replace("/", "\0").encode("utf-8", "surrogateescape")
+
+
 def host_files(inputs: Inputs) -> dict[str, StagedEntry]:
     """The files of `stage.files` that no build step makes, by guest path."""
     return {resolved.guest_path: _host_entry(resolved) for resolved in inputs.staged_files}
@@ -121,7 +139,10 @@ def _large_entries(files: ImageFiles) -> Iterator[StagedEntry]:
         if match is None:  # a user's own step has changed the tools that staging uses
             raise BuildStepError(f"{LARGE_FILES} in the container has a line that makes no sense: {line[:80]!r}")
         path, source, size = match[1], match[2], int(match[3])
-        yield StagedEntry(path=path, kind="file", size=size, read=partial(_large_chunks, files, source, size))
+        yield StagedEntry(
+            path=path, kind="file", size=size, read=partial(_large_chunks, files, source, size),
+            open=partial(_open_large, files, source, size),
+        )  # fmt: skip
 
 
 def _large_list(files: ImageFiles) -> bytes:
@@ -134,13 +155,20 @@ def _large_list(files: ImageFiles) -> bytes:
     return b"".join(texts)
 
 
-def _large_chunks(files: ImageFiles, source: str, size: int) -> Iterator[bytes]:
+def _open_large(files: ImageFiles, source: str, size: int) -> BinaryIO | None:
     stored = files.open_file(source)
+    if stored is not None and os.fstat(stored.fileno()).st_size != size:
+        stored.close()
+        return None
+    return stored
+
+
+def _large_chunks(files: ImageFiles, source: str, size: int) -> Iterator[bytes]:
+    stored = _open_large(files, source, size)
     if stored is not None:
         with stored:
-            if os.fstat(stored.fileno()).st_size == size:
-                yield from _exactly(stored, size, source)
-                return
+            yield from _exactly(stored, size, source)
+            return
     with files.open_archive(source) as stream:
         for entry in read_entries(stream, ""):
             if entry.kind == "file" and entry.size == size:
@@ -164,20 +192,38 @@ def _exactly(stream: BinaryIO, size: int, what: str) -> Iterator[bytes]:
 def _host_entry(resolved: Input) -> StagedEntry:
     path, size = resolved.local, int(resolved.pin["size"])
     read = partial(_host_chunks, path, size)
-    return StagedEntry(path=resolved.guest_path, kind="file", size=size, sha256=resolved.pin["sha256"], read=read)
+    return StagedEntry(
+        path=resolved.guest_path, kind="file", size=size, sha256=resolved.pin["sha256"], read=read,
+        open=partial(_open_host, path),
+    )  # fmt: skip
 
 
-def _host_chunks(path: Path, size: int) -> Iterator[bytes]:
-    left = size
+def _open_host(path: Path | str) -> BinaryIO:
     try:
-        with path.open("rb", buffering=0) as stream:
-            while left and (chunk := stream.read(min(CHUNK, left))):
-                left -= len(chunk)
-                yield chunk
-            grown = os.fstat(stream.fileno()).st_size != size
+        return Path(path).open("rb", buffering=0)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", remedy="check its permissions") from error
-    if left or grown:
+
+
+def _host_chunks(path: Path | str, size: int) -> Iterator[bytes]:
+    left = size
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while True:
+                wanted = min(CHUNK, left + 1)  # one more than there should be: a small file takes a single call
+                chunk = os.read(descriptor, wanted)
+                left -= len(chunk)
+                if not chunk or left < 0:
+                    break
+                yield chunk
+                if not left and len(chunk) < wanted:
+                    break
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}", remedy="check its permissions") from error
+    if left:
         raise changed_file(path)
 
 
@@ -222,10 +268,10 @@ def root_entries(spool: BinaryIO) -> Iterator[list[StagedEntry]]:
         yield [entry for member in known if (entry := _entry(archive, member, "")) is not None]
 
 
-def file_entry(path: str, source: Path) -> StagedEntry:
+def file_entry(path: str, source: str, size: int) -> StagedEntry:
     """A file of this machine as an entry of a tree."""
-    size = source.stat().st_size
-    return StagedEntry(path=path, kind="file", size=size, read=partial(_host_chunks, source, size))
+    read, opened = partial(_host_chunks, source, size), partial(_open_host, source)
+    return StagedEntry(path=path, kind="file", size=size, read=read, open=opened)
 
 
 def _entries(archive: Tar, top: str) -> Iterator[StagedEntry]:
@@ -270,11 +316,11 @@ def _entry(archive: Tar, member: tarfile.TarInfo, top: str) -> StagedEntry | Non
 
 
 def _member_chunks(archive: Tar, member: tarfile.TarInfo, path: str) -> Iterator[bytes]:
-    left, source = member.size, archive.content(member)
+    left, chunks = member.size, archive.chunks(member)
     while left:
         chunk = b""
         with suppress(ArchiveError), translate_errors():
-            chunk = source.read(min(CHUNK, left))
+            chunk = next(chunks, b"")
         if not chunk:
             break
         left -= len(chunk)

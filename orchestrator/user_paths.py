@@ -7,7 +7,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from platformdirs import user_cache_path, user_config_path, user_data_path
+from platformdirs import user_cache_path, user_config_path, user_data_path, user_state_path
 
 CACHE_VARIABLE = "ORCHESTRATOR_CACHE_DIR"
 _NAME = "gevulot-orchestrator"
@@ -34,6 +34,11 @@ def podman_storage(driver: str) -> Path:
     return user_data_path(_NAME) / f"storage-{driver}"
 
 
+def step_caches() -> Path:
+    """What RUN's caches hold on a private Podman."""
+    return user_cache_path(_NAME) / "step-caches"
+
+
 def is_visible(path: Path, kind: int = 0) -> bool:
     """Whether there is such a path, as far as this user may look; of one `kind` (stat.S_IFREG, …) where it is given.
 
@@ -44,6 +49,21 @@ def is_visible(path: Path, kind: int = 0) -> bool:
     return False
 
 
+def build_logs() -> Path:
+    """What builds say while they run, a file each: see `build_logs`."""
+    return user_state_path(_NAME) / "builds"
+
+
 def running_builds() -> Path:
     """The builds that run now, a file each: see `engine.running`."""
     return user_cache_path(_NAME) / "running"
+
+
+def synced_contexts() -> Path:
+    """What daemons keep of build contexts: see `engine.sync_records`."""
+    return user_cache_path(_NAME) / "synced"
+
+
+def fleet_credentials() -> Path:
+    """What this user's machine knows of a fleet: certificates and keys."""
+    return user_config_path(_NAME) / "fleet"

@@ -51,11 +51,27 @@ class StandIn:
         return asdict(self)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackedFile:
+    """One file of an image. `path` is a guest path, or `boot:` and a path of what starts the machine; `size` is bytes.
+
+    `role` is program, kernel, klib or "". `stand_in` is what the file says of itself if it only stands in for
+    the real one.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    role: str = ""
+    stand_in: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verification:
     """All checks of one image of `size` bytes.
 
-    `bootable`: a machine would start it as a program (a real kernel, and a boot sector or a UEFI loader).
+    `bootable`: a machine would start it as a program (a real kernel, and a boot sector or a UEFI loader). `files` are
+    all that it holds, sorted by path, where they were asked for and it could be read.
     """
 
     image: Path
@@ -63,6 +79,7 @@ class Verification:
     checks: tuple[Check, ...]
     stand_ins: tuple[StandIn, ...] = ()
     bootable: bool = False
+    files: tuple[PackedFile, ...] = ()
 
     @property
     def ok(self) -> bool:

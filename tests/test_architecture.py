@@ -100,7 +100,7 @@ def test_only_the_cli_prints_or_exits() -> None:
 # Who may open for writing without orchestrator/files.py, and what. Each is something else than a file on a disk that a
 # project, an image or a program could have put a link in the way of.
 OWN_WRITING = {
-    "orchestrator.image.tfs": "the image writer is a library of its own; it opens with O_NOFOLLOW",
+    "orchestrator.image.output": "the image writer is a library of its own; it opens with O_NOFOLLOW",
     "orchestrator.cli.console": "/dev/null",
     "orchestrator.inputs.userns": "/proc/PID/uid_map; a script that imports nothing of ours",
     "orchestrator.guest.files": "the rehearsal's own folders",
@@ -180,6 +180,7 @@ def test_documents_are_parsed_in_few_places() -> None:
 # Where a library decides what is handed on, so that no type of ours can say it.
 HANDED_ON = {
     "orchestrator.archive": "tarfile.TarFile's own options",
+    "orchestrator.fleet.guard": "Dask's own arguments of a connection",
     "orchestrator.cli.parameters": "a decorator: click's arguments of the command below it",
 }
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from orchestrator.digest import CHUNK, Watermark, file_blake3, file_digests
+from orchestrator.digest import CHUNK, file_blake3, file_digests
+from orchestrator.watermark import Watermark
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK, 2 * CHUNK + 12345])

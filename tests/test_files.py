@@ -179,6 +179,9 @@ def test_an_image_out_of_a_container(victim: Path, where: Path) -> None:
         def open_file(self, _path: str) -> BinaryIO | None:
             return None
 
+        def sorted_entries(self, _path: str) -> None:
+            return None
+
     (where / "p").symlink_to(victim)
     with pytest.raises(OSError):
         extract_image("p", Image(), where / "p", lambda _done, _total: None)

@@ -50,7 +50,8 @@ fi
 # apt locks its directory of archives, and builds run beside each other: each has its own, of links to common files.
 apt=''
 if has apt && command -v apt-get >/dev/null; then
-    find "$root/apt" -maxdepth 1 -name 'run.*' -mtime +0 -exec rm -rf {} +
+    # What find has seen may go before it looks at it: other builds begin and end.
+    find "$root/apt" -maxdepth 1 -name 'run.*' -mtime +0 -exec rm -rf {} + 2>/dev/null || true
     apt=$(mktemp -d "$root/apt/run.XXXXXX")
     chmod 755 "$apt"
     mkdir "$apt/partial"
@@ -110,8 +111,15 @@ restore() { # Cargo.lock, its key
     target=${1%/*}/target place=$root/rust/$2
     [ -d "$place" ] || return 0
     touch "$place"
-    cp -a "$place" "$target" || rm -rf "$target"
+    was=$(ls -di "$place")
+    # Another build may put its own there meanwhile: then this copy may be a part of both.
+    if ! cp -a "$place" "$target" || [ "$(ls -di "$place")" != "$was" ]; then rm -rf "$target"; fi
     rm -f "$target/.list"
+}
+discard() { # a directory, by one rename before anything in it goes: another build may be copying it
+    old=$(mktemp -d "$root/rust/.old.XXXXXX")
+    mv "$1" "$old/" || true
+    rm -rf "$old"
 }
 keep() { # Cargo.lock, its key
     target=${1%/*}/target place=$root/rust/$2
@@ -130,10 +138,11 @@ keep() { # Cargo.lock, its key
         done
     done <"$list"
     mv "$list" "$new/.list"
-    rm -rf "$place"
+    [ ! -d "$place" ] || discard "$place"
     mv "$new" "$place" || rm -rf "$new"
-    find "$root/rust" -maxdepth 1 -name '.new.*' -mtime +0 -exec rm -rf {} +
-    ls -1dt "$root"/rust/*/ | tail -n +9 | while read -r old; do rm -rf "$old"; done
+    rm -rf "$place/${new##*/}" # it went there if another build's was quicker
+    find "$root/rust" -maxdepth 1 \( -name '.new.*' -o -name '.old.*' \) -mtime +0 -exec rm -rf {} + 2>/dev/null
+    ls -1dt "$root"/rust/*/ | tail -n +9 | while read -r unused; do discard "${unused%/}"; done
 }
 rust=''
 if compiled rust && command -v cargo >/dev/null; then

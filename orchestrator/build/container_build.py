@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 
-from orchestrator.build.failed_state import open_shell
+from orchestrator.build.context_request import with_context
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
-from orchestrator.build.needed_packages import find_lacks
 from orchestrator.build.refusals import find_refusal
 from orchestrator.build.state import BuildJob
 from orchestrator.containerfile.assemble import AssembledContext, proxy_arguments
@@ -50,12 +48,15 @@ def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: s
         secrets.append(BuildSecret(id=CA_SECRET, data=made.certificates, hide=False))
         if again and own:
             secrets.append(BuildSecret(id=FRESH_SECRET, data=b"fresh", hide=False))
+    layers = job.order.options.layers.of(job.plan.name)
     offline = packages or job.order.options.offline
     request = BuildRequest(
         context=(),
         containerfile=CONTAINERFILE,
         tag=tag or f"localhost/orchestrator/{job.plan.name.lower()}:{target}-{job.order.build_id[:12]}",
         build_id=job.order.build_id,
+        # What an engine keeps of a context is worth it for what the user changes.
+        place=f"{job.order.loaded.root}\0{job.plan.name}\0{target}" if own else "",
         target=target,
         build_args={} if offline else proxy_arguments(job.order.loaded),
         no_cache=again,
@@ -63,8 +64,8 @@ def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: s
         images=tuple(base.reference for base in (job.inputs.base, job.inputs.gevulot_base, job.inputs.image) if base),
         secrets=tuple(secrets),
         ssh=job.order.secrets.agent if own else "",
-        cache_from=job.order.options.cache_from if own else (),
-        cache_to=job.order.options.cache_to if own else "",
+        cache_from=layers.sources if own else (),
+        cache_to=layers.target if own else "",
     )
     try:
         return run_request(job.order.engine, request, made, job.order.emit)
@@ -72,6 +73,8 @@ def run_containerfile(job: BuildJob, made: AssembledContext, target: str, tag: s
         # BuildKit names no stage where a Containerfile has but one.
         failure.stage = failure.stage or (target if target in (SHIM_STAGE, *PACKAGES_STAGES) else "")
         if own:
+            from orchestrator.build.failed_state import open_shell
+
             open_shell(job.order, request, made, failure)
         raise _explain(failure, job, made) from failure
 
@@ -100,8 +103,7 @@ def run_request(engine: Engine, request: BuildRequest, made: AssembledContext, e
     """Run a build with the context of what was assembled, again where another's took a layer away; the image id."""
     for attempt in range(1, BUILD_ATTEMPTS + 1):
         try:
-            size, chunks = made.context.sized_stream()
-            return engine.build(replace(request, context=chunks, context_size=size), emit)
+            return engine.build(with_context(request, made.context), emit)
         except LayerLostError as lost:
             if attempt == BUILD_ATTEMPTS:
                 raise
@@ -154,6 +156,8 @@ def _generic(failure: StepFailedError, field: str, job: BuildJob, made: Assemble
         message += "; Debian's cargo fetches no git dependency, because its libgit2 is older than it asks for"
         return message, "add a Cargo.lock with their https addresses: they are then fetched on this machine"
     loaded = job.order.loaded
+    from orchestrator.build.needed_packages import find_lacks
+
     lacks = find_lacks(failure.tail, loaded.project.build.packages) if field == "build.run" else []
     if lacks:
         packages = dict.fromkeys(package for lack in lacks for package in lack.packages)

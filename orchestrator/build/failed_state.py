@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from orchestrator.build.context_request import with_context
 from orchestrator.build.state import BuildOrder
 from orchestrator.containerfile.assemble import AssembledContext
 from orchestrator.containerfile.context import Content
@@ -25,10 +26,7 @@ def open_shell(order: BuildOrder, request: BuildRequest, made: AssembledContext,
         made.context, parts=(*made.context.parts, Content(path=request.containerfile, data=text.encode()))
     )
     # What stands before the step has just run, so it comes from the cache, also where --no-cache was given.
-    size, chunks = context.sized_stream()
-    state = replace(
-        request, context=chunks, context_size=size, target="", cache_to="", tag=f"{request.tag}-before", no_cache=False
-    )
+    state = replace(with_context(request, context), target="", cache_to="", tag=f"{request.tag}-before", no_cache=False)
     image = ""
     try:
         image = order.engine.build(state, ignore)

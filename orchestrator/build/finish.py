@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from orchestrator.build.state import BuildJob, PackJob, PackOrder, phase
-from orchestrator.digest import Digests, Watermark, file_digests
+from orchestrator.digest import Digests, file_digests
 from orchestrator.errors import UsageError, VerificationError
 from orchestrator.events import Emit, Notice, StepProgress
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, FileLock, flush, make_directory
-from orchestrator.image_kind import Expected, Packing
+from orchestrator.image_kind import Expected, FileDigests, Packing, PackProgress
 from orchestrator.staged import ImageFiles
 from orchestrator.verification import Verification
+from orchestrator.watermark import Watermark
 
 if TYPE_CHECKING:
     from orchestrator.provenance.records import Records
+
+FLUSH_STEP: Final = 256 * 1024 * 1024
+"""Bytes after which those so far are sent to the disk, while the rest is written and hashed."""
 
 
 @contextmanager
@@ -45,39 +49,46 @@ def only_build_of(output: Path, name: str, emit: Emit) -> Iterator[None]:
         lock.release()
 
 
-def pack(job: BuildJob, image_id: str, target: Path) -> tuple[Packing, Records]:
-    """Write the image of the engine's image to `target`; how that was done, and where its files are from."""
+def pack(
+    job: BuildJob, image_id: str, target: Path, ready: Callable[[int], None] = lambda _end: None
+) -> tuple[Packing, Records]:
+    """Write the image of the engine's image to `target`; how that was done, and where its files are from. `ready` is
+    told up to which byte it is as it will be."""
     with job.order.engine.open_image(image_id, job.order.build_id) as files:
-        return pack_files(job, files, target)
+        return pack_files(job, files, target, ready)
 
 
-def pack_files(job: PackJob, files: ImageFiles, target: Path) -> tuple[Packing, Records]:
+def pack_files(
+    job: PackJob, files: ImageFiles, target: Path, ready: Callable[[int], None] = lambda _end: None
+) -> tuple[Packing, Records]:
     """The same of a staged tree that lies anywhere."""
     from orchestrator.provenance.records import read_records
 
     with phase(job.order.emit, "pack", job.plan.image.title) as key:
 
-        def progress(done: int, total: int) -> None:
+        def copied(done: int, total: int) -> None:
             job.order.emit(StepProgress(id=key, done=done, total=total))
 
-        packing = job.plan.image.pack(job.inputs, files, target, progress)
+        packing = job.plan.image.pack(job.inputs, files, target, PackProgress(copied=copied, ready=ready))
         return packing, read_records(files.open_archive)
 
 
-def check(image: Path, order: PackOrder, target: Path) -> Verification:
-    """What the checks say of the image that is to be `target`."""
+def check(image: Path, order: PackOrder, target: Path, known: FileDigests | None = None) -> Verification:
+    """What the checks say of the image that is to be `target`; with `known`, what files it holds."""
     project = order.loaded.project
-    expected = Expected(runtime=project.runtime, gpu_families=project.gpu_families, libraries=project.stage.libraries)
+    expected = Expected(
+        runtime=project.runtime, gpu_families=project.gpu_families, libraries=project.stage.libraries, known=known
+    )
     with phase(order.emit, "verify", f"verify {target.name}"):
-        return order.kind.verify(image, expected)
+        return replace(order.kind.verify(image, expected), image=target)  # as it is called when it has passed
 
 
-def verify(image: Path, order: PackOrder, target: Path, warnings: Iterable[str] = ()) -> Verification:
-    """The checks that the image passed. VerificationError when it fails one; it is kept beside as `.rejected`.
+def _verify(image: Path, order: PackOrder, target: Path, packing: Packing, warnings: Iterable[str]) -> Verification:
+    """The checks that the image passed, and its files. VerificationError when it fails one; it is kept as `.rejected`.
 
     `warnings` of the steps before are said then: they may be why, and no last lines of a finished build will say them.
     """
-    verification = check(image, order, target)
+    verification = check(image, order, target, packing.contents)
     if verification.ok:
         return verification
     for text in warnings:
@@ -113,8 +124,14 @@ class Hashed:
         self._image, self._written = image, Watermark()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="hash")
         self._digests = self._threads.submit(file_digests, image, None, self._written)
-        self._flushed: Future[None] | None = None
-        self.progress = self._written.reach
+        self._flushes: list[Future[None]] = []
+        self._sent = 0
+
+    def progress(self, end: int) -> None:
+        """The first `end` bytes are as they will be. The disk gets them in steps, so that little is left at the end."""
+        self._written.reach(end)
+        if end - self._sent >= FLUSH_STEP and all(flushed.done() for flushed in self._flushes):
+            self._flush(end)
 
     def __enter__(self) -> Self:
         return self
@@ -127,21 +144,28 @@ class Hashed:
     def finish(self) -> None:
         """The image is written."""
         self._written.finish()
-        self._flushed = self._threads.submit(flush, self._image)
+        self._flush(self._sent)
+
+    def _flush(self, end: int) -> None:
+        self._sent = end
+        self._flushes.append(self._threads.submit(flush, self._image))
 
     def digests(self) -> Digests:
         """Of the whole image, which is on the disk then. OSError where it can't be."""
         digests = self._digests.result()
-        if self._flushed is not None:
-            self._flushed.result()
+        for flushed in self._flushes:
+            flushed.result()
         return digests
 
 
 def verify_and_hash(
-    job: PackJob, hashed: Hashed, image: Path, target: Path, warnings: Iterable[str] = ()
+    job: PackJob, hashed: Hashed, image: Path, target: Path, packing: Packing, warnings: Iterable[str]
 ) -> tuple[Verification, Digests]:
-    """`verify` and `with_stand_ins`, and the image's digests, side by side."""
+    """`_verify` and `with_stand_ins`, and the image's digests, side by side."""
     hashed.finish()
-    verification = with_stand_ins(verify(image, job.order, target, warnings), job)
+    verification = with_stand_ins(_verify(image, job.order, target, packing, warnings), job)
     with phase(job.order.emit, "receipt", f"hash {target.name}"):
+        # What is written next is loaded while the threads are still hashing.
+        from orchestrator.provenance import sbom, statement  # noqa: F401
+
         return verification, hashed.digests()

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from orchestrator.build.container_build import run_request
 from orchestrator.build.failed_state import open_shell
-from orchestrator.build.kept_program import load_program, program_tag
-from orchestrator.build.state import BuildJob, phase
+from orchestrator.build.kept_program import STAGE, load_program, program_tag
+from orchestrator.build.shared_stage import SharedStages, is_shareable
+from orchestrator.build.state import BuildJob, StageImage, phase
 from orchestrator.containerfile.assemble import assemble_own, proxy_arguments
 from orchestrator.containerfile.context import CONTAINERFILE
 from orchestrator.containerfile.render_directory import own_tag_by_hand
@@ -24,6 +25,7 @@ from orchestrator.plan.make import make_plan
 from orchestrator.plan.plan import Plan
 from orchestrator.project.finished import with_image
 from orchestrator.project.load import LoadedProject
+from orchestrator.receipt.receipt import TakenStage
 from orchestrator.resolved import Inputs, identity
 
 PLATFORM = "linux/amd64"
@@ -41,7 +43,10 @@ def with_finished_image(job: BuildJob) -> BuildJob:
 
     Errors: BuildStepError from the user's own Containerfile; UsageError for an image that starts no program.
     """
-    order, reference = job.order, job.plan.program_image or _own_image(job)
+    order, taken = job.order, tuple[TakenStage, ...]()
+    reference = job.plan.program_image
+    if not reference:
+        reference, taken = _own_image(job)
     with phase(order.emit, "program", "read what the program's image says"):
         settings = order.engine.image_settings(reference)
         if settings.platform != PLATFORM:
@@ -49,7 +54,7 @@ def with_finished_image(job: BuildJob) -> BuildJob:
         loaded = with_image(order.loaded, settings, lambda path: _has_file(job, reference, path))
     order = replace(order, loaded=loaded, settings=order.kind.read_settings(loaded))
     plan = replace(make_plan(loaded, order.settings, job.inputs), shim=job.plan.shim, program_image=reference)
-    return replace(job, order=order, plan=plan)
+    return replace(job, order=order, plan=plan, taken_stages=(*job.taken_stages, *taken))
 
 
 def nominal_plan(loaded: LoadedProject, settings: GuestSettings, inputs: Inputs) -> Plan:
@@ -82,18 +87,28 @@ def _references(job: BuildJob) -> Mapping[str, str]:
     return job.inputs.containerfile.references if job.inputs.containerfile is not None else {}
 
 
-def _own_image(job: BuildJob) -> str:
-    """The image of the user's own Containerfile: kept by the engine, brought by a bundle, or built now."""
+def _own_image(job: BuildJob) -> tuple[str, tuple[TakenStage, ...]]:
+    """The image of the user's own Containerfile: kept by the engine, brought by a bundle or from a shared cache, or
+    built now; and whether another machine made it."""
     order, key = job.order, own_key(job)
     own, name = order.loaded.containerfile, order.loaded.project.build.containerfile
     if own is not None and own.unpinned:
         text = f"{name} takes {', '.join(own.unpinned)} from outside, which project.lock cannot pin"
         order.emit(Notice(text=text, level="warning"))
-    if not order.options.runs_again("program") and (kept := load_program(order.store, order.engine, key)):
-        with phase(order.emit, "program", f"take what {name} makes from an earlier build"):
-            return kept
+    shared, image = SharedStages.of(order), StageImage(stage=STAGE, key=key, tag=program_tag(key))
+    if not order.options.runs_again("program"):
+        if kept := load_program(order.store, order.engine, key):
+            with phase(order.emit, "program", f"take what {name} makes from an earlier build"):
+                return kept, shared.taken(image)
+        if is_shareable(order) and shared.take(image):
+            return image.tag, shared.taken(image)
     with order.store.lock(f"own-{order.engine.info.kind}-{key}"):
-        return _build_own(job, program_tag(key))
+        tag = _build_own(job, image.tag)
+    shared.forget_taken(image)
+    # What was read while it ran may not be what was there when its key was made.
+    if is_shareable(order) and own_key(job) == key:
+        shared.offer(image)
+    return tag, ()
 
 
 def _build_own(job: BuildJob, tag: str) -> str:
@@ -109,6 +124,7 @@ def _build_own(job: BuildJob, tag: str) -> str:
         containerfile=build.containerfile or CONTAINERFILE,
         tag=tag,
         build_id=BASE,
+        place=f"{order.loaded.root}\0{job.plan.name}\0{build.containerfile}",
         target=build.target or "",
         build_args={**({} if order.options.offline else proxy_arguments(order.loaded)), **build.args},
         no_cache=order.options.runs_again("program"),
@@ -116,7 +132,7 @@ def _build_own(job: BuildJob, tag: str) -> str:
         images=tuple(references.values()),
         secrets=tuple(secrets),
         ssh=order.secrets.agent,
-        cache_from=order.options.cache_from,
+        cache_from=order.options.layers.of(order.loaded.project.name).sources,
     )
     try:
         run_request(order.engine, request, made, order.emit)

@@ -69,7 +69,7 @@ def _digest(checked: CheckedProject, lock: ProjectLock, signed_by: str) -> str:
         lock_text(lock),
         *(digest for _, digest in _local_digests(loaded)),
         *(("", "") if image else (context.digest(), context.order_key())),
-        _program(),
+        program_digest(),
         signed_by,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -97,7 +97,7 @@ def _contents(entry: LockedInput) -> set[str]:
     return {value for key, value in entry.resolved.items() if key in ("sha256", "tree-sha256")}
 
 
-def _program() -> str:
+def program_digest() -> str:
     """Digest of our own code and data."""
     whole = hashlib.sha256()
     for root in (PACKAGE, CONTAINERFILES, MANIFESTS):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orchestrator.containerfile.assemble import program_parts, script_parts
 from orchestrator.containerfile.context import BuildContext, Content, Part
-from orchestrator.containerfile.render import render_program, render_run, render_rust_scripts
+from orchestrator.containerfile.render import render_program, render_step
 from orchestrator.engine.base import Engine
 from orchestrator.inputs.bases import load_image
 from orchestrator.inputs.image_archive import read_image
@@ -30,8 +30,8 @@ def program_key(loaded: LoadedProject, plan: Plan, inputs: Inputs) -> str:
     """
     plan = replace(plan, dependencies=None, caches=("cargo",))
     base = identity(inputs.base) if inputs.base is not None else plan.base
-    scripts = {**render_run(plan), **render_rust_scripts(plan)}
-    context = BuildContext(parts=[*script_parts(scripts), *_packages(inputs), *program_parts(loaded, plan, inputs)])
+    step = script_parts(render_step(plan))
+    context = BuildContext(parts=[*step, *_packages(inputs), *program_parts(loaded, plan, inputs)])
     return key_of(
         "program", render_program(replace(plan, base=base, packages_image="")), context.digest(), platform.machine()
     )

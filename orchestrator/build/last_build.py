@@ -88,7 +88,7 @@ class Record(Document):
     results: dict[str, str]
     """The image and what lies beside it: the stamp of each, by name."""
     receipt: str
-    """Digest of what the receipt says, but for what `boot --smoke` adds."""
+    """Digest of what the receipt says, but for what runs of the image add."""
     written_ns: int
 
 
@@ -223,9 +223,9 @@ class LastBuild:
         asked, loaded, settings = self._asked, self._asked.checked.loaded, self._asked.checked.settings
         parts = [
             os.path.realpath(loaded.root),
-            loaded.project.model_dump_json(exclude=_OF_NO_TREE),
+            _project_of_tree(loaded.project),
             *(settings.program, list(settings.files), [list(option) for option in settings.staging]),
-            lock_path(loaded.path).read_text(encoding="utf-8"),
+            _lock_of_tree(loaded),
             __version__,
             sys.version,
             _engine(asked),
@@ -241,6 +241,25 @@ class LastBuild:
         make_directory(self._path.parent.parent)
         make_directory(self._path.parent, 0o700)
         write_text(self._path, record.model_dump_json(indent=1) + "\n")
+
+
+def _project_of_tree(project: Project) -> dict[str, Any]:
+    """What of project.yaml decides the staged tree. Of a file that no step makes this has the place alone."""
+    whole = project.model_dump(mode="json", exclude=_OF_NO_TREE)
+    for index, entry in project.stage.outside.items():
+        whole["stage"]["files"][index] = {"to": entry.guest_path}
+    return whole
+
+
+def _lock_of_tree(loaded: LoadedProject) -> list[Any]:
+    """What of the lock does; OSError where there is none."""
+    from orchestrator.lock.project_lock import read_lock
+
+    lock = read_lock(lock_path(loaded.path))
+    if lock is None:
+        raise FileNotFoundError(lock_path(loaded.path))
+    entries = sorted(lock.entries.items())
+    return [[name, entry.model_dump(mode="json")] for name, entry in entries if not name.startswith(FILE_PREFIX)]
 
 
 def _engine(asked: Asked) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
+from orchestrator.build.ahead import import_ahead
 from orchestrator.build.check import CheckedProject
 from orchestrator.build.finish import only_build_of, pack_files
 from orchestrator.build.result import Result
@@ -34,6 +35,7 @@ from orchestrator.suggest import nearest, shown
 
 if TYPE_CHECKING:
     from orchestrator.provenance.dsse import SigningKey
+    from orchestrator.provenance.records import Records
 
 NO_ENGINE = EngineUsed(kind="none", version="", builder="none", private=False)
 _USED = {"nanos", "nanos-common"}
@@ -105,7 +107,12 @@ def pack_tree(checked: CheckedProject, asked: PackAsked, emit: Emit) -> Result:
         )
         target = ImageTarget(directory=asked.output, sign=asked.sign)
         packed = replace(job, inputs=replace(inputs, staged_files=(*inputs.staged_files, *_placed(tree))))
-        return write_image(job, origin, recorder, target, lambda image, _: pack_files(packed, tree, image))
+
+        def pack_into(image: Path, ready: Callable[[int], None]) -> tuple[Packing, Records]:
+            import_ahead(checked.kind)
+            return pack_files(packed, tree, image, ready)
+
+        return write_image(job, origin, recorder, target, pack_into)
 
 
 def _inputs(loaded: LoadedProject, asked: PackAsked, emit: Emit) -> Inputs:

@@ -9,7 +9,8 @@ from uuid import uuid4
 
 from orchestrator import archive as reading
 from orchestrator.build.container_build import PACKAGES_STAGES, forget_image, run_containerfile, run_request
-from orchestrator.build.state import BuildJob, phase
+from orchestrator.build.shared_stage import SharedStages
+from orchestrator.build.state import BuildJob, StageImage, phase
 from orchestrator.containerfile.assemble import (
     BuilderCapabilities,
     assemble_listing,
@@ -27,6 +28,7 @@ from orchestrator.inputs.store import Store, key_of
 from orchestrator.label import BASE
 from orchestrator.network import CA_SECRET
 from orchestrator.project.load import LoadedProject
+from orchestrator.receipt.receipt import TakenStage
 from orchestrator.resolved import Input, Inputs, checksums, identity
 
 TAG = "localhost/orchestrator/packages"
@@ -105,7 +107,8 @@ def with_packages(job: BuildJob) -> BuildJob:
     if debs is None or base is None:
         return job
     stage = PackagesStage(stage=PACKAGES_STAGES[0], base=job.plan.base, folder="program", names=job.plan.packages)
-    return replace(job, plan=replace(job.plan, packages_image=_image(job, stage, debs, base)))
+    tag, taken = _image(job, stage, debs, base)
+    return replace(job, plan=replace(job.plan, packages_image=tag), taken_stages=(*job.taken_stages, *taken))
 
 
 def with_shim_packages(job: BuildJob) -> BuildJob:
@@ -114,27 +117,36 @@ def with_shim_packages(job: BuildJob) -> BuildJob:
     if debs is None or base is None or shim is None:
         return job
     stage = PackagesStage(stage=PACKAGES_STAGES[1], base=shim.base, folder="gevulot", names=shim.packages)
-    return replace(job, plan=replace(job.plan, shim=replace(shim, packages_image=_image(job, stage, debs, base))))
+    tag, taken = _image(job, stage, debs, base)
+    plan = replace(job.plan, shim=replace(shim, packages_image=tag))
+    return replace(job, plan=plan, taken_stages=(*job.taken_stages, *taken))
 
 
-def _image(job: BuildJob, stage: PackagesStage, debs: Input, base: Input) -> str:
-    """The reference of the base with the packages. One build makes it, and the others wait."""
+def _image(job: BuildJob, stage: PackagesStage, debs: Input, base: Input) -> tuple[str, tuple[TakenStage, ...]]:
+    """The reference of the base with the packages, and whether another machine made it. One build makes it, or takes it
+    from a shared cache, and the others wait."""
     order = job.order
     if not debs.packages:
-        return stage.base
+        return stage.base, ()
     text = render_packages(replace(stage, base=identity(base))), *render_script(INSTALL_PACKAGES).values()
     key = key_of("packages", *text, checksums(debs.debs), platform.machine())
-    tag = f"{TAG}:{key.rpartition('-')[2][:12]}"
+    shared, image = (
+        SharedStages.of(order),
+        StageImage(stage=stage.stage, key=key, tag=f"{TAG}:{key.rpartition('-')[2][:12]}"),
+    )
+    again = order.options.runs_again("packages")
     with order.store.lock(f"import-{order.engine.info.kind}-{key}"):
-        if order.options.runs_again("packages") or order.engine.image_digest(tag) is None:
+        if not again and order.engine.image_digest(image.tag) is not None:
+            with phase(order.emit, stage.stage, f"take {' '.join(stage.names)} from an earlier build"):
+                pass
+        elif again or not shared.take(image):
             fetched = fetch_debs(job.access, debs)
             made = assemble_packages(stage, fetched, capabilities=capabilities_of(order.engine))
             kept = replace(job, order=replace(order, build_id=BASE))
-            run_containerfile(kept, made, stage.stage, tag)
-        else:
-            with phase(order.emit, stage.stage, f"take {' '.join(stage.names)} from an earlier build"):
-                pass
-    return tag
+            run_containerfile(kept, made, stage.stage, image.tag)
+            shared.forget_taken(image)
+        shared.offer(image)
+    return image.tag, shared.taken(image)
 
 
 def with_package_files(loaded: LoadedProject, inputs: Inputs, emit: Emit, store: Store | None = None) -> Inputs:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from orchestrator.build.bundle import Bundled, input_keys, keep_images
+from orchestrator.build.ahead import importing_ahead
 from orchestrator.build.check import CheckedProject
 from orchestrator.build.container_build import (
     STAGING_STAGE,
@@ -25,27 +25,29 @@ from orchestrator.build.finished_image import nominal_plan, own_key
 from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
 from orchestrator.build.kept_program import keep_program, program_key, program_tag
 from orchestrator.build.packages import with_package_files
-from orchestrator.build.prepare import assemble_context, prepare, read_usable_secrets
-from orchestrator.build.reproduce import Reproduction, rebuild_if_strict, reproduce
+from orchestrator.build.prepare import assemble_context, prepare, program_stage, read_usable_secrets
 from orchestrator.build.result import Result
 from orchestrator.build.room import check_fits
 from orchestrator.build.script_program import needs_engine, only_an_engine_knows
-from orchestrator.build.state import BuildJob, BuildOptions, BuildOrder, engine_used, phase
+from orchestrator.build.shared_stage import SharedStages
+from orchestrator.build.state import BuildJob, BuildOptions, BuildOrder, StageImage, engine_used, phase
 from orchestrator.build.write_image import ImageTarget, Recorder, TreeOrigin, write_image
 from orchestrator.containerfile.assemble import BuilderCapabilities, assemble, assemble_own
 from orchestrator.containerfile.render import render_containerfile
-from orchestrator.containerfile.render_directory import OWN, check_room, clear_earlier, commands_by_hand
 from orchestrator.containerfile.sources import has_climbing_links, list_sources
 from orchestrator.engine.base import Engine
+from orchestrator.errors import InputError
 from orchestrator.events import Emit
 from orchestrator.image_kind import Packing
 from orchestrator.inputs.store import Store
-from orchestrator.inputs.transfer import export_entries
+from orchestrator.label import CACHE
 from orchestrator.lock.resolve import nominal_locked, resolve_locked
-from orchestrator.receipt.record import Warnings
+from orchestrator.receipt.record import FinishedBuild, Warnings
 from orchestrator.staged import OpenArchive
 
 if TYPE_CHECKING:
+    from orchestrator.build.bundle import Bundled
+    from orchestrator.build.reproduce import Reproduction
     from orchestrator.provenance.dsse import SigningKey
     from orchestrator.provenance.records import Records
 
@@ -71,6 +73,8 @@ def render_context(checked: CheckedProject, *, output: Path, emit: Emit) -> list
 
     Outside inputs are fetched, no engine is asked.
     """
+    from orchestrator.containerfile.render_directory import OWN, check_room, clear_earlier, commands_by_hand
+
     check_room(output)
     if needs_engine(checked.loaded):
         raise only_an_engine_knows(checked.loaded)
@@ -101,7 +105,8 @@ def build_project(
 ) -> Result:
     """Build, verify and write `output/NAME.img`, its receipt and what it names, or leave all as they were."""
     recorder = Recorder(warned=Warnings(checked.findings))
-    order = _order(checked, engine, options or BuildOptions(), recorder.listening(emit))
+    ahead = importing_ahead(checked.kind, recorder.listening(emit))
+    order = _order(checked, engine, options or BuildOptions(), ahead)
     with (
         only_build_of(output, checked.loaded.project.name, order.emit),
         order.store.in_use(),
@@ -113,8 +118,8 @@ def build_project(
         with only_such_step(job):
             image_id = run_containerfile(job, made, packed_stage(job.plan))
 
-        def pack_into(target: Path, _progress: Callable[[int], None]) -> tuple[Packing, Records]:
-            packed = pack(job, image_id, target)
+        def pack_into(target: Path, ready: Callable[[int], None]) -> tuple[Packing, Records]:
+            packed = pack(job, image_id, target, ready)
             forget(job, image_id)
             return packed
 
@@ -125,15 +130,30 @@ def build_project(
             context_sha256=lambda _packing: made.context.digest(),
             context=made.context.lines,
             shim=job.shim,
+            taken_stages=job.taken_stages,
         )
         target = ImageTarget(directory=output, sign=sign)
-        return write_image(job, origin, recorder, target, pack_into, partial(rebuild_if_strict, job))
+        result = write_image(job, origin, recorder, target, pack_into, partial(_compare, job))
+        if job.program_stage is not None:
+            _share_program(job, job.program_stage)
+        return result
+
+
+def _compare(job: BuildJob, built: FinishedBuild, image: Path) -> FinishedBuild:
+    """Build again where the project wants that, and compare."""
+    if job.order.loaded.project.reproducible != "strict":
+        return built
+    from orchestrator.build.reproduce import rebuild_if_strict
+
+    return rebuild_if_strict(job, built, image)
 
 
 def reproduce_project(
     checked: CheckedProject, engine: Engine, receipt: Path, *, output: Path, emit: Emit, options: BuildOptions
 ) -> Reproduction:
     """Build again what `receipt` speaks of and compare; see `build.reproduce.reproduce`."""
+    from orchestrator.build.reproduce import reproduce
+
     strict = replace(options, locked=True, no_cache=True)
     return reproduce(_order(checked, engine, strict, emit), receipt, output)
 
@@ -145,6 +165,9 @@ def export_bundle(checked: CheckedProject, engine: Engine, *, target: Path, emit
     download, so it is built here, or taken from the engine's cache. For other sources there, also the packages that the
     sources' lock files name. The lock stays beside project.yaml.
     """
+    from orchestrator.build.bundle import Bundled, input_keys, keep_images
+    from orchestrator.inputs.transfer import export_entries
+
     order = _order(checked, engine, BuildOptions(), emit)
     store = order.store
     with store.in_use(), engine.protect(order.build_id):
@@ -175,13 +198,41 @@ def _keep_program(job: BuildJob) -> tuple[str, ...]:
             keep_program(order.store, order.engine, key)
         return keys
     key = program_key(order.loaded, job.plan, job.inputs)
-    with order.store.lock(f"bundle-{key}"):
-        shared = replace(job, order=order)
-        image = run_containerfile(shared, assemble_context(shared), PROGRAM_STAGE, program_tag(key))
-        with phase(order.emit, "bundle", "save the program's image"):
-            keep_program(order.store, order.engine, key)
-        forget(shared, image)
+    with (
+        order.store.lock(f"bundle-{key}"),
+        _program_image(replace(job, order=order), program_tag(key)),
+        phase(order.emit, "bundle", "save the program's image"),
+    ):
+        keep_program(order.store, order.engine, key)
     return (key,)
+
+
+@contextmanager
+def _program_image(job: BuildJob, tag: str) -> Iterator[None]:
+    """While the context lasts, the engine has the result of the stage `program` under a name."""
+    image = run_containerfile(job, assemble_context(job), PROGRAM_STAGE, tag)
+    try:
+        yield
+    finally:
+        forget(job, image)
+
+
+def _share_program(job: BuildJob, stage: StageImage) -> None:
+    """Put the result of the stage `program`, whose steps have just run, into the shared cache: for machines where only
+    what follows is another."""
+    order = replace(job.order, build_id=CACHE, options=replace(job.order.options, no_cache=False, begin=""))
+    shared = replace(job, order=order)
+
+    @contextmanager
+    def made() -> Iterator[None]:
+        with only_such_step(shared), _program_image(shared, stage.tag):
+            if program_stage(shared) != stage:
+                raise InputError("the sources have changed since the build began", remedy="build again")
+            yield
+
+    stages = SharedStages.of(order)
+    stages.remember_run(stage)
+    stages.offer(stage, made)
 
 
 @contextmanager

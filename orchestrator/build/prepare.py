@@ -11,14 +11,15 @@ from typing import BinaryIO
 from orchestrator.build.container_build import forget, run_containerfile
 from orchestrator.build.dependencies import with_dependencies
 from orchestrator.build.finished_image import with_finished_image
-from orchestrator.build.kept_program import load_program, program_key
+from orchestrator.build.kept_program import STAGE as PROGRAM_STAGE
+from orchestrator.build.kept_program import load_program, program_key, program_tag
 from orchestrator.build.kept_shim import RESULT as SHIM_RESULT
 from orchestrator.build.kept_shim import STAGE as SHIM_STAGE
 from orchestrator.build.kept_shim import NotKeptError, shim_name, take_shim, with_shim
 from orchestrator.build.packages import capabilities_of, package_lister, with_packages, with_shim_packages
 from orchestrator.build.script_program import with_script
-from orchestrator.build.shared_shim import bring_shim, offer_shim
-from orchestrator.build.state import BuildJob, BuildOrder, phase
+from orchestrator.build.shared_stage import SharedStages, is_shareable
+from orchestrator.build.state import BuildJob, BuildOrder, StageImage, phase
 from orchestrator.containerfile.assemble import AssembledContext, assemble, assemble_shim
 from orchestrator.containerfile.sources import has_climbing_links, list_sources
 from orchestrator.engine.base import Engine
@@ -68,6 +69,8 @@ def prepare(order: BuildOrder) -> BuildJob:
     job = replace(job, sources=sources, plan=replace(job.plan, climbing_links=has_climbing_links(sources)))
     if options.offline:
         job = _with_kept_program(job)
+    if options.results is not None and not job.plan.program_image:
+        job = _with_shared_program(job)
     return with_script(job if job.plan.program_image else with_dependencies(with_packages(job)))
 
 
@@ -107,22 +110,30 @@ def _with_shim(job: BuildJob) -> BuildJob:
             forget(job, image_id)
 
     options = job.order.options
+    stages, shared = SharedStages.of(job.order), StageImage(stage=SHIM_STAGE, key=name, tag="")
     try:
         if options.results is not None and not options.runs_again("gevulot"):
-            bring_shim(job.order.store, name, options.results)
+            from orchestrator.build.shared_shim import bring_shim
+
+            if (result := bring_shim(job.order.store, name, options.results)) is not None:
+                stages.remember_taken(shared, options.results, result)
         newer_than = time.time() if options.runs_again("gevulot") else 0.0
         entry = take_shim(job.order.store, name, open_result, newer_than=newer_than)
     except NotKeptError as error:
         # It is built beside the program then, every time.
         job.order.emit(Notice(text=f"the built shim was not cached: {error.message}"))
         return with_shim_packages(job)
-    if not built:
+    if built:
+        stages.forget_taken(shared)
+    else:
         with phase(job.order.emit, "shim", "take the finished shim from the cache"):
             pass
-    elif options.results is not None:
+    if options.results is not None:
+        from orchestrator.build.shared_shim import offer_shim
+
         offer_shim(name, entry, options.results)
     used = ShimUsed(key=entry.key, sha256=entry.sha256, reused=not built)
-    return replace(job, plan=with_shim(job.plan, entry), shim=used)
+    return replace(job, plan=with_shim(job.plan, entry), shim=used, taken_stages=stages.taken(shared))
 
 
 def _with_kept_program(job: BuildJob) -> BuildJob:
@@ -134,6 +145,33 @@ def _with_kept_program(job: BuildJob) -> BuildJob:
         job.order.emit(Notice(text="no bundle contains the result of this build step; it runs without a network"))
         return job
     return replace(job, plan=replace(job.plan, program_image=image))
+
+
+def program_stage(job: BuildJob) -> StageImage:
+    """The stage `program` of a job, as a shared cache knows it. Reads every source file."""
+    key = program_key(job.order.loaded, job.plan, job.inputs)
+    return StageImage(stage=PROGRAM_STAGE, key=key, tag=program_tag(key))
+
+
+def _with_shared_program(job: BuildJob) -> BuildJob:
+    """The job with the image of its build step that another machine's engine made, when it is of the very same step.
+
+    Not where this machine's engine has run it: it has the layers, and is faster than any transfer.
+    """
+    order = job.order
+    if not is_shareable(order):
+        return job
+    shared, stage = SharedStages.of(order), program_stage(job)
+    runs_here = replace(job, program_stage=stage)
+    if order.options.runs_again("program") or shared.has_run(stage):
+        return runs_here
+    if shared.taken(stage) and order.engine.image_digest(stage.tag) is not None:
+        with phase(order.emit, "program", "take the finished build step from an earlier build"):
+            pass
+    elif not shared.take(stage):
+        return runs_here
+    taken = (*job.taken_stages, *shared.taken(stage))
+    return replace(job, plan=replace(job.plan, program_image=stage.tag), taken_stages=taken)
 
 
 def assemble_context(job: BuildJob) -> AssembledContext:

@@ -12,7 +12,7 @@ from orchestrator.build.result import Result
 from orchestrator.build.stamps import stamp
 from orchestrator.documents import Document
 from orchestrator.receipt.read import read_receipt, receipt_path
-from orchestrator.receipt.receipt import Receipt, receipt_document
+from orchestrator.receipt.receipt import SEEN_LATER, Receipt, receipt_document
 
 
 class Proof(Document):
@@ -22,7 +22,7 @@ class Proof(Document):
     results: dict[str, str]
     """The image and what lies beside it: the stamp of each, by name."""
     receipt: str
-    """Digest of what the receipt says, but for what `boot --smoke` adds."""
+    """Digest of what the receipt says, but for what runs of the image add."""
 
     @classmethod
     def of(cls, result: Result) -> Self:
@@ -50,6 +50,6 @@ def files_of(result: Result) -> list[Path]:
 
 
 def digest_of(receipt: Receipt) -> str:
-    """Of what a receipt says, but for what `boot --smoke` adds."""
-    document = {key: value for key, value in receipt_document(receipt).items() if key != "smoke"}
+    """Of what a receipt says, but for what runs of the image add."""
+    document = {key: value for key, value in receipt_document(receipt).items() if key not in SEEN_LATER}
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""An image made again out of an earlier one: where only the manifest, the kernel or a file of this machine is another.
+"""An image made again out of an earlier one: only the manifest, the kernel or a file that no step makes is another.
 
 No engine is asked. Whatever is in doubt goes the long way, which says what is wrong: nothing here is an error but what
 the long way would fail with as well.
@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from orchestrator.build.ahead import import_ahead
 from orchestrator.build.finish import only_build_of
 from orchestrator.build.kept_trees import KeptTree
 from orchestrator.build.last_build import Asked, LastBuild
@@ -27,7 +28,7 @@ from orchestrator.image_kind import Packing
 from orchestrator.inputs.resolve import ResolveOptions
 from orchestrator.inputs.store import Store
 from orchestrator.lock.project_lock import ProjectLock, read_lock
-from orchestrator.lock.resolve import LockPolicy, resolve_locked
+from orchestrator.lock.resolve import LockPolicy, is_of, lock_staged_files, resolve_locked
 from orchestrator.plan.make import make_plan
 from orchestrator.project.load import lock_path
 from orchestrator.receipt.record import Warnings
@@ -97,6 +98,7 @@ def _repack(asked: Asked, tree: KeptTree, descriptor: int, emit: Emit, sign: Sig
             context_sha256=lambda _packing: digest_of(context),
             context=lambda: context,
             shim=tree.document.shim,
+            taken_stages=tree.document.taken_stages,
         )
 
         def pack_into(target: Path, progress: Callable[[int], None]) -> tuple[Packing, Records]:
@@ -108,6 +110,7 @@ def _repack(asked: Asked, tree: KeptTree, descriptor: int, emit: Emit, sign: Sig
 def _pack(
     job: PackJob, tree: KeptTree, packed: PackedTree, target: Path, progress: Callable[[int], None]
 ) -> tuple[Packing, Records]:
+    import_ahead(job.order.kind)  # of files that are large, the kernel copies most meanwhile
     from orchestrator.provenance.records import parse_records
 
     earlier = Path(tree.record.proof.image).name
@@ -121,16 +124,25 @@ def _pack(
 def _inputs(asked: Asked, before: Inputs, store: Store, emit: Emit) -> Inputs | None:
     """The inputs of then, with those that are packed beside the tree as they are now; None where these aren't here."""
     loaded = asked.checked.loaded
+    lock = read_lock(lock_path(loaded.path)) or ProjectLock()
+    # Files that project.yaml names anew: only those may have to be fetched.
+    anew = not is_of(lock, loaded)
+    if anew and asked.locked:
+        return None
     unused = frozenset(name for name in get_args(OneInputName) if name not in _PACKED) | loaded.unused_inputs
-    policy = LockPolicy(offline=True, options=ResolveOptions(store=store))
+    policy = LockPolicy(offline=asked.offline or not anew, options=ResolveOptions(store=store))
     try:
         now = resolve_locked(replace(loaded, unused_inputs=unused), None, emit, policy)
     except (InputError, UsageError):
+        if not policy.offline:  # what can't be fetched now can't be fetched the long way
+            raise
         return None
-    lock = read_lock(lock_path(loaded.path)) if asked.locked else None
-    if lock is not None and any(_differs(lock, used) for used in now):
+    if asked.locked and any(_differs(lock, used) for used in now):
         return None
-    return replace(before, nanos=now.nanos, nanos_common=now.nanos_common, staged_files=now.staged_files)
+    inputs = replace(before, nanos=now.nanos, nanos_common=now.nanos_common, staged_files=now.staged_files)
+    if anew:
+        lock_staged_files(loaded, inputs, emit)
+    return inputs
 
 
 def _differs(lock: ProjectLock, used: Input) -> bool:

@@ -20,11 +20,11 @@ class _NotTakenError(Exception):
     """The shared cache has no such shim, or not the right one."""
 
 
-def bring_shim(store: Store, name: str, results: SharedResults) -> None:
+def bring_shim(store: Store, name: str, results: SharedResults) -> SignedResult | None:
     """Make the cache's `name` (see `kept_shim.shim_name`) stand for the shim that a trusted key signed for, if there is
-    one and the cache has none."""
+    one and the cache has none; what was signed, if it does then."""
     if store.kept(name) is not None or (result := results.find(_key(name))) is None:
-        return
+        return None
 
     def fill(target: Path) -> Mapping[str, str]:
         (file,) = result.files
@@ -42,16 +42,17 @@ def bring_shim(store: Store, name: str, results: SharedResults) -> None:
 
     if not _is_shim(result):
         results.refuse(result, "its files are not those of a shim")
-        return
+        return None
     try:
         store.keep(name, fill)
     except _NotTakenError:
-        return
+        return None
+    return result
 
 
 def offer_shim(name: str, entry: CacheEntry, results: SharedResults) -> None:
-    """Put a shim that was just built there."""
-    if not results.writable:
+    """Put a finished shim there, unless it is there."""
+    if not results.lacks(_key(name)):
         return
     try:
         with OwnDirectory("shared-shim") as folder:

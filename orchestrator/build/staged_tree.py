@@ -15,14 +15,25 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from orchestrator.archive import ArchiveError, kind_of, translate_errors, unpack
 from orchestrator.chunks import ChunkReader
 from orchestrator.errors import BuildStepError, EngineError, UsageError
-from orchestrator.staged import CHUNK, FEWER, LARGE, LARGE_FILES, LIMITS, StagedEntry, file_entry, root_entries
+from orchestrator.staged import (
+    CHUNK,
+    FEWER,
+    LARGE,
+    LARGE_FILES,
+    LIMITS,
+    StagedEntry,
+    file_entry,
+    image_order,
+    root_entries,
+)
+from orchestrator.tar_stream import TAR_END, member_chunks
 
 STAGE, RECORDS = "stage", "sbom"
 _ROOT = "/"
@@ -70,6 +81,14 @@ class StagedTree:
         """Not from here: `open_archive` has it."""
         return None
 
+    def sorted_entries(self, path: str) -> Iterator[StagedEntry] | None:
+        """All of them, whether a directory has them or a tar in a file."""
+        below = self._below(path.strip("/"))
+        if below is None:
+            return None
+        names = sorted(filter(None, below), key=image_order)
+        return (_named(below[name], name) for name in names)
+
     def _below(self, at: str) -> dict[str, StagedEntry] | None:
         """What is at and below a path, by path from there on; None where there is nothing."""
         if not self.is_container and at == STAGE:
@@ -101,11 +120,7 @@ def open_tree(path: Path, spool: Path) -> Iterator[StagedTree]:
         try:
             with root_entries(stream) as entries:
                 tree = {entry.path: entry for entry in entries}
-                tree = {
-                    at: tree.get(entry.target, entry) if entry.kind == "hardlink" else entry
-                    for at, entry in tree.items()
-                }
-                yield _checked(StagedTree(path=path, entries=_with_parents(tree), spool=spool))
+                yield _checked(StagedTree(path=path, entries=_with_parents(_linked(tree)), spool=spool))
         except (EngineError, BuildStepError) as error:
             cause = error.__cause__
             if not isinstance(cause, tarfile.TarError | ArchiveError):
@@ -136,28 +151,48 @@ def _plain_tar(path: Path, spool: Path) -> Iterator[BinaryIO]:
 
 
 def _walk(top: Path) -> Iterator[tuple[str, StagedEntry]]:
-    waiting = [("", top)]
+    waiting = [("", str(top))]
     while waiting:
         below, directory = waiting.pop()
-        try:
-            with os.scandir(directory) as listing:
-                items = sorted(listing, key=lambda item: item.name)
-        except OSError as error:
-            raise UsageError(f"cannot read {directory}: {error.strerror}", remedy="check its permissions") from error
-        for item in items:
+        for item in _listed(directory):
             at = f"{below}{item.name}"
             if item.is_symlink():
                 target = os.readlink(item.path)  # noqa: PTH115 (as written)
                 yield at, StagedEntry(path=at, kind="symlink", target=target)
             elif item.is_dir():
                 yield at, StagedEntry(path=at, kind="directory")
-                waiting.append((f"{at}/", Path(item.path)))
+                waiting.append((f"{at}/", item.path))
             elif item.is_file():
-                yield at, file_entry(at, Path(item.path))
+                yield at, file_entry(at, item.path, item.stat().st_size)
             else:
                 raise UsageError(
                     f"{item.path} is a device, socket or pipe", remedy="an image holds files and directories"
                 )
+
+
+def _listed(directory: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as listing:
+            return list(listing)
+    except OSError as error:
+        raise UsageError(f"cannot read {directory}: {error.strerror}", remedy="check its permissions") from error
+
+
+def _linked(tree: Mapping[str, StagedEntry]) -> dict[str, StagedEntry]:
+    """The entries of a tar, with the files that hard links repeat in their places."""
+    return {at: _file_of(entry, tree) if entry.kind == "hardlink" else entry for at, entry in tree.items()}
+
+
+def _file_of(link: StagedEntry, tree: Mapping[str, StagedEntry]) -> StagedEntry:
+    entry, passed = link, set[str]()
+    while entry.kind == "hardlink" and entry.target in tree and entry.target not in passed:
+        passed.add(entry.target)
+        entry = tree[entry.target]
+    return entry
+
+
+def _named(entry: StagedEntry, path: str) -> StagedEntry:
+    return entry if entry.path == path else replace(entry, path=path)
 
 
 def _with_parents(entries: Mapping[str, StagedEntry]) -> dict[str, StagedEntry]:
@@ -187,7 +222,7 @@ class _TarStream(ChunkReader):
 
 
 def _tar_chunks(top: str, entries: Mapping[str, StagedEntry]) -> Iterator[bytes]:
-    for name in sorted(entries, key=lambda path: path.split("/")):
+    for name in sorted(entries, key=image_order):
         entry = entries[name]
         info = tarfile.TarInfo(f"{top}/{name}".rstrip("/"))
         if entry.kind == "directory":
@@ -196,7 +231,5 @@ def _tar_chunks(top: str, entries: Mapping[str, StagedEntry]) -> Iterator[bytes]
             info.type, info.linkname = tarfile.SYMTYPE, entry.target
         else:
             info.size = entry.size
-        yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-        yield from entry.chunks()
-        yield bytes(-info.size % tarfile.BLOCKSIZE)
-    yield bytes(2 * tarfile.BLOCKSIZE)
+        yield from member_chunks(info, entry.chunks())
+    yield TAR_END

@@ -14,7 +14,7 @@ from orchestrator.build.state import PackJob, phase
 from orchestrator.events import Emit, Event
 from orchestrator.files import fill, replacing
 from orchestrator.image_kind import Packing
-from orchestrator.receipt.receipt import EngineUsed, ShimUsed, receipt_text
+from orchestrator.receipt.receipt import EngineUsed, ShimUsed, TakenStage, receipt_text
 from orchestrator.receipt.record import FinishedBuild, StageTimes, Warnings, make_receipt
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class TreeOrigin:
     context_sha256: Callable[[Packing], str]
     context: Callable[[], Sequence[ContextLine]] | None = None
     shim: ShimUsed | None = None
+    taken_stages: tuple[TakenStage, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ def write_image(
     ):
         packing, records = pack_into(image_part, hashed.progress)
         warned.add("staging", records.warnings)
-        verification, digests = verify_and_hash(job, hashed, image_part, image, records.warnings)
+        verification, digests = verify_and_hash(job, hashed, image_part, image, packing, records.warnings)
         warned.add_findings("verify", verification.findings)
         built = FinishedBuild(
             kind=order.kind,
@@ -107,11 +108,11 @@ def write_image(
             verification=verification,
             warnings=warned.rows,
             shim=origin.shim,
-            contents=packing.contents,
+            taken_stages=origin.taken_stages,
         )
         built = compare(built, image_part)
         with phase(order.emit, "receipt", "write provenance and bill of materials"):
-            attached = attachments.write(built, image_part, records, recorder.started)
+            attached = attachments.write(built, records, recorder.started)
         document = make_receipt(built, attached)
         fill(receipt_part, receipt_text(document).encode())
     return Result(image=image, receipt=receipt, document=document, tree=_built_tree(job, origin, packing, records))

@@ -67,9 +67,9 @@ def boot(  # noqa: PLR0913 - one parameter an option
     from orchestrator.kinds import kind_of_image
     from orchestrator.receipt.read import guest_limits, read_receipt, takes_task_files
     from orchestrator.run.qemu.machine import QemuMachine
-    from orchestrator.run.qemu.smoke import record
     from orchestrator.run.qemu.task_boot import Work, boot_with_task
     from orchestrator.run.qemu.vsock import can_serve
+    from orchestrator.run.recorded import record_boot
 
     receipt = read_receipt(existing_image(image))
     local = takes_task_files(receipt, runtime)
@@ -87,7 +87,7 @@ def boot(  # noqa: PLR0913 - one parameter an option
     if smoke:
         # Whether it starts is all that is asked: what it answered to a task is shown, and doesn't count.
         outcome = replace(kind.judge(outcome), result=None)
-        recorded = record(image, outcome)
+        recorded = record_boot(image, outcome)
     if as_json:
         document = outcome.to_dict() | {
             "status": outcome.status, "accel": outcome.ran_on, "log": outcome.log.decode(errors="replace"),

@@ -28,6 +28,7 @@ from orchestrator.cli.parameters import (
     PROJECT,
     annotations_option,
     engine_option,
+    fleet_options,
     json_failures,
     json_option,
     progress_option,
@@ -45,9 +46,13 @@ if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
     from orchestrator.build.last_build import Asked
     from orchestrator.cli.builds import Builds
+    from orchestrator.cli.fleet_builds import FleetOptions
     from orchestrator.shared_cache.choice import CacheOptions
 
-_OF_ALL = ("progress", "as_json", "jobs", "fail_fast", "watching", "shell", "annotations", "summary")
+_OF_ALL = (
+    "progress", "as_json", "jobs", "fail_fast", "watching", "shell", "annotations", "summary", "fleet_address",
+    "fleet_labels", "tls",
+)  # fmt: skip
 """Options of `build` that are about all projects together, by their parameters' names."""
 
 
@@ -196,13 +201,16 @@ def _bases_by_hand(checked: CheckedProject) -> Iterator[str]:
     metavar="N",
     help="Build up to N projects at the same time.",
 )
+@fleet_options
 @click.option(
     "--watch", "watching", is_flag=True, help="Build again whenever the project's files change, until Ctrl-C."
 )
 @click.option(
-    "--cache-from", multiple=True, type=CACHE, metavar="IMAGE", help="Take layers from this image of a registry."
+    "--cache-from", multiple=True, type=CACHE, metavar="IMAGE|none", help="Take layers from this image of a registry."
 )
-@click.option("--cache-to", type=CACHE, metavar="IMAGE", help="Bring the build's layers to this image of a registry.")
+@click.option(
+    "--cache-to", type=CACHE, metavar="IMAGE|none", help="Bring the build's layers to this image of a registry."
+)
 @click.option("--shell-on-failure", "shell", is_flag=True, help="Open a shell in the state before a step that fails.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first project that fails; by default the others go on.")
 @click.option(
@@ -231,6 +239,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     trust_project: bool,
     sign: Path | None,
     jobs: int,
+    fleet: FleetOptions | None,
     fail_fast: bool,
     cache_from: tuple[str, ...],
     cache_to: str | None,
@@ -249,9 +258,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     ended, and the exit code is the highest of theirs.
 
     With --watch, build again whenever a file that decides an image changes, until Ctrl-C (exit 130).
-
-    With --reproduce, build the image of a receipt again from project.yaml, project.lock and the sources, and compare.
-    What differs is reported with the file, its package, the step that wrote it and the likely cause (exit 6).
+    With --reproduce, build the image of a receipt again and compare it; the causes of a difference are said (exit 6).
     """
     projects = projects or (Path("project.yaml"),)
     if receipt is not None:
@@ -265,7 +272,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     asked = _Building(output=output, engine=engine, progress=progress, locked=locked, offline=offline, sign=sign,
                       no_cache=no_cache, begin=begin or "", verify_cached=verify_cached, trust=trust_project,
                       jobs=jobs, fail_fast=fail_fast, shell=shell, cache=cache, cache_from=cache_from, runner=runner,
-                      cache_to=cache_to or "", options=_options_of_each())  # fmt: skip
+                      fleet=fleet, cache_to=cache_to, options=_options_of_each())  # fmt: skip
     if shell:
         _require_terminal(jobs)
     if not watching:
@@ -306,18 +313,22 @@ class _Building:
     fail_fast: bool
     shell: bool
     cache_from: tuple[str, ...]
-    cache_to: str
+    cache_to: str | None
     options: tuple[str, ...]
     cache: CacheOptions
     runner: Runner
+    fleet: FleetOptions | None = None
 
 
 def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> None:
     """Build what has changed of the projects, and say so."""
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.cli.builds import BuildManner, Builds, EndedBuild, WantedBuild, answering, build_all
+    from orchestrator.project.registry_caches import chosen_registry_caches
     from orchestrator.shared_cache.choice import chosen_cache
 
+    if building.fleet is not None:
+        _require_for_fleet(building, building.fleet)
     builds, wanted = Builds(), list[WantedBuild]()
     whole = bool(building.no_cache or building.begin or building.verify_cached)
     # What is finished is finished, also when another project fails.
@@ -338,10 +349,28 @@ def _build(building: _Building, projects: Sequence[Path], *, as_json: bool) -> N
         if wanted:
             manner = BuildManner(progress=building.progress, folds=building.runner.folds, no_cache=building.no_cache,
                                  begin=building.begin, jobs=building.jobs, fail_fast=building.fail_fast,
-                                 shell=building.shell, cache_from=building.cache_from,
-                                 cache_to=building.cache_to, options=building.options,
+                                 shell=building.shell, options=building.options, fleet=building.fleet,
+                                 layers=chosen_registry_caches(building.cache_from, building.cache_to,
+                                                               offline=building.offline),
                                  cache=chosen_cache(building.cache))  # fmt: skip
             build_all(wanted, builds, manner)
+
+
+def _require_for_fleet(building: _Building, fleet: FleetOptions) -> None:
+    """UsageError for what is a worker's affair, or can't leave this machine."""
+    from orchestrator.cli.fleet_builds import require_fleet
+
+    require_fleet()
+    cache = building.cache
+    excluded = {
+        "--sign": building.sign, "--shell-on-failure": building.shell, "--cache-from": building.cache_from,
+        "--cache-to": building.cache_to, "--cache": cache.url or cache.role or cache.trusted or cache.sign,
+        "--engine": building.engine != "auto" and not fleet.local,
+    }  # fmt: skip
+    for option, asked in excluded.items():
+        if asked:
+            raise UsageError(f"{option} and --fleet exclude each other",
+                             remedy="a worker has its own settings; leave out one of them")  # fmt: skip
 
 
 def _build_and_go_on(building: _Building, projects: Sequence[Path]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Event as Flag
@@ -16,7 +16,7 @@ from orchestrator import process
 from orchestrator.cli.console import debugging, say
 from orchestrator.documents import Document, DocumentError, parse_document
 from orchestrator.errors import ExitCode, Finding, OrchestratorError
-from orchestrator.events import Emit, Notice, StepStarted
+from orchestrator.events import Emit, Event, Notice, StepStarted
 from orchestrator.resources import PACKAGE
 
 if TYPE_CHECKING:
@@ -60,19 +60,15 @@ class BuildProcesses:
             raise StoppedError
         loaded = asked.checked.loaded
         path = str(loaded.path)
-        # Not from the current directory, which is a project's: what lies there is nobody's module.
-        command = [sys.executable, "-P", "-m", "orchestrator", "build", *self._options, "--progress", "json", "--json"]
-        command += ["--annotations", "none"]  # this process tells the CI system
-        command += ["--debug"] if self._debug else []
-        paths = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-        said = _Said(loaded.project.name, self._emit, others=self._debug)
+        options = [*self._options, *(["--debug"] if self._debug else [])]
+        said = Said(loaded.project.name, self._emit, others=self._debug)
         ended = process.follow(
-            [*command, "--", path], env={"PYTHONPATH": paths}, line=said.take, running=self._while_running
+            build_command(options, path), env=build_environment(), line=said.take, running=self._while_running
         )
         if self._stopped.is_set() and ended.status:
             raise StoppedError
         if ended.status:
-            raise _error(ended, said, path)
+            raise failure_of(ended, said.tail, path)
         return _result(asked)
 
     @contextmanager
@@ -88,7 +84,19 @@ class BuildProcesses:
                 self._running.discard(running)
 
 
-class _Said:
+def build_command(options: Sequence[str], path: str) -> list[str]:
+    """The command that builds one project as a process of its own."""
+    # Not from the current directory, which is a project's: what lies there is nobody's module.
+    command = [sys.executable, "-P", "-m", "orchestrator", "build", *options, "--progress", "json", "--json"]
+    return [*command, "--annotations", "none", "--", path]  # who starts it tells the CI system
+
+
+def build_environment() -> dict[str, str]:
+    """What it needs of variables besides ours: where this program is."""
+    return {"PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+class Said:
     """What a process says: its events are handed on; of anything else the end is kept, or with `others` it is said."""
 
     def __init__(self, name: str, emit: Emit, *, others: bool) -> None:
@@ -103,11 +111,16 @@ class _Said:
     def take(self, line: str) -> None:
         """One line of its stderr."""
         event = self._event_of(line) if line.startswith("{") else None
-        if event is None:
-            self.tail.append(line)
-            if self._others:
-                say(line)
-        elif isinstance(event, Notice):
+        if event is not None:
+            self.emit(event)
+            return
+        self.tail.append(line)
+        if self._others:
+            say(line)
+
+    def emit(self, event: Event) -> None:
+        """Hand on an event, with the project's name."""
+        if isinstance(event, Notice):
             self._emit(event)
         elif isinstance(event, StepStarted):
             stage = f"{self._name}/{event.stage}" if event.stage else self._name
@@ -126,7 +139,7 @@ class _Failure(Document):
     findings: tuple[Finding, ...] = ()
 
 
-def _error(ended: process.CompletedProcess, said: _Said, path: str) -> OrchestratorError:
+def failure_of(ended: process.CompletedProcess, tail: Iterable[str], path: str) -> OrchestratorError:
     """The failure that a process answered; where it could not answer, how it ended."""
     try:
         failure = parse_document(_Failure, ended.output, newer=True, limit=_LONGEST)
@@ -135,7 +148,7 @@ def _error(ended: process.CompletedProcess, said: _Said, path: str) -> Orchestra
         return OrchestratorError(
             f"the process that built {path} {how}",
             remedy="if memory ran out, use a smaller --jobs; else build this project alone and read what it says",
-            detail="\n".join(said.tail),
+            detail="\n".join(tail),
         )
     error = OrchestratorError(failure.error, remedy=failure.remedy, findings=failure.findings, detail=failure.detail)
     error.exit_code = failure.exit_code

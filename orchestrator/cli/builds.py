@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from orchestrator.amounts import seconds, size
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from orchestrator.build.check import CheckedProject
     from orchestrator.build.last_build import Asked, LastBuild
     from orchestrator.build.result import Result
+    from orchestrator.cli.fleet_builds import FleetOptions
     from orchestrator.cli.shown_steps import Progress
+    from orchestrator.project.registry_caches import RegistryCaches
     from orchestrator.receipt.receipt import Receipt
     from orchestrator.shared_cache.choice import CacheChoice
 
@@ -65,6 +67,11 @@ class EndedBuild:
         if self.seconds is not None and self.result.document.taken is not None:
             return "taken"
         return "unchanged" if self.seconds is None else "built"
+
+    @property
+    def word(self) -> str:
+        """In a word, for programs: failed, stopped, or as `state` has it."""
+        return "failed" if self.failure is not None else "stopped" if self.result is None else self.state
 
 
 @dataclass(kw_only=True)
@@ -200,7 +207,9 @@ def _say_built(result: Result, took: float | None) -> None:
         say(f"{receipt.name}: taken from {receipt.taken.cache} and verified in {seconds(took)}")
         say(f"  built     elsewhere ({receipt.finished}), signed by key {receipt.taken.signed_by[:16]}…")
     else:
-        say(f"{receipt.name}: built and verified in {seconds(took)}")
+        fleet = receipt.fleet
+        where = f" by {fleet.worker} of the fleet {fleet.scheduler}" if fleet is not None else ""
+        say(f"{receipt.name}: built{where} and verified in {seconds(took)}")
     say(f"  image     {receipt.image.path} ({size(receipt.image.size)})")
     say(f"  BLAKE3    {receipt.image.blake3}")
     say(f"  receipt   {result.receipt}")
@@ -211,6 +220,8 @@ def _say_built(result: Result, took: float | None) -> None:
         say(f"  built twice, with the same bytes, on {receipt.rebuild.engine.kind} too ({varied})")
     for stand_in in receipt.stand_ins:
         say(f"  stand-in  {stand_in.path}: {stand_in.text}")
+    for stage in receipt.taken_stages:
+        say(f"  taken     stage {stage.stage} from {stage.cache}, signed by key {stage.signed_by[:16]}…")
     for row in receipt.inputs:
         if row.kind == "bootstrap":
             say(f"  {row.name:<9} {row.note}")
@@ -223,16 +234,16 @@ class BuildManner:
     """How the builds of one command are done: `jobs` at a time, by processes with the command's own `options`."""
 
     progress: str
+    layers: RegistryCaches
     folds: str = "none"
     no_cache: bool = False
     begin: str = ""
     shell: bool = False
-    cache_from: tuple[str, ...] = ()
-    cache_to: str = ""
     jobs: int = 1
     fail_fast: bool = False
     options: tuple[str, ...] = ()
     cache: CacheChoice | None = None
+    fleet: FleetOptions | None = None
 
 
 def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner) -> None:
@@ -240,19 +251,24 @@ def build_all(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner
     from orchestrator.cli.folded_progress import make_build_progress
 
     with make_build_progress(manner.progress, manner.folds) as shown:
-        if manner.jobs == 1 or len(wanted) == 1:
+        if manner.fleet is not None:
+            _in_fleet(wanted, builds, manner, manner.fleet, shown.emit)
+        elif manner.jobs == 1 or len(wanted) == 1:
             _in_turn(wanted, builds, manner, shown)
         else:
-            _side_by_side(wanted, builds, manner, shown.emit)
+            processes = BuildProcesses(manner.options, shown.emit)
+            _side_by_side(wanted, builds, processes, shown.emit, jobs=manner.jobs, fail_fast=manner.fail_fast)
         shown.failed = bool(builds.failures)
 
 
 def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, shown: Progress) -> None:
     """One after the other, on one engine."""
     from orchestrator.build.state import BuildOptions
+    from orchestrator.cli.logged_builds import LoggedBuilds
     from orchestrator.cli.own_builds import OwnBuilds
 
-    first, emit = wanted[0].asked, shown.emit
+    first, logged = wanted[0].asked, LoggedBuilds(shown.emit)
+    emit = logged.emit
     with ExitStack() as stack:
 
         def shell(image: str, step: str) -> None:
@@ -260,8 +276,8 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
                 say(f"`{step}` failed; this shell is in the state before it, without its caches and secrets")
                 own.engine.open_shell(image, uuid4().hex, offline=first.offline)
 
-        options = BuildOptions(no_cache=manner.no_cache, begin=manner.begin, cache_from=manner.cache_from,
-                               cache_to=manner.cache_to, shell=shell if manner.shell else None)  # fmt: skip
+        options = BuildOptions(no_cache=manner.no_cache, begin=manner.begin, layers=manner.layers,
+                               shell=shell if manner.shell else None)  # fmt: skip
         own = OwnBuilds.prepare(first, emit, stack, options, manner.cache)
 
         def build(one: WantedBuild) -> Result:
@@ -270,7 +286,9 @@ def _in_turn(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner,
         for number, one in enumerate(wanted, start=1):
             if len(wanted) > 1:
                 emit(Notice(text=f"building {one.name} ({number} of {len(wanted)})"))
-            ended = builds.ended[one.number] = _build_one(one, build)
+            with logged.build(one.name, str(one.asked.checked.loaded.path.absolute())) as log:
+                ended = builds.ended[one.number] = _build_one(one, build)
+                log.finish(ended.word, "" if ended.failure is None else str(ended.failure))
             if ended.failure is not None and number < len(wanted):
                 if manner.fail_fast:
                     return
@@ -304,35 +322,68 @@ def _require_same(before: Result, now: Result) -> None:
         )
 
 
-def _side_by_side(wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, emit: Emit) -> None:
-    """Several at a time, each in a process of its own.
+class _Builders(Protocol):
+    """What builds single projects, several at a time."""
+
+    def build(self, asked: Asked) -> Result:
+        """Build one. StoppedError after `stop`."""
+
+    def stop(self) -> None:
+        """End those that run; none begins any more."""
+
+
+_MOST_ORDERS = 64
+"""Projects that a fleet is asked for at a time."""
+
+
+def _in_fleet(
+    wanted: Sequence[WantedBuild], builds: Builds, manner: BuildManner, fleet: FleetOptions, emit: Emit
+) -> None:
+    """All at a time, on as many machines as there are; `local`: as many as `--jobs` says, by default one a core."""
+    from orchestrator.cli.fleet_builds import FleetBuilds, connected_fleet, usual_slots
+    from orchestrator.fleet.client import FleetOrder
+    from orchestrator.fleet.messages import JobOptions
+
+    first = wanted[0].asked
+    options = JobOptions(locked=first.locked, offline=first.offline, no_cache=manner.no_cache, begin=manner.begin,
+                         fresh=any(one.before is not None for one in wanted))  # fmt: skip
+    slots = manner.jobs if manner.jobs > 1 else usual_slots(len(wanted))
+    with connected_fleet(fleet, engine=first.engine, slots=slots, emit=emit) as client:
+        order = FleetOrder(options=options, labels=fleet.labels)
+        builders = FleetBuilds(client, order, emit)
+        _side_by_side(wanted, builds, builders, emit, jobs=_MOST_ORDERS, fail_fast=manner.fail_fast)
+
+
+def _side_by_side(
+    wanted: Sequence[WantedBuild], builds: Builds, builders: _Builders, emit: Emit, *, jobs: int, fail_fast: bool
+) -> None:
+    """Several at a time, each in a process of its own, here or elsewhere.
 
     An interrupt reaches Python's main thread only, and the umask is a whole process's: threads would share both. What
     is equal work is left to one of them by the locks that any two builds on this machine have.
     """
-    processes = BuildProcesses(manner.options, emit)
-    with ThreadPoolExecutor(manner.jobs, "build") as pool, _stopped_with_us(processes, pool):
-        futures = {pool.submit(_build_one, one, lambda one: processes.build(one.asked)): one for one in wanted}
+    with ThreadPoolExecutor(jobs, "build") as pool, _stopped_with_us(builders, pool):
+        futures = {pool.submit(_build_one, one, lambda one: builders.build(one.asked)): one for one in wanted}
         for done, future in enumerate(as_completed(futures), start=1):
             one = futures[future]
             ended = builds.ended[one.number] = future.result()
             if ended.failure is not None and done < len(wanted):
-                if manner.fail_fast:
-                    processes.stop()
+                if fail_fast:
+                    builders.stop()
                 else:
                     emit(Notice(text=f"{one.name} failed; the other projects go on", level="warning"))
 
 
 @contextmanager
-def _stopped_with_us(processes: BuildProcesses, pool: ThreadPoolExecutor) -> Iterator[None]:
+def _stopped_with_us(builders: _Builders, pool: ThreadPoolExecutor) -> Iterator[None]:
     """Interrupted, stop the builds and wait until they have cleaned up; at a second time they are told so again."""
     try:
         yield
     except BaseException:
-        processes.stop()
+        builders.stop()
         try:
             pool.shutdown()
         except KeyboardInterrupt:
-            processes.stop()
+            builders.stop()
             raise
         raise

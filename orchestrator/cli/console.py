@@ -255,6 +255,11 @@ def run_to_exit_code(run: Callable[[], None], *, debug: bool) -> int:
         return int(ExitCode.INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the last line of defence before the user
         say_failure(error)
+        try:
+            _flush()
+        except OSError:
+            # It was said. From Python 3.14 on the rest is tried again at the end, which would end with 120.
+            _silence_stdout()
         return exit_code_of(error)
     return int(ExitCode.OK)
 

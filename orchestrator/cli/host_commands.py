@@ -43,10 +43,15 @@ def doctor(as_json: bool) -> None:
         sys.exit(int(ExitCode.ENGINE))
 
 
-@click.command(short_help="Remove what builds left behind: in engines, and temporary files.")
+@click.command(short_help="Remove what builds left in engines, and temporary files.")
 @click.argument("directory", type=DIRECTORY, default=Path("target"), metavar="[DIR]")
 @engine_option
-@click.option("--all", "everything", is_flag=True, help="Also remove the bases made from Debian packages.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Also remove bases made from Debian packages, and records of contexts that BuildKit keeps.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
 @json_option
 @json_failures
@@ -55,11 +60,13 @@ def clean(directory: Path, engine: str, everything: bool, dry_run: bool, as_json
 
     Images and receipts stay, and what a running build uses.
     """
-    from orchestrator.clean import clean_directory, clean_engine, clean_temporary
+    from orchestrator.clean import clean_directory, clean_engine, clean_records, clean_temporary
     from orchestrator.engine.select import connect
 
     of_directory = clean_directory(directory, dry_run=dry_run)
     files = (*of_directory.removed, *clean_temporary(dry_run=dry_run).removed)
+    if everything:
+        files += clean_records(dry_run=dry_run).removed
     removed: list[Leftover] = []
     kept: list[tuple[Leftover, str]] = []
     for spec in ("docker", "podman") if engine == "auto" else (engine,):

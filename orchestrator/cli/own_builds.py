@@ -55,7 +55,9 @@ class OwnBuilds:
         """The engine of all."""
         from orchestrator.engine.select import connect
 
-        return self.stack.enter_context(closing(connect(self.first.engine, emit=self.emit)))
+        engine = self.stack.enter_context(closing(connect(self.first.engine, emit=self.emit)))
+        engine.ask_ahead()
+        return engine
 
     def build(self, asked: Asked, last: LastBuild, *, whole: bool) -> Result:
         """Do one build, in the shortest way unless it is to be done whole."""
@@ -80,6 +82,7 @@ class OwnBuilds:
 
     def _build_whole(self, asked: Asked) -> Result:
         """With every step, as far as the engine's cache hasn't it."""
+        engine = self.engine  # first: it says something of itself while we import
         from orchestrator.build.pipeline import build_project
 
         shared = None
@@ -89,5 +92,5 @@ class OwnBuilds:
             shared = SharedInputs(self.shared)
         options = replace(self.options, locked=asked.locked, offline=asked.offline, shared=shared, results=self.results)
         return build_project(
-            asked.checked, self.engine, output=asked.output, emit=self.emit, options=options, sign=self.sign
+            asked.checked, engine, output=asked.output, emit=self.emit, options=options, sign=self.sign
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from orchestrator.cli.console import say_warnings
 from orchestrator.cli.parameters import DIRECTORY, PATH, PROJECT, json_option, progress_option
 from orchestrator.cli.runner import Runner
 from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.provenance.dsse import SigningKey
 
 
 @click.command(short_help="Pack a tree that was staged by hand; no engine.")
@@ -51,7 +55,6 @@ def pack(  # noqa: PLR0913 - one parameter an option
     from orchestrator.build.pack_tree import PackAsked, pack_tree, project_of_tree
     from orchestrator.cli.builds import Builds, EndedBuild, answering
     from orchestrator.cli.progress import make_progress
-    from orchestrator.provenance.dsse import load_signing_key
 
     builds = Builds()
     with answering(builds, Runner(), as_json=as_json):
@@ -67,12 +70,20 @@ def pack(  # noqa: PLR0913 - one parameter an option
             checked = project_of_tree(tree, program, name=name, nanos=nanos, manifest=manifest)
         builds.checked = (checked,)
         say_warnings(checked.findings)
-        key = None if sign is None else load_signing_key(sign)
+        key = _signing_key(sign)
         began = time.monotonic()
         with make_progress(progress) as shown:
             asked = PackAsked(tree=tree, output=output, offline=offline, sign=key)
             result = pack_tree(checked, asked, shown.emit)
         builds.ended[0] = EndedBuild(result=result, seconds=time.monotonic() - began)
+
+
+def _signing_key(path: Path | None) -> SigningKey | None:
+    if path is None:
+        return None
+    from orchestrator.provenance.dsse import load_signing_key
+
+    return load_signing_key(path)
 
 
 COMMANDS = (pack,)

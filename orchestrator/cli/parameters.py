@@ -33,15 +33,12 @@ def cache_reference(option: str, value: str) -> str:
 
     UsageError for a kind of cache that the engines' API does not have.
     """
-    if "=" not in value:
-        return value
-    fields = dict(part.partition("=")[::2] for part in value.split(","))
-    if fields.get("type") != "registry" or not fields.get("ref") or fields.keys() - {"type", "ref"}:
-        raise UsageError(
-            f"{option} {value}: the engines' API has caches in registries only",
-            remedy="give an image's name, such as registry.example/team/cache:main",
-        )
-    return fields["ref"]
+    from orchestrator.project.user_settings import CACHE_REMEDY, cache_image
+
+    try:
+        return cache_image(value)
+    except ValueError as error:
+        raise UsageError(f"{option} {value}: {error}", remedy=CACHE_REMEDY) from error
 
 
 class CacheReference(click.ParamType[str]):
@@ -168,6 +165,39 @@ progress_option = click.option(
     show_default=True,
     help="How to show progress on stderr.",
 )
+
+
+def tls_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where a fleet's certificates are."""
+    decorated: Callable[..., Any] = click.option(
+        "--tls", type=DIRECTORY, metavar="DIR", help="Where this machine's certificates of the fleet are."
+        "  [default: the directory of `fleet init`]",
+    )(command)  # fmt: skip
+    return decorated
+
+
+def fleet_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a command that uses a fleet; its parameter `fleet` is what they say, or None."""
+
+    @click.option("--fleet", "fleet_address", metavar="tls://HOST:PORT|local",
+                  help="Build on the machines of this fleet; local: on this one, as a fleet of its own.")  # fmt: skip
+    @click.option("--label", "fleet_labels", multiple=True, metavar="NAME",
+                  help="With --fleet: only on machines that have this label; may be repeated.")  # fmt: skip
+    @tls_option
+    @functools.wraps(command)
+    def wrapped(
+        *arguments: Any, fleet_address: str | None, fleet_labels: tuple[str, ...], tls: Path | None, **named: Any
+    ) -> None:
+        from orchestrator.cli.fleet_builds import FleetOptions
+
+        if fleet_address is None and fleet_labels:
+            raise UsageError("--label is for --fleet", remedy="leave it out, or say which fleet")
+        options = None
+        if fleet_address is not None:
+            options = FleetOptions(address=fleet_address, labels=tuple(sorted({*fleet_labels})), credentials=tls)
+        command(*arguments, fleet=options, **named)
+
+    return wrapped
 
 
 def shared_cache_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="With --trace: after a success, write the names of the files it opened here, for `stage.trim`.",
 )
+@click.option("--record", "recording", is_flag=True, help="Write into the image's receipt how it ended.")
 @click.option("--gpus", is_flag=True, help="Use this machine's GPUs and its driver's libraries.")
 @json_option
 @json_failures
@@ -90,6 +91,7 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
     trace: bool,
     fix: Path | None,
     trim: Path | None,
+    recording: bool,
     gpus: bool,
     as_json: bool,
 ) -> None:
@@ -99,12 +101,10 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
     0 (and answered its task); 7: it failed; 3: no sandbox is available.
     """
     from orchestrator.kinds import rehearse as run_rehearsal
+    from orchestrator.run.recorded import record_rehearsal
     from orchestrator.run.sandbox.rehearsal import RehearseOptions
 
-    if fix is not None and not trace:
-        raise UsageError("--fix writes what --trace finds", remedy="give both")
-    if trim is not None and not trace:
-        raise UsageError("--trim writes what --trace sees", remedy="give both")
+    _check_tracing(trace, fix, trim)
     with Relay() as relay:
         options = RehearseOptions(
             engine=engine, timeout=timeout, memory=memory, cpus=cpus, disk=disk, threads=threads, runtime=runtime,
@@ -119,9 +119,13 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
         write_text(trim, f"# What {image.name} opened in a rehearsal, for stage.trim\n" + "\n".join(done.used) + "\n")
         if not as_json:
             say(f"{trim}: {len(done.used)} files; name it as `stage: {{trim: …}}`, and rehearse again what it leaves")
+    told = record_rehearsal(image, done.outcome, done.failure) if recording else ""
     if as_json:
-        answer_outcome(done.to_dict() | fixed, ok=done.ok)
+        recorded = {"recorded": not told} if recording else {}
+        answer_outcome(done.to_dict() | fixed | recorded, ok=done.ok)
         return
+    if recording:
+        say(f"not recorded: {told}" if told else "recorded in the receipt")
     run = done.run
     peak = f", peak memory {size(run.peak)}" if run.peak else ""
     say(f"{image}: {run.reason}{peak} (engine: {run.ran_on})")
@@ -129,6 +133,13 @@ def rehearse(  # noqa: PLR0913 - one parameter an option
         answer_result(run.result, kept=workspace is not None)
     if done.failure is not None:
         raise ProgramError(done.failure, remedy=_remedy(done.outcome, traced=done.missing is not None))
+
+
+def _check_tracing(trace: bool, fix: Path | None, trim: Path | None) -> None:
+    if fix is not None and not trace:
+        raise UsageError("--fix writes what --trace finds", remedy="give both")
+    if trim is not None and not trace:
+        raise UsageError("--trim writes what --trace sees", remedy="give both")
 
 
 def _answer_missing(missing: Missing, *, succeeded: bool) -> None:

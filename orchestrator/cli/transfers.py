@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from orchestrator.amounts import seconds, size
 from orchestrator.events import StepProgress
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _WINDOW = 5.0
 """Seconds over which a rate is taken: shorter, it jumps; longer, it hides that a mirror has become slow."""
@@ -58,6 +60,8 @@ class Transfer:
 
     def line(self, width: int, glyphs: str = "━╸─") -> Text:
         """The same in `width` columns, with a bar where there is room. `glyphs`: done, half done, to do."""
+        from rich.text import Text  # late: it takes a while
+
         share = min(self._last.done / self._last.total, 1.0) if self._last.total > 0 else None
         said = str(self)
         if share is not None and len(said) + 2 + _BAR[0] > width:

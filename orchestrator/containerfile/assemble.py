@@ -155,10 +155,10 @@ def packages_parts(folder: str, debs: Input) -> list[Part]:
 
 
 def script_parts(scripts: Mapping[str, str]) -> list[Part]:
-    """The context's folder `scripts/`, from texts by file name."""
+    """The context's folder `scripts/`, from texts by path."""
     return [
         # cargo executes its linker; the others are given to a shell.
-        Content(path=f"scripts/{name}", data=text.encode(), executable=name == RUST_LINKER)
+        Content(path=f"scripts/{name}", data=text.encode(), executable=name.endswith(RUST_LINKER))
         for name, text in sorted(scripts.items())
     ]
 

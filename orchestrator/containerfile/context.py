@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from orchestrator.containerfile.links import LINKS, climbs
@@ -16,16 +17,16 @@ from orchestrator.containerfile.tree import HostTree, ListedTree, list_tree
 from orchestrator.errors import UsageError
 from orchestrator.events import Emit, Notice, ignore
 from orchestrator.files import GuardedTree
+from orchestrator.tar_stream import TAR_END, member_chunks
 
 __all__ = ["CONTAINERFILE", "MANIFEST", "MTIME", "ORDER", "BuildContext", "Content", "HostFile", "HostTree", "Part"]
 
-ORDER = "scripts/order"
+ORDER = "scripts/step/orchestrator/order"
 """Where the context names the order of its sources' times, which the engine's cache must know: see `order`."""
 CONTAINERFILE = "Containerfile"
 MANIFEST = "manifest.json"
 """Where it has what the guest is told."""
 _BLOCK = tarfile.BLOCKSIZE
-_END = b"\0" * (2 * _BLOCK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,25 +87,21 @@ class BuildContext:
 
     def stream(self) -> Iterator[bytes]:
         """The tar's chunks: sorted, owner 0, modes 0644/0755, no time of the host. Never a whole file in memory."""
-        yield from self.sized_stream()[1]
+        yield from self.stream_members(self.in_order())
 
-    def sized_stream(self) -> tuple[int, Iterator[bytes]]:
-        """About how many bytes the tar has (names that need a header of their own are not counted), and its chunks."""
-        members = self._in_order()
-        size = sum(_BLOCK + -(-member.size // _BLOCK) * _BLOCK for member in members) + len(_END)
-        return size, self._told(members)
-
-    def _told(self, members: Iterable[Member]) -> Iterator[bytes]:
+    def stream_members(self, members: Iterable[Member]) -> Iterator[bytes]:
         """The chunks of the tar; what the digest needs is kept once they have all been taken."""
-        self._streamed, lines = None, list[ContextLine]()
-        told = {member.path for member in self.members()}  # without the order of times
+        self._streamed, hashes = None, dict[str, str]()
         for member in members:
             content = hashlib.sha256()
             yield from _tar_member(member, content)
-            if member.path in told:
-                lines.append(_line(member, content.hexdigest()))
-        self._streamed = lines
-        yield _END
+            hashes[member.path] = content.hexdigest()
+        self.keep_hashes(hashes)
+        yield TAR_END
+
+    def keep_hashes(self, hashes: Mapping[str, str]) -> None:
+        """Take SHA-256 (hex) by path as those of what was sent: the digest is of them."""
+        self._streamed = [_line(member, hashes.get(member.path, "")) for member in self.members()]
 
     def digest(self) -> str:
         """SHA-256 (hex) over the sorted entries: what the receipt records.
@@ -127,7 +124,7 @@ class BuildContext:
 
     def write_to(self, directory: Path) -> None:
         """Write the context as files under `directory` (made if missing; its files of the same names replaced)."""
-        members = self._in_order()
+        members = self.in_order()
         with GuardedTree(directory) as tree:
             for member in members:
                 path = PurePosixPath(member.path)
@@ -174,7 +171,7 @@ class BuildContext:
         """What build tools can tell of how old the sources are; see `TimeOrder.key`."""
         return _order(self.members()).key
 
-    def _in_order(self) -> list[Member]:
+    def in_order(self) -> list[Member]:
         """The members with their times, and the file that names the order of the sources' ones."""
         members = {member.path: member for member in self.members()}
         if not any(map(_sources, self.parts)):
@@ -216,6 +213,50 @@ class BuildContext:
             self.emit(Notice(text=text))
 
 
+class ContextListing:
+    """A context's members in the order of the tar, listed once. `size`: about how many bytes the tar has (names that
+    need a header of their own are not counted). For engines that take the members and not the tar: see
+    `engine.base.ContextFiles`.
+    """
+
+    def __init__(self, context: BuildContext) -> None:
+        self._context = context
+        self._members = context.in_order()
+        self._contents: dict[str, tuple[int, str]] | None = None
+        self.size = sum(_BLOCK + -(-member.size // _BLOCK) * _BLOCK for member in self._members) + len(TAR_END)
+
+    def stream(self) -> Iterator[bytes]:
+        """The chunks of the tar."""
+        return self._context.stream_members(self._members)
+
+    def members(self) -> Sequence[Member]:
+        """All of them, parents first, sorted by the parts of their paths."""
+        return self._members
+
+    def contents(self) -> Mapping[str, tuple[int, str]]:
+        """Size in bytes and SHA-256 (hex) of each file, by path; reads them all the first time."""
+        if self._contents is None:
+            self._contents = {member.path: _sized_hash(member) for member in self._members if member.kind == "file"}
+            self._context.keep_hashes({path: digest for path, (_size, digest) in self._contents.items()})
+        return self._contents
+
+    def chunks(self, path: str) -> Iterator[bytes]:
+        """The bytes of a file as it is now."""
+        return content_of(self._by_path[path])[1]
+
+    @cached_property
+    def _by_path(self) -> Mapping[str, Member]:
+        return {member.path: member for member in self._members}
+
+
+def _sized_hash(member: Member) -> tuple[int, str]:
+    size, chunks = content_of(member)
+    content = hashlib.sha256()
+    for chunk in chunks:
+        content.update(chunk)
+    return size, content.hexdigest()
+
+
 def _sources(part: Part) -> HostTree | None:
     """A part that is the user's own sources."""
     tree = part.tree if isinstance(part, ListedTree) else part
@@ -241,7 +282,7 @@ def _order(members: Iterable[Member]) -> TimeOrder:
 
 
 def _tar(members: Iterable[Member]) -> bytes:
-    return b"".join(chunk for member in members for chunk in _tar_member(member, hashlib.sha256())) + _END
+    return b"".join(chunk for member in members for chunk in _tar_member(member, hashlib.sha256())) + TAR_END
 
 
 def _tar_member(member: Member, content: hashlib._Hash) -> Iterator[bytes]:
@@ -256,9 +297,10 @@ def _tar_member(member: Member, content: hashlib._Hash) -> Iterator[bytes]:
         info.linkname = member.target
         info.mode = 0o755 if member.kind == "dir" else 0o777
         chunks = iter(())
-    yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    yield from member_chunks(info, _hashed(chunks, content))
+
+
+def _hashed(chunks: Iterator[bytes], content: hashlib._Hash) -> Iterator[bytes]:
     for chunk in chunks:
         content.update(chunk)
         yield chunk
-    if padding := -info.size % _BLOCK:
-        yield b"\0" * padding

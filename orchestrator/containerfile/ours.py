@@ -22,6 +22,8 @@ OUTPUTS = (
     ".img", ".img.rejected", ".img.rebuilt", RECEIPT, ".sbom.cdx.json", ".provenance.json", ".provenance.dsse.json",
 )  # fmt: skip
 """How the names of what `build` writes end; they begin with the project's name."""
+_STEPS = ("step/orchestrator/build.sh", "build.sh")
+"""Where a render has the user's step, and where those of earlier versions have it."""
 _PROJECTS = (".yaml", ".yml")
 _EXPORTS = (".tar", ".zst")
 _MAX = 16 * 1024 * 1024
@@ -54,7 +56,7 @@ def has_our_containerfile(directory: Path) -> bool:
 
 def _is_rendered(directory: Path) -> bool:
     """Whether `render -o` wrote the directory: a Containerfile of ours alone may have been put anywhere by hand."""
-    return has_our_containerfile(directory) and (directory / "scripts/build.sh").is_file()
+    return has_our_containerfile(directory) and any((directory / "scripts" / path).is_file() for path in _STEPS)
 
 
 def is_temporary(name: str) -> bool:

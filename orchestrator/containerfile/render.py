@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,10 @@ from orchestrator.resources import CONTAINERFILES, SCRIPTS
 STAGING_SCRIPTS = (
     "stage-tree.sh", "stage-elf.sh", "stage-files.sh", "stage-large.sh", "stage-include.sh", "stage-python.sh",
 )  # fmt: skip
-COPIED_SCRIPTS = (*STAGING_SCRIPTS, "sbom-records.sh", "pack-ops.sh")
-RUST_LINKER = "rust-linker.sh"
+SBOM_RECORDS, PACK_OPS = "sbom-records.sh", "pack-ops.sh"
+STEP = "step"
+"""Below the context's `scripts/`: the root of what the user's step finds, which one COPY brings."""
+CARGO_CONFIG, RUST_LINKER = "cargo-config.toml", "rust-linker.sh"
 VARY_STEP = "vary-step.sh"
 STEP_LOG = "step-log.sh"
 GATHER_TOOLS = "gather-tools.sh"
@@ -96,6 +99,7 @@ def _text(template: str, values: Mapping[str, object]) -> str:
         "fresh_secret": FRESH_SECRET,
         "ssh_agent": SSH_AGENT,
         "ssh_volume": SSH_VOLUME,
+        "staging_scripts": _staging_folder(),
         "version": __version__,
     }
     text = environment.get_template(template).render(values, **shared)
@@ -108,24 +112,49 @@ def render_manifest(plan: Plan) -> str:
 
 
 def render_scripts(plan: Plan) -> dict[str, str]:
-    """The scripts of the build context's `scripts/` folder, by file name."""
-    names = (*COPIED_SCRIPTS, VARY_STEP) if plan.rebuild is not None else COPIED_SCRIPTS
-    names = (*names, GATHER_TOOLS) if plan.finished else names
+    """The build context's folder `scripts/`: texts by path."""
+    names = (PACK_OPS, GATHER_TOOLS) if plan.finished else (PACK_OPS,)
     names = (*names, FIND_INTERPRETER) if plan.asks_for_script else names
-    scripts = {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in names}
-    return {
-        **scripts,
-        **render_rust_scripts(plan),
-        **_dependency_scripts(plan),
-        **_cache_scripts(plan),
-        **render_run(plan),
-    }
+    scripts = {name: text for name in names for text in render_script(name).values()}
+    scripts |= {f"{_staging_folder()}/{name}": text for name, text in _staging_scripts().items()}
+    if plan.shim is not None and plan.shim.prebuilt is None:
+        scripts |= render_rust_scripts(plan)
+    return {**scripts, **render_step(plan)}
 
 
-def render_run(plan: Plan) -> dict[str, str]:
-    """The script of the user's step, and what runs it; nothing where there is none."""
+def _staging_scripts() -> dict[str, str]:
+    return {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in (*STAGING_SCRIPTS, SBOM_RECORDS)}
+
+
+def _staging_folder() -> str:
+    """Named by what is in it. The folder is mounted, which saves a layer (0.2 s on Podman), and Podman's cache looks at
+    a mount's text alone."""
+    whole = hashlib.sha256()
+    for text in _staging_scripts().values():
+        whole.update(text.encode() + b"\0")
+    return f"staging-{whole.hexdigest()[:12]}"
+
+
+def render_step(plan: Plan) -> dict[str, str]:
+    """What the user's step finds in its root, as texts by path below `scripts/`; nothing where there is none."""
+    if not plan.run_script:
+        return {}
+    ours = {**_dependency_scripts(plan), **_cache_scripts(plan), **_run_scripts(plan)}
+    if plan.rebuild is not None:
+        ours |= render_script(VARY_STEP)
+    settings = render_rust_scripts(plan)
+    if RUST_LINKER in settings:
+        ours[RUST_LINKER] = settings[RUST_LINKER]
+    step = {f"{STEP}/orchestrator/{name}": text for name, text in ours.items()}
+    # cargo reads one file of settings in /, so where there are crates that one has the linker too.
+    cargo = _crates(plan) or settings.get(CARGO_CONFIG, "")
+    return {**step, f"{STEP}/.cargo/config.toml": cargo} if cargo else step
+
+
+def _run_scripts(plan: Plan) -> dict[str, str]:
+    """The script of the user's step, and what runs it."""
     script = plan.run_script
-    return {"build.sh": script if script.endswith("\n") else script + "\n", **render_script(STEP_LOG)} if script else {}
+    return {"build.sh": script if script.endswith("\n") else script + "\n", **render_script(STEP_LOG)}
 
 
 def render_script(name: str) -> dict[str, str]:
@@ -135,7 +164,7 @@ def render_script(name: str) -> dict[str, str]:
 
 def render_rust_scripts(plan: Plan) -> dict[str, str]:
     """Those of them that decide what links Rust programs: cargo's settings, and the linker they name."""
-    names = ("cargo-config.toml", RUST_LINKER) if plan.gnu_rust_linker else ()
+    names = (CARGO_CONFIG, RUST_LINKER) if plan.gnu_rust_linker else ()
     return {name: (SCRIPTS / name).read_text(encoding="utf-8") for name in names}
 
 
@@ -148,18 +177,21 @@ def _cache_scripts(plan: Plan) -> dict[str, str]:
 
 
 def _dependency_scripts(plan: Plan) -> dict[str, str]:
-    """Those that give the step its packages. cargo reads one file of settings in /, so that one has the linker too."""
+    """Those that give the step its packages."""
     if plan.dependencies is None:
         return {}
-    scripts = {DEPENDENCIES: (SCRIPTS / DEPENDENCIES).read_text(encoding="utf-8")}
-    if "npm" in plan.dependencies.kinds:
-        scripts |= render_script(INSTALL_LOCKED)
-    if "cargo" in plan.dependencies.kinds:
-        linker = render_rust_scripts(plan).get("cargo-config.toml", "")
-        texts = sorted(plan.dependencies.texts.items())
-        repositories = "".join(data.decode() for place, data in texts if place.endswith(GIT_SETTINGS))
-        scripts[CRATES] = linker + (SCRIPTS / CRATES).read_text(encoding="utf-8") + repositories
-    return scripts
+    npm = render_script(INSTALL_LOCKED) if "npm" in plan.dependencies.kinds else {}
+    return {**render_script(DEPENDENCIES), **npm}
+
+
+def _crates(plan: Plan) -> str:
+    """cargo's settings that lead to the crates which the step is given; "" without any."""
+    if plan.dependencies is None or "cargo" not in plan.dependencies.kinds:
+        return ""
+    linker = render_rust_scripts(plan).get(CARGO_CONFIG, "")
+    texts = sorted(plan.dependencies.texts.items())
+    repositories = "".join(data.decode() for place, data in texts if place.endswith(GIT_SETTINGS))
+    return linker + (SCRIPTS / CRATES).read_text(encoding="utf-8") + repositories
 
 
 def _squeeze(text: str) -> str:

@@ -8,10 +8,12 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import Any, BinaryIO
 
 from orchestrator import files
@@ -54,6 +56,7 @@ class ApiEngine:
     def __init__(self, api: Api, info: EngineInfo) -> None:
         self._api = api
         self._info = info
+        self._asked: Future[EngineFacts] | None = None
 
     @property
     def info(self) -> EngineInfo:
@@ -79,9 +82,26 @@ class ApiEngine:
     @cached_property
     def facts(self) -> EngineFacts:
         """What it says of itself; nothing where it answers with an error."""
+        if self._asked is not None:
+            with suppress(Exception):  # else the answer, or the failure, is that of asking once more
+                return self._asked.result()
         with suppress(ApiError):
             return self._ask_facts()
         return EngineFacts()
+
+    def ask_ahead(self) -> None:
+        """See `RunningEngine.ask_ahead`."""
+        asked = Future[EngineFacts]()
+
+        def ask() -> None:
+            try:
+                asked.set_result(self._ask_facts())
+            except BaseException as error:  # noqa: BLE001 - of whoever waits
+                asked.set_exception(error)
+
+        # A daemon: an engine that hangs must not keep the command from ending.
+        Thread(target=ask, name="ask-ahead", daemon=True).start()
+        self._asked = asked
 
     def _ask_facts(self) -> EngineFacts:
         return docker_facts(self._api.json("GET", "/info") or {})
@@ -356,21 +376,27 @@ class ApiEngine:
     def remove(self, leftover: Leftover) -> None:
         """Remove one leftover, and nothing that it is made of; one that is already gone is no error.
 
-        EngineError for an image that another one is made of.
+        EngineError for an image that another one or a container is made of: forced, Podman removes the container as
+        well, and with it the build of which it is (4.3.1).
         """
         if leftover.kind == "container":
             remove_container(self._api, leftover.id)
             return
         try:
             with hold_back():
-                self._remove_image(leftover.id)
+                # An engine refuses to remove an image of several names by its id.
+                for name in self._names(leftover.id) or [leftover.id]:
+                    self._remove_image(name)
         except ApiError as error:
             if error.status != 404:
                 raise
 
+    def _names(self, image: str) -> list[str]:
+        return [str(name) for name in (self._image(image) or {}).get("RepoTags") or [] if name != "<none>:<none>"]
+
     def _remove_image(self, image: str) -> None:
         """Remove it, not the unnamed ones that it is made of: these are the engine's cache."""
-        self._api.json("DELETE", f"/images/{reference_path(image)}", params={"force": True, "noprune": True})
+        self._api.json("DELETE", f"/images/{reference_path(image)}", params={"noprune": True})
 
     def close(self) -> None:
         """Let go of connections."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,17 +40,64 @@ class BuildSecret:
     hide: bool = True
 
 
+class ContextMember(Protocol):
+    """A directory, file or link of a build context; `kind` is dir|file|link, `mtime` in seconds since 1970."""
+
+    @property
+    def path(self) -> str:
+        """Relative, with '/'."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        ...
+
+    @property
+    def executable(self) -> bool:
+        """Of a file: mode 0755 and not 0644."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """Of a link."""
+        ...
+
+    @property
+    def mtime(self) -> int:
+        """When it was last changed, as the build is to see it."""
+        ...
+
+
+class ContextFiles(Protocol):
+    """A build context as its members. Errors: those that the context's tar would raise."""
+
+    def members(self) -> Sequence[ContextMember]:
+        """All of them, parents first, sorted by the parts of their paths."""
+        ...
+
+    def contents(self) -> Mapping[str, tuple[int, str]]:
+        """Size in bytes and SHA-256 (hex) of each file, by path; reads them all the first time."""
+        ...
+
+    def chunks(self, path: str) -> Iterator[bytes]:
+        """The bytes of a file as it is now."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
     """One image build.
 
     `context` yields the chunks of a tar that holds `containerfile` (its name inside the tar) and all that it
-    copies; it is gone through at most once. `context_size` is about how many bytes that is (0 = unknown). `target` is
-    the stage to end at. `tag` names the result. `images` are those of its FROM lines for whose registries a login may
-    be looked up. `ssh` is the path of an ssh agent's socket on this machine ("" = none). Secrets and ssh need an
-    engine whose `capabilities` have them; else EngineError. `offline` steps run without a network.
-    `cache_from` and `cache_to` name images of registries (Podman: repositories) that layers are taken from and brought
-    to; EngineError where the engine's `capabilities` lack it.
+    copies; it is gone through at most once. `context_size` is about how many bytes that is (0 = unknown). An engine
+    whose `capabilities` have `context_sync` may take `files` instead, the same context, and keep what it got for
+    the next build of the same `place` (any text; None and "": the tar is all there is). `target` is the stage to
+    end at. `tag` names the result. `images` are those of its FROM lines for whose registries a login may be looked
+    up. `ssh` is the path of an ssh agent's socket on this machine ("" = none). Secrets and ssh need an engine whose
+    `capabilities` have them; else EngineError. `offline` steps run without a network. `cache_from` and `cache_to`
+    name images of registries (Podman: repositories) that layers are taken from and brought to; EngineError where
+    the engine's `capabilities` lack it.
     """
 
     context: Iterable[bytes]
@@ -58,6 +105,8 @@ class BuildRequest:
     tag: str
     build_id: str
     context_size: int = 0
+    files: ContextFiles | None = None
+    place: str = ""
     target: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
@@ -106,6 +155,9 @@ class ContainerRequest:
     that it may have, 0 = no limit. An engine without such a limit (`EngineCapabilities.limits`) sets none. `user`: the
     id that it runs as (None: this process's own, of a rootless engine root's). `devices`: device nodes of the host, at
     the same place in the container.
+
+    `nested`: a program of ours runs in it, which confines others: as root, with what namespaces need (CAP_SYS_ADMIN,
+    no filter of the engine's, all of /proc), and it may write to its own files. Still without a network.
     """
 
     image: str
@@ -117,6 +169,7 @@ class ContainerRequest:
     hostname: str = ""
     user: int | None = None
     devices: tuple[str, ...] = ()
+    nested: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +182,18 @@ class EnginePlace:
 
 class Container(Protocol):
     """A container that was made and not yet started."""
+
+    def put(self, tar: Iterable[bytes]) -> None:
+        """Unpack the chunks of a tar at its root; before it is started, and only into a `nested` one."""
+        ...
+
+    def output(self) -> AbstractContextManager[Iterator[tuple[str, bytes]]]:
+        """What one that was started writes until its end, as (stdout|stderr, bytes)."""
+        ...
+
+    def open_archive(self, path: str) -> AbstractContextManager[BinaryIO]:
+        """A tar stream of `path` in it, once it has ended."""
+        ...
 
     def start(self) -> None:
         """Start it, without waiting. EngineError when the engine can't."""
@@ -236,6 +301,10 @@ class Engine(Protocol):
 
 class RunningEngine(Engine, Protocol):
     """An engine that also runs programs, as a rehearsal needs; builds do without."""
+
+    def ask_ahead(self) -> None:
+        """Begin to ask what `capabilities` says, while we do something else: Podman's answer takes 0.15 s."""
+        ...
 
     def open_shell(self, image: str, build_id: str, *, offline: bool) -> None:
         """Run `/bin/sh` of `image` on this command's terminal until it ends. EngineError where that has none."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NoReturn
+from urllib.parse import unquote_to_bytes
 
 from orchestrator.engine.base import BuildRequest, EngineInfo, LayerLostError, StepFailedError
 from orchestrator.engine.docker_api import GoneError
@@ -17,6 +18,8 @@ from orchestrator.errors import BuildStepError, EngineError, InputError, Orchest
 from orchestrator.events import Emit, StepFinished, StepProgress, StepStarted
 
 CONTEXT_STEP = "context"
+MIN_PASSWORD: Final = 4
+"""Characters of a proxy's password that is hidden: a shorter one would be found in anything."""
 _FAULT = re.compile(r"failed to create endpoint|could not find bridge|container networking|cgroup|rlimit|netns", re.I)
 _LOST = re.compile(r"\b(?:layer|image) not known")  # Podman, whose builds lock nothing that they take from the cache
 _CLIPPED = re.compile(r"\[output clipped, log limit \S+ reached\]\s*$")
@@ -70,8 +73,18 @@ def count_sent(chunks: Iterable[bytes], emit: Emit, total: int = 0) -> Iterator[
 
 
 def mask_of(request: BuildRequest) -> Mask:
-    """What hides the request's secrets."""
-    return Mask(secret.data for secret in request.secrets if secret.hide)
+    """What hides the request's secrets, and the passwords in the addresses of its proxies: a fleet's worker has them,
+    and a step of another's project prints its environment."""
+    return Mask([*(secret.data for secret in request.secrets if secret.hide), *_proxy_passwords(request.build_args)])
+
+
+def _proxy_passwords(arguments: Mapping[str, str]) -> Iterator[bytes]:
+    """As they stand in the addresses, and as they are."""
+    for name, address in arguments.items():
+        user, at, _ = address.rpartition("@")
+        password = user.rpartition("//")[2].partition(":")[2]
+        if name.lower().endswith("_proxy") and at and len(password) >= MIN_PASSWORD:
+            yield from {password.encode(), unquote_to_bytes(password)}
 
 
 def logins_of(request: BuildRequest) -> dict[str, Login]:

@@ -260,3 +260,103 @@ class BytesMessage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BytesMessage: _TypeAlias = BytesMessage  # noqa: Y015
+
+@_typing.final
+class Packet(_message.Message):
+    """A message of a file transfer (moby.filesync.v1.FileSync; fsutil's types/wire.proto and types/stat.proto). Paths and
+    targets are `bytes` here, because a file's name need not be UTF-8.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Type:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _TypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Packet._Type.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STAT: Packet._Type.ValueType  # 0
+        """without `stat`: there are no more"""
+        REQ: Packet._Type.ValueType  # 1
+        """the receiver wants the content of `id`"""
+        DATA: Packet._Type.ValueType  # 2
+        """of `id`; without `data`: it has ended"""
+        FIN: Packet._Type.ValueType  # 3
+        ERR: Packet._Type.ValueType  # 4
+        """`data` says which"""
+
+    class Type(_Type, metaclass=_TypeEnumTypeWrapper): ...
+    STAT: Packet.Type.ValueType  # 0
+    """without `stat`: there are no more"""
+    REQ: Packet.Type.ValueType  # 1
+    """the receiver wants the content of `id`"""
+    DATA: Packet.Type.ValueType  # 2
+    """of `id`; without `data`: it has ended"""
+    FIN: Packet.Type.ValueType  # 3
+    ERR: Packet.Type.ValueType  # 4
+    """`data` says which"""
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    STAT_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    type: Global___Packet.Type.ValueType
+    id: _builtins.int
+    """the number of its STAT, from 0"""
+    data: _builtins.bytes
+    @_builtins.property
+    def stat(self) -> Global___Stat: ...
+    def __init__(
+        self,
+        *,
+        type: Global___Packet.Type.ValueType = ...,
+        stat: Global___Stat | None = ...,
+        id: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stat", b"stat"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "id", b"id", "stat", b"stat", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Packet: _TypeAlias = Packet  # noqa: Y015
+
+@_typing.final
+class Stat(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    GID_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    MOD_TIME_FIELD_NUMBER: _builtins.int
+    LINKNAME_FIELD_NUMBER: _builtins.int
+    path: _builtins.bytes
+    mode: _builtins.int
+    """as Go's os.FileMode"""
+    uid: _builtins.int
+    gid: _builtins.int
+    size: _builtins.int
+    mod_time: _builtins.int
+    """in nanoseconds since 1970"""
+    linkname: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        path: _builtins.bytes = ...,
+        mode: _builtins.int = ...,
+        uid: _builtins.int = ...,
+        gid: _builtins.int = ...,
+        size: _builtins.int = ...,
+        mod_time: _builtins.int = ...,
+        linkname: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gid", b"gid", "linkname", b"linkname", "mod_time", b"mod_time", "mode", b"mode", "path", b"path", "size", b"size", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Stat: _TypeAlias = Stat  # noqa: Y015

@@ -20,6 +20,7 @@ class EngineCapabilities:
     api_version: str
     buildkit: bool
     session: tuple[str, ...]
+    context_sync: bool
     mounts: bool
     ssh: str
     parallel: bool
@@ -64,6 +65,12 @@ FALLBACKS = (
         " the build",
     ),
     Fallback(
+        capability="context_sync",
+        meaning="the builder keeps the build context and asks for what changed in it, file by file",
+        known_by="BuildKit with API 1.41 (Docker 20.10) or newer",
+        without="the whole context travels as a tar with each build; so do small ones, which that is faster for",
+    ),
+    Fallback(
         capability="mounts",
         meaning="`RUN --mount`: secrets, CA certificates and caches reach a step and stay in no layer",
         known_by="every builder but Docker's classic one",
@@ -79,8 +86,8 @@ FALLBACKS = (
         capability="parallel",
         meaning="stages run side by side",
         known_by="BuildKit, and Podman before 5, whose service panics when such a build is interrupted",
-        without="stages run one after the other; on this machine a guard keeps the connection of an interrupted build"
-        " open until its end",
+        without="stages run one after the other; a guard keeps the connection of an interrupted build open until its"
+        " end, and ends its step, on another machine by ssh",
     ),
     Fallback(
         capability="registry_cache",
@@ -117,14 +124,15 @@ FALLBACKS = (
         capability="remote",
         meaning="the engine is on another machine, or in a virtual one",
         known_by="the endpoint is no Unix socket, the kernel's release differs, or Docker Desktop answers",
-        without="a remote engine's disks are not checked for room; a remote Podman finishes the current step when"
-        " interrupted",
+        without="a remote engine's disks are not checked for room; an interrupted remote Podman finishes the"
+        " current step (before 5), or the build (without ssh)",
     ),
     Fallback(
         capability="shares_files",
         meaning="the engine sees this machine's temporary files under the same name",
         known_by="the process behind the socket, looked at through `/proc`; not known for another user's",
-        without="`rehearse` refuses the engine and names TMPDIR; Podman cannot have the ssh agent",
+        without="`rehearse` sends the program there, with this machine's Python to answer its calls, and fetches what"
+        " it leaves; Podman cannot have the ssh agent",
     ),
 )
 """A row for each field, in their order."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO, cast
 
+from orchestrator.engine.archive import ArchiveStream
 from orchestrator.engine.base import ContainerRequest
 from orchestrator.engine.docker_api import Api, ApiError
 from orchestrator.label import LABEL
@@ -17,6 +21,8 @@ def create_body(request: ContainerRequest, *, rootless: bool) -> dict[str, Any]:
     Not root here: the same user there, so that what it writes is ours and its memory can be read. Of a rootless
     engine that is the container's root, and another may not exist. The engine's own seccomp profile stays.
     """
+    if request.nested:
+        return _nested_body(request)
     user = request.user if request.user is not None else os.geteuid()
     group = request.user if request.user is not None else os.getegid()
     host: dict[str, Any] = {
@@ -33,10 +39,7 @@ def create_body(request: ContainerRequest, *, rootless: bool) -> dict[str, Any]:
             for source, target, ro in request.mounts
         ],
     }
-    if request.memory:
-        host |= {"Memory": request.memory, "MemorySwap": request.memory}
-    if request.processes:
-        host["PidsLimit"] = request.processes
+    host |= _limits(request)
     if request.devices:
         # Nodes, not the nvidia runtime: that would lay the driver's libraries over those of the image's tree.
         host["Devices"] = [
@@ -53,6 +56,36 @@ def create_body(request: ContainerRequest, *, rootless: bool) -> dict[str, Any]:
     }
 
 
+NESTED = ("SYS_ADMIN", "SYS_PTRACE", "NET_ADMIN")
+"""Besides an engine's own: to make namespaces and mount in them, to read the memory of a program of another user, and
+to raise its loopback interface."""
+
+
+def _nested_body(request: ContainerRequest) -> dict[str, Any]:
+    host: dict[str, Any] = {
+        "NetworkMode": "none",
+        "CapAdd": list(NESTED),
+        "SecurityOpt": ["seccomp=unconfined", "apparmor=unconfined", "label=disable"],
+        "MaskedPaths": [],
+        "ReadonlyPaths": [],
+        "LogConfig": {"Type": "json-file", "Config": {}},  # what it writes is read from there
+        **_limits(request),
+    }
+    return {
+        "Image": request.image,
+        "Entrypoint": list(request.command),
+        "Cmd": [],
+        "Labels": {LABEL: request.build_id},
+        "User": "",
+        "HostConfig": host,
+    }
+
+
+def _limits(request: ContainerRequest) -> dict[str, Any]:
+    memory = {"Memory": request.memory, "MemorySwap": request.memory} if request.memory else {}
+    return memory | ({"PidsLimit": request.processes} if request.processes else {})
+
+
 @dataclass(frozen=True)
 class ApiContainer:
     """A container by its name; a `Container`."""
@@ -64,6 +97,23 @@ class ApiContainer:
     def start(self) -> None:
         """Start it, without waiting."""
         self.api.json("POST", f"/containers/{self.name}/start")
+
+    def put(self, tar: Iterable[bytes]) -> None:
+        """Unpack a tar at its root, before it is started."""
+        self.api.put(f"/containers/{self.name}/archive", params={"path": "/"}, data=tar)
+
+    @contextmanager
+    def output(self) -> Iterator[Iterator[tuple[str, bytes]]]:
+        """What it writes until its end."""
+        query = {"follow": True, "stdout": True, "stderr": True}
+        with self.api.get_stream(f"/containers/{self.name}/logs", params=query) as chunks:
+            yield _frames(chunks)
+
+    @contextmanager
+    def open_archive(self, path: str) -> Iterator[BinaryIO]:
+        """A tar stream of `path` in it."""
+        with self.api.get_stream(f"/containers/{self.name}/archive", params={"path": path}) as chunks:
+            yield cast(BinaryIO, io.BufferedReader(ArchiveStream(chunks, path), 1 << 20))
 
     def problem(self) -> str | None:
         """How it ended; None while it runs."""
@@ -79,3 +129,13 @@ class ApiContainer:
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
+
+
+def _frames(chunks: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
+    """A log's frames: one byte for the stream, three of nothing, four for the size (Docker's API, "stream format")."""
+    rest = b""
+    for chunk in chunks:
+        rest += chunk
+        while len(rest) >= 8 and len(rest) >= 8 + (size := int.from_bytes(rest[4:8], "big")):
+            yield "stderr" if rest[0] == 2 else "stdout", rest[8 : 8 + size]
+            rest = rest[8 + size :]

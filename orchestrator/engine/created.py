@@ -15,6 +15,7 @@ from orchestrator.engine.interrupts import hold_back
 from orchestrator.engine.layers import open_in_layers
 from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.label import LABEL
+from orchestrator.staged import StagedEntry
 
 _CHUNK = 1024 * 1024
 
@@ -60,6 +61,10 @@ class CreatedContainers:
                 container = {}
             self._layers = _layers(container.get("GraphDriver") or {})
         return open_in_layers(self._layers, path)
+
+    def sorted_entries(self, path: str) -> Iterator[StagedEntry] | None:  # noqa: ARG002
+        """Not from here: each would be an archive of its own."""
+        return None
 
     def remove(self) -> None:
         """Remove them."""

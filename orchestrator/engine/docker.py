@@ -6,30 +6,35 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
 from orchestrator.engine.api_engine import ApiEngine, error_text
-from orchestrator.engine.base import BuildRequest, EngineInfo
+from orchestrator.engine.base import BuildRequest, EngineInfo, LayerLostError
 from orchestrator.engine.build import build_parameters, count_sent, engine_gone, logins_of, mask_of, raise_no_image
 from orchestrator.engine.buildkit import BuildKitLog
 from orchestrator.engine.capabilities import SESSION_SERVICES, EngineCapabilities
 from orchestrator.engine.classic import ClassicLog
+from orchestrator.engine.context_sync import FROM_SESSION, Daemon, Run, synced
 from orchestrator.engine.docker_api import Api, ApiError, GoneError
+from orchestrator.engine.file_sync import ContextTransfer
 from orchestrator.engine.logins import config_header
 from orchestrator.engine.mask import Mask
 from orchestrator.engine.registry_cache import INLINE, push, require_cache
 from orchestrator.engine.session import Attachables, open_session
 from orchestrator.engine.steps import Steps
+from orchestrator.engine.stuck_steps import end_stuck_steps
 from orchestrator.errors import EngineError, OrchestratorError
-from orchestrator.events import Emit, Notice, StepFinished, StepStarted
+from orchestrator.events import Emit, Notice, StepFinished, StepStarted, ignore
 from orchestrator.label import LABEL
 from orchestrator.network import SSH_MOUNT
 
 BUILDKIT_API = (1, 39)
 """The first API version whose daemon (18.09) has BuildKit behind `version=2`."""
+SYNC_API = (1, 41)
+"""The first whose daemon (20.10) was seen to keep a context."""
 
 
 class DockerEngine(ApiEngine):
@@ -55,6 +60,7 @@ class DockerEngine(ApiEngine):
             api_version=self._info.api_version,
             buildkit=buildkit,
             session=SESSION_SERVICES if buildkit else (),
+            context_sync=buildkit and _numbers(self._info.api_version) >= SYNC_API,
             mounts=buildkit,
             ssh=SSH_MOUNT if buildkit else "",
             parallel=buildkit,
@@ -82,6 +88,12 @@ class DockerEngine(ApiEngine):
                 self._cancel(job)
             raise
 
+    def end_killed(self) -> None:
+        """See `Engine.end_killed`. A daemon ends what its client leaves; what a killed one leaves, nobody does."""
+        if not self.capabilities.remote:
+            end_stuck_steps()
+        super().end_killed()
+
     def _build(self, request: BuildRequest, steps: Steps, emit: Emit, job: str) -> str:
         able = self.capabilities.registry_cache
         require_cache(request, able=able, single=False, engine="Docker's classic builder")
@@ -100,7 +112,8 @@ class DockerEngine(ApiEngine):
             )
         else:
             headers = config_header(logins_of(request))
-            image = self._post(request, params, headers, ClassicLog(steps), emit)
+            data = count_sent(request.context, emit, request.context_size)
+            image = self._post(params, headers, ClassicLog(steps), mask_of(request), data)
         steps.close()
         if image and request.cache_to:
             self._push_cache(image, request.cache_to, emit)
@@ -125,11 +138,43 @@ class DockerEngine(ApiEngine):
             logins=logins_of(request),
             ssh=request.ssh,
         )
+        log, mask = BuildKitLog(steps), mask_of(request)
+
+        def run(alone: Attachables, how: dict[str, str]) -> None:
+            unneeded = dict.fromkeys(("t", "target", "buildargs", "cachefrom"), "")
+            self._in_session(alone, params | how | unneeded, BuildKitLog(Steps(ignore, mask)), mask)
+
+        with self._synced(request, run, emit) as context:
+            if context is None:
+                data = count_sent(request.context, emit, request.context_size)
+                return self._in_session(attachables, params, log, mask, data)
+            try:
+                attachables = replace(attachables, context=context.context, key=context.key)
+                return self._in_session(attachables, params | FROM_SESSION, log, mask)
+            except OrchestratorError as error:
+                if (fault := _context_fault(context.context)) is not None:
+                    raise fault from error
+                raise
+
+    def _synced(self, request: BuildRequest, run: Run, emit: Emit) -> AbstractContextManager[Attachables | None]:
+        if not self.capabilities.context_sync:
+            return nullcontext()
+        identity = f"{self.facts.identity} {self._info.endpoint}"
+        return synced(request, Daemon(identity=identity, remote=self.capabilities.remote, run=run), emit)
+
+    def _in_session(
+        self,
+        attachables: Attachables,
+        params: dict[str, Any],
+        log: BuildKitLog,
+        mask: Mask,
+        data: Iterable[bytes] | None = None,
+    ) -> str:
         if not attachables:
-            return self._post(request, params, {}, BuildKitLog(steps), emit)
+            return self._post(params, {}, log, mask, data)
         with open_session(self._api.address, self._api.path("/session"), attachables, self._api.tls) as session:
             try:
-                return self._post(request, params | {"session": session.id}, {}, BuildKitLog(steps), emit)
+                return self._post(params | {"session": session.id}, {}, log, mask, data)
             except OrchestratorError as error:
                 if session.broken and not isinstance(error, GoneError):
                     raise EngineError(
@@ -141,14 +186,12 @@ class DockerEngine(ApiEngine):
 
     def _post(
         self,
-        request: BuildRequest,
         params: dict[str, Any],
         headers: Mapping[str, str],
         log: BuildKitLog | ClassicLog,
-        emit: Emit,
+        mask: Mask,
+        data: Iterable[bytes] | None,
     ) -> str:
-        mask = mask_of(request)
-        data = count_sent(request.context, emit, request.context_size)
         try:
             with self._api.post_stream("/build", params=params, data=data, headers=headers) as reply:
                 return _follow(reply, log, mask)
@@ -160,6 +203,15 @@ class DockerEngine(ApiEngine):
         with suppress(EngineError):
             if self.capabilities.buildkit:
                 self._api.json("POST", "/build/cancel", params={"id": job}, timeout=10)
+
+
+def _context_fault(transfer: ContextTransfer | None) -> OrchestratorError | None:
+    """What went wrong with a context that the engine kept, if something did."""
+    if transfer is None:
+        return None
+    if transfer.differed:
+        return LayerLostError("the engine lost the build context that it kept", remedy="build again")
+    return transfer.error
 
 
 def _with_inline_cache(request: BuildRequest) -> BuildRequest:
@@ -188,8 +240,11 @@ def _code(message: Mapping[str, Any]) -> int | None:
 def _has_buildkit(api: Api) -> bool:
     if os.environ.get("DOCKER_BUILDKIT") == "0":  # the docker command's own switch
         return False
-    version = tuple(int(part) for part in api.version.api_version.split("."))
-    return api.version.os == "linux" and version >= BUILDKIT_API
+    return api.version.os == "linux" and _numbers(api.version.api_version) >= BUILDKIT_API
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
 
 
 def _network(api: Api) -> str:

@@ -6,6 +6,7 @@ The only module that imports docker-py. Podman's compatible API goes through it 
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,6 +37,7 @@ REQUEST_TIMEOUT = 120.0
 MAX_MESSAGE = 96 * 1024 * 1024
 """A line of a reply's stream may not be longer (a trace of BuildKit's is base64 of at most 64 MiB)."""
 _CHUNK = 64 * 1024
+_SERVER = re.compile(r"Docker/(\S+) \((\w+)\)")
 _TRANSPORT = (
     requests.exceptions.RequestException,
     urllib3.exceptions.HTTPError,
@@ -127,6 +129,15 @@ class Api:
         if self._tunnel is not None:
             self._tunnel.close()
 
+    def command_there(self, script: str) -> list[str]:
+        """The command that has a shell on the engine's machine run `script`; none where no ssh leads there."""
+        return self._tunnel.command_there(script) if self._tunnel is not None else []
+
+    def leave_connections(self) -> None:
+        """Let those that another process holds live on after `close`."""
+        if self._tunnel is not None:
+            self._tunnel.leave_connections()
+
     def json(
         self,
         method: str,
@@ -180,6 +191,16 @@ class Api:
         finally:
             reply.close()
 
+    def put(self, path: str, *, params: Mapping[str, Any], data: Iterable[bytes]) -> None:
+        """Put the chunks of a tar there. What `data` itself raises comes out as it is."""
+        body = _Body(data)
+        try:
+            self._open("PUT", path, params, body, {}, None).close()
+        except EngineError as error:
+            if body.error is not None:
+                raise body.error from error
+            raise
+
     def path(self, path: str) -> str:
         """`path` as it stands in a URL, with the API version that was agreed on."""
         return f"{self._prefix}{path}"
@@ -192,7 +213,8 @@ class Api:
         return GoneError(f"{self.endpoint} cannot be reached: {said}", reason=ConnectionFault.BROKEN)
 
     def _ask_version(self, timeout: float) -> Version:
-        """From the headers of /_ping where Podman answers: its /version asks dpkg, which takes most of a second."""
+        """From the headers of /_ping where they have it all: Podman's /version asks dpkg, which takes most of a second,
+        Docker's asks containerd and runc."""
         with self._failures():
             self._knock()
             reply = self._client.get(self._url("/_ping"), timeout=timeout)
@@ -200,6 +222,8 @@ class Api:
         if reply.status_code == 200 and "Libpod-Api-Version" in headers and "Api-Version" in headers:
             known = {"ApiVersion": headers["Api-Version"], "Version": headers["Libpod-Api-Version"]}
             return _version({**known, "Components": [{"Name": PODMAN}]}, self.endpoint)
+        if reply.status_code == 200 and (pinged := _docker_ping(headers)) is not None:
+            return _version(pinged, self.endpoint)
         return _version(self.json("GET", "/version", timeout=timeout), self.endpoint)
 
     def _open(
@@ -370,6 +394,15 @@ def _version(reply: Any, endpoint: str) -> Version:
         api_version=_text(min(theirs, max(_numbers(NEWEST_API), oldest))),
         os=str(reply.get("Os", "linux")),
     )
+
+
+def _docker_ping(headers: Mapping[str, str]) -> dict[str, str] | None:
+    """What the headers of Docker's /_ping say, where that is all of interest: a daemon that is newer than `NEWEST_API`
+    may have dropped ours, and only /version tells."""
+    server, api = _SERVER.fullmatch(headers.get("Server", "")), headers.get("Api-Version", "")
+    if server is None or not api or _numbers(api) > _numbers(NEWEST_API):
+        return None
+    return {"ApiVersion": api, "Version": server[1], "Os": headers.get("Ostype") or server[2]}
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -17,8 +17,9 @@ _SNAPSHOTTER = "io.containerd.snapshotter.v1"
 
 @dataclass(frozen=True, kw_only=True)
 class EngineFacts:
-    """One engine's; "" = it doesn't say. `kernel` is the release of its machine's, `records` where Podman keeps what it
-    knows of its containers. `places` are directories of its machine. `limits`: those of LIMITS that it can set.
+    """One engine's; "" = it doesn't say. `identity` tells it from others. `kernel` is the release of its machine's,
+    `records` where Podman keeps what it knows of its containers, `temporary` where it has its temporary files. `places`
+    are directories of its machine. `limits`: those of LIMITS that it can set.
     """
 
     storage: str = ""
@@ -29,6 +30,8 @@ class EngineFacts:
     desktop: bool = False
     places: tuple[EnginePlace, ...] = ()
     records: Path | None = None
+    temporary: Path | None = None
+    identity: str = ""
 
     def is_elsewhere(self, endpoint: str) -> bool:
         """Whether the engine at `endpoint` runs on another machine than this process; a virtual one is another."""
@@ -54,6 +57,7 @@ def docker_facts(info: Mapping[str, Any]) -> EngineFacts:
         rootless="name=rootless" in (info.get("SecurityOptions") or ()),
         kernel=str(info.get("KernelVersion") or ""),
         desktop="Desktop" in str(info.get("OperatingSystem")),
+        identity=str(info.get("ID") or ""),
         places=(EnginePlace(path=Path(root), name="Docker's storage"),) if root else (),
     )
 
@@ -72,4 +76,5 @@ def podman_facts(info: Mapping[str, Any]) -> EngineFacts:
         kernel=str(host.get("kernel") or ""),
         places=tuple(EnginePlace(path=Path(path), name=name) for path, name in named if path),
         records=Path(root) / f"{driver}-containers" if root else None,
+        temporary=Path(temporary) if temporary else None,
     )

@@ -3,42 +3,39 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
-import sys
 import tarfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from orchestrator import process
-from orchestrator.engine import build_guard
 from orchestrator.engine.api_engine import ApiEngine, error_text, file_chunks
-from orchestrator.engine.base import BuildRequest, ContainerRequest, EngineInfo, Leftover
+from orchestrator.engine.base import BuildRequest, BuildSecret, ContainerRequest, EngineInfo, Leftover
 from orchestrator.engine.build import build_parameters, count_sent, engine_gone, logins_of, mask_of, raise_no_image
 from orchestrator.engine.build_guard import kill_marked
 from orchestrator.engine.capabilities import EngineCapabilities
-from orchestrator.engine.docker_api import Api, ApiError, GoneError, Messages
+from orchestrator.engine.docker_api import Api, ApiError, GoneError
 from orchestrator.engine.facts import EngineFacts, podman_facts
+from orchestrator.engine.guarded import CANCEL_TIMEOUT, Guard
 from orchestrator.engine.logins import config_header
 from orchestrator.engine.podman_container import specification
+from orchestrator.engine.podman_files import remove_left
 from orchestrator.engine.podman_log import PodmanLog
 from orchestrator.engine.registry_cache import require_cache
 from orchestrator.engine.running import RunningBuild, killed, register
 from orchestrator.engine.steps import Steps
-from orchestrator.engine.working import BuildMark, find_abandoned
+from orchestrator.engine.working import BuildMark, are_being_made, find_abandoned
 from orchestrator.errors import EngineError
 from orchestrator.events import Emit, Notice
 from orchestrator.label import LABEL
 from orchestrator.network import SSH_AGENT, SSH_VOLUME
+from orchestrator.tar_stream import member_chunks
 from orchestrator.text import one_line
 
-CANCEL_TIMEOUT = 15.0
-"""Seconds that a cancelled build gets to go away."""
 PANICS = (5, 0)
 """From this version on the service panics, and all builds on it end, when a stage of a build waits for another and the
 build fails or its client goes (5.4.2, 5.8.6: "semaphore: released more than held"; since golang.org/x/sync 0.7.0). Of
@@ -50,11 +47,16 @@ VOLUMES = (4, 4)
 directory" for 5.4.2 and an "invalid additional build context format" for 5.8.6."""
 UNSAID = "Internal Server Error"
 """All that Podman answers when it can't unpack a context."""
+_HALF = re.compile(r'locating item named .* for image with ID "([0-9a-f]{64})"')
+"""What Podman says of an image, and of any other in its storage, when it was killed while it wrote that one down."""
+_WRITING = 3.0
+"""Seconds that Podman has for writing an image down; it takes some milliseconds."""
 _SSH_CONTEXT = "orchestrator-ssh"
 SSH = f"type=bind,from={_SSH_CONTEXT}"
 """`EngineCapabilities.ssh` of a Podman of this machine that is older."""
 
 
+_T = TypeVar("_T")
 HAS_CACHE = (4, 3)
 """The first version that keeps layers in a repository of a registry."""
 
@@ -87,6 +89,7 @@ class PodmanEngine(ApiEngine):
             api_version=self._info.api_version,
             buildkit=False,
             session=(),
+            context_sync=False,
             mounts=True,
             ssh="" if remote or shares_files is False else _ssh(self._info.version),
             parallel=_numbers(self._info.version) < PANICS,
@@ -100,18 +103,24 @@ class PodmanEngine(ApiEngine):
         )
 
     def _ask_facts(self) -> EngineFacts:
-        return podman_facts(self._api.json("GET", "/libpod/info") or {})
+        return podman_facts(self._without_half_images(lambda: self._api.json("GET", "/libpod/info")) or {})
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
         """Build and return the image id; see `Engine.build`."""
         self.end_killed()
-        steps, mark = Steps(emit, mask_of(request)), BuildMark()
-        with register(RunningBuild(build_id=request.build_id, store=self.store, shm=mark.size)) as entry:
+        steps, mark, able = Steps(emit, mask_of(request)), BuildMark(), self.capabilities
+        guard = Guard(self._api, mark, remote=able.remote, needed=not able.parallel)
+        sent = _Sent(request, able.ssh)
+        temporary = str(self._directory(self.facts.temporary) or "")
+        running = RunningBuild(
+            build_id=request.build_id, store=self.store, shm=mark.size, temporary=temporary, mark=sent.mark
+        )
+        with register(running) as entry:
             try:
-                return self._build(request, steps, emit, mark)
+                return self._build(request, steps, emit, guard, sent)
             except BaseException as error:
                 steps.close(error="interrupted" if not isinstance(error, Exception) else "stopped")
-                self._cancel(mark, emit)
+                self._cancel(guard, emit)
                 if isinstance(error, GoneError):
                     entry.lost = True
                     raise engine_gone(self._info, error) from error
@@ -127,41 +136,78 @@ class PodmanEngine(ApiEngine):
 
     @cached_property
     def _records(self) -> Path | None:
-        """What it knows of its containers, where that is a directory of ours too: not so in a mount namespace of its
-        own, where another Podman's may have the same name here."""
-        records = self.facts.records
-        if records is None or self.capabilities.remote or not self._is_ours(records):
+        """What it knows of its containers."""
+        return self._directory(self.facts.records)
+
+    def _directory(self, path: Path | None) -> Path | None:
+        """One of the service's, where it is a directory of ours too: not so in a mount namespace of its own, where
+        another Podman's may have the same name here."""
+        if path is None or self.capabilities.remote or not self._is_ours(path):
             return None
-        return records
+        return path
 
     def leftovers(self) -> list[Leftover]:
         """Also the working containers of builds that were killed, or whose service was, on this machine."""
         return [*self._working_containers(), *super().leftovers()]
 
     def _working_containers(self) -> list[Leftover]:
-        records = self._records
-        if records is None:
-            return []
-        rows = self._api.json("GET", self._containers, params={"all": True, "external": True}) or []
-        names = {str(row["Id"]): str((row.get("Names") or [""])[0]) for row in rows if row.get("State") == "storage"}
-        if not names:
+        if self._records is None or not (names := self._external_containers()):
             return []
         return [
             Leftover(kind="container", id=identity, name=names[identity], build_id="")
-            for identity in find_abandoned(records, list(names), self.store)
+            for identity in find_abandoned(self._records, list(names), self.store)
         ]
+
+    def _external_containers(self) -> dict[str, str]:
+        """The name of each that is not Podman's own, by its id."""
+        rows = self._api.json("GET", self._containers, params={"all": True, "external": True}) or []
+        return {str(row["Id"]): str((row.get("Names") or [""])[0]) for row in rows if row.get("State") == "storage"}
 
     def end_killed(self) -> None:
         """See `Engine.end_killed`."""
         builds = [(path, build) for path, build in killed() if build.store == self.store]
-        for _, build in builds:
-            if build.shm:
-                kill_marked(build.shm)
+        of_podman = [build for _, build in builds if build.shm]
+        for build in of_podman:
+            kill_marked(build.shm)
+        certain = remove_left(builds)
         with suppress(EngineError):
-            for container in self._working_containers() if any(build.shm for _, build in builds) else ():
+            for container in self._working_containers() if of_podman else ():
                 self.remove(container)
+            records = self._records if of_podman else None
+            if of_podman:
+                self._images({"all": True})  # without a half one
+            made = records is not None and are_being_made(records, list(self._external_containers()))
+            if made or not certain:
+                return  # a later command knows of these builds, too, and whose the container is
             for path, _ in builds:
                 path.unlink(missing_ok=True)
+
+    def _image(self, reference: str) -> Any | None:
+        return self._without_half_images(lambda: super(PodmanEngine, self)._image(reference))
+
+    def _images(self, query: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return self._without_half_images(lambda: super(PodmanEngine, self)._images(query))
+
+    def _without_half_images(self, ask: Callable[[], _T]) -> _T:
+        """What Podman answers. Of a build that was killed while Podman wrote an image down, that is removed: with it in
+        its storage, Podman describes and lists no image at all (4.3.1), and says itself that it be removed."""
+        seen: dict[str, float] = {}
+        removed: set[str] = set()
+        while True:
+            try:
+                return ask()
+            except ApiError as error:
+                half = _HALF.search(error.said)
+                # In which store it was built Podman doesn't say either then.
+                if half is None or not any(build.shm for _, build in killed()):
+                    raise
+                if half[1] in removed:
+                    raise
+                # Another build's is whole a moment later.
+                if time.monotonic() - seen.setdefault(half[1], time.monotonic()) > _WRITING:
+                    self._remove_image(half[1], force=True)
+                    removed.add(half[1])
+            time.sleep(0.2)
 
     def _import(self, tar: Path, changes: list[str]) -> str:
         # The compatible call leaves a copy of what it imports in /var/tmp or TMPDIR for ever (4.3.1, 5.4.2).
@@ -171,9 +217,9 @@ class PodmanEngine(ApiEngine):
                 image = str(message.get("Id", "")) or image
         return image
 
-    def _remove_image(self, image: str) -> None:
+    def _remove_image(self, image: str, *, force: bool = False) -> None:
         # The compatible call takes no notice of `noprune` (4.3.1).
-        params = {"images": image, "force": True, "noprune": True, "ignore": True}
+        params = {"images": image, "force": force, "noprune": True, "ignore": True}
         answered = self._api.json("DELETE", "/libpod/images/remove", params=params)
         if errors := (answered or {}).get("Errors"):
             raise EngineError(one_line(str(errors[0])), said=str(errors[0]))
@@ -182,20 +228,19 @@ class PodmanEngine(ApiEngine):
         """Make a container that is to run."""
         self._api.json("POST", "/libpod/containers/create", body=specification(request, name, rootless=rootless))
 
-    def _build(self, request: BuildRequest, steps: Steps, emit: Emit, mark: BuildMark) -> str:
+    def _build(self, request: BuildRequest, steps: Steps, emit: Emit, guard: Guard, sent: _Sent) -> str:
         able = self.capabilities.registry_cache
         require_cache(request, able=able, single=True, engine=f"Podman {self._info.version}")
         params: dict[str, Any] = {
             **build_parameters(request),
             "labels": {LABEL: request.build_id},
             "networkmode": NO_NETWORK if request.offline else self._network,
-            "shmsize": mark.size,
+            "shmsize": guard.mark.size,
             "jobs": "0" if self.capabilities.parallel else "1",  # 0: as many stages as there are
             "layers": "1",
             **({"cachefrom": request.cache_from[0]} if request.cache_from else {}),
             **({"cacheto": request.cache_to} if request.cache_to else {}),
         }
-        sent = _Sent(request, self.capabilities.ssh)
         if request.ssh and not self.capabilities.ssh:
             raise EngineError(
                 f"Podman at {self._info.endpoint} is on another machine, or in a mount namespace of its own,"
@@ -214,7 +259,7 @@ class PodmanEngine(ApiEngine):
             headers |= {} if self.capabilities.parallel else {"Connection": "close"}
             with (
                 self._api.post_stream("/build", params=query, data=data, headers=headers) as reply,
-                self._guard(reply, mark),
+                guard.holding(reply),
             ):
                 for message in reply:
                     if problem := error_text(message):
@@ -226,35 +271,13 @@ class PodmanEngine(ApiEngine):
         steps.close()
         return image or raise_no_image(self._info)
 
-    @contextmanager
-    def _guard(self, reply: Messages, mark: BuildMark) -> Iterator[None]:
-        """While the context lasts, another process sees to it that a service that `PANICS` never loses its client in
-        the middle of the build, and when we leave early waits for the build's end."""
-        if self.capabilities.parallel or self.capabilities.remote:
-            yield
-            return
-        connection, (listening, telling) = reply.fileno(), os.pipe()
-        with ExitStack() as stack:
-            pipe = stack.enter_context(os.fdopen(telling, "wb", buffering=0))
-            try:
-                command = [sys.executable, "-I", "-S", build_guard.__file__]
-                command += [str(number) for number in (connection, listening, mark.size, int(CANCEL_TIMEOUT))]
-                guard = process.start(command, log=None, pass_fds=(connection, listening))
-            finally:
-                os.close(listening)
-            stack.callback(guard.wait)
-            stack.enter_context(closing(pipe))  # before it waits
-            yield
-            with suppress(OSError):  # should it have died
-                pipe.write(b".")
-
     def _reason(self, error: ApiError) -> str:
         """Why a request failed. Podman keeps to itself why it can't unpack a context."""
         if error.said != UNSAID:
             return error.said
         return f"Podman says only {UNSAID!r}; its log says why (`journalctl -u podman`, where it is a unit of systemd)"
 
-    def _cancel(self, mark: BuildMark, emit: Emit) -> None:
+    def _cancel(self, guard: Guard, emit: Emit) -> None:
         """Stop what the build still runs.
 
         Podman notices that we have gone, but lets the RUN step that runs come to its end first, and the stages
@@ -262,12 +285,15 @@ class PodmanEngine(ApiEngine):
         its working containers itself.
         """
         if self.capabilities.remote:
-            emit(Notice(text="Podman is on another machine: it finishes the current step before it stops"))
+            if self.capabilities.parallel:
+                emit(Notice(text="Podman is on another machine: it finishes the current step before it stops"))
+            elif guard.left:
+                emit(Notice(text="Podman is on another machine, and this build runs on there: cut off, all would end"))
             return
         until = time.monotonic() + CANCEL_TIMEOUT
         quiet = 0
         while quiet < 3 and time.monotonic() < until:
-            quiet = 0 if mark.kill() else quiet + 1
+            quiet = 0 if guard.mark.kill() else quiet + 1
             time.sleep(0.1)
 
 
@@ -276,7 +302,8 @@ class _Sent:
 
     Secrets are files in the context's tar. Podman moves them out of the context before the build begins (so no
     `COPY .` meets them), and removes them with it. It has no ssh in its API (4.3.1 to 5.8.6), but takes a path of this
-    machine as a volume of every step, or (older) as a further context, and a socket is one. `ssh`: how.
+    machine as a volume of every step, or (older) as a further context, and a socket is one. `ssh`: how. `mark` is the
+    name of a file that each build has, as a secret of its own.
     """
 
     def __init__(self, request: BuildRequest, ssh: str) -> None:
@@ -284,21 +311,24 @@ class _Sent:
         self._ssh = ssh
         # Not to be guessed, so that it is no other file of the context.
         prefix = f".orchestrator-secret-{secrets.token_hex(8)}"
-        self._files = {f"{prefix}-{number}": secret for number, secret in enumerate(request.secrets)}
+        self.mark = f"{prefix}-mark"
+        # First in the tar, and no step mounts it: see `podman_files`.
+        mark = BuildSecret(id=self.mark.removeprefix("."), data=b"")
+        named = {f"{prefix}-{number}": secret for number, secret in enumerate(request.secrets)}
+        self._files = {self.mark: mark, **named}
 
     def context(self) -> Iterator[bytes]:
         """The tar: the secrets, then the request's own."""
         for name, secret in self._files.items():
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(secret.data), 0o600
-            yield member.tobuf() + secret.data + b"\0" * (-len(secret.data) % tarfile.BLOCKSIZE)
+            yield from member_chunks(member, [secret.data])
         yield from self._request.context
 
     def params(self) -> dict[str, Any]:
         """For the query."""
-        named: dict[str, Any] = {}
-        if self._files:
-            named["secrets"] = json.dumps([f"id={secret.id},src={name}" for name, secret in self._files.items()])
+        files = [f"id={secret.id},src={name}" for name, secret in self._files.items()]
+        named: dict[str, Any] = {"secrets": json.dumps(files)}
         if self._request.ssh and self._ssh == SSH_VOLUME:
             named["volume"] = f"{self._request.ssh}:{SSH_AGENT}"
         elif self._request.ssh:

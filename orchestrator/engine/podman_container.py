@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from orchestrator.engine.base import ContainerRequest
+from orchestrator.engine.container import NESTED
 from orchestrator.label import LABEL
 
 _BIND = ["rbind", "nosuid", "nodev"]
@@ -18,17 +19,14 @@ _DEV = ["ro", "nosuid", "noexec", "mode=755", "size=64k"]
 
 def specification(request: ContainerRequest, name: str, *, rootless: bool) -> dict[str, Any]:
     """What /libpod/containers/create is sent. Whose it is: see `create_body`, which asks Docker for the same."""
+    if request.nested:
+        return _nested(request, name)
     user = request.user if request.user is not None else os.geteuid()
     group = request.user if request.user is not None else os.getegid()
     binds = [
         {"destination": target, "source": str(source), "type": "bind", "options": [*_BIND, "ro" if ro else "rw"]}
         for source, target, ro in request.mounts
     ]
-    limits: dict[str, Any] = {}
-    if request.memory:
-        limits["memory"] = {"limit": request.memory, "swap": request.memory}
-    if request.processes:
-        limits["pids"] = {"limit": request.processes}
     return {
         "name": name,
         "image": request.image,
@@ -46,5 +44,28 @@ def specification(request: ContainerRequest, name: str, *, rootless: bool) -> di
         # Its root is the container's, and would have a place to write there where that is the program.
         "mounts": [*binds, {"destination": "/dev", "source": "tmpfs", "type": "tmpfs", "options": _DEV}],
         "devices": [{"path": device} for device in request.devices],
-        "resource_limits": limits,
+        "resource_limits": _limits(request),
     }
+
+
+def _nested(request: ContainerRequest, name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "image": request.image,
+        "entrypoint": list(request.command),
+        "command": [],
+        "labels": {LABEL: request.build_id},
+        "netns": {"nsmode": "none"},
+        "cap_add": list(NESTED),
+        "seccomp_profile_path": "unconfined",
+        "apparmor_profile": "unconfined",
+        "selinux_opts": ["disable"],
+        "unmask": ["ALL"],
+        "log_configuration": {"driver": "k8s-file"},  # what it writes is read from there
+        "resource_limits": _limits(request),
+    }
+
+
+def _limits(request: ContainerRequest) -> dict[str, Any]:
+    memory = {"memory": {"limit": request.memory, "swap": request.memory}} if request.memory else {}
+    return memory | ({"pids": {"limit": request.processes}} if request.processes else {})

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import socket
+import stat
 import tempfile
 import time
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from orchestrator import files, process
 from orchestrator.amounts import size
@@ -17,6 +18,7 @@ from orchestrator.engine.podman import UNSAID, PodmanEngine
 from orchestrator.engine.settings import Settings, local_podman
 from orchestrator.errors import EngineError
 from orchestrator.temporary import OwnDirectory
+from orchestrator.user_paths import step_caches
 
 IDLE = 10
 """Seconds without a connection after which the service ends by itself, as when we were killed outright."""
@@ -102,6 +104,8 @@ class PrivatePodman:
             environment["CONTAINERS_CONF"] = str(path)
         if self._scratch is not None:
             environment["TMPDIR"] = str(self._scratch.path)
+            if os.geteuid() != 0:
+                environment["XDG_RUNTIME_DIR"] = _podmans_runtime_dir()
         command = [*local_podman(podman), *settings.arguments(storage)]
         # Why it can't unpack a context it says nowhere else.
         command += ["--log-level=info", "system", "service", f"--time={IDLE}", self.endpoint]
@@ -183,14 +187,40 @@ def _runtime_dir() -> Path:
 
 
 def _make_scratch() -> OwnDirectory | None:
-    """The service's TMPDIR: build contexts with their secrets, and what it unpacks; None where TMPDIR decides more.
+    """The service's TMPDIR: build contexts with their secrets, and what it unpacks; None where Podman's run-time
+    directory would be in there.
 
-    Podman would put them into /var/tmp, where a service that is killed leaves them for ever. For a user without
-    XDG_RUNTIME_DIR its run-time directory lies in TMPDIR too, and must always be the same.
+    Podman would put them into /var/tmp, where a service that is killed leaves them for ever. The caches of RUN lie in
+    TMPDIR, too, and are to outlast it: up to Podman 4.3 they had the same name in /var/tmp for all users of a machine.
     """
-    if os.geteuid() != 0 and not os.environ.get("XDG_RUNTIME_DIR"):
+    if os.geteuid() != 0 and not _podmans_runtime_dir():
         return None
     # On the disk: a context may be larger than a tmpfs. Podman's own choice where TMPDIR isn't set.
     named = os.environ.get("TMPDIR", "")
     place = Path(named or ("/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir()))
-    return OwnDirectory("podman-tmp", place)
+    scratch = OwnDirectory("podman-tmp", place)
+    with suppress(OSError):  # a home that can't be written: the caches end with the service
+        caches = step_caches()
+        files.make_directory(caches, 0o700)
+        with files.GuardedTree(scratch.path) as tree:
+            for name in ("buildah-cache", f"buildah-cache-{os.getuid()}"):  # the second since Podman 4.4
+                tree.make_symlink(PurePosixPath(name), str(caches))
+    return scratch
+
+
+def _podmans_runtime_dir() -> str:
+    """XDG_RUNTIME_DIR, as Podman itself sets it for a user who has none; "" where it would find another place.
+
+    It lies in TMPDIR, which is ours for the service, and must be the one that the user's own `podman` has.
+    """
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return runtime
+    uid = os.getuid()
+    for path in (Path(f"/run/user/{uid}"), Path(tempfile.gettempdir(), f"podman-run-{uid}")):
+        with suppress(OSError):
+            if path.parent != Path("/run/user"):
+                files.make_directory(path, 0o700)
+            status = path.lstat()
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == uid and status.st_mode & 0o700 == 0o700:
+                return str(path)
+    return ""

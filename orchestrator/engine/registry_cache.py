@@ -24,10 +24,14 @@ def require_cache(request: BuildRequest, *, able: bool, single: bool, engine: st
     if not able:
         raise EngineError(
             f"{engine} takes no cache from a registry",
-            remedy="leave out --cache-from and --cache-to, or use Docker with BuildKit, or Podman 4.3 or newer",
+            remedy="leave out --cache-from and --cache-to (or write `none` there, where your config.yaml has"
+            " `registry-cache:`), or use Docker with BuildKit, or Podman 4.3 or newer",
         )
     if single and len(request.cache_from) > 1:
-        raise EngineError("Podman takes its cache from one repository", remedy="give --cache-from once")
+        raise EngineError(
+            "Podman takes its cache from one repository",
+            remedy="give --cache-from (or `registry-cache: {from: …}`) once",
+        )
     for reference in (*request.cache_from, *filter(None, [request.cache_to])):
         if single and _has_tag(reference):
             raise EngineError(

@@ -25,11 +25,14 @@ _MAX = 64 * 1024
 @dataclass(frozen=True, kw_only=True)
 class RunningBuild:
     """One use of an engine: by which build, where the engine keeps its images, and the size (bytes) that Podman gives
-    the /dev/shm of the build's steps, by which they are known (0 = none)."""
+    the /dev/shm of the build's steps, by which they are known (0 = none). `temporary` is where a Podman of this machine
+    has its temporary files ("" = not known), `mark` the name of a file of this build alone among them."""
 
     build_id: str
     store: str
     shm: int = 0
+    temporary: str = ""
+    mark: str = ""
 
 
 class Registered:

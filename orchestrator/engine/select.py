@@ -24,6 +24,8 @@ from orchestrator.findings import Findings
 _Answering = list[tuple[EngineInfo, EngineCapabilities]]
 ANSWER_TIMEOUT = 5.0
 """Seconds in which an engine must say who it is, before the next one is tried."""
+NAMED_TIMEOUT = 30.0
+"""Of one that a person has named, after which none is tried: systemd may start it only now, by its socket."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +168,7 @@ def _open(endpoint: Endpoint, attempts: list[EngineAttempt]) -> RunningEngine | 
 
 def _connection(endpoint: Endpoint) -> Api:
     if not endpoint.url.startswith("ssh://"):
-        return Api(endpoint.url, timeout=ANSWER_TIMEOUT, tls=endpoint.tls)
+        return Api(endpoint.url, timeout=NAMED_TIMEOUT if endpoint.named else ANSWER_TIMEOUT, tls=endpoint.tls)
     tunnel = SshTunnel(endpoint.url, kind=endpoint.kind, identity=endpoint.identity)
     try:
         return Api(endpoint.url, timeout=CONNECT_TIMEOUT, tunnel=tunnel)

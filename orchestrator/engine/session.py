@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.docker_api import ApiError
+from orchestrator.engine.file_sync import DIFF_COPY, RESULT, ContextTransfer, take_result
 from orchestrator.engine.logins import Login, registry_host
 from orchestrator.engine.tls import Tls
 from orchestrator.engine.upgrade import upgrade
@@ -38,14 +39,21 @@ _HEALTH = "/grpc.health.v1.Health/Check"
 
 @dataclass(frozen=True, kw_only=True)
 class Attachables:
-    """What the daemon may ask for: secrets by id, logins by registry, the path of an ssh agent's socket ("" = none)."""
+    """What the daemon may ask for: secrets by id, logins by registry, the path of an ssh agent's socket ("" = none),
+    the build context. `key` is what the daemon keeps a context under."""
 
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     logins: Mapping[str, Login] = field(default_factory=dict, repr=False)
     ssh: str = ""
+    context: ContextTransfer | None = None
+    key: str = ""
 
     def __bool__(self) -> bool:
-        return bool(self.secrets or self.logins or self.ssh)
+        return bool(self.secrets or self.logins or self.ssh or self.context)
+
+
+class SessionRefusedError(EngineError):
+    """A daemon, or a proxy in front of it, that opens no session."""
 
 
 class Session:
@@ -69,7 +77,7 @@ def open_session(endpoint: str, path: str, attachables: Attachables, tls: Tls | 
         ("Upgrade", "h2c"),
         ("X-Docker-Expose-Session-Uuid", session.id),
         ("X-Docker-Expose-Session-Name", "orchestrator"),
-        ("X-Docker-Expose-Session-Sharedkey", ""),
+        ("X-Docker-Expose-Session-Sharedkey", attachables.key),
         *(("X-Docker-Expose-Session-Grpc-Method", name) for name in (*answers, *exchanges)),
     ]
     with ExitStack() as stack:
@@ -78,7 +86,7 @@ def open_session(endpoint: str, path: str, attachables: Attachables, tls: Tls | 
         try:
             daemon = stack.enter_context(upgrade(endpoint, path, headers, timeout=OPEN_TIMEOUT, tls=tls))
         except ApiError as error:
-            raise EngineError(
+            raise SessionRefusedError(
                 f"the daemon at {endpoint} did not open a BuildKit session, which build steps need for secrets"
                 f" and certificates: {error.message}",
                 remedy="let the proxy in front of it pass `POST /session` with an Upgrade header, or set"
@@ -183,7 +191,12 @@ def _streams(attachables: Attachables) -> dict[str, Exchange]:
                 while data := agent.recv(_CHUNK):
                     yield BytesMessage(data=data).SerializeToString()
 
-    return {"/moby.sshforward.v1.SSH/ForwardAgent": forward} if attachables.ssh else {}
+    exchanges: dict[str, Exchange] = {}
+    if attachables.ssh:
+        exchanges["/moby.sshforward.v1.SSH/ForwardAgent"] = forward
+    if attachables.context is not None:
+        exchanges |= {DIFF_COPY: attachables.context.serve, RESULT: take_result}
+    return exchanges
 
 
 def _feed(agent: socket.socket, requests: Iterator[bytes]) -> None:

@@ -24,7 +24,9 @@ class SshTunnel:
     """`address` is the socket here. EngineError for a URL without a host, and where there is no ssh."""
 
     def __init__(self, url: str, *, kind: str, identity: str = "") -> None:
-        self._command = _command(url, kind, identity)
+        self._ssh, path = _ssh(url, identity)
+        self._command = [*self._ssh, shlex.join(_joining(kind, path))]
+        self._left = False
         self._stack = ExitStack()
         folder = self._stack.enter_context(socket_directory("ssh"))
         self.address = f"unix://{folder}/engine.sock"
@@ -43,12 +45,20 @@ class SshTunnel:
             return "\n".join([line.strip() for line in lines if line.strip()][-3:])
         return ""
 
+    def command_there(self, script: str) -> list[str]:
+        """The command that has a shell over there run `script`."""
+        return [*self._ssh, shlex.join(["sh", "-c", script])]
+
+    def leave_connections(self) -> None:
+        """Have `close` end none that another process holds."""
+        self._left = True
+
     def close(self) -> None:
         """End the connections, remove the socket."""
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)  # wakes the thread
         self._thread.join(timeout=5)
-        for carrier in self._carriers:
+        for carrier in [] if self._left else self._carriers:  # the others end with what they carry
             process.stop(carrier)
         self._stack.close()
 
@@ -61,7 +71,14 @@ class SshTunnel:
                     self._carriers.append(process.start(self._command, log=self._log, channel=connection))
 
 
-def _command(url: str, kind: str, identity: str) -> list[str]:
+def _joining(kind: str, path: str) -> list[str]:
+    """What joins its input and output to the socket at `path` over there ("" = the usual one)."""
+    program, option = ("podman", "--url") if kind == "podman" or "podman" in path else ("docker", "--host")
+    return [program, *([option, f"unix://{path}"] if path else []), "system", "dial-stdio"]
+
+
+def _ssh(url: str, identity: str) -> tuple[list[str], str]:
+    """ssh with its options, up to the command over there, and the path of the socket there."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -77,7 +94,4 @@ def _command(url: str, kind: str, identity: str) -> list[str]:
     options += ["-p", str(port)] if port else []
     options += ["-l", unquote(parts.username)] if parts.username else []
     options += ["-i", identity] if identity else []
-    path = unquote(parts.path).rstrip("/")
-    program, option = ("podman", "--url") if kind == "podman" or "podman" in path else ("docker", "--host")
-    there = [program, *([option, f"unix://{path}"] if path else []), "system", "dial-stdio"]
-    return [ssh, *options, "--", host, shlex.join(there)]
+    return [ssh, *options, "--", host], unquote(parts.path).rstrip("/")

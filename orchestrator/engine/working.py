@@ -6,8 +6,10 @@ Podman has none on many hosts; a working container has no label before its first
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +24,11 @@ _SIGN = 0xA17
 _CHOICES = 8192
 _OLD = 24 * 3600.0
 """Seconds after which a working container is taken for left whose build is not known here: no build takes as long."""
+_MAKING = 3.0
+"""Seconds that Podman has from a working container's making to its record; it takes some milliseconds."""
+
+_HALF_WRITTEN = ".tmp-buildah.json"
+"""The name under which buildah writes its record of a container, with a number after it."""
 
 
 class BuildMark:
@@ -44,8 +51,13 @@ def find_abandoned(records: Path, identities: list[str], store: str) -> list[str
     `records` is the directory in which the engine keeps what it knows of its containers, on this machine.
     """
     in_use = {build.shm for build in running()}
-    left = {build.shm for _, build in killed() if build.store == store}
-    abandoned = []
+    ended = [(path, build) for path, build in killed() if build.store == store and build.shm]
+    left = {build.shm for _, build in ended}
+    abandoned = [
+        identity
+        for identity, made in _unmarked(records, identities)
+        if time.time() - made > _MAKING and any(_began(path) <= made for path, _ in ended)
+    ]
     for identity in identities:
         record = records / identity / "userdata" / "buildah.json"
         size = _size_in(record)
@@ -55,6 +67,28 @@ def find_abandoned(records: Path, identities: list[str], store: str) -> list[str
             if size in left or time.time() - record.stat().st_mtime > _OLD:
                 abandoned.append(identity)
     return abandoned
+
+
+def are_being_made(records: Path, identities: list[str]) -> bool:
+    """Whether one of these was made just now and has no mark yet: it may be a killed build's, or of one that runs."""
+    return any(time.time() - made <= _MAKING for _, made in _unmarked(records, identities))
+
+
+def _unmarked(records: Path, identities: list[str]) -> Iterator[tuple[str, float]]:
+    """Those of which nothing was written down, and when they were made: a service that is killed between the two, or
+    while it writes, leaves such a one (Podman 4.3.1). CRI-O's in the same storage have a configuration there."""
+    for identity in identities:
+        with suppress(OSError):
+            folder = records / identity / "userdata"
+            if all(path.name.startswith(_HALF_WRITTEN) for path in folder.iterdir()):
+                yield identity, folder.stat().st_mtime
+
+
+def _began(build: Path) -> float:
+    """When a build was registered; never where that can't be told."""
+    with suppress(OSError):
+        return build.stat().st_mtime
+    return math.inf
 
 
 def _is_ours(size: int) -> bool:

@@ -1,25 +1,30 @@
-"""Values of a TFS log as bytes: varints, headers, and the dictionary that spans the whole log.
-
-Versions 5 and 4 of the encoding differ in the header byte: 5 has three bits of type and three of length,
-4 has one bit of type (buffer or tuple) and five of length, so it knows no vectors, integers or typed strings.
-"""
+"""Values of a TFS log as bytes, and the dictionary that spans the whole log."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from orchestrator.values import Value
 
 from .errors import ImageError
+from .headers import (
+    BUFFER,
+    FILE_KEYS,
+    INTEGER,
+    MAX_VARINT,
+    STRING,
+    TUPLE,
+    VECTOR,
+    VERSIONS,
+    encode_header,
+    encode_varint,
+    file_node_pattern,
+    low_bits,
+    strip_header,
+    text_kind,
+)
 
-BUFFER: Final = 0
-TUPLE: Final = 1
-VECTOR: Final = 2
-INTEGER: Final = 3
-STRING: Final = 4
-
-VERSIONS: Final = (4, 5)
-MAX_VARINT: Final = 10  # bytes; 64 bits in groups of 7
 MAX_DEPTH: Final = 640  # tuples within tuples; a directory takes two levels, see reader.MAX_DIRECTORIES
 _DAMAGED: Final = "the image is damaged, or was not written by ops or this program; build it again"
 
@@ -47,16 +52,6 @@ def encode_text(text: str) -> bytes:
         raise ImageError(f"the text {text!r} cannot be written as UTF-8", remedy="rename it") from error
 
 
-def encode_varint(number: int) -> bytes:
-    """Big-endian groups of seven bits, the top bit set on all but the last byte. `number` ≥ 0."""
-    groups = [number & 0x7F]
-    number >>= 7
-    while number:
-        groups.append(0x80 | (number & 0x7F))
-        number >>= 7
-    return bytes(reversed(groups))
-
-
 class Encoder:
     """Encodes one tuple into `data`, handing out dictionary indices as the decoder will."""
 
@@ -70,21 +65,16 @@ class Encoder:
 
     def header(self, kind: int, length: int, *, immediate: bool = True) -> None:
         """One value header."""
-        low = 5 if self.version == 4 else 3
-        groups = max(0, -(-(length.bit_length() - low) // 7))
-        first = (immediate << 7) | (kind << (low + 1)) | (length >> (7 * groups))
-        self.data.append(first | (1 << low) if groups else first)
-        for shift in range(7 * (groups - 1), -1, -7):
-            self.data.append(((length >> shift) & 0x7F) | (0x80 if shift else 0))
+        self.data += encode_header(self.version, kind, length, immediate=immediate)
 
     def symbol(self, name: str) -> None:
         """A tuple's key: spelt out the first time, by index afterwards."""
         raw = encode_text(name)
         index = self._symbols.get(raw)
         if index is not None:
-            self.header(BUFFER, index, immediate=False)
+            self.data += encode_header(self.version, BUFFER, index, immediate=False)
             return
-        self.header(BUFFER, len(raw))
+        self.data += encode_header(self.version, BUFFER, len(raw))
         self.data += raw
         self._entries += 1
         self._symbols[raw] = self._entries
@@ -96,9 +86,21 @@ class Encoder:
 
     def string(self, text: str) -> None:
         """A string value. The empty one decodes as "no such key": neither Nanos nor ops can tell them apart."""
+        self.data += self.encoded_text(text)
+
+    def add_encoded(self, data: bytes, *, tuples: int) -> None:
+        """Values that were encoded by the methods below, with so many new tuples among them."""
+        self.data += data
+        self._entries += tuples
+
+    def encoded_symbol(self, name: str) -> bytes:
+        """The bytes of a key that was spelt out before."""
+        return encode_header(self.version, BUFFER, self._symbols[encode_text(name)], immediate=False)
+
+    def encoded_text(self, text: str) -> bytes:
+        """The bytes of a string value."""
         raw = encode_text(text)
-        self.header(BUFFER if self.version == 4 else STRING, len(raw))
-        self.data += raw
+        return encode_header(self.version, text_kind(self.version), len(raw)) + raw
 
     def value(self, value: Value) -> None:
         """Any value. Version 4 has neither vectors (tuples keyed "0", "1", … stand in) nor integers (decimals)."""
@@ -165,6 +167,9 @@ class Decoder:
         self._data = b""
         self._at = 0
         self._low = 3
+        self._version = 0
+        self._file_keys: dict[str, int] = {}
+        self._file: re.Pattern[bytes] | None = None
 
     @property
     def root(self) -> dict[str, Raw]:
@@ -178,7 +183,10 @@ class Decoder:
 
     def decode(self, data: bytes, version: int) -> None:
         """Decode exactly one tuple from `data`, merging it into what came before."""
-        self._data, self._at, self._low = data, 0, 5 if version == 4 else 3
+        self._data, self._at, self._low = data, 0, low_bits(version)
+        if version != self._version:
+            self._version = version
+            self._prepare()
         value, entries = self._value()
         if not isinstance(value, dict):
             raise damaged("a record of the file system's log is not a tuple")
@@ -192,7 +200,7 @@ class Decoder:
             container = frame.container
             if isinstance(container, dict):
                 name = self._symbol()
-                value, entries = self._value()
+                value, entries = self._file_node(len(stack)) or self._value()
                 _set_key(container, name, value)
             else:
                 value, entries = self._value()
@@ -205,6 +213,34 @@ class Decoder:
                 stack.append(_Frame(value, entries))
         if self._at != len(data):
             raise damaged(f"a tuple is {len(data)} bytes long but its value ends after {self._at}")
+
+    def _learn(self, name: str) -> None:
+        """Take note of the first place of a key that nodes of files have."""
+        if name not in self._file_keys:
+            self._file_keys[name] = len(self._dictionary)
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Once all of them are known, what such a node looks like."""
+        keys, version = self._file_keys, self._version
+        self._file = None
+        if len(keys) == len(FILE_KEYS):
+            self._file = file_node_pattern(
+                version, lambda name: encode_header(version, BUFFER, keys[name], immediate=False)
+            )
+
+    def _file_node(self, depth: int) -> tuple[Raw, int] | None:
+        """The next value, where it is a file's node as this program writes it; the same as its 14 parts one by one."""
+        match = self._file.match(self._data, self._at) if self._file is not None and depth < MAX_DEPTH - 3 else None
+        if match is None:
+            return None
+        self._at = match.end()
+        allocated, length, offset, size = map(strip_header, match.groups())
+        extent: dict[str, Raw] = {"allocated": allocated, "length": length, "offset": offset}
+        extents: dict[str, Raw] = {"0": extent}
+        node: dict[str, Raw] = {"extents": extents, "filelength": size}
+        self._dictionary += (node, extents, extent)
+        return node, -1
 
     def _header(self) -> tuple[int, int, int]:
         """(immediate, type, length) of the next header."""
@@ -244,6 +280,8 @@ class Decoder:
             return self._text(length)
         name = self._bytes(length).decode("utf-8", "surrogateescape")
         self._dictionary.append(name)
+        if name in FILE_KEYS:
+            self._learn(name)
         return name
 
     def _text(self, index: int) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from orchestrator.values import Value
 
@@ -16,6 +17,9 @@ from .tree import Directory, File, Node, Symlink
 
 SPARSE_SLACK = 1 << 30
 """Bytes that a file may claim beyond its file system's length: more is nearly all holes, and no use to read whole."""
+
+_BATCH = 1000
+"""Lines that are hashed at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +40,11 @@ class ListingEntry:
 def path_key(path: str) -> tuple[bytes, ...]:
     """Sorts paths by their components' bytes, so that a directory comes right before what is in it."""
     return tuple(encode_text(name) for name in path.split("/") if name)
+
+
+def order_key(path: str) -> bytes:
+    """Sorts as `path_key` does, in less time, paths that are nothing but names with one "/" between them."""
+    return encode_text(path.replace("/", "\0"))
 
 
 def attribute_entries(attributes: Mapping[str, Value]) -> list[ListingEntry]:
@@ -81,11 +90,23 @@ def _node_entry(filesystem: Filesystem, path: str, node: Node, known: Mapping[st
 
 def tree_digest(entries: Iterable[ListingEntry]) -> str:
     """SHA-256 (hex) over the listing, one JSON line an entry; equal for images with the same decoded tree."""
-    digest = hashlib.sha256()
-    for entry in entries:
-        row = {  # in this order, which `asdict` doesn't give, and a fifth of its time
-            "path": entry.path, "sha256": entry.sha256, "size": entry.size, "target": entry.target, "type": entry.type,
-        }  # fmt: skip
-        digest.update(json.dumps(row).encode())
-        digest.update(b"\n")
+    return lines_digest(map(listing_line, entries))
+
+
+def listing_line(entry: ListingEntry) -> str:
+    """The JSON line of an entry."""
+    return entry_line(entry.type, entry.path, size=entry.size, sha256=entry.sha256, target=entry.target)
+
+
+def entry_line(kind: str, path: str, *, size: int = 0, sha256: str = "", target: str = "") -> str:
+    """The same of its fields: written out here, for a fifth of the time of an encoder."""
+    text = json.dumps(target) if target else '""'
+    return f'{{"path": {json.dumps(path)}, "sha256": "{sha256}", "size": {size}, "target": {text}, "type": "{kind}"}}\n'
+
+
+def lines_digest(lines: Iterable[str]) -> str:
+    """SHA-256 (hex) over such lines."""
+    digest, left = hashlib.sha256(), iter(lines)
+    while batch := "".join(islice(left, _BATCH)):
+        digest.update(batch.encode())
     return digest.hexdigest()

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from .codec import MAX_VARINT, Decoder, Encoder, Raw, damaged, encode_text, encode_varint
+from .codec import Decoder, Encoder, Raw, damaged, encode_text
 from .errors import ImageError
+from .headers import MAX_VARINT, encode_varint
 from .mbr import SECTOR
 
 MAGIC: Final = b"NVMTFS"

@@ -126,7 +126,7 @@ class _Builder:
         kinds = [key for key in ("children", "extents", "linktarget") if key in raw]
         if len(kinds) > 1:
             raise damaged(f"{name!r} has {' and '.join(kinds)}: it cannot be all of them")
-        for key in raw.keys() - _SHOWN:
+        for key in () if raw.keys() <= _SHOWN else raw.keys() - _SHOWN:
             self.other_keys[key] = self.other_keys.get(key, Noted()).and_of(name, raw[key])
         if "children" in raw:
             if not isinstance(raw["children"], dict):
@@ -145,17 +145,22 @@ class _Builder:
         return Special(kind="socket" if "socket" in raw else "unknown")
 
     def _file(self, name: str, raw: dict[str, Raw]) -> File:
-        size = _number(raw.get("filelength", 0), f"the length of {name!r}")
+        size = _number(raw.get("filelength", 0), "the length of {!r}", name)
         extents = raw["extents"]
         if not isinstance(extents, dict):
             raise damaged(f"the extents of {name!r} are not a tuple")
         if extents:
             self._enter("storage of", name, extents)
-        stored = sorted(self._extent(name, key, value) for key, value in extents.items())
+        stored = [self._extent(name, key, value) for key, value in extents.items()]
+        if len(stored) == 1 and not stored[0][0] and stored[0][1] >= size > 0:  # as nearly every file is
+            position = stored[0][2]
+            return File(
+                size=size, extents=(Extent(offset=0, length=size, position=position if position >= 0 else None),)
+            )
         covered: list[Extent] = []
         at = 0
         end_before = 0
-        for start, length, position in stored:
+        for start, length, position in sorted(stored):
             if start < end_before:
                 raise damaged(f"two extents of {name!r} overlap at byte {start} of the file")
             end_before = start + length
@@ -175,10 +180,10 @@ class _Builder:
         """(file offset, length, position or -1 for zeros) in bytes; its storage is noted in `runs`."""
         if not isinstance(value, dict):
             raise damaged(f"an extent of {name!r} is not a tuple")
-        start = _number(key, f"the place of an extent of {name!r}") * SECTOR
-        length = _number(value.get("length"), f"the length of an extent of {name!r}") * SECTOR
-        position = _number(value.get("offset"), f"the offset of an extent of {name!r}") * SECTOR
-        allocated = _number(value.get("allocated"), f"the allocation of an extent of {name!r}") * SECTOR
+        start = _number(key, "the place of an extent of {!r}", name) * SECTOR
+        length = _number(value.get("length"), "the length of an extent of {!r}", name) * SECTOR
+        position = _number(value.get("offset"), "the offset of an extent of {!r}", name) * SECTOR
+        allocated = _number(value.get("allocated"), "the allocation of an extent of {!r}", name) * SECTOR
         if length > allocated:
             raise damaged(f"an extent of {name!r} has {length} bytes but only {allocated} allocated")
         if start + length > MAX_NUMBER:
@@ -200,13 +205,15 @@ def check_name(name: str) -> None:
         raise damaged(f"a file is named {name!r}")
 
 
-def _number(value: Raw, what: str) -> int:
-    """A number, which ops writes as decimals and the kernel and mkfs as an integer."""
+def _number(value: Raw, what: str, name: str) -> int:
+    """A number, which ops writes as decimals and the kernel and mkfs as an integer. `what` is of the file `name`."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
         value = int(value)
+        if value <= MAX_NUMBER:
+            return value
     if not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
         shown = value if isinstance(value, int | str) else type(value).__name__
-        raise damaged(f"{what} is not a number from 0 to {MAX_NUMBER}: {str(shown)[:40]!r}")
+        raise damaged(f"{what.format(name)} is not a number from 0 to {MAX_NUMBER}: {str(shown)[:40]!r}")
     return value
 
 

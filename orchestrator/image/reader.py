@@ -208,6 +208,10 @@ class Filesystem:
             index += 1
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read_stored(self, position: int, length: int) -> bytes:
+        """Exactly `length` bytes from `position`, as extents have it, whoever they belong to: of many files."""
+        return self._device.read_at(position, length)
+
     def open_file(self, file: File) -> BufferedReader:
         """A seekable binary stream over the file, valid while the image is open."""
         return BufferedReader(_FileStream(self, file), 64 * 1024)

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from orchestrator.values import Value
 
-from .codec import VERSIONS, encode_text
+from .codec import encode_text
 from .errors import ImageError
 from .esp import write_esp
+from .headers import VERSIONS
 from .listing import path_key
 from .mbr import (
     BOOTFS_SIZE,
@@ -29,7 +30,9 @@ from .mbr import (
     is_mbr,
     stage2_length,
 )
-from .tfs import DATA_START, PIECE, ImageOutput, OutOfOrderError, TfsWriter
+from .output import PIECE, ImageOutput
+from .tfs import DATA_START, TfsWriter
+from .written_tree import OutOfOrderError
 
 __all__ = ["BootFiles", "ImageWriter", "OutOfOrderError", "WrittenImage", "path_key"]
 
@@ -102,7 +105,9 @@ class ImageWriter:
         self.add_directory: Callable[[str], None] = self._rootfs.add_directory
         self.add_symlink: Callable[[str, str], None] = self._rootfs.add_symlink
         self.add_file: Callable[[str, int, Iterable[bytes]], str] = self._rootfs.add_file
+        self.add_bytes: Callable[[str, bytes], str] = self._rootfs.add_bytes
         self.copy_file: Callable[[str, str], str] = self._rootfs.copy_file
+        self.add_open_file: Callable[[str, int, str, Callable[[], BinaryIO | None]], None] = self._rootfs.add_open_file
         self.add_stored_file: Callable[[str, int, str, int, int], None] = self._rootfs.add_stored_file
 
     def _write_boot(self, boot: BootFiles, version: int) -> tuple[tuple[Partition, ...], str, TfsWriter]:
@@ -125,7 +130,7 @@ class ImageWriter:
         """Write the root file system's log, the partition table, and then what is copied out of another file.
 
         Nothing can be added afterwards. Of the last part `progress` is told up to which byte the image is as it will
-        be; before it nothing is.
+        be; before it nothing is. ChangedFileError where a file turns out to be another than was said.
         """
         uuid, tree, length = self._rootfs.finish(attributes)
         size = max(self._rootfs_offset + length, self._minimum)
@@ -133,8 +138,11 @@ class ImageWriter:
         rootfs = Partition(kind="rootfs", offset=self._rootfs_offset, length=size - self._rootfs_offset)
         partitions = (*self._partitions, rootfs)
         self._output.write(0, build_table(self._sector, partitions))
+        self._output.flush()
         self._rootfs.copy_stored(progress)
+        self._output.flush()
         progress(size)
+        self._rootfs.confirm()
         self.close()
         files, total = self._rootfs.totals
         return WrittenImage(

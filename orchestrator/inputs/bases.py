@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from orchestrator.errors import InputError, PullError
 from orchestrator.events import Notice
@@ -240,15 +241,21 @@ def _not_the_image(access: Access, asked: _BaseRequest, image: SavedImage, pin: 
 
 def load_image(store: Store, engine: ImageStore, image: SavedImage, tag: str) -> None:
     """Give an engine a saved image under the one name `tag`. InputError when it then has another."""
-    with store.temporary(key_of("load", image.id, tag)) as directory:
+    key = key_of("load", image.id, tag)
+    with store.lock(key, "is loading the same image"), store.temporary(key) as directory:
         make_directory(directory)
         archive = directory / "image.tar"
         write_image(image, tag, archive)
-        engine.load(archive, tag)
+        load_archive(engine, archive, tag, image.id)
+
+
+def load_archive(engine: ImageStore, archive: Path, tag: str, image_id: str) -> None:
+    """Give an engine the image of an archive that names it `tag`. InputError when it then has another than this one."""
+    engine.load(archive, tag)
     loaded = engine.image_id(tag)
-    if loaded not in ("", image.id):
+    if loaded not in ("", image_id):
         raise InputError(
-            f"{tag}: the engine loaded {loaded}, but the archive holds {image.id}", remedy="look at the engine's log"
+            f"{tag}: the engine loaded {loaded}, but the archive holds {image_id}", remedy="look at the engine's log"
         )
 
 

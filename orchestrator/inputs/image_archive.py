@@ -10,8 +10,9 @@ import hashlib
 import io
 import json
 import posixpath
+import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from orchestrator.text import parse_json
 _SMALL = 4 * 2**20
 """Manifests and settings of images are below this (registries take manifests of 4 MiB)."""
 _SMALL_TOTAL = 64 * 2**20
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +70,44 @@ def write_image(image: SavedImage, tag: str, target: Path) -> None:
                 continue
             wanted[name] = f"{len(wanted)}.tar"
             _add(tar, wanted[name], content, member.size)
-        config = f"{image.id.removeprefix('sha256:')}.json"
-        _add(tar, config, io.BytesIO(image.config), len(image.config))
-        manifest = [{"Config": config, "RepoTags": [tag], "Layers": [wanted[name] for name in image.layers]}]
-        text = json.dumps(manifest).encode()
-        _add(tar, "manifest.json", io.BytesIO(text), len(text))
+        _add_settings(tar, image.config, [wanted[name] for name in image.layers], tag)
+
+
+def write_layers(config: bytes, layers: Sequence[Path], tag: str, target: Path) -> None:
+    """An image of these settings and the files of its layers, in order, as such an archive."""
+    names = {path: f"{number}.tar" for number, path in enumerate(dict.fromkeys(layers))}
+    with files.create(target) as sink, tarfile.open(fileobj=sink, mode="w") as tar:
+        for path, name in names.items():
+            with path.open("rb") as content:
+                _add(tar, name, content, path.stat().st_size)
+        _add_settings(tar, config, [names[path] for path in layers], tag)
+
+
+def read_layers(image: SavedImage) -> Iterator[tuple[str, reading.Meter]]:
+    """The SHA-256 and the bytes, unpacked, of each of its layers, once each, as they lie in the archive."""
+    digests = dict(zip(image.layers, layer_digests(image.config), strict=True))
+    with reading.translate_errors(), _members(image.path) as members:
+        for member, content in members:
+            if (digest := digests.pop(posixpath.normpath(member.name), "")) != "":
+                yield digest, reading.unpack(content, reading.UnpackLimits())
+
+
+def layer_digests(config: bytes) -> tuple[str, ...]:
+    """The SHA-256 of each layer that an image's settings name, unpacked, in order. InputError for no such settings."""
+    settings = _parse(config)
+    rootfs = settings.get("rootfs") if isinstance(settings, dict) else None
+    named = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    digests = [_DIGEST.fullmatch(one) for one in named if isinstance(one, str)] if isinstance(named, list) else []
+    if not isinstance(named, list) or None in digests or len(digests) != len(named):
+        raise InputError("these are no settings of an image", remedy="make it again")
+    return tuple(match[1] for match in digests if match is not None)
+
+
+def _add_settings(tar: tarfile.TarFile, config: bytes, layers: Sequence[str], tag: str) -> None:
+    name = f"{_sha256(config).removeprefix('sha256:')}.json"
+    _add(tar, name, io.BytesIO(config), len(config))
+    text = json.dumps([{"Config": name, "RepoTags": [tag], "Layers": layers}]).encode()
+    _add(tar, "manifest.json", io.BytesIO(text), len(text))
 
 
 def _add(tar: tarfile.TarFile, name: str, content: IO[bytes], size: int) -> None:

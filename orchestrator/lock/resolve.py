@@ -88,11 +88,29 @@ def resolve_locked(
         stale += _moved_image(lock, inputs, emit)
         _local_changes(loaded, lock, inputs, emit, policy)
     if engine is not None and (lock is None or stale):
-        after = lock_of(loaded, inputs)
-        _write(path, after, emit, stale)
-        if first := believed(resolved for resolved in inputs if _is_new(lock or ProjectLock(), after, resolved)):
-            emit(Notice(text=f"trusted on first use: {first}"))
+        _update(path, lock or ProjectLock(), lock_of(loaded, inputs), inputs, emit, stale)
     return inputs
+
+
+def lock_staged_files(loaded: LoadedProject, inputs: Inputs, emit: Emit) -> None:
+    """Write to the lock what it does not say yet of the files of `stage.files`, and nothing else; `inputs` are all."""
+    path = lock_path(loaded.path)
+    lock = read_lock(path) or ProjectLock()
+    stale = [change for change in _stale(loaded, lock) if change.input.startswith(FILE_PREFIX)]
+    if not stale:
+        return
+    new, names = lock_of(loaded, inputs).entries, {change.input for change in stale}
+    kept = {name: entry for name, entry in lock.entries.items() if name not in names}
+    now = {name: entry for name, entry in new.items() if name in names}
+    _update(path, lock, ProjectLock(entries={**kept, **now}), inputs, emit, stale)
+
+
+def _update(
+    path: Path, before: ProjectLock, after: ProjectLock, inputs: Inputs, emit: Emit, stale: Sequence[Change]
+) -> None:
+    _write(path, after, emit, stale)
+    if first := believed(resolved for resolved in inputs if _is_new(before, after, resolved)):
+        emit(Notice(text=f"trusted on first use: {first}"))
 
 
 def _local_image(pins: Mapping[str, Pin], policy: LockPolicy) -> set[str]:

@@ -6,14 +6,15 @@ They are imported late: `check` needs no packer, `hash` no manifest.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import Finding
 from orchestrator.events import Emit
-from orchestrator.image_kind import Expected, FileDigests, GuestSettings, OpenedImage, PackedFile
+from orchestrator.image_kind import Expected, FileDigests, GuestSettings, OpenedImage
 from orchestrator.resolved import InputName, Inputs
-from orchestrator.verification import StandIn, Verification
+from orchestrator.verification import PackedFile, StandIn, Verification
 
 if TYPE_CHECKING:
     from orchestrator.project.load import LoadedProject
@@ -59,6 +60,11 @@ class NanosKind:
             klib=next((klib for klib in klibs if klib.is_file()), None),
         )
 
+    def import_ahead(self) -> None:
+        """The checks, and what lists the packed files."""
+        import_module("orchestrator.nanos.verify.image")
+        import_module("orchestrator.nanos.packed")
+
     def verify(self, image: Path, expected: Expected) -> Verification:
         """By `verify/`."""
         from orchestrator.nanos.verify.image import verify_image
@@ -68,6 +74,7 @@ class NanosKind:
             project_runtime=expected.runtime,
             gpu_families=expected.gpu_families,
             libraries=expected.libraries,
+            known=expected.known,
         )
 
     def packed_files(self, image: Path, stand_ins: Sequence[StandIn], known: FileDigests) -> tuple[PackedFile, ...]:

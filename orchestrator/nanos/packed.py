@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from pathlib import Path
 
 from orchestrator.image.listing import tree_listing
 from orchestrator.image.reader import Image, open_image
-from orchestrator.image_kind import BOOT, FileDigests, PackedFile
-from orchestrator.verification import StandIn
+from orchestrator.image_kind import BOOT, FileDigests
+from orchestrator.verification import PackedFile, StandIn
 
 STUB = "the stub kernel, which prints one line and stops: it runs no program"
 
@@ -20,11 +21,16 @@ def packed_files(
 
     `known` are files that needn't be read for it.
     """
-    words = {stand_in.path: stand_in.text for stand_in in stand_ins}
     with open_image(image) as opened:
-        if opened.is_stub:
-            words.setdefault(f"{BOOT}/kernel", STUB)
-        return tuple(sorted(_files(opened, words, known or {}), key=lambda file: file.path))
+        return files_of(opened, stand_ins, known or {})
+
+
+def files_of(image: Image, stand_ins: Iterable[StandIn], known: FileDigests) -> tuple[PackedFile, ...]:
+    """The same of an open one."""
+    words = {stand_in.path: stand_in.text for stand_in in stand_ins}
+    if image.is_stub:
+        words.setdefault(f"{BOOT}/kernel", STUB)
+    return tuple(sorted(_files(image, words, known), key=attrgetter("path")))
 
 
 def _files(image: Image, stand_ins: dict[str, str], known: FileDigests) -> Iterator[PackedFile]:

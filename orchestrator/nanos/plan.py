@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.errors import BuildStepError
-from orchestrator.image_kind import ContextFile, ImagePlan, KernelRelease, Packing
+from orchestrator.image_kind import ContextFile, ImagePlan, KernelRelease, Packing, PackProgress
 from orchestrator.nanos.packers.native import GuestPlan, NativeJob, pack_native, pack_native_again
 from orchestrator.nanos.packers.ops import explain, extract_image, ops_version
-from orchestrator.nanos.verify.subject import stand_in_file
 from orchestrator.resolved import Inputs
 from orchestrator.staged import ImageFiles, PackedTree, StagedEntry, host_files, placed_files
 from orchestrator.verification import StandIn
@@ -78,11 +77,12 @@ class NanosPlan:
         """What a failed `ops build` means."""
         return explain(tail) if field == OPS_FIELD else None
 
-    def pack(self, inputs: Inputs, files: ImageFiles, target: Path, progress: Callable[[int, int], None]) -> Packing:
+    def pack(self, inputs: Inputs, files: ImageFiles, target: Path, progress: PackProgress) -> Packing:
         """By the project's packer."""
         if self.packer == "native":
-            return pack_native(self._job(inputs, placed_files(inputs, files), target), files.open_archive, target)
-        extract_image(self.name, files, target, progress)
+            job = self._job(inputs, placed_files(inputs, files), target)
+            return pack_native(job, files.open_archive, target, files.sorted_entries("/stage"), progress.ready)
+        extract_image(self.name, files, target, progress.copied)
         return Packing(tool_version=ops_version(files.open_archive))
 
     def pack_again(self, inputs: Inputs, tree: PackedTree, target: Path, progress: Callable[[int], None]) -> Packing:
@@ -97,7 +97,11 @@ class NanosPlan:
 
     def stand_ins(self, inputs: Inputs) -> tuple[StandIn, ...]:
         """An image made by a stand-in ops looks like the real one's."""
-        stand_in = stand_in_file(inputs.ops.local, "input:ops") if inputs.ops is not None else None
+        if inputs.ops is None:
+            return ()
+        from orchestrator.nanos.verify.subject import stand_in_file  # late: it brings all that verification needs
+
+        stand_in = stand_in_file(inputs.ops.local, "input:ops")
         return (stand_in,) if stand_in is not None else ()
 
 

@@ -24,7 +24,7 @@ def check_outside(loaded: LoadedProject) -> list[Finding]:
     findings = Findings(file=str(loaded.path), lines=loaded.lines)
     root = os.path.realpath(loaded.root)
     trust = f"if you trust the project, build with --trust-project, or name it under `trusted:` in {settings_path()}"
-    for field, path in _paths(loaded):
+    for field, path in outside_paths(loaded):
         real = os.path.realpath(loaded.root / path)
         if real != root and not real.startswith(root.rstrip("/") + "/"):
             findings.note(OUTSIDE, field, f"the build reads {real}, outside the project's directory", trust)
@@ -65,7 +65,7 @@ def secrets_in_context(loaded: LoadedProject, left_out_by: LeftOutBy | None) -> 
     return findings.collected
 
 
-def _paths(loaded: LoadedProject) -> Iterator[tuple[str, str]]:
+def outside_paths(loaded: LoadedProject) -> Iterator[tuple[str, str]]:
     """Field and path of everything of this machine that project.yaml itself names."""
     project = loaded.project
     yield "build.context", project.build.context

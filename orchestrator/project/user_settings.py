@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from orchestrator.findings import Findings
 from orchestrator.project import mirrors, yaml_reader
@@ -33,10 +33,33 @@ class CacheSettings(Model):
     """The private key that signs the results of this machine."""
 
 
+def cache_image(value: str) -> str:
+    """The image or repository that a cache of layers is: as it is, or as buildx writes it. ValueError for another kind
+    of cache, which the engines' API does not have."""
+    if "=" not in value:
+        return value
+    fields = dict(part.partition("=")[::2] for part in value.split(","))
+    if fields.get("type") != "registry" or not fields.get("ref") or fields.keys() - {"type", "ref"}:
+        raise ValueError("the engines' API has caches in registries only")
+    return fields["ref"]
+
+
+CACHE_REMEDY = "give an image's name, such as registry.example/team/cache:main"
+CacheImage = Annotated[Line, AfterValidator(cache_image)]
+
+
+class RegistryCacheSettings(Model):
+    """Where the layers of all builds come from, and go to; `{name}` is the project's."""
+
+    sources: tuple[CacheImage, ...] = Field(default=(), alias="from")
+    to: CacheImage | None = None
+
+
 class UserSettings(Model):
     """config.yaml. `network.ca` is relative to the file's directory, `trusted` names directories of projects."""
 
     cache: CacheSettings = CacheSettings()
+    registry_cache: RegistryCacheSettings = Field(default=RegistryCacheSettings(), alias="registry-cache")
     mirrors: Mirrors = Field(default_factory=dict)
     network: Network = Network()
     trusted: tuple[Line, ...] = ()
@@ -79,6 +102,9 @@ def read_settings(path: Path) -> UserSettings:
             if field == "mirrors" and detail["type"] == "value_error":
                 _mirrors(findings, document.data["mirrors"])
                 continue
+            if field.startswith("registry-cache") and detail["type"] == "value_error":
+                findings.error("bad-value", field, str(detail["ctx"]["error"]), CACHE_REMEDY)
+                continue
             unknown = detail["type"] == "extra_forbidden"
             known = [info.alias or name for name, info in _model_of(field).model_fields.items()]
             if unknown:
@@ -96,5 +122,6 @@ def _mirrors(findings: Findings, written: Any) -> None:
 
 
 def _model_of(field: str) -> type[Model]:
-    tables: dict[str, type[Model]] = {"network": Network, "cache": CacheSettings}
+    tables: dict[str, type[Model]] = {"network": Network, "cache": CacheSettings,
+                                      "registry-cache": RegistryCacheSettings}  # fmt: skip
     return tables.get(field.rpartition(".")[0], UserSettings)

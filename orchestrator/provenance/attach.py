@@ -8,15 +8,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.files import fill, replacing
-from orchestrator.provenance.dsse import SigningKey, envelope_text
-from orchestrator.provenance.records import Records, with_shim_lock
-from orchestrator.provenance.sbom import PackedImage, sbom_text
-from orchestrator.provenance.statement import Times, make_statement, statement_text
 from orchestrator.receipt.receipt import Attachment, AttachmentKind
 from orchestrator.receipt.record import FinishedBuild
+
+if TYPE_CHECKING:
+    from orchestrator.provenance.dsse import SigningKey
+    from orchestrator.provenance.records import Records
 
 PROVENANCE: Final = "provenance.json"
 SBOM: Final = "sbom.cdx.json"
@@ -32,16 +32,19 @@ class Attachments:
     parts: dict[str, Path]
     key: SigningKey | None
 
-    def write(self, built: FinishedBuild, image: Path, records: Records, started: datetime) -> tuple[Attachment, ...]:
-        """Fill them; `image` is where the image's bytes are now. Gives what the receipt says of them."""
+    def write(self, built: FinishedBuild, records: Records, started: datetime) -> tuple[Attachment, ...]:
+        """Fill them. Gives what the receipt says of them."""
+        from orchestrator.provenance.records import with_shim_lock
+        from orchestrator.provenance.sbom import PackedImage, sbom_text
+        from orchestrator.provenance.statement import Times, make_statement, statement_text
+
         times = Times(started=started, finished=datetime.now(UTC))
-        files = built.kind.packed_files(image, built.verification.stand_ins, built.contents)
         shim = built.inputs.gevulot.path if built.inputs.gevulot is not None else None
         packed = PackedImage(
             name=f"{self.name}.img",
             digests=built.digests,
             kernel=built.plan.image.kernel,
-            files=files,
+            files=built.verification.files,
             records=with_shim_lock(records, shim),
             stand_ins=built.verification.stand_ins,
             sources={f"/{resolved.guest_path}": resolved.source for resolved in built.inputs.staged_files},
@@ -51,6 +54,8 @@ class Attachments:
         written = (self._put(PROVENANCE, "provenance", statement), sbom)
         if self.key is None:
             return written
+        from orchestrator.provenance.dsse import envelope_text
+
         return (*written, self._put(ENVELOPE, "signature", envelope_text(statement.encode(), self.key)))
 
     def _put(self, suffix: str, kind: AttachmentKind, text: str) -> Attachment:

@@ -16,7 +16,8 @@ from orchestrator.errors import Finding, UsageError, VerificationError, error, w
 from orchestrator.files import open_read_only
 from orchestrator.provenance.attach import ENVELOPE, PROVENANCE, SBOM
 from orchestrator.provenance.check import check_signature
-from orchestrator.provenance.dsse import LARGEST, PublicKey, open_envelope
+from orchestrator.provenance.dsse import PublicKey, open_envelope
+from orchestrator.provenance.limits import LARGEST
 from orchestrator.provenance.statement import Definition, Statement, parse_statement, pin_digests
 from orchestrator.receipt.read import load_receipt
 from orchestrator.receipt.receipt import Receipt

@@ -7,7 +7,8 @@ from pathlib import Path
 from orchestrator.digest import Digests, file_digests
 from orchestrator.errors import VerificationError, error
 from orchestrator.provenance.attach import ENVELOPE
-from orchestrator.provenance.dsse import LARGEST, PublicKey, open_envelope
+from orchestrator.provenance.dsse import PublicKey, open_envelope
+from orchestrator.provenance.limits import LARGEST
 from orchestrator.provenance.statement import parse_claim
 from orchestrator.verification import Check
 

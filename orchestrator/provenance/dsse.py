@@ -27,9 +27,9 @@ from pydantic import Field
 
 from orchestrator.documents import Document, Many, parse_document
 from orchestrator.errors import UsageError, VerificationError
+from orchestrator.provenance.limits import LARGEST
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
-LARGEST: Final = 64 * 1024 * 1024
 _LARGEST_KEY: Final = 64 * 1024
 _MOST_SIGNATURES: Final = 64
 _MAKE = "make one with `openssl genpkey -algorithm ed25519 -out key.pem`"

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
@@ -23,11 +24,11 @@ from packageurl import PackageURL
 
 from orchestrator import __version__
 from orchestrator.digest import Digests
-from orchestrator.image_kind import BOOT, KernelRelease, PackedFile
+from orchestrator.image_kind import BOOT, KernelRelease
 from orchestrator.provenance.locks import LockedPackage, UnreadableLockError, read_lock
 from orchestrator.provenance.records import DebianPackage, Owner, Records
 from orchestrator.text import parse_json
-from orchestrator.verification import StandIn
+from orchestrator.verification import PackedFile, StandIn
 
 PREFIX: Final = "gevulot-orchestrator"
 """Namespace of our properties: path, role, size, stand-in, evidence, source-package, lock-file, source, left-out."""
@@ -63,7 +64,7 @@ def sbom_text(packed: PackedImage) -> str:
     rows = {**bill.files, **rendered}
     components = _lines(rows[ref] for ref in sorted(rows))
     dependencies = _lines(
-        _line({"ref": ref, "dependsOn": sorted(bill.needs[ref])} if ref in bill.needs else {"ref": ref})
+        _line({"ref": ref, "dependsOn": sorted(bill.needs[ref])}) if ref in bill.needs else f'{{"ref": {_line(ref)}}}'
         for ref in [ROOT, *sorted(rows)]
     )
     content = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
@@ -81,9 +82,8 @@ def sbom_text(packed: PackedImage) -> str:
     return f'{text},\n  "components": [{components}],\n  "dependencies": [{dependencies}]\n}}\n'
 
 
-def _line(row: dict[str, Any]) -> str:
-    """A row, in one line: written out in full it would have ten, by a far slower encoder."""
-    return json.dumps(row, ensure_ascii=False)
+_line = json.JSONEncoder(ensure_ascii=False).encode
+"""A row, in one line: written out in full it would have ten, by a far slower encoder."""
 
 
 def _lines(rows: Iterable[str]) -> str:
@@ -139,12 +139,13 @@ class _Bill:
 
     def _add_file(self, file: PackedFile, records: Records, source: str) -> None:
         owner = records.owners.get(file.sha256)
-        row = _file_row(file, owner, source)
-        self.files.setdefault(row["bom-ref"], _line(row))
+        name = _shown(file.path)
+        ref = f"file:{name}"
+        self.files.setdefault(ref, _file_row(name, file, owner, source))
         under = self.kernel if file.path.startswith(BOOT) else ROOT
         if owner is not None:
             under = self._add_package(owner.package, records)
-        self.needs.setdefault(under, set()).add(row["bom-ref"])
+        self.needs.setdefault(under, set()).add(ref)
 
     def _add_package(self, package: DebianPackage, records: Records) -> str:
         """The reference of a package that owns a file."""
@@ -168,9 +169,18 @@ class _Bill:
             self._add(_locked(package, paths))
 
 
-def _file_row(file: PackedFile, owner: Owner | None, source: str) -> dict[str, Any]:
+def _file_row(name: str, file: PackedFile, owner: Owner | None, source: str) -> str:
     """What the library renders of a file, without it: it takes 2 ms and 20 KiB for each (measured with 20,000)."""
-    name = _shown(file.path)
+    quoted = _line(name)
+    return (
+        f'{{"bom-ref": "file:{quoted[1:]}, "hashes": [{{"alg": "SHA-256", "content": "{file.sha256}"}}], '
+        f'"name": {quoted}, "properties": {_file_properties(file, owner, source)}, "type": "file"}}'
+    )
+
+
+def _file_properties(file: PackedFile, owner: Owner | None, source: str) -> str:
+    if owner is None and not (file.role or file.stand_in or source):
+        return f'[{{"name": "{PREFIX}:size", "value": "{file.size}"}}]'
     properties = _properties(
         size=str(file.size),
         role=file.role,
@@ -179,13 +189,7 @@ def _file_row(file: PackedFile, owner: Owner | None, source: str) -> dict[str, A
         evidence=f"dpkg, by {owner.evidence}" if owner else "",
         source=source,
     )
-    return {
-        "bom-ref": f"file:{name}",
-        "hashes": [{"alg": "SHA-256", "content": file.sha256}],
-        "name": name,
-        "properties": sorted(properties, key=lambda row: row["name"]),
-        "type": "file",
-    }
+    return _line(sorted(properties, key=itemgetter("name")))
 
 
 def _debian(package: DebianPackage, records: Records) -> Component:

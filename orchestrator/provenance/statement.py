@@ -19,7 +19,7 @@ from orchestrator import __version__
 from orchestrator.documents import Document, DocumentError, Many, parse_document, plain
 from orchestrator.errors import VerificationError
 from orchestrator.project.project import Project
-from orchestrator.provenance.dsse import LARGEST
+from orchestrator.provenance.limits import LARGEST
 from orchestrator.receipt.receipt import Attachment, EngineUsed, KernelUsed, StandInFile
 from orchestrator.receipt.record import NANOS, FinishedBuild, kernel_used, sha256_text
 from orchestrator.resolved import Input, redact, redact_url

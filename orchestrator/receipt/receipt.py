@@ -212,6 +212,23 @@ class SmokeRecord(Document):
     """UTC, ISO 8601."""
 
 
+class RehearsalRecord(Document):
+    """What `rehearse --record` saw last."""
+
+    passed: bool
+    """Whether the program ended well, answered its task if it had one, and did nothing that the guest cannot."""
+    reason: str
+    """How it ended, or why that counts as failed."""
+    engine: str
+    """The engine whose container it ran in; none for a sandbox of namespaces."""
+    seconds: float
+    """How long it took."""
+    peak_memory: int | None
+    """Bytes; null where it is not known."""
+    at: str
+    """UTC, ISO 8601."""
+
+
 class Attachment(Document):
     """A file beside the image."""
 
@@ -234,6 +251,32 @@ class TakenImage(Document):
     """The key that signed for it: SHA-256 of its DER form."""
     at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     """When it was taken and verified here, UTC."""
+
+
+class TakenStage(Document):
+    """A stage of the build that another machine ran: its result came from a shared cache."""
+
+    stage: str
+    """Of the Containerfile: `packages`, `program`; `gevulot` is the finished shim."""
+    cache: str
+    """Its address, without credentials."""
+    key: str
+    """Of everything that decides the stage's result."""
+    signed_by: Digest
+    """The key that signed for it: SHA-256 of its DER form."""
+
+
+class FleetBuild(Document):
+    """How an image that a fleet built came from there."""
+
+    scheduler: str
+    """Its address."""
+    worker: str
+    """The name of the machine that built it."""
+    key: str
+    """Of the order: all that decided the image."""
+    at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    """When it came and was verified here, UTC."""
 
 
 class Receipt(Document):
@@ -291,8 +334,18 @@ class Receipt(Document):
     """Files beside the image."""
     taken: TakenImage | None = None
     """Where the image is from, if it was not built on this machine; absent otherwise."""
+    taken_stages: Many[TakenStage] = ()
+    """Stages that this build began with and another machine ran; absent where there are none."""
+    fleet: FleetBuild | None = None
+    """Which machine of a fleet built it; absent where none did."""
     smoke: SmokeRecord | None = None
     """What `boot --smoke` saw last; absent before."""
+    rehearsal: RehearsalRecord | None = None
+    """What `rehearse --record` saw last; absent before."""
+
+
+SEEN_LATER: Final = frozenset({"smoke", "rehearsal"})
+"""The keys that no build writes: runs of its image do, as often as they like."""
 
 
 def receipt_document(receipt: Receipt) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from orchestrator import __version__
 from orchestrator.digest import Digests
 from orchestrator.errors import Finding, Severity
 from orchestrator.events import Event, Notice, StepFinished, StepStarted
-from orchestrator.image_kind import FileDigests, ImageKind, KernelRelease
+from orchestrator.image_kind import ImageKind, KernelRelease
 from orchestrator.plan.plan import Plan
 from orchestrator.project.project import Project
 from orchestrator.receipt.receipt import (
@@ -30,6 +30,7 @@ from orchestrator.receipt.receipt import (
     ShimUsed,
     StageTime,
     StandInFile,
+    TakenStage,
     VerificationMade,
     WarningSource,
 )
@@ -92,10 +93,7 @@ class Warnings:
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedBuild:
-    """What a finished build knows about itself. `ops_version` is None with the native packer.
-
-    `contents`: size and SHA-256 of packed files by guest path, where the packer saw their bytes.
-    """
+    """What a finished build knows about itself. `ops_version` is None with the native packer."""
 
     kind: ImageKind
     project: Project
@@ -112,14 +110,15 @@ class FinishedBuild:
     verification: Verification
     warnings: Sequence[BuildWarning] = ()
     shim: ShimUsed | None = None
+    taken_stages: Sequence[TakenStage] = ()
     rebuild: RebuildMade | None = None
-    contents: FileDigests = field(default_factory=dict)
 
 
 def make_receipt(built: FinishedBuild, attachments: Sequence[Attachment] = ()) -> Receipt:
     """The receipt of a build that has just ended."""
     optional: dict[str, Any] = {"shim": built.shim} if built.shim is not None else {}
     optional |= {"rebuild": built.rebuild} if built.rebuild is not None else {}
+    optional |= {"taken_stages": tuple(built.taken_stages)} if built.taken_stages else {}
     kernel = built.plan.image.kernel
     optional |= {"nanos_version": kernel.version} if kernel.name == NANOS else {"kernel": kernel_used(kernel)}
     return Receipt(

@@ -96,6 +96,10 @@ class SharedResults:
         """Whether results can be put there."""
         return self._sign is not None and self._cache.writable
 
+    def lacks(self, key: str) -> bool:
+        """Whether results can be put there, and it has none for `key` that was not refused."""
+        return self.writable and self._cache.lacks(_name(key))
+
     def find(self, key: str) -> SignedResult | None:
         """What a trusted key signed for `key` (64 hex digits); None where there is nothing of the kind."""
         with OwnDirectory("shared-result") as folder:

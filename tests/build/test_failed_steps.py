@@ -26,7 +26,7 @@ build:
   program: out/prover
 """
 SCRIPT = "RUN umask 022 && sh /orchestrator/step-log.sh sh -e /orchestrator/build.sh"
-STAGING = "RUN sh /orchestrator/stage-tree.sh --program out/prover"
+STAGING = "RUN sh /orchestrator/staging/stage-tree.sh --program out/prover"
 Fail = Callable[[str, str, int], str]
 
 

@@ -298,11 +298,19 @@ NO_CHANGES: dict[str, Callable[[Path], object]] = {
     "an ignored file": lambda at: (at / "sources/notes.txt").write_text("others"),
     "another project's image": lambda at: (at / "out/other.img").write_text(""),
     "a cache of the network's": lambda at: (at / "cache/entries").mkdir(),
-    "a smoke test": lambda at: (at / "out/program.receipt.json").write_text(
+    "what runs of the image add": lambda at: (at / "out/program.receipt.json").write_text(
         json.dumps(
             {
                 **json.loads((at / "out/program.receipt.json").read_text()),
                 "smoke": {"passed": True, "reason": "x", "accel": "tcg", "seconds": 1.0, "at": "2026-01-02"},
+                "rehearsal": {
+                    "passed": True,
+                    "reason": "x",
+                    "engine": "none",
+                    "seconds": 1.0,
+                    "peak_memory": None,
+                    "at": "2026-01-02",
+                },
             }
         )
     ),

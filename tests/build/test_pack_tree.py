@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import BuildStepError
-from orchestrator.staged import LARGE, LIMITS, read_entries
+from orchestrator.errors import BuildStepError, InputError
+from orchestrator.staged import CHUNK, LARGE, LIMITS, file_entry, read_entries
 from tests.cli.conftest import cli
 from tests.support.engines import need
 
@@ -92,13 +92,16 @@ def test_a_project_says_the_rest(tree: Path) -> None:
 
 
 def test_hard_links_of_a_tar_are_files(tree: Path) -> None:
+    """Also those that sort before what they repeat, and those that repeat a link."""
     with tarfile.open("links.tar", "w") as archive:
         archive.add(tree / "app/prove", arcname="app/prove")
-        again = tarfile.TarInfo("app/again")
-        again.type, again.linkname = tarfile.LNKTYPE, "app/prove"
-        archive.addfile(again)
+        for name, target in (("app/again", "app/prove"), ("app/third", "app/again")):
+            again = tarfile.TarInfo(name)
+            again.type, again.linkname = tarfile.LNKTYPE, target
+            archive.addfile(again)
     pack("links.tar", "out")
-    assert cli("inspect", "out/hand.img", "cat", "/app/again").out == Path(need("busybox")).read_bytes()
+    for name in ("again", "third"):
+        assert cli("inspect", "out/hand.img", "cat", f"/app/{name}").out == Path(need("busybox")).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -139,6 +142,21 @@ def test_a_tree_of_too_many_files_is_refused_with_that_reason(tree: Path, monkey
         assert "has more than 4 files, directories and links\n  leave out what" in done.err
     with Path("tree.tar").open("rb") as stream, pytest.raises(BuildStepError, match="it has more than 4 members"):
         list(read_entries(stream, "stage"))
+
+
+@pytest.mark.parametrize("size", [0, 1, 5000, CHUNK - 1, CHUNK, CHUNK + 1])
+def test_a_file_that_changes_while_it_is_packed_is_an_error(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(size))
+    entry = file_entry("file", str(path), size)
+    assert entry.content() == path.read_bytes()
+    for changed in {size + 1, max(size - 1, 0)} - {size}:
+        os.truncate(path, changed)
+        with pytest.raises(InputError, match="changed during the build"):
+            entry.content()
+    path.unlink()
+    with pytest.raises(InputError, match=r"cannot read .*: No such file"):
+        entry.content()
 
 
 def test_a_directory_that_cannot_be_read_is_an_error(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,11 @@ So what can't be made of an earlier image ends with exit 3.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from orchestrator.receipt.record import Warnings
 from orchestrator.resolved import Input
 from tests.cli.conftest import Ended, cli
 from tests.support.engines import need
+from tests.support.servers import FileServer
 
 NO_ENGINE = "unix:///nowhere/engine.sock"
 PROJECT = """\
@@ -112,7 +114,9 @@ class Built:
             if one.read_bytes() != other.read_bytes():
                 return False
         digests = file_digests(self.folder / f"out/{name}.img")
-        told = json.loads((self.folder / f"out/{name}.receipt.json").read_text())["image"]
+        document = json.loads((self.folder / f"out/{name}.receipt.json").read_text())
+        told = document["image"]
+        assert document["verification"]["image"] == str(self.folder / "out" / told["path"])
         assert (told["size"], told["blake3"], told["sha256"]) == (digests.size, digests.blake3, digests.sha256)
         return self.receipt(name=name) == self.receipt("whole", name)
 
@@ -122,6 +126,13 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Built:
     monkeypatch.setenv("ORCHESTRATOR_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return make_built(tmp_path)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with FileServer() as running:
+        yield running
 
 
 def make_built(folder: Path, project: str = PROJECT) -> Built:
@@ -301,6 +312,37 @@ def test_without_copy_file_range(built: Built, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "copy_file_range", refuse)
     assert built.build().code == 0
     assert built.whole_is_the_same()
+
+
+def test_a_file_of_the_network_is_fetched_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: FileServer
+) -> None:
+    """Where project.yaml names another one; the lock then says so, as after a whole build."""
+    monkeypatch.setenv("ORCHESTRATOR_CACHE_DIR", str(tmp_path / "cache"))
+    texts = []
+    for data in (b"first" * 1000, b"second" * 2000, b"never served"):
+        url, digest = f"{server.url}/{data[:5].decode()}", hashlib.sha256(data).hexdigest()
+        texts.append(PROJECT.replace("{from: data.key,", f"{{url: '{url}', sha256: {digest},"))
+        if data != b"never served":
+            server.add(f"/{data[:5].decode()}", data)
+    built = make_built(tmp_path, texts[0])
+    (built.folder / "project.yaml").write_text(texts[1])
+    assert built.build("--locked").code == 3
+    done = built.build()
+    assert done.code == 0, done.err
+    assert "because project.yaml asks for other inputs: file:keys/data.key" in done.err
+    lock = json.loads((built.folder / "project.lock").read_text())["inputs"]
+    digest = hashlib.sha256(b"second" * 2000).hexdigest()
+    assert (set(lock), lock["file:keys/data.key"]["resolved"]["sha256"]) == (
+        {"base", "file:keys/data.key"},
+        digest,
+    )
+    assert "nothing has changed" in built.build().err
+    assert built.whole_is_the_same()
+    before = built.image.read_bytes()
+    (built.folder / "project.yaml").write_text(texts[2])
+    assert built.build().code == 4
+    assert built.image.read_bytes() == before
 
 
 def test_locked_insists_on_the_files_of_the_host(built: Built) -> None:

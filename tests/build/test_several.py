@@ -146,6 +146,17 @@ def test_equal_steps_of_projects_at_the_same_time_run_once(engine: Engine, tmp_p
     assert "| woe" in done.stderr  # the failed step's last lines
     rows = [line.split()[:2] for line in done.stderr.splitlines()[-3:]]
     assert rows == [["broken", "failed"], ["one", "built"], ["two", "built"]]
+    # The same by a fleet on this machine: the same bytes (the step's layers are the engine's), files and messages.
+    fleet = tmp_path / "fleet"
+    there = orchestrator("build", broken, *projects, "--fleet", "local", "-o", fleet, "--engine", engine.info.endpoint)
+    assert there.code == 5, there.stderr[-4000:]
+    assert f"{broken}:" in there.stderr
+    assert "| woe" in there.stderr
+    for name in ("one", "two"):
+        assert (fleet / f"{name}.img").read_bytes() == (out / f"{name}.img").read_bytes()
+    names = [{path.name for path in folder.iterdir() if path.name[0] != "."} for folder in (fleet, out)]
+    assert names[0] == names[1]
+    assert json.loads((fleet / "one.receipt.json").read_text())["fleet"]["scheduler"].startswith("tls://127.0.0.1:")
     again = orchestrator("build", *projects, "--jobs", "2", "-o", out, "--engine", engine.info.endpoint)
     assert again.code == 0
     assert [line.split()[:2] for line in again.stderr.splitlines()[-2:]] == [["one", "unchanged"], ["two", "unchanged"]]

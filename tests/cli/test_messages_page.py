@@ -19,7 +19,7 @@ PAGE: Final = Path(__file__).resolve().parents[2] / "docs/messages.md"
 CODE: Final = re.compile(r"`` (.+?) ``")
 BASE = "name: p\nruntime: local\nbase: debian:bookworm\nnanos: {kernel: stub}\n"
 BUILD = 'build: {run: "true", program: p}\n'
-STAGING = "RUN sh /orchestrator/stage-tree.sh --program nope"
+STAGING = "RUN sh /orchestrator/staging/stage-tree.sh --program nope"
 
 
 @dataclass(frozen=True, kw_only=True)

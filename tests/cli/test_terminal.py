@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from orchestrator.events import Notice, StepFinished, StepOutput, StepStarted
 from orchestrator.inputs.store import Store
 from tests.cli.conftest import cli
 from tests.image import handmade
+from tests.support.servers import QuietServer
 from tests.test_text import ACTIVE, COLOUR
 
 NAMES = {
@@ -138,7 +139,7 @@ def test_what_a_server_answers(here: Path, said: str) -> None:
             pass
 
     (here / "project.yaml").write_text("name: x\nruntime: local\nbuild: {run: make, program: x}\n")
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+    with QuietServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         for command in ("lock", "build"):
             ended = cli(command, "project.yaml", "--engine", f"tcp://127.0.0.1:{server.server_port}")

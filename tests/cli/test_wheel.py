@@ -61,7 +61,7 @@ def test_a_whole_context_can_be_rendered(installed: Path, tmp_path: Path) -> Non
     command = [sys.executable, "-m", "orchestrator", "render", str(ROOT / "examples/hello"), "-o", "own"]
     subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
     scripts, own = (
-        {path.name: path.read_bytes() for path in (tmp_path / folder / "scripts").iterdir()}
+        {path.name: path.read_bytes() for path in (tmp_path / folder / "scripts").rglob("*") if path.is_file()}
         for folder in ("context", "own")
     )
     assert "stage-tree.sh" in scripts
@@ -71,7 +71,7 @@ def test_a_whole_context_can_be_rendered(installed: Path, tmp_path: Path) -> Non
 def test_every_data_file_is_in_it(installed: Path) -> None:
     package = next(installed.parent.glob("lib/python*/site-packages/orchestrator"))
     for folder, inside in (("containerfiles", "_data/containerfiles"), ("manifests", "_data/manifests"),
-                           ("orchestrator/scaffold", "scaffold")):  # fmt: skip
+                           ("orchestrator/scaffold", "scaffold"), ("orchestrator/report", "report")):  # fmt: skip
         for path in (ROOT / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 there = package / inside / path.relative_to(ROOT / folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,17 @@ from .test_render import EXAMPLES, ROOT, plan_of
 
 OLD = 1_577_836_800
 """2020: in a build context, files are older than whatever a step has made."""
+
+OTHERS = """
+import os
+names = [f"run.{number}" for number in range(60)]
+while True:
+    for name in names:
+        os.mkdir(name)
+    for name in names:
+        os.rmdir(name)
+"""
+"""What many builds do to the directory of apt's archives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +134,27 @@ def test_a_change_of_a_source_line_compiles_no_dependency(step: Step, dependency
     assert "Compiling dependency" in step.run(cargo, {"SOME_SETTING": "other"})
 
 
+def test_dependencies_that_another_build_replaces_meanwhile_are_compiled(step: Step, dependency: str) -> None:
+    build, programs, replaced = step.folder / "build", step.folder / "programs", step.folder / "replaced"
+    manifest = '[package]\nname = "app"\nversion = "1.0.0"\nedition = "2021"\n[dependencies]\n'
+    write(
+        build,
+        {
+            "Cargo.toml": f'{manifest}dependency = {{ git = "{dependency}" }}\n',
+            "src/main.rs": 'fn main() { println!("{}", dependency::said()) }\n',
+        },
+    )
+    subprocess.run(["cargo", "generate-lockfile"], cwd=build, check=True, capture_output=True)
+    # A copy during which the other build puts its own there; PATH is a part of what names the directory.
+    write(programs, {"cp": f'#!/bin/sh\n/bin/cp "$@"\n[ ! -e {replaced} ] || {{ mv "$2" "$2-"; mkdir "$2"; }}\n'})
+    (programs / "cp").chmod(0o755)
+    path = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    step.run("cargo build", path)
+    subprocess.run(["rm", "-rf", "target"], cwd=build, check=True)
+    replaced.touch()
+    assert "Compiling dependency" in step.run("cargo build", path)
+
+
 def test_tools_are_told_where_their_caches_are_unless_somebody_else_did(step: Step) -> None:
     show = 'echo "$GOCACHE|${GOMODCACHE-}|$npm_config_cache|$PIP_CACHE_DIR"'
     at = step.folder / "caches"
@@ -144,6 +177,15 @@ def test_downloaded_debs_are_kept_and_shared(step: Step) -> None:
     assert step.run(place + 'cat "$archives/a_1_all.deb"').strip() == "deb"
 
 
+def test_builds_that_begin_and_end_beside_it_do_not_stop_a_step(step: Step) -> None:
+    with subprocess.Popen([sys.executable, "-c", OTHERS], cwd=step.folder / "caches/apt") as others:
+        try:
+            for _ in range(15):
+                assert step.run("echo done") == "done\n"
+        finally:
+            others.kill()
+
+
 def test_each_cache_can_be_turned_off() -> None:
     plan = plan_of(ROOT / EXAMPLES["hello"])
     assert plan.caches == CACHES
@@ -152,7 +194,7 @@ def test_each_cache_can_be_turned_off() -> None:
         text = render_containerfile(only)
         mounted = [other for other in CACHES if f"id=orchestrator-{other}," in text]
         assert mounted == [name]
-        assert render_scripts(only).get("caches", "cargo\n") == f"{name}\n"
+        assert render_scripts(only).get("step/orchestrator/caches", "cargo\n") == f"{name}\n"
     none = replace(plan, caches=())
     assert "type=cache" not in render_containerfile(none)
     assert "caches.sh" not in render_containerfile(none)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.containerfile import render
 from orchestrator.containerfile.render import render_containerfile, render_manifest, render_scripts
 from orchestrator.inputs.nominal import nominal_inputs
 from orchestrator.nanos.settings import read_settings
 from orchestrator.plan.make import make_plan
 from orchestrator.plan.plan import DependenciesPlan, Plan
 from orchestrator.project.load import load_project
+from orchestrator.resources import SCRIPTS
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden"
+STAGING = re.compile("scripts/staging-[0-9a-f]{12}")
 EXAMPLES = {
     "my-prover": "examples/my-prover/project.yaml",
     "my-prover-ops": "examples/my-prover/project.ops.yaml",
@@ -51,6 +55,7 @@ def test_examples_render_as_their_golden_files(name: str) -> None:
         "manifest.json": render_manifest(plan),
     }
     for kind, text in rendered.items():
+        text = STAGING.sub("scripts/staging-DIGEST", text)  # noqa: PLW2901 - of all scripts, whatever is changed in them
         golden = GOLDEN / f"{name}.{kind}"
         if os.environ.get("UPDATE_GOLDEN"):
             golden.write_text(text)
@@ -68,8 +73,8 @@ def test_classic_builder_gets_the_same_steps_without_mounts(dependencies: Depend
     stripped = re.sub(r"--mount=\S+ \\\n\s+", "", with_mounts)
     # Nothing that outlasts a step either.
     stripped = re.sub(r"# Also caches that outlast.*\n", "", stripped)
-    stripped = stripped.replace(" scripts/caches.sh scripts/caches /", " /")
     stripped = stripped.replace("sh /orchestrator/caches.sh ", "")
+    without = re.sub(r"COPY scripts/staging-\w+/ /orchestrator/staging/\n", "", without)
     assert stripped == re.sub(r"COPY (network|packages|dependencies)/\S* /orchestrator/\1/\n", "", without)
     assert ("COPY dependencies/ /orchestrator/dependencies/" in without) == (dependencies is not None)
 
@@ -79,6 +84,8 @@ def test_nothing_that_decides_the_result_is_mounted() -> None:
     for example in EXAMPLES.values():
         text = render_containerfile(locked(plan_of(ROOT / example)))
         for source in set(re.findall(r"--mount=type=bind,source=([^,]+),", text)) - {"network/apt.conf"}:
+            if STAGING.fullmatch(source):  # its name says what is in it
+                continue
             # Or what is copied before has its sums, which the step insists on.
             before = text[: text.index(f"source={source},")].rpartition("\nRUN ")[0].splitlines()[-1]
             assert before == f"COPY scripts/install-packages.sh {source}/packages.sha256 /orchestrator/"
@@ -94,7 +101,22 @@ def test_no_two_stages_begin_alike() -> None:
 
 def test_scripts_of_the_context_hold_the_users_step() -> None:
     plan = plan_of(ROOT / EXAMPLES["my-prover"])
-    assert render_scripts(plan)["build.sh"] == plan.run_script
+    assert render_scripts(plan)["step/orchestrator/build.sh"] == plan.run_script
+
+
+def test_the_folder_of_the_staging_scripts_is_named_by_what_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(ROOT / EXAMPLES["hello"])
+    before = STAGING.findall(render_containerfile(plan))
+    changed = tmp_path / "scripts"
+    shutil.copytree(SCRIPTS, changed)
+    with (changed / "sbom-records.sh").open("a") as script:
+        script.write("# changed\n")
+    monkeypatch.setattr(render, "SCRIPTS", changed)
+    after = STAGING.findall(render_containerfile(plan))
+    assert before and after and before != after
+    assert f"{after[0].removeprefix('scripts/')}/sbom-records.sh" in render_scripts(plan)
 
 
 arguments = st.text(alphabet=st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=40)
@@ -106,10 +128,10 @@ def test_any_one_line_value_reaches_the_script_as_it_is(values: list[str]) -> No
     plan = plan_of(ROOT / EXAMPLES["hello"])
     staging = replace(plan.staging, arguments=tuple(("--file", value) for value in values))
     text = render_containerfile(replace(plan, staging=staging))
-    run = text[text.index("    sh /orchestrator/stage-tree.sh") :].split("\n\n", 1)[0]
+    run = text[text.index("    sh /orchestrator/staging/stage-tree.sh") :].split("\n\n", 1)[0]
     words = shlex.split(run.replace("\\\n", ""))
     options = [word for value in values for word in ("--file", value)]
-    assert words[2:] == [*options, "&&", "sh", "/orchestrator/sbom-records.sh"]
+    assert words[2:] == [*options, "&&", "sh", "/orchestrator/staging/sbom-records.sh"]
 
 
 def test_a_run_script_with_an_interpreter_line_is_run_by_it(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.containerfile.render import render_containerfile, render_rust_scripts
+from orchestrator.containerfile.assemble import script_parts
+from orchestrator.containerfile.context import Content
+from orchestrator.containerfile.render import render_containerfile, render_rust_scripts, render_scripts
 from orchestrator.elf.closure import GuestLoader
 from orchestrator.elf.nanos import check_kernel_loading
 from tests.support.linkers import newest_lld
@@ -102,9 +104,15 @@ def test_the_projects_own_settings_of_cargo_stay(build: Build, tmp_path: Path) -
 
 def test_both_stages_copy_the_files_unless_the_project_says_otherwise() -> None:
     plan = plan_of(ROOT / EXAMPLES["my-prover"])
-    copied = (
+    of_shim = (
         "COPY scripts/cargo-config.toml /.cargo/config.toml\nCOPY scripts/rust-linker.sh /orchestrator/rust-linker.sh\n"
     )
-    assert render_containerfile(plan).count(copied) == 2
+    in_step = {"step/.cargo/config.toml": "cargo-config.toml", "step/orchestrator/rust-linker.sh": "rust-linker.sh"}
+    text, scripts = render_containerfile(plan), render_scripts(plan)
+    assert (text.count(of_shim), text.count("COPY scripts/step/ /\n")) == (1, 1)
+    assert {path: scripts[path] for path in in_step} == {path: scripts[name] for path, name in in_step.items()}
+    executable = {part.path for part in script_parts(scripts) if isinstance(part, Content) and part.executable}
+    assert executable == {"scripts/rust-linker.sh", "scripts/step/orchestrator/rust-linker.sh"}
     without = replace(plan, gnu_rust_linker=False)
-    assert "cargo-config" not in render_containerfile(without) and render_rust_scripts(without) == {}
+    assert "cargo-config" not in render_containerfile(without)
+    assert not any("linker" in name or "cargo" in name for name in render_scripts(without))

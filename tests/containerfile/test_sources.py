@@ -180,7 +180,7 @@ def test_only_our_own_files_stay_out_wherever_they_lie(tmp_path: Path) -> None:
     BuildContext(
         parts=[
             Content(path="Containerfile", data=b"# x: rendered by gevulot-orchestrator 1\n"),
-            Content(path="scripts/build.sh", data=b""),
+            Content(path="scripts/step/orchestrator/build.sh", data=b""),
         ]
     ).write_to(root / "ctx")
     (root / "ctx.ca.crt").touch()

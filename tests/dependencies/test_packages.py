@@ -184,7 +184,9 @@ def test_what_a_lock_file_names_is_given_to_the_step(tmp_path: Path, server: Fil
     containerfile = (tmp_path / "out/Containerfile").read_text()
     assert "--mount=type=bind,source=dependencies,target=/orchestrator/dependencies" in containerfile
     assert "sh /orchestrator/dependencies.sh sh -e /orchestrator/build.sh" in containerfile
-    assert ("/.cargo/config.toml" in containerfile.partition("COPY scripts/dependencies.sh")[2]) == (kind == "cargo")
+    settings = (tmp_path / "out/scripts/step/.cargo/config.toml").read_text()
+    assert ("[source.crates-io]" in settings) == (kind == "cargo")
+    assert (tmp_path / "out/scripts/step/orchestrator/dependencies.sh").is_file()
 
     # Once is enough, for other projects too.
     count = len(server.seen)
@@ -301,7 +303,7 @@ def test_crates_from_git_go_along(tmp_path: Path, server: FileServer) -> None:
         "deep-0.2.0": "crates/deep\n",
         "deeper-0.3.0": "crates/deeper\n",
     }
-    sources = tomllib.loads((tmp_path / "out/scripts/cargo-crates.toml").read_text())["source"]
+    sources = tomllib.loads((tmp_path / "out/scripts/step/.cargo/config.toml").read_text())["source"]
     (replaced,) = (source for source in sources.values() if "git" in source)
     assert (replaced["git"], replaced["branch"]) == (f"{repositories.url}/source", "main")
     assert tree.name in sources[replaced["replace-with"]]["directory"]

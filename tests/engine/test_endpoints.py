@@ -93,6 +93,17 @@ def test_what_is_named_is_used_or_nothing_is(
         assert [item.severity for item in candidates().findings if item.code == code] == [Severity.ERROR]
 
 
+def test_a_ping_says_enough_of_a_docker_that_is_no_newer_than_we_are(short: Path) -> None:
+    """/version asks containerd and runc. Whether a newer one has dropped our version of the API, only /version says."""
+    ping = {"Server": "Docker/20.10.24+dfsg1 (linux)", "Api-Version": "1.41", "Ostype": "linux"}
+    networks = DOCKER["/v1.44/networks"]
+    with serving({"/_ping": (200, ping, "OK"), "/v1.41/networks": networks}, at=short / "d.sock") as url:
+        assert named_by(url)[0] == "20.10.24+dfsg1"
+    newer = {**DOCKER, "/_ping": (200, {**ping, "Api-Version": "1.99"}, "OK")}
+    with serving(newer, at=short / "newer.sock") as url:
+        assert named_by(url)[0] == "28.5"
+
+
 def test_the_docker_commands_order(monkeypatch: pytest.MonkeyPatch, short: Path) -> None:
     """DOCKER_HOST, DOCKER_CONTEXT, the context in use, the usual socket; `default` is no context."""
     folder = short / "config"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import secrets
 import shutil
@@ -17,16 +18,18 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.engine import build_guard
-from orchestrator.engine.base import BuildSecret, Engine
+from orchestrator.engine import build_guard, working
+from orchestrator.engine.base import BuildSecret, Engine, Leftover
 from orchestrator.engine.docker_api import Api
 from orchestrator.engine.private import PrivateEngine
 from orchestrator.engine.probe import start_private
+from orchestrator.engine.running import RunningBuild, register
 from orchestrator.engine.select import connect
 from orchestrator.engine.settings import run_root
 from orchestrator.errors import EngineError
 from orchestrator.events import Event, StepOutput, ignore
 from orchestrator.label import LABEL
+from tests.engine.test_endpoints import FAKE_SSH, write
 from tests.support.engines import BASE, PODMAN_STORE, Dockerd, ensure_base, request
 
 pytestmark = pytest.mark.engine
@@ -121,6 +124,30 @@ def test_interrupted_build_leaves_nothing(engine: Engine, base_image: str) -> No
     engine.remove(next(item for item in engine.leftovers() if item.id == image))
 
 
+def test_what_a_killed_build_left_is_in_use_by_another(engine: Engine, base_image: str) -> None:
+    """As where two builds begin alike at once, one is killed, and what is of it removed while the other runs."""
+    killed, other = (f"test-{secrets.token_hex(6)}" for _ in range(2))
+    begin = f"FROM {base_image}\nRUN echo {killed} >/first\nRUN cat /first >/second\n"
+    engine.build(request(begin, killed), ignore)
+
+    def left(build_id: str) -> list[Leftover]:
+        return [leftover for leftover in engine.leftovers() if leftover.build_id == build_id]
+
+    def remove() -> None:
+        for leftover in left(killed):
+            with contextlib.suppress(EngineError):
+                engine.remove(leftover)
+
+    emit = When("begun", remove)
+    image = engine.build(request(f"{begin}RUN echo begun; sleep 3\nRUN cat /second\n", other), emit)
+    assert emit.done
+    for leftover in left(other):
+        engine.remove(leftover)
+    while left(killed):
+        remove()
+    assert image not in {leftover.id for leftover in engine.leftovers()}
+
+
 def test_interrupted_while_the_context_is_sent(engine: Engine, base_image: str) -> None:
     build_id = f"test-{secrets.token_hex(6)}"
     before = containers(engine)
@@ -184,36 +211,74 @@ def test_podman_container_without_its_storage(folder: Path) -> None:
         engine.close()
 
 
+def test_podman_killed_while_it_wrote_an_image_down(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With half an image in its storage Podman speaks of none. The next command removes that of a killed build."""
+    monkeypatch.setattr("orchestrator.engine.podman._WRITING", 0.1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    with contextlib.closing(start_private(storage=folder / "storage")) as engine:
+        base, store = ensure_base(engine), engine.store
+        # An image of no layer of its own: what Podman looks at for each other that ends with the same layer.
+        engine.build(request(f"FROM {base}\nENV A=1\nENV B=1\n", "test-half"), ignore)
+    (record,) = (folder / "storage").glob("root/*-images/images.json")
+    half = next(row["id"] for row in json.loads(record.read_text()) if not row.get("names"))
+    (record.parent / half / "manifest").unlink()
+    with contextlib.closing(start_private(storage=folder / "storage")) as engine:
+        with pytest.raises(EngineError, match=half):  # it may be another's
+            engine.image_digest(base)
+        with register(RunningBuild(build_id="test-half", store=store, shm=1)) as entry:
+            entry.lost = True
+        assert engine.image_digest(base)
+        assert half not in record.read_text()
+        assert engine.leftovers()
+
+
 def test_podman_service_killed_in_mid_build(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     temporary = folder / "tmp"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    cached = "RUN --mount=type=cache,id=test-kept,target=/kept"
     engine = start_private(storage=folder / "storage")
     length = f"{secrets.randbelow(10**6) + 10**6}.5"
     try:
         base = ensure_base(engine)
         emit = When("begun", lambda: os.kill(engine.service.pid, signal.SIGKILL))
         with pytest.raises(EngineError) as caught:
-            asked = request(f"FROM {base}\nRUN echo begun; sleep {length}\n", "test-dies")
+            asked = request(f"FROM {base}\n{cached} touch /kept/it; echo begun; sleep {length}\n", "test-dies")
             engine.build(dataclasses.replace(asked, secrets=(BuildSecret(id="token", data=b"canary"),)), emit)
+        # As if the killed service were one that runs by itself: nobody removes its directory for temporary files.
+        assert hold(temporary, b"canary"), "where does it keep secrets?"
         assert "stopped answering during the build" in caught.value.message
         assert caught.value.remedy
         assert until(lambda: not running(length)), "the step's processes run on"
         with pytest.raises(EngineError):
             engine.leftovers()
+        _build_after_a_kill(folder / "storage", f"FROM {base}\n{cached} ls /kept/it\n")
+        assert not hold(temporary, b"canary"), "the secret stays"
+        left = [
+            path
+            for path in temporary.glob("*/*")
+            if path.name.startswith(("libpod_builder", "buildah")) and not path.is_symlink()
+        ]
+        assert not left
     finally:
         engine.close()
-    # Podman itself would leave the context and the secret's file where it unpacked them.
     assert list(temporary.iterdir()) == []
-    engine = start_private(storage=folder / "storage")
-    try:
+
+
+def _build_after_a_kill(storage: Path, containerfile: str) -> None:
+    with contextlib.closing(start_private(storage=storage)) as engine:
         assert [item for item in engine.leftovers() if item.kind == "container"], "it left no working container"
-        assert mounted(folder / "storage")
-        engine.build(request(f"FROM {base}\nRUN true\n", "test-next"), ignore)
+        assert mounted(storage)
+        # What a step has cached outlasts its service, though that lies in the service's own TMPDIR.
+        engine.build(request(containerfile, "test-next"), ignore)
         assert not [item for item in engine.leftovers() if item.kind == "container"]
-        assert not mounted(folder / "storage")
-    finally:
-        engine.close()
+        assert not mounted(storage)
+
+
+def hold(folder: Path, text: bytes) -> bool:
+    """Whether a file below the folder has it."""
+    return any(path.is_file() and not path.is_symlink() and text in path.read_bytes() for path in folder.rglob("*"))
 
 
 _OWNER = """
@@ -227,7 +292,8 @@ engine.build(request(f"FROM {base}\\nRUN echo begun; sleep {sys.argv[2]}\\n", "t
 """
 
 
-def test_a_build_killed_with_its_orchestrator(folder: Path) -> None:
+@pytest.mark.parametrize("half", [False, True])
+def test_a_build_killed_with_its_orchestrator(folder: Path, monkeypatch: pytest.MonkeyPatch, half: bool) -> None:
     length = f"{secrets.randbelow(10**6) + 10**6}.5"
     with subprocess.Popen(
         [sys.executable, "-c", _OWNER, str(folder / "storage"), length], stdout=subprocess.PIPE, text=True
@@ -241,11 +307,19 @@ def test_a_build_killed_with_its_orchestrator(folder: Path) -> None:
         assert running(length)
         beside.close()
         owner.kill()
+    assert until(lambda: not service.exists() or service.read_bytes() == b""), "its service runs on"
+    # As if it had been killed between a working container's making and its record, or while that was written.
+    (record,) = (folder / "storage").glob("root/*-containers/*/userdata/buildah.json")
+    record.rename(record.with_name(".tmp-buildah.json123")) if half else record.unlink()
+    monkeypatch.setattr(working, "_MAKING", 600.0)
     engine = start_private(storage=folder / "storage")
     try:
-        assert until(lambda: not service.exists() or service.read_bytes() == b""), "its service runs on"
         engine.end_killed()
         assert until(lambda: not running(length)), "its step runs on"
+        assert containers(engine), "it may be another's, who is making it now"
+        monkeypatch.setattr(working, "_MAKING", 0.0)
+        engine.end_killed()
+        assert containers(engine) == []
         assert not [item for item in engine.leftovers() if item.kind == "container"]
         assert not mounted(folder / "storage")
     finally:
@@ -258,20 +332,45 @@ from orchestrator.engine import podman
 from orchestrator.engine.select import connect
 from tests.support.engines import BASE, request
 podman.PANICS = (0, 0)  # as if this version did
-text = f"FROM {BASE} AS first\\nRUN echo begun; sleep {sys.argv[2]}\\nFROM {BASE}\\nCOPY --from=first /bin /b\\n"
+text = f"FROM {BASE} AS first\\nRUN echo begun; sleep {sys.argv[2]}.5\\nFROM {BASE}\\nCOPY --from=first /bin /b\\n"
 connect(sys.argv[1]).build(request(text, "test-guarded"), print)
 """
 
 
+_SHELL = """#!/bin/sh
+for last; do :; done
+case $last in
+*dial-stdio) exec {python} -I -S {join} "$@" ;;
+*) exec sh -c "$last" ;;
+esac
+"""
+
+
+def put_ssh(folder: Path, address: str) -> None:
+    """An `ssh` that leads to this machine: to the engine at `address`, and to a shell."""
+    folder.mkdir()
+    write(folder / "join", FAKE_SSH.format(python=sys.executable, log=os.devnull, sock=address))
+    write(folder / "ssh", _SHELL.format(python=sys.executable, join=folder / "join"))
+    (folder / "ssh").chmod(0o755)
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
-def test_a_service_that_others_use_never_loses_its_client(folder: Path, sign: signal.Signals) -> None:
+@pytest.mark.parametrize("way", ["socket", "ssh"])
+def test_a_service_that_others_use_never_loses_its_client(
+    folder: Path, way: str, sign: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What Podman 5 panics at: the guard ends the step, and the connection after the build has ended."""
-    length = f"{secrets.randbelow(10**6) + 10**6}.5"
+    number = f"{secrets.randbelow(10**6) + 10**6}"
+    length = f"{number}.5"  # which the client has not among its own arguments
     with contextlib.closing(start_private(storage=PODMAN_STORE)) as engine:
         ensure_base(engine)
-        before = containers(engine)
+        before, url = containers(engine), engine.info.endpoint
+        if way == "ssh":
+            put_ssh(folder / "bin", url.removeprefix("unix://"))
+            monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+            url = "ssh://me@far/podman.sock"
         with subprocess.Popen(
-            [sys.executable, "-c", _GUARDED, engine.info.endpoint, length],
+            [sys.executable, "-c", _GUARDED, url, number],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as client:

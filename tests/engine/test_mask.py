@@ -8,12 +8,14 @@ import random
 import subprocess
 import time
 from itertools import pairwise
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.engine.base import BuildRequest
+from orchestrator.engine.build import mask_of
 from orchestrator.engine.mask import HIDDEN, MIN_LINE, Mask
 from orchestrator.engine.steps import MAX_LINE, Steps
 from tests.support.engines import Events
@@ -45,6 +47,20 @@ def test_a_secret_is_hidden_however_it_is_cut(before: str, after: str, cuts: lis
     places = sorted({0, len(text), *(min(pad + cut, len(text)) for cut in cuts)})
     chunks = [text[start:end] for start, end in pairwise(places)]
     assert SECRET not in shown(chunks, Mask([SECRET.encode()]))
+
+
+@pytest.mark.parametrize("password", ["s3cr3t-word", "s%40cr%3At"])
+def test_the_password_of_a_proxy_is_hidden(password: str) -> None:
+    """As in a step that prints its environment; the rest of the address tells what is wrong with it."""
+    address = f"http://ci:{password}@proxy.example:3128"
+    arguments = {"http_proxy": address, "HTTPS_PROXY": f"ci:{password}@proxy.example", "no_proxy": "example"}
+    request = BuildRequest(context=(), containerfile="C", tag="t", build_id="b", build_args=arguments)
+    seen = shown([f"http_proxy={address} {unquote(password)}\n"], mask_of(request))
+    assert password not in seen and unquote(password) not in seen
+    assert "http://ci:***@proxy.example:3128" in seen
+    open_proxy = BuildRequest(context=(), containerfile="C", tag="t", build_id="b",
+                              build_args={"http_proxy": "http://proxy.example:3128"})  # fmt: skip
+    assert mask_of(open_proxy).reach == 0
 
 
 def test_colours_inside_of_a_secret_do_not_uncover_it() -> None:

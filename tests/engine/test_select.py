@@ -7,10 +7,11 @@ import os
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,6 +24,7 @@ from orchestrator.errors import EngineError, ExitCode, Severity
 from orchestrator.events import ignore
 from orchestrator.network import SSH_AGENT, SSH_VOLUME
 from tests.support.engines import request
+from tests.support.servers import QuietServer
 
 Replies = dict[str, tuple[int, dict[str, str], str]]
 
@@ -45,7 +47,7 @@ def serving(replies: Replies, *, at: Path | None = None) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status, headers, body = replies.get(self.path, (404, {}, "no"))
-            self.send_response(status)
+            self.send_response_only(status)  # without a `Server` of its own
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
@@ -62,7 +64,7 @@ def serving(replies: Replies, *, at: Path | None = None) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    class UnixServer(HTTPServer):
+    class UnixServer(QuietServer):
         address_family = socket.AF_UNIX
 
         def server_bind(self) -> None:
@@ -72,7 +74,7 @@ def serving(replies: Replies, *, at: Path | None = None) -> Iterator[str]:
         def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
             return self.socket.accept()[0], ("local", 0)
 
-    server = HTTPServer(("127.0.0.1", 0), Handler) if at is None else UnixServer(str(at), Handler)  # type: ignore[arg-type]
+    server = QuietServer(("127.0.0.1", 0), Handler) if at is None else UnixServer(str(at), Handler)  # type: ignore[arg-type]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -132,13 +134,39 @@ def test_something_else_answers(replies: dict[str, tuple[int, dict[str, str], st
 
 
 def test_socket_that_never_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(select, "ANSWER_TIMEOUT", 1.0)
+    monkeypatch.setattr(select, "NAMED_TIMEOUT", 1.0)
     path = tmp_path / "mute.sock"
     with socket.socket(socket.AF_UNIX) as mute:
         mute.bind(str(path))
         mute.listen()
         with pytest.raises(EngineError, match="does not answer"):
             connect(f"unix://{path}")
+
+
+def test_a_named_engine_may_start_when_it_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(select, "ANSWER_TIMEOUT", 0.1)
+    said = b"HTTP/1.0 200 OK\r\nLibpod-Api-Version: 5.2.0\r\nApi-Version: 1.41\r\nContent-Length: 2\r\n\r\nOK"
+
+    def start(listening: socket.socket) -> None:
+        time.sleep(0.5)  # as systemd has it: who connects meanwhile waits
+        while True:
+            with listening.accept()[0] as asking:
+                if asking.recv(65536):
+                    asking.sendall(said)
+                    return
+
+    path = tmp_path / "late.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        starting = threading.Thread(target=start, args=(listening,))
+        starting.start()
+        try:
+            engine = connect(f"unix://{path}")
+        finally:
+            starting.join()
+        assert engine.info.version == "5.2.0"
+        engine.close()
 
 
 def test_kind_comes_from_what_answers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +14,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.inputs.store import Store
+from tests.build.projects import BASE, cache_with_base
 from tests.engines.daemons import Service, variables
 from tests.support.cli import ROOT, Run
 from tests.support.user import NOBODY, python_of_all
 
 TIMEOUT = 600.0
+
+
+def make_users_cache(folder: Path) -> Path:
+    """A new cache of a user who isn't root, with the base in it."""
+    cache = cache_with_base(folder, BASE)
+    # An import brings the entry, not what it was made for; of the names that lead nowhere no notice is taken.
+    shutil.copytree(Store().root / "names", cache / "names", dirs_exist_ok=True)
+    subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", str(cache)], check=True)
+    return cache
 
 
 @dataclass(frozen=True, kw_only=True)

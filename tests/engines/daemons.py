@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.engine.test_remote import certificates
-from tests.engines.machines import USER, Machine, version_of
+from tests.engines.machines import USER, Machine, Reachable, version_of
 
 UNIX, TLS, SSH, CONTEXT = "socket", "tcp+TLS", "ssh", "docker context over TLS"
 
@@ -61,7 +61,7 @@ class Service:
     """A running engine: `spec` for --engine, and the `environment` that leads to it. `local` is its socket there."""
 
     engine: MatrixEngine
-    machine: Machine
+    machine: Reachable
     spec: str
     local: str
     environment: dict[str, str] = field(default_factory=dict)
@@ -103,8 +103,10 @@ def _start(engine: MatrixEngine, machine: Machine, local: str, options: list[str
         # As dockerd-rootless.sh of Docker starts it.
         kit = ["rootlesskit", "--net=slirp4netns", "--mtu=65520", "--disable-host-loopback", "--port-driver=builtin"]
         kit += ["--copy-up=/etc", "--copy-up=/run", "--propagation=rslave"]
-        runtime = "/home/builder/run"
-        command = [*kit, *command, f"--exec-root={runtime}", f"--pidfile={runtime}.pid"]
+        runtime = f"/home/{USER}/run"
+        # Its own resolver would ask ours, which it can't reach, for 40 seconds a pull.
+        alone = 'rm -f /etc/resolv.conf; echo "nameserver 127.0.0.1" >/etc/resolv.conf; exec "$@"'
+        command = [*kit, "sh", "-c", alone, "sh", *command, f"--exec-root={runtime}", f"--pidfile={runtime}.pid"]
         command += [f"--data-root=/home/{USER}/docker"]
     machine.spawn(*command, user=engine.rootless, log="engine")
 

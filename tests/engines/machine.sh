@@ -60,9 +60,17 @@ mkdir -p "/run/user/$uid" /run/cgroup/system/own /run/cgroup/user/own /etc/conta
 chown "$uid:$uid" "/run/user/$uid" /sockets
 chown -R "$uid" /run/cgroup/user
 chmod 711 /sockets
+# Podman limits the number of processes by itself, for which the controller may be with version 1.
+pids=2048
+[ "$cgroups" = 1 ] || grep -qw pids /sys/fs/cgroup/cgroup.controllers || pids=0
+# Without it, 4.3 takes vfs, which copies the whole base for each step: minutes and gigabytes for every build.
+mkdir -p "/home/$user/.config/containers"
+printf '[storage]\ndriver = "overlay"\n' >"/home/$user/.config/containers/storage.conf"
+chown -R "$uid:$uid" "/home/$user/.config"
 cat >/etc/containers/containers.conf <<END
 [containers]
 default_ulimits = ["nofile=$files:$files", "nproc=$tasks:$tasks"]
+pids_limit = $pids
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"

@@ -15,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from platformdirs import user_cache_path
 
@@ -34,13 +35,30 @@ USER = "builder"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+class Reachable(Protocol):
+    """What a scenario asks of a machine with an engine. `folder` has what the engine stores."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    def run(self, *command: str, user: bool = False) -> str:
+        """What a command there writes."""
+
+    def files(self, path: str) -> Path:
+        """A path there, as this machine reaches it."""
+
+
 def make_chroot(release: str) -> Path:
     """The root of a release with all engines that it has; made the first time, which takes minutes."""
+    return make_root(release, release, _PACKAGES + _MORE[release])
+
+
+def make_root(name: str, release: str, packages: str) -> Path:
+    """The root of a release with these packages, kept as `name`; made the first time, and when they are others."""
     CHROOTS.mkdir(parents=True, exist_ok=True)
-    root, made = CHROOTS / release, CHROOTS / f"{release}.made"
-    with (CHROOTS / f"{release}.lock").open("a") as lock:
+    root, made = CHROOTS / name, CHROOTS / f"{name}.made"
+    with (CHROOTS / f"{name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        packages = _PACKAGES + _MORE[release]
         if made.exists() and made.read_text() == packages:
             return root
         shutil.rmtree(root, ignore_errors=True)
@@ -54,7 +72,12 @@ def make_chroot(release: str) -> Path:
 
 def version_of(release: str, package: str) -> str:
     """The upstream version of a package in a release's root: `5.4.2` of 5.4.2+ds1-2+b2."""
-    command = ["chroot", str(make_chroot(release)), "dpkg-query", "--show", "--showformat=${Version}", package]
+    return version_in(make_chroot(release), package)
+
+
+def version_in(root: Path, package: str) -> str:
+    """The same in this root."""
+    command = ["chroot", str(root), "dpkg-query", "--show", "--showformat=${Version}", package]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return text.partition(":")[2].partition("+")[0] if ":" in text else text.partition("+")[0].partition("-")[0]
 

@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from orchestrator.inputs.store import Store
-from tests.build.projects import BASE, cache_with_base
 from tests.engines import record
-from tests.engines.client import Client
+from tests.engines.client import Client, make_users_cache
 from tests.engines.daemons import ENGINES, UNIX, MatrixEngine, serve
 from tests.engines.machines import Machine
 from tests.engines.scenarios import SCENARIOS, Bench, NotHereError
-from tests.support.user import NOBODY
 
 FOLDER = Path(tempfile.gettempdir()) / f"mx{os.getpid()}"
 
@@ -35,10 +31,7 @@ def digests() -> dict[str, str]:
 def users_cache() -> Iterator[Path]:
     """A cache of a user who isn't root, with the base in it."""
     FOLDER.mkdir(exist_ok=True)
-    cache = cache_with_base(FOLDER / "cache", BASE)
-    # An import brings the entry, not what it was made for; of the names that lead nowhere no notice is taken.
-    shutil.copytree(Store().root / "names", cache / "names", dirs_exist_ok=True)
-    subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", str(cache)], check=True)
+    cache = make_users_cache(FOLDER / "cache")
     yield cache
     shutil.rmtree(cache)
 
@@ -63,14 +56,9 @@ def bench(request: pytest.FixtureRequest, digests: dict[str, str]) -> Iterator[B
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_engine(bench: Bench, scenario: str) -> None:
-    title = bench.client.service.engine.title
     try:
-        SCENARIOS[scenario](bench)
+        with record.keeping(bench.client.service.engine.title, scenario):
+            SCENARIOS[scenario](bench)
     except NotHereError as reason:
-        record.write(title, scenario, record.Cell(outcome="refused", reason=str(reason)))
         pytest.skip(str(reason))
-    except BaseException as fault:
-        record.write(title, scenario, record.Cell(outcome="failed", reason=" ".join(f"{fault}".split())[-400:]))
-        raise
-    record.write(title, scenario, record.Cell(outcome="ok"))
     record.keep_digests(bench.digests)

@@ -18,8 +18,9 @@ from orchestrator.image.compare import compare_images
 from orchestrator.image.convert import convert_image
 from orchestrator.image.errors import ImageError
 from orchestrator.image.listing import tree_digest, tree_listing
+from orchestrator.image.output import ImageOutput
 from orchestrator.image.reader import Image, open_image
-from orchestrator.image.tfs import ImageOutput, TfsWriter
+from orchestrator.image.tfs import TfsWriter
 from orchestrator.image.tree import File
 from tests.image.handmade import (
     END,

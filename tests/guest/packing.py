@@ -69,11 +69,12 @@ def libraries(executables: Iterable[Path]) -> dict[str, Path]:
         if not _is_dynamic(path):
             continue
         said = subprocess.run(["ldd", str(path)], capture_output=True, text=True).stdout
-        paths |= {name: Path(name) for name in re.findall(r"(/\S+) \(0x", said)}
+        # Newer Debians' loader says /usr/lib, which is the same directory; the guests' answers are of images with /lib.
+        paths |= {name.removeprefix("/usr"): Path(name) for name in re.findall(r"(/\S+) \(0x", said)}
     if libc := next((name for name in paths if name.endswith("/libc.so.6")), None):
-        unwinder = Path(libc).with_name(_UNWIND)
+        unwinder = paths[libc].with_name(_UNWIND)
         if unwinder.exists():
-            paths[str(unwinder)] = unwinder
+            paths[str(Path(libc).with_name(_UNWIND))] = unwinder
     return paths
 
 

@@ -30,12 +30,15 @@ def compare(probe: str, rehearsal_engine: str, release: Path, folder: Path) -> d
     stopping = [row for row, (there, _) in rows.items() if there.outcome == STOPS]
     for row in refused(program, release, rehearsal, stopping):
         del rows[row]
+    # By itself glibc's popen says what posix_spawn does; that of Debian 12 says what errno was before.
+    if rows.get("popen", ("", None))[1] == read_answers(answers_file("probe"))["posix_spawn"]:
+        del rows["popen"]
     return rows
 
 
 def test_the_first_probe_is_answered_as_by_the_kernel(rehearsal_engine: str, release: Path, tmp_path: Path) -> None:
     rows = compare("probe", rehearsal_engine, release, tmp_path)
-    assert rows.keys() <= set(read_record().groups["probe"].differ)
+    assert rows.keys() <= set(read_record().groups["probe"].differ), rows
 
 
 def test_the_second_probe_is_answered_as_by_the_kernel(release: Path, tmp_path: Path) -> None:

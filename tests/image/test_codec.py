@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.image.codec import INTEGER, STRING, TUPLE, Decoder, Encoder, encode_varint
+from orchestrator.image import codec
+from orchestrator.image.codec import Decoder, Encoder
 from orchestrator.image.errors import ImageError
+from orchestrator.image.headers import INTEGER, STRING, TUPLE, encode_varint
 from orchestrator.image.nodes import attributes_as_read
+from orchestrator.image.written_tree import WrittenFile, WrittenTree, encode_children
 from orchestrator.values import Value
 
 NAMES = st.text(min_size=1, max_size=20).filter(lambda name: name not in ("children", ".", ".."))
@@ -121,3 +126,39 @@ def test_text_that_is_no_utf8_is_refused() -> None:
 def test_floats_are_refused() -> None:
     with pytest.raises(ImageError, match="type float"):
         Encoder(5).value(1.5)  # type: ignore[arg-type]
+
+
+def decoded(data: bytes, version: int) -> str:
+    decoder = Decoder()
+    try:
+        decoder.decode(data, version)
+    except ImageError as error:
+        return error.message
+    return repr(decoder.root)  # which ends, even where a tuple holds itself
+
+
+@given(
+    st.sampled_from([4, 5]),
+    st.lists(st.integers(0, 2**50), max_size=8),
+    st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=2),
+)
+def test_nodes_of_files_are_decoded_as_any_other_value(
+    version: int, sizes: list[int], changes: list[tuple[int, int]]
+) -> None:
+    tree = WrittenTree()
+    for number, size in enumerate(sizes):
+        tree.check_path(f"d/{number}")
+        tree.put(f"d/{number}", WrittenFile(size, number * 512, ""))
+    encoder = Encoder(version)
+    encoder.tuple_header(1)
+    encoder.symbol("children")
+    encode_children(encoder, tree.root)
+    for at, byte in changes:
+        encoder.data[at % len(encoder.data)] = byte
+    data = bytes(encoder.data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "file_node_pattern", lambda *_: re.compile(b"(?!)"))
+        part_by_part = decoded(data, version)
+    assert decoded(data, version) == part_by_part
+    if not changes and sizes:
+        assert str(sizes[0]) in part_by_part

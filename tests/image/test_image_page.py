@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from orchestrator.image.codec import Decoder, Encoder, Raw, encode_varint
+from orchestrator.image.codec import Decoder, Encoder, Raw
 from orchestrator.image.convert import convert_image
+from orchestrator.image.headers import encode_varint
 from orchestrator.image.listing import path_key, tree_digest, tree_listing
 from orchestrator.image.log import read_log
 from orchestrator.image.reader import Filesystem, open_image

@@ -7,15 +7,17 @@ import os
 import resource
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.image.errors import ImageError
+from orchestrator.image.errors import ChangedFileError, ImageError
 from orchestrator.image.listing import path_key, tree_digest, tree_listing
 from orchestrator.image.log import EXTENSION_SECTORS
 from orchestrator.image.reader import open_image
@@ -237,6 +239,81 @@ def test_large_files_are_hashed_beside_and_take_no_memory(tmp_path: Path) -> Non
     assert large == again == hashlib.sha256(chunk * 64 + b"small").hexdigest()
     assert written.contents["/large"] == (64 * mib + 5, large)
     assert peak < 16 * mib
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sha256")]
+
+
+def open_raw(path: Path) -> BinaryIO:
+    return path.open("rb", buffering=0)
+
+
+def test_files_of_this_machine_are_copied_as_chunks_are_written(tmp_path: Path) -> None:
+    """Hashed first and known before, with holes and without; in one order of paths, and the same bytes each way."""
+    mib = 1024 * 1024
+    contents = {"a": os.urandom(3 * mib + 5), "b": bytes(9 * mib) + b"end", "c": b"start" + bytes(2 * mib), "d": b""}
+    for name, data in contents.items():
+        with (tmp_path / name).open("wb") as file:
+            file.write(data) if name != "b" else (file.seek(9 * mib), file.write(b"end"))
+    told = list[int]()
+    with ImageWriter(tmp_path / "chunks", BOOT) as writer:
+        for name, data in contents.items():
+            writer.add_file(name, len(data), [data])
+        plain = writer.finish({})
+    for number, known in enumerate([set(), {"a", "c"}, set(contents)]):
+        with ImageWriter(tmp_path / f"{number}", BOOT) as writer:
+            for name, data in contents.items():
+                sha256 = hashlib.sha256(data).hexdigest() if name in known else ""
+                writer.add_open_file(name, len(data), sha256, partial(open_raw, tmp_path / name))
+            assert writer.finish({}, told.append) == plain
+        assert (tmp_path / f"{number}").read_bytes() == (tmp_path / "chunks").read_bytes()
+        assert (tmp_path / f"{number}").stat().st_blocks * 512 < 7 * mib
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sha256")]
+
+
+CHANGES: dict[str, Callable[[Path, int], object]] = {
+    "shorter": lambda path, size: os.truncate(path, size - 1),
+    "longer": lambda path, size: os.truncate(path, size + 1),
+    "gone": lambda path, _size: path.unlink(),
+    "other bytes": lambda path, size: path.write_bytes(os.urandom(size)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_file_that_changes_while_it_is_written_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, known: bool, when: str
+) -> None:
+    path, data = tmp_path / "file", os.urandom(3 * 1024 * 1024)
+    path.write_bytes(data)
+    real, size = os.preadv, len(data)
+
+    def read(descriptor: int, *more: Any) -> int:
+        count = real(descriptor, *more)
+        if os.path.samestat(os.fstat(descriptor), status):
+            monkeypatch.setattr("os.preadv", real)
+            CHANGES[change](path, size)
+        return count
+
+    def opened() -> BinaryIO | None:
+        return open_raw(path) if path.exists() else None
+
+    status = path.stat()
+    if when == "before":
+        CHANGES[change](path, size)
+    else:
+        monkeypatch.setattr("os.preadv", read)
+    sha256 = hashlib.sha256(data).hexdigest() if known else ""
+
+    def write() -> WrittenImage:
+        with ImageWriter(tmp_path / "image", BOOT) as writer:
+            writer.add_open_file("file", size, sha256, opened)
+            return writer.finish({})
+
+    if not known and (change, when) == ("other bytes", "before"):  # nothing says what it has to be
+        assert write().contents["/file"] == (size, hashlib.sha256(path.read_bytes()).hexdigest())
+        return
+    with pytest.raises(ChangedFileError, match="file changed while"):
+        write()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("sha256")]
 
 

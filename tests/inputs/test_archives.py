@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator import archive as reading
 from orchestrator.errors import InputError
 from orchestrator.inputs import trees
 from orchestrator.inputs.archives import ArchiveLimits, extract
@@ -345,3 +346,73 @@ def test_damaged_archives_give_our_error_only(data: st.DataObject) -> None:
             unpack(bytes(damaged), Path(directory))
         except InputError:
             assert not (Path(directory) / "out").exists()
+
+
+KINDS = (tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.AREGTYPE, tarfile.FIFOTYPE)
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=120)
+
+
+def rows_of(archive: tarfile.TarFile) -> tuple[list[object], bool]:
+    """What each member is, and whether reading ends with an error."""
+    rows: list[object] = []
+    try:
+        for member in archive:
+            content = archive.extractfile(member) if member.isreg() else None
+            data = content.read() if content is not None else b""
+            fields = (
+                "name",
+                "size",
+                "type",
+                "linkname",
+                "mode",
+                "uid",
+                "gid",
+                "mtime",
+                "uname",
+                "gname",
+                "pax_headers",
+            )
+            rows.append([*(getattr(member, field) for field in fields), data])
+    except (tarfile.TarError, reading.ArchiveError, ValueError, OverflowError, LookupError):
+        return rows, True
+    return rows, False
+
+
+@given(
+    st.lists(st.tuples(NAMES, st.sampled_from(KINDS), st.integers(0, 1500), NAMES), max_size=6),
+    st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=2),
+    st.integers(0, 600),
+)
+def test_a_stream_is_read_as_tarfile_reads_it(
+    members: list[tuple[str, bytes, int, str]], form: int, changes: list[tuple[int, int]], cut: int
+) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form) as archive:
+        for name, kind, size, target in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.mtime, member.uid, member.uname = kind, size, 1000, "me"
+            member.size = size if kind in tarfile.REGULAR_TYPES else 0
+            member.linkname = target if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE) else ""
+            with contextlib.suppress(ValueError):  # too long for the form
+                archive.addfile(member, io.BytesIO(b"x" * member.size))
+    data = bytearray(out.getvalue())
+    for at, byte in changes:
+        data[at % len(data)] = byte
+    data = data[: len(data) - cut] if cut > 500 else data
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r|") as archive:
+            plain = rows_of(archive)
+    except tarfile.TarError:
+        plain = [], True
+    meter = reading.Meter(stream=io.BytesIO(data), limits=reading.UnpackLimits())
+    for opened in (reading.read_tar(meter), reading.read_tar_file(io.BytesIO(data))):
+        try:
+            with opened as archive:
+                ours = rows_of(archive)
+        except (tarfile.TarError, reading.ArchiveError):
+            ours = [], True
+        assert ours[0] == plain[0][: len(ours[0])]
+        assert ours == plain or ours[1]  # it may refuse more: sparse files, long headers
+        if not changes:
+            assert ours == plain

@@ -1,33 +1,36 @@
 """Kills builds at random moments and looks at what stays: `make kill-test N=200 SEED=1 ENGINES="podman docker"`.
 
-Of each build the orchestrator, the build step's process, the engine's service, or orchestrator and service together are
-killed by SIGKILL. Then nothing half done may lie under a final name, the next build must give the same bytes, and after
-it and `clean` nothing of ours may be left: no container, mount, process or temporary file, and no byte of the secret.
+Of each build the orchestrator, the build step's process, the OCI runtime that runs it, the engine's service, or
+orchestrator and service together are killed by SIGKILL. Then nothing half done may lie under a final name, and the next
+build must give the same bytes. After it and `clean` nothing of ours may be left: no container, volume, mount, process,
+interface or temporary file, and no byte of the secret (leftovers.py); at the end of all, after `clean --all`, no image.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.build.projects import COMPILE, write_project
-from tests.kills.grounds import GROUNDS, MARK, Ground, processes
+from tests.kills import room
+from tests.kills.grounds import GROUNDS, MARK, Ground, runtimes, steps
+from tests.kills.leftovers import SECRET, Leftovers
+from tests.kills.record import Row, write_rows
+from tests.kills.room import processes
 from tests.support.cli import ROOT, Run, orchestrator
 
-SECRET = b"kill-canary-7f2c91-7f2c91"
 TIMEOUT = 300.0
 """Seconds that a build may take; one that hangs is a fault."""
 
@@ -42,29 +45,39 @@ class Harness:
 
     ground: Ground
     rng: random.Random
+    place: room.Room
     longest: float = 0.0
     """Seconds after the start of a build in which it is killed; 0: as long as one takes here."""
     clean: bool = True
-    """Whether `clean` comes before the last look; without it the engine keeps its layers, and locks stay."""
-    tally: Counter[str] = field(default_factory=Counter)
+    """Whether `clean` comes before each look; without it the engine keeps its layers, and locks stay."""
+    weight: int = 0
+    """Bytes of the project: from 16 MiB on a BuildKit daemon keeps them, and gets what changed by a session."""
+    row: Row = field(default_factory=Row)
 
     def run(self, kills: int) -> None:
         """As many kills. KillError at the first fault."""
-        self._began = time.time()
+        began = time.time()
         self._project = self._write_project()
         self._out = self.ground.folder / "out"
-        self._before = self.ground.containers()
+        self._said = self.ground.folder / "said"
+        self._left = Leftovers(self.ground, self.place, self._out, self._project.parent)
+        self._images, self._layers = self.ground.images(), self.ground.layers()
+        self._left.begin()
         self._build_well()
         self._image = (self._out / "program.img").read_bytes()
+        self._look(began)
+        self._name_engine()
         if not self.longest:
             self._change_sources()
-            began = time.monotonic()
+            start = time.monotonic()
             self._build_well()
-            self.longest = time.monotonic() - began
+            self.longest = time.monotonic() - start
+        victims = [victim for victim in self.ground.victims if victim != "runtime" or self.place.alone]
         for number in range(kills):
-            victim = self.ground.victims[number % len(self.ground.victims)]
-            self._kill_one(number, victim, self.rng.uniform(0, self.longest))
-        self._look_for_leftovers()
+            if self.place.stopped:
+                break
+            self._kill_one(victims[number % len(victims)], self.rng.uniform(0, self.longest))
+        self._look_for_images()
 
     def _write_project(self) -> Path:
         folder = self.ground.folder / "project"
@@ -74,52 +87,71 @@ class Harness:
         secrets = [{"id": "canary", "file": "canary.txt"}]
         project = write_project(folder, build={"run": run, "program": "program", "secrets": secrets})
         (folder / "canary.txt").write_bytes(SECRET)
+        if self.weight:
+            (folder / "weight").write_bytes(bytes(self.weight))
         return project
 
-    def _kill_one(self, number: int, victim: str, delay: float) -> None:
+    def _name_engine(self) -> None:
+        receipt = json.loads((self._out / "program.receipt.json").read_text())
+        self.row.engine = f"{receipt['engine']['kind'].capitalize()} {receipt['engine']['version']}"
+
+    def _kill_one(self, victim: str, delay: float) -> None:
+        began = time.time()
         self._change_sources()
         with self._started() as build:
             # The step lives for a part of the build only, and most is at stake while it does.
-            if victim == "step" or self.rng.random() < 0.5:
+            if victim in ("step", "runtime") or self.rng.random() < 0.5:
                 _wait_for_step(build)
                 delay = self.rng.uniform(0, float(MARK) / 4)
             time.sleep(delay)
+            stage = _stage(self._said)
             hit = self._kill(victim, build.pid)
             try:
-                said = build.communicate(timeout=TIMEOUT)[1]
+                build.wait(timeout=TIMEOUT)
             except subprocess.TimeoutExpired:
                 build.kill()
                 raise KillError(f"the build hangs after a kill of {victim}") from None
         self.ground.revive()
-        what = f"{victim} killed at {delay:.2f} s" if hit else f"{victim} not there at {delay:.2f} s"
-        self._look_at_results(build.returncode, said)
-        self._build_well()
-        self.tally[f"{victim}: {'exit ' + str(build.returncode) if hit else 'not there'}"] += 1
-        print(f"{number + 1} {what}: exit {build.returncode}; the next is right", flush=True)
+        what = f"{victim} killed in {stage}" if hit else f"{victim} not there in {stage}"
+        self._look_at_results(build.returncode, what)
+        try:
+            self._build_well()
+            self._look(began)
+        except KillError as fault:
+            raise KillError(f"{what}: {fault}") from fault
+        self.row.count(victim, stage, build.returncode, hit=hit)
+        number = f"{time.strftime('%H:%M:%S')} {self.ground.name} {self.row.kills}"
+        print(f"{number}: {what}: exit {build.returncode}; the next is right, nothing left", flush=True)
 
     def _kill(self, victim: str, build: int) -> bool:
         service = self.ground.service(build) if victim in ("service", "all") else None
         chosen: dict[str, list[int | None]] = {
-            "orchestrator": [build], "service": [service], "all": [build, service], "step": [*_steps()],
+            "orchestrator": [build], "service": [service], "all": [build, service], "step": [*steps()],
         }  # fmt: skip
-        hit = False
+        if victim == "runtime":
+            chosen["runtime"] = [*runtimes()]
+        killed = []
         for pid in chosen[victim]:
             if pid is not None:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                    hit = True
-        return hit
+                    killed.append(pid)
+        until = time.monotonic() + 10
+        while time.monotonic() < until and {pid for pid, _, _ in processes()} & {*killed}:
+            time.sleep(0.02)  # many threads take a moment to go
+        return bool(killed)
 
-    def _look_at_results(self, code: int, said: str) -> None:
+    def _look_at_results(self, code: int, what: str) -> None:
+        said = self._said.read_text(errors="replace")
         if "Traceback" in said or "this is a bug" in said:
-            raise KillError(f"a bug, not an error:\n{said}")
+            raise KillError(f"{what}: a bug, not an error:\n{said}")
         if SECRET.decode() in said:
-            raise KillError(f"the secret is shown:\n{said}")
+            raise KillError(f"{what}: the secret is shown:\n{said}")
         if code == 0 and not (self._out / "program.img").exists():
-            raise KillError("a build that ended well has no image")
+            raise KillError(f"{what}: a build that ended well has no image")
         for path in self._out.glob("program.img"):
             if path.read_bytes() != self._image:
-                raise KillError(f"{path} is half an image, or another one")
+                raise KillError(f"{what}: {path} is half an image, or another one")
 
     def _build_well(self) -> None:
         done = self._command("build", self._project, "-o", self._out, *self._engine, "--verify-cached")
@@ -127,84 +159,88 @@ class Harness:
             raise KillError(f"the next build fails with {done.code}:\n{done.stderr[-3000:]}")
         if hasattr(self, "_image") and (self._out / "program.img").read_bytes() != self._image:
             raise KillError("the next build gives other bytes")
+        if not hasattr(self, "_image"):
+            self._left.keep_results()
 
     def _change_sources(self) -> None:
         (self._project.parent / "nonce").write_text(str(self.rng.random()))
+        self._left.keep_results()
 
-    def _look_for_leftovers(self) -> None:
-        done = self._command("clean", self._out, *self._engine) if self.clean else None
-        if done is not None and done.code != 0:
+    def _clean(self, *more: str) -> str:
+        done = self._command("clean", self._out, *self._engine, *more)
+        if done.code != 0:
             raise KillError(f"clean fails with {done.code}:\n{done.stderr}")
+        return done.stderr + done.stdout
+
+    def _look(self, since: float) -> None:
+        if self.clean:
+            self._clean()
         until = time.monotonic() + 15
-        while (left := self._left()) and time.monotonic() < until:
+        while (left := self._left.find(locks=not self.clean)) and time.monotonic() < until:
             time.sleep(0.5)  # a daemon removes some things in its own time
-        if left:
+        if left := [*left, *self._left.secrets(since)]:
             raise KillError("left after the next build and clean:\n" + "\n".join(left))
 
-    def _left(self) -> list[str]:
-        below = f"{self.ground.folder}/"
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        temporary = self.ground.folder / "tmp"
-        return [
-            *(f"container {identity}" for identity in self.ground.containers() - self._before),
-            *(f"mount {line}" for line in mounts if below in line and "/merged " in line and self.ground.ours(line)),
-            *(f"process {pid}" for pid in _steps()),
-            *(f"file {path}" for path in temporary.iterdir() if not path.name.startswith("orchestrator-podman")),
-            *(f"file {path}" for path in self._out.glob(".orchestrator-*") if self.clean or path.suffix != ".lock"),
-            *(f"the secret in {path}" for path in self._changed() if SECRET in path.read_bytes()),
-        ]
-
-    def _changed(self) -> Iterator[Path]:
-        """Files that are new or changed since the first build, except the secret's own."""
-        for place in (self.ground.folder, Path("/var/tmp"), Path("/tmp"), Path("/run")):
-            for folder, _folders, names in os.walk(place):
-                for path in (Path(folder, name) for name in names):
-                    with suppress(OSError):
-                        status = path.lstat()
-                        new = max(status.st_mtime, status.st_ctime) >= self._began
-                        if new and path.is_file() and not path.is_symlink() and path.name != "canary.txt":
-                            yield path
+    def _look_for_images(self) -> None:
+        """After `clean` bases stay, and what is known of the contexts that a daemon keeps; not after `clean --all`."""
+        if self.clean:
+            said = self._clean("--all")
+            left = [
+                *(f"image {image}" for image in self.ground.images() - self._images),
+                *self._left.find(everything=True),
+            ]
+            if left:
+                raise KillError("left after clean --all:\n" + "\n".join([*left, said]))
+            self.row.layers = len(self.ground.layers() - self._layers)
 
     @property
     def _engine(self) -> tuple[str, str]:
         return "--engine", self.ground.spec
 
     def _environment(self) -> dict[str, str]:
-        return {**self.ground.environment, "TMPDIR": str(self.ground.folder / "tmp")}
+        alone = {} if self.place.alone else {"TMPDIR": str(self.place.temporary[0])}
+        return {**self.ground.environment, **alone}
 
     def _command(self, *arguments: str | Path) -> Run:
         return orchestrator(*arguments, env=self._environment(), timeout=TIMEOUT)
 
     @contextmanager
-    def _started(self) -> Iterator[subprocess.Popen[str]]:
+    def _started(self) -> Iterator[subprocess.Popen[bytes]]:
         command = [sys.executable, "-m", "orchestrator", "build", str(self._project), "-o", str(self._out)]
-        with subprocess.Popen(
-            [*command, *self._engine, "--progress", "plain"],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **self._environment()},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as build:
+        with (
+            self._said.open("wb") as said,
+            subprocess.Popen(
+                [*command, *self._engine, "--progress", "json"],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT), **self._environment()},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+            ) as build,
+        ):
             yield build
 
 
-def _steps() -> list[int]:
-    """The processes of build steps of ours."""
-    return [pid for pid, command, _ in processes() if command[:2] == [b"sleep", MARK.encode()]]
+def _stage(said: Path) -> str:
+    """The stage of the last step that a build has begun, by its events; "start" before the first."""
+    stage = "start"
+    for line in said.read_text(errors="replace").splitlines():
+        with suppress(ValueError):
+            event = json.loads(line)
+            if event["event"] == "step-started":
+                stage = str(event["stage"]) or "the engine"
+    return stage
 
 
-def _wait_for_step(build: subprocess.Popen[str]) -> None:
+def _wait_for_step(build: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + TIMEOUT
-    while not _steps() and build.poll() is None and time.monotonic() < until:
+    while not steps() and build.poll() is None and time.monotonic() < until:
         time.sleep(0.02)
 
 
 @contextmanager
 def opened(ground: Ground) -> Iterator[Ground]:
     """A ground whose engine runs."""
-    (ground.folder / "tmp").mkdir(parents=True, exist_ok=True)
     ground.open()
     try:
         yield ground
@@ -212,33 +248,77 @@ def opened(ground: Ground) -> Iterator[Ground]:
         ground.close()
 
 
+def _run(name: str, kills: int, seed: int, place: room.Room) -> Row | None:
+    """None after a fault, which it prints."""
+    folder = place.folder / name
+    folder.mkdir()
+    weight = 17 << 20 if name == "docker" else 0
+    harness = Harness(GROUNDS[name](folder), random.Random(f"{seed} {name}"), place, weight=weight)
+    try:
+        with opened(harness.ground):
+            harness.run(kills)
+    except KillError as fault:
+        print(f"FAULT on {name} after {harness.row.kills}, SEED={seed}: {fault}", file=sys.stderr, flush=True)
+        return None
+    harness.row.engine += f" ({name})"
+    print(
+        f"{harness.row.engine}: {harness.row.kills} kills, nothing half, nothing left; {harness.row.told()}", flush=True
+    )
+    return harness.row
+
+
+def _run_beside(shares: Mapping[str, int], seed: int) -> list[Row | None]:
+    """Each engine in a room of its own, all at a time. SIGINT ends them early."""
+    rooms: list[room.OpenRoom] = []
+
+    def stop(*_: object) -> None:
+        for opened in rooms:
+            opened.stop()
+
+    signal.signal(signal.SIGINT, stop)
+    for name, kills in shares.items():
+        rooms.append(room.open_room("tests.kills.harness", ["--kills", str(kills), "--seed", str(seed), name]))
+    rows: list[Row | None] = []
+    for opened in rooms:
+        if opened.wait() == 0:
+            rows.append(Row.read(opened.folder / "row.json"))
+            opened.remove()
+        else:
+            rows.append(None)
+            print(f"{opened.folder} is kept", file=sys.stderr)
+    return rows
+
+
 def main(arguments: Sequence[str]) -> int:
-    """`--kills N --seed S ENGINE…`: as many kills in all, shared among the engines."""
+    """`--kills N --seed S ENGINE…`: as many in all, shared among the engines; no more after a SIGINT to it alone."""
     parser = argparse.ArgumentParser(prog="make kill-test", description=__doc__)
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--record", type=Path, help="a page whose table of kills gets a row for each engine")
     # Not `choices`: without an argument Python 3.11 takes the list of all of them for one that it doesn't have.
     parser.add_argument("engines", nargs="*", default=[*GROUNDS], metavar="|".join(GROUNDS))
     asked = parser.parse_args(arguments)
     if unknown := set(asked.engines) - set(GROUNDS):
         parser.error(f"unknown engines: {', '.join(sorted(unknown))}; known: {', '.join(GROUNDS)}")
     seed = asked.seed if asked.seed is not None else random.SystemRandom().randrange(10**6)
+    if room.is_inside():
+        (name,) = asked.engines
+        row = _run(name, asked.kills, seed, room.this_room())
+        if row is not None:
+            row.write(room.this_room().folder / "row.json")
+        return int(row is None)
     print(f"SEED={seed}", flush=True)
-    for index, name in enumerate(asked.engines):
-        kills = asked.kills // len(asked.engines) + (index < asked.kills % len(asked.engines))
-        folder = Path(tempfile.mkdtemp(prefix="kills-"))
-        harness = Harness(GROUNDS[name](folder), random.Random(f"{seed} {name}"))
-        try:
-            with opened(harness.ground):
-                harness.run(kills)
-        except KillError as fault:
-            print(f"FAULT on {name}, SEED={seed}: {fault}\n{folder} is kept", file=sys.stderr)
-            return 1
-        print(f"{name}: {kills} kills, nothing half, nothing left; {dict(harness.tally)}", flush=True)
-        for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
-            if (mount := line.split(" ")[4]).startswith(f"{folder}/"):  # a store stays mounted on itself
-                subprocess.run(["umount", "--lazy", mount], check=False)
-        shutil.rmtree(folder, ignore_errors=True)
+    count = len(asked.engines)
+    shares = {name: asked.kills // count + (index < asked.kills % count) for index, name in enumerate(asked.engines)}
+    if os.geteuid() == 0:
+        rows = _run_beside(shares, seed)
+    else:
+        place = room.usual_room(Path(tempfile.mkdtemp(prefix="kills-")))
+        rows = [_run(name, kills, seed, place) for name, kills in shares.items()]
+    if None in rows:
+        return 1
+    if asked.record is not None:
+        write_rows(asked.record, [row for row in rows if row is not None], seed)
     return 0
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.kills.grounds import PrivateGround
 from tests.kills.harness import Harness, opened
+from tests.kills.room import usual_room
 from tests.support.engines import PODMAN_STORE, podman_engine
 
 SEED = 20
@@ -23,4 +24,4 @@ def test_killed_builds_leave_nothing(tmp_path: Path) -> None:
         ground = PrivateGround(folder, PODMAN_STORE)
         ground.victims = ("all", "service")
         with opened(ground):
-            Harness(ground, random.Random(SEED), longest=3.0, clean=False).run(2)
+            Harness(ground, random.Random(SEED), usual_room(folder), longest=3.0, clean=False).run(2)

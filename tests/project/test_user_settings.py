@@ -7,6 +7,7 @@ import pytest
 from orchestrator.errors import UsageError
 from orchestrator.project.load import load_project
 from orchestrator.project.mirrors import redirect
+from orchestrator.project.registry_caches import RegistryCaches, chosen_registry_caches
 from orchestrator.project.user_settings import with_user_settings
 from orchestrator.user_paths import settings_path
 
@@ -78,3 +79,34 @@ def test_errors_have_file_line_and_the_nearest_name(
     assert finding.line is not None
     assert abs(finding.line - where) <= 1
     assert words in f"{finding.message} {finding.remedy}"
+
+
+CACHES = "registry-cache:\n  from: ['r.example/c:{name}', 'type=registry,ref=r.example/d']\n  to: r.example/c:{name}\n"
+
+
+def test_caches_of_layers_are_the_settings_unless_an_option_says_otherwise(config: Path) -> None:
+    assert chosen_registry_caches((), None, offline=False) == RegistryCaches()
+    config.write_text(CACHES)
+    chosen = chosen_registry_caches((), None, offline=False)
+    assert chosen.of("My-Prover") == RegistryCaches(
+        sources=("r.example/c:my-prover", "r.example/d"), target="r.example/c:my-prover"
+    )
+    assert chosen_registry_caches(("o",), None, offline=False) == RegistryCaches(sources=("o",), target=chosen.target)
+    assert chosen_registry_caches(("none",), "none", offline=False) == RegistryCaches()
+    # No network: what an option says is tried, what the settings say for all builds is not.
+    assert chosen_registry_caches((), "o", offline=True) == RegistryCaches(target="o")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("registry-cache:\n  to: type=gha\n", ":2: registry-cache.to: the engines' API has caches in registries only"),
+        ("registry-cache:\n  too: a\n", ":2: registry-cache.too: unknown key; did you mean `to`?"),
+        ("registry-cache:\n  from: [a, type=local]\n", ":2: registry-cache.from.1: the engines' API has caches"),
+    ],
+)
+def test_wrong_caches_of_layers_are_said_with_their_line(config: Path, text: str, said: str) -> None:
+    config.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        chosen_registry_caches((), None, offline=False)
+    assert said in str(caught.value.findings[0])

@@ -120,6 +120,7 @@ def built(image: Path, tmp_path: Path) -> FinishedBuild:
             pin={"sha256": "4" * 64, "size": "12", "suite": "bookworm"},
         ),
     )  # fmt: skip
+    stand_ins = (StandIn(path="/shim.so", text="no shim"),)
     return FinishedBuild(
         kind=NanosKind(),
         project=loaded.project,
@@ -134,7 +135,7 @@ def built(image: Path, tmp_path: Path) -> FinishedBuild:
         context_sha256="5" * 64,
         stages=[],
         verification=Verification(
-            image=image, size=1, checks=(), stand_ins=(StandIn(path="/shim.so", text="no shim"),)
+            image=image, size=1, checks=(), stand_ins=stand_ins, files=packed_files(image, stand_ins)
         ),
     )
 

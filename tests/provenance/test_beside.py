@@ -25,7 +25,7 @@ SUFFIXES = ("img", "receipt.json", "provenance.json", "sbom.cdx.json", "provenan
 def signed(built: FinishedBuild, image: Path, keys: tuple[Path, Path]) -> Path:
     """`prog.img`, signed, with all that a build leaves beside it."""
     with open_attachments(image.parent, "prog", load_signing_key(keys[0])) as attachments:
-        attached = attachments.write(built, image, Records(), datetime.now(UTC))
+        attached = attachments.write(built, Records(), datetime.now(UTC))
     image.with_suffix(".receipt.json").write_text(receipt_text(make_receipt(built, attached)))
     return image
 

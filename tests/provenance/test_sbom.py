@@ -14,10 +14,11 @@ from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from orchestrator.image_kind import KernelRelease, PackedFile
+from orchestrator.image_kind import KernelRelease
 from orchestrator.nanos.packed import packed_files
 from orchestrator.provenance.sbom import PREFIX, PackedImage, sbom_text
 from orchestrator.stub_kernel import stub_kernel
+from orchestrator.verification import PackedFile
 from tests.provenance.conftest import FILES, sha256
 
 LIBC = "pkg:deb/debian/libc6@2.36-9%2Bdeb12u10?arch=amd64&distro=bookworm"

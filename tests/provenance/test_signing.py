@@ -35,7 +35,7 @@ from tests.support.cli import orchestrator
 def attach(built: FinishedBuild, image: Path, private: Path | None) -> tuple[Attachment, ...]:
     key = load_signing_key(private) if private else None
     with open_attachments(image.parent, "prog", key) as attachments:
-        return attachments.write(built, image, Records(), datetime.now(UTC))
+        return attachments.write(built, Records(), datetime.now(UTC))
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_a_build_that_fails_changes_nothing(
 
     def fails() -> None:
         with open_attachments(image.parent, "prog") as attachments:
-            attachments.write(built, image, Records(left_out=("go.sum",)), datetime.now(UTC))
+            attachments.write(built, Records(left_out=("go.sum",)), datetime.now(UTC))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

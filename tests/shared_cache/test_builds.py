@@ -5,8 +5,10 @@ The engine's results are scripted, so that no machine needs one; all else is as 
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +19,9 @@ from orchestrator.engine import select
 from orchestrator.inputs.trees import file_digest
 from tests.cli.conftest import Ended, cli
 from tests.shared_cache.test_entries import repository
-from tests.shared_cache.test_results import machine_of, write_keys
+from tests.shared_cache.test_results import machine_of
 from tests.support.fake_engine import FakeEngine, Scripted
+from tests.support.keys import write_keys
 from tests.support.servers import FileServer
 from tests.support.tar_kind import TARS
 
@@ -70,10 +73,10 @@ packer: native
 def test_with_one_changed_source_only_the_users_step_runs(tmp_path: Path, server: FileServer, build: Build) -> None:
     done, engine = build("first", LISTING, SHIM, STAGED)
     assert done.code == 0, done.err
-    assert len(engine.requests) == 3
+    assert [request.target for request in engine.requests] == ["", "gevulot", "staging", "program"]
     names = sorted(path.name.partition("-")[0] for path in (tmp_path / "shared").glob("*/*/*"))
-    # The download, the list of packages, the shim, the image and the three documents beside it.
-    assert names == ["file"] * 7 + ["git"] + ["result"] * 2
+    # The download, the list of packages, the shim, the image and the three documents beside it, the stage's two.
+    assert names == ["file"] * 9 + ["git"] + ["result"] * 3
 
     shutil.rmtree(tmp_path / "shim")
     same, engine = build("second")
@@ -86,13 +89,37 @@ def test_with_one_changed_source_only_the_users_step_runs(tmp_path: Path, server
     (tmp_path / "third/changed.c").write_text("int changed;\n")
     changed, engine = build("third", STAGED)
     assert changed.code == 0, changed.err
-    assert len(engine.requests) == 1
+    assert [request.target for request in engine.requests] == ["staging", "program"]  # the latter to be put there
     receipts = [
         json.loads((tmp_path / name / "out/tar-program.receipt.json").read_text()) for name in ("first", "third")
     ]
     assert [receipt["shim"]["reused"] for receipt in receipts] == [False, True]
     assert receipts[0]["shim"]["sha256"] == receipts[1]["shim"]["sha256"]
     assert server.count("/data") == 1
+
+
+def test_where_only_what_follows_has_changed_no_step_of_the_users_runs(tmp_path: Path, build: Build) -> None:
+    done, _ = build("first", LISTING, SHIM, STAGED)
+    assert done.code == 0, done.err
+    other = tmp_path / "second/project.yaml"
+    shutil.copytree(tmp_path / "first", other.parent, ignore=shutil.ignore_patterns("out"))
+    other.write_text(other.read_text() + "resources: {memory: 600}\n")
+    done, engine = build("second", STAGED)
+    assert done.code == 0, done.err
+    (request,) = engine.requests
+    text = tar_file(engine.contexts[0], request.containerfile)
+    assert f"FROM {engine.loaded[0]} AS program" in text
+    assert "build.sh" not in text
+    receipt = json.loads((other.parent / "out/tar-program.receipt.json").read_text())
+    assert [row["stage"] for row in receipt["taken_stages"]] == ["gevulot", "program"]
+    assert "taken     stage program from" in done.err
+
+
+def tar_file(data: bytes, name: str) -> str:
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        content = tar.extractfile(name)
+        assert content is not None
+        return content.read().decode()
 
 
 @pytest.mark.parametrize("fault", ["gone", "changed"])

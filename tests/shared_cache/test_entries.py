@@ -6,26 +6,33 @@ import io
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import zstandard
 
+from orchestrator.dependencies.collect import find_lock_files, take_dependencies
 from orchestrator.errors import InputError
+from orchestrator.inputs.debs import fetch_debs
 from orchestrator.inputs.download import fetch
 from orchestrator.inputs.git import fetch_git
 from orchestrator.inputs.store import CacheEntry
 from orchestrator.inputs.transfer import export_entries
 from orchestrator.inputs.trees import file_digest
+from orchestrator.resolved import Deb, Input
 from orchestrator.shared_cache.backend import CacheBackend
 from orchestrator.shared_cache.directory import DirectoryBackend
 from orchestrator.shared_cache.entries import file_name
 from orchestrator.shared_cache.places import open_backend
+from tests.dependencies.test_packages import KINDS, write
 from tests.inputs.conftest import leftovers
 from tests.shared_cache.conftest import Machine, MakeMachine
 from tests.support.servers import FileServer
 
 DATA = b"an input" * 50_000
+MIRRORS = {"cargo": "crates", "go": "go/", "npm": "npm", "pypi": "simple"}
+"""As the tests' projects have them."""
 
 
 def sha256_of(tmp_path: Path, data: bytes = DATA) -> str:
@@ -108,6 +115,48 @@ def test_a_poisoned_file_is_refused_and_replaced(
     assert server.count("/input") == 2
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_poisoned_dependency_is_refused(machine: MakeMachine, server: FileServer, tmp_path: Path, kind: str) -> None:
+    """A crate and a wheel; a lock file that names no SHA-256, as Go's and npm's, has nothing taken from there."""
+    served, backend = KINDS[kind](), DirectoryBackend(tmp_path / "shared", make=True)
+    write(tmp_path / "p", server, served)
+    lock_files = find_lock_files([(served.path, tmp_path / "p" / served.path)])
+    mirrors = {f"{tool}:": f"{server.url}/{path}" for tool, path in MIRRORS.items()}
+
+    def take(one: Machine) -> dict[str, bytes]:
+        (taken,) = take_dependencies(replace(one.access, mirrors=mirrors), lock_files)
+        assert taken.failure is None
+        contents = {place: path.read_bytes() for place, path in taken.files.items()} | dict(taken.texts)
+        return {f"{kind}/{place}": data for place, data in contents.items()}
+
+    assert take(machine(backend, writable=True)) == served.files
+    entries = [path for path in (tmp_path / "shared").rglob("*") if path.is_file()]
+    assert entries
+    for path in entries:
+        path.write_bytes(POISON["changed"](path.read_bytes()) + b"!")
+    asked, reader = len(server.seen), machine(backend)
+    assert take(reader) == served.files
+    assert len(reader.warnings) == (1 if kind in ("cargo", "pip") else 0)
+    assert all("is refused, because " in text for text in reader.warnings)
+    assert len(server.seen) > asked
+
+
+def test_a_poisoned_debian_package_is_refused(tmp_path: Path, machine: MakeMachine, server: FileServer) -> None:
+    backend, sha256 = DirectoryBackend(tmp_path / "shared", make=True), sha256_of(tmp_path)
+    deb = Deb(name="zlib1g", version="1:1.2.13", sha256=sha256, size=len(DATA), url=server.add("/zlib1g.deb", DATA))
+    wanted = Input(name="packages", kind="debs", source="zlib1g", packages=(str(deb),))
+    fetch_debs(machine(backend, writable=True).access, wanted)
+    taker = machine(backend)
+    assert fetch_debs(taker.access, wanted).files[deb.file].read_bytes() == DATA
+    assert (server.count("/zlib1g.deb"), taker.warnings) == (1, [])
+    backend.store(file_name(sha256), io.BytesIO(POISON["changed"](DATA)))
+    reader = machine(backend)
+    assert fetch_debs(reader.access, wanted).files[deb.file].read_bytes() == DATA
+    (text,) = reader.warnings
+    assert f"{file_name(sha256)} is refused, because " in text
+    assert server.count("/zlib1g.deb") == 2
+
+
 def test_a_download_that_fails_is_no_entry_of_the_shared_cache(
     tmp_path: Path, machine: MakeMachine, server: FileServer
 ) -> None:
@@ -177,11 +226,15 @@ def packed(tmp_path: Path, machine: Machine, key: str) -> bytes:
     return (tmp_path / "whole.tar.zst").read_bytes()
 
 
+def unpacked(tmp_path: Path, machine: Machine, key: str) -> bytes:
+    return zstandard.ZstdDecompressor().stream_reader(packed(tmp_path, machine, key)).read()
+
+
 FORGED: dict[str, Callable[[Path, Machine, str], bytes]] = {
     "another commit": another_commit,
     "more than one entry": with_more,
     "truncated": lambda *what: packed(*what)[:-20],
-    "changed": lambda *what: packed(*what)[:40] + b"!" + packed(*what)[41:],
+    "changed": lambda *what: zstandard.compress(unpacked(*what).replace(b"one" + bytes(509), b"two" + bytes(509))),
     "empty": lambda *_: b"",
     "no archive": lambda *_: b"evil" * 1000,
     "nothing but zeros, packed": lambda *_: zstandard.compress(bytes(2**20)),

@@ -18,8 +18,6 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from orchestrator.build.check import check_project
 from orchestrator.build.last_build import Asked
@@ -34,17 +32,10 @@ from orchestrator.shared_cache.results import SharedResults
 from orchestrator.shared_cache.shared_cache import SharedCache
 from tests.build.test_repack import NO_ENGINE, PROJECT, make_built
 from tests.cli.conftest import Ended, cli
+from tests.support.keys import write_keys
 
 OF_THE_PROJECT = ("project.yaml", "project.lock", "manifest.json", "data.key", "sources")
 SUFFIXES = ("img", "receipt.json", "sbom.cdx.json", "provenance.json")
-
-
-def write_keys(folder: Path, name: str) -> None:
-    key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (folder / f"{name}.pem").write_bytes(private)
-    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    (folder / f"{name}.public.pem").write_bytes(public)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from orchestrator.shared_cache.directory import DirectoryBackend
 from orchestrator.shared_cache.results import SharedResults
 from tests.inputs.conftest import leftovers
 from tests.shared_cache.conftest import Machine, MakeMachine
-from tests.shared_cache.test_results import write_keys
+from tests.support.keys import write_keys
 
 NAME, OTHER = f"shim-{'a' * 40}", f"shim-{'b' * 40}"
 

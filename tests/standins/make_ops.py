@@ -48,6 +48,7 @@ def make_ops(
         _ORCHESTRATOR / "errors.py",
         _ORCHESTRATOR / "stub_kernel.py",
         _ORCHESTRATOR / "values.py",
+        _ORCHESTRATOR / "watermark.py",
         *sorted((_ORCHESTRATOR / "image").glob("*.py")),
     ]:
         members[f"orchestrator/{path.relative_to(_ORCHESTRATOR)}"] = path.read_bytes()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from orchestrator.engine.base import BuildRequest, Engine, EngineInfo, EnginePlace, Leftover
 from orchestrator.engine.capabilities import SESSION_SERVICES, EngineCapabilities
@@ -18,12 +19,12 @@ from orchestrator.errors import BuildStepError, EngineError
 from orchestrator.events import Emit, Event
 from orchestrator.label import LABEL
 from orchestrator.resolved import ImageSettings
-from orchestrator.staged import ImageFiles
+from orchestrator.staged import ImageFiles, StagedEntry
 
 CAPABILITIES = EngineCapabilities(
-    api_version="1.41", buildkit=True, session=SESSION_SERVICES, mounts=True, ssh="type=ssh", parallel=True,
-    registry_cache=True, storage="overlay2", cgroup="2", limits=("memory", "pids"), rootless=False, remote=False,
-    shares_files=True,
+    api_version="1.41", buildkit=True, session=SESSION_SERVICES, context_sync=False, mounts=True, ssh="type=ssh",
+    parallel=True, registry_cache=True, storage="overlay2", cgroup="2", limits=("memory", "pids"),
+    rootless=False, remote=False, shares_files=True,
 )  # fmt: skip
 INFO = EngineInfo(kind="docker", version="0.0", api_version="1.41", builder="buildkit", endpoint="unix:///fake.sock")
 
@@ -45,7 +46,8 @@ class FakeEngine:
     """Satisfies `Engine`. `builds` are taken in order, the last one again and again.
 
     `images` maps references that are there locally to digests; `registry` the same for those that can be pulled.
-    What was asked for is kept: `requests` (contexts read into `contexts`), `pulled`, `imported`, `opened`.
+    What was asked for is kept: `requests` (contexts read into `contexts`), `pulled`, `imported`, `opened`,
+    `loaded`.
     """
 
     builds: list[Scripted] = field(default_factory=lambda: [Scripted()])
@@ -58,6 +60,7 @@ class FakeEngine:
     pulled: list[str] = field(default_factory=list)
     imported: list[tuple[Path, str]] = field(default_factory=list)
     opened: list[tuple[str, str]] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
     settings: dict[str, ImageSettings] = field(default_factory=dict)
     closed: bool = False
     _files: dict[str, Mapping[str, bytes | tarfile.TarInfo]] = field(default_factory=dict)
@@ -112,14 +115,21 @@ class FakeEngine:
         return image
 
     def save(self, image: str, target: Path) -> None:
-        """The image's digest stands for its content."""
+        """An archive of one layer, with the scripted files; the image's digest is in its settings."""
         self._alive()
-        target.write_text(self.images[image])
+        layer = layer_of(self._files.get(image, {}))
+        config = json.dumps({"rootfs": {"diff_ids": [_digest(layer)]}, "digest": self.images[image]}).encode()
+        manifest = json.dumps([{"Config": "config", "Layers": ["layer"]}]).encode()
+        target.write_bytes(_tar({"manifest.json": manifest, "config": config, "layer": layer}))
 
     def load(self, archive: Path, tag: str) -> str:
         """The image that `save` wrote."""
         self._alive()
-        self.images[tag] = archive.read_text()
+        with tarfile.open(archive) as tar:
+            (manifest,) = json.load(_member(tar, "manifest.json"))
+            config = json.load(_member(tar, manifest["Config"]))
+        self.images[tag] = config["digest"]
+        self.loaded.append(tag)
         return self.images[tag]
 
     def build(self, request: BuildRequest, emit: Emit) -> str:
@@ -166,6 +176,9 @@ class FakeEngine:
         self._leftovers = [item for item in self._leftovers if item.id != leftover.id]
         self.images = {name: image for name, image in self.images.items() if image != leftover.id}
 
+    def ask_ahead(self) -> None:
+        """It knows already."""
+
     def close(self) -> None:
         """No further call is answered."""
         self.closed = True
@@ -190,6 +203,20 @@ class _Files:
 
     def open_file(self, path: str) -> BinaryIO | None:
         return None
+
+    def sorted_entries(self, path: str) -> Iterator[StagedEntry] | None:
+        return None
+
+
+def layer_of(files: Mapping[str, bytes | tarfile.TarInfo]) -> bytes:
+    """The layer of an image of these files."""
+    return _tar({name.lstrip("/"): data for name, data in files.items()})
+
+
+def _member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
+    content = tar.extractfile(name)
+    assert content is not None
+    return content
 
 
 def _digest(data: bytes) -> str:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """A registry that runs. `host` is 127.0.0.1:PORT, which Docker trusts without TLS."""
+    """A registry that runs. `host` is 127.0.0.1:PORT, which Docker trusts without TLS, unless it is in a namespace."""
 
     host: str
     folder: Path
@@ -54,11 +54,11 @@ class Registry:
             client.put(f"/manifests/{tag}", content=manifest, headers={"Content-Type": _MANIFEST}).raise_for_status()
         return _digest(manifest)
 
-    def auth_file(self, path: Path, user: str = USER, password: str = PASSWORD) -> Path:
-        """Write what `docker login` would."""
+    def auth_file(self, path: Path, user: str = USER, password: str = PASSWORD, hosts: Sequence[str] = ()) -> Path:
+        """Write what `docker login` would; `hosts`: other addresses of this registry."""
         auth = base64.b64encode(f"{user}:{password}".encode()).decode()
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"auths": {self.host: {"auth": auth}}}))
+        path.write_text(json.dumps({"auths": {host: {"auth": auth} for host in (self.host, *hosts)}}))
         return path
 
     def log(self) -> str:
@@ -67,26 +67,29 @@ class Registry:
 
 
 @contextmanager
-def registry(folder: Path) -> Iterator[Registry]:
-    """A registry in `folder` that wants a login for everything."""
+def registry(folder: Path, *, namespace: str = "", address: str = "") -> Iterator[Registry]:
+    """A registry in `folder` that wants a login for everything. In a network namespace it listens on all its addresses;
+    `address` is the one that this process reaches."""
     program = need("docker-registry")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "htpasswd").write_text(_HTPASSWD)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{free.getsockname()[1]}"
+        port = free.getsockname()[1]
+    host, listen = (f"{address}:{port}", f":{port}") if namespace else (f"127.0.0.1:{port}",) * 2
     settings: dict[str, Any] = {
         "version": 0.1,
         "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
-        "http": {"addr": host, "secret": "of the tests"},
+        "http": {"addr": listen, "secret": "of the tests"},
         "auth": {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}},
     }
     (folder / "config.yml").write_text(json.dumps(settings))  # JSON is YAML
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("REGISTRY", "OTEL"))}
     with (folder / "log").open("wb") as log:
         running = subprocess.Popen(
-            [program, "serve", str(folder / "config.yml")], stdout=log, stderr=log, env=environment
-        )
+            [*(["ip", "netns", "exec", namespace] if namespace else []), program, "serve", str(folder / "config.yml")],
+            stdout=log, stderr=log, env=environment,
+        )  # fmt: skip
     try:
         _wait(host, running, folder / "log")
         yield Registry(host=host, folder=folder)

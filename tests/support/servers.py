@@ -7,13 +7,14 @@ import os
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -53,6 +54,21 @@ class Served:
     always: Fault | None = None
 
 
+class QuietServer(HTTPServer):
+    """Keeps a client that leaves early to itself.
+
+    socketserver prints a traceback on stderr for it, from a thread: into whatever command a test is reading just then.
+    """
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class QuietThreadingServer(QuietServer, ThreadingHTTPServer):
+    """Such a server that answers each client in a thread of its own."""
+
+
 class FileServer:
     """Serves `files` by path. `seen` are the requests so far. `host` is the address of this machine that it is at."""
 
@@ -69,8 +85,7 @@ class FileServer:
         class Handler(_FileHandler):
             owner = files
 
-        self._server = ThreadingHTTPServer((host, 0), Handler)
-        self._server.daemon_threads = True
+        self._server = QuietThreadingServer((host, 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     @property
@@ -236,8 +251,7 @@ class GitServer:
         class Handler(_GitHandler):
             server_of = owner
 
-        self._server = ThreadingHTTPServer((host, 0), Handler)
-        self._server.daemon_threads = True
+        self._server = QuietThreadingServer((host, 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     @property

@@ -26,8 +26,8 @@ from orchestrator.image_kind import (
     KernelRelease,
     LibraryRow,
     OpenedImage,
-    PackedFile,
     Packing,
+    PackProgress,
     Row,
 )
 from orchestrator.kinds import Kind
@@ -39,7 +39,7 @@ from orchestrator.run.outcome import Outcome
 from orchestrator.run.qemu.machine import QemuMachine
 from orchestrator.run.sandbox.rehearsal import Rehearsal, RehearseOptions
 from orchestrator.staged import ImageFiles, PackedTree, placed_files, read_entries, with_placed
-from orchestrator.verification import Check, StandIn, Verification
+from orchestrator.verification import Check, PackedFile, StandIn, Verification
 
 SETTINGS = "settings.json"
 PREFIX = "tar-"
@@ -68,7 +68,7 @@ class TarPlan:
     def explain(self, field: str, tail: str) -> BuildStepError | None:
         return None
 
-    def pack(self, inputs: Inputs, files: ImageFiles, target: Path, progress: Callable[[int, int], None]) -> Packing:
+    def pack(self, inputs: Inputs, files: ImageFiles, target: Path, progress: PackProgress) -> Packing:
         with tarfile.open(target, "w") as tar, files.open_archive("/stage") as stream:
             _add(tar, SETTINGS, json.dumps(self.manifest).encode())
             for entry in with_placed(read_entries(stream, "stage"), placed_files(inputs, files)):
@@ -193,12 +193,16 @@ class Tars:
     def check_gpu_assets(self, project: Project, inputs: Inputs) -> tuple[Finding, ...]:
         return ()
 
+    def import_ahead(self) -> None:
+        """Nothing is late."""
+
     def verify(self, image: Path, expected: Expected) -> Verification:
         opened = TarImage.load(image)
         program = opened.settings["program"]
         findings = () if program in opened.files else (error("program-missing", f"{program} is not in the tar", ""),)
         check = Check(id="program", title="Program", ok=not findings, findings=findings, detail=program)
-        return Verification(image=image, size=image.stat().st_size, checks=(check,), bootable=not findings)
+        files = self.packed_files(image, (), expected.known) if expected.known is not None else ()
+        return Verification(image=image, size=image.stat().st_size, checks=(check,), bootable=not findings, files=files)
 
     def packed_files(self, image: Path, stand_ins: Sequence[StandIn], known: FileDigests) -> tuple[PackedFile, ...]:
         opened = TarImage.load(image)

@@ -7,19 +7,20 @@ same bytes on any machine and from any engine.
 from __future__ import annotations
 
 import hashlib
-import heapq
 import os
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
 from orchestrator.archive import ArchiveError, UnpackLimits, read_tar, translate_errors, unpack
 from orchestrator.errors import BuildStepError, InputError
-from orchestrator.image.errors import ImageError
-from orchestrator.image.listing import path_key
+from orchestrator.image.errors import ChangedFileError, ImageError
+from orchestrator.image.listing import order_key
 from orchestrator.image.writer import BootFiles, ImageWriter, OutOfOrderError, WrittenImage
 from orchestrator.image_kind import BOOT, Packing
 from orchestrator.nanos.packers.read_ahead import read_ahead
@@ -45,6 +46,10 @@ COMMON_SIZE = 64 * 2**20
 """They have some 100 KB."""
 _KLIBS: Final = f"{BOOT}/klib/"
 """Where staged klibs lie in an image, as `PackedEntry.path`."""
+SMALL: Final = 64 * 1024
+"""Bytes of a file that are read, hashed and written at once."""
+OPENED: Final = 1024 * 1024
+"""Bytes from which on a file of this machine is copied by one thread and hashed by another."""
 MOST_NOTED: Final = 200_000
 """Entries of a staged tree that are kept in mind for the next build."""
 
@@ -83,14 +88,24 @@ class NativeJob:
     spool: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
 
 
-def pack_native(job: NativeJob, open_archive: OpenArchive, target: Path) -> Packing:
-    """Write the image to `target` (an existing, empty temporary file).
+def pack_native(
+    job: NativeJob,
+    open_archive: OpenArchive,
+    target: Path,
+    staged: Iterator[StagedEntry] | None = None,
+    progress: Callable[[int], None] = lambda _end: None,
+) -> Packing:
+    """Write the image to `target` (an existing, empty temporary file). `staged`: the tree in an image's order, where it
+    needn't be read from an archive. `progress` is told up to which byte the image is as it will be.
 
     Errors: EngineError for a broken stream, InputError for a missing kernel or klib, BuildStepError for a tree
     that no image can hold.
     """
     with _as_build_error():
-        return _pack(job, open_archive, target)
+        if staged is None:
+            return _pack(job, open_archive, target, progress)
+        boot = _boot_files(job, lambda: _staged_klibs(open_archive))
+        return _write(job, boot, with_placed(staged, job.placed), target, progress)
 
 
 def pack_native_again(job: NativeJob, tree: PackedTree, target: Path, progress: Callable[[int], None]) -> Packing:
@@ -109,6 +124,8 @@ def pack_native_again(job: NativeJob, tree: PackedTree, target: Path, progress: 
 def _as_build_error() -> Iterator[None]:
     try:
         yield
+    except ChangedFileError as error:
+        raise changed_file(error.file) from error
     except ImageError as error:
         # The format's own error says "not verified" (6); here a step of the build failed, on a full disk say.
         raise BuildStepError(error.message, remedy=error.remedy) from error
@@ -132,11 +149,11 @@ def _stored_bytes(descriptor: int, entry: PackedEntry) -> bytes:
     return data
 
 
-def _pack(job: NativeJob, open_archive: OpenArchive, target: Path) -> Packing:
+def _pack(job: NativeJob, open_archive: OpenArchive, target: Path, progress: Callable[[int], None]) -> Packing:
     boot = _boot_files(job, lambda: _staged_klibs(open_archive))
     try:
         with open_archive("/stage") as stream, read_ahead(stream) as ahead:
-            return _write(job, boot, with_placed(read_entries(ahead, "stage"), job.placed), target)
+            return _write(job, boot, with_placed(read_entries(ahead, "stage"), job.placed), target, progress)
     except OutOfOrderError:
         # This engine walks directories in an order of its own: spool, sort, write again.
         with tempfile.TemporaryFile(dir=job.spool) as spool, open_archive("/stage") as stream:
@@ -145,7 +162,7 @@ def _pack(job: NativeJob, open_archive: OpenArchive, target: Path) -> Packing:
             spool.seek(0)
             with all_entries(spool, "stage") as entries:
                 staged = with_placed(iter(sorted(entries, key=_order)), job.placed)
-                return _write(job, boot, staged, target)
+                return _write(job, boot, staged, target, progress)
 
 
 def _write(
@@ -153,20 +170,18 @@ def _write(
     boot: BootFiles,
     staged: Iterator[StagedEntry],
     target: Path,
-    progress: Callable[[int], None] = lambda _end: None,
+    progress: Callable[[int], None],
 ) -> Packing:
     additions = {**_common_files(job.common), **job.guest.extra_files}
     guest, taken = job.guest, list[tuple[str, str, str]]()
     with ImageWriter(target, boot, version=guest.tfs_version, minimum_size=guest.minimum_size) as writer:
         for entry, data in _with_additions(_noting(staged, taken), additions, guest.mount_points):
             if data is not None:
-                writer.add_file(entry.path, len(data), [data])
+                writer.add_bytes(entry.path, data)
             elif entry.kind == "file" and entry.stored is not None:
                 writer.add_stored_file(entry.path, entry.size, entry.sha256, *entry.stored)
             elif entry.kind == "file":
-                digest = writer.add_file(entry.path, entry.size, entry.chunks())
-                if entry.sha256 and digest != entry.sha256:
-                    raise changed_file(f"/{entry.path}")
+                _add_file(writer, entry)
             elif entry.kind == "directory":
                 writer.add_directory(entry.path)
             elif entry.kind == "symlink":
@@ -175,6 +190,33 @@ def _write(
                 writer.copy_file(entry.path, entry.target)
         written = writer.finish(guest.attributes, progress)
     return Packing(tool_version=None, contents=written.contents, staged=tuple(_packed(guest, taken, written)))
+
+
+def _add_file(writer: ImageWriter, entry: StagedEntry) -> None:
+    """Add a file by the shortest way there is for it; changed_file for one that is not what it has to be."""
+    if _add_open_file(writer, entry):
+        return
+    if entry.size > SMALL:
+        digest = writer.add_file(entry.path, entry.size, entry.chunks())
+    else:
+        digest = writer.add_bytes(entry.path, entry.content())
+    if entry.sha256 and digest != entry.sha256:
+        raise changed_file(f"/{entry.path}")
+
+
+def _add_open_file(writer: ImageWriter, entry: StagedEntry) -> bool:
+    """Add a file that can be opened on this machine; False for others, and for small ones."""
+    if entry.open is None or entry.size < OPENED:
+        return False
+    if entry.sha256:  # it is copied later, and opened then
+        writer.add_open_file(entry.path, entry.size, entry.sha256, entry.open)
+        return True
+    stream = entry.open()
+    if stream is None:
+        return False
+    with stream:
+        writer.add_open_file(entry.path, entry.size, "", lambda: stream)
+    return True
 
 
 def _noting(staged: Iterable[StagedEntry], taken: list[tuple[str, str, str]]) -> Iterator[StagedEntry]:
@@ -206,20 +248,24 @@ def _with_additions(
     staged: Iterable[StagedEntry], additions: Mapping[str, bytes], directories: Iterable[str]
 ) -> Iterator[tuple[StagedEntry, bytes | None]]:
     """Staged entries and the files that ops adds, in one order; the project's own file wins over an added one."""
-    added = [StagedEntry(path=path, kind="file", size=len(data)) for path, data in additions.items()]
-    added += [StagedEntry(path=path, kind="directory") for path in directories]
-    added.sort(key=_order)
-    streams = [((_order(entry), 0, entry) for entry in staged), ((_order(entry), 1, entry) for entry in added)]
-    previous = ""
-    for _, rank, entry in heapq.merge(*streams, key=lambda item: item[:2]):
-        if rank == 1 and entry.path == previous:
-            continue
-        previous = entry.path
-        yield entry, additions.get(entry.path) if rank == 1 else None
+    added = {path: StagedEntry(path=path, kind="directory") for path in directories}
+    added |= {path: StagedEntry(path=path, kind="file", size=len(data)) for path, data in additions.items()}
+    waiting = deque(sorted(((order_key(path), entry) for path, entry in added.items()), key=itemgetter(0)))
+    for entry in staged:
+        if waiting:
+            key = order_key(entry.path)
+            while waiting and waiting[0][0] < key:
+                other = waiting.popleft()[1]
+                yield other, additions.get(other.path)
+            if waiting and waiting[0][0] == key:
+                waiting.popleft()
+        yield entry, None
+    for _, other in waiting:
+        yield other, additions.get(other.path)
 
 
-def _order(entry: StagedEntry) -> tuple[bytes, ...]:
-    return path_key(entry.path)
+def _order(entry: StagedEntry) -> bytes:
+    return order_key(entry.path)
 
 
 def _common_files(archive: Path | None) -> dict[str, bytes]:

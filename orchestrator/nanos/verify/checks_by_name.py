@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from orchestrator.errors import Finding, note, warning
-from orchestrator.image.tree import File
 from orchestrator.nanos.verify.subject import Subject
 
 C_LIBRARY: Final = "libc.so.6"
@@ -51,7 +50,7 @@ def check_by_name(subject: Subject) -> Iterator[Finding]:
 
 def _has_character_sets(subject: Subject) -> bool:
     names = ("/gconv-modules", "/gconv-modules.cache")
-    return any(path.endswith(names) for path, node in subject.rootfs.walk() if isinstance(node, File))
+    return any(path.endswith(names) for path, _ in subject.files)
 
 
 def _told(paths: Iterator[str] | tuple[str, ...]) -> str:

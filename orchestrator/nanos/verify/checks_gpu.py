@@ -22,8 +22,9 @@ class ImageTree:
     def sizes(self) -> Mapping[str, int]:
         """Path → bytes of every regular file and every link to one."""
         filesystem = self.subject.rootfs
-        nodes = ((path, filesystem.lookup(path)) for path, _ in filesystem.walk())
-        return {path: node.size for path, node in sorted(nodes, key=lambda item: item[0]) if isinstance(node, File)}
+        linked = ((path, filesystem.lookup(path)) for path in self.subject.symlinks)
+        sizes = {path: node.size for path, node in (*self.subject.files, *linked) if isinstance(node, File)}
+        return {path: sizes[path] for path in sorted(sizes)}
 
     def open(self, path: str) -> BinaryIO | None:
         """The file at a guest path, links followed."""

@@ -11,6 +11,8 @@ from orchestrator.errors import Finding, Severity, error
 from orchestrator.image.errors import ImageError
 from orchestrator.image.reader import open_image
 from orchestrator.image.tree import File
+from orchestrator.image_kind import FileDigests
+from orchestrator.nanos.packed import files_of
 from orchestrator.nanos.verify import checks_boot, checks_by_name, checks_gpu, checks_links, checks_program
 from orchestrator.nanos.verify.subject import Subject
 from orchestrator.verification import Check, Verification
@@ -86,10 +88,12 @@ def verify_image(
     project_runtime: str | None = None,
     gpu_families: Sequence[str] = (),
     libraries: str | None = None,
+    known: FileDigests | None = None,
 ) -> Verification:
     """Check the image at `path`; `project_runtime` (devnet, local) is what its shim must speak, if known;
     `gpu_families` (project.yaml, the receipt) which GPUs its program must run on; `libraries` is project.yaml's
-    stage.libraries (auto, none), for the advice.
+    stage.libraries (auto, none), for the advice. With `known`, the result lists the image's files, and those needn't be
+    read for it.
 
     What is wrong with the image is in the result; nothing about it raises. An image that can't be read at all has
     the one check `format`.
@@ -108,6 +112,7 @@ def verify_image(
                 checks=checks,
                 stand_ins=subject.marks.stand_ins,
                 bootable=_bootable(subject),
+                files=files_of(image, subject.marks.stand_ins, known) if known is not None else (),
             )
     except ImageError as problem:
         finding = error("image-unreadable", problem.message, problem.remedy or "build the image again")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from orchestrator.elf.closure import GuestLoader, Link
-from orchestrator.elf.facts import ElfFacts, is_elf
+from orchestrator.elf.facts import ElfFacts
 from orchestrator.elf.imports import imported_names
-from orchestrator.image.reader import Filesystem, Image
-from orchestrator.image.tree import Directory, File, Node, Symlink
+from orchestrator.image.reader import Image
+from orchestrator.image.tree import Directory, File, Symlink
 from orchestrator.nanos.gpu.tree import STAND_IN_MARK, firmware_of
+from orchestrator.nanos.verify.stored import CHUNK, elf_files, marked_files, search
 from orchestrator.verification import StandIn
 
 # The shim's two kinds, by what only one of them contains (docs/facts/gevulot.md, 1: a gRPC service, a file name).
@@ -26,8 +28,6 @@ DNS_MODULE: Final = "/lib/x86_64-linux-gnu/libnss_dns.so.2"
 KERNEL: Final = "boot:/kernel"
 """Where the kernel lies, as `StandIn.path` says it."""
 _IS_C_LIBRARY: Final = re.compile(r".*/(libc|libm|libpthread|libdl|ld-linux-x86-64)\.so\.\d+$")
-_TEXT: Final = 200
-_CHUNK: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,15 +88,14 @@ class Subject:
         return any(stand_in.path == path for stand_in in self.marks.stand_ins)
 
     @cached_property
+    def files(self) -> list[tuple[str, File]]:
+        """Every regular file with its path, in the image's order."""
+        return [(path, node) for path, node in self.rootfs.walk() if isinstance(node, File)]
+
+    @cached_property
     def elf_paths(self) -> tuple[str, ...]:
         """Every packed file that starts as an ELF file does, sorted."""
-        return tuple(
-            sorted(
-                path
-                for path, node in self.rootfs.walk()
-                if isinstance(node, File) and is_elf(self.rootfs.read_at(node, 0, 4))
-            )
-        )
+        return tuple(sorted(elf_files(self.rootfs, self.files)))
 
     @cached_property
     def loader(self) -> GuestLoader:
@@ -182,7 +181,8 @@ class Subject:
     @cached_property
     def symlinks(self) -> dict[str, Symlink]:
         """Every symbolic link by its path, sorted."""
-        return {path: node for path, node in sorted(self.rootfs.walk(), key=_path) if isinstance(node, Symlink)}
+        links = [(path, node) for path, node in self.rootfs.walk() if isinstance(node, Symlink)]
+        return dict(sorted(links, key=itemgetter(0)))
 
     @cached_property
     def mount_points(self) -> frozenset[str]:
@@ -200,7 +200,7 @@ class Subject:
     @cached_property
     def firmware(self) -> dict[str, frozenset[str]]:
         """NVIDIA driver version → its GSP firmware files below /nvidia/VERSION."""
-        return firmware_of(path for path, node in self.rootfs.walk() if isinstance(node, File))
+        return firmware_of(path for path, _ in self.files)
 
     @cached_property
     def klibs(self) -> dict[str, File]:
@@ -212,29 +212,24 @@ class Subject:
     @cached_property
     def marks(self) -> Marks:
         """One look at every stored byte of both file systems."""
-        stand_ins: list[StandIn] = []
-        shims: dict[str, frozenset[str]] = {}
-        elves = set(self.elf_paths)
-        for filesystem, prefix in ((self.image.bootfs, "boot:"), (self.rootfs, "")):
-            if filesystem is None:
-                continue
-            for path, node in sorted(filesystem.walk(), key=lambda item: item[0]):
-                if not isinstance(node, File):
-                    continue
-                wanted = _WANTED if not prefix and path in elves else _WANTED[:1]
-                marks = _search(_stored(filesystem, node), wanted)
-                if STAND_IN_MARK in marks:
-                    stand_ins.append(StandIn(path=prefix + path, text=_own_words(marks[STAND_IN_MARK])))
-                kinds = frozenset(kind for mark, kind in _KINDS.items() if mark in marks)
-                if kinds:
-                    shims[path] = kinds
+        elves, bootfs = set(self.elf_paths), self.image.bootfs
+        boot = [] if bootfs is None else [(path, node) for path, node in bootfs.walk() if isinstance(node, File)]
+        in_boot = dict(marked_files(bootfs, boot, lambda _: _WANTED[:1])) if bootfs is not None else {}
+        in_root = dict(marked_files(self.rootfs, self.files, lambda path: _WANTED if path in elves else _WANTED[:1]))
+        stand_ins = [
+            StandIn(path=prefix + path, text=_own_words(marks[STAND_IN_MARK]))
+            for prefix, marked in (("boot:", in_boot), ("", in_root))
+            for path, marks in sorted(marked.items(), key=itemgetter(0))
+            if STAND_IN_MARK in marks
+        ]
+        shims = {
+            path: frozenset(kind for mark, kind in _KINDS.items() if mark in marks)
+            for path, marks in sorted(in_root.items(), key=itemgetter(0))
+            if marks.keys() & _KINDS.keys()
+        }
         if self.image.is_stub and not any(stand_in.path == KERNEL for stand_in in stand_ins):
             stand_ins.insert(0, StandIn(path=KERNEL, text="a stub kernel, which prints one line and stops"))
         return Marks(stand_ins=tuple(stand_ins), shims=shims)
-
-
-def _path(item: tuple[str, Node]) -> str:
-    return item[0]
 
 
 _KINDS: Final = {DEVNET_MARK: "devnet", LOCAL_MARK: "local"}
@@ -247,34 +242,8 @@ def stand_in_file(path: Path, shown: str) -> StandIn | None:
     For what goes into a build without going into the image: the ops binary.
     """
     with path.open("rb") as stream:
-        marks = _search(iter(lambda: stream.read(_CHUNK), b""), (STAND_IN_MARK,))
+        marks = search(iter(lambda: stream.read(CHUNK), b""), (STAND_IN_MARK,))
     return StandIn(path=shown, text=_own_words(marks[STAND_IN_MARK])) if marks else None
-
-
-def _search(pieces: Iterable[bytes], wanted: tuple[bytes, ...]) -> dict[bytes, bytes]:
-    """Mark → the bytes that follow its first occurrence."""
-    texts: dict[bytes, bytes] = {}
-    overlap = max(map(len, wanted)) + _TEXT
-    tail = b""
-    for piece in pieces:
-        data = tail + piece
-        for mark in wanted:
-            # A mark at the very end is found again, with all its text, at the start of the next window.
-            at = data.find(mark)
-            if at >= 0 and len(texts.get(mark, b"")) < _TEXT:
-                texts[mark] = data[at + len(mark) : at + len(mark) + _TEXT]
-        tail = data[-overlap:]
-    return texts
-
-
-def _stored(filesystem: Filesystem, file: File) -> Iterator[bytes]:
-    """The stored bytes in order; holes, which may be of any size, leave one NUL each."""
-    for extent in file.extents:
-        if extent.position is None:
-            yield b"\0"
-            continue
-        for offset in range(0, extent.length, _CHUNK):
-            yield filesystem.read_at(file, extent.offset + offset, min(_CHUNK, extent.length - offset))
 
 
 def _own_words(data: bytes) -> str:

@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from orchestrator.elf.closure import GuestLoader
 from orchestrator.elf.nanos import check_kernel_loading
-from orchestrator.errors import Finding, UsageError
+from orchestrator.errors import Finding
 from orchestrator.events import Emit, Notice, ignore
 from orchestrator.guest.files import make_skeleton
-from orchestrator.guest.table import guest_of
 from orchestrator.image.reader import Image, open_image
 from orchestrator.image.tree import File
 from orchestrator.inspection import extract_tree
 from orchestrator.receipt.read import guest_limits, read_receipt, takes_task_files
 from orchestrator.receipt.receipt import Receipt
 from orchestrator.rpc import socket_directory
+from orchestrator.run.elsewhere.errand import Errand, Rehearsed
+from orchestrator.run.elsewhere.remote_rehearsal import Luggage, rehearse_elsewhere
 from orchestrator.run.node.files import prepare, read_result, read_task
 from orchestrator.run.node.local_node import LocalNode, answers, serving
-from orchestrator.run.node.task import WORKSPACE
+from orchestrator.run.node.task import Task
 from orchestrator.run.outcome import Outcome, Violation
 from orchestrator.run.sandbox import sandboxes
 from orchestrator.run.sandbox.bpf import filter_program
@@ -35,8 +36,9 @@ from orchestrator.run.sandbox.launcher import LaunchSettings, launcher
 from orchestrator.run.sandbox.limits import counts_by_namespace, disk_limit, resource_limits
 from orchestrator.run.sandbox.outcome import GuestMachine, OpenedPath, OutputSink, Program, SandboxLimits, VsockHandler
 from orchestrator.run.sandbox.owner import lend_folder, program_id
+from orchestrator.run.sandbox.packed_program import machine_of, program_of
 from orchestrator.run.sandbox.rules import GuestRules
-from orchestrator.run.sandbox.sandboxes import Folders
+from orchestrator.run.sandbox.sandboxes import Folders, UnseenFilesError
 from orchestrator.run.sandbox.supervisor import Bounds, CannotBeginError, Sandbox, supervise, too_late
 from orchestrator.run.sandbox.trace import Missing, find_missing, find_used
 from orchestrator.run.sandbox.tree import hostname, make_mount_points
@@ -54,13 +56,14 @@ class RehearseOptions:
     """How to rehearse. None: as the image's receipt says. `engine`: auto|none|docker|podman|private|URL.
 
     `workspace`: a directory that is /workspace and stays; None = a temporary one. `timeout`: seconds from the start,
-    preparation included. `disk`: MiB that the program may add to its workspace (None: see limits.disk_limit).
-    `vsock` connects the program's vsock (None refuses it). `task` may be None with `files` given: then they only lie
-    in the workspace.
+    preparation included, of which `spent` are over already. `disk`: MiB that the program may add to its workspace
+    (None: see limits.disk_limit). `vsock` connects the program's vsock (None refuses it). `task` may be None with
+    `files` given: then they only lie in the workspace.
     """
 
     engine: str = "auto"
     timeout: float = 300.0
+    spent: float = 0.0
     memory: int | None = None
     cpus: int | None = None
     disk: int | None = None
@@ -77,13 +80,14 @@ class RehearseOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
-    """What came of it. `run` is how the program ended; `missing` and `used` (files that it opened) only with a trace;
-    `swapped`: the driver libraries that were this machine's, not the image's; `damaged`: what the guest's kernel does
-    to the program or its loader, which Linux doesn't."""
+    """What came of it. `run` is how the program ended; `opened` (paths), `used` (the image's files among them) and
+    `missing` only with a trace; `swapped`: the driver libraries that were this machine's, not the image's; `damaged`:
+    what the guest's kernel does to the program or its loader, which Linux doesn't."""
 
     run: Outcome
     limits: SandboxLimits
     machine: GuestMachine
+    opened: tuple[OpenedPath, ...] = ()
     swapped: tuple[str, ...] = ()
     missing: Missing | None = None
     used: tuple[str, ...] = ()
@@ -144,7 +148,7 @@ Rehearse = Callable[[Path, RehearseOptions, Emit], Rehearsal]
 
 def rehearse(path: Path, options: RehearseOptions, emit: Emit = ignore) -> Rehearsal:
     """Run the image's program from its own tree. EngineError where no sandbox can be had, UsageError for the rest."""
-    deadline = time.monotonic() + options.timeout
+    deadline = time.monotonic() + options.timeout - options.spent
     receipt = read_receipt(path)
     local = takes_task_files(receipt, options.runtime)
     with (
@@ -173,12 +177,15 @@ def rehearse(path: Path, options: RehearseOptions, emit: Emit = ignore) -> Rehea
             lend_folder(folders.workspace, folders.user, back=options.workspace is not None),
             serving(node, node_at) if node_at is not None else nullcontext(),
         ):
-            run, opened = _Attempts(folders, machine, bounds, options, gpus).run(emit)
-        if task is not None:
+            job = _Job(image=path.absolute(), task=task, local=local, has_node=node_at is not None)
+            rehearsed = _Attempts(folders, machine, bounds, options, gpus, job).run(emit)
+        run, opened = rehearsed.outcome, rehearsed.opened
+        if task is not None and run.result is None:
             run = replace(run, result=read_result(folders.workspace) if local else node.outcome)
         return Rehearsal(
             run=run,
-            limits=limits,
+            opened=opened,
+            limits=rehearsed.limits,
             machine=machine,
             swapped=swapped,
             missing=find_missing(image.rootfs, opened) if options.trace else None,
@@ -197,27 +204,6 @@ def _find_damage(image: Image, program: Program) -> tuple[Finding, ...]:
 
     loader = GuestLoader(open_file, program=program.path, environment=program.environment)
     return tuple(check_kernel_loading(loader, rootfs.attributes))
-
-
-def program_of(image: Image) -> Program:
-    """What an image runs. UsageError when it names no program."""
-    root = image.rootfs.attributes
-    name, arguments, environment = root.get("program"), root.get("arguments"), root.get("environment")
-    if not isinstance(name, str) or not name:
-        raise UsageError("the image names no program", remedy="`inspect IMAGE manifest` shows what it holds")
-    path = "/" + name.lstrip("/")
-    words = [str(argument) for argument in arguments] if isinstance(arguments, list) else []
-    mounts, cwd = root.get("mounts"), root.get("cwd")
-    mount_paths = [str(mount) for mount in mounts.values()] if isinstance(mounts, dict) else []
-    return Program(
-        path=path,
-        arguments=tuple(words or [path]),
-        environment={str(k): str(v) for k, v in environment.items()} if isinstance(environment, dict) else {},
-        cwd=cwd if isinstance(cwd, str) and cwd else "/",
-        workspace=next(
-            (mount.rstrip("/") for mount in mount_paths if len(mount) > 1 and mount.startswith("/")), WORKSPACE
-        ),
-    )
 
 
 def _limits(receipt: Receipt | None, options: RehearseOptions, workspace: Path) -> SandboxLimits:
@@ -243,26 +229,6 @@ def _folders(temporary: Path, sockets: Path, image: Image, program: Program, opt
     return folders
 
 
-def machine_of(image: Image, program: Program, limits: SandboxLimits) -> GuestMachine:
-    """The guest that an image's program runs in. A version of Nanos without a table has the nearest one's."""
-    root = image.rootfs.attributes
-    environment, uname, shares = (root.get(name) for name in ("environment", "uname", "mounts"))
-    claimed = environment.get("NANOS_VERSION") if isinstance(environment, dict) else None
-    version = str(claimed) if claimed else None
-    guest = guest_of(version)
-    named = image.rootfs.lookup("/etc/hostname")  # all that uname's nodename comes from, without a network
-    text = image.rootfs.read_at(named, 0, 64).decode(errors="replace") if isinstance(named, File) else ""
-    return GuestMachine(
-        guest=guest,
-        version=version or guest.version,
-        program=program,
-        limits=limits,
-        hostname=text.rstrip("\r\n"),
-        uname={str(key): str(value) for key, value in uname.items()} if isinstance(uname, dict) else {},
-        shares={str(key): str(value) for key, value in shares.items()} if isinstance(shares, dict) else {},
-    )
-
-
 def _lay_out(image: Image, folders: Folders, deadline: float, machine: GuestMachine) -> None:
     def on_time() -> None:
         if time.monotonic() > deadline:
@@ -271,6 +237,16 @@ def _lay_out(image: Image, folders: Folders, deadline: float, machine: GuestMach
     extract_tree(image.rootfs, folders.tree, on_time)
     make_mount_points(folders.tree, folders.workspace_at)
     make_skeleton(machine.guest, folders.tree, folders.launcher / SKELETON, machine.program.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What an engine elsewhere is sent; `has_node`: a stand-in of the node answers, and not a handler of a caller's."""
+
+    image: Path
+    task: Task | None
+    local: bool
+    has_node: bool
 
 
 @dataclass(frozen=True)
@@ -282,8 +258,9 @@ class _Attempts:
     bounds: Bounds
     options: RehearseOptions
     gpus: HostGpus | None
+    job: _Job
 
-    def run(self, emit: Emit) -> tuple[Outcome, tuple[OpenedPath, ...]]:
+    def run(self, emit: Emit) -> Rehearsed:
         """How it went, and what the program opened."""
         engine = self.options.engine
         if engine in ("none", "auto"):
@@ -298,23 +275,67 @@ class _Attempts:
 
         connected = connect(engine, emit=emit)
         try:
-            if "memory" not in connected.capabilities.limits:
-                name = connected.info.kind.capitalize()
-                emit(Notice(text=f"{name} cannot limit memory here; what the program uses is checked every 50 ms"))
-            inside = partial(self._inside, connected)
-            return self._attempt(inside, connected.info.kind, own_count=self.folders.user is not None)
+            return self._in_engine(connected, emit)
         finally:
             connected.close()
 
+    def _in_engine(self, engine: RunningEngine, emit: Emit) -> Rehearsed:
+        capabilities, name = engine.capabilities, engine.info.kind
+        if capabilities.shares_files is False:
+            return self._elsewhere(engine, emit)
+        if "memory" not in capabilities.limits:
+            emit(
+                Notice(
+                    text=f"{name.capitalize()} cannot limit memory here; what the program uses is checked every 50 ms"
+                )
+            )
+        inside = partial(self._inside, engine)
+        try:
+            return self._attempt(inside, name, own_count=self.folders.user is not None)
+        except UnseenFilesError:
+            return self._elsewhere(engine, emit)
+
+    def _elsewhere(self, engine: RunningEngine, emit: Emit) -> Rehearsed:
+        """With what it needs sent there."""
+        options, limits, job = self.options, self.bounds.limits, self.job
+        if options.gpus or (options.vsock is not None and not job.has_node):
+            what = "--gpus uses" if options.gpus else "its sockets are answered by"
+            raise CannotBeginError(
+                f"{engine.info.kind} at {engine.info.endpoint} does not see this machine's files: it is on another"
+                f" machine, or in a mount namespace of its own, and {what} what this machine has",
+                remedy="rehearse on that machine, or here with --engine none",
+            )
+        emit(Notice(text=f"{engine.info.kind} does not see this machine's files; the program is sent there"))
+        errand = Errand(
+            timeout=limits.timeout,
+            spent=max(0.0, limits.timeout - (self.bounds.deadline - time.monotonic())),
+            memory=limits.memory,
+            cpus=limits.cpus,
+            disk=options.disk,
+            threads=limits.threads,
+            local=job.local,
+            trace=options.trace,
+            shows=self.bounds.sink is not None,
+            task=job.task,
+        )
+        luggage = Luggage(
+            image=job.image,
+            workspace=self.folders.workspace,
+            back=options.workspace is not None,
+            sink=self.bounds.sink,
+        )
+        return rehearse_elsewhere(engine, errand, luggage, emit)
+
     def _attempt(
         self, where: Callable[[], AbstractContextManager[Sandbox]], name: str, *, own_count: bool
-    ) -> tuple[Outcome, tuple[OpenedPath, ...]]:
+    ) -> Rehearsed:
         rules = self._rules()
         instructions = filter_program(self.machine.guest, rules.asked, in_container=name != "none")
         self._write_launcher(instructions, own_count)
         try:
             with where() as sandbox:
-                return replace(supervise(sandbox, rules, self.bounds), ran_on=name), rules.opened
+                outcome = replace(supervise(sandbox, rules, self.bounds), ran_on=name)
+                return Rehearsed(outcome=outcome, opened=rules.opened, limits=self.bounds.limits)
         finally:
             rules.close()
 

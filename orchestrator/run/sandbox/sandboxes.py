@@ -19,7 +19,6 @@ from orchestrator import process
 from orchestrator.engine.base import Container, ContainerRequest, Leftover, RunningEngine
 from orchestrator.errors import EngineError
 from orchestrator.label import LABEL
-from orchestrator.rpc import LONGEST_PLACE
 from orchestrator.run.sandbox import jail
 from orchestrator.run.sandbox.launcher import FOLDER
 from orchestrator.run.sandbox.limits import MemoryGroup, new_memory_group
@@ -135,6 +134,10 @@ def open_namespace_sandbox(
         sandbox.close()
 
 
+class UnseenFilesError(CannotBeginError):
+    """The engine does not see this machine's files, or not the same ones under their names."""
+
+
 @dataclass
 class ContainerSandbox:
     """A container of an engine; a `Sandbox`. Its launcher connects to `server`. `refused` words the engine's errors."""
@@ -169,10 +172,10 @@ class ContainerSandbox:
         return self._connection
 
     def problem(self) -> str | None:
-        """Why it ended."""
+        """Why it ended. UnseenFilesError when its launcher did not find our socket."""
         problem = self.container.problem()
         if problem is not None and problem.endswith(f" {_LAUNCHER_FAILED}"):
-            return "the container cannot reach this process: its engine does not see this machine's temporary files"
+            raise UnseenFilesError("the rehearsal could not begin: the container does not see this process's socket")
         return problem
 
     def adopt(self, pid: int) -> None:
@@ -235,12 +238,8 @@ def open_container_sandbox(
 def _refused(error: EngineError, folders: Folders, engine: RunningEngine) -> CannotBeginError:
     begin = "the rehearsal could not begin: "
     if any(str(path) in error.said for path in (folders.launcher, folders.workspace)):
-        # A program's calls are answered through an open file that it passes: no copy of the files could replace that.
-        return CannotBeginError(
-            f"{begin}{engine.info.kind} at {engine.info.endpoint} does not see {folders.launcher.parent}:"
-            " it is on another machine, or in a mount namespace of its own (a container, Docker Desktop)",
-            remedy="set TMPDIR to a directory that it sees under the same name"
-            f" (of less than {LONGEST_PLACE} bytes, for sockets), or use --engine none",
+        return UnseenFilesError(
+            f"{begin}{engine.info.kind} at {engine.info.endpoint} does not see {folders.launcher.parent}"
         )
     return CannotBeginError(
         f"{begin}{engine.info.kind} refuses its container: {error.message}",

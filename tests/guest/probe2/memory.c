@@ -153,7 +153,7 @@ static void ask_heap(void)
     P("malloc_256m", char *p = malloc(256 << 20); memset(p, 3, 256 << 20); int r = p[200 << 20]; free(p); IS(3, r););
     P("malloc_again_256m", int r = 0; for (int i = 0; i < 4; i++) { char *p = malloc(256 << 20);
       memset(p, i, 256 << 20); r += p[99]; free(p); } IS(6, r););
-    P("malloc_too_large", malloc(1UL << 50) ? 0 : -1;);
+    P("malloc_too_large", void *volatile p = malloc(1UL << 50); p ? 0 : -1;);
     P("calloc_zero", char *p = calloc(1, 8 << 20); int n = 0; for (int i = 0; i < 8 << 20; i++) n |= p[i]; IS(0, n););
     P("malloc_many", void *p[9999]; for (int i = 0; i < 9999; i++) p[i] = malloc(1 + i % 777); for (int i = 0;
       i < 9999; i++) free(p[i]); 0;);

@@ -1,5 +1,6 @@
 /* Identity, limits, and system calls that few programs make. */
 #include "probe2.h"
+#include <sys/fsuid.h>
 
 #include <sys/prctl.h>
 #include <sys/resource.h>

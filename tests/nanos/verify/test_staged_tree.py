@@ -31,12 +31,12 @@ def test_a_staged_tree_verifies(
     program = compile_c("staged", SOURCE, str(far), "-lm", *flags)
     # Packed as a file: needs a library that nothing else does, found by its own RUNPATH, and glibc's unwinder.
     deep = compile_c("libdeep.so", "int deep(void) { return 0; }", "-shared", "-fPIC")
-    source = "int deep(void); void pthread_exit(void *); void m(void) { pthread_exit(deep() ? 0 : 0); }"
+    source = "int deep(void); void pthread_exit(void *); void m(void) { pthread_exit(deep() ? (void *)0 : 0); }"
     module = compile_c("module.so", source, "-shared", "-fPIC", str(deep), "-Wl,-rpath,$ORIGIN")
     arguments = ["--program", program.name, "--as", "prog", "--search", str(plug.parent), "--extra", "libplug.so"]
     arguments += ["--file", module.name]
     outputs = ["--out", str(tmp_path / "stage"), "--klib-out", str(tmp_path / "klibs")]
-    outputs += ["--warnings", str(tmp_path / "warnings")]
+    outputs += ["--warnings", str(tmp_path / "warnings"), "--large-out", str(tmp_path / "large")]
     script = str(SCRIPTS / "stage-tree.sh")
     subprocess.run(["sh", script, *arguments, *outputs], cwd=program.parent, check=True, stdout=subprocess.DEVNULL)
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import yaml
 
+from orchestrator.digest import file_blake3
 from tests.support.cli import OUTCOME, ROOT, orchestrator
 from tests.support.linkers import lld_flags
 from tests.support.packed import Packed
+from tests.support.receipts import receipt_text
 
 WORKER = r"""
 #include <stdio.h>
@@ -78,6 +80,22 @@ def test_a_failing_program_is_7_and_its_output_shown(packed: Packed) -> None:
     traced = orchestrator("rehearse", str(image), "--engine", "none", "--trace")
     assert traced.code == 7
     assert "--trace lists" not in traced.stderr
+
+
+def test_how_it_ended_stands_in_the_receipt_of_the_image(packed: Packed) -> None:
+    image = packed.image("int main(int count, char **words) { return 3; }")
+    options = ("rehearse", image, "--engine", "none", "--record")
+    assert f"not recorded: there is no {image.stem}.receipt.json beside" in orchestrator(*options).stderr
+    path = image.with_suffix(".receipt.json")
+    path.write_text(receipt_text("x", file_blake3(image)))
+    before = json.loads(path.read_text())
+    done = orchestrator(*options, "--json")
+    assert (done.code, done.json()["recorded"]) == (7, True)
+    kept = json.loads(path.read_text())
+    seen = kept.pop("rehearsal")
+    assert kept == before
+    assert (seen["passed"], seen["engine"], seen["peak_memory"]) == (False, "none", done.json()["peak_memory"])
+    assert seen["reason"] == done.json()["reason"]
 
 
 def test_a_program_that_the_guests_kernel_damages_is_7_though_it_runs_here(packed: Packed) -> None:

@@ -277,34 +277,6 @@ def test_a_place_that_cannot_be_had_is_said(packed: Packed) -> None:
         assert "set TMPDIR" in done.stderr
 
 
-@pytest.mark.engine
-@pytest.mark.parametrize("rehearsal_engine", ["podman", "docker"], indirect=True)
-def test_an_engine_that_does_not_see_our_files_is_said(packed: Packed, rehearsal_engine: str) -> None:
-    with users_ground() as ground:
-        script = 'mount -t tmpfs none "$TMPDIR"; exec "$@"'  # what an engine elsewhere sees of this folder
-        rehearsal = [
-            sys.executable,
-            "-m",
-            "orchestrator",
-            "rehearse",
-            str(packed.image(NOTHING)),
-            "--engine",
-            rehearsal_engine,
-        ]
-        done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", script, "sh", *rehearsal],
-            cwd=ROOT,
-            env=os.environ | {"TMPDIR": str(ground)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 3, done
-        assert f" does not see {ground}/orchestrator-rehearse-" in done.stderr
-        assert "set TMPDIR to a directory that it sees under the same name" in done.stderr
-        assert not list(ground.iterdir())
-
-
 def test_the_time_counts_from_the_start(packed: Packed) -> None:
     with pytest.raises(ProgramError, match="had not begun after"):
         rehearse(packed.image(NOTHING), RehearseOptions(engine="none", timeout=0.001))

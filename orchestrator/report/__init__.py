@@ -1,0 +1,1 @@
+"""Receipts of many builds as one page: read, compared, rendered. What is in them may come from anyone."""
