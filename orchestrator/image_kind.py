@@ -59,11 +59,12 @@ class PackProgress:
 class Packing:
     """How an image was packed. `tool_version` is of the tool in the container that made it, None where there is none;
     `contents` are the files whose bytes went through our hands; `staged` is the staged tree as `ImagePlan.pack_again`
-    wants it, and empty where that can't be."""
+    wants it, and empty where that can't be; `unmarked` are the guest paths of `PackedTree.unmarked` that are in it."""
 
     tool_version: str | None
     contents: FileDigests = field(default_factory=dict)
     staged: Sequence[PackedEntry] = ()
+    unmarked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,13 +126,14 @@ class Expected:
 
     `runtime` (devnet, local) is what its shim must speak, None if that isn't known; `gpu_families` (project.yaml, the
     receipt) which GPUs its program must run on; `libraries` is project.yaml's stage.libraries, for the advice. `known`:
-    the digests of files that were just written, where `Verification.files` is wanted.
+    the digests of files that were just written, where `Verification.files` is wanted. `unmarked`: `Packing.unmarked`.
     """
 
     runtime: str | None = None
     gpu_families: Sequence[str] = ()
     libraries: str | None = None
     known: FileDigests | None = None
+    unmarked: frozenset[str] = frozenset()
 
 
 class ImagePlan(Protocol):

@@ -107,11 +107,13 @@ class PackedEntry:
 class PackedTree:
     """A staged tree in an image that was made of it: `descriptor` is the open image, which is as it was then.
 
-    `entries` as `Packing.staged` had them.
+    `entries` as `Packing.staged` had them. `unmarked` are the guest paths of files that `verify` has looked through in
+    that image, and that did not say of themselves that they stand in for another.
     """
 
     descriptor: int
     entries: Sequence[PackedEntry]
+    unmarked: frozenset[str] = frozenset()
 
 
 def image_order(path: str) -> bytes:

@@ -14,7 +14,7 @@ from orchestrator.digest import Digests, file_digests
 from orchestrator.errors import UsageError, VerificationError
 from orchestrator.events import Emit, Notice, StepProgress
 from orchestrator.files import PARTIAL_PREFIX, PARTIAL_SUFFIX, FileLock, flush, make_directory
-from orchestrator.image_kind import Expected, FileDigests, Packing, PackProgress
+from orchestrator.image_kind import Expected, Packing, PackProgress
 from orchestrator.staged import ImageFiles
 from orchestrator.verification import Verification
 from orchestrator.watermark import Watermark
@@ -73,12 +73,12 @@ def pack_files(
         return packing, read_records(files.open_archive)
 
 
-def check(image: Path, order: PackOrder, target: Path, known: FileDigests | None = None) -> Verification:
-    """What the checks say of the image that is to be `target`; with `known`, what files it holds."""
+def check(image: Path, order: PackOrder, target: Path, packing: Packing | None = None) -> Verification:
+    """What the checks say of the image that is to be `target`; with `packing`, what files it holds."""
     project = order.loaded.project
-    expected = Expected(
-        runtime=project.runtime, gpu_families=project.gpu_families, libraries=project.stage.libraries, known=known
-    )
+    expected = Expected(runtime=project.runtime, gpu_families=project.gpu_families, libraries=project.stage.libraries)
+    if packing is not None:
+        expected = replace(expected, known=packing.contents, unmarked=packing.unmarked)
     with phase(order.emit, "verify", f"verify {target.name}"):
         return replace(order.kind.verify(image, expected), image=target)  # as it is called when it has passed
 
@@ -88,7 +88,7 @@ def _verify(image: Path, order: PackOrder, target: Path, packing: Packing, warni
 
     `warnings` of the steps before are said then: they may be why, and no last lines of a finished build will say them.
     """
-    verification = check(image, order, target, packing.contents)
+    verification = check(image, order, target, packing)
     if verification.ok:
         return verification
     for text in warnings:

@@ -81,6 +81,12 @@ class KeptTree:
         """The files below /sbom, by path."""
         return {path: b64decode(data) for path, data in self.record.records.items()}
 
+    @property
+    def unmarked(self) -> frozenset[str]:
+        """`PackedTree.unmarked`: the image was verified, and its receipt names every file that it found marked."""
+        files = {f"/{path}" for path, kind, *_ in self.record.entries if kind == "file"}
+        return frozenset(files - {stand_in.path for stand_in in self.document.stand_ins})
+
     def open_image(self) -> int:
         """A descriptor of the image. OSError where it is another one by now."""
         path = Path(self.record.proof.image)

@@ -102,7 +102,8 @@ def _repack(asked: Asked, tree: KeptTree, descriptor: int, emit: Emit, sign: Sig
         )
 
         def pack_into(target: Path, progress: Callable[[int], None]) -> tuple[Packing, Records]:
-            return _pack(job, tree, PackedTree(descriptor=descriptor, entries=tree.entries), target, progress)
+            packed = PackedTree(descriptor=descriptor, entries=tree.entries, unmarked=tree.unmarked)
+            return _pack(job, tree, packed, target, progress)
 
         return write_image(job, origin, recorder, ImageTarget(directory=asked.output, sign=sign), pack_into)
 

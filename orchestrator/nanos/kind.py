@@ -75,6 +75,7 @@ class NanosKind:
             gpu_families=expected.gpu_families,
             libraries=expected.libraries,
             known=expected.known,
+            unmarked=expected.unmarked,
         )
 
     def packed_files(self, image: Path, stand_ins: Sequence[StandIn], known: FileDigests) -> tuple[PackedFile, ...]:

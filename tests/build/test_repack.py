@@ -28,6 +28,7 @@ from orchestrator.events import ignore
 from orchestrator.image.reader import open_image
 from orchestrator.inputs.resolve import resolve_inputs
 from orchestrator.lock.project_lock import lock_of, lock_text
+from orchestrator.nanos.gpu.tree import STAND_IN_MARK
 from orchestrator.plan.make import make_plan
 from orchestrator.receipt.receipt import EngineUsed
 from orchestrator.receipt.record import Warnings
@@ -211,6 +212,30 @@ def test_holes_stay_holes(built: Built) -> None:
     with open_image(built.image) as image:
         node = image.rootfs.lookup("/tables/3")
         assert b"".join(image.rootfs.read(node)) == bytes(HOLE) + b"end" * 10_000  # type: ignore[arg-type]
+
+
+def test_what_stands_in_is_named_again(built: Built) -> None:
+    """Large files are not looked through again, unless they are others now."""
+    plain = b"x" * (2 << 20)
+    marked = b"%s%s: made up\n" % (plain, STAND_IN_MARK)
+    for name, content in (("4", plain), ("5", marked)):
+        (built.folder / "container/stage/tables" / name).write_bytes(content)
+    (built.folder / "sources/program.c").write_text("int main(void) { return 1; }\n")
+    built.build_whole()
+    key, table = "/keys/data.key", "/tables/5"
+    for word, content, stand_ins in (
+        ("of the step", b"key", [table]),
+        ("of the host, too", marked, [key, table]),
+        ("with another manifest", marked, [key, table]),
+        ("of the step again", plain, [table]),
+    ):
+        (built.folder / "data.key").write_bytes(content)
+        built.manifest(word)
+        done = built.build()
+        assert (done.code, "with the files of the earlier program.img" in done.err) == (0, True), done.err
+        rows = json.loads(built.image.with_suffix(".receipt.json").read_text())["stand_ins"]
+        assert [row["path"] for row in rows if row["path"] != "boot:/kernel"] == stand_ins
+        assert built.whole_is_the_same()
 
 
 def test_another_project_of_the_same_sources_takes_the_tree(built: Built) -> None:

@@ -12,7 +12,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Final
@@ -115,9 +115,10 @@ def pack_native_again(job: NativeJob, tree: PackedTree, target: Path, progress: 
         for entry in tree.entries
         if entry.path.startswith(_KLIBS)
     }
-    staged = (_packed_before(entry, job, tree) for entry in tree.entries if not entry.path.startswith(BOOT))
+    staged = [_packed_before(entry, job, tree) for entry in tree.entries if not entry.path.startswith(BOOT)]
+    unmarked = tree.unmarked & {f"/{entry.path}" for entry in staged if entry.stored is not None}
     with _as_build_error():
-        return _write(job, _boot_files(job, lambda: klibs), staged, target, progress)
+        return replace(_write(job, _boot_files(job, lambda: klibs), iter(staged), target, progress), unmarked=unmarked)
 
 
 @contextmanager

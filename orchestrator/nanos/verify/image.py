@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,11 +89,12 @@ def verify_image(
     gpu_families: Sequence[str] = (),
     libraries: str | None = None,
     known: FileDigests | None = None,
+    unmarked: Collection[str] = (),
 ) -> Verification:
     """Check the image at `path`; `project_runtime` (devnet, local) is what its shim must speak, if known;
     `gpu_families` (project.yaml, the receipt) which GPUs its program must run on; `libraries` is project.yaml's
     stage.libraries (auto, none), for the advice. With `known`, the result lists the image's files, and those needn't be
-    read for it.
+    read for it. `unmarked` are guest paths of files that were looked through for stand-ins' words in an earlier image.
 
     What is wrong with the image is in the result; nothing about it raises. An image that can't be read at all has
     the one check `format`.
@@ -104,7 +105,7 @@ def verify_image(
         size = 0
     try:
         with open_image(path) as image:
-            subject = Subject(image, project_runtime, tuple(gpu_families), libraries)
+            subject = Subject(image, project_runtime, tuple(gpu_families), libraries, unmarked)
             checks = tuple(_checks(subject))
             return Verification(
                 image=path,

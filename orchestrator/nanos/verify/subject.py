@@ -47,6 +47,7 @@ class Subject:
         project_runtime: str | None = None,
         gpu_families: tuple[str, ...] = (),
         libraries: str | None = None,
+        unmarked: Collection[str] = (),
     ) -> None:
         self.image = image
         self.rootfs = image.rootfs
@@ -54,6 +55,7 @@ class Subject:
         self.project_runtime = project_runtime
         self.gpu_families = gpu_families
         self.libraries = libraries
+        self._unmarked = unmarked
 
     @cached_property
     def program(self) -> str:
@@ -211,11 +213,13 @@ class Subject:
 
     @cached_property
     def marks(self) -> Marks:
-        """One look at every stored byte of both file systems."""
+        """One look at every stored byte of both file systems, but for large files that need none again."""
         elves, bootfs = set(self.elf_paths), self.image.bootfs
+        # Of an ELF file the shim's marks are wanted, too, which no receipt names.
+        again = [(p, file) for p, file in self.files if file.size <= CHUNK or p in elves or p not in self._unmarked]
         boot = [] if bootfs is None else [(path, node) for path, node in bootfs.walk() if isinstance(node, File)]
         in_boot = dict(marked_files(bootfs, boot, lambda _: _WANTED[:1])) if bootfs is not None else {}
-        in_root = dict(marked_files(self.rootfs, self.files, lambda path: _WANTED if path in elves else _WANTED[:1]))
+        in_root = dict(marked_files(self.rootfs, again, lambda path: _WANTED if path in elves else _WANTED[:1]))
         stand_ins = [
             StandIn(path=prefix + path, text=_own_words(marks[STAND_IN_MARK]))
             for prefix, marked in (("boot:", in_boot), ("", in_root))
