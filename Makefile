@@ -6,6 +6,9 @@ ORCHESTRATOR := $(PYTHON) -m orchestrator
 # Two workers, the longest tests first; which tests share a worker: tests/conftest.py.
 PYTEST_ARGS ?= -n 2 --dist loadscope --no-loadscope-reorder
 
+# Container images of Python set it; hundreds of commands are started here, and each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-quick test-strangers test-engines test-vm test-report test-pythons check docs proto fuzz bench bench-quick bench-report bench-fleet bench-fleet-report check-manifests report-pictures screens kill-test guest-conformance format clean setup-demo setup-test setup-strangers setup-report setup-check
 
 demo: setup-demo
